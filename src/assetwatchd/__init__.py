@@ -1,0 +1,1 @@
+"""assetwatch: one gRPC service over five asset systems."""

@@ -1,0 +1,1 @@
+"""Stand-ins for the five upstreams, written from their manuals; imports nothing else of this project."""
