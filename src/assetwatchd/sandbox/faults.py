@@ -151,10 +151,20 @@ class Faults:
             await cleared.wait()
 
 
+class _Silence(web.Response):
+    """What a handler returns for a connection it has aborted: nothing is sent, and the log keeps no status."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002 - the signature is aiohttp's
+        """Begin no answer."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End no answer."""
+
+
 def _abort(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
-    return web.Response(status=503)
+    return _Silence()
 
 
 async def _answer(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:

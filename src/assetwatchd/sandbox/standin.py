@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import json
 import re
 import time
 from collections import deque
@@ -162,7 +163,7 @@ class Standin(abc.ABC, Generic[S]):
             )
         wanted = {**dataclasses.asdict(self.switches), **changes}
         try:
-            self.switches = TypeAdapter(self.switch_type).validate_python(wanted, strict=True)
+            self.switches = TypeAdapter(self.switch_type).validate_json(json.dumps(wanted), strict=True)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise SwitchValueError(problems) from None
