@@ -1,0 +1,150 @@
+"""Settings, validated: what a source, the server, the store and the telemetry can be told. config_load.py reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Strict and immutable; an error never shows the value, which may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class BasicAuth(Frozen):
+    """User name and password, sent as HTTP Basic."""
+
+    kind: Literal["basic"]
+    username: str
+    password: SecretStr
+
+
+class BearerAuth(Frozen):
+    """A token, given here or read from a file at each use, so that it can be renewed under us."""
+
+    kind: Literal["bearer"]
+    token: SecretStr | None = None
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> BearerAuth:
+        if (self.token is None) == (self.token_file is None):
+            raise ValueError("give either token or token_file")
+        return self
+
+
+class ApiKeyAuth(Frozen):
+    """A key in the header x-api-key."""
+
+    kind: Literal["api_key"]
+    key: SecretStr
+
+
+class SignedJwtAuth(Frozen):
+    """A JWT that we sign ourselves, HS512, as OMN 5.x wants it."""
+
+    kind: Literal["signed_jwt"]
+    secret: SecretStr
+    key_id: str
+    mandator: str
+    subject: str
+    issuer: str = "assetwatch"
+    username: str | None = None
+    lifetime_s: Seconds = 300
+
+
+class RefreshTokenAuth(Frozen):
+    """An offline token, traded at the realm's token endpoint, as OMN 6.x (Keycloak) allows."""
+
+    kind: Literal["refresh_token"]
+    refresh_token: SecretStr
+    discovery_url: AnyHttpUrl
+    client_id: str = "omn-ui"
+
+
+class SourceSettings(Frozen):
+    """What every kind of source can be told."""
+
+    base_url: AnyHttpUrl
+    pins: tuple[str, ...] = Field(default=(), description="asset ids that are always of interest")
+    busy_interval_s: Seconds = Field(default=2, description="between reads of an asset in progress")
+    settled_interval_s: Seconds = Field(default=60, description="between reads of an asset long settled")
+    enumerate_interval_s: Seconds = Field(default=30, description="between lists, where the kind can list")
+    probe_interval_s: Seconds = Field(default=30, description="between signs of life when nothing is asked")
+    timeout_s: Seconds = Field(default=10, description="of one call; never longer than busy_interval_s when polling")
+    rate_per_s: float = Field(default=20, gt=0, description="calls a second, polls and fresh reads together")
+    concurrency: int = Field(default=8, ge=1, description="calls at the same time")
+    body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, description="a larger answer is refused")
+    assets_max: int = Field(default=100_000, ge=1, description="assets known at the same time")
+    trace_context: bool = Field(default=False, description="send W3C trace context to this upstream")
+    ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
+    tls_verify: bool = Field(default=True, description="false: accept any certificate; for laboratories")
+
+
+class UsdSearchSource(SourceSettings):
+    """NVIDIA USD Search."""
+
+    kind: Literal["usd_search"]
+    rate_per_s: float = Field(default=10, gt=0)
+    auth: Annotated[BasicAuth | BearerAuth | ApiKeyAuth, Field(discriminator="kind")] | None = None
+    asset_metadata: bool = Field(default=True, description="ask for storage metadata too")
+    timezone: str = Field(default="UTC", description="IANA name: the zone of the server's local times")
+
+
+class OmnSource(SourceSettings):
+    """apollon OMN."""
+
+    kind: Literal["omn"]
+    auth: Annotated[BearerAuth | SignedJwtAuth | RefreshTokenAuth, Field(discriminator="kind")]
+    batch_size: int = Field(default=100, ge=1, le=1000, description="assets a call [assumed: no limit is published]")
+    answer: Literal["xml", "json", "json_compact"] = Field(default="xml", description="JSON forms are [assumed]")
+    query: dict[str, object] = Field(
+        default={"modifiedFrom": "1970-01-01T00:00:00.000Z"}, description="criteria of the list of assets"
+    )
+
+
+class PiecesSource(SourceSettings):
+    """Pieces OS."""
+
+    kind: Literal["pieces"]
+    rate_per_s: float = Field(default=200, gt=0, description="it is local")
+    concurrency: int = Field(default=16, ge=1)
+    application_id: str | None = Field(default=None, description="sent as X-Application-ID when given")
+    pseudo: bool = Field(default=False, description="include assets the user did not save")
+    ping_interval_s: Seconds = 20
+    first_frame_timeout_s: Seconds = 10
+
+
+class MediaIntelligenceSource(SourceSettings):
+    """NAVER Cloud Media Intelligence."""
+
+    kind: Literal["media_intelligence"]
+    base_url: AnyHttpUrl = AnyHttpUrl("https://mi.apigw.ntruss.com")
+    rate_per_s: float = Field(default=10, gt=0, description="a key [assumed: no limit is published]")
+    access_key: str
+    secret_key: SecretStr
+    projects: tuple[str, ...] = Field(default=(), description="WORKSPACE/PROJECT, each listed and watched whole")
+    page_size: int = Field(default=1000, ge=1, le=1000)
+
+
+class OracleSbcSource(SourceSettings):
+    """Oracle session border controller."""
+
+    kind: Literal["oracle_sbc"]
+    username: str
+    password: SecretStr
+    version: str = Field(default="v1.2", pattern=r"^v\d+\.\d+$")
+    settled_interval_s: Seconds = 15
+    rate_per_s: float = Field(default=2, gt=0)
+    concurrency: int = Field(default=1, ge=1)
+
+
+AnySource = Annotated[
+    UsdSearchSource | OmnSource | PiecesSource | MediaIntelligenceSource | OracleSbcSource,
+    Field(discriminator="kind"),
+]

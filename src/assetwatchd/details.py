@@ -1,0 +1,112 @@
+"""What each kind of upstream said, typed; the members are named as in the schema's detail messages, which they fill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UsdSearchAttempt:
+    """One attempt of a plugin; the time is the upstream's text."""
+
+    status: str
+    hash_value: str = ""
+    processing_timestamp: str = ""
+    exception: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsdSearchPlugin:
+    """One plugin's view; history newest first."""
+
+    name: str
+    indexing_status: str
+    indexed_asset_hash: str = ""
+    history: tuple[UsdSearchAttempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UsdSearchDetail:
+    """USD Search: the file's state and every plugin's."""
+
+    asset_status: str
+    storage_asset_hash: str = ""
+    plugins: tuple[UsdSearchPlugin, ...] = ()
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OmnDetail:
+    """OMN: both ids, both native states, every other item of the asset."""
+
+    tid: str
+    id: str
+    import_state: str = ""
+    object_state: str = ""
+    meta: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesFormat:
+    """One format of a Pieces asset, without its content."""
+
+    id: str
+    role: str = ""
+    generic: str = ""
+    specific: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesDetail:
+    """Pieces OS: the times and formats its status is derived from."""
+
+    name: str = ""
+    creator: str = ""
+    mechanism: str = ""
+    pseudo: bool = False
+    created_time: datetime | None = None
+    updated_time: datetime | None = None
+    synced_time: datetime | None = None
+    deleted_time: datetime | None = None
+    formats: tuple[PiecesFormat, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaData:
+    """A medium's technical data."""
+
+    resolution: str = ""
+    duration_ms: int = 0
+    size_bytes: int = 0
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaIntelligenceDetail:
+    """Media Intelligence: the registration as answered."""
+
+    workspace: str
+    project_id: str
+    asset_id: int = 0
+    upload_status: str = ""
+    upload_result: str = ""
+    media: MediaData | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OracleSbcDetail:
+    """Oracle SBC: the one slot; additional_info is XML text."""
+
+    operation: str = ""
+    status: str = ""
+    message: str = ""
+    additional_info: str = ""
+
+
+Detail: TypeAlias = UsdSearchDetail | OmnDetail | PiecesDetail | MediaIntelligenceDetail | OracleSbcDetail

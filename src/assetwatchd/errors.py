@@ -1,0 +1,148 @@
+"""The exception tree. It has never heard of gRPC; rpc/status.py gives each class its code and reason.
+
+AssetwatchError
+├── ConfigError                 the configuration cannot be used
+├── CallError                   the call cannot be answered as asked
+│   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
+│   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
+│   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
+│   └── TooManyStreams          └── TooManyAssets
+└── UpstreamError               an upstream did not answer as it should
+    ├── Unreachable             no answer, or one that says the server is broken
+    ├── Refused                 it does not take our credentials
+    ├── Throttled               it asks us to slow down
+    └── BadAnswer               it answered with something that cannot be read
+        └── AssetRejected       it will not speak about this one asset
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AssetwatchError(Exception):
+    """Anything that goes wrong in a way we know."""
+
+
+class ConfigError(AssetwatchError):
+    """The configuration cannot be used; the text says what to change."""
+
+
+class CallError(AssetwatchError):
+    """The call cannot be answered as asked. metadata holds every changing part of the text, by name."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class InvalidRequest(CallError):
+    """The request breaks the schema's rules. violations: (path of the field, what is wrong and what to do)."""
+
+    def __init__(self, *violations: tuple[str, str]) -> None:
+        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in violations))
+        self.violations = violations
+
+
+class SourceNotFound(CallError):
+    """No source has that name."""
+
+    def __init__(self, source: str, known: list[str]) -> None:
+        super().__init__(f"no source is named {source!r}; there are: {', '.join(known) or 'none'}", source=source)
+
+
+class SourceUnreachable(CallError):
+    """The upstream had to be asked and could not be."""
+
+    def __init__(self, source: str, why: str, *, retry_after_s: float) -> None:
+        super().__init__(f"source {source} could not be read: {why}", source=source)
+        self.retry_after_s = retry_after_s
+
+
+class ResumeTokenInvalid(CallError):
+    """The token was not made by this service, or was altered."""
+
+
+class ResumeFilterMismatch(CallError):
+    """The token belongs to a stream with other assets, sources or states."""
+
+
+class ResumeTokenExpired(CallError):
+    """Removals after the token are no longer known."""
+
+    def __init__(self, *, requested: int, oldest: int, current: int) -> None:
+        text = f"revision {requested} is older than {oldest}, the oldest that can be resumed; watch without a token"
+        super().__init__(text, requested=str(requested), oldest=str(oldest), current=str(current))
+
+
+class ResumeEpochChanged(CallError):
+    """The token was made by another store."""
+
+
+class ReplicaBehind(CallError):
+    """A revision asked for is not known here yet."""
+
+    retry_after_s: ClassVar[float] = 1.0
+
+
+class ServerDraining(CallError):
+    """This process is stopping."""
+
+    def __init__(self, *, retry_after_s: float) -> None:
+        super().__init__("the server is stopping; connect again")
+        self.retry_after_s = retry_after_s
+
+
+class SlowConsumer(CallError):
+    """A stream took no message for too long."""
+
+
+class TooManyStreams(CallError):
+    """A limit of watch streams is reached."""
+
+    def __init__(self, message: str, *, subject: str, limit: int, retry_after_s: float) -> None:
+        super().__init__(message, limit=str(limit))
+        self.subject = subject
+        self.retry_after_s = retry_after_s
+
+
+class TooManyAssets(CallError):
+    """A source's limit of known assets is reached."""
+
+    def __init__(self, source: str, limit: int) -> None:
+        super().__init__(
+            f"source {source} has its limit of {limit} assets; ask for fewer", source=source, limit=str(limit)
+        )
+        self.subject = f"source:{source}"
+        self.retry_after_s = 60.0
+
+
+class UpstreamError(AssetwatchError):
+    """An upstream did not answer as it should. The text is safe to show: no credential, no body.
+
+    retry_after_s: how long the upstream asked us to wait; None when it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unreachable(UpstreamError):
+    """No connection, no answer in time, or a server error."""
+
+
+class Refused(UpstreamError):
+    """The upstream does not take our credentials, or they lack a right."""
+
+
+class Throttled(UpstreamError):
+    """The upstream asks us to slow down."""
+
+
+class BadAnswer(UpstreamError):
+    """The answer cannot be read: too large, not what was declared, or not in the published form."""
+
+
+class AssetRejected(BadAnswer):
+    """The upstream answers, yet will not speak about this one asset."""

@@ -1,0 +1,146 @@
+"""The words of assetwatch as frozen values: assets, states, observations, entries, conditions. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from assetwatchd.details import Detail
+
+
+class AssetKey(NamedTuple):
+    """Names one asset: the configured source and the opaque id in it."""
+
+    source: str
+    asset_id: str
+
+
+class State(enum.IntEnum):
+    """The roll-up of an asset's facets; numbers as in the schema."""
+
+    PENDING = 1
+    PROCESSING = 2
+    AVAILABLE = 3
+    OUT_OF_SYNC = 4
+    FAILED = 5
+    DELETING = 6
+    DELETED = 7
+    MISSING = 8
+    UNSUPPORTED = 9
+    UNKNOWN = 10
+
+
+SETTLED = frozenset({State.AVAILABLE, State.FAILED, State.DELETED, State.MISSING, State.UNSUPPORTED})
+"""States in which nothing more is expected to happen by itself."""
+
+GONE = frozenset({State.DELETED, State.MISSING})
+"""States of an asset that its source does not have."""
+
+
+class Freshness(enum.IntEnum):
+    """How far our copy can be trusted; numbers as in the schema."""
+
+    FRESH = 1
+    STALE = 2
+    UNREACHABLE = 3
+
+
+class FailureKind(enum.IntEnum):
+    """What a failure asks for; numbers as in the schema."""
+
+    RETRYABLE = 1
+    PERMANENT = 2
+    DEGRADED = 3
+
+
+class SourceKind(enum.IntEnum):
+    """The kinds of upstream; numbers as in the schema."""
+
+    USD_SEARCH = 1
+    OMN = 2
+    PIECES = 3
+    MEDIA_INTELLIGENCE = 4
+    ORACLE_SBC = 5
+
+
+class ConditionState(enum.IntEnum):
+    """How a source itself is doing; numbers as in the schema."""
+
+    UNKNOWN = 1
+    HEALTHY = 2
+    DEGRADED = 3
+    UNREACHABLE = 4
+    REFUSED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """One dimension of a status, as the upstream sees it."""
+
+    name: str
+    state: State
+    native: str
+    message: str = ""
+    change_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an asset failed, or is usable only in part; code and message are the upstream's own."""
+
+    kind: FailureKind
+    code: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an adapter read about one asset, normalised. The reader adds the source and the moment."""
+
+    asset_id: str
+    state: State
+    facets: tuple[Facet, ...] = ()
+    failure: Failure | None = None
+    locked: bool = False
+    change_time: datetime | None = None
+    detail: Detail | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The latest committed content of one asset, encoded once.
+
+    revision: the number it got when it was committed.
+    gone: the source does not have the asset; whoever watches the whole source is told REMOVED.
+    digest: of the content, so that a read that found the same can be told from a change.
+    upsert: the change as bytes of WatchStatusResponse.changes, its kind (UPSERT) in the last byte.
+    committed_at: seconds since 1970.
+    """
+
+    key: AssetKey
+    revision: int
+    state: State
+    gone: bool
+    freshness: Freshness
+    digest: bytes
+    upsert: bytes
+    committed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a source is doing. since and last_success_at are seconds since 1970."""
+
+    state: ConditionState
+    message: str
+    since: float
+    last_success_at: float | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether what the source says now can be had."""
+        return self.state in (ConditionState.HEALTHY, ConditionState.DEGRADED)

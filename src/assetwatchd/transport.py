@@ -1,0 +1,177 @@
+"""HTTP and WebSocket towards one upstream: limits on every call, and each failure turned into an UpstreamError, once."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import ssl
+import time
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from assetwatchd import telemetry
+from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from assetwatchd.config import SourceSettings
+
+CHUNK_BYTES = 64 * 1024
+RETRY_AFTER_S_MAX = 3600.0
+"""A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole answer: its status, headers (names in any case) and body, at most body_bytes_max long."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, lower case."""
+        return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
+
+
+class Transport:
+    """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else."""
+
+    def __init__(self, source: str, settings: SourceSettings) -> None:
+        self.base = URL(str(settings.base_url).rstrip("/"))
+        self._source = source
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Give back connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        origin: URL | None = None,
+    ) -> Reply:
+        """Make one call; path (with its query) is sent exactly as given, origin replaces the configured host.
+
+        Raises: Unreachable (no answer, server error), Refused (401, 403), Throttled (429), BadAnswer (redirect, too large).
+        Any other status is returned: what it means belongs to the kind.
+        """
+        reply = await self.raw(method, path, headers=headers, body=body, origin=origin)
+        raise_for_status(reply)
+        return reply
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        origin: URL | None = None,
+    ) -> Reply:
+        """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
+        url = URL(str(origin or self.base) + path, encoded=True)
+        with telemetry.upstream_call(self._source, method, url) as span, self._failures():
+            sent = {**(headers or {}), **(telemetry.outgoing_context() if self._settings.trace_context else {})}
+            async with self._client().request(method, url, headers=sent, data=body, allow_redirects=False) as response:
+                reply = Reply(response.status, response.headers, await self._body(response))
+            telemetry.upstream_answered(span, reply.status)
+        return reply
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket; a peer that answers no ping within half of heartbeat_s ends it."""
+        url = URL(str(self.base) + path, encoded=True)
+        url = url.with_scheme("wss" if url.scheme == "https" else "ws")
+        limits = aiohttp.ClientWSTimeout(ws_close=1.0)
+        with self._failures():
+            async with self._client().ws_connect(
+                url,
+                headers=headers,
+                heartbeat=heartbeat_s,
+                timeout=limits,
+                max_msg_size=self._settings.body_bytes_max,
+            ) as socket:
+                yield socket
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
+            connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
+            timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._settings.body_bytes_max
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            body += chunk
+            if len(body) > limit:
+                response.close()
+                raise BadAnswer(f"the answer is larger than body_bytes_max = {limit} bytes")
+        return bytes(body)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as exc:
+            raise Unreachable(f"no answer within {self._settings.timeout_s:g} s") from exc
+        except aiohttp.ClientSSLError as exc:
+            raise Unreachable(f"TLS failed: {type(exc).__name__}; see ca_file and tls_verify") from exc
+        except aiohttp.ClientConnectorError as exc:
+            raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
+        except aiohttp.WSServerHandshakeError as exc:
+            raise Unreachable(f"WebSocket refused with HTTP {exc.status}") from exc
+        except aiohttp.ClientPayloadError as exc:
+            raise Unreachable("the answer broke off") from exc
+        except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
+            raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
+
+
+def raise_for_status(reply: Reply) -> None:
+    """Raise for statuses that mean the same with every kind; return for all others."""
+    status = reply.status
+    if status in (401, 403):
+        raise Refused(f"HTTP {status}: our credentials are refused or lack a right")
+    if status == 429:  # noqa: PLR2004 - the status says itself
+        raise Throttled("HTTP 429: too many calls", retry_after_s=retry_after_s(reply))
+    if status >= 500:  # noqa: PLR2004
+        raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
+    if 300 <= status < 400:  # noqa: PLR2004
+        raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
+
+
+def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:
+    """Read Retry-After (RFC 9110, 10.2.3: seconds or a date), in seconds from now; None when absent or unreadable."""
+    text = reply.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), RETRY_AFTER_S_MAX)
+    try:
+        at = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return min(max(at.timestamp() - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
+
+
+def _trust(settings: SourceSettings) -> Any:
+    if not settings.tls_verify:
+        return False
+    return ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True

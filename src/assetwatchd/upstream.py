@@ -1,0 +1,85 @@
+"""What an adapter is to the rest: one question for one or many assets, a list where it can, notices where it can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from assetwatchd.model import Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of upstream can do.
+
+    batch_max: assets that one call can ask for.
+    enumerates: `enumerate` lists every asset.
+    pushes: `notices` tells of changes.
+    """
+
+    batch_max: int = 1
+    enumerates: bool = False
+    pushes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A complete list of the ids there are now; the first notice of every connection."""
+
+    asset_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """These assets were made or changed: observe them."""
+
+    asset_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """This asset was deleted; the observation says so and wins over any read that began before."""
+
+    observation: Observation
+
+
+Notice: TypeAlias = Listed | Touched | Removed
+
+
+class Upstream(Protocol):
+    """One configured upstream. It has no loop, no retry and no cache: the scheduler has them, once for all kinds.
+
+    Every call raises UpstreamError (one of its subclasses) when the upstream does not answer as it should.
+    """
+
+    capabilities: Capabilities
+
+    def check(self, asset_id: str) -> str | None:
+        """Say why asset_id cannot be an id of this upstream and what form it should have; None when it can be one."""
+        ...
+
+    async def probe(self) -> None:
+        """Make the cheapest call that shows that the upstream is there and takes our credentials."""
+        ...
+
+    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+        """Read 1 to batch_max assets; one observation for each, MISSING for what it lacks."""
+        ...
+
+    async def enumerate(self) -> frozenset[str]:
+        """List every asset, complete or not at all. Only if capabilities.enumerates."""
+        ...
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Connect, then yield a Listed and what changes after it, until the connection ends (an UpstreamError).
+
+        Only if capabilities.pushes.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
