@@ -154,7 +154,7 @@ class Faults:
 class _Silence(web.Response):
     """What a handler returns for a connection it has aborted: nothing is sent, and the log keeps no status."""
 
-    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002 - the signature is aiohttp's
+    async def prepare(self, request: web.BaseRequest) -> None:
         """Begin no answer."""
 
     async def write_eof(self, data: bytes = b"") -> None:

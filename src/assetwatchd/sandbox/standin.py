@@ -82,6 +82,44 @@ class Switches:
     """Base of a kind's switches: one field for each [assumed] behaviour, its default what the facts suggest."""
 
 
+class Listener:
+    """An aiohttp application on a port of its own, which it keeps when it is stopped and started again."""
+
+    def __init__(self) -> None:
+        self._runner: web.AppRunner | None = None
+        self._host = ""
+        self._port = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._runner is not None
+
+    @property
+    def url(self) -> str:
+        """Base URL without a trailing slash, the same while stopped. Raises: RuntimeError before the first start."""
+        if not self._port:
+            raise RuntimeError("never started, so there is no address yet")
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self, app: web.Application, host: str, port: int) -> None:
+        """Listen; port 0 means the port of last time, or a free one. Raises: OSError when the port is taken."""
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port or self._port, reuse_address=True).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner, self._host, self._port = runner, host, runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close the listening socket and every open connection."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+
 class UnknownSwitchError(ValueError):
     """A switch the kind does not have; the text names those it has."""
 
@@ -108,9 +146,7 @@ class Standin(abc.ABC, Generic[S]):
         self.faults = Faults()
         self.requests = RequestLog()
         self.truth: list[Truth] = []
-        self._runner: web.AppRunner | None = None
-        self._host = "127.0.0.1"
-        self._port = 0
+        self._listener = Listener()
         self.switch(switches or {})
 
     @property
@@ -177,36 +213,25 @@ class Standin(abc.ABC, Generic[S]):
     @property
     def running(self) -> bool:
         """Whether it listens."""
-        return self._runner is not None
+        return self._listener.running
 
     @property
     def url(self) -> str:
         """Base URL without a trailing slash, the same while stopped. Raises: RuntimeError before the first start."""
-        if not self._port:
-            raise RuntimeError(f"the {self.kind} stand-in was never started")
-        return f"http://{self._host}:{self._port}"
+        return self._listener.url
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 means the port of last time, or a free one. Does nothing when it already listens."""
-        if self._runner is not None:
+        if self.running:
             return
         app = web.Application(middlewares=[self._log, self.faults.middleware], client_max_size=REQUEST_BODY_BYTES_MAX)
         app.on_response_prepare.append(_note_status)
         app.add_routes(self.routes())
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port or self._port, reuse_address=True).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner, self._host, self._port = runner, host, runner.addresses[0][1]
+        await self._listener.start(app, host, port)
 
     async def stop(self) -> None:
         """Close the listening socket and every open connection; start() brings it back on the same port."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._listener.stop()
 
     @web.middleware
     async def _log(self, request: web.Request, handler: Handler) -> web.StreamResponse:
