@@ -1,4 +1,4 @@
-"""Settings, validated: what a source, the server, the store and the telemetry can be told. config_load.py reads them."""
+"""Settings, validated: what a source, the server, the store and the telemetry can be told; config_load reads them."""
 
 from __future__ import annotations
 
@@ -148,3 +148,61 @@ AnySource = Annotated[
     UsdSearchSource | OmnSource | PiecesSource | MediaIntelligenceSource | OracleSbcSource,
     Field(discriminator="kind"),
 ]
+
+
+class ServerSettings(Frozen):
+    """The gRPC server and its limits."""
+
+    listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one")
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = Field(default=None, description="given: clients must show a certificate")
+    drain_s: Seconds = Field(default=5, description="calls under way may take this long when the server stops")
+    heartbeat_s: Seconds = Field(
+        default=5, description="a quiet watch gets a bookmark this often, give or take a tenth"
+    )
+    stream_age_s: Seconds = Field(default=1800, description="a watch ends OK after this, give or take a tenth")
+    slow_consumer_s: Seconds = Field(default=60, description="a watch that takes no message for this long is ended")
+    streams_max: int = Field(default=5000, ge=1, description="watches at the same time")
+    streams_per_peer_max: int = Field(default=2000, ge=1, description="watches at the same time from one address")
+    first_read_wait_s: float = Field(
+        default=2, ge=0, description="a watch waits this long for assets never read before"
+    )
+    message_bytes_max: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, description="of a request")
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> ServerSettings:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("give both tls_cert_file and tls_key_file, or neither")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+
+class MemoryStoreSettings(Frozen):
+    """Keep statuses in memory: a restart starts a new epoch."""
+
+    kind: Literal["memory"] = "memory"
+    tombstone_retention_s: Seconds = Field(default=86_400, description="removals can be resumed across for this long")
+    forget_after_s: Seconds = Field(default=7 * 86_400, description="assets nobody asked for are forgotten after this")
+
+
+class TelemetrySettings(Frozen):
+    """OpenTelemetry and logs."""
+
+    otlp_endpoint: AnyHttpUrl | None = Field(default=None, description="OTLP over gRPC; absent: nothing is sent")
+    sample_ratio: float = Field(default=1.0, ge=0, le=1, description="of traces that begin here")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class Settings(Frozen):
+    """Everything `assetwatch serve` can be told."""
+
+    server: ServerSettings = ServerSettings()
+    store: MemoryStoreSettings = MemoryStoreSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    sources: dict[SourceName, AnySource] = Field(default={}, description="by name: lower case, digits, hyphens")

@@ -19,8 +19,8 @@ tracer = trace.get_tracer("assetwatch")
 
 @contextmanager
 def upstream_call(source: str, method: str, url: URL) -> Iterator[trace.Span]:
-    """Span of one HTTP call, named as the semantic conventions want; the query, which may hold a secret, is left out."""
-    attributes = {
+    """Span of one HTTP call, named by the semantic conventions; the query, which may hold a secret, is left out."""
+    attributes: dict[str, str | int] = {
         SOURCE: source,
         "http.request.method": method,
         "server.address": url.host or "",

@@ -1,4 +1,4 @@
-"""HTTP and WebSocket towards one upstream: limits on every call, and each failure turned into an UpstreamError, once."""
+"""HTTP and WebSocket towards one upstream: limits on every call, and failures turned into UpstreamErrors, once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Transport:
     ) -> Reply:
         """Make one call; path (with its query) is sent exactly as given, origin replaces the configured host.
 
-        Raises: Unreachable (no answer, server error), Refused (401, 403), Throttled (429), BadAnswer (redirect, too large).
+        Raises: Unreachable (no answer, 5xx), Refused (401, 403), Throttled (429), BadAnswer (redirect, too large).
         Any other status is returned: what it means belongs to the kind.
         """
         reply = await self.raw(method, path, headers=headers, body=body, origin=origin)
