@@ -1,0 +1,92 @@
+"""JSON from upstreams: decoded strictly, and members read without trust in their types."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from assetwatchd.errors import BadAnswer
+
+if TYPE_CHECKING:
+    from assetwatchd.transport import Reply
+
+HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+DIGITS_MAX = 300
+"""A longer integer fits no number of ours, not even a float."""
+
+
+def decode(reply: Reply) -> Any:
+    """Decode the body as JSON (RFC 8259): UTF-8, every number finite, every text encodable again.
+
+    The content type is only held against the body when it says HTML: gateways answer so in the upstream's place.
+    Raises: BadAnswer, which never quotes the body.
+    """
+    if reply.content_type in HTML_TYPES:
+        raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be")
+    try:
+        value = json.loads(
+            reply.body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
+        if b"\\u" in reply.body:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair can be escaped, not sent on
+    except UnicodeError:
+        raise BadAnswer("the JSON is not valid UTF-8") from None
+    except RecursionError:
+        raise BadAnswer("the JSON is nested too deeply") from None
+    except json.JSONDecodeError as exc:
+        raise BadAnswer(f"not JSON (line {exc.lineno}, column {exc.colno})") from None
+    except ValueError:
+        raise BadAnswer("not JSON: a number out of range") from None
+    return value
+
+
+def object_of(value: Any, what: str) -> dict[str, Any]:
+    """Return value if it is an object. Raises: BadAnswer, naming `what` and the type that came instead."""
+    if isinstance(value, dict):
+        return value
+    raise BadAnswer(f"{what} should be an object and is {_type_name(value)}")
+
+
+def list_of(value: Any, what: str) -> list[Any]:
+    """Return value if it is a list. Raises: BadAnswer, naming `what` and the type that came instead."""
+    if isinstance(value, list):
+        return value
+    raise BadAnswer(f"{what} should be a list and is {_type_name(value)}")
+
+
+def text_of(value: Any) -> str:
+    """Return a scalar as text: null is empty, numbers and booleans are as in JSON; lists and objects are empty."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, (list, dict)):
+        return ""
+    return json.dumps(value)
+
+
+def bounded(text: str, length_max: int = 300) -> str:
+    """Return text on one line without control characters, cut to length_max characters: fit for an error."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length_max]).split())
+    return line if len(line) <= length_max else line[: length_max - 1] + "…"
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS_MAX:
+        raise ValueError
+    return int(text)
+
+
+def _type_name(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
