@@ -1,0 +1,335 @@
+"""Pieces OS: assets read one by one over HTTP, changes pushed over a WebSocket.
+
+Source: the vendor's clients (Python 5.0.1, TypeScript 4.1.0) and open-source programs that use the API. There is no
+field for a state: it is derived from presence, a tombstone and timestamps.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import WSMsgType
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from assetwatchd import jsonbody
+from assetwatchd.details import PiecesDetail, PiecesFormat
+from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable
+from assetwatchd.model import Facet, Observation, State
+from assetwatchd.transport import Reply, Transport
+from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from assetwatchd.config import PiecesSource
+
+M = TypeVar("M", bound=BaseModel)
+
+# 1. Facts -------------------------------------------------------------------------------------------------------------
+
+ASSET = "/assets/{id}?transferables=false"
+IDENTIFIERS = "/assets/identifiers?pseudo={pseudo}"
+STREAM = "/assets/stream/identifiers"
+HEALTH = "/.well-known/health"
+VERSION = "/.well-known/version"
+APPLICATION_HEADER = "X-Application-ID"
+"""What newer clients send with every asset operation; servers seem to accept calls without [assumed]."""
+
+OK = 200
+GONE = 410
+"""The answer for an asset deleted earlier and for one that never was, alike; the body is text."""
+
+DELETED_MECHANISM = "DELETED"
+"""The one value of the mechanism that says something about the state."""
+
+LOCAL, CLOUD = "local", "cloud"
+UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+VERSION_FORM = re.compile(r"\d+\.\d+\.\d+(-\S+)?")
+INT64_MAX = 2**63 - 1
+
+
+# 2. Wire --------------------------------------------------------------------------------------------------------------
+
+
+class Wire(BaseModel):
+    """Base of the models: only what is read here, all of it optional but the id; null is as good as absent."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class GroupedTimestamp(Wire):
+    """A moment as the server writes it."""
+
+    value: str | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """The moment; without a zone it is UTC [assumed], and None when it cannot be read."""
+        try:
+            at = datetime.fromisoformat(self.value or "")
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+
+
+def _tombstone(value: Any) -> Any:
+    """Make one form of the two `deleted` has: a flag in identifiers frames, a timestamp in assets."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+Tombstone = Annotated[GroupedTimestamp | None, BeforeValidator(_tombstone)]
+"""None: not deleted. Without a value: deleted, and nobody says when."""
+
+
+class Bytes(Wire):
+    """Size of a format's content."""
+
+    value: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+
+
+class Classification(Wire):
+    """What a format holds."""
+
+    generic: str | None = None
+    specific: str | None = None
+
+
+class Format(Wire):
+    """One form of an asset's content."""
+
+    id: str | None = None
+    role: str | None = None
+    bytes: Bytes | None = None
+    classification: Classification | None = None
+
+
+class Formats(Wire):
+    """The formats of an asset."""
+
+    iterable: list[Format] | None = None
+
+
+class Asset(Wire):
+    """Asset, of `GET /assets/{id}`."""
+
+    id: str
+    name: str | None = None
+    creator: str | None = None
+    mechanism: str | None = None
+    pseudo: bool | None = None
+    created: GroupedTimestamp | None = None
+    updated: GroupedTimestamp | None = None
+    synced: GroupedTimestamp | None = None
+    deleted: Tombstone = None
+    formats: Formats | None = None
+
+
+class ReferencedAsset(Wire):
+    """An asset by its id."""
+
+    id: str
+
+
+class FlattenedAssets(Wire):
+    """The list of ids; the vendor's model has `iterable` as optional, and absent when there are none."""
+
+    iterable: list[ReferencedAsset] | None = None
+
+
+class StreamedIdentifier(Wire):
+    """One item of a frame; without `asset` it is about one of the other things the server keeps."""
+
+    asset: ReferencedAsset | None = None
+    deleted: Tombstone = None
+
+
+class StreamedIdentifiers(Wire):
+    """One frame of the identifiers stream."""
+
+    iterable: list[StreamedIdentifier]
+
+
+def decode(model: type[M], reply: Reply) -> M:
+    """Read a JSON answer. Raises: BadAnswer."""
+    try:
+        return model.model_validate(jsonbody.decode(reply))
+    except ValidationError as exc:
+        error = exc.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, error["loc"])) or "the body"
+        raise BadAnswer(f"{model.__name__}: {place}: {error['type']}") from None
+
+
+def decode_frame(message: aiohttp.WSMessage) -> StreamedIdentifiers:
+    """Read one WebSocket message. Raises: BadAnswer (not a frame), Unreachable (the end of the stream)."""
+    if message.type is WSMsgType.TEXT:
+        return decode(StreamedIdentifiers, Reply(OK, {}, message.data.encode("utf-8", "surrogatepass")))
+    if message.type is WSMsgType.BINARY:
+        raise BadAnswer("a binary frame, where all are text")
+    if isinstance(message.data, aiohttp.WebSocketError):
+        raise BadAnswer(f"the stream broke the WebSocket protocol or a limit (code {message.data.code})")
+    raise Unreachable("the stream was closed")
+
+
+# 3. Normalise ---------------------------------------------------------------------------------------------------------
+
+
+def normalise(asset: Asset, *, asset_id: str) -> Observation:
+    """Derive the status of an asset that was read; asset_id is the id it was asked by."""
+    detail = _detail(asset)
+    if asset.deleted is not None or asset.mechanism == DELETED_MECHANISM:
+        return tombstone(asset_id, detail.deleted_time, detail=detail)
+    local = Facet(LOCAL, State.AVAILABLE, asset.mechanism or "", change_time=detail.updated_time)
+    return Observation(
+        asset_id,
+        State.AVAILABLE,
+        facets=(local, *_cloud(asset)),
+        change_time=detail.updated_time,
+        detail=detail,
+    )
+
+
+def tombstone(asset_id: str, deleted_at: datetime | None, *, detail: PiecesDetail | None = None) -> Observation:
+    """Tell that the asset was deleted; when the server does not say when, nor do we."""
+    if detail is None and deleted_at is not None:
+        detail = PiecesDetail(deleted_time=deleted_at)
+    facet = Facet(LOCAL, State.DELETED, "deleted", change_time=deleted_at)
+    return Observation(asset_id, State.DELETED, facets=(facet,), change_time=deleted_at, detail=detail)
+
+
+def notices_of(frame: StreamedIdentifiers) -> Iterator[Notice]:
+    """Tell what a frame after the first says, each asset once; its tombstone wins wherever in the frame it stands."""
+    gone = {item.asset.id: item.deleted.at for item in frame.iterable if item.asset and item.deleted}
+    for asset_id, at in gone.items():
+        yield Removed(tombstone(asset_id, at))
+    if touched := tuple(dict.fromkeys(asset_id for asset_id in _present(frame) if asset_id not in gone)):
+        yield Touched(touched)
+
+
+def listed(frame: StreamedIdentifiers) -> Listed:
+    """Read the first frame, which lists every id there is."""
+    return Listed(frozenset(_present(frame)))
+
+
+def _present(frame: StreamedIdentifiers) -> Iterator[str]:
+    return (item.asset.id for item in frame.iterable if item.asset and not item.deleted)
+
+
+def _cloud(asset: Asset) -> Iterator[Facet]:
+    """Yield the cloud's side, if there is one: its copy is old when synced is before updated [assumed]."""
+    if asset.synced is None:
+        return
+    synced, updated = asset.synced.at, asset.updated.at if asset.updated else None
+    if synced is None or updated is None:
+        state = State.UNKNOWN
+    else:
+        state = State.OUT_OF_SYNC if synced < updated else State.AVAILABLE
+    yield Facet(CLOUD, state, asset.synced.value or "", change_time=synced)
+
+
+def _detail(asset: Asset) -> PiecesDetail:
+    formats = (asset.formats.iterable if asset.formats else None) or []
+    return PiecesDetail(
+        name=asset.name or "",
+        creator=asset.creator or "",
+        mechanism=asset.mechanism or "",
+        pseudo=bool(asset.pseudo),
+        created_time=asset.created.at if asset.created else None,
+        updated_time=asset.updated.at if asset.updated else None,
+        synced_time=asset.synced.at if asset.synced else None,
+        deleted_time=asset.deleted.at if asset.deleted else None,
+        formats=tuple(_format(each) for each in formats),
+    )
+
+
+def _format(wire: Format) -> PiecesFormat:
+    kind = wire.classification or Classification()
+    size_bytes = (wire.bytes.value if wire.bytes else None) or 0
+    return PiecesFormat(wire.id or "", wire.role or "", kind.generic or "", kind.specific or "", size_bytes)
+
+
+# 4. Upstream ----------------------------------------------------------------------------------------------------------
+
+
+class Pieces:
+    """One Pieces OS server."""
+
+    capabilities = Capabilities(enumerates=True, pushes=True)
+
+    def __init__(self, source: str, settings: PiecesSource) -> None:
+        self._settings = settings
+        self._transport = Transport(source, settings)
+        self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
+
+    def check(self, asset_id: str) -> str | None:
+        """Say why asset_id cannot be an id of Pieces OS."""
+        if UUID_FORM.fullmatch(asset_id):
+            return None
+        return "is not a UUID; an asset of Pieces OS is named like 6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
+
+    async def probe(self) -> None:
+        """Ask for health, and for the version, which shows that it is Pieces OS."""
+        await self._well_known(HEALTH, re.compile(r"ok.*", re.IGNORECASE | re.DOTALL))
+        await self._well_known(VERSION, VERSION_FORM)
+
+    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+        """Read each asset, without its content."""
+        return [await self._read(asset_id) for asset_id in asset_ids]
+
+    async def enumerate(self) -> frozenset[str]:
+        """List the ids, those of assets the user did not save only if so configured; the answer has no pages."""
+        path = IDENTIFIERS.format(pseudo="true" if self._settings.pseudo else "false")
+        reply = await self._transport.request("GET", path, headers=self._headers)
+        _expect_ok(reply)
+        return frozenset(each.id for each in decode(FlattenedAssets, reply).iterable or ())
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
+
+        Close the iterator to disconnect. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
+        """
+        heartbeat_s = self._settings.ping_interval_s
+        async with self._transport.websocket(STREAM, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
+            yield listed(await self._first_frame(socket))
+            while True:
+                for notice in notices_of(decode_frame(await socket.receive())):
+                    yield notice
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._transport.close()
+
+    async def _first_frame(self, socket: aiohttp.ClientWebSocketResponse) -> StreamedIdentifiers:
+        timeout_s = self._settings.first_frame_timeout_s
+        try:
+            return decode_frame(await socket.receive(timeout_s))
+        except TimeoutError:
+            raise Unreachable(f"no first frame within {timeout_s:g} s") from None
+
+    async def _read(self, asset_id: str) -> Observation:
+        path = ASSET.format(id=quote(asset_id, safe=""))
+        reply = await self._transport.request("GET", path, headers=self._headers)
+        if reply.status == GONE:
+            return Observation(asset_id, State.MISSING)
+        if reply.status != OK:
+            raise AssetRejected(f"HTTP {reply.status} for the asset, which no document mentions")
+        asset = decode(Asset, reply)
+        if asset.id.lower() != asset_id.lower():
+            raise BadAnswer("the answer is about another asset")
+        return normalise(asset, asset_id=asset_id)
+
+    async def _well_known(self, path: str, form: re.Pattern[str]) -> None:
+        reply = await self._transport.request("GET", path)
+        _expect_ok(reply)
+        if not form.fullmatch(reply.body.decode("utf-8", "replace").strip()):
+            raise BadAnswer(f"{path} did not answer as Pieces OS does; correct base_url")
+
+
+def _expect_ok(reply: Reply) -> None:
+    if reply.status != OK:
+        raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
