@@ -149,7 +149,8 @@ class OracleSbcStandin(Front):
             return self.refuse(request, 400)
         if user is None:
             return self.refuse(request, 401)
-        token = self.sessions.issue(user, self._current_token(await request.text(), user))
+        body = (await request.read()).decode(errors="replace")
+        token = self.sessions.issue(user, self._current_token(body, user))
         return self.answer(triple({"accessToken": token}))
 
     def _current_token(self, body: str, user: User) -> str | None:
