@@ -1,0 +1,240 @@
+"""Reads the settings: YAML < secret files < environment < flags; names every problem at once, and no value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
+
+from assetwatchd.config import Settings
+from assetwatchd.config_problems import Origins, explain
+from assetwatchd.config_shape import Shape, below, is_compound, is_free, is_path, kind_in
+from assetwatchd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PREFIX = "ASSETWATCH__"
+SECRETS_DIR = "ASSETWATCH_SECRETS_DIR"
+MASK = "**********"
+SECRET_BYTES_MAX = 64 * 1024
+NONE: Mapping[str, object] = MappingProxyType({})
+
+Tree = dict[str, Any]
+
+
+def load(
+    path: Path | None,
+    *,
+    overrides: Mapping[str, object] = NONE,
+    env: Mapping[str, str] = os.environ,
+    secrets_dir: Path | None = None,
+) -> Settings:
+    """Read the settings, each source of them over the one before: file, secret files, environment, overrides.
+
+    overrides: by dotted name, e.g. server.listen; None is "not given". secrets_dir: else the environment's
+    ASSETWATCH_SECRETS_DIR. In both, names are joined by two underscores, and a source's hyphens may be underscores.
+    Raises: ConfigError, one line a problem, none of which shows a value.
+    """
+    problems: list[str] = []
+    origins: Origins = {}
+    directory = secrets_dir or (Path(env[SECRETS_DIR]) if env.get(SECRETS_DIR) else None)
+    written = _read_file(path) if path else {}
+    layers = [
+        _nested(_secret_files(directory, problems), problems, origins),
+        _nested(_variables(env), problems, origins),
+        _nested(_flags(overrides), problems, origins),
+    ]
+    try:
+        data = reduce(_over, layers, written)
+        _read_compounds(data, problems, origins)
+        problems += _missing_files(data, (Settings,))
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+    return _validated(data, problems, origins)
+
+
+def _validated(data: Tree, problems: list[str], origins: Origins) -> Settings:
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join([*problems, *explain(error, data, origins)])) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def show(settings: Settings) -> str:
+    """Write the settings as YAML, defaults included, secrets masked."""
+    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration file; secrets are never required, as they may come from elsewhere."""
+    found = Settings.model_json_schema()
+    for definition in found["$defs"].values():
+        secret = {name for name, field in definition.get("properties", {}).items() if field.get("format") == "password"}
+        if secret & set(definition.get("required", ())):
+            definition["required"] = [name for name in definition["required"] if name not in secret]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "assetwatch configuration"}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    if isinstance(value, AnyUrl):
+        return re.sub(r"(?<=://)[^/@]*@", f"{MASK}@", str(value))
+    return MASK if isinstance(value, SecretStr) else str(value) if isinstance(value, Path) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates, which stay the text they were, and with no name given twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the parent declares it so
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the parent's signature
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, "a name is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _read_file(path: Path) -> Tree:
+    text = _text(path)
+    try:
+        data = _yaml(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        what = re.sub(r"'[^']*'", "…", error.problem or "it cannot be read")  # quoted: a piece of a value, perhaps
+        raise ConfigError(f"{where}: not YAML: {what}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{path}: not YAML: it holds something that cannot be read") from None
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError(f"{path}: should hold names and values, not a {type(data).__name__}")
+    return data or {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _yaml(text: str) -> object:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+
+
+Given = tuple[str, Sequence[str], object]
+"""Where a value comes from, the path it is for, and the value."""
+
+
+def _flags(overrides: Mapping[str, object]) -> Iterator[Given]:
+    return ((f"flag for {name}", name.split("."), value) for name, value in overrides.items() if value is not None)
+
+
+def _variables(env: Mapping[str, str]) -> Iterator[Given]:
+    for name in sorted(env):
+        if name.startswith(PREFIX):
+            yield name, _path(name.removeprefix(PREFIX)), env[name]
+
+
+def _secret_files(directory: Path | None, problems: list[str]) -> Iterator[Given]:
+    if directory is None:
+        return
+    if not directory.is_dir():
+        problems.append(f"{directory}: there is no such directory of secrets")
+        return
+    for file in sorted(directory.iterdir()):
+        if file.name.startswith(".") or not file.is_file():  # mounted secrets come with links and folders of their own
+            continue
+        try:
+            yield f"secret file {file}", _path(file.name), _text(file).strip()
+        except ConfigError as error:
+            problems.append(str(error))
+
+
+def _path(name: str) -> list[str]:
+    head, *rest = name.lower().split("__")
+    if head == "sources" and rest:
+        rest[0] = rest[0].replace("_", "-")
+    return [head, *rest]
+
+
+def _nested(given: Iterable[Given], problems: list[str], origins: Origins) -> Tree:
+    tree: Tree = {}
+    for origin, path, value in given:
+        place: Any = tree
+        for name in path[:-1]:
+            place = place.setdefault(name, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or path[-1] in place:
+            problems.append(f"{'.'.join(path)}: given twice, as a whole and in part (from {origin})")
+            continue
+        place[path[-1]] = value
+        origins[tuple(path)] = origin
+    return tree
+
+
+def _over(lower: Tree, upper: Tree) -> Tree:
+    merged = dict(lower)
+    for name, value in upper.items():
+        held = merged.get(name)
+        merged[name] = _over(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _read_compounds(data: Tree, problems: list[str], origins: Origins) -> None:
+    """Read lists and mappings that came as text, from a variable or a secret file, as YAML (so as JSON too)."""
+    for path, origin in origins.items():
+        shape: Shape = (Settings,)
+        place: Any = data
+        for depth, name in enumerate(path):
+            if is_free(shape):
+                problems.append(f"{'.'.join(path[:depth])}: give the whole of it, as JSON (from {origin})")
+                break
+            shape, parent, place = below(shape, name, kind_in(place)), place, place.get(name)
+        else:
+            if is_compound(shape) and isinstance(place, str):
+                parent[path[-1]] = place = _compound(place)
+            if place is _UNREADABLE:
+                del parent[path[-1]]
+                problems.append(f"{'.'.join(path)}: not JSON (from {origin})")
+
+
+_UNREADABLE = object()
+
+
+def _compound(text: str) -> object:
+    try:
+        return _yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return _UNREADABLE
+
+
+def _missing_files(data: object, shape: Shape, path: tuple[str, ...] = ()) -> Iterator[str]:
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield from _missing_files(value, below(shape, str(name), kind_in(data)), (*path, str(name)))
+    elif is_path(shape) and isinstance(data, str) and not Path(data).is_file():
+        yield f"{'.'.join(path)}: there is no such file"
