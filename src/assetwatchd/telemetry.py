@@ -1,46 +1,334 @@
-"""OpenTelemetry: set-up, and every span, metric and attribute name as a constant."""
+"""OpenTelemetry: set-up, and every span, metric and attribute name as a constant.
+
+Until configure is called all of this goes to the API's no-op parts and costs next to nothing. No exception text
+reaches a span, except that of UpstreamError, which is safe by contract; no query and no user name of a URL does.
+"""
+
+# ruff: noqa: PLC0415 - the SDK takes 100 ms to import, which one-shot commands need not pay; the exporter is an extra
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+import uuid
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from opentelemetry import propagate, trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from assetwatchd.errors import ConfigError, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.util.types import AttributeValue
+    from pydantic import AnyHttpUrl
     from yarl import URL
 
+    from assetwatchd.config import TelemetrySettings
+
+    Block = AbstractContextManager[trace.Span]
+
+log = logging.getLogger(__name__)
+
+SCOPE = "assetwatch"
+
+SPAN_POLL = "assetwatch.poll"
+SPAN_PUSH = "assetwatch.push"
+SPAN_COMMIT = "assetwatch.commit"
+
 SOURCE = "assetwatch.source"
-tracer = trace.get_tracer("assetwatch")
+OUTCOME = "assetwatch.outcome"
+ASSET_COUNT = "assetwatch.asset_count"
+CHANGE_COUNT = "assetwatch.change_count"
+
+# Semantic conventions: HTTP (stable) and RPC (release candidate).
+ERROR_TYPE = "error.type"
+HTTP_METHOD = "http.request.method"
+HTTP_STATUS = "http.response.status_code"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+URL_FULL = "url.full"
+RPC_SYSTEM = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_STATUS = "rpc.response.status_code"
+
+CALLS = "assetwatch.upstream.calls"
+WATCHERS = "assetwatch.watchers"
+CHANGES = "assetwatch.changes"
+CONDITION = "assetwatch.source.condition"
+DELIVERY_LAG = "assetwatch.delivery.lag"
+RPC_DURATION = "rpc.server.call.duration"
+HTTP_DURATION = "http.client.request.duration"
+
+OK = "ok"
+SPAN_LINKS_MAX = 128
+"""Links kept on one span. A watch that goes on longer keeps the latest."""
+DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+EXPORT_TIMEOUT_S = 5.0
+FLUSH_S = 1.5
+"""A collector that does not answer delays the end of the process by no more than this."""
+
+W3C = TraceContextTextMapPropagator()
+"""Trace context alone: a caller's baggage is not ours to hand to upstreams."""
+
+
+class _Probes:
+    """Where spans and measurements go now."""
+
+    def __init__(self) -> None:
+        self.aim(trace.get_tracer(SCOPE), metrics.get_meter(SCOPE))
+
+    def aim(self, tracer: trace.Tracer, meter: metrics.Meter) -> None:
+        self.tracer = tracer
+        self.calls = meter.create_counter(CALLS, "{call}", "Upstream calls by source and outcome")
+        self.watchers = meter.create_up_down_counter(WATCHERS, "{watcher}", "Watch streams open now")
+        self.changes = meter.create_counter(CHANGES, "{change}", "Changes committed, by source")
+        self.condition = meter.create_gauge(CONDITION, "1", "Condition of a source, numbered as ConditionState is")
+        self.lag = _seconds(meter, DELIVERY_LAG, "From a commit to its hand-over to a stream", LAG_BUCKETS_S)
+        self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
+        self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
+
+
+def _seconds(meter: metrics.Meter, name: str, description: str, buckets: tuple[float, ...]) -> metrics.Histogram:
+    return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=buckets)
+
+
+_probes = _Probes()
+
+
+def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None]:
+    """Send spans and metrics to settings.otlp_endpoint; return what flushes and stops that, within FLUSH_S, blocking.
+
+    Without an endpoint nothing is set up and nothing is sent. OTEL_* variables of the SDK and its exporter (headers,
+    certificates, resource attributes) are honoured where settings say nothing.
+    Raises: ConfigError when an endpoint is given and the exporter is not installed.
+    """
+    if settings.otlp_endpoint is None:
+        return _nothing
+    spans, measurements = _exporters(settings.otlp_endpoint)
+    return _send(spans, measurements, settings.sample_ratio, version)
+
+
+def _nothing() -> None:
+    """Stop what was never started."""
+
+
+def _exporters(endpoint: AnyHttpUrl) -> tuple[SpanExporter, MetricExporter]:
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise ConfigError("telemetry.otlp_endpoint needs the OTLP exporter: install assetwatch[otlp]") from None
+    target, insecure = str(endpoint), endpoint.scheme == "http"
+    return (
+        OTLPSpanExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+        OTLPMetricExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+    )
+
+
+def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, version: str) -> Callable[[], None]:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    resource = Resource.create(
+        {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
+    )
+    tracers = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(ratio)),
+        resource=resource,
+        span_limits=SpanLimits(max_links=SPAN_LINKS_MAX),
+        shutdown_on_exit=False,
+    )
+    tracers.add_span_processor(BatchSpanProcessor(spans))
+    meters = MeterProvider([PeriodicExportingMetricReader(measurements)], resource, shutdown_on_exit=False)
+    trace.set_tracer_provider(tracers)
+    metrics.set_meter_provider(meters)
+    _probes.aim(tracers.get_tracer(SCOPE, version), meters.get_meter(SCOPE, version))
+    return lambda: _stop_within(FLUSH_S, tracers.shutdown, meters.shutdown)
+
+
+def _stop_within(seconds: float, *stops: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    threads = [threading.Thread(target=stop, name="telemetry-flush", daemon=True) for stop in stops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("telemetry was not flushed within %g s; the rest is lost", seconds)
 
 
 @contextmanager
-def upstream_call(source: str, method: str, url: URL) -> Iterator[trace.Span]:
-    """Span of one HTTP call, named by the semantic conventions; the query, which may hold a secret, is left out."""
-    attributes: dict[str, str | int] = {
-        SOURCE: source,
-        "http.request.method": method,
-        "server.address": url.host or "",
-        "server.port": url.port or 0,
-        "url.full": str(url.with_query(None).with_user(None)),
-    }
-    with tracer.start_as_current_span(method, kind=SpanKind.CLIENT, attributes=attributes) as span:
-        yield span
+def use(tracers: trace.TracerProvider | None = None, meters: metrics.MeterProvider | None = None) -> Iterator[None]:
+    """Send to these providers until the block ends, in all tasks; None: nowhere.
+
+    For tests and for programs that embed the service: a global provider can be set only once in a process.
+    """
+    before = dict(vars(_probes))
+    _probes.aim(
+        (tracers or trace.NoOpTracerProvider()).get_tracer(SCOPE),
+        (meters or metrics.NoOpMeterProvider()).get_meter(SCOPE),
+    )
+    try:
+        yield
+    finally:
+        vars(_probes).update(before)
 
 
-def upstream_answered(span: trace.Span, status: int) -> None:
-    """Note the answer's status on its span."""
-    span.set_attribute("http.response.status_code", status)
+def start_span(name: str, kind: SpanKind, parent: Context, attributes: Mapping[str, AttributeValue]) -> trace.Span:
+    """Begin a span under a parent from elsewhere; the caller makes it current and ends it."""
+    return _probes.tracer.start_span(name, parent, kind, attributes)
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[trace.Span]:
+    with _probes.tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except Exception as exc:
+            span.set_attribute(ERROR_TYPE, type(exc).__name__)
+            span.set_status(Status(StatusCode.ERROR, str(exc) if isinstance(exc, UpstreamError) else None))
+            raise
+
+
+class UpstreamCall:
+    """One HTTP call under way: its span, and the status of its answer, None before there is one."""
+
+    __slots__ = ("span", "status")
+
+    def __init__(self, span: trace.Span) -> None:
+        self.span = span
+        self.status: int | None = None
+
+
+@contextmanager
+def upstream_call(source: str, method: str, url: URL) -> Iterator[UpstreamCall]:
+    """Span and measurements of one HTTP call; the query and the user, which may hold secrets, are left out."""
+    http: dict[str, AttributeValue] = {HTTP_METHOD: method, SERVER_ADDRESS: url.host or "", SERVER_PORT: url.port or 0}
+    bare = str(url.with_user(None).with_query(None).with_fragment(None))
+    started, outcome = time.perf_counter(), "cancelled"
+    with _span(method, SpanKind.CLIENT, {SOURCE: source, URL_FULL: bare, **http}) as span:
+        call = UpstreamCall(span)
+        try:
+            yield call
+            outcome = OK if call.status is None or call.status < 400 else str(call.status)  # noqa: PLR2004 - as below
+        except Exception as exc:
+            outcome = type(exc).__name__
+            raise
+        finally:
+            if call.status is not None:
+                http[HTTP_STATUS] = call.status
+            record_call(source, time.perf_counter() - started, outcome, http)
+
+
+def upstream_answered(call: UpstreamCall, status: int) -> None:
+    """Note the answer's status."""
+    call.status = status
+    call.span.set_attribute(HTTP_STATUS, status)
     if status >= 400:  # noqa: PLR2004 - the convention: 4xx is an error of the client's span
-        span.set_attribute("error.type", str(status))
-        span.set_status(Status(StatusCode.ERROR))
+        call.span.set_attribute(ERROR_TYPE, str(status))
+        call.span.set_status(Status(StatusCode.ERROR))
 
 
 def outgoing_context() -> dict[str, str]:
     """Headers that carry the current W3C trace context; empty outside a trace."""
     headers: dict[str, str] = {}
-    propagate.inject(headers)
+    W3C.inject(headers)
     return headers
+
+
+def poll(source: str, asset_count: int) -> Block:
+    """Span around one read by the scheduler; the root of a trace, or a child of the RPC that asked for the read."""
+    return _span(SPAN_POLL, SpanKind.INTERNAL, {SOURCE: source, ASSET_COUNT: asset_count})
+
+
+def push(source: str, asset_count: int) -> Block:
+    """Span around one message that an upstream sent by itself."""
+    return _span(SPAN_PUSH, SpanKind.CONSUMER, {SOURCE: source, ASSET_COUNT: asset_count})
+
+
+def commit(source: str, count: int) -> Block:
+    """Span around the commit of count changes."""
+    return _span(SPAN_COMMIT, SpanKind.INTERNAL, {SOURCE: source, CHANGE_COUNT: count})
+
+
+def traceparent() -> str:
+    """W3C traceparent of the current span; empty when there is none or its trace is not sampled."""
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def link_delivery(traceparents: Iterable[str]) -> None:
+    """Link the current span to the spans that found what is delivered; each once, the last SPAN_LINKS_MAX of them.
+
+    The empty and the malformed are left out. Does not touch its argument when the current span is not recorded.
+    """
+    span = trace.get_current_span()
+    if not span.is_recording():
+        return
+    for text in list(dict.fromkeys(traceparents))[-SPAN_LINKS_MAX:]:
+        if (context := _parse(text)).is_valid:
+            span.add_link(context)
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> trace.SpanContext:
+    """Read a traceparent; cached, since many watchers deliver the same change."""
+    return trace.get_current_span(W3C.extract({"traceparent": text})).get_span_context()
+
+
+def event(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
+    """Add an event to the current span."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.add_event(name, attributes)
+
+
+def record_call(source: str, seconds: float, outcome: str, http: Mapping[str, AttributeValue] | None = None) -> None:
+    """Count one upstream call; outcome is OK or the kind of error. upstream_call does this for every HTTP call."""
+    _probes.calls.add(1, {SOURCE: source, OUTCOME: outcome})
+    error: dict[str, AttributeValue] = {} if outcome == OK else {ERROR_TYPE: outcome}
+    _probes.http.record(seconds, {SOURCE: source, **(http or {}), **error})
+
+
+def record_rpc(seconds: float, attributes: Mapping[str, AttributeValue]) -> None:
+    """Measure one call to this server, from its handler's start to its end."""
+    _probes.rpc.record(seconds, attributes)
+
+
+def record_watchers(delta: int) -> None:
+    """Count watch streams: 1 when one opens, -1 when it ends."""
+    _probes.watchers.add(delta)
+
+
+def record_changes(source: str, count: int) -> None:
+    """Count committed changes."""
+    _probes.changes.add(count, {SOURCE: source})
+
+
+def record_condition(source: str, condition: int) -> None:
+    """Tell the condition of a source, as the number of its ConditionState."""
+    _probes.condition.set(int(condition), {SOURCE: source})
+
+
+def record_lag(seconds: float) -> None:
+    """Measure how long after its commit the oldest change of a batch was handed to a stream."""
+    _probes.lag.record(seconds)

@@ -1,0 +1,97 @@
+"""Logs on standard error, as text or as JSON lines, each with the trace and span it belongs to.
+
+The text of an exception that is not ours may hold a credential or a whole body, so it is never logged: where one is
+reported, by us or by a library, its class and its stack are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from opentelemetry import trace
+
+from assetwatchd.errors import AssetwatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def configure(level: Literal["debug", "info", "warning", "error"], format: Literal["text", "json"]) -> None:  # noqa: A002 - the setting's name
+    """Send the logs of the whole process to standard error, in place of wherever they went before."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def describe(exc: BaseException) -> str:
+    """Say what went wrong without saying more than is safe: our own errors with their text, others by class alone."""
+    kind = type(exc)
+    if isinstance(exc, BaseExceptionGroup):
+        return f"{kind.__name__}: {'; '.join(map(describe, exc.exceptions))}"
+    if isinstance(exc, AssetwatchError):
+        return f"{kind.__name__}: {exc}"
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class SafeFormatter(logging.Formatter):
+    """Writes exceptions as stack and description, causes and the members of a group first."""
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - the name is logging's
+        """Format one exception and its causes without the texts of foreign ones."""
+        _, exc, _ = ei
+        return "\n".join(_stacks(exc)) if exc is not None else ""
+
+
+def _stacks(exc: BaseException) -> Iterator[str]:
+    if cause := exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__):
+        yield from _stacks(cause)
+    for member in exc.exceptions if isinstance(exc, BaseExceptionGroup) else ():
+        yield from _stacks(member)
+    yield "".join(traceback.format_tb(exc.__traceback__)) + describe(exc)
+
+
+class TextFormatter(SafeFormatter):
+    """One line a record: time, level, logger, message, trace and span; a stack follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; line breaks in its message are escaped, so that no text can pass for a record."""
+        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        ids = "".join(f" {name}={value}" for name, value in _ids().items())
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}{ids}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(SafeFormatter):
+    """One JSON object a record: time, level, logger, message, and trace_id, span_id, exception where there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        fields: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_ids(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ids() -> dict[str, str]:
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}

@@ -1,0 +1,1 @@
+"""The gRPC side: servicers, conversion between model and protobuf, errors as statuses, and tracing of calls."""
