@@ -1,5 +1,6 @@
 """The Media Intelligence stand-in, asked by a bare HTTP client over real sockets."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -141,6 +142,19 @@ async def test_signature_covers_the_escaped_path(caller: Caller) -> None:
     decoded = f"{LIST}?pageNum=1"
     assert (await caller.call(escaped))[0] == 200
     assert (await caller.call(escaped, headers=caller.headers("GET", decoded)))[0] == 401
+
+
+async def test_signature_covers_an_empty_query(caller: Caller) -> None:
+    """Even a bare question mark is part of the path as received."""
+    caller.standin.put(ASSET, {})
+    request = b"GET %b HTTP/1.1\r\nHost: mi\r\nConnection: close\r\n%b\r\n"
+    for signed, status in ((f"{STATUS}?", b"200"), (STATUS, b"401")):
+        headers = "".join(f"{name}: {value}\r\n" for name, value in caller.headers("GET", signed).items())
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(caller.standin.url).port)
+        writer.write(request % (f"{STATUS}?".encode(), headers.encode()))
+        assert (await reader.read()).split()[1] == status
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(("skew_s", "status"), [(300, 200), (-300, 200), (300.001, 401), (-300.001, 401)])

@@ -306,6 +306,16 @@ async def test_rerequest_keeps_the_lock(caller: Caller, clock: Clock, form: str,
     assert (await caller.call("POST", UNLOCK)).status == 204
 
 
+async def test_rerequest_with_an_unescaped_plus(caller: Caller) -> None:
+    """A form field that holds the token as it is, plus signs and all, is understood too."""
+    while "+" not in caller.token:
+        await caller.login()
+    assert (await caller.call("POST", LOCK)).status == 204
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    await caller.login(data=f"token={caller.token}", headers=headers)
+    assert (await caller.call("POST", UNLOCK)).status == 204
+
+
 async def test_rerequest_of_another_user_takes_nothing(caller: Caller) -> None:
     """A token of somebody else in the body does not hand the lock over."""
     assert (await caller.call("POST", LOCK)).status == 204

@@ -50,12 +50,12 @@ class Sessions:
         self._outsider: str | None = None
 
     def issue(self, user: User, current: str | None = None) -> str:
-        """Return a new token; the lock held with the current one, if any, goes over to it."""
+        """Return a new token; the lock held with the user's living current one, if any, goes over to it."""
         now_s = self._clock()
         self._sessions = {token: session for token, session in self._sessions.items() if session.expires_s > now_s}
         token = _token(user, now_s)
         self._sessions[token] = Session(user, now_s + self._switches().token_life_s)
-        if current is not None and self.user_of(current) == user:
+        if current is not None:
             self._lock_token = token if self._lock_token == current else self._lock_token
             if self._switches().reissue_revokes:
                 del self._sessions[current]
