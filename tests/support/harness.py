@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from assetwatchd.sandbox.standin import Standin
     from assetwatchd.upstream import Upstream
 
-KINDS: tuple[str, ...] = ("omn", "usd_search")
+KINDS: tuple[str, ...] = ("usd_search",)
 
 
 class Harness(abc.ABC):

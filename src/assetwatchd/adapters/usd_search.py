@@ -1,0 +1,375 @@
+"""USD Search: polled JSON over HTTP, one asset a call, one state a plugin.
+
+Source: the vendor's generated client 1.3.0, its published API description 1.4.0 and its open-source server 1.4.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
+from assetwatchd.credentials import bearer_token, kept_secret
+from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
+from assetwatchd.errors import AssetRejected, BadAnswer, ConfigError, Unreachable, UpstreamError
+from assetwatchd.jsonbody import bounded, decode, object_of, text_of
+from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream import Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+
+    from assetwatchd.config import UsdSearchSource
+    from assetwatchd.upstream import Notice
+
+T = TypeVar("T")
+
+# 1. Facts --------------------------------------------------------------------------------------------------------
+
+STATUS_PATH = "/info/indexing/asset/status"
+STORAGE_PATH = "/info/backend/storage"  # the cheapest call: without check_availability it asks no backend
+
+ID = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|/).")
+OK = 200
+FILE_THERE = "ok"  # asset_status; its other published value is file_not_found
+FILE_GONE = "file_not_found"
+GAVE_UP = "failed_retries_exhausted"
+ATTEMPTS = {None: "none", "ok": "ok", "queued": "queued", "processing": "processing"}
+FAILED = "failed"  # any other word of a history is the reason of a failure; the list of reasons is open
+
+READING = (
+    # indexing_status, newest attempt, that attempt was for the current version of the file -> state; first match wins
+    ("in_sync", "none", None, State.AVAILABLE),
+    ("in_sync", "ok", None, State.AVAILABLE),
+    ("in_sync", None, None, State.FAILED),
+    ("failed_indexing", None, None, State.FAILED),
+    ("out_of_sync_and_failed_indexing", None, None, State.FAILED),
+    ("out_of_sync", "queued", None, State.PENDING),
+    ("out_of_sync", "processing", None, State.PROCESSING),
+    ("out_of_sync", "ok", True, State.PROCESSING),
+    ("out_of_sync", "ok", False, State.OUT_OF_SYNC),
+    ("out_of_sync", FAILED, True, State.FAILED),
+    ("out_of_sync", FAILED, False, State.OUT_OF_SYNC),
+    ("out_of_sync", "none", None, State.OUT_OF_SYNC),
+    ("not_found", None, None, State.PENDING),
+)
+"""How a plugin of a file that is there is read; None matches anything, anything unlisted is UNKNOWN.
+
+The server stores the hash after every attempt that returned, also with an error: in_sync is not success. It stores it
+a little after the history, so out_of_sync beside an attempt for the current version is short-lived: finishing.
+"""
+
+TERMINAL = frozenset({"in_sync", "failed_indexing"})
+"""With these a failure stands until the file changes or someone queues it again."""
+
+ROLL_UP = (State.FAILED, State.PROCESSING, State.PENDING, State.OUT_OF_SYNC, State.UNKNOWN, State.AVAILABLE)
+"""The first of these that any plugin has is the asset's state [assumed policy]."""
+
+METADATA_DEPTH_MAX = 8
+"""The published metadata is two deep; what is far deeper cannot be sent on as protobuf."""
+
+# 2. Wire ---------------------------------------------------------------------------------------------------------
+
+
+class Wire(BaseModel):
+    """A published object; members that it does not name are ignored, absent optionals arrive as null."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Attempt(Wire):
+    """PluginItemStatus: one entry of a plugin's history."""
+
+    status: str
+    hash_value: str | None = None
+    processing_timestamp: int | float | str | None = None
+    exception: str | None = None
+
+
+class Plugin(Wire):
+    """PluginInfo; the history is newest first."""
+
+    indexing_status: str
+    indexed_asset_hash: str | None = None
+    plugin_status_history: tuple[Attempt, ...] | None = None
+
+
+class Storage(Wire):
+    """AssetStorageBackendInfo: the state of the file itself."""
+
+    asset_status: str
+    storage_asset_hash: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Answer(Wire):
+    """The answer of the status call."""
+
+    plugins_statuses: dict[str, Plugin]
+    storage_backend_info: Storage
+
+
+def status_path(asset_id: str, *, metadata: bool) -> str:
+    """Return path and query of the status call, the storage URL percent-encoded whole."""
+    wanted = "true" if metadata else "false"
+    return f"{STATUS_PATH}?url={quote(asset_id, safe='')}&return_asset_metadata={wanted}"
+
+
+class Sent(NamedTuple):
+    """Headers that carry a credential, and the texts in them that are secret."""
+
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
+
+
+def credentials(auth: BasicAuth | BearerAuth | ApiKeyAuth | None) -> Sent:
+    """Make the headers of a call.
+
+    The published description declares none on the status call, so the vendor's generated client sends none; a
+    protected deployment wants one all the same. Raises: Refused when the token file is of no use.
+    """
+    if auth is None:
+        return Sent({}, ())
+    if isinstance(auth, BasicAuth):
+        password = auth.password.get_secret_value()
+        basic = base64.b64encode(f"{auth.username}:{password}".encode()).decode()
+        return Sent({"Authorization": f"Basic {basic}"}, (password, basic))
+    if isinstance(auth, BearerAuth):
+        token = bearer_token(auth)
+        return Sent({"Authorization": f"Bearer {token}"}, (token,))
+    key = auth.key.get_secret_value()
+    return Sent({"x-api-key": key}, (key,))
+
+
+def answer_of(reply: Reply) -> Answer:
+    """Read the answer of the status call. Raises: UpstreamError, whatever else it is."""
+    if reply.status != OK:
+        raise refusal(reply)
+    try:
+        answer = Answer.model_validate(decode(reply))
+    except ValidationError as exc:
+        problem = exc.errors(include_input=False, include_url=False)[0]
+        where = bounded(".".join(map(str, problem["loc"])))
+        raise BadAnswer(f"not the published answer: {where or 'all of it'}: {problem['type']}") from None
+    if _depth(answer.storage_backend_info.metadata) > METADATA_DEPTH_MAX:
+        raise BadAnswer("not the published answer: metadata is nested too deeply")
+    return answer
+
+
+def backends(reply: Reply) -> dict[str, Any]:
+    """Read the list of storage backends, by base URI. Raises: UpstreamError, whatever else it is."""
+    if reply.status != OK:
+        raise refusal(reply)
+    return object_of(object_of(decode(reply), "the answer").get("backends"), "backends")
+
+
+def refusal(reply: Reply) -> UpstreamError:
+    """Tell what an answer other than 200 means: 400 and 422 are about this one asset, 501 is a backend that is down."""
+    text = f"HTTP {reply.status}: {_reason(reply)}"
+    if reply.status in (400, 414, 422):
+        return AssetRejected(text)
+    if reply.status == 501:  # noqa: PLR2004
+        return Unreachable(text)
+    try:
+        raise_for_status(reply)
+    except UpstreamError as exc:
+        return exc
+    return BadAnswer(text)
+
+
+def _reason(reply: Reply) -> str:
+    """Read {"error", "details"} or {"detail": text or [{"loc", "msg"}]}, as far as it goes."""
+    try:
+        body = decode(reply)
+    except BadAnswer:
+        return "no reason given"
+    document = body if isinstance(body, dict) else {}
+    items = document.get("detail")
+    told = [document.get("error"), document.get("details"), items]
+    if isinstance(items, list):
+        told += [part for item in items if isinstance(item, dict) for part in (_path(item.get("loc")), item.get("msg"))]
+    return bounded(": ".join(filter(None, map(text_of, told)))) or "no reason given"
+
+
+def _path(loc: Any) -> str:
+    return ".".join(map(text_of, loc)) if isinstance(loc, list) else ""
+
+
+def _depth(value: Any) -> int:
+    """Return how deep objects and lists are nested, at most one more than METADATA_DEPTH_MAX."""
+    depth, level = 0, [value]
+    while depth <= METADATA_DEPTH_MAX and (level := [item for item in level if isinstance(item, (dict, list))]):
+        depth += 1
+        level = [member for item in level for member in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+# 3. Normalise ----------------------------------------------------------------------------------------------------
+
+
+def normalise(asset_id: str, answer: Answer, *, zone: tzinfo) -> Observation:
+    """Make the observation of one asset; zone is that of the server's local times."""
+    storage = answer.storage_backend_info
+    facets = tuple(facet(name, plugin, storage, zone=zone) for name, plugin in answer.plugins_statuses.items())
+    state = roll_up(storage, facets)
+    gone = state is State.MISSING
+    return Observation(
+        asset_id,
+        state,
+        facets=facets,
+        failure=_failure(answer.plugins_statuses.values(), facets) if state is State.FAILED else None,
+        change_time=None if gone else max((each.change_time for each in facets if each.change_time), default=None),
+        detail=_detail(answer),
+    )
+
+
+def roll_up(storage: Storage, facets: Sequence[Facet]) -> State:
+    """Return the asset's state: the file's first, then the plugins' by ROLL_UP."""
+    if storage.asset_status == FILE_GONE:
+        return State.MISSING
+    if storage.asset_status != FILE_THERE:
+        return State.UNKNOWN
+    if not facets:
+        return State.UNSUPPORTED
+    return min((each.state for each in facets), key=ROLL_UP.index)
+
+
+def facet(name: str, plugin: Plugin, storage: Storage, *, zone: tzinfo) -> Facet:
+    """Read one plugin; native is indexing_status, then a slash and the newest attempt's status when there is one."""
+    newest = _newest(plugin)
+    return Facet(
+        name,
+        plugin_state(plugin, storage),
+        plugin.indexing_status if newest is None else f"{plugin.indexing_status}/{newest.status}",
+        message=(newest.exception or "") if newest else "",
+        change_time=moment(newest.processing_timestamp, zone=zone) if newest else None,
+    )
+
+
+def plugin_state(plugin: Plugin, storage: Storage) -> State:
+    """Look a plugin up in READING."""
+    if storage.asset_status == FILE_GONE:
+        return State.MISSING
+    if storage.asset_status != FILE_THERE:
+        return State.UNKNOWN
+    newest = _newest(plugin)
+    attempt = ATTEMPTS.get(newest.status if newest else None, FAILED)
+    hashed = newest.hash_value if newest else None
+    current = hashed is not None and hashed == storage.storage_asset_hash
+    for status, wanted, of_current, state in READING:
+        if status == plugin.indexing_status and wanted in (None, attempt) and of_current in (None, current):
+            return state
+    return State.UNKNOWN
+
+
+def moment(stamp: float | str | None, *, zone: tzinfo) -> datetime | None:
+    """Read a time: ISO-like text, local to zone unless it names one, or seconds since 1970; None if unreadable."""
+    try:
+        if isinstance(stamp, str) and not re.fullmatch(r"\d{9,}(\.\d+)?", stamp):
+            at = datetime.fromisoformat(stamp)
+            return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+        return None if stamp is None else datetime.fromtimestamp(float(stamp), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _newest(plugin: Plugin) -> Attempt | None:
+    return plugin.plugin_status_history[0] if plugin.plugin_status_history else None
+
+
+def _failure(plugins: Collection[Plugin], facets: Sequence[Facet]) -> Failure:
+    """Tell of the failed plugins the first that will not be retried, else the first."""
+    failures = [failure_of(plugin) for plugin, each in zip(plugins, facets, strict=True) if each.state is State.FAILED]
+    return next((failure for failure in failures if failure.kind is FailureKind.PERMANENT), failures[0])
+
+
+def failure_of(plugin: Plugin) -> Failure:
+    """Read a failed plugin: out of sync it will be tried again, unless its attempts are used up."""
+    newest = _newest(plugin)
+    code = newest.status if newest and newest.status != "ok" else plugin.indexing_status
+    final = plugin.indexing_status in TERMINAL or (plugin.indexing_status, code) == ("out_of_sync", GAVE_UP)
+    kind = FailureKind.PERMANENT if final else FailureKind.RETRYABLE
+    return Failure(kind, code, (newest.exception or "") if newest else "")
+
+
+def _detail(answer: Answer) -> UsdSearchDetail:
+    storage = answer.storage_backend_info
+    return UsdSearchDetail(
+        storage.asset_status,
+        storage.storage_asset_hash or "",
+        plugins=tuple(_plugin(name, plugin) for name, plugin in answer.plugins_statuses.items()),
+        metadata=storage.metadata,
+    )
+
+
+def _plugin(name: str, plugin: Plugin) -> UsdSearchPlugin:
+    history = tuple(
+        UsdSearchAttempt(each.status, each.hash_value or "", text_of(each.processing_timestamp), each.exception or "")
+        for each in plugin.plugin_status_history or ()
+    )
+    return UsdSearchPlugin(name, plugin.indexing_status, plugin.indexed_asset_hash or "", history)
+
+
+# 4. Upstream -----------------------------------------------------------------------------------------------------
+
+
+class UsdSearch:
+    """One USD Search deployment. Raises: ConfigError for a timezone that this machine does not know."""
+
+    capabilities = Capabilities(batch_max=1)
+
+    def __init__(self, source: str, settings: UsdSearchSource) -> None:
+        self._settings = settings
+        self._zone = _zone(settings.timezone)
+        self._transport = Transport(source, settings)
+
+    def check(self, asset_id: str) -> str | None:
+        """An id is a storage URL or, in local-filesystem mode, an absolute path."""
+        if asset_id.isprintable() and ID.match(asset_id):
+            return None
+        return "should be a storage URL such as s3://bucket/path/file.usd, or an absolute path"
+
+    async def probe(self) -> None:
+        """Ask for the list of storage backends."""
+        await self._ask(STORAGE_PATH, backends)
+
+    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+        """Read one asset; batch_max is 1."""
+        return [await self._observe(asset_id) for asset_id in asset_ids]
+
+    async def enumerate(self) -> frozenset[str]:
+        """Raise: there is no list of all assets; the search knows indexed ones alone."""
+        raise NotImplementedError
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Raise: there is nothing that pushes."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._transport.close()
+
+    async def _observe(self, asset_id: str) -> Observation:
+        answer = await self._ask(status_path(asset_id, metadata=self._settings.asset_metadata), answer_of)
+        return normalise(asset_id, answer, zone=self._zone)
+
+    async def _ask(self, path: str, read: Callable[[Reply], T]) -> T:
+        sent = credentials(self._settings.auth)
+        with kept_secret(sent.secrets):
+            return read(await self._transport.raw("GET", path, headers={"Accept": "application/json", **sent.headers}))
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":  # known to us even where the machine has no time zone data
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ConfigError(f"timezone {name!r} is not known here; give an IANA name such as Europe/Berlin") from None
