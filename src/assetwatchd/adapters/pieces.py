@@ -179,6 +179,21 @@ def decode_frame(message: aiohttp.WSMessage) -> StreamedIdentifiers:
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
 
 
+def read(reply: Reply, *, asset_id: str) -> Observation:
+    """Read the answer to asset_id; 410 says as much about an asset deleted earlier as about one that never was.
+
+    Raises: AssetRejected (a status that is not published), BadAnswer.
+    """
+    if reply.status == GONE:
+        return Observation(asset_id, State.MISSING)
+    if reply.status != OK:
+        raise AssetRejected(f"HTTP {reply.status} for an asset, which no document mentions")
+    asset = decode(Asset, reply)
+    if asset.id.lower() != asset_id.lower():
+        raise BadAnswer("the answer is about another asset")
+    return normalise(asset, asset_id=asset_id)
+
+
 def normalise(asset: Asset, *, asset_id: str) -> Observation:
     """Derive the status of an asset that was read; asset_id is the id it was asked by."""
     detail = _detail(asset)
@@ -313,15 +328,7 @@ class Pieces:
 
     async def _read(self, asset_id: str) -> Observation:
         path = ASSET.format(id=quote(asset_id, safe=""))
-        reply = await self._transport.request("GET", path, headers=self._headers)
-        if reply.status == GONE:
-            return Observation(asset_id, State.MISSING)
-        if reply.status != OK:
-            raise AssetRejected(f"HTTP {reply.status} for the asset, which no document mentions")
-        asset = decode(Asset, reply)
-        if asset.id.lower() != asset_id.lower():
-            raise BadAnswer("the answer is about another asset")
-        return normalise(asset, asset_id=asset_id)
+        return read(await self._transport.request("GET", path, headers=self._headers), asset_id=asset_id)
 
     async def _well_known(self, path: str, form: re.Pattern[str]) -> None:
         reply = await self._transport.request("GET", path)

@@ -1,0 +1,275 @@
+"""Oracle Session Border Controller: its last asynchronous operation, polled XML behind a short-lived token.
+
+Source: the vendor's REST guides for releases 8.2 to 10.1, and a third-party client tested on 8.3 for what they leave
+out. A device has one slot, which anybody's operation overwrites: equal answers do not prove one operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+from xml.sax.saxutils import escape
+
+from lxml import etree
+
+from assetwatchd import xml
+from assetwatchd.details import OracleSbcDetail
+from assetwatchd.errors import AssetRejected, BadAnswer
+from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream import Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from assetwatchd.config import OracleSbcSource
+
+# 1. Facts -------------------------------------------------------------------------------------------------------------
+
+ASSET_ID = "last-operation"
+STATUS_PATH = "/rest/{version}/admin/asyncstatus"
+TOKEN_PATH = "/rest/{version}/auth/token"  # noqa: S105 - a path
+VERSIONS_PATH = "/rest/api/supportedversions"
+"""The one path without a version; with one it is answered 404."""
+
+TOKEN_AGE_S_MAX = 480.0
+"""A token lives ten minutes, counted from its issue [assumed]; it is renewed two minutes before."""
+
+SUCCESS = "success"
+FAILING = re.compile(r"fail|error", re.IGNORECASE)
+"""That there is a failing status is published, its spelling is not [assumed]."""
+RUNNING = frozenset({"inprogress", "running", "pending", "processing", "started", "executing", "working", "queued"})
+"""Letters of the statuses that mean progress; none is published [assumed]."""
+IDLE = "idle"
+"""Our word for a slot without an operation: nothing has run since boot."""
+
+STATE_ELEMENT = "operationState"
+NATIVE_ELEMENTS = ("operation", "status")
+INFO_ELEMENT = "additionalInfo"
+KNOWN_ELEMENTS = frozenset({STATE_ELEMENT, INFO_ELEMENT, *NATIVE_ELEMENTS})
+
+OK = 200
+UNAUTHORISED = 401
+NOT_FOUND = 404
+UPGRADE_REQUIRED = 426
+VERSION_FORM = re.compile(r"v(\d{1,6})\.(\d{1,6})")
+TOKEN_FORM = re.compile(r"[!-~]+")
+
+
+# 2. Wire --------------------------------------------------------------------------------------------------------------
+
+
+class Operation(NamedTuple):
+    """What the slot holds. message is every text found beside the state, however its element is called."""
+
+    operation: str = ""
+    status: str = ""
+    message: str = ""
+    additional_info: str = ""
+
+
+def decode(reply: Reply) -> etree._Element:
+    """Return the <data> of a 200, the one part of the triple data, messages and links that holds the answer.
+
+    Raises: BadAnswer.
+    """
+    if reply.status == UPGRADE_REQUIRED:
+        raise BadAnswer(f"HTTP {UPGRADE_REQUIRED}: the device needs https; correct base_url")
+    if reply.status != OK:
+        raise BadAnswer(f"HTTP {reply.status}, which no document mentions for this call")
+    root = xml.parse(reply.body)
+    data = _child(root, "data") if _name(root) == "response" else None
+    if data is None:
+        raise BadAnswer("XML without /response/data; correct base_url")
+    return data
+
+
+def decode_operation(reply: Reply) -> Operation:
+    """Read the slot. Raises: BadAnswer."""
+    data = decode(reply)
+    state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
+    beside = (*data, *(() if state is None else state))
+    texts = [_text(each) for each in beside if _name(each) not in KNOWN_ELEMENTS]
+    operation, status = (_text(_child(data, STATE_ELEMENT, name)) for name in NATIVE_ELEMENTS)
+    return Operation(
+        operation=operation,
+        status=status,
+        message="; ".join(filter(None, [*texts, *_messages(data)])),
+        additional_info=_inner_xml(info),
+    )
+
+
+def decode_token(reply: Reply) -> str:
+    """Read /response/data/accessToken. Raises: BadAnswer."""
+    token = _text(_child(decode(reply), "accessToken"))
+    if not TOKEN_FORM.fullmatch(token):
+        raise BadAnswer("an answer without a usable accessToken")
+    return token
+
+
+def decode_latest_version(reply: Reply) -> str:
+    """Read the latest of the supported versions. Raises: BadAnswer."""
+    listed = [text for each in decode(reply).iter() if VERSION_FORM.fullmatch(text := (each.text or "").strip())]
+    if not listed:
+        raise BadAnswer("a list of supported versions without any")
+    return max(listed, key=lambda version: [int(part) for part in version[1:].split(".")])
+
+
+def _messages(data: etree._Element) -> Iterator[str]:
+    """Yield the items of /response/messages: an object in 8.2, an array later; links among them are none."""
+    parent = data.getparent()
+    messages = None if parent is None else _child(parent, "messages")
+    if messages is not None:
+        yield (messages.text or "").strip()
+        yield from (_text(each) for each in messages if _name(each) != "link")
+
+
+def _child(parent: etree._Element, *names: str) -> etree._Element | None:
+    """Return the first descendant along names, in whatever namespace."""
+    found: etree._Element | None = parent
+    for name in names:
+        found = None if found is None else next((each for each in found if _name(each) == name), None)
+    return found
+
+
+def _name(element: etree._Element) -> str:
+    return etree.QName(element).localname
+
+
+def _text(element: etree._Element | None) -> str:
+    return "" if element is None else " ".join("".join(element.itertext()).split())
+
+
+def _inner_xml(element: etree._Element | None) -> str:
+    if element is None:
+        return ""
+    return (escape(element.text or "") + "".join(etree.tostring(each, encoding="unicode") for each in element)).strip()
+
+
+# 3. Normalise ---------------------------------------------------------------------------------------------------------
+
+
+def read(reply: Reply) -> Observation:
+    """Read the answer to a status call. Raises: BadAnswer."""
+    return normalise(decode_operation(reply))
+
+
+def normalise(slot: Operation) -> Observation:
+    """Make an observation of the slot; whether the same work would succeed when tried again, it does not say."""
+    state = state_of(slot)
+    native = IDLE if slot == Operation() else slot.status
+    failure = Failure(FailureKind.RETRYABLE, slot.status, slot.message) if state is State.FAILED else None
+    return Observation(
+        ASSET_ID,
+        state,
+        facets=(Facet("operation", state, native, slot.message),),
+        failure=failure,
+        detail=OracleSbcDetail(slot.operation, slot.status, slot.message, slot.additional_info),
+    )
+
+
+def state_of(slot: Operation) -> State:
+    """Judge by the status word first; a text inside <data> is a failure's, unless the word says otherwise."""
+    word = re.sub(r"[^a-z]", "", slot.status.lower())
+    if word == SUCCESS:
+        return State.AVAILABLE
+    if word in RUNNING:
+        return State.PROCESSING
+    return State.FAILED if slot.message or FAILING.search(slot.status) else State.UNKNOWN
+
+
+# 4. Upstream ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token and when it was asked for, in seconds since 1970."""
+
+    text: str = field(repr=False)
+    asked_at: float
+
+    def is_young(self, now: float) -> bool:
+        """Tell whether it can still be used; one from the future, after a clock was set back, cannot."""
+        return 0 <= now - self.asked_at < TOKEN_AGE_S_MAX
+
+
+class OracleSbc:
+    """One device. clock tells seconds since 1970, for the age of the token."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, source: str, settings: OracleSbcSource, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._transport = Transport(source, settings)
+        self._clock = clock
+        self._version = settings.version
+        self._token: Token | None = None
+        self._renewal = asyncio.Lock()
+
+    def check(self, asset_id: str) -> str | None:
+        """Say why asset_id cannot be an id of an SBC."""
+        return None if asset_id == ASSET_ID else f"is not {ASSET_ID!r}, the only asset a device has"
+
+    async def probe(self) -> None:
+        """Read the slot: nothing less shows that the account is an administrator's."""
+        await self._slot()
+
+    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+        """Read the slot once."""
+        if set(asset_ids) != {ASSET_ID}:
+            raise AssetRejected(f"a device has no asset but {ASSET_ID}")
+        return [await self._slot()] * len(asset_ids)
+
+    async def close(self) -> None:
+        """Give back connections; the token ends by itself, for there is no call that ends it."""
+        await self._transport.close()
+
+    async def _slot(self) -> Observation:
+        """Ask with the token there is, and once more with a new one when that is refused."""
+        token = await self._valid_token(refused="")
+        reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
+        if reply.status == UNAUTHORISED:
+            token = await self._valid_token(refused=token)
+            reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
+        raise_for_status(reply)
+        return read(reply)
+
+    async def _valid_token(self, *, refused: str) -> str:
+        """Return the token, a new one if need be; callers that need one at the same time share it."""
+        async with self._renewal:
+            if self._token is None or self._token.text == refused or not self._token.is_young(self._clock()):
+                self._token = await self._new_token()
+            return self._token.text
+
+    async def _new_token(self) -> Token:
+        asked_at = self._clock()
+        name_and_password = f"{self._settings.username}:{self._settings.password.get_secret_value()}"
+        basic = base64.b64encode(name_and_password.encode()).decode()
+        reply = await self._call("POST", TOKEN_PATH, f"Basic {basic}")
+        raise_for_status(reply)
+        return Token(decode_token(reply), asked_at)
+
+    async def _call(self, method: str, path: str, authorization: str) -> Reply:
+        """Make one call; a 404 means that the version is not supported, so one that is gets one more."""
+        headers = {"Authorization": authorization, "Accept": "application/xml"}
+        tried = self._version
+        reply = await self._transport.raw(method, path.format(version=tried), headers=headers)
+        if reply.status == NOT_FOUND:
+            await self._replace_version(tried)
+            reply = await self._transport.raw(method, path.format(version=self._version), headers=headers)
+        return reply
+
+    async def _replace_version(self, tried: str) -> None:
+        """Take the latest version that the device supports; it tells without a token [assumed]."""
+        reply = await self._transport.raw("GET", VERSIONS_PATH, headers={"Accept": "application/xml"})
+        if reply.status == UNAUTHORISED:
+            raise BadAnswer(f"the device does not support {tried}, nor tell what it does; correct version")
+        raise_for_status(reply)
+        latest = decode_latest_version(reply)
+        if latest == tried:
+            raise BadAnswer(f"HTTP {NOT_FOUND} although the device supports {tried}")
+        self._version = latest
