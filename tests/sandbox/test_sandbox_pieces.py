@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from assetwatchd.sandbox.pieces import PiecesStandin
+from assetwatchd.sandbox.pieces import PiecesStandin, streams
 from assetwatchd.sandbox.standin import SwitchValueError, UnknownSwitchError
 
 if TYPE_CHECKING:
@@ -143,6 +143,16 @@ async def test_transferables_false_leaves_the_content_out(http: aiohttp.ClientSe
         assert "for i in range" in json.dumps(whole)
 
 
+async def test_a_lean_answer_is_never_old(http: aiohttp.ClientSession, standin: PiecesStandin) -> None:
+    """An answer without content shows the last change, a deletion that leaves the asset in place too."""
+    assert (await get(http, f"/assets/{FIRST}?transferables=false"))[1]["name"] == "retry loop"
+    standin.put(FIRST, {"name": "retry twice"})
+    assert (await get(http, f"/assets/{FIRST}?transferables=false"))[1]["name"] == "retry twice"
+    standin.put(FIRST, {"deleted": "2026-03-02T00:00:00Z", "mechanism": "DELETED"})
+    status, asset = await get(http, f"/assets/{FIRST}?transferables=false")
+    assert (status, asset["deleted"]["value"], asset["mechanism"]) == (200, "2026-03-02T00:00:00.000Z", "DELETED")
+
+
 async def test_gone_is_410_text_and_not_there_is_500_text(http: aiohttp.ClientSession) -> None:
     """Get of an unknown id is 410, delete and formats are 500; all of them plain text, and 500 is a switch."""
     for path, status in ((f"/assets/{NOBODY}", 410), (f"/asset/{NOBODY}", 410), (f"/assets/{NOBODY}/formats", 500)):
@@ -244,10 +254,18 @@ async def test_suggested_snapshot(http: aiohttp.ClientSession, standin: PiecesSt
 # Search
 
 
-async def test_search_ranks_exact_before_suggested(http: aiohttp.ClientSession) -> None:
+async def test_search_ranks_exact_before_suggested(http: aiohttp.ClientSession, standin: PiecesStandin) -> None:
     """A whole match is exact; an asset with one word of the query is a suggestion behind it."""
     _, found = await get(http, "/assets/search?query=retry+loop&pseudo=true")
     assert (found["exact"], found["suggested"]) == (1, 0)
+    _, found = await get(http, "/assets/search?query=next(page)+loop")
+    assert (found["exact"], found["suggested"]) == (0, 2)
+    standin.put(SECOND, {"description": "next(page) loop"})
+    _, found = await get(http, "/assets/search?query=next(page)+loop")
+    assert [(hit["identifier"], hit["match"]) for hit in found["iterable"]] == [
+        (SECOND, "ANNOTATION"),
+        (FIRST, "FUZZY"),
+    ]
     _, found = await get(http, "/assets/search?query=pager+keys&pseudo=true")
     assert (found["exact"], found["suggested"]) == (0, 2)
     assert {hit["match"] for hit in found["iterable"]} == {"FUZZY"}
@@ -513,7 +531,8 @@ async def test_the_unsaved_in_streams(http: aiohttp.ClientSession, standin: Piec
         standin.put(UNSAVED, {"pseudo": False})
         standin.remove(SECOND)
         assert [await reader.ids(), await reader.ids()] == [[UNSAVED], ["-" + SECOND]]
-    standin.put(UNSAVED, {"pseudo": True})
+        standin.put(UNSAVED, {"pseudo": True})
+        assert await reader.ids() == [UNSAVED]
     standin.switch({"pseudo_in_streams": True})
     async with stream(http) as reader:
         assert await reader.ids() == [FIRST, UNSAVED]
@@ -621,6 +640,22 @@ async def test_frame_faults_reach_the_streams(http: aiohttp.ClientSession, stand
         assert await reader.socket.receive_str() == "not json"
         standin.put(FIRST, {"name": "x"})
         assert await reader.ids() == [FIRST]
+
+
+async def test_a_client_that_falls_too_far_behind_is_cut(
+    http: aiohttp.ClientSession, standin: PiecesStandin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More frames than may wait for one client end its connection and no other's."""
+    async with stream(http) as reader:
+        await reader.frame()
+        monkeypatch.setattr(streams, "WAITING_MAX", 3)
+        for number in range(5):
+            standin.put(FIRST, {"name": str(number)})
+        while (message := await reader.socket.receive(timeout=10)).type is WSMsgType.TEXT:
+            pass
+        assert (message.type, reader.socket.close_code) == (WSMsgType.CLOSED, 1006)
+    async with stream(http) as reader:
+        assert await reader.ids() == [FIRST, SECOND]
 
 
 async def test_stop_ends_streams_and_start_brings_them_back(

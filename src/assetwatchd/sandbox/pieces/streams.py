@@ -95,13 +95,13 @@ class Stream:
         if (first := self._first()) is not None:
             connection.push(RawFrame(first))
         self._connections.add(connection)
-        sender = asyncio.create_task(self._send(connection))
         try:
-            await connection.read()
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(self._send(connection))
+                await connection.read()
+                sender.cancel()
         finally:
             self._connections.discard(connection)
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
         return socket
 
     def send(self, frame: str) -> int:

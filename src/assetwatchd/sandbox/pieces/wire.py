@@ -93,13 +93,17 @@ def _collections(piece: Piece) -> dict[str, Any]:
 
 def flattened_asset(piece: Piece) -> dict[str, Any]:
     """FlattenedAsset: everything that belongs to it by id alone."""
+    return _flattened(piece, _common(piece), _collections(piece))
+
+
+def _flattened(piece: Piece, common: dict[str, Any], collections: dict[str, Any]) -> dict[str, Any]:
     format_id = derived_id("format", piece.id)
     references = {
         kind: {"iterable": [{"id": item["id"]} for item in collection["iterable"]]}
-        for kind, collection in _collections(piece).items()
+        for kind, collection in collections.items()
     }
     return {
-        **_common(piece),
+        **common,
         "formats": {"iterable": [{"id": format_id}]},
         "original": format_id,
         "preview": {"base": format_id},
@@ -124,15 +128,19 @@ def _carrier(piece: Piece, *, transferables: bool) -> dict[str, Any]:
 
 def asset_format(piece: Piece, *, transferables: bool) -> dict[str, Any]:
     """Format, the only one of its asset."""
+    return _format(piece, _common(piece), _collections(piece), transferables=transferables)
+
+
+def _format(
+    piece: Piece, common: dict[str, Any], collections: dict[str, Any], *, transferables: bool
+) -> dict[str, Any]:
     size_bytes = len(piece.raw)
-    stamps = {name: value for name, value in _common(piece).items() if name in {"created", "updated", "synced"}}
     return {
         "id": derived_id("format", piece.id),
         "role": "BOTH",
-        "creator": CREATOR,
-        **stamps,
+        **{name: value for name, value in common.items() if name in {"creator", "created", "updated", "synced"}},
         "application": APPLICATION,
-        "asset": flattened_asset(piece),
+        "asset": _flattened(piece, common, collections),
         "bytes": {"value": size_bytes, "readable": readable(size_bytes)},
         "classification": classification(piece),
         **_carrier(piece, transferables=transferables),
@@ -141,13 +149,14 @@ def asset_format(piece: Piece, *, transferables: bool) -> dict[str, Any]:
 
 def asset(piece: Piece, *, transferables: bool) -> dict[str, Any]:
     """Asset; `original` holds its format too, where the vendor's wrapper reads the content."""
-    whole = asset_format(piece, transferables=transferables)
+    common, collections = _common(piece), _collections(piece)
+    whole = _format(piece, common, collections, transferables=transferables)
     return {
-        **_common(piece),
+        **common,
         "formats": {"iterable": [whole]},
         "original": {"id": whole["id"], "reference": {**whole, "asset": piece.id}},
         "preview": {"base": {"id": whole["id"]}},
-        **_collections(piece),
+        **collections,
     }
 
 
