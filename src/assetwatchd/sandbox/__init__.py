@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 KINDS = {
     "usd-search": ("usd_search", "UsdSearch"),
     "omn": ("omn", "Omn"),
-    "pieces": ("pieces", "Pieces"),
-    "media-intelligence": ("media_intelligence", "MediaIntelligence"),
-    "oracle-sbc": ("oracle_sbc", "OracleSbc"),
+    "pieces": ("pieces", "PiecesStandin"),
+    "media-intelligence": ("media_intelligence", "MediaIntelligenceStandin"),
+    "oracle-sbc": ("oracle_sbc", "OracleSbcStandin"),
 }
 
 
