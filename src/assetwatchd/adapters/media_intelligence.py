@@ -77,6 +77,7 @@ REFUSALS: dict[tuple[int, str], tuple[type[UpstreamError], str]] = {
 }
 """The gateway's table, published: (HTTP status, errorCode). The two are not parallel, so both are compared."""
 
+CODE_FORM = re.compile(r"\d{1,9}")
 WORKSPACE_FORM = re.compile(r"[^/]{3,63}")
 PROBE_PATH = STATUS.format(workspace="assetwatch-probe", project="0", asset="0")
 """The status of an asset that cannot be: asked when there is no project to list."""
@@ -177,7 +178,7 @@ def decode(model: type[M], reply: Reply) -> M:
     body = jsonbody.object_of(jsonbody.decode(reply), "the answer")
     code = jsonbody.text_of(body.get("code"))
     if reply.status != OK or code != SUCCESS_CODE:
-        raise BadAnswer(f"HTTP {reply.status} with code {jsonbody.bounded(code, 32) or 'unknown'}")
+        raise BadAnswer(_coded(reply, code))
     try:
         return model.model_validate(body.get("result"))
     except ValidationError as exc:
@@ -208,6 +209,11 @@ def raise_refusal(reply: Reply) -> None:
         error, text = known
         raise error(f"HTTP {reply.status}, code {fault.code}: {text}", retry_after_s=retry_after_s(reply))
     raise_for_status(reply)
+
+
+def _coded(reply: Reply, code: str) -> str:
+    """Tell status and code; text in place of a number may be anything, so it is not repeated."""
+    return f"HTTP {reply.status} with code {code if CODE_FORM.fullmatch(code) else 'unknown'}"
 
 
 def is_worth_signing_again(reply: Reply) -> bool:
@@ -252,7 +258,7 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
     if reply.status == NOT_FOUND or (reply.status == BAD_REQUEST and code not in ("", INVALID_REQUEST_CODE)):
         return None
     if code not in ("", SUCCESS_CODE):
-        raise AssetRejected(f"HTTP {reply.status} with code {jsonbody.bounded(code, 32)}")
+        raise AssetRejected(_coded(reply, code))
     status = decode(ImportStatus, reply)
     if status.number is not None and not path.is_numbered(status.number):
         raise BadAnswer("the answer is about another asset")
