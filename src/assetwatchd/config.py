@@ -75,6 +75,12 @@ class SourceSettings(Frozen):
     busy_interval_s: Seconds = Field(default=2, description="between reads of an asset in progress")
     settled_interval_s: Seconds = Field(default=60, description="between reads of an asset long settled")
     enumerate_interval_s: Seconds = Field(default=30, description="between lists, where the kind can list")
+    reconcile_interval_s: Seconds = Field(default=600, description="between reads of an asset while changes are pushed")
+    backoff_first_s: Seconds = Field(
+        default=1, description="the first pause after a failure; doubles, with full jitter"
+    )
+    backoff_max_s: Seconds = Field(default=30, description="the longest pause between two tries")
+    linger_s: Seconds = Field(default=300, description="an asset read once stays of interest for this long")
     probe_interval_s: Seconds = Field(default=30, description="between signs of life when nothing is asked")
     timeout_s: Seconds = Field(default=10, description="of one call; never longer than busy_interval_s when polling")
     rate_per_s: float = Field(default=20, gt=0, description="calls a second, polls and fresh reads together")

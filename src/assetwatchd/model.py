@@ -119,6 +119,7 @@ class Entry:
     digest: of the content, so that a read that found the same can be told from a change.
     upsert: the change as bytes of WatchStatusResponse.changes, its kind (UPSERT) in the last byte.
     committed_at: seconds since 1970.
+    traceparent: W3C trace context of the read or notice that found it; empty when it was not traced.
     """
 
     key: AssetKey
@@ -129,6 +130,7 @@ class Entry:
     digest: bytes
     upsert: bytes
     committed_at: float
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

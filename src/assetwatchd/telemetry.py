@@ -158,7 +158,12 @@ def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, versi
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
     _probes.aim(tracers.get_tracer(SCOPE, version), meters.get_meter(SCOPE, version))
-    return lambda: _stop_within(FLUSH_S, tracers.shutdown, meters.shutdown)
+
+    def stop() -> None:
+        _probes.aim(trace.NoOpTracer(), metrics.NoOpMeter(SCOPE))
+        _stop_within(FLUSH_S, tracers.shutdown, meters.shutdown)
+
+    return stop
 
 
 def _stop_within(seconds: float, *stops: Callable[[], None]) -> None:

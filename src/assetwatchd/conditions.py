@@ -1,0 +1,65 @@
+"""A source's condition, from how its calls end. Pure: times are given, the change is returned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable
+from assetwatchd.model import Condition, ConditionState
+
+if TYPE_CHECKING:
+    from assetwatchd.errors import UpstreamError
+
+FAILURES_TO_TURN = 3
+"""Calls in a row that must fail before a source that was well is not: one lost packet is no news."""
+
+
+@dataclass(slots=True)
+class Health:
+    """The condition now, and the failures in a row that led to it.
+
+    failing: only single calls are tried, with growing pauses, until one succeeds.
+    """
+
+    condition: Condition
+    failures: int = 0
+    failing: bool = False
+    pushing: str = ""
+
+    def succeeded(self, at: float) -> bool:
+        """A call ended well at that time (s since 1970); return whether the state or its text changed."""
+        self.failures, self.failing = 0, False
+        state = ConditionState.DEGRADED if self.pushing else ConditionState.HEALTHY
+        return self._turn(state, self.pushing, at, last_success_at=at)
+
+    def failed(self, error: UpstreamError, at: float) -> bool:
+        """A call failed; return whether the state or its text changed."""
+        if isinstance(error, AssetRejected):
+            return False  # the source is well: it spoke about one asset
+        self.failures += 1
+        first = self.condition.state is ConditionState.UNKNOWN
+        if not (first or self.failing or isinstance(error, Refused | Throttled) or self.failures >= FAILURES_TO_TURN):
+            return False
+        self.failing = True
+        return self._turn(_state(error), str(error), at, last_success_at=self.condition.last_success_at)
+
+    def push_lost(self, why: str, at: float) -> bool:
+        """The push connection broke while calls still work (why) or came back (empty)."""
+        self.pushing = f"changes are not pushed, polling instead: {why}" if why else ""
+        if self.failing or self.condition.state is ConditionState.UNKNOWN:
+            return False
+        state = ConditionState.DEGRADED if why else ConditionState.HEALTHY
+        return self._turn(state, self.pushing, at, last_success_at=self.condition.last_success_at)
+
+    def _turn(self, state: ConditionState, message: str, at: float, *, last_success_at: float | None) -> bool:
+        before = self.condition
+        since = before.since if before.state is state else at
+        self.condition = replace(before, state=state, message=message, since=since, last_success_at=last_success_at)
+        return before.state is not state or (before.message != message and state is not ConditionState.HEALTHY)
+
+
+def _state(error: UpstreamError) -> ConditionState:
+    if isinstance(error, Refused):
+        return ConditionState.REFUSED
+    return ConditionState.UNREACHABLE if isinstance(error, Unreachable) else ConditionState.DEGRADED

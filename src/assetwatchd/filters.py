@@ -1,0 +1,68 @@
+"""What a watcher asked for: which assets, in which states, and what an entry is to it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from assetwatchd.model import AssetKey, Entry, State
+    from assetwatchd.store import Store
+
+DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Assets by name, whole sources, and only these states, if any are given. digest does not depend on their order."""
+
+    keys: frozenset[AssetKey]
+    sources: frozenset[str]
+    states: frozenset[State]
+    digest: bytes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", _digest(self))
+
+    @property
+    def watched_sources(self) -> frozenset[str]:
+        """Every source it concerns, whole or in part."""
+        return self.sources | {key.source for key in self.keys}
+
+    def concerns(self, key: AssetKey) -> bool:
+        """Whether the asset was asked for, by name or with its source."""
+        return key.source in self.sources or key in self.keys
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether the entry belongs into the client's map; if not, the change is REMOVED.
+
+        An asset that is gone is held only by those who named it or asked for its state.
+        """
+        if self.states:
+            return entry.state in self.states
+        return not entry.gone or entry.key in self.keys
+
+    def select(self, store: Store, cursor: int, upto: int) -> Sequence[Entry]:
+        """Return the latest entries that concern it with cursor < revision <= upto, in order."""
+        if self.sources or upto - cursor < len(self.keys):
+            return [entry for entry in store.after(cursor, upto) if self.concerns(entry.key)]
+        named = (store.get(key) for key in self.keys)
+        found = [entry for entry in named if entry is not None and cursor < entry.revision <= upto]
+        return sorted(found, key=lambda entry: entry.revision)
+
+
+def _digest(what: Filter) -> bytes:
+    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    parts: Iterable[Iterable[str]] = (
+        sorted(what.sources),
+        sorted("\0".join(key) for key in what.keys),
+        sorted(state.name for state in what.states),
+    )
+    for part in parts:
+        for text in part:
+            hasher.update(text.encode(errors="surrogatepass") + b"\0\0")
+        hasher.update(b"\1")
+    return hasher.digest()

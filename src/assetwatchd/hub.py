@@ -1,0 +1,309 @@
+"""Watchers: cursors over the store, woken in paced rounds. It waits for none of them.
+
+A round fixes its head: every watcher in step drains exactly (head before, head], so all with one filter send the same
+bytes. A watcher that was busy meanwhile drains its own suffix up to the newest head, later. Nothing is queued for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from assetwatchd.errors import CallError
+    from assetwatchd.filters import Filter
+    from assetwatchd.model import AssetKey, Condition, Entry
+    from assetwatchd.store import Store
+
+BATCH_CHANGES_MAX = 100
+BATCH_BYTES_MAX = 64 * 1024
+DRAINS_SHARED = 8
+"""Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
+ROUND_PAUSE_S = 0.002
+"""The least time between two rounds, so that changes of one moment travel together."""
+JITTER = 0.1
+
+
+class Batch(NamedTuple):
+    """Changes up to a revision, as one encoded message for all watchers with the filter."""
+
+    revision: int
+    message: bytes
+    entries: Sequence[Entry]
+
+
+class Synced(NamedTuple):
+    """The client's map is complete as of this revision."""
+
+    revision: int
+
+
+class Bookmark(NamedTuple):
+    """Nothing to tell up to this revision."""
+
+    revision: int
+
+
+class Conditions(NamedTuple):
+    """Sources whose condition changed."""
+
+    by_source: Mapping[str, Condition]
+
+
+Signal: TypeAlias = Batch | Synced | Bookmark | Conditions
+Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
+"""(changes, revision, head, filter digest) -> one message."""
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """One open stream.
+
+    bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, so its
+    cursor is only set when it is woken, and a round that does not concern it costs it nothing.
+    """
+
+    group: Group
+    ends_at: float
+    cursor: int = 0
+    bell: asyncio.Future[None] | None = None
+    quiet_until: float = 0.0
+    bookmark_due: bool = False
+    news: dict[str, Condition] = field(default_factory=dict)
+
+    def ring(self, cursor: int) -> None:
+        """Wake it if it is parked: it has been told everything up to cursor."""
+        if self.bell is not None and not self.bell.done():
+            self.cursor = cursor
+            self.bell.set_result(None)
+
+
+class Group:
+    """All watchers of one filter, and the drains they share."""
+
+    def __init__(self, what: Filter, store: Store, frame: Frame) -> None:
+        self.filter = what
+        self.watchers: set[Watcher] = set()
+        self._store = store
+        self._frame = frame
+        self._drains: OrderedDict[tuple[int, int], list[Batch]] = OrderedDict()
+
+    def drain(self, cursor: int, head: int) -> list[Batch]:
+        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
+        if (cursor, head) not in self._drains:
+            self._drains[cursor, head] = list(self._batches(self.filter.select(self._store, cursor, head), head))
+            if len(self._drains) > DRAINS_SHARED:
+                self._drains.popitem(last=False)
+        return self._drains[cursor, head]
+
+    def snapshot(self, head: int) -> Iterator[Batch]:
+        """Batch what the client's map shall hold as of head; frozen now, encoded as it is taken."""
+        entries = self.filter.select(self._store, 0, head)
+        return self._batches([entry for entry in entries if self.filter.holds(entry)], head)
+
+    def _batches(self, entries: Sequence[Entry], head: int) -> Iterator[Batch]:
+        for part in _parts(entries):
+            changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
+            revision = part[-1].revision
+            yield Batch(revision, self._frame(changes, revision, head, self.filter.digest), part)
+
+
+class Hub:
+    """Owns every watcher. Only its own task moves its head."""
+
+    def __init__(
+        self,
+        store: Store,
+        frame: Frame,
+        *,
+        heartbeat_s: float,
+        stream_age_s: float = 1800.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.head = store.head
+        self.conditions: dict[str, Condition] = {}
+        self._store = store
+        self._frame = frame
+        self._heartbeat_s = heartbeat_s
+        self._stream_age_s = stream_age_s
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._groups: dict[bytes, Group] = {}
+        self._by_source: dict[str, set[Group]] = {}
+        self._by_key: dict[AssetKey, set[Group]] = {}
+        self._published = asyncio.Event()
+        self._ending: CallError | None = None
+
+    def publish(self) -> None:
+        """Say that the store's head moved. Awaits nobody."""
+        self._published.set()
+
+    def tell(self, source: str, condition: Condition) -> None:
+        """Say that a source's condition changed; each watcher of it is told once, at its next message."""
+        self.conditions[source] = condition
+        for group in self._groups.values():
+            if source in group.filter.watched_sources:
+                for watcher in group.watchers:
+                    watcher.news[source] = condition
+                    watcher.ring(self.head)
+
+    def end(self, why: CallError) -> None:
+        """Let every stream, now and later, end with a last bookmark and this error."""
+        self._ending = why
+        for watcher in self._watchers():
+            watcher.ring(self.head)
+
+    def watcher_count(self, source: str | None = None) -> int:
+        """How many streams are open, or concern a source."""
+        groups = self._groups.values()
+        return sum(len(g.watchers) for g in groups if source is None or source in g.filter.watched_sources)
+
+    async def run(self) -> None:
+        """Run rounds and heartbeats until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._rounds(), name="hub.rounds")
+            tasks.create_task(self._heartbeats(), name="hub.heartbeats")
+
+    async def watch(self, what: Filter, cursor: int | None = None) -> AsyncIterator[Signal]:
+        """Yield the snapshot (without a cursor) or all that changed after it, then Synced, then what changes; for ever.
+
+        Ends by itself only when the stream reaches its age; raises what `end` was given.
+        """
+        with self._joined(what) as watcher:  # registered first, read second: no gap between
+            group, head = watcher.group, self.head
+            for batch in group.snapshot(head) if cursor is None else group.drain(cursor, head):
+                yield batch
+            watcher.cursor = head if cursor is None else max(cursor, head)
+            yield Synced(watcher.cursor)
+            while not self._over(watcher):
+                for signal in self._due(watcher):
+                    yield signal
+                await self._parked(watcher)
+            yield Bookmark(watcher.cursor)
+        if self._ending is not None:
+            raise self._ending
+
+    def _due(self, watcher: Watcher) -> Iterator[Signal]:
+        """Whatever the watcher has not been told yet; it is in step when this is used up."""
+        if watcher.news:
+            news, watcher.news = watcher.news, {}
+            yield Conditions(news)
+            self._hush(watcher)
+        while watcher.cursor < (head := self.head):
+            for batch in watcher.group.drain(watcher.cursor, head):
+                yield batch
+                self._hush(watcher)
+            watcher.cursor = head
+        if watcher.bookmark_due:
+            self._hush(watcher)
+            yield Bookmark(watcher.cursor)
+
+    async def _parked(self, watcher: Watcher) -> None:
+        """Wait for the bell. Nothing is awaited between being in step and hanging it up."""
+        if watcher.news or watcher.cursor < self.head or self._over(watcher):
+            return
+        watcher.bell = asyncio.get_running_loop().create_future()
+        try:
+            await watcher.bell
+        finally:
+            watcher.bell = None
+
+    def _hush(self, watcher: Watcher) -> None:
+        """A message went out: the next bookmark is a heartbeat away."""
+        watcher.bookmark_due = False
+        watcher.quiet_until = asyncio.get_running_loop().time() + self._jittered(self._heartbeat_s)
+
+    def _over(self, watcher: Watcher) -> bool:
+        return self._ending is not None or asyncio.get_running_loop().time() >= watcher.ends_at
+
+    def _jittered(self, span_s: float) -> float:
+        return span_s * self._rng.uniform(1 - JITTER, 1 + JITTER / 2)
+
+    @contextmanager
+    def _joined(self, what: Filter) -> Iterator[Watcher]:
+        group = self._groups.get(what.digest) or self._open(what)
+        watcher = Watcher(group, asyncio.get_running_loop().time() + self._jittered(self._stream_age_s))
+        self._hush(watcher)
+        group.watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            group.watchers.discard(watcher)
+            if not group.watchers:
+                self._close(group)
+
+    def _open(self, what: Filter) -> Group:
+        group = self._groups[what.digest] = Group(what, self._store, self._frame)
+        for source in what.sources:
+            self._by_source.setdefault(source, set()).add(group)
+        for key in what.keys:
+            self._by_key.setdefault(key, set()).add(group)
+        return group
+
+    def _close(self, group: Group) -> None:
+        del self._groups[group.filter.digest]
+        for source in group.filter.sources:
+            self._by_source[source].discard(group)
+        for key in group.filter.keys:
+            self._by_key[key].discard(group)
+            if not self._by_key[key]:
+                del self._by_key[key]
+
+    def _watchers(self) -> Iterator[Watcher]:
+        return (watcher for group in self._groups.values() for watcher in group.watchers)
+
+    async def _rounds(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._published.wait()
+            self._published.clear()
+            began = loop.time()
+            self._round()
+            await asyncio.sleep(0)  # the woken run now, up to their first real wait
+            await asyncio.sleep(0)
+            await asyncio.sleep(max(ROUND_PAUSE_S, loop.time() - began))  # as long again for everybody else
+
+    def _round(self) -> None:
+        before, self.head = self.head, self._store.head
+        for group in self._concerned(self._store.after(before, self.head)):
+            for watcher in group.watchers:
+                watcher.ring(before)
+
+    def _concerned(self, entries: Iterable[Entry]) -> set[Group]:
+        groups: set[Group] = set()
+        for entry in entries:
+            groups |= self._by_source.get(entry.key.source, set()) | self._by_key.get(entry.key, set())
+        return groups
+
+    async def _heartbeats(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._heartbeat_s * JITTER / 2)
+            now = loop.time()
+            for watcher in list(self._watchers()):
+                watcher.bookmark_due = watcher.bookmark_due or now >= watcher.quiet_until
+                if watcher.bookmark_due or now >= watcher.ends_at:
+                    watcher.ring(self.head)
+
+
+def removal(upsert: bytes) -> bytes:
+    """Turn an encoded UPSERT into the REMOVED of the same status: the kind is the last byte."""
+    return upsert[:-1] + b"\x02"
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if part and (len(part) == BATCH_CHANGES_MAX or size + len(entry.upsert) > BATCH_BYTES_MAX):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.upsert)
+    if part:
+        yield part

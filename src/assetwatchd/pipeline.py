@@ -1,0 +1,117 @@
+"""Ingest: sighting -> diff -> commit -> publish, the whole road in one short function."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from assetwatchd import telemetry
+from assetwatchd.model import GONE, AssetKey, Freshness
+from assetwatchd.store import Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from assetwatchd.hub import Hub
+    from assetwatchd.model import Entry, Observation, State
+    from assetwatchd.store import Store
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An observation with its moment (s since 1970, when the reading began) and the trace that led to it.
+
+    forgotten: the asset goes from here, though not from its source, since nobody has asked for it for long.
+    """
+
+    observation: Observation
+    observed_at: float
+    traceparent: str = ""
+    forgotten: bool = False
+
+
+class Encoder(Protocol):
+    """Turns model values into bytes of the schema, so that the core stays free of protobuf."""
+
+    def content(self, source: str, observation: Observation) -> bytes:
+        """Encode what makes two statuses equal or not: everything but the moment of the read and the revision."""
+        ...
+
+    def stale(self, entry: Entry) -> bytes:
+        """Encode the content of an entry again, its freshness STALE."""
+        ...
+
+    def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
+        """Return a function that makes the whole change once its revision is known."""
+        ...
+
+
+class Pipeline:
+    """The road of one process. Each source ingests from one task, so no asset is on it twice at once."""
+
+    def __init__(self, store: Store, hub: Hub, encoder: Encoder) -> None:
+        self._store = store
+        self._hub = hub
+        self._encoder = encoder
+
+    async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
+        """Commit what differs from what is known, the last sighting of each asset, and publish; return how many did."""
+        last = {sighting.observation.asset_id: sighting for sighting in sightings}
+        drafts = [draft for sighting in last.values() if (draft := self._diff(source, sighting)) is not None]
+        await self._commit(source, drafts)
+        return len(drafts)
+
+    async def mark_stale(self, key: AssetKey, *, at: float) -> None:
+        """Commit that an asset's own reads fail while its source is well; nothing if it was never read, or is gone."""
+        known = self._store.get(key)
+        if known is None or known.gone or known.freshness is Freshness.STALE:
+            return
+        content = self._encoder.stale(known)
+        await self._commit(key.source, [self._draft(key, known.state, content, at, freshness=Freshness.STALE)])
+
+    async def _commit(self, source: str, drafts: Sequence[Draft]) -> None:
+        if drafts:
+            with telemetry.commit(source, len(drafts)):
+                telemetry.link_delivery(draft.traceparent for draft in drafts)
+                await self._store.commit(drafts)
+            self._hub.publish()
+
+    def _diff(self, source: str, sighting: Sighting) -> Draft | None:
+        observation = sighting.observation
+        key = AssetKey(source, observation.asset_id)
+        draft = self._draft(
+            key,
+            observation.state,
+            self._encoder.content(source, observation),
+            sighting.observed_at,
+            gone=sighting.forgotten or observation.state in GONE,
+            traceparent=sighting.traceparent,
+        )
+        known = self._store.get(key)
+        same = known is not None and known.digest == draft.digest and known.gone == draft.gone
+        return None if same else draft
+
+    def _draft(
+        self,
+        key: AssetKey,
+        state: State,
+        content: bytes,
+        observed_at: float,
+        *,
+        gone: bool = False,
+        freshness: Freshness = Freshness.FRESH,
+        traceparent: str = "",
+    ) -> Draft:
+        return Draft(
+            key=key,
+            state=state,
+            gone=gone,
+            freshness=freshness,
+            digest=hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(),
+            committed_at=observed_at,
+            traceparent=traceparent,
+            seal=self._encoder.seal(content, observed_at=observed_at, traceparent=traceparent),
+        )

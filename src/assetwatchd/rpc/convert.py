@@ -1,0 +1,192 @@
+"""Model to protobuf and back: the encodings of entries and of watch messages, and the views of unary answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as service_pb
+from assetwatch.v1 import source_pb2
+from assetwatchd import resume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from google.protobuf.message import Message
+
+    from assetwatchd.details import Detail
+    from assetwatchd.model import Condition, Entry, Facet, Observation
+    from assetwatchd.scheduler import Scheduler
+    from assetwatchd.store import Store
+
+_DETAIL_FIELDS = {
+    "UsdSearchDetail": "usd_search",
+    "OmnDetail": "omn",
+    "PiecesDetail": "pieces",
+    "MediaIntelligenceDetail": "media_intelligence",
+    "OracleSbcDetail": "oracle_sbc",
+}
+
+
+class ProtobufEncoder:
+    """Makes the bytes that the core keeps and sends. The kind of a change is its last byte, so it can be swapped."""
+
+    def content(self, source: str, observation: Observation) -> bytes:
+        """Encode a status without revision and observe time, the same bytes for the same content."""
+        status = status_pb.AssetStatus(
+            asset=status_pb.AssetRef(source=source, asset_id=observation.asset_id),
+            state=int(observation.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
+            facets=[_facet(facet) for facet in observation.facets],
+            locked=observation.locked,
+            freshness=status_pb.FRESHNESS_FRESH,
+        )
+        if observation.failure is not None:
+            failure = observation.failure
+            status.failure.kind = int(failure.kind)  # type: ignore[assignment]  # same
+            status.failure.code = failure.code
+            status.failure.message = failure.message
+        if observation.change_time is not None:
+            status.change_time.FromDatetime(observation.change_time)
+        if observation.detail is not None:
+            _fill(getattr(status, _DETAIL_FIELDS[type(observation.detail).__name__]), observation.detail)
+        return status.SerializeToString(deterministic=True)
+
+    def stale(self, entry: Entry) -> bytes:
+        """Encode the content of an entry again, its freshness STALE."""
+        status = status_of(entry)
+        status.freshness = status_pb.FRESHNESS_STALE
+        for stamped in ("revision", "etag", "observe_time"):
+            status.ClearField(stamped)
+        return status.SerializeToString(deterministic=True)
+
+    def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
+        """Return the function that adds the revision; joining encoded messages merges them."""
+        return functools.partial(_sealed, content, observed_at, traceparent)
+
+
+def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int) -> bytes:
+    stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"', observe_time=timestamp(observed_at))
+    status = content + stamp.SerializeToString()
+    change = _field(1, status) + (_field(2, traceparent.encode()) if traceparent else b"") + b"\x18\x01"
+    return _field(4, change)
+
+
+def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:
+    """Return the function that joins encoded changes into one WatchStatusResponse with token and head."""
+
+    def framed(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:
+        token = resume.encode(epoch=epoch, revision=revision, digest=digest)
+        tail = service_pb.WatchStatusResponse(resume_token=token, head_revision=head)
+        return b"".join(changes) + tail.SerializeToString()
+
+    return framed
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    """Encode one length-delimited field."""
+    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _facet(facet: Facet) -> status_pb.Facet:
+    message = status_pb.Facet(
+        name=facet.name,
+        state=int(facet.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        native=facet.native,
+        message=facet.message,
+    )
+    if facet.change_time is not None:
+        message.change_time.FromDatetime(facet.change_time)
+    return message
+
+
+def _fill(message: Message, value: Detail | Any) -> None:
+    """Copy a dataclass into the message of the same member names."""
+    for member in dataclasses.fields(value):
+        content = getattr(value, member.name)
+        if content is not None:
+            _put(message, member.name, content)
+
+
+def _put(message: Message, name: str, content: Any) -> None:
+    if isinstance(content, tuple):
+        for item in content:
+            _fill(getattr(message, name).add(), item)
+    elif isinstance(content, datetime):
+        getattr(message, name).FromDatetime(content)
+    elif dataclasses.is_dataclass(content):
+        getattr(message, name).SetInParent()
+        _fill(getattr(message, name), content)
+    elif isinstance(content, dict):
+        getattr(message, name).update(content)
+    else:
+        setattr(message, name, content)
+
+
+def timestamp(at: float) -> Timestamp:
+    """Seconds since 1970 as a Timestamp of whole microseconds."""
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(at * 1_000_000))
+    return stamp
+
+
+def status_of(entry: Entry) -> status_pb.AssetStatus:
+    """Decode an entry's status, as it was committed."""
+    return service_pb.WatchStatusResponse.FromString(entry.upsert).changes[0].status
+
+
+def status_view(entry: Entry, scheduler: Scheduler) -> status_pb.AssetStatus:
+    """Decode an entry's status with freshness and observe time as of now."""
+    status = status_of(entry)
+    status.freshness = int(scheduler.freshness(entry))  # type: ignore[assignment]  # the model's numbers are the schema's
+    observed_at = scheduler.observed_at(entry.key.asset_id)
+    if observed_at is not None:
+        status.observe_time.CopyFrom(timestamp(observed_at))
+    return status
+
+
+def condition(value: Condition) -> source_pb2.SourceCondition:
+    """A condition as the schema has it."""
+    message = source_pb2.SourceCondition(
+        state=int(value.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        message=value.message,
+        since=timestamp(value.since),
+    )
+    if value.last_success_at is not None:
+        message.last_success_time.CopyFrom(timestamp(value.last_success_at))
+    return message
+
+
+def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.SourceConditionChange]:
+    """Conditions as a watch tells them, in the order of names."""
+    return [
+        service_pb.SourceConditionChange(source=source, condition=condition(by_source[source]))
+        for source in sorted(by_source)
+    ]
+
+
+def source(scheduler: Scheduler, store: Store, watchers: int) -> source_pb2.Source:
+    """A source as SourceService tells it."""
+    can = scheduler.upstream.capabilities
+    return source_pb2.Source(
+        name=scheduler.name,
+        kind=int(scheduler.kind),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        capabilities=source_pb2.SourceCapabilities(push=can.pushes, batch_size=can.batch_max, enumerate=can.enumerates),
+        condition=condition(scheduler.condition),
+        asset_count=store.count(scheduler.name),
+        watcher_count=watchers,
+        poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=scheduler.polled_assets),
+    )

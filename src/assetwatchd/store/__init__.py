@@ -1,0 +1,85 @@
+"""The store: the latest entry of each asset, ordered by revision. What is durable lives behind this protocol alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from assetwatchd.model import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from assetwatchd.model import AssetKey, Freshness, State
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry that has no number yet. seal(revision) encodes it once it has one."""
+
+    key: AssetKey
+    state: State
+    gone: bool
+    freshness: Freshness
+    digest: bytes
+    committed_at: float
+    traceparent: str
+    seal: Callable[[int], bytes]
+
+    def entry(self, revision: int) -> Entry:
+        """Give it its number."""
+        return Entry(
+            key=self.key,
+            revision=revision,
+            state=self.state,
+            gone=self.gone,
+            freshness=self.freshness,
+            digest=self.digest,
+            upsert=self.seal(revision),
+            committed_at=self.committed_at,
+            traceparent=self.traceparent,
+        )
+
+
+class Store(Protocol):
+    """Entries by asset and by revision.
+
+    epoch: names the count of revisions; another store, or a wiped one, has another.
+    head: the newest revision; 0 when nothing was ever committed.
+    floor: removals at or below it may be forgotten, so nobody can resume from below it.
+    """
+
+    epoch: str
+    head: int
+    floor: int
+
+    def get(self, key: AssetKey) -> Entry | None:
+        """Return the latest entry of an asset, also one that is gone."""
+        ...
+
+    def after(self, cursor: int, upto: int) -> Sequence[Entry]:
+        """Return the latest entries with cursor < revision <= upto, in the order of revisions, frozen."""
+        ...
+
+    def keys(self, source: str) -> Iterable[AssetKey]:
+        """Every asset of a source that has an entry, gone or not."""
+        ...
+
+    def count(self, source: str) -> int:
+        """How many assets of a source are there, without those gone."""
+        ...
+
+    async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Number the drafts, in their order, and make them durable; they can be read when this returns, not before."""
+        ...
+
+    async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
+        """Drop entries that are gone, were committed before that time (s since 1970) and are not to be kept.
+
+        The floor is raised first, durably. Returns how many were dropped.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+        ...
