@@ -333,3 +333,11 @@ async def test_assets_live_through_every_published_state() -> None:
     assert len(omn.asset_ids()) == 30
     assert {len(asset_id) for asset_id in omn.asset_ids()} == {len("tid:") + 35}
     assert any(change.state is None for change in omn.truth)
+
+
+async def test_seeding_and_living_may_share_a_seed() -> None:
+    """An upload never gets a tid that is in use, even from the same random numbers."""
+    omn = Omn(clock=lambda: NOW)
+    for _ in range(2):
+        omn.seed(random.Random(1), 20)  # noqa: S311 - must be repeatable
+    assert len(set(omn.asset_ids())) == 40

@@ -143,7 +143,9 @@ class Omn(Standin[OmnSwitches]):
         return asset
 
     def _uploaded(self, rng: random.Random) -> Asset:
-        asset = self._added(made_up_tid(rng), None)
+        while (tid := made_up_tid(rng)) in self._by_tid:
+            pass
+        asset = self._added(tid, None)
         asset.import_state, asset.object_state = "pending", "import incomplete"
         asset.path, asset.file_type = rng.choice(SEED_DIRECTORIES), rng.choice(SEED_FILE_TYPES)
         return asset
