@@ -28,9 +28,9 @@ UNTRACED = ("/grpc.health.", "/grpc.reflection.")
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The codes that make a server's span an error; the others say what the client did. CANCELLED ends any watch."""
 
-DEADLINE_SLACK_S = 0.005
+DEADLINE_SLACK_S = 0.02
 DEADLINE_SLACK_RATIO = 0.01
-"""A client's own deadline fires before ours: its timeout is rounded up, by at most 1 %, on its way here."""
+"""A client's own deadline fires before ours: its timeout takes a moment to get here, and is rounded up by up to 1 %."""
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 CONTEXT_KEYS = ("traceparent", "tracestate")

@@ -1,0 +1,131 @@
+"""Logs: one line a record, tied to its trace, and without the text of foreign exceptions."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd import logs, telemetry
+from assetwatchd.errors import Unreachable
+from support.tracing import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = "hunter2"
+log = logging.getLogger("assetwatchd.test")
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _connect() -> None:
+    raise ConnectionError(SECRET)
+
+
+def _fail() -> None:
+    try:
+        _connect()
+    except ConnectionError as exc:
+        raise Unreachable("no answer within 10 s") from exc
+
+
+def test_text_is_one_line_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """A text record is time, level, logger and message on one line of standard error."""
+    logs.configure("info", "text")
+    log.info("source %s is back", "omn")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(" INFO    assetwatchd.test: source omn is back\n")
+    assert err[10] == "T"
+    assert err[23] == "Z"
+
+
+def test_level_is_the_least_that_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below the level is not written, by any logger."""
+    logs.configure("warning", "text")
+    log.info("quiet")
+    logging.getLogger("aiohttp.access").info("quiet")
+    log.warning("loud")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_line_breaks_cannot_forge_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message with line breaks stays one line."""
+    logs.configure("info", "text")
+    log.info("asset %s", "a\r\n2026-01-01T00:00:00Z ERROR root: forged")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_json_carries_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None:
+    """Inside a span a JSON record names the trace and the span; outside it has neither field."""
+    logs.configure("info", "json")
+    with recorded() as record, telemetry.poll("omn", 1):
+        log.info("within")
+    log.info("without")
+    within, without = map(json.loads, capsys.readouterr().err.splitlines())
+    context = record.spans[0].get_span_context()
+    assert within["trace_id"] == f"{context.trace_id:032x}"
+    assert within["span_id"] == f"{context.span_id:016x}"
+    assert without.keys() == {"time", "level", "logger", "message"}
+    assert (without["level"], without["logger"], without["message"]) == ("info", "assetwatchd.test", "without")
+
+
+def test_text_carries_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None:
+    """Inside a span a text record ends with the trace and the span."""
+    logs.configure("info", "text")
+    with recorded() as record, telemetry.poll("omn", 1):
+        log.info("within")
+    context = record.spans[0].get_span_context()
+    assert f"within trace_id={context.trace_id:032x} span_id={context.span_id:016x}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_stack_keeps_foreign_texts_out(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A logged exception shows stack, its cause by class, and the text of our own errors alone."""
+    logs.configure("info", "json" if form == "json" else "text")
+    try:
+        _fail()
+    except Unreachable:
+        log.exception("the read failed")
+    err = capsys.readouterr().err
+    assert "in _connect" in err
+    assert "Unreachable: no answer within 10 s" in err
+    assert err.index("ConnectionError") < err.index("Unreachable: ")
+    assert 'password hunter2"' not in err.replace("raise ConnectionError(SECRET)", "")
+    assert (err.count("\n") == 1) == (form == "json")
+
+
+def test_members_of_a_group_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a task group gathered is logged member by member."""
+    logs.configure("info", "text")
+    try:
+        raise ExceptionGroup("secret", [Unreachable("no answer"), KeyError("secret")])
+    except* Unreachable:
+        log.exception("loops ended")
+    except* KeyError:
+        pass
+    assert "ExceptionGroup: Unreachable: no answer\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("exc", "said"),
+    [
+        (Unreachable("HTTP 503"), "Unreachable: HTTP 503"),
+        (ValueError("secret"), "ValueError"),
+        (json.JSONDecodeError("secret", "secret", 0), "json.decoder.JSONDecodeError"),
+        (ExceptionGroup("secret", [OSError("secret"), Unreachable("x")]), "ExceptionGroup: OSError; Unreachable: x"),
+    ],
+)
+def test_describe(exc: BaseException, said: str) -> None:
+    """Our errors are told with their text, all others by their class."""
+    assert logs.describe(exc) == said

@@ -1,0 +1,185 @@
+"""OTLP: what a configured process sends arrives at a real receiver.
+
+Each sender is a process of its own, since a global provider can be set only once in one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import textwrap
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import rotel
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+import assetwatchd
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AGENT = Path(rotel.__file__).parent / "rotel-agent"
+PREAMBLE = """
+    import sys, time
+    from opentelemetry import trace
+    from assetwatchd import telemetry
+    from assetwatchd.config import TelemetrySettings
+    from yarl import URL
+    settings = TelemetrySettings(otlp_endpoint=sys.argv[1], sample_ratio=float(sys.argv[2]))
+    stop = telemetry.configure(settings, version="1.2.3")
+"""
+POLL_AND_DELIVER = """
+    with telemetry.poll("omn", 3):
+        with telemetry.upstream_call("omn", "GET", URL("http://omn.example/status?key=hunter2")) as call:
+            telemetry.upstream_answered(call, 200)
+        found = telemetry.traceparent()
+    with telemetry.commit("omn", 2):
+        telemetry.link_delivery([found])
+    telemetry.record_changes("omn", 2)
+    stop()
+"""
+
+
+async def send(endpoint: str, script: str, *, ratio: float = 1.0) -> str:
+    """Run script in a process configured to send to endpoint; return what it printed."""
+    env = {**os.environ, "PYTHONPATH": str(Path(assetwatchd.__file__).parents[1])}
+    code = textwrap.dedent(PREAMBLE) + textwrap.dedent(script)
+    sender = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, endpoint, str(ratio), env=env, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, _ = await sender.communicate()
+    assert sender.returncode == 0
+    return out.decode()
+
+
+class Receiver(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
+    """An OTLP receiver; both services name their method Export, so the request's type decides."""
+
+    def __init__(self) -> None:
+        self.resources: list[dict[str, str]] = []
+        self.spans: list[Any] = []
+        self.metrics: list[str] = []
+
+    async def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name is the protocol's
+        """Keep what came."""
+        del context
+        if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest):
+            self.metrics += [m.name for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics]
+            return metrics_service_pb2.ExportMetricsServiceResponse()
+        for part in request.resource_spans:
+            self.resources.append({a.key: a.value.string_value for a in part.resource.attributes})
+            self.spans += [span for scope in part.scope_spans for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[tuple[Receiver, str]]:
+    """Receive OTLP over gRPC on a free port."""
+    server, receiver = grpc.aio.server(), Receiver()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(receiver, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield receiver, f"http://127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def collector(directory: Path) -> AsyncIterator[tuple[asyncio.StreamReader, str]]:
+    """Run rotel, which prints each span it receives."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    own_files = ["--pid-file", str(directory / "pid"), "--log-file", str(directory / "log")]
+    listen = ["--otlp-grpc-endpoint", address, "--otlp-http-endpoint", "127.0.0.1:0"]
+    show = ["--exporter", "blackhole", "--debug-log", "traces", "--debug-log-verbosity", "detailed"]
+    process = await asyncio.create_subprocess_exec(
+        AGENT, "start", *own_files, *listen, *show, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    try:
+        assert "Starting Rotel" in await read_until(process.stdout, "Starting Rotel")
+        yield process.stdout, f"http://{address}"
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def read_until(out: asyncio.StreamReader, *wanted: str) -> str:
+    """Return what was printed up to the point where all of wanted has been, within 20 s."""
+    seen = ""
+    async with asyncio.timeout(20):
+        while not all(text in seen for text in wanted):
+            line = await out.readline()
+            assert line, f"the collector ended:\n{seen}"
+            seen += line.decode(errors="replace")
+    return seen
+
+
+async def test_spans_reach_a_collector(tmp_path: Path) -> None:
+    """A real collector receives the poll, the call and the commit, and no secret."""
+    async with collector(tmp_path) as (out, endpoint):
+        await send(endpoint, POLL_AND_DELIVER)
+        seen = await read_until(
+            out, ": assetwatch.poll", ": GET", ": assetwatch.commit", "service.name: Str(assetwatch)"
+        )
+    assert "hunter2" not in seen
+
+
+async def test_delivery_leads_to_the_poll() -> None:
+    """What arrives names the service and its version, and links the delivery to the poll that found the change."""
+    async with receiving() as (receiver, endpoint):
+        await send(endpoint, POLL_AND_DELIVER)
+    resource = receiver.resources[0]
+    assert (resource["service.name"], resource["service.version"]) == ("assetwatch", "1.2.3")
+    assert resource["service.instance.id"]
+    spans = {span.name: span for span in receiver.spans}
+    assert spans.keys() == {"assetwatch.poll", "GET", "assetwatch.commit"}
+    poll, commit = spans["assetwatch.poll"], spans["assetwatch.commit"]
+    assert spans["GET"].parent_span_id == poll.span_id
+    assert [(link.trace_id, link.span_id) for link in commit.links] == [(poll.trace_id, poll.span_id)]
+    assert {"assetwatch.changes", "assetwatch.upstream.calls", "http.client.request.duration"} <= set(receiver.metrics)
+
+
+async def test_sampling_follows_the_ratio_and_the_parent() -> None:
+    """At ratio 0 no trace begins here, and a caller's sampled trace is continued."""
+    script = """
+        with telemetry.poll("omn", 1):
+            print(repr(telemetry.traceparent()))
+        caller = telemetry.W3C.extract({"traceparent": f"00-{1:032x}-{2:016x}-01"})
+        telemetry.start_span("continued", trace.SpanKind.SERVER, caller, {}).end()
+        stop()
+    """
+    async with receiving() as (receiver, endpoint):
+        printed = await send(endpoint, script, ratio=0)
+    assert printed == "''\n"
+    assert [(span.name, int.from_bytes(span.trace_id)) for span in receiver.spans] == [("continued", 1)]
+
+
+async def test_stop_does_not_wait_for_a_dead_collector() -> None:
+    """Without a collector stopping takes no longer than the limit of the flush, and later spans do no harm."""
+    script = """
+        with telemetry.poll("omn", 1):
+            telemetry.record_changes("omn", 1)
+        began = time.monotonic()
+        stop()
+        print(time.monotonic() - began)
+        with telemetry.poll("omn", 1):
+            telemetry.record_changes("omn", 1)
+    """
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        printed = await send(f"http://127.0.0.1:{nobody.getsockname()[1]}", script)
+    assert float(printed) < 1.9
+    assert time.monotonic() - began < 20
