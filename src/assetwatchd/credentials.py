@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.errors import Refused, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from assetwatchd.config import BearerAuth
@@ -29,12 +29,12 @@ def bearer_token(auth: BearerAuth) -> str:
 
 
 @contextmanager
-def kept_secret(secrets: Iterable[str]) -> Iterator[None]:
-    """Blot every secret out of the text of an UpstreamError that is raised inside."""
+def kept_secret(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Blot every secret out of the text of an UpstreamError raised inside; secrets is asked for them only then."""
     try:
         yield
     except UpstreamError as exc:
-        if (text := without_secrets(str(exc), secrets)) == str(exc):
+        if (text := without_secrets(str(exc), secrets())) == str(exc):
             raise
         raise type(exc)(text, retry_after_s=exc.retry_after_s) from None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from assetwatchd.sandbox.standin import Standin
     from assetwatchd.upstream import Upstream
 
-KINDS: tuple[str, ...] = ("media_intelligence", "oracle_sbc", "pieces", "usd_search")
+KINDS: tuple[str, ...] = ("media_intelligence", "omn", "oracle_sbc", "pieces", "usd_search")
 
 
 class Harness(abc.ABC):

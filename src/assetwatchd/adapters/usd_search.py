@@ -362,7 +362,7 @@ class UsdSearch:
 
     async def _ask(self, path: str, read: Callable[[Reply], T]) -> T:
         sent = credentials(self._settings.auth)
-        with kept_secret(sent.secrets):
+        with kept_secret(lambda: sent.secrets):
             return read(await self._transport.raw("GET", path, headers={"Accept": "application/json", **sent.headers}))
 
 

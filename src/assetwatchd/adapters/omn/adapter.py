@@ -1,0 +1,345 @@
+"""OMN: polled by POST, many assets a call, two independent states an asset; XML, or JSON in forms that are [assumed].
+
+Source: the status call as published with release 5.x, and the vendor's developer guide, releases 5.12 to 6.4.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lxml import etree
+
+from assetwatchd import xml
+from assetwatchd.adapters.omn.tokens import tokens_for
+from assetwatchd.credentials import kept_secret
+from assetwatchd.details import OmnDetail
+from assetwatchd.errors import BadAnswer, UpstreamError
+from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, text_of
+from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream import Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from assetwatchd.config import OmnSource
+    from assetwatchd.upstream import Notice
+
+T = TypeVar("T")
+
+# 1. Facts --------------------------------------------------------------------------------------------------------
+
+STATUS_PATH = "/api/core/v1/dam/assets/status"
+QUERY_PATH = "/api/core/v1/dam/assets/query"
+ACCEPT = {"xml": "application/xml", "json": "application/json", "json_compact": "application/json+compact"}
+XML_TYPES = frozenset({"application/xml", "text/xml"})
+ID = re.compile(r"tid:(?=\S)[^\x00-\x1f\x7f]+|id:(?:0|[1-9][0-9]{0,18})")
+PROBE_TID = "00000000-0000-0000-0000-00000000000"  # of the published shape, 35 characters, and nobody's
+OK, UNAUTHORISED, NOT_FOUND = 200, 401, 404
+
+IMPORT_STATES = {
+    "pending": State.PENDING,
+    "running": State.PROCESSING,
+    "available": State.AVAILABLE,
+    "incomplete": State.FAILED,
+}
+OBJECT_STATES = {
+    "import incomplete": State.PROCESSING,
+    "available": State.AVAILABLE,
+    "locked": State.AVAILABLE,
+    "marked for deletion": State.DELETING,
+}
+LOCKED = "locked"
+INCOMPLETE = "incomplete"
+
+COMBINED = (
+    # ImportState, ObjectState -> state; None matches anything, the first match wins
+    (None, "marked for deletion", State.DELETING),
+    ("incomplete", None, State.FAILED),
+    ("pending", None, State.PENDING),
+    ("running", None, State.PROCESSING),
+    ("available", "locked", State.AVAILABLE),
+    ("available", "import incomplete", State.PROCESSING),
+    ("available", "available", State.AVAILABLE),
+)
+"""How the two states are rolled up [assumed policy]; anything unlisted is UNKNOWN."""
+
+# 2. Wire ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One asset of an answer: both ids, and its items by key."""
+
+    tid: str
+    id: str
+    items: Mapping[str, str] = field(default_factory=dict)
+
+
+def request(form: str, values: Sequence[str]) -> bytes:
+    """Make the body that asks by `tid` or by `id`; never both, for where there are tids, ids are ignored."""
+    return json.dumps({f"{form}s": values}).encode()
+
+
+def assets_of(reply: Reply, *, form: str) -> list[Asset] | None:
+    """Read the answer of the status call: in the form its content type names, else in the one asked for.
+
+    None is OMN's own 404: it lacks all of the assets, or [assumed] at least one. A 404 of anything else, say of a
+    proxy, tells nothing of them. Raises: UpstreamError.
+    """
+    if reply.status == NOT_FOUND and reason_of(reply):
+        return None
+    if reply.status != OK:
+        raise refusal(reply)
+    if is_xml(reply, form=form):
+        return _assets_in_xml(xml.parse(reply.body))
+    return _assets_in_json(decode(reply))
+
+
+def is_xml(reply: Reply, *, form: str) -> bool:
+    """Tell whether to read an answer as XML. Raises: BadAnswer for HTML."""
+    if reply.content_type in HTML_TYPES:
+        raise BadAnswer(f"HTTP {reply.status}: an HTML page where an OMN document should be")
+    if reply.content_type in XML_TYPES:
+        return True
+    return form == "xml" and "json" not in reply.content_type
+
+
+def tids_of(reply: Reply) -> frozenset[str]:
+    """Read the answer of the query call. Raises: UpstreamError, whatever else it is."""
+    if reply.status != OK:
+        raise refusal(reply)
+    tids = list_of(object_of(decode(reply), "the answer").get("tids"), "tids")
+    if not all(isinstance(tid, str) and tid for tid in tids):
+        raise BadAnswer("tids holds something that is no tid")
+    return frozenset(tids)
+
+
+def refusal(reply: Reply) -> UpstreamError:
+    """Tell what an answer other than 200 means; the reason is quoted when there is an error document."""
+    reason = reason_of(reply)
+    said = f": {reason}" if reason else ""
+    try:
+        raise_for_status(reply)
+    except UpstreamError as exc:
+        return type(exc)(f"{exc}{said}", retry_after_s=exc.retry_after_s)
+    return BadAnswer(f"HTTP {reply.status}{said or ': not an answer of OMN; check base_url'}")
+
+
+def reason_of(reply: Reply) -> str:
+    """Read the reason out of an error document, whose root is `response`; empty for anything else.
+
+    How one looks in JSON is not published: it is told by its members [assumed] and not quoted.
+    """
+    try:
+        if "json" in reply.content_type:
+            body = decode(reply)
+            told = isinstance(body, dict) and not {"response", "issues"}.isdisjoint(body)
+            return "an error document in JSON" if told else ""
+        root = xml.parse(reply.body)
+    except BadAnswer:
+        return ""
+    return _reason_in(root) if _name(root) == "response" else ""
+
+
+def _reason_in(root: etree._Element) -> str:
+    items = _items(root)
+    reason = items.get("errorMessage") or items.get("description") or "no reason given"
+    notes = [f"{name} {items[key]}" for name, key in (("code", "code"), ("support id", "supportId")) if key in items]
+    return bounded(f"{reason} ({', '.join(notes)})" if notes else reason)
+
+
+def _assets_in_xml(root: etree._Element) -> list[Asset]:
+    if _name(root) == "response":
+        raise BadAnswer(f"HTTP 200 with an error document: {_reason_in(root)}")
+    lists = [child for child in root if _name(child) == "assets"]
+    if _name(root) != "pim" or not lists:
+        raise BadAnswer("not the published answer: no pim document with assets")
+    found = [asset for each in lists for asset in each if _name(asset) == "asset"]
+    return [Asset(asset.get("tid", ""), asset.get("id", ""), _items(asset)) for asset in found]
+
+
+def _items(element: etree._Element) -> dict[str, str]:
+    """Return every itm below element by its key, whatever their order; the first of a key counts."""
+    items: dict[str, str] = {}
+    for itm in element.iter("{*}itm"):
+        items.setdefault(itm.get("key", ""), "".join(itm.itertext()).strip())
+    return items
+
+
+def _name(element: etree._Element) -> str:
+    return etree.QName(element).localname
+
+
+def _assets_in_json(body: Any) -> list[Asset]:
+    document = object_of(body, "the answer")
+    document = object_of(document.get("pim", document), "pim")
+    if "assets" not in document:
+        raise BadAnswer("not the published answer: no assets")
+    return [
+        Asset(text_of(asset["tid"]), text_of(asset.get("id")), _json_items(asset.get("meta")))
+        for asset in _holding_tid(document["assets"])
+    ]
+
+
+def _holding_tid(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the outermost objects with a tid, however they are listed: the forms are not published."""
+    level = [value]
+    while level:
+        objects = [item for item in level if isinstance(item, dict)]
+        yield from (item for item in objects if "tid" in item)
+        level = [item for each in level if isinstance(each, list) for item in each]
+        level += [item for each in objects if "tid" not in each for item in each.values()]
+
+
+def _json_items(meta: Any) -> dict[str, str]:
+    """Read items as an object (compact), or as a list under itm or itms with key and value, content or $."""
+    if not isinstance(meta, dict):
+        return {}
+    pairs = [pair for name in ("itm", "itms") for pair in _listed(meta.get(name)) if isinstance(pair, dict)]
+    folded = {key: text_of(value) for key, value in meta.items() if not isinstance(value, (dict, list))}
+    return folded | {
+        text_of(pair.get("key")): text_of(
+            next((pair[name] for name in ("value", "content", "$") if name in pair), None)
+        )
+        for pair in pairs
+    }
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# 3. Normalise ----------------------------------------------------------------------------------------------------
+
+
+def normalise(asset_ids: Sequence[str], assets: Iterable[Asset]) -> list[Observation]:
+    """Make one observation for each asset asked for, in that order; what the answer lacks is MISSING."""
+    found: dict[str, Asset] = {}
+    for asset in assets:
+        found |= {f"tid:{asset.tid}": asset, f"id:{asset.id}": asset}
+    return [
+        observation(asset_id, found[asset_id]) if asset_id in found else Observation(asset_id, State.MISSING)
+        for asset_id in asset_ids
+    ]
+
+
+def observation(asset_id: str, asset: Asset) -> Observation:
+    """Read one asset. An incomplete import usually leaves a file that can be used, so its failure is DEGRADED."""
+    imported, held = asset.items.get("ImportState", ""), asset.items.get("ObjectState", "")
+    state = combine(imported, held)
+    return Observation(
+        asset_id,
+        state,
+        facets=facets(imported, held),
+        failure=Failure(FailureKind.DEGRADED, imported) if state is State.FAILED else None,
+        locked=held == LOCKED,
+        detail=_detail(asset),
+    )
+
+
+def combine(import_state: str, object_state: str) -> State:
+    """Look both states up in COMBINED."""
+    for imported, held, state in COMBINED:
+        if imported in (None, import_state) and held in (None, object_state):
+            return state
+    return State.UNKNOWN
+
+
+def facets(import_state: str, object_state: str) -> tuple[Facet, Facet]:
+    """Make the two facets; a check-in that is not finished has failed when the import has."""
+    held = OBJECT_STATES.get(object_state, State.UNKNOWN)
+    if held is State.PROCESSING and import_state == INCOMPLETE:
+        held = State.FAILED
+    return (
+        Facet("import", IMPORT_STATES.get(import_state, State.UNKNOWN), import_state),
+        Facet("object", held, object_state),
+    )
+
+
+def _detail(asset: Asset) -> OmnDetail:
+    others = {key: value for key, value in asset.items.items() if key not in ("ImportState", "ObjectState")}
+    return OmnDetail(
+        asset.tid, asset.id, asset.items.get("ImportState", ""), asset.items.get("ObjectState", ""), others or None
+    )
+
+
+# 4. Upstream -----------------------------------------------------------------------------------------------------
+
+
+class Omn:
+    """One OMN installation; clock gives epoch seconds for tokens. Raises: ConfigError for an unusable signing key."""
+
+    def __init__(self, source: str, settings: OmnSource, *, clock: Callable[[], float] = time.time) -> None:
+        self.capabilities = Capabilities(batch_max=settings.batch_size, enumerates=True)
+        self._settings = settings
+        self._transport = Transport(source, settings)
+        self._tokens = tokens_for(settings, self._transport, clock=clock)
+        self._leaves_out = False
+
+    def check(self, asset_id: str) -> str | None:
+        """An id is `tid:` and opaque text, or `id:` and a number."""
+        return None if ID.fullmatch(asset_id) else "should be tid: and a technical id, or id: and a number of digits"
+
+    async def probe(self) -> None:
+        """Ask for an asset that nobody has; there is no cheaper call that wants credentials."""
+        await self._statuses("tid", [PROBE_TID])
+
+    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+        """Read up to batch_max assets; two calls when some are named by tid and some by id."""
+        found: list[Asset] = []
+        for form in ("tid", "id"):
+            if values := [value for kind, _, value in (each.partition(":") for each in asset_ids) if kind == form]:
+                found += await self._find(form, values)
+        return normalise(asset_ids, found)
+
+    async def enumerate(self) -> frozenset[str]:
+        """List what the configured query finds."""
+        tids = await self._ask(QUERY_PATH, json.dumps(self._settings.query).encode(), tids_of, form="json")
+        return frozenset(f"tid:{tid}" for tid in tids)
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Raise: there is nothing that pushes."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._transport.close()
+
+    async def _find(self, form: str, values: Sequence[str]) -> list[Asset]:
+        """Read assets by tid or id; what is not found is left out.
+
+        Whether one unknown id fails a whole call is not published. So a 404 for several is asked again in halves, until
+        an answer that left something out has shown that this server does not do that.
+        """
+        assets = await self._statuses(form, values)
+        if assets is not None:
+            self._leaves_out = self._leaves_out or len(assets) < len(set(values))
+            return assets
+        if len(values) == 1 or self._leaves_out:
+            return []
+        half = len(values) // 2
+        return [*await self._find(form, values[:half]), *await self._find(form, values[half:])]
+
+    async def _statuses(self, form: str, values: Sequence[str]) -> list[Asset] | None:
+        answer = self._settings.answer
+        return await self._ask(
+            STATUS_PATH, request(form, values), lambda reply: assets_of(reply, form=answer), form=answer
+        )
+
+    async def _ask(self, path: str, body: bytes, read: Callable[[Reply], T], *, form: str) -> T:
+        """Make one call and read its answer; a refused token is replaced once, where that is possible."""
+        with kept_secret(self._tokens.secrets):
+            token = await self._tokens.current()
+            reply = await self._send(path, body, token, form=form)
+            if reply.status == UNAUTHORISED and self._tokens.forget(token):
+                reply = await self._send(path, body, await self._tokens.current(), form=form)
+            return read(reply)
+
+    async def _send(self, path: str, body: bytes, token: str, *, form: str) -> Reply:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": ACCEPT[form]}
+        return await self._transport.raw("POST", path, headers=headers, body=body)

@@ -1,0 +1,237 @@
+"""Bearer tokens for OMN: given, signed by ourselves (5.x), or traded for an offline token (6.x, Keycloak).
+
+Source: the vendor's developer guide, releases 5.12 to 6.4; the trade is Keycloak's own [assumed].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlencode
+
+import jwt
+from jwt.warnings import InsecureKeyLengthWarning
+from yarl import URL
+
+from assetwatchd.config import BearerAuth, SignedJwtAuth
+from assetwatchd.credentials import bearer_token
+from assetwatchd.errors import BadAnswer, ConfigError, Refused
+from assetwatchd.jsonbody import bounded, decode, object_of, text_of
+from assetwatchd.transport import Reply, Transport, raise_for_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from assetwatchd.config import OmnSource, RefreshTokenAuth
+
+# 1. Facts --------------------------------------------------------------------------------------------------------
+
+ALGORITHM = "HS512"
+RENEW_AT = 0.8  # of a token's life: the rest is for calls under way and clocks that differ
+LIFE_S_MAX = 3600.0  # an access token lives one hour; one that claims to live longer is renewed as if it did not
+LIFE_S_UNSAID = 60.0  # expires_in is only recommended (RFC 6749, 5.1)
+
+# 2. Wire ---------------------------------------------------------------------------------------------------------
+
+
+def sign(auth: SignedJwtAuth, *, at: float) -> str:
+    """Sign a token as release 5.12 checks it: kid names the server's key, exp is at (epoch seconds) plus lifetime_s.
+
+    Raises: ConfigError when the secret cannot be a key.
+    """
+    claims: dict[str, Any] = {
+        "mandator": auth.mandator,
+        "sub": auth.subject,
+        "iss": auth.issuer,
+        "exp": int(at + auth.lifetime_s),
+    }
+    if auth.username is not None:
+        claims["username"] = auth.username
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # the server's administrator chose its length
+        try:
+            return jwt.encode(claims, auth.secret.get_secret_value(), ALGORITHM, headers={"kid": auth.key_id})
+        except jwt.InvalidKeyError:
+            raise ConfigError("auth.secret cannot be the key of an HS512 signature") from None
+
+
+def endpoint_of(reply: Reply, *, discovery: URL) -> URL:
+    """Read the token endpoint out of the discovery document.
+
+    Raises: UpstreamError; BadAnswer for an endpoint on another origin, where the offline token must not go.
+    """
+    raise_for_status(reply)
+    endpoint = text_of(object_of(decode(reply), "the discovery document").get("token_endpoint"))
+    try:
+        url = URL(endpoint)
+        same = url.origin() == discovery.origin()
+    except ValueError:
+        raise BadAnswer("the discovery document holds no usable token_endpoint") from None
+    if not same:
+        raise BadAnswer("the token endpoint is not on the host of discovery_url; it gets no token of ours")
+    return url
+
+
+class Grant(NamedTuple):
+    """An access token, its life in seconds, and the next offline token (empty: the old one stays)."""
+
+    access_token: str
+    life_s: float
+    offline_token: str
+
+
+def grant_of(reply: Reply) -> Grant:
+    """Read the token endpoint's answer.
+
+    Raises: UpstreamError; Refused with the reason's code when the offline token is not taken.
+    """
+    if reply.status == 400:  # noqa: PLR2004 - RFC 6749, 5.2: every refusal but a wrong client
+        raise Refused(f"the token endpoint refuses the offline token: {_code(reply)}")
+    raise_for_status(reply)
+    grant = object_of(decode(reply), "the token endpoint's answer")
+    token, life_s = grant.get("access_token"), grant.get("expires_in")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
+        raise BadAnswer("the token endpoint's answer holds no usable access_token")
+    return Grant(token, _life_s(life_s), text_of(grant.get("refresh_token")))
+
+
+def _life_s(expires_in: Any) -> float:
+    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
+        return LIFE_S_UNSAID
+    return float(min(max(expires_in, 0), LIFE_S_MAX))
+
+
+def _code(reply: Reply) -> str:
+    try:
+        body = decode(reply)
+    except BadAnswer:
+        return "no reason given"
+    return bounded(text_of(body.get("error") if isinstance(body, dict) else None)) or "no reason given"
+
+
+# 3. Upstream -----------------------------------------------------------------------------------------------------
+
+
+class Tokens(Protocol):
+    """Where the bearer token of a call comes from."""
+
+    async def current(self) -> str:
+        """Return a token to send now. Raises: UpstreamError."""
+        ...
+
+    def forget(self, token: str) -> bool:
+        """Note that a token was refused; tell whether another one can be had at once."""
+        ...
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no error may show."""
+        ...
+
+
+class GivenTokens:
+    """A token from the settings or a file."""
+
+    def __init__(self, auth: BearerAuth) -> None:
+        self._auth = auth
+        self._last = ""
+
+    async def current(self) -> str:
+        """Return the token; a file is read at each call."""
+        self._last = bearer_token(self._auth)
+        return self._last
+
+    def forget(self, token: str) -> bool:
+        """Tell whether the file holds another one by now."""
+        return bearer_token(self._auth) != token
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the token sent last."""
+        return (self._last,)
+
+
+class SignedTokens:
+    """Tokens that we sign ourselves, one for most of its life."""
+
+    def __init__(self, auth: SignedJwtAuth, *, clock: Callable[[], float]) -> None:
+        self._auth = auth
+        self._clock = clock
+        self._token, self._until = "", 0.0
+        self._sign()
+
+    async def current(self) -> str:
+        """Return the token, signed anew near its end."""
+        if self._clock() >= self._until:
+            self._token, self._until = (
+                sign(self._auth, at=self._clock()),
+                self._clock() + RENEW_AT * self._auth.lifetime_s,
+            )
+        return self._token
+
+    def forget(self, token: str) -> bool:  # noqa: ARG002 - another signature would be refused for the same reason
+        """Sign anew next time, not now."""
+        self._until = 0.0
+        return False
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the key and the token."""
+        return (self._auth.secret.get_secret_value(), self._token)
+
+    def _sign(self) -> None:
+        now = self._clock()
+        self._token, self._until = sign(self._auth, at=now), now + RENEW_AT * self._auth.lifetime_s
+
+
+class TradedTokens:
+    """Access tokens traded for an offline token: one trade at a time, its result shared until near its end."""
+
+    def __init__(self, auth: RefreshTokenAuth, transport: Transport, *, clock: Callable[[], float]) -> None:
+        self._auth = auth
+        self._transport = transport
+        self._clock = clock
+        self._discovery = URL(str(auth.discovery_url))
+        self._offline = auth.refresh_token.get_secret_value()
+        self._trading = asyncio.Lock()
+        self._token, self._until = "", 0.0
+
+    async def current(self) -> str:
+        """Return the access token, traded anew near its end."""
+        async with self._trading:
+            if not self._token or self._clock() >= self._until:
+                await self._trade()
+            return self._token
+
+    def forget(self, token: str) -> bool:
+        """Let go of a refused token, unless somebody has renewed it since."""
+        if token == self._token:
+            self._until = 0.0
+        return True
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the offline tokens, given and current, and the access token."""
+        return (self._auth.refresh_token.get_secret_value(), self._offline, self._token)
+
+    async def _trade(self) -> None:
+        reply = await self._transport.raw("GET", self._discovery.raw_path_qs, origin=self._discovery.origin())
+        endpoint = endpoint_of(reply, discovery=self._discovery)
+        form = {"grant_type": "refresh_token", "client_id": self._auth.client_id, "refresh_token": self._offline}
+        reply = await self._transport.raw(
+            "POST",
+            endpoint.raw_path_qs,
+            headers={"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"},
+            body=urlencode(form).encode(),
+            origin=endpoint.origin(),
+        )
+        grant = grant_of(reply)
+        self._token, self._until = grant.access_token, self._clock() + RENEW_AT * grant.life_s
+        self._offline = grant.offline_token or self._offline
+
+
+def tokens_for(settings: OmnSource, transport: Transport, *, clock: Callable[[], float]) -> Tokens:
+    """Choose by the settings. Raises: ConfigError when a signing secret cannot be a key."""
+    auth = settings.auth
+    if isinstance(auth, BearerAuth):
+        return GivenTokens(auth)
+    if isinstance(auth, SignedJwtAuth):
+        return SignedTokens(auth, clock=clock)
+    return TradedTokens(auth, transport, clock=clock)
