@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -106,12 +108,22 @@ async def test_faults_are_added_listed_struck_and_cleared(sandbox: Sandbox, http
     assert await call(http, "GET", path) == []
 
 
+async def test_a_fault_may_be_large(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
+    """Megabytes of nested JSON can be scripted as an answer."""
+    body = "[" * 2_000_000
+    async with http.post("/sources/omn/faults", data=io.BytesIO(json.dumps({"body": body}).encode())) as answer:
+        assert answer.status == 201
+    async with http.get(sandbox.standins["omn"].url) as answer:
+        assert await answer.text() == body
+
+
 async def test_requests_are_counted_and_forgotten(sandbox: Sandbox, http: aiohttp.ClientSession) -> None:
     """The log has each request with its status and can be asked by path."""
     url = sandbox.standins["usd-search"].url
     for path in (STATUS, "/info/plugins", "/info/plugins"):
         async with http.get(url + path):
             pass
+    assert (await call(http, "GET", "/sources/usd-search"))["requests"] == 3
     logged = await call(http, "GET", "/sources/usd-search/requests?path=plugins$")
     assert logged["count"] == 2
     assert {(each["method"], each["path_qs"], each["status"]) for each in logged["requests"]} == {

@@ -152,6 +152,24 @@ async def test_charset_garbage_is_not_utf8(echo: Echo, http: aiohttp.ClientSessi
             (await answer.read()).decode()
 
 
+async def test_a_wrong_content_type_leaves_the_body(echo: Echo, http: aiohttp.ClientSession) -> None:
+    """A content type alone is put on the real answer; headers are added to it."""
+    echo.faults.add(content_type="text/html; charset=latin1", headers={"X-Extra": "1"})
+    async with http.get("/thing") as answer:
+        assert answer.headers["Content-Type"] == "text/html; charset=latin1"
+        assert answer.headers["X-Extra"] == "1"
+        assert await answer.json(content_type=None) == ANSWER
+
+
+async def test_effects_combine(echo: Echo, http: aiohttp.ClientSession) -> None:
+    """A scripted answer can itself be cut short."""
+    echo.faults.add(status=502, body="a long story", content_type="text/html", truncate_bytes=6)
+    async with http.get("/thing") as answer:
+        assert (answer.status, answer.headers["Content-Length"]) == (502, "12")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
 async def test_redirect_points_elsewhere(echo: Echo, http: aiohttp.ClientSession) -> None:
     """A redirect fault sends its Location."""
     echo.faults.add(redirect_to="http://evil.example/")

@@ -123,6 +123,9 @@ async def test_in_sync_after_a_failed_attempt(usd: UsdSearch, http: aiohttp.Clie
 async def test_history_keeps_the_newest_five(usd: UsdSearch, http: aiohttp.ClientSession) -> None:
     """A flapping asset loses its first failure."""
     usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": ["ok", "processing", "queued"]}}})
+    words = ["ok", "processing", "failed", "processing", "failed", "processing", "queued"]
+    held = usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": words}}})
+    assert [entry["status"] for entry in held["plugins"]["thumbnail_generation"]["history"]] == words[:5]
     for _ in range(40):
         usd.advance(seeded(3))
     plugin = (await ask(http, CRATE))["plugins_statuses"]["thumbnail_generation"]

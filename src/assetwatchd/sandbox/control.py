@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from assetwatchd.sandbox.faults import Fault
-from assetwatchd.sandbox.standin import JSON, Listener, Standin
+from assetwatchd.sandbox.standin import JSON, REQUEST_BODY_BYTES_MAX, Listener, Standin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Control:
         await self._listener.stop()
 
     def _app(self) -> web.Application:
-        app = web.Application(middlewares=[_refusals_as_json])
+        app = web.Application(middlewares=[_refusals_as_json], client_max_size=REQUEST_BODY_BYTES_MAX)
         source = "/sources/{name}"
         app.add_routes(
             [

@@ -36,7 +36,9 @@ class Fault(BaseModel):
     redirect_to: str | None = Field(default=None, description="answer 302 with this Location")
     status: int | None = Field(default=None, ge=200, le=599, description="answer this instead of the real answer")
     body: str | None = Field(default=None, description="body of that answer; alone it means status 200")
-    content_type: str | None = Field(default=None, description="Content-Type of that answer, sent exactly so")
+    content_type: str | None = Field(
+        default=None, description="Content-Type of the answer, real or not, sent exactly so"
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="headers added to the answer, real or not")
     charset_garbage: bool = Field(default=False, description="put bytes that are not UTF-8 into the body")
     huge_bytes: int | None = Field(default=None, ge=1, description="stream a body of this many bytes")
@@ -170,13 +172,20 @@ def _abort(request: web.Request) -> web.StreamResponse:
 async def _answer(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
     if fault.redirect_to is not None:
         return web.Response(status=302, headers={"Location": fault.redirect_to})
-    if fault.status is None and fault.body is None and fault.content_type is None:
-        try:
-            return await handler(request)
-        except web.HTTPException as refusal:
-            return web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers)
+    if fault.status is None and fault.body is None:
+        return await _real(fault, request, handler)
     headers = {"Content-Type": fault.content_type or "text/plain; charset=utf-8"}
     return web.Response(status=fault.status or 200, body=(fault.body or "").encode(), headers=headers)
+
+
+async def _real(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        answer = await handler(request)
+    except web.HTTPException as refusal:
+        answer = web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers)
+    if fault.content_type is not None:
+        answer.headers["Content-Type"] = fault.content_type
+    return answer
 
 
 async def _spoil(fault: Fault, request: web.Request, answer: web.Response) -> web.StreamResponse:
