@@ -279,7 +279,14 @@ async def test_query_finds_by_all_its_criteria(omn: Omn, http: aiohttp.ClientSes
     assert await found(directory={"path": "/MAM/products"}) == ["old"]
     omn.switch({"directory_is_recursive": False})
     assert await found(directory={"path": "/MAM/products"}) == []
-    for body in ({}, {"modifiedFrom": "yesterday"}, {"modifiedFrom": 5}, {"directory": {}}, {"fileTypes": "IMG"}):
+    refused: list[JSON] = [
+        {},
+        {"modifiedFrom": "yesterday"},
+        {"modifiedFrom": 5},
+        {"directory": {}},
+        {"fileTypes": "IMG"},
+    ]
+    for body in refused:
         async with http.post(QUERY, json=body) as answer:
             assert answer.status == 400
             assert message(etree.fromstring(await answer.read()))

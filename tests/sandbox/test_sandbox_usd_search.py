@@ -244,6 +244,36 @@ async def test_process_clears_the_hash_and_adds_no_history(usd: UsdSearch, http:
     assert plugin["plugin_status_history"][0]["status"] == "processing"
 
 
+async def test_process_refuses_what_it_cannot_queue(usd: UsdSearch, http: aiohttp.ClientSession) -> None:
+    """A missing asset, a type no plugin takes, a foreign URL are 400; an unknown plugin or priority is 422."""
+    usd.put("s3://studio-assets/notes.txt", {})
+    cases = [
+        ({"url": CRATE}, 400, "Asset missing"),
+        ({"url": "s3://studio-assets/notes.txt"}, 400, "Empty plugin list."),
+        ({"url": "s3://other-bucket/a.usd"}, 400, "Invalid URL"),
+        ({"url": CRATE, "plugins": "novel"}, 422, None),
+        ({"url": CRATE, "priority": "urgent"}, 422, None),
+        ({}, 422, None),
+    ]
+    for query, status, error in cases:
+        async with http.get("/process/asset", params=query) as answer:
+            assert (answer.status, (await answer.json()).get("error")) == (status, error)
+
+
+async def test_vendor_client_submits_for_processing(usd: UsdSearch, vendor: usd_search_client.ApiClient) -> None:
+    """The vendor's client can re-queue an asset, plugins by its own enumeration."""
+    usd.put(CRATE, {})
+    await usd_search_client.AssetApi(vendor).submit_for_processing_process_asset_get(
+        url=CRATE, plugins=[usd_search_client.Plugins.THUMBNAIL_GENERATION]
+    )
+    states = {name: p["indexing_status"] for name, p in (usd.get(CRATE) or {})["plugins"].items()}
+    assert states == {
+        "thumbnail_generation": "out_of_sync",
+        "rendering_to_embedding": "in_sync",
+        "asset_graph_generation": "in_sync",
+    }
+
+
 async def test_seed_is_repeatable_and_mixed(usd: UsdSearch) -> None:
     """The same seed puts the same assets, in more than one state."""
     usd.seed(seeded(5), 60)
@@ -261,7 +291,10 @@ async def test_vendor_client_reads_the_status(usd: UsdSearch, vendor: usd_search
     status = await api.get_asset_status_info_indexing_asset_status_get(url=CRATE, return_asset_metadata=True)
     assert status.url == CRATE
     assert status.plugins_statuses["thumbnail_generation"].indexing_status == "in_sync"
-    assert status.plugins_statuses["rendering_to_embedding"].plugin_status_history[0].status == "load_error"
+    history = status.plugins_statuses["rendering_to_embedding"].plugin_status_history
+    assert history is not None
+    assert history[0].status == "load_error"
+    assert status.storage_backend_info.metadata is not None
     assert status.storage_backend_info.metadata.uri == CRATE
 
 
@@ -279,10 +312,11 @@ async def test_vendor_client_understands_refusals(vendor: usd_search_client.ApiC
         vendor
     )._get_asset_status_info_indexing_asset_status_get_serialize(CRATE, None, None, None, None, 0)
     response = await vendor.call_api(method, url.partition("?")[0], headers, body, form)
-    await response.read()
+    await response.read()  # type: ignore[no-untyped-call]  # the vendor's client is partly untyped
     with pytest.raises(ApiException) as refused:
         vendor.response_deserialize(response, {"200": "StatusResult", "422": "HTTPValidationError"})
     assert refused.value.status == 422
+    assert refused.value.data is not None
     assert refused.value.data.detail[0].msg == "Field required"
     with pytest.raises(BadRequestException):
         await usd_search_client.IndexingStatusApi(vendor).get_asset_status_info_indexing_asset_status_get(
