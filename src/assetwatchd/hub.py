@@ -1,7 +1,7 @@
 """Watchers: cursors over the store, woken in paced rounds. It waits for none of them.
 
 A round fixes its head: every watcher in step drains exactly (head before, head], so all with one filter send the same
-bytes. A watcher that was busy meanwhile drains its own suffix up to the newest head, later. Nothing is queued for anybody.
+bytes. A watcher that was busy meanwhile drains its own suffix up to the newest head, later. Nothing is queued.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ ROUND_PAUSE_S = 0.002
 JITTER = 0.1
 
 
+class Started(NamedTuple):
+    """The stream is open: from here on every change of these conditions is told."""
+
+    conditions: Mapping[str, Condition]
+
+
 class Batch(NamedTuple):
     """Changes up to a revision, as one encoded message for all watchers with the filter."""
 
@@ -56,7 +62,7 @@ class Conditions(NamedTuple):
     by_source: Mapping[str, Condition]
 
 
-Signal: TypeAlias = Batch | Synced | Bookmark | Conditions
+Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
 Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 """(changes, revision, head, filter digest) -> one message."""
 
@@ -137,7 +143,8 @@ class Hub:
         self._by_source: dict[str, set[Group]] = {}
         self._by_key: dict[AssetKey, set[Group]] = {}
         self._published = asyncio.Event()
-        self._ending: CallError | None = None
+        self._moved = asyncio.Event()
+        self._ending: Callable[[], CallError] | None = None
 
     def publish(self) -> None:
         """Say that the store's head moved. Awaits nobody."""
@@ -152,8 +159,8 @@ class Hub:
                     watcher.news[source] = condition
                     watcher.ring(self.head)
 
-    def end(self, why: CallError) -> None:
-        """Let every stream, now and later, end with a last bookmark and this error."""
+    def end(self, why: Callable[[], CallError]) -> None:
+        """Let every stream, now and later, end with a last bookmark and an error of its own."""
         self._ending = why
         for watcher in self._watchers():
             watcher.ring(self.head)
@@ -170,11 +177,14 @@ class Hub:
             tasks.create_task(self._heartbeats(), name="hub.heartbeats")
 
     async def watch(self, what: Filter, cursor: int | None = None) -> AsyncIterator[Signal]:
-        """Yield the snapshot (without a cursor) or all that changed after it, then Synced, then what changes; for ever.
+        """Yield Started, the snapshot (without a cursor) or all that changed after it, Synced, then what changes.
 
-        Ends by itself only when the stream reaches its age; raises what `end` was given.
+        The snapshot is taken when Started has been taken in. Ends by itself only when the stream reaches its age,
+        with a last bookmark; raises what `end` was given, after one.
         """
         with self._joined(what) as watcher:  # registered first, read second: no gap between
+            known = what.watched_sources & self.conditions.keys()
+            yield Started({source: self.conditions[source] for source in known})
             group, head = watcher.group, self.head
             for batch in group.snapshot(head) if cursor is None else group.drain(cursor, head):
                 yield batch
@@ -186,7 +196,12 @@ class Hub:
                 await self._parked(watcher)
             yield Bookmark(watcher.cursor)
         if self._ending is not None:
-            raise self._ending
+            raise self._ending()
+
+    async def reached(self, revision: int) -> None:
+        """Return once the head is at least that revision."""
+        while self.head < revision:
+            await self._moved.wait()
 
     def _due(self, watcher: Watcher) -> Iterator[Signal]:
         """Whatever the watcher has not been told yet; it is in step when this is used up."""
@@ -270,6 +285,8 @@ class Hub:
 
     def _round(self) -> None:
         before, self.head = self.head, self._store.head
+        self._moved.set()
+        self._moved = asyncio.Event()
         for group in self._concerned(self._store.after(before, self.head)):
             for watcher in group.watchers:
                 watcher.ring(before)

@@ -29,10 +29,11 @@ def encode(*, epoch: str, revision: int, digest: bytes) -> str:
     return _armour(body + _checksum(body))
 
 
-def check(token: str, *, digest: bytes, store: Store) -> int:
+def check(token: str, *, digest: bytes, store: Store, from_floor: bool = True) -> int:
     """Return the revision to go on after.
 
     A revision above the store's head is returned as it is: the caller waits for it, a bounded time.
+    from_floor: removals matter, so a token from below the floor is refused.
     Raises: ResumeTokenInvalid, ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired.
     """
     epoch, revision, token_digest = _decode(token)
@@ -42,7 +43,7 @@ def check(token: str, *, digest: bytes, store: Store) -> int:
         )
     if epoch != store.epoch:
         raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)
-    if revision < store.floor:
+    if from_floor and revision < store.floor:
         raise ResumeTokenExpired(requested=revision, oldest=store.floor, current=store.head)
     return revision
 

@@ -7,11 +7,11 @@ import functools
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as service_pb
 from assetwatch.v1 import source_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from assetwatchd import resume
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ class _Call:
     def _code(self, context: Rpc, failure: BaseException | None) -> grpc.StatusCode:
         """Return what the client is told, or what it did when nothing can be told to it any more."""
         given = _given(context)
-        if failure is None or context.done():
+        if failure is None:
             return given
         if isinstance(failure, (asyncio.CancelledError, GeneratorExit)):
             return grpc.StatusCode.DEADLINE_EXCEEDED if self._overdue(context) else grpc.StatusCode.CANCELLED

@@ -1,0 +1,180 @@
+"""Composition root: names every concrete class, runs the loops in one TaskGroup, stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from assetwatchd import telemetry
+from assetwatchd.adapters.media_intelligence import MediaIntelligence
+from assetwatchd.adapters.omn import Omn
+from assetwatchd.adapters.oracle_sbc import OracleSbc
+from assetwatchd.adapters.pieces import Pieces
+from assetwatchd.adapters.usd_search import UsdSearch
+from assetwatchd.errors import ServerDraining
+from assetwatchd.hub import Hub
+from assetwatchd.model import SourceKind
+from assetwatchd.pipeline import Pipeline
+from assetwatchd.rpc import convert, server
+from assetwatchd.rpc.admission import Admission
+from assetwatchd.rpc.health import Health
+from assetwatchd.rpc.service import AssetStatusService, SourceService
+from assetwatchd.rpc.watch import Watching
+from assetwatchd.scheduler import Scheduler
+from assetwatchd.sources import Sources
+from assetwatchd.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import grpc
+
+    from assetwatchd.config import Settings
+    from assetwatchd.model import Condition
+    from assetwatchd.store import Store
+
+ADAPTERS: dict[str, Any] = {
+    "usd_search": UsdSearch,
+    "omn": Omn,
+    "pieces": Pieces,
+    "media_intelligence": MediaIntelligence,
+    "oracle_sbc": OracleSbc,
+}
+TIDY_INTERVAL_S = 60.0
+DRAIN_RETRY_S = 2.0
+"""Clients of a stopping server are told to come back within this, each at another moment."""
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """Everything one process runs, wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: Store = MemoryStore()
+        self.hub = Hub(
+            self.store,
+            convert.frame(self.store.epoch),
+            heartbeat_s=settings.server.heartbeat_s,
+            stream_age_s=settings.server.stream_age_s,
+        )
+        self.health = Health()
+        self._told: asyncio.Queue[tuple[str, Condition]] = asyncio.Queue()
+        pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder())
+        self.sources = Sources(
+            Scheduler(
+                name,
+                SourceKind[source.kind.upper()],
+                ADAPTERS[source.kind](name, source),
+                source,
+                store=self.store,
+                pipeline=pipeline,
+                tell=self._tell,
+            )
+            for name, source in settings.sources.items()
+        )
+        for scheduler in self.sources:
+            self.hub.conditions[scheduler.name] = scheduler.condition
+
+    def build_server(self) -> tuple[grpc.aio.Server, str]:
+        """Return the gRPC server, bound, and its address."""
+        limits = self.settings.server
+        admission = Admission(streams_max=limits.streams_max, streams_per_peer_max=limits.streams_per_peer_max)
+        watching = Watching(self.store, self.hub, self.sources, admission, limits)
+        asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
+        return server.build(limits, asset_status, SourceService(self.store, self.hub, self.sources), self.health)
+
+    async def run(self) -> None:
+        """Run every loop until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hub.run(), name="hub")
+            tasks.create_task(self._tell_health(), name="health")
+            tasks.create_task(self._tidy(), name="tidy")
+            for scheduler in self.sources:
+                tasks.create_task(scheduler.run(), name=scheduler.name)
+
+    async def close(self) -> None:
+        """Give back connections and files."""
+        for scheduler in self.sources:
+            await scheduler.upstream.close()
+        await self.store.close()
+
+    def _tell(self, source: str, condition: Condition) -> None:
+        self.hub.tell(source, condition)
+        self._told.put_nowait((source, condition))
+
+    async def _tell_health(self) -> None:
+        while True:
+            await self.health.tell(*await self._told.get())
+
+    async def _tidy(self) -> None:
+        limits = self.settings.store
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL_S)
+            for scheduler in self.sources:
+                scheduler.tidy(forget_after_s=limits.forget_after_s)
+            before = time.time() - limits.tombstone_retention_s
+            await self.store.drop_gone(
+                before=before, keep=lambda key: self.sources.get(key.source).wanted(key.asset_id)
+            )
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or cancellation, then drain; on_ready is given HOST:PORT once calls are taken.
+
+    Raises: ConfigError when the address cannot be had.
+    """
+    shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
+    app = App(settings)
+    stop = asyncio.Event()
+    try:
+        grpc_server, address = app.build_server()
+        await app.health.prepare(app.sources.names())
+        await grpc_server.start()
+        loops = asyncio.create_task(app.run(), name="app")
+        loops.add_done_callback(lambda _: stop.set())
+        try:
+            await app.health.serving()
+            log.info("serving on %s", address)
+            if on_ready is not None:
+                on_ready(address)
+            with _stopped_by_signals(stop):
+                await stop.wait()
+        finally:
+            await drain(app, grpc_server)
+            loops.cancel()
+            await asyncio.wait([loops])
+        if not loops.cancelled():
+            loops.result()
+    finally:
+        await app.close()
+        shut_telemetry()
+
+
+async def drain(app: App, grpc_server: grpc.aio.Server) -> None:
+    """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
+    spread = random.Random()  # noqa: S311 - jitter, not a secret
+    await app.health.enter_graceful_shutdown()
+    stopping = asyncio.create_task(grpc_server.stop(app.settings.server.drain_s))
+    await asyncio.sleep(0)
+    app.hub.end(lambda: ServerDraining(retry_after_s=spread.uniform(0, DRAIN_RETRY_S)))
+    await stopping
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

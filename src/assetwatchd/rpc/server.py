@@ -1,0 +1,107 @@
+"""The grpc.aio server: options, handlers, credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2_grpc
+
+from assetwatchd.errors import ConfigError
+from assetwatchd.rpc import reflection
+from assetwatchd.rpc.telemetry import Tracing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.rpc.health import Health
+    from assetwatchd.rpc.service import AssetStatusService, SourceService
+
+KEEPALIVE_S = 20
+PING_TIMEOUT_S = 10
+"""How long a peer may take to answer a ping. keepalive_timeout alone does not bound it: ping_timeout does."""
+CLIENT_PING_MIN_S = 5
+"""Clients may ping this often; a client that asks for 10 s must never be cut off."""
+
+ASSET_STATUS = asset_status_service_pb2.DESCRIPTOR.services_by_name["AssetStatusService"]
+SOURCE = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
+
+
+def options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Return the arguments of gRPC core; without so_reuseport a second server on the port fails at its start."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+        ("grpc.keepalive_timeout_ms", PING_TIMEOUT_S * 1000),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_S * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
+        ("grpc.max_concurrent_streams", settings.streams_max + 1000),
+        ("grpc.max_receive_message_length", settings.message_bytes_max),
+    ]
+
+
+def build(
+    settings: ServerSettings, asset_status: AssetStatusService, sources: SourceService, health: Health
+) -> tuple[grpc.aio.Server, str]:
+    """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
+
+    Raises: ConfigError when the address cannot be had or a certificate cannot be read.
+    """
+    server = grpc.aio.server(interceptors=[Tracing()], options=options(settings))
+    server.add_generic_rpc_handlers((_handlers(ASSET_STATUS, asset_status), _handlers(SOURCE, sources)))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = [ASSET_STATUS.full_name, SOURCE.full_name, "grpc.health.v1.Health"]
+    reflection.add(server, names)
+    return server, _bind(server, settings)
+
+
+def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
+    """Register every method of a service; a streaming one writes bytes that are encoded already."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in service.methods:
+        behaviour = getattr(servicer, method.name)
+        decode = GetMessageClass(method.input_type).FromString
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(behaviour, request_deserializer=decode)
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                behaviour,
+                request_deserializer=decode,
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
+    try:
+        port = (
+            server.add_secure_port(settings.listen, _credentials(settings))
+            if settings.tls_cert_file
+            else server.add_insecure_port(settings.listen)
+        )
+    except RuntimeError as error:
+        text = f"server.listen: cannot listen on {settings.listen}: is it a HOST:PORT of this machine, and free?"
+        raise ConfigError(text) from error
+    return f"{settings.listen.rpartition(':')[0]}:{port}"
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
+    key, certificate = _content(settings.tls_key_file), _content(settings.tls_cert_file)
+    client_ca = _content(settings.tls_client_ca_file) if settings.tls_client_ca_file else None
+    return grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
+    )
+
+
+def _content(path: Path | None) -> bytes:
+    try:
+        return path.read_bytes() if path else b""
+    except OSError as error:
+        raise ConfigError(f"server: cannot read {path}: {error.strerror}") from error

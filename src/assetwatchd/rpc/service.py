@@ -1,0 +1,194 @@
+"""The servicers: each RPC in the words of the core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
+from assetwatch.v1 import source_service_pb2 as source_pb
+from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
+
+from assetwatchd import resume
+from assetwatchd.errors import CallError, InvalidRequest, SourceUnreachable
+from assetwatchd.filters import Filter
+from assetwatchd.hub import Batch, Synced
+from assetwatchd.model import SETTLED, AssetKey, State
+from assetwatchd.rpc import convert
+from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.validate import validate
+from assetwatchd.rpc.watch import reach
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import grpc
+    from assetwatch.v1 import asset_status_pb2 as status_pb
+    from google.protobuf.duration_pb2 import Duration
+
+    from assetwatchd.hub import Hub
+    from assetwatchd.model import Entry
+    from assetwatchd.rpc.watch import Watching
+    from assetwatchd.sources import Sources
+    from assetwatchd.store import Store
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1000
+WAIT_TIMEOUT_S = 60.0
+LIST_WAIT_S = 5.0
+"""The first page of a list waits this long for sources that were never listed."""
+
+
+class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
+    """Reads, waits and watches. What is not said here is said in the schema."""
+
+    def __init__(self, store: Store, hub: Hub, sources: Sources, watching: Watching) -> None:
+        self._store = store
+        self._hub = hub
+        self._sources = sources
+        self._watching = watching
+
+    async def GetAssetStatus(self, request: pb.GetAssetStatusRequest, context: Context) -> pb.GetAssetStatusResponse:
+        """One asset, as known or as asked now."""
+        async with errors_as_status(context):
+            validate(request)
+            key = _key(request.asset)
+            self._sources.check([("asset", key)])
+            await reach(self._hub, request.min_revision)
+            max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
+            await self._sources.read([key], max_age_s=max_age_s)
+            return pb.GetAssetStatusResponse(status=self._view(key))
+
+    async def BatchGetAssetStatuses(
+        self, request: pb.BatchGetAssetStatusesRequest, context: Context
+    ) -> pb.BatchGetAssetStatusesResponse:
+        """Several assets, in the order of the request."""
+        async with errors_as_status(context):
+            validate(request)
+            keys = self._checked(request.assets)
+            max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
+            await self._sources.read(keys, max_age_s=max_age_s)
+            return pb.BatchGetAssetStatusesResponse(statuses=[self._view(key) for key in keys])
+
+    async def ListAssetStatuses(
+        self, request: pb.ListAssetStatusesRequest, context: Context
+    ) -> pb.ListAssetStatusesResponse:
+        """A page, by cursor over the store: the token says after which revision to go on."""
+        async with errors_as_status(context):
+            validate(request)
+            names = sorted(request.sources) or self._sources.names()
+            what = Filter(frozenset(), frozenset(names), _states(request.states))
+            schedulers = [self._sources.get(name) for name in names]
+            cursor = self._page_cursor(request.page_token, what)
+            if not cursor:
+                await asyncio.gather(*[scheduler.listed(LIST_WAIT_S) for scheduler in schedulers])
+            size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+            entries = [entry for entry in what.select(self._store, cursor, self._store.head) if what.holds(entry)]
+            return pb.ListAssetStatusesResponse(
+                statuses=[convert.status_view(e, self._sources.get(e.key.source)) for e in entries[:size]],
+                next_page_token=self._page_token(entries[size - 1], what) if len(entries) > size else "",
+                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.condition.readable],
+            )
+
+    async def WaitAssetStatus(self, request: pb.WaitAssetStatusRequest, context: Context) -> pb.WaitAssetStatusResponse:
+        """Watch one asset until it is as wanted, or the time is over."""
+        async with errors_as_status(context):
+            validate(request)
+            key = _key(request.asset)
+            self._sources.check([("asset", key)])
+            wanted = _states(request.states) or SETTLED
+            timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._until(key, wanted)
+            except TimeoutError:
+                pass
+            entry = self._store.get(key)
+            met = entry is not None and entry.state in wanted
+            return pb.WaitAssetStatusResponse(status=None if entry is None else self._view(key), condition_met=met)
+
+    async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]
+        """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
+        async with errors_as_status(context):
+            validate(request)
+            keys = self._checked(request.assets)
+            for name in request.sources:
+                self._sources.get(name)
+            what = Filter(frozenset(keys), frozenset(request.sources), _states(request.states))
+            await self._watching.stream(what, request.resume_token, context)
+
+    async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
+        what = Filter(frozenset([key]), frozenset(), frozenset())
+        with self._sources.interest(what):
+            with contextlib.suppress(SourceUnreachable):  # it may come back before the time is over
+                await self._sources.read([key], max_age_s=self._sources.get(key.source).settings.busy_interval_s)
+            async with aclosing(self._hub.watch(what)) as signals:  # type: ignore[type-var]  # an async generator
+                async for signal in signals:
+                    entry = self._store.get(key)
+                    if isinstance(signal, Batch | Synced) and entry is not None and entry.state in wanted:
+                        return
+
+    def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
+        keys = [_key(ref) for ref in refs]
+        self._sources.check((f"assets[{index}]", key) for index, key in enumerate(keys))
+        return keys
+
+    def _view(self, key: AssetKey) -> status_pb.AssetStatus:
+        entry = self._store.get(key)
+        scheduler = self._sources.get(key.source)
+        if entry is None:  # it was forgotten while this call ran
+            raise SourceUnreachable(key.source, "the asset was not read in time", retry_after_s=1.0)
+        return convert.status_view(entry, scheduler)
+
+    def _page_token(self, last: Entry, what: Filter) -> str:
+        return resume.encode(epoch=self._store.epoch, revision=last.revision, digest=what.digest)
+
+    def _page_cursor(self, token: str, what: Filter) -> int:
+        if not token:
+            return 0
+        try:
+            return resume.check(token, digest=what.digest, store=self._store, from_floor=False)
+        except CallError as error:
+            text = "not a page token of a list with these sources and states; begin again without one"
+            raise InvalidRequest(("page_token", text)) from error
+
+
+class SourceService(source_grpc_pb.SourceServiceServicer):
+    """Tells about the sources; asks no upstream."""
+
+    def __init__(self, store: Store, hub: Hub, sources: Sources) -> None:
+        self._store = store
+        self._hub = hub
+        self._sources = sources
+
+    async def ListSources(
+        self, request: source_pb.ListSourcesRequest, context: Context
+    ) -> source_pb.ListSourcesResponse:
+        """All, by name."""
+        return source_pb.ListSourcesResponse(sources=[self._view(name) for name in self._sources.names()])
+
+    async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
+        """One."""
+        async with errors_as_status(context):
+            validate(request)
+            return source_pb.GetSourceResponse(source=self._view(request.source))
+
+    def _view(self, name: str) -> Any:
+        return convert.source(self._sources.get(name), self._store, self._hub.watcher_count(name))
+
+
+def _key(ref: status_pb.AssetRef) -> AssetKey:
+    return AssetKey(ref.source, ref.asset_id)
+
+
+def _states(numbers: Sequence[int]) -> frozenset[State]:
+    return frozenset(State(number) for number in numbers)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

@@ -1,0 +1,32 @@
+"""Requests against the rules written in the schema; every broken rule is a field violation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import protovalidate
+
+from assetwatchd.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from protovalidate import Violation
+
+_validator = protovalidate.Validator()
+
+
+def validate(request: Message) -> None:
+    """Raise InvalidRequest with every violation there is; return when there is none."""
+    violations = _validator.collect_violations(request)
+    if violations:
+        raise InvalidRequest(*[(_path(violation), violation.proto.message) for violation in violations])
+
+
+def _path(violation: Violation) -> str:
+    """Write the field's path as BadRequest wants it: assets[3].source; empty for a rule of the whole message."""
+    path = ""
+    for element in violation.proto.field.elements if violation.proto.field else ():
+        path += f".{element.field_name}"
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
+    return path.removeprefix(".")

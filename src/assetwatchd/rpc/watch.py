@@ -1,0 +1,109 @@
+"""WatchStatus: one stream from request to last message. Signals of the hub become messages here, as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+
+from assetwatchd import resume, telemetry
+from assetwatchd.errors import ReplicaBehind, SlowConsumer
+from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.rpc import convert
+
+if TYPE_CHECKING:
+    import grpc
+
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.filters import Filter
+    from assetwatchd.hub import Hub, Signal
+    from assetwatchd.rpc.admission import Admission
+    from assetwatchd.sources import Sources
+    from assetwatchd.store import Store
+
+    Context = grpc.aio.ServicerContext[pb.WatchStatusRequest, bytes]
+
+BEHIND_WAIT_S = 3.0
+"""A revision that is not known here yet may take this long to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What every stream needs."""
+
+    store: Store
+    hub: Hub
+    sources: Sources
+    admission: Admission
+    settings: ServerSettings
+
+    async def stream(self, what: Filter, token: str, context: Context) -> None:
+        """Serve one stream until it ends; raises CallErrors for its status."""
+        cursor = await self._cursor(token, what)
+        with self.admission.stream(context.peer()), self.sources.interest(what):
+            async with aclosing(self.hub.watch(what, cursor)) as signals:  # type: ignore[type-var]  # an async generator
+                async for signal in signals:
+                    await self._write(context, self._message(signal, what, resumed=cursor is not None))
+                    if isinstance(signal, Started) and cursor is None:
+                        await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
+
+    async def _cursor(self, token: str, what: Filter) -> int | None:
+        if not token:
+            return None
+        revision = resume.check(token, digest=what.digest, store=self.store)
+        await reach(self.hub, revision)
+        return revision
+
+    async def _write(self, context: Context, message: bytes) -> None:
+        try:
+            async with asyncio.timeout(self.settings.slow_consumer_s):
+                await context.write(message)
+        except TimeoutError:
+            text = f"no message was taken for {self.settings.slow_consumer_s:g} s; watch again with the last token"
+            raise SlowConsumer(text) from None
+
+    def _message(self, signal: Signal, what: Filter, *, resumed: bool) -> bytes:
+        match signal:
+            case Batch(_, message, entries):
+                telemetry.link_delivery(entry.traceparent for entry in entries)
+                return message
+            case Started(conditions):
+                return self._started(conditions, resumed=resumed).SerializeToString()
+            case Synced(revision):
+                telemetry.event("assetwatch.synced")
+                return self._at(revision, what, synced=pb.WatchSynced()).SerializeToString()
+            case Bookmark(revision):
+                return self._at(revision, what, bookmark=pb.WatchBookmark()).SerializeToString()
+            case Conditions(by_source):
+                changes = convert.condition_changes(by_source)
+                return pb.WatchStatusResponse(
+                    source_conditions=changes, head_revision=self.hub.head
+                ).SerializeToString()
+
+    def _started(self, conditions: Any, *, resumed: bool) -> pb.WatchStatusResponse:
+        heartbeat = Duration()
+        heartbeat.FromMilliseconds(round(self.settings.heartbeat_s * 1000))
+        mode = pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT
+        return pb.WatchStatusResponse(
+            started=pb.WatchStarted(mode=mode, epoch=self.store.epoch, heartbeat_interval=heartbeat),
+            source_conditions=convert.condition_changes(conditions),
+            head_revision=self.hub.head,
+        )
+
+    def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
+        token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
+        return pb.WatchStatusResponse(resume_token=token, head_revision=self.hub.head, **signal)
+
+
+async def reach(hub: Hub, revision: int) -> None:
+    """Return once a revision is known here. Raises: ReplicaBehind after BEHIND_WAIT_S."""
+    try:
+        async with asyncio.timeout(BEHIND_WAIT_S):
+            await hub.reached(revision)
+    except TimeoutError:
+        text = f"revision {revision} is not known here yet, {hub.head} is the newest"
+        raise ReplicaBehind(text, revision=str(revision), current=str(hub.head)) from None
