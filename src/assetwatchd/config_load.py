@@ -73,7 +73,7 @@ def _validated(data: Tree, problems: list[str], origins: Origins) -> Settings:
 
 def show(settings: Settings) -> str:
     """Write the settings as YAML, defaults included, secrets masked."""
-    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 
 def schema() -> dict[str, Any]:
@@ -86,13 +86,14 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "assetwatch configuration"}
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Turn settings into what YAML and JSON can hold; secrets, also those in a URL, are masked."""
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, Mapping):
-        return {str(name): _plain(held) for name, held in value.items()}
+        return {str(name): plain(held) for name, held in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
+        return [plain(held) for held in value]
     if isinstance(value, AnyUrl):
         return re.sub(r"(?<=://)[^/@]*@", f"{MASK}@", str(value))
     return MASK if isinstance(value, SecretStr) else str(value) if isinstance(value, Path) else value

@@ -1,0 +1,50 @@
+"""The command `assetwatch`: parses arguments; a command is one call into the client, the server or the sandbox.
+
+What a command needs is imported when it runs, so that help and completion answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from assetwatchd.cli import calls, configuration, serving, watch
+from assetwatchd.cli.exit_codes import EPILOG
+
+app = typer.Typer(
+    name="assetwatch",
+    help="The state of assets in five upstream systems, and when it changes.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+serving.register(app)
+calls.register(app)
+watch.register(app)
+app.add_typer(configuration.app, name="config")
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - only this option pays for it
+
+        typer.echo(version("assetwatch"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The state of assets in five upstream systems, and when it changes."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,175 @@
+"""What the commands that call a server do: the request, the call, the answer printed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.asset_status_pb2 import AssetRef, State
+from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest
+from assetwatchd.cli.client import CALL_TIMEOUT_S, run
+from assetwatchd.cli.exit_codes import ExitCode
+from assetwatchd.cli.options import Format, StateName, Target
+from assetwatchd.cli.output import facet_table, source_table, status_table, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from assetwatch.v1.asset_status_pb2 import AssetStatus
+    from assetwatchd.cli.client import Client
+
+WAIT_GRACE_S = 10.0
+"""The deadline of the call comes this long after the end of the wait."""
+
+
+def get(target: Target, *, source: str, asset_id: str, max_age_s: float | None, output: Format) -> None:
+    """Print one status."""
+
+    async def call(client: Client) -> ExitCode:
+        max_age = None if max_age_s is None else _duration(max_age_s)
+        request = pb.GetAssetStatusRequest(asset=AssetRef(source=source, asset_id=asset_id), max_age=max_age)
+        answer = await client.statuses.GetAssetStatus(request, timeout=CALL_TIMEOUT_S)
+        _write_status(answer.status, output)
+        return ExitCode.OK
+
+    run(target, call)
+
+
+def list_(
+    target: Target,
+    *,
+    sources: list[str],
+    states: list[StateName],
+    page_size: int,
+    page_token: str,
+    output: Format,
+    all_pages: bool,
+) -> None:
+    """Print a page, or all of them as one."""
+
+    async def call(client: Client) -> ExitCode:
+        request = pb.ListAssetStatusesRequest(
+            sources=sources, states=_numbers(states), page_size=page_size, page_token=page_token
+        )
+        answer = await client.statuses.ListAssetStatuses(request, timeout=CALL_TIMEOUT_S)
+        while all_pages and answer.next_page_token:
+            request.page_token = answer.next_page_token
+            answer = _joined(answer, await client.statuses.ListAssetStatuses(request, timeout=CALL_TIMEOUT_S))
+        _write_list(answer, output)
+        return ExitCode.OK
+
+    run(target, call)
+
+
+def wait(target: Target, source: str, asset_id: str, states: list[StateName], timeout_s: float, output: Format) -> None:
+    """Wait for one of the states, or for a settled one when none is given."""
+
+    async def call(client: Client) -> ExitCode:
+        request = pb.WaitAssetStatusRequest(
+            asset=AssetRef(source=source, asset_id=asset_id),
+            states=_numbers(states),
+            until_settled=not states,
+            timeout=_duration(timeout_s),
+        )
+        answer = await client.statuses.WaitAssetStatus(request, timeout=timeout_s + WAIT_GRACE_S)
+        if answer.HasField("status"):
+            _write_status(answer.status, output)
+        if not answer.condition_met:
+            typer.echo(f"assetwatch: not met within {timeout_s:g} s", err=True)
+        return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
+
+    run(target, call)
+
+
+def sources(target: Target, name: str | None, output: Format) -> None:
+    """Print all sources, or one."""
+
+    async def all_of_them(client: Client) -> ExitCode:
+        answer = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
+        write(answer, output, lambda: source_table(answer.sources), lines=answer.sources)
+        return ExitCode.OK
+
+    async def one(client: Client) -> ExitCode:
+        answer = await client.sources.GetSource(GetSourceRequest(source=name or ""), timeout=CALL_TIMEOUT_S)
+        write(answer.source, output, lambda: source_table([answer.source]))
+        return ExitCode.OK
+
+    run(target, all_of_them if name is None else one)
+
+
+def health(target: Target, name: str, output: Format) -> None:
+    """Print what the standard health service says."""
+
+    async def call(client: Client) -> ExitCode:
+        check = client.channel.unary_unary(
+            "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
+        )
+        answer: HealthCheckResponse = await check(HealthCheckRequest(service=name), timeout=CALL_TIMEOUT_S)
+        write(answer, output, lambda: HealthCheckResponse.ServingStatus.Name(answer.status))
+        return ExitCode.OK if answer.status == HealthCheckResponse.SERVING else ExitCode.NOT_MET
+
+    run(target, call)
+
+
+def watch(
+    target: Target,
+    *,
+    whole: list[str],
+    single: list[tuple[str, str]],
+    states: list[StateName],
+    resume_token: str,
+    output: Format | None,
+) -> None:
+    """Show whole sources and single assets, or all sources when neither is given."""
+    from assetwatchd.cli.live import show  # noqa: PLC0415 - the other commands need no rich text
+
+    async def call(client: Client) -> ExitCode:
+        names = whole
+        if not whole and not single:
+            listed = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
+            names = [source.name for source in listed.sources]
+        assets = [AssetRef(source=source, asset_id=asset_id) for source, asset_id in single]
+        request = pb.WatchStatusRequest(
+            sources=names, assets=assets, states=_numbers(states), resume_token=resume_token
+        )
+        await show(client, request, output)
+        return ExitCode.OK
+
+    run(target, call)
+
+
+def _numbers(names: Iterable[StateName]) -> list[State.ValueType]:
+    return [State.Value(f"STATE_{name.name}") for name in dict.fromkeys(names)]
+
+
+def _duration(length_s: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(round(length_s * 1000))
+    return duration
+
+
+def _joined(pages: pb.ListAssetStatusesResponse, page: pb.ListAssetStatusesResponse) -> pb.ListAssetStatusesResponse:
+    return pb.ListAssetStatusesResponse(
+        statuses=[*pages.statuses, *page.statuses],
+        next_page_token=page.next_page_token,
+        unreachable=page.unreachable,
+    )
+
+
+def _write_status(status: AssetStatus, output: Format) -> None:
+    now = datetime.now(UTC)
+    facets = f"\n\n{facet_table(status, now)}" if status.facets else ""
+    write(status, output, lambda: status_table([status], now) + facets)
+
+
+def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
+    write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
+    if answer.unreachable:
+        typer.echo(f"assetwatch: cannot be read now: {', '.join(answer.unreachable)}", err=True)
+    if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
+        typer.echo(f"assetwatch: there is more: --page-token {answer.next_page_token}, or --all", err=True)

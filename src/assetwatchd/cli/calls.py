@@ -1,0 +1,143 @@
+"""The commands that make one call: get, list, wait, sources, health."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.options import (
+    DEFAULT_SERVER,
+    AssetArgument,
+    Format,
+    Output,
+    Server,
+    SourceArgument,
+    StateName,
+    States,
+    Target,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    seconds,
+)
+
+WAIT_DEFAULT_S = 60.0
+WAIT_MAX_S = 3600.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("get")(get)
+    app.command("list")(list_)
+    app.command("wait")(wait)
+    app.command("sources")(sources)
+    app.command("health")(health)
+
+
+def get(
+    source: SourceArgument,
+    asset: AssetArgument,
+    *,
+    max_age: Annotated[
+        float | None,
+        typer.Option("--max-age", parser=seconds, metavar="TIME", help="How old it may be; 0: ask the upstream now."),
+    ] = None,
+    output: Output = Format.TABLE,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Print the status of one asset."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    target = Target(server, tls_ca, tls_cert, tls_key)
+    asking.get(target, source=source, asset_id=asset, max_age_s=max_age, output=output)
+
+
+def list_(
+    *,
+    source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")] = None,
+    state: States = None,
+    page_size: Annotated[int, typer.Option("--page-size", min=1, max=1000, help="Assets a page.")] = 100,
+    page_token: Annotated[str, typer.Option("--page-token", help="Go on where the page before ended.")] = "",
+    all_pages: Annotated[bool, typer.Option("--all", help="Every page.")] = False,
+    output: Output = Format.TABLE,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """List what is known, in the order in which assets last changed."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    target = Target(server, tls_ca, tls_cert, tls_key)
+    asking.list_(
+        target,
+        sources=source or [],
+        states=state or [],
+        page_size=page_size,
+        page_token=page_token,
+        output=output,
+        all_pages=all_pages,
+    )
+
+
+def wait(
+    source: SourceArgument,
+    asset: AssetArgument,
+    *,
+    state: Annotated[
+        list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Wait for this; repeatable.")
+    ] = None,
+    settled: Annotated[bool, typer.Option("--settled", help="Wait until it is settled, the default.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long; at most 1h.")
+    ] = WAIT_DEFAULT_S,
+    output: Output = Format.TABLE,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Wait until one asset is in a state: exit code 0 when it is, 1 when the time runs out first."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    if state and settled:
+        fail(ExitCode.USAGE, "give either --state or --settled")
+    if timeout > WAIT_MAX_S:
+        fail(ExitCode.USAGE, "--timeout is at most 1h")
+    target = Target(server, tls_ca, tls_cert, tls_key)
+    asking.wait(target, source=source, asset_id=asset, states=state or [], timeout_s=timeout, output=output)
+
+
+def sources(
+    name: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Only this one.")] = None,
+    *,
+    output: Output = Format.TABLE,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Print the configured sources and how they are doing."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    asking.sources(Target(server, tls_ca, tls_cert, tls_key), name, output)
+
+
+def health(
+    name: Annotated[str, typer.Argument(metavar="[SOURCE]", help="One source; else the server as a whole.")] = "",
+    *,
+    output: Output = Format.TABLE,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Ask whether the server, or one source, is serving: exit code 0 when it is, 1 when it is not."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    asking.health(Target(server, tls_ca, tls_cert, tls_key), name, output)

@@ -1,0 +1,83 @@
+"""The channel and stubs of the commands that call a server, and how their calls run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+import typer
+
+from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.failures import explain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from typing import Any
+
+    from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
+    from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
+    from assetwatchd.cli.options import Target
+
+CALL_TIMEOUT_S = 30.0
+OPTIONS = [
+    # Without these two a dead server is noticed after a minute, whatever the keepalive says.
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # The probe grows the window to megabytes, and a slow terminal would show what is long past.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+class Client(NamedTuple):
+    """Both services of one server, and the channel they share."""
+
+    channel: grpc.aio.Channel
+    statuses: AssetStatusServiceAsyncStub
+    sources: SourceServiceAsyncStub
+
+
+@asynccontextmanager
+async def connect(target: Target) -> AsyncIterator[Client]:
+    """Open a channel for as long as the context lasts. Raises: OSError when a certificate cannot be read."""
+    async with _channel(target) as channel:
+        yield Client(
+            channel,
+            asset_status_service_pb2_grpc.AssetStatusServiceStub(channel),
+            source_service_pb2_grpc.SourceServiceStub(channel),
+        )
+
+
+def _channel(target: Target) -> grpc.aio.Channel:
+    if target.tls_ca is None:
+        return grpc.aio.insecure_channel(target.server, options=OPTIONS)
+    credentials = grpc.ssl_channel_credentials(
+        target.tls_ca.read_bytes(),
+        target.tls_key.read_bytes() if target.tls_key else None,
+        target.tls_cert.read_bytes() if target.tls_cert else None,
+    )
+    return grpc.aio.secure_channel(target.server, credentials, options=OPTIONS)
+
+
+def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode]]) -> None:
+    """Run a command against a server and exit with its code; a failed call becomes one clear sentence."""
+
+    async def whole() -> ExitCode:
+        async with connect(target) as client:
+            return await command(client)
+
+    if (target.tls_cert is None) != (target.tls_key is None) or (target.tls_cert and not target.tls_ca):
+        fail(ExitCode.USAGE, "--tls-cert and --tls-key go together, and with --tls-ca")
+    try:
+        code = asyncio.run(whole())
+    except grpc.aio.AioRpcError as error:
+        code, lines = explain(error, target.server)
+        fail(code, *lines)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    raise typer.Exit(code)

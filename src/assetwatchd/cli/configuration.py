@@ -1,0 +1,67 @@
+"""The commands about the configuration, and the settings for those that need them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.options import Config, Format, Output, SecretsDir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from assetwatchd.config import Settings
+
+app = typer.Typer(help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
+    """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
+    settings = settings_from(config, secrets_dir)
+    names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
+    typer.echo(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}")
+
+
+@app.command()
+def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output = Format.YAML) -> None:
+    """Print the configuration as it is in effect, defaults included, secrets masked."""
+    from assetwatchd.config_load import plain, show  # noqa: PLC0415 - help does not pay for it
+
+    settings = settings_from(config, secrets_dir)
+    typer.echo(show(settings).rstrip() if output in {Format.YAML, Format.TABLE} else _json(plain(settings), output))
+
+
+@app.command()
+def schema(output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.JSON) -> None:
+    """Print the JSON schema of the configuration file, for editors and other tools."""
+    import yaml  # noqa: PLC0415 - help does not pay for it
+
+    from assetwatchd.config_load import schema  # noqa: PLC0415 - help does not pay for it
+
+    described = schema()
+    as_yaml = output is Format.YAML
+    typer.echo(yaml.safe_dump(described, sort_keys=False).rstrip() if as_yaml else _json(described, output))
+
+
+def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: object) -> Settings:
+    """Load the settings; a configuration that cannot be used ends the command."""
+    from assetwatchd.config_load import load  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
+
+    try:
+        return load(config, overrides=_dotted(overrides), secrets_dir=secrets_dir)
+    except ConfigError as error:
+        fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
+
+
+def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
+    return {name.replace("__", "."): value for name, value in overrides.items()}
+
+
+def _json(data: Any, output: Format) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=None if output is Format.NDJSON else 2)

@@ -1,0 +1,140 @@
+"""The sandbox on its own, and the demo: sandbox, server and a watch of it in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from assetwatchd.app import serve
+from assetwatchd.cli.options import Target
+from assetwatchd.config import Settings
+from assetwatchd.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from assetwatchd.sandbox.standin import Standin
+
+USD_SEARCH_PINS = 12
+DRAIN_S = 1.0
+"""Ctrl-C ends the demo in less than two seconds, whoever watches."""
+STATUS_SERVICE = "assetwatch.v1.AssetStatusService"
+
+
+async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, assets: int) -> None:
+    """Run the stand-ins until cancelled; print where they are."""
+    async with _sandbox(host=host, control_port=control_port, seed=seed, assets=assets) as sandbox:
+        typer.echo(f"{'control':20}{sandbox.control_url}")
+        for name, standin in sandbox.standins.items():
+            typer.echo(f"{name:20}{standin.url}")
+        await _live(sandbox, seed=seed, speed=speed)
+
+
+async def run_demo(*, listen: str, table: bool, seed: int, speed: float, assets: int) -> None:
+    """Serve what the sandbox holds until cancelled or told to stop; table: say what to try, and show what changes."""
+    async with _sandbox(host="127.0.0.1", control_port=0, seed=seed, assets=assets) as sandbox:
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        settings = settings_for(sandbox.standins, listen=listen)
+        server = asyncio.create_task(serve(settings, on_ready=ready.set_result))
+        tasks = [server, asyncio.create_task(_live(sandbox, seed=seed, speed=speed))]
+        try:
+            await asyncio.wait([server, ready], return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                tasks.append(asyncio.create_task(_tell(sandbox, ready.result(), table=table)))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _end(tasks)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel what still runs, the youngest first; raise what any of them failed with."""
+    for task in reversed(tasks):
+        task.cancel()
+        await asyncio.wait([task])
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+@asynccontextmanager
+async def _sandbox(*, host: str, control_port: int, seed: int, assets: int) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox()
+    sandbox.seed(seed, assets)
+    await sandbox.start(host=host, control_port=control_port)
+    try:
+        yield sandbox
+    finally:
+        await sandbox.stop()
+
+
+async def _live(sandbox: Sandbox, *, seed: int, speed: float) -> None:
+    if speed > 0:
+        await sandbox.live(seed=seed, speed=speed)
+    await asyncio.Event().wait()
+
+
+async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
+    typer.echo(f"assetwatch is ready on {listening}")
+    if not table:
+        await asyncio.Event().wait()
+    typer.echo(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:\n")
+    for line in to_try(sandbox.standins, listening):
+        typer.echo(f"  {line}")
+    typer.echo()
+    await _watch(listening, list(sandbox.standins))
+
+
+async def _watch(listening: str, sources: list[str]) -> None:
+    from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest  # noqa: PLC0415 - only with a table
+    from assetwatchd.cli.client import connect  # noqa: PLC0415 - same
+    from assetwatchd.cli.live import show  # noqa: PLC0415 - same
+    from assetwatchd.cli.options import Format  # noqa: PLC0415 - same
+
+    async with connect(Target(listening)) as client:
+        await show(client, WatchStatusRequest(sources=sources), Format.TABLE)
+
+
+def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str) -> Settings:
+    """Return settings that point at stand-ins, under their names and with their credentials."""
+    sources = {
+        name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
+    }
+    server = {"listen": listen, "drain_s": DRAIN_S}
+    return Settings.model_validate({"server": server, "telemetry": {"log_level": "warning"}, "sources": sources})
+
+
+def _of_kind(standin: Standin[Any]) -> dict[str, object]:
+    known = standin.credentials
+    ids = standin.asset_ids()
+    match standin.kind:
+        case "usd_search":
+            return {"pins": ids[:USD_SEARCH_PINS]}
+        case "omn":
+            return {"auth": {"kind": "bearer", "token": known["token"]}}
+        case "media_intelligence":
+            projects = dict.fromkeys(asset_id.rpartition("/")[0] for asset_id in ids)
+            return {"access_key": known["access_key"], "secret_key": known["secret_key"], "projects": list(projects)}
+        case "oracle_sbc":
+            login = {name: known[name] for name in ("username", "password", "version")}
+            return {**login, "pins": ids}
+    return {}
+
+
+def to_try(standins: Mapping[str, Standin[Any]], listening: str) -> list[str]:
+    """Return commands that work while the demo runs."""
+    call = f"grpcurl -plaintext {listening}"
+    ask = f"{STATUS_SERVICE}/GetAssetStatus"
+    everything = json.dumps({"sources": list(standins)})
+    first = {name: next(iter(standin.asset_ids()), "") for name, standin in standins.items()}
+    wanted = {name: {"asset": {"source": name, "asset_id": asset_id}} for name, asset_id in first.items() if asset_id}
+    return [
+        f"{call} list",
+        *(f"grpcurl -plaintext -d '{json.dumps(request)}' {listening} {ask}" for request in wanted.values()),
+        f"grpcurl -plaintext -d '{json.dumps({'page_size': 5})}' {listening} {STATUS_SERVICE}/ListAssetStatuses",
+        f"grpcurl -plaintext -d '{everything}' {listening} {STATUS_SERVICE}/WatchStatus",
+        f"assetwatch sources --server {listening}",
+    ]

@@ -1,0 +1,36 @@
+"""How a command ends."""
+
+from __future__ import annotations
+
+import enum
+from typing import NoReturn
+
+import typer
+
+
+class ExitCode(enum.IntEnum):
+    """What a shell can tell apart."""
+
+    OK = 0
+    NOT_MET = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130
+
+
+EPILOG = """\b
+Exit codes:
+  0    done; wait: the condition is met; health: serving
+  1    wait: not met in time; health: not serving; serve, demo, sandbox: could not start
+  2    the command line or the configuration is wrong
+  3    the server cannot be reached, or does not answer in time
+  4    the server refuses the call; its reason is printed, with what to do
+  130  interrupted (serve, demo and sandbox end with 0 when they are stopped)"""
+
+
+def fail(code: ExitCode, *lines: str) -> NoReturn:
+    """End the command with what is wrong on standard error."""
+    first, *others = lines
+    typer.echo("\n".join([f"assetwatch: {first}", *others]), err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,97 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Format(enum.StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    YAML = "yaml"
+
+
+class StateName(enum.StrEnum):
+    """The states of an asset."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    AVAILABLE = "available"
+    OUT_OF_SYNC = "out_of_sync"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+    MISSING = "missing"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+class Target(NamedTuple):
+    """The server to call, and the certificates to do it with."""
+
+    server: str
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+def seconds(text: str | float) -> float:
+    """Read a length of time: seconds, or a number with ms, s, m or h. Raises: typer.BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text))  # a default comes as the number it is
+    if match is None:
+        raise typer.BadParameter("give seconds, or a number with ms, s, m or h, e.g. 90 or 5m")
+    return float(match[1]) * UNITS_S[match[2]]
+
+
+def address(text: str) -> str:
+    """Check HOST:PORT. Raises: typer.BadParameter."""
+    if not re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):\d{1,5}", text):
+        raise typer.BadParameter("give HOST:PORT, e.g. 127.0.0.1:50051")
+    return text
+
+
+Server = Annotated[
+    str,
+    typer.Option("--server", metavar="HOST:PORT", envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
+]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca", exists=True, dir_okay=False, envvar="ASSETWATCH_TLS_CA", help="Call over TLS; trust these."
+    ),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", exists=True, dir_okay=False, help="Certificate to show to the server.")
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", exists=True, dir_okay=False, help="Key of --tls-cert.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", envvar="ASSETWATCH_CONFIG", help="Configuration, YAML.")
+]
+SecretsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--secrets-dir", metavar="DIR", help="Secret files, e.g. sources__dam__auth__token [ASSETWATCH_SECRETS_DIR]."
+    ),
+]
+States = Annotated[
+    list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Only this state; repeatable.")
+]
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a configured source.")]
+AssetArgument = Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id in that source.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same assets and the same life.")]
+Speed = Annotated[
+    float, typer.Option("--speed", min=0, help="Steps a second and stand-in; 0: nothing changes by itself.")
+]
+Assets = Annotated[int, typer.Option("--assets", min=0, help="Assets in each stand-in.")]

@@ -1,0 +1,165 @@
+"""Prints messages: as a table, JSON, one JSON object a line, or YAML; field names as in the schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+
+from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
+from assetwatch.v1.source_pb2 import ConditionState, SourceKind
+from assetwatchd.cli.options import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as EnumTypeWrapper
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from assetwatch.v1.asset_status_pb2 import AssetStatus, Failure
+    from assetwatch.v1.source_pb2 import Source
+
+COLOURS = {
+    "PENDING": "blue",
+    "PROCESSING": "cyan",
+    "AVAILABLE": "green",
+    "OUT_OF_SYNC": "yellow",
+    "FAILED": "red",
+    "DELETING": "magenta",
+    "HEALTHY": "green",
+    "DEGRADED": "yellow",
+    "UNREACHABLE": "red",
+    "REFUSED": "red",
+}
+STATUS_HEADER = ("SOURCE", "ASSET", "STATE", "FRESHNESS", "OBSERVED", "REVISION", "FAILURE")
+FACET_HEADER = ("FACET", "STATE", "NATIVE", "CHANGED", "MESSAGE")
+SOURCE_HEADER = ("NAME", "KIND", "CONDITION", "PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "MESSAGE")
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+
+
+def write(
+    message: Message, output: Format, table: Callable[[], str], *, lines: Iterable[Message] | None = None
+) -> None:
+    """Print a message; lines are the messages that ndjson prints instead, one a line."""
+    if output is Format.NDJSON and lines is not None:
+        for line in lines:
+            typer.echo(encode(line, output))
+    else:
+        typer.echo(table() if output is Format.TABLE else encode(message, output))
+
+
+def encode(message: Message, output: Format) -> str:
+    """Write one message as JSON, as one line of JSON, or as YAML."""
+    data = as_dict(message)
+    if output is Format.YAML:
+        import yaml  # noqa: PLC0415 - only this format pays for it
+
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip("\n")
+    return json.dumps(data, ensure_ascii=False, indent=2 if output is Format.JSON else None)
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """Return the message in protobuf's JSON form, with the schema's own field names."""
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align rows under a header; nothing is cut, so that ids can be copied."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _padded(cell: str, width: int) -> str:
+    colour = COLOURS.get(cell) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else None
+    return (typer.style(cell, fg=colour) if colour else cell) + " " * (width - len(cell))
+
+
+def status_table(statuses: Iterable[AssetStatus], now: datetime) -> str:
+    """Write a line an asset."""
+    return columns(STATUS_HEADER, [status_row(status, now) for status in statuses])
+
+
+def status_row(status: AssetStatus, now: datetime) -> tuple[str, ...]:
+    """Return the cells under STATUS_HEADER."""
+    asset = status.asset
+    failure = failure_text(status.failure) if status.HasField("failure") else ""
+    freshness = label(Freshness, status.freshness)
+    observed = age(status.observe_time, now) if status.HasField("observe_time") else "never"
+    return (
+        asset.source,
+        one_line(asset.asset_id),
+        label(State, status.state),
+        freshness,
+        observed,
+        str(status.revision),
+        failure,
+    )
+
+
+def facet_table(status: AssetStatus, now: datetime) -> str:
+    """Write a line a facet."""
+    rows = [
+        (
+            one_line(facet.name),
+            label(State, facet.state),
+            one_line(facet.native),
+            age(facet.change_time, now) if facet.HasField("change_time") else "",
+            one_line(facet.message),
+        )
+        for facet in status.facets
+    ]
+    return columns(FACET_HEADER, rows)
+
+
+def source_table(sources: Iterable[Source]) -> str:
+    """Write a line a source."""
+    rows = [
+        (
+            source.name,
+            label(SourceKind, source.kind).lower(),
+            label(ConditionState, source.condition.state),
+            "yes" if source.capabilities.push else "no",
+            str(source.asset_count),
+            str(source.watcher_count),
+            str(source.poll.calls),
+            str(source.poll.failed_calls),
+            one_line(source.condition.message),
+        )
+        for source in sources
+    ]
+    return columns(SOURCE_HEADER, rows)
+
+
+def failure_text(failure: Failure) -> str:
+    """Return kind, code and message of a failure on one line."""
+    kind = label(FailureKind, failure.kind).lower()
+    return one_line(" ".join(part for part in (kind, failure.code, failure.message) if part))
+
+
+def label(kind: EnumTypeWrapper[Any], value: int) -> str:
+    """Return the name of an enum's value without what all of them begin with; the number, when it is a newer one."""
+    prefix = kind.Name(0).removesuffix("UNSPECIFIED")
+    return kind.Name(value).removeprefix(prefix) if value in kind.values() else str(value)
+
+
+def one_line(text: str) -> str:
+    """Make control characters visible: an upstream's text must not move the cursor of a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def age(time: Timestamp, now: datetime) -> str:
+    """Say how long ago that was, in the largest whole unit."""
+    seconds = max(0, int(now.timestamp() - time.seconds))
+    for unit, size in (("d", DAY_S), ("h", HOUR_S), ("m", MINUTE_S)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
