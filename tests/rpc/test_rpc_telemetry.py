@@ -42,6 +42,10 @@ async def end_as_told(request: bytes, context: Context, service: Service) -> Non
             await context.abort_with_status(
                 rpc_status.to_status(status_pb2.Status(code=code_pb2.INTERNAL, message="internal error"))
             )
+        case "abort-unknown":
+            await context.abort(grpc.StatusCode.UNKNOWN, "who knows")
+        case "set-number":
+            context.set_code(grpc.StatusCode.OUT_OF_RANGE.value[0])
         case "set-code":
             context.set_code(grpc.StatusCode.OUT_OF_RANGE)
         case "raise":
@@ -49,15 +53,24 @@ async def end_as_told(request: bytes, context: Context, service: Service) -> Non
         case "raise-with-code":
             context.set_code(grpc.StatusCode.DATA_LOSS)
             raise ValueError(SECRET)
-        case "hang":
-            service.hangs.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                service.closed.append("closed")
         case "child":
             with telemetry.poll("omn", 1):
                 pass
+        case "hang" | "write-on":
+            await hang(request, context, service)
+
+
+async def hang(request: bytes, context: Context, service: Service) -> None:
+    """Wait to be cancelled; write all the same when the request says so."""
+    service.hangs.set()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if request != b"write-on":
+            raise
+        await context.write(b"too late")
+    finally:
+        service.closed.append("closed")
 
 
 class Service:
@@ -169,7 +182,9 @@ async def hanging(channel: grpc.aio.Channel, form: str, service: Service, **opti
         (b"", "OK", None),
         (b"abort", "NOT_FOUND", None),
         (b"abort-internal", "INTERNAL", "internal error"),
+        (b"abort-unknown", "UNKNOWN", "who knows"),
         (b"set-code", "OUT_OF_RANGE", None),
+        (b"set-number", "OUT_OF_RANGE", None),
         (b"raise", "UNKNOWN", None),
         (b"raise-with-code", "DATA_LOSS", None),
     ],
@@ -198,8 +213,12 @@ async def test_uncaught_exception_is_named_once(record: Recorded) -> None:
     async with serving(Service()) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
             await finish(begin(channel, "generator", b"raise"))
-    (event,) = record.spans[0].events
+        with pytest.raises(grpc.aio.AioRpcError):
+            await finish(begin(channel, "generator", b"abort-unknown"))
+    uncaught, aborted = record.spans
+    (event,) = uncaught.events
     assert (event.name, event.attributes) == ("exception", {"exception.type": "ValueError"})
+    assert not aborted.events
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -253,6 +272,18 @@ async def test_client_that_leaves_during_a_write(record: Recorded) -> None:
         call.cancel()
         span = await record.ended("test.Svc/generator")
     assert service.closed == ["closed"]
+    assert span.attributes is not None
+    assert span.attributes["rpc.response.status_code"] == "CANCELLED"
+
+
+async def test_write_to_a_client_that_left(record: Recorded) -> None:
+    """A handler that writes on after the cancel fails at that, which is still the client's doing."""
+    service = Service()
+    async with serving(service) as channel:
+        call = begin(channel, "writer", b"write-on")
+        await asyncio.wait_for(service.hangs.wait(), 10)
+        call.cancel()
+        span = await record.ended("test.Svc/writer")
     assert span.attributes is not None
     assert span.attributes["rpc.response.status_code"] == "CANCELLED"
 
