@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 import time
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -25,7 +24,7 @@ from assetwatchd.transport import Reply, Transport, raise_for_status, retry_afte
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from assetwatchd.config import MediaIntelligenceSource
 
@@ -83,12 +82,11 @@ PROBE_PATH = STATUS.format(workspace="assetwatch-probe", project="0", asset="0")
 """The status of an asset that cannot be: asked when there is no project to list."""
 PAGES_MAX = 100_000
 """A list that claims more pages than this is not read: at 1000 a page it is 100 million assets."""
-INT64_MAX = 2**63 - 1
 
 
 # 2. Wire --------------------------------------------------------------------------------------------------------------
 
-Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Wire(BaseModel):
@@ -217,7 +215,7 @@ def _coded(reply: Reply, code: str) -> str:
 
 
 def is_worth_signing_again(reply: Reply) -> bool:
-    """Tell whether a fresh timestamp may help: any 401 but a denied permission; a late one looks like a bad key."""
+    """Tell whether a fresh timestamp may help: on any 401 but a denied permission."""
     return reply.status == UNAUTHORISED and fault_of(reply).code != PERMISSION_DENIED_CODE
 
 
@@ -253,10 +251,10 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
 
     Raises: AssetRejected, BadAnswer, and what the gateway's refusals mean.
     """
-    raise_refusal(reply)
     code = fault_of(reply).code
     if reply.status == NOT_FOUND or (reply.status == BAD_REQUEST and code not in ("", INVALID_REQUEST_CODE)):
         return None
+    raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
         raise AssetRejected(_coded(reply, code))
     status = decode(ImportStatus, reply)
@@ -348,18 +346,11 @@ class MediaIntelligence:
         observation = read(await self._get(path.fill(STATUS)), path)
         if observation is not None:
             return observation
-        if await self._lists(path):
+        if any([path.is_numbered(number) async for number in self._numbers(path)]):
             raise AssetRejected("its project lists the asset, yet its status cannot be had")
         return Observation(asset_id, State.MISSING)
 
-    async def _lists(self, path: AssetPath) -> bool:
-        async with aclosing(self._numbers(path)) as numbers:
-            async for number in numbers:
-                if path.is_numbered(number):
-                    return True
-        return False
-
-    async def _numbers(self, project: AssetPath) -> AsyncGenerator[int, None]:
+    async def _numbers(self, project: AssetPath) -> AsyncIterator[int]:
         """Yield the numbers of all assets of a project. Raises: BadAnswer when the list changes between its pages."""
         size = self._settings.page_size
         seen: set[int] = set()

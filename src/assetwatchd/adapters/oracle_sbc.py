@@ -55,7 +55,14 @@ KNOWN_ELEMENTS = frozenset({STATE_ELEMENT, INFO_ELEMENT, *NATIVE_ELEMENTS})
 OK = 200
 UNAUTHORISED = 401
 NOT_FOUND = 404
-UPGRADE_REQUIRED = 426
+REFUSALS = {
+    400: "malformed or missing information",
+    404: "the device does not support this version; correct version",
+    406: "the device does not make XML; correct base_url",
+    426: "the device needs https; correct base_url",
+}
+"""Published refusals beside 401 and 403, which are credentials'."""
+
 VERSION_FORM = re.compile(r"v(\d{1,6})\.(\d{1,6})")
 TOKEN_FORM = re.compile(r"[!-~]+")
 
@@ -77,10 +84,8 @@ def decode(reply: Reply) -> etree._Element:
 
     Raises: BadAnswer.
     """
-    if reply.status == UPGRADE_REQUIRED:
-        raise BadAnswer(f"HTTP {UPGRADE_REQUIRED}: the device needs https; correct base_url")
     if reply.status != OK:
-        raise BadAnswer(f"HTTP {reply.status}, which no document mentions for this call")
+        raise BadAnswer(f"HTTP {reply.status}: {REFUSALS.get(reply.status, 'not an answer to this call')}")
     root = xml.parse(reply.body)
     data = _child(root, "data") if _name(root) == "response" else None
     if data is None:

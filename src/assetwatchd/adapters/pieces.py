@@ -23,7 +23,7 @@ from assetwatchd.transport import Reply, Transport
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from assetwatchd.config import PiecesSource
 
@@ -140,6 +140,7 @@ class FlattenedAssets(Wire):
     """The list of ids; the vendor's model has `iterable` as optional, and absent when there are none."""
 
     iterable: list[ReferencedAsset] | None = None
+    indices: dict[str, Any] | None = None
 
 
 class StreamedIdentifier(Wire):
@@ -301,12 +302,15 @@ class Pieces:
         path = IDENTIFIERS.format(pseudo="true" if self._settings.pseudo else "false")
         reply = await self._transport.request("GET", path, headers=self._headers)
         _expect_ok(reply)
-        return frozenset(each.id for each in decode(FlattenedAssets, reply).iterable or ())
+        assets = decode(FlattenedAssets, reply)
+        if assets.iterable is None and assets.indices:
+            raise BadAnswer("a list with indices and nothing that they could mean")
+        return frozenset(each.id for each in assets.iterable or ())
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice, None]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
-        Close the iterator to disconnect. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
+        aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         heartbeat_s = self._settings.ping_interval_s
         async with self._transport.websocket(STREAM, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
