@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import SourceSettings
 
+SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
@@ -84,7 +85,7 @@ class Transport:
         """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
         url = URL(str(origin or self.base) + path, encoded=True)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures():
-            sent = {**(headers or {}), **(telemetry.outgoing_context() if self._settings.trace_context else {})}
+            sent = {**(headers or {}), **self._context()}
             async with self._client().request(method, url, headers=sent, data=body, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await self._body(response))
             telemetry.upstream_answered(span, reply.status)
@@ -99,14 +100,20 @@ class Transport:
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
         limits = aiohttp.ClientWSTimeout(ws_close=1.0)
         with self._failures():
-            async with self._client().ws_connect(
-                url,
-                headers=headers,
-                heartbeat=heartbeat_s,
-                timeout=limits,
-                max_msg_size=self._settings.body_bytes_max,
-            ) as socket:
+            with telemetry.upstream_call(self._source, "GET", url) as call:
+                socket = await self._client().ws_connect(
+                    url,
+                    headers={**(headers or {}), **self._context()},
+                    heartbeat=heartbeat_s,
+                    timeout=limits,
+                    max_msg_size=self._settings.body_bytes_max,
+                )
+                telemetry.upstream_answered(call, SWITCHING_PROTOCOLS)
+            async with socket:
                 yield socket
+
+    def _context(self) -> dict[str, str]:
+        return telemetry.outgoing_context() if self._settings.trace_context else {}
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:

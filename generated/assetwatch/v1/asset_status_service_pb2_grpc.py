@@ -111,7 +111,8 @@ class AssetStatusServiceServicer:
 
     def WaitAssetStatus(self, request, context):
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-        with condition_met false. Fails as GetAssetStatus does. For shells and pipelines; to follow many assets, watch.
+        with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+        INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,10 +126,11 @@ class AssetStatusServiceServicer:
         the client keeps its map and gets what changed since its token, removals included.
         2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
         revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-        3. synced comes always, even when there is nothing to send. No message before it carries a resume token unless the
-        snapshot can be continued from there.
-        4. From then on every message carries a resume token and head_revision. The token means: every matching change up to
-        here was delivered, or superseded by a later one still to come.
+        3. synced comes always, even when there is nothing to send.
+        4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
+        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
+        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
+        synced of the resumed stream.
         5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
         intervals means the stream is dead: cancel it and watch again with the last token.
         6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.

@@ -63,7 +63,8 @@ class AssetStatusServiceStub:
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. Fails as GetAssetStatus does. For shells and pipelines; to follow many assets, watch.
+    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+    INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -73,10 +74,11 @@ class AssetStatusServiceStub:
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. No message before it carries a resume token unless the
-       snapshot can be continued from there.
-    4. From then on every message carries a resume token and head_revision. The token means: every matching change up to
-       here was delivered, or superseded by a later one still to come.
+    3. synced comes always, even when there is nothing to send.
+    4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
+       means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
+       before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
+       synced of the resumed stream.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
@@ -127,7 +129,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. Fails as GetAssetStatus does. For shells and pipelines; to follow many assets, watch.
+    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+    INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -137,10 +140,11 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. No message before it carries a resume token unless the
-       snapshot can be continued from there.
-    4. From then on every message carries a resume token and head_revision. The token means: every matching change up to
-       here was delivered, or superseded by a later one still to come.
+    3. synced comes always, even when there is nothing to send.
+    4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
+       means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
+       before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
+       synced of the resumed stream.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
@@ -212,7 +216,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-        with condition_met false. Fails as GetAssetStatus does. For shells and pipelines; to follow many assets, watch.
+        with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+        INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
         """
 
     @_abc_1.abstractmethod
@@ -228,10 +233,11 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
            the client keeps its map and gets what changed since its token, removals included.
         2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
            revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-        3. synced comes always, even when there is nothing to send. No message before it carries a resume token unless the
-           snapshot can be continued from there.
-        4. From then on every message carries a resume token and head_revision. The token means: every matching change up to
-           here was delivered, or superseded by a later one still to come.
+        3. synced comes always, even when there is nothing to send.
+        4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
+           means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
+           before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
+           synced of the resumed stream.
         5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
            intervals means the stream is dead: cancel it and watch again with the last token.
         6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
