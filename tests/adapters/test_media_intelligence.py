@@ -1,0 +1,325 @@
+"""The Media Intelligence adapter: published signatures, golden replies, and its stand-in over real sockets."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from assetwatchd.adapters import media_intelligence
+from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
+from assetwatchd.config import MediaIntelligenceSource
+from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model import Observation, State
+from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin
+from support import golden
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+PROJECT = "my-workspace/1234"
+ASSET = f"{PROJECT}/5678"
+NOW_S = 1_772_617_500.0
+VECTORS = json.loads((golden.ROOT / "media_intelligence" / "sign.json").read_text())
+STATUS_CALL, LIST_CALL = "/import-status$", r"/assets\?"
+
+
+@pytest.fixture
+async def standin() -> AsyncIterator[MediaIntelligenceStandin]:
+    standin = MediaIntelligenceStandin(clock=lambda: NOW_S)
+    standin.put(ASSET, {"uploadStatus": "COMPLETED"})
+    await standin.start()
+    yield standin
+    standin.faults.clear()
+    await standin.stop()
+
+
+@asynccontextmanager
+async def adapter(
+    standin: MediaIntelligenceStandin, *, clock: Callable[[], float] = lambda: NOW_S, **settings: Any
+) -> AsyncIterator[MediaIntelligence]:
+    values = {"base_url": standin.url, "projects": (PROJECT,), **standin.credentials, **settings}
+    upstream = MediaIntelligence("mi", MediaIntelligenceSource(kind="media_intelligence", **values), clock=clock)
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+def answer(standin: MediaIntelligenceStandin, path: str, body: Any, *, status: int = 200) -> None:
+    """Let the next call of this path be answered so."""
+    standin.faults.add(path=path, times=1, status=status, body=json.dumps(body), content_type="application/json")
+
+
+def page(*numbers: int, **totals: int) -> dict[str, Any]:
+    """Make a page of a list."""
+    content = [{"assetId": number, "assetName": f"clip-{number}.mp4"} for number in numbers]
+    return {"code": "0", "message": "success", "result": {"content": content, **totals}}
+
+
+@pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["path"])
+def test_published_signatures(vector: dict[str, str]) -> None:
+    """A request is signed as the published vectors say."""
+    headers = media_intelligence.sign(
+        vector["method"],
+        vector["path"],
+        access_key=VECTORS["access_key"],
+        secret=VECTORS["secret"],
+        at=VECTORS["timestamp_ms"] / 1000,
+    )
+    assert headers == {
+        "x-ncp-apigw-timestamp": str(VECTORS["timestamp_ms"]),
+        "x-ncp-iam-access-key": VECTORS["access_key"],
+        "x-ncp-apigw-signature-v2": vector["signature"],
+    }
+
+
+@pytest.mark.parametrize("name", golden.names("media_intelligence"))
+def test_golden(name: str) -> None:
+    """A recorded reply is read as the observation or error on file; no observation: the list decides."""
+    recorded = golden.load("media_intelligence", name)
+    path = AssetPath.parse(recorded.asked[0])
+    assert path is not None
+
+    def read() -> list[Observation]:
+        observation = media_intelligence.read(recorded.reply, path)
+        return [] if observation is None else [observation]
+
+    assert golden.outcome(read) == golden.expectation(recorded)
+
+
+@pytest.mark.parametrize(
+    "asset_id",
+    [
+        "my-workspace/1234",
+        "ws/1234/5678",
+        f"{'w' * 64}/1234/5678",
+        "my-workspace//5678",
+        f"{PROJECT}/",
+        f"{PROJECT}/5/6",
+        "my-workspace/../5678",
+        f"{PROJECT}/.",
+    ],
+)
+async def test_check_wants_three_parts(standin: MediaIntelligenceStandin, asset_id: str) -> None:
+    """What is not WORKSPACE/PROJECT/ASSET is told so, and never sent."""
+    async with adapter(standin) as upstream:
+        assert "WORKSPACE/PROJECT/ASSET" in (upstream.check(asset_id) or "")
+        with pytest.raises(AssetRejected):
+            await upstream.observe([asset_id])
+    assert standin.requests.count() == 0
+
+
+@pytest.mark.parametrize("workspace", ["abc", "w" * 63])
+async def test_check_takes_any_proper_id(standin: MediaIntelligenceStandin, workspace: str) -> None:
+    """Workspaces of 3 to 63 characters, and projects and assets of any, can be ids."""
+    async with adapter(standin) as upstream:
+        assert upstream.check(f"{workspace}/my project/5678") is None
+
+
+async def test_names_are_signed_as_sent(standin: MediaIntelligenceStandin) -> None:
+    """Names are percent-encoded, and it is the encoded path that is signed."""
+    asset_id = "my-workspace/spring +ü%2F?#/77"
+    standin.put(asset_id, {"uploadStatus": "IN_PROGRESS"})
+    async with adapter(standin, projects=("my-workspace/spring +ü%2F?#",)) as upstream:
+        [observation] = await upstream.observe([asset_id])
+        assert await upstream.enumerate() == {asset_id}
+    assert (observation.asset_id, observation.state) == (asset_id, State.PROCESSING)
+
+
+async def test_late_signature_is_renewed(standin: MediaIntelligenceStandin) -> None:
+    """A signature that was too old when it arrived is made anew once, with the time then."""
+    times = iter([NOW_S - 301, NOW_S])
+    async with adapter(standin, clock=lambda: next(times)) as upstream:
+        [observation] = await upstream.observe([ASSET])
+    assert observation.state is State.AVAILABLE
+    assert [logged.status for logged in standin.requests.all()] == [401, 200]
+
+
+@pytest.mark.parametrize(("off_s", "secret"), [(-301.0, "SK_TEST"), (301.0, "SK_TEST"), (0.0, "SK_OTHER")])
+async def test_signed_again_only_once(standin: MediaIntelligenceStandin, off_s: float, secret: str) -> None:
+    """A wrong clock or key is Refused after the second signature."""
+    async with adapter(standin, clock=lambda: NOW_S + off_s, secret_key=secret) as upstream:
+        with pytest.raises(Refused, match="five minutes"):
+            await upstream.observe([ASSET])
+    assert standin.requests.count() == 2
+
+
+async def test_denied_permission_is_not_signed_again(standin: MediaIntelligenceStandin) -> None:
+    """A denied permission shares HTTP 401 with a bad signature, yet no signature helps: one call."""
+    standin.switch({"refuse_with": "permission_denied"})
+    async with adapter(standin) as upstream:
+        with pytest.raises(Refused, match="Permission Denied"):
+            await upstream.observe([ASSET])
+    assert standin.requests.count() == 1
+
+
+@pytest.mark.parametrize("form", ["nested", "nested_details", "response_error", "flat", "timestamped"])
+@pytest.mark.parametrize("body", ["json", "xml", "text", "html"])
+@pytest.mark.parametrize(
+    ("refusal", "error"), [("rate_limited", Throttled), ("endpoint_timeout", Unreachable), ("not_found", BadAnswer)]
+)
+async def test_refusals_in_every_form(
+    standin: MediaIntelligenceStandin, form: str, body: str, refusal: str, error: type[UpstreamError]
+) -> None:
+    """The gateway's refusals mean the same in every envelope and format they were seen in."""
+    standin.switch({"refuse_with": refusal, "gateway_error_form": form, "gateway_body": body, "retry_after_s": 7})
+    async with adapter(standin) as upstream:
+        for call in (upstream.observe([ASSET]), upstream.probe()):
+            with pytest.raises(error) as caught:
+                await call
+            assert caught.value.retry_after_s == (7 if error is Throttled else None)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("form", ["top_level", "wrapped"])
+async def test_missing_after_a_look_at_the_list(standin: MediaIntelligenceStandin, status: int, form: str) -> None:
+    """An asset whose status cannot be had is MISSING once its project's whole list does not hold it."""
+    standin.switch({"unknown_asset_status": status, "product_error_form": form})
+    for number in range(1, 6):
+        standin.put(f"{PROJECT}/{number}", {})
+    async with adapter(standin, page_size=2) as upstream:
+        [observation] = await upstream.observe([f"{PROJECT}/9999"])
+    assert observation == Observation(f"{PROJECT}/9999", State.MISSING)
+    assert standin.requests.count(LIST_CALL) == 3
+
+
+async def test_listed_asset_is_never_missing(standin: MediaIntelligenceStandin) -> None:
+    """An asset that its project's list holds is rejected, not MISSING, whatever its status call says."""
+    answer(standin, STATUS_CALL, {"code": "10404", "message": "Asset not found."}, status=404)
+    async with adapter(standin) as upstream:
+        with pytest.raises(AssetRejected):
+            await upstream.observe([ASSET])
+
+
+async def test_unreadable_list_is_no_evidence(standin: MediaIntelligenceStandin) -> None:
+    """An asset is not MISSING while the list that would tell cannot be read."""
+    standin.faults.add(path=LIST_CALL, times=1, status=503, body="broken")
+    async with adapter(standin) as upstream:
+        with pytest.raises(Unreachable):
+            await upstream.observe([f"{PROJECT}/9999"])
+        answer(standin, LIST_CALL, page(5678, totalCount=2, totalPage=1))
+        with pytest.raises(BadAnswer):
+            await upstream.observe([f"{PROJECT}/9999"])
+
+
+async def test_invalid_request_is_rejected(standin: MediaIntelligenceStandin) -> None:
+    """A status call that the product calls invalid says nothing of the asset, and no list is asked."""
+    async with adapter(standin) as upstream:
+        with pytest.raises(AssetRejected, match="10001"):
+            await upstream.observe([f"{PROJECT}/not-a-number"])
+    assert standin.requests.count(LIST_CALL) == 0
+
+
+async def test_throttled_by_the_gateway(standin: MediaIntelligenceStandin) -> None:
+    """A rate limit is Throttled, without a time when the gateway gives none."""
+    standin.switch({"rate_limit_per_s": 1})
+    async with adapter(standin) as upstream:
+        await upstream.observe([ASSET])
+        with pytest.raises(Throttled, match="Rate Limited") as caught:
+            await upstream.observe([ASSET])
+    assert caught.value.retry_after_s is None
+
+
+async def test_enumerate_all_projects(standin: MediaIntelligenceStandin) -> None:
+    """Every configured project is listed, page by page, and no other; an empty one adds nothing."""
+    wanted = {ASSET, *(f"{PROJECT}/{number}" for number in range(1, 7)), "archive/77/1"}
+    for asset_id in wanted:
+        standin.put(asset_id, {})
+    standin.put("archive/78/1", {})
+    async with adapter(standin, page_size=3, projects=(PROJECT, "archive/77", "archive/79")) as upstream:
+        assert await upstream.enumerate() == wanted
+    assert standin.requests.count(LIST_CALL) == 5
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=4, totalPage=2)], id="count changed"),
+        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=3, totalPage=3)], id="pages changed"),
+        pytest.param([page(1, 2, totalCount=4, totalPage=2), page(2, 3, totalCount=4, totalPage=2)], id="shifted"),
+        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(totalCount=3, totalPage=2)], id="too few"),
+        pytest.param([page(1, 2, totalCount=5, totalPage=3), page(totalCount=5, totalPage=3)], id="empty amid"),
+        pytest.param([page(1, 2, totalCount=1, totalPage=1)], id="too many"),
+        pytest.param([page(1, 1, totalCount=2, totalPage=1)], id="twice on a page"),
+        pytest.param([{"code": "0", "result": {"content": [{"assetName": "x"}], "totalCount": 1}}], id="no id"),
+        pytest.param([{"code": "0", "result": {"totalCount": 0, "totalPage": 0}}], id="no content"),
+        pytest.param([{"code": "0", "result": None}], id="no result"),
+        pytest.param([{"code": "10001", "message": "Invalid Request."}], id="error with 200"),
+    ],
+)
+async def test_enumerate_is_complete_or_fails(standin: MediaIntelligenceStandin, pages: list[Any]) -> None:
+    """A list that changes while its pages are read, or does not add up, is a BadAnswer, never a list."""
+    for number, body in enumerate(pages, 1):
+        answer(standin, f"pageNum={number}&", body)
+    async with adapter(standin, page_size=2) as upstream:
+        with pytest.raises(BadAnswer):
+            await upstream.enumerate()
+
+
+async def test_enumerate_without_totals(standin: MediaIntelligenceStandin) -> None:
+    """Where a list tells no totals, the first page that is not full is the last."""
+    answer(standin, "pageNum=1&", page(1, 2))
+    answer(standin, "pageNum=2&", page(3))
+    async with adapter(standin, page_size=2) as upstream:
+        assert await upstream.enumerate() == {f"{PROJECT}/{number}" for number in (1, 2, 3)}
+
+
+async def test_enumerate_fails_whole(standin: MediaIntelligenceStandin) -> None:
+    """One project that cannot be listed fails the whole enumeration."""
+    standin.faults.add(path="/projects/1235/", status=500, body="broken")
+    async with adapter(standin, projects=(PROJECT, "my-workspace/1235")) as upstream:
+        with pytest.raises(Unreachable):
+            await upstream.enumerate()
+
+
+async def test_enumerate_nothing(standin: MediaIntelligenceStandin) -> None:
+    """Without projects there is nothing to list, and nobody is asked."""
+    async with adapter(standin, projects=()) as upstream:
+        assert await upstream.enumerate() == frozenset()
+    assert standin.requests.count() == 0
+
+
+@pytest.mark.parametrize("unknown", [400, 404])
+async def test_probe_without_projects(standin: MediaIntelligenceStandin, unknown: int) -> None:
+    """Without a project the probe asks for an asset that cannot be: that it is unknown is a signed, readable answer."""
+    standin.switch({"unknown_asset_status": unknown})
+    async with adapter(standin, projects=()) as upstream:
+        await upstream.probe()
+    assert [logged.status for logged in standin.requests.all()] == [unknown]
+
+
+async def test_probe_without_projects_fails(standin: MediaIntelligenceStandin) -> None:
+    """It fails on what is not Media Intelligence, and on refused keys."""
+    async with adapter(standin, projects=()) as upstream:
+        standin.faults.add(path=STATUS_CALL, times=1, body="<html>hello</html>", content_type="text/html")
+        with pytest.raises(BadAnswer):
+            await upstream.probe()
+        answer(standin, STATUS_CALL, {"hello": "world"}, status=404)
+        with pytest.raises(BadAnswer):
+            await upstream.probe()
+        standin.switch({"refuse_with": "not_found"})
+        with pytest.raises(BadAnswer, match="base_url"):
+            await upstream.probe()
+    async with adapter(standin, projects=(), secret_key="SK_OTHER") as upstream:
+        with pytest.raises(Refused):
+            await upstream.probe()
+
+
+async def test_the_clock_is_the_machines() -> None:
+    """Without a clock of the caller's, signatures carry the machine's time."""
+    standin = MediaIntelligenceStandin(clock=time.time)
+    standin.put(ASSET, {"uploadStatus": "COMPLETED"})
+    await standin.start()
+    upstream = MediaIntelligence(
+        "mi", MediaIntelligenceSource(kind="media_intelligence", base_url=standin.url, **standin.credentials)
+    )
+    try:
+        [observation] = await upstream.observe([ASSET])
+        assert observation.state is State.AVAILABLE
+    finally:
+        await upstream.close()
+        await standin.stop()
