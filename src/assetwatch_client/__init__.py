@@ -1,0 +1,34 @@
+"""A client for assetwatch that keeps a watch alive: it resumes by itself, and keeps the map of what is watched.
+
+async with connect("127.0.0.1:50051") as channel:
+watch = Watch(channel, sources=["dam"])
+async for event in watch.events():
+match event:
+case Upsert(status=status): ...
+case Removed(status=status): ...
+"""
+
+from __future__ import annotations
+
+from assetwatch_client.actions import Action, action_for, reason_of, retry_delay_s
+from assetwatch_client.channel import CHANNEL_OPTIONS, connect
+from assetwatch_client.view import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
+from assetwatch_client.watch import Backoff, Watch
+
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "Action",
+    "Backoff",
+    "ConditionChanged",
+    "Event",
+    "Key",
+    "Removed",
+    "Synced",
+    "Upsert",
+    "View",
+    "Watch",
+    "action_for",
+    "connect",
+    "reason_of",
+    "retry_delay_s",
+]

@@ -1,0 +1,82 @@
+"""What a client does about each error: one table from (code, reason) to an action."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOMAIN = "assetwatch"
+Detail = TypeVar("Detail", bound=Message)
+
+
+class Action(enum.Enum):
+    """What to do next."""
+
+    RESUME = "watch again with the last token, after a pause"
+    SNAPSHOT = "watch again without a token"
+    FAIL = "tell the caller: the same call fails again"
+
+
+BY_REASON = {
+    "RESUME_TOKEN_EXPIRED": Action.SNAPSHOT,
+    "RESUME_EPOCH_CHANGED": Action.SNAPSHOT,
+    "REPLICA_BEHIND": Action.RESUME,
+    "SERVER_DRAINING": Action.RESUME,
+    "SOURCE_UNREACHABLE": Action.RESUME,
+    "SLOW_CONSUMER": Action.RESUME,
+    "TOO_MANY_STREAMS": Action.RESUME,
+    "TOO_MANY_ASSETS": Action.FAIL,
+    "RESUME_TOKEN_INVALID": Action.FAIL,
+    "RESUME_FILTER_MISMATCH": Action.FAIL,
+    "SOURCE_NOT_FOUND": Action.FAIL,
+    "INVALID_REQUEST": Action.FAIL,
+}
+"""Every reason the service gives."""
+
+BY_CODE = {
+    grpc.StatusCode.UNAVAILABLE: Action.RESUME,
+    grpc.StatusCode.ABORTED: Action.RESUME,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Action.RESUME,
+    grpc.StatusCode.INTERNAL: Action.RESUME,
+    grpc.StatusCode.UNKNOWN: Action.RESUME,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Action.RESUME,
+    grpc.StatusCode.CANCELLED: Action.RESUME,
+}
+"""What the transport or a proxy gives, without a reason; every other code is FAIL."""
+
+
+def action_for(error: grpc.aio.AioRpcError) -> Action:
+    """Say what to do about the end of a stream."""
+    return BY_REASON.get(reason_of(error) or "") or BY_CODE.get(error.code(), Action.FAIL)
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str | None:
+    """Return the reason in the error's ErrorInfo, or None when it was not made by assetwatch."""
+    infos = _details(error, error_details_pb2.ErrorInfo)
+    return next((info.reason for info in infos if info.domain == DOMAIN), None)
+
+
+def retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
+    """Return how long the server asks to wait, in seconds; None when it does not."""
+    delays = _details(error, error_details_pb2.RetryInfo)
+    return next((info.retry_delay.ToMilliseconds() / 1000 for info in delays), None)
+
+
+def _details(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Iterator[Detail]:
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
+    except ValueError:  # code and details contradict each other: a proxy's doing
+        return
+    for packed in status.details if status is not None else ():
+        if packed.Is(kind.DESCRIPTOR):
+            detail = kind()
+            packed.Unpack(detail)
+            yield detail
