@@ -70,9 +70,15 @@ class Watch:
     ) -> None:
         """Say what to watch.
 
-        assets: (source, asset id). states: numbers of assetwatch.v1.State. resume_token: go on where an earlier watch of
-        the same ended; the map then holds only what changed since. patient: wait for a server that is not there (yet).
-        on_break is told how each stream ended; None when it ended OK, as it does when it reaches its age.
+        Args:
+            channel: best made by `connect`.
+            assets: pairs of source and asset id.
+            sources: whole sources.
+            states: only these, as numbers of assetwatch.v1.State.
+            resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
+            patient: wait for a server that is not there (yet).
+            backoff: pauses between streams.
+            on_break: is told how each stream ended; None when it ended OK, as it does when it reaches its age.
         """
         self._stub = AssetStatusServiceStub(channel)
         self._request = WatchStatusRequest(
