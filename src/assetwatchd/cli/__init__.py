@@ -47,4 +47,4 @@ def common(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="assetwatch")

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
-from google.protobuf.duration_pb2 import Duration
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
 from assetwatchd.cli.client import CALL_TIMEOUT_S, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from assetwatch.v1.asset_status_pb2 import AssetStatus
+
     from assetwatchd.cli.client import Client
 
 WAIT_GRACE_S = 10.0
@@ -66,7 +67,9 @@ def list_(
     run(target, call)
 
 
-def wait(target: Target, source: str, asset_id: str, states: list[StateName], timeout_s: float, output: Format) -> None:
+def wait(
+    target: Target, *, source: str, asset_id: str, states: list[StateName], timeout_s: float, output: Format
+) -> None:
     """Wait for one of the states, or for a settled one when none is given."""
 
     async def call(client: Client) -> ExitCode:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import typer
-
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
+
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
+
     from assetwatchd.cli.options import Target
 
 CALL_TIMEOUT_S = 30.0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 USD_SEARCH_PINS = 12
 DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
+ROWS_MAX = 12
+"""Leaves the commands to try on the screen."""
 STATUS_SERVICE = "assetwatch.v1.AssetStatusService"
 
 
@@ -38,11 +40,12 @@ async def run_demo(*, listen: str, table: bool, seed: int, speed: float, assets:
     """Serve what the sandbox holds until cancelled or told to stop; table: say what to try, and show what changes."""
     async with _sandbox(host="127.0.0.1", control_port=0, seed=seed, assets=assets) as sandbox:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        settings = settings_for(sandbox.standins, listen=listen)
+        settings = settings_for(sandbox.standins, listen=listen, log_level="error" if table else "warning")
         server = asyncio.create_task(serve(settings, on_ready=ready.set_result))
         tasks = [server, asyncio.create_task(_live(sandbox, seed=seed, speed=speed))]
         try:
-            await asyncio.wait([server, ready], return_when=asyncio.FIRST_COMPLETED)
+            first: list[asyncio.Future[Any]] = [server, ready]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
                 tasks.append(asyncio.create_task(_tell(sandbox, ready.result(), table=table)))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -90,21 +93,22 @@ async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
 
 async def _watch(listening: str, sources: list[str]) -> None:
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest  # noqa: PLC0415 - only with a table
+
     from assetwatchd.cli.client import connect  # noqa: PLC0415 - same
     from assetwatchd.cli.live import show  # noqa: PLC0415 - same
     from assetwatchd.cli.options import Format  # noqa: PLC0415 - same
 
     async with connect(Target(listening)) as client:
-        await show(client, WatchStatusRequest(sources=sources), Format.TABLE)
+        await show(client, WatchStatusRequest(sources=sources), Format.TABLE, rows_max=ROWS_MAX)
 
 
-def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str) -> Settings:
+def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:
     """Return settings that point at stand-ins, under their names and with their credentials."""
     sources = {
         name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
     }
     server = {"listen": listen, "drain_s": DRAIN_S}
-    return Settings.model_validate({"server": server, "telemetry": {"log_level": "warning"}, "sources": sources})
+    return Settings.model_validate({"server": server, "telemetry": {"log_level": log_level}, "sources": sources})
 
 
 def _of_kind(standin: Standin[Any]) -> dict[str, object]:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
+from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_service_pb2 import Change
+from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from assetwatch.v1.asset_status_pb2 import State
-from assetwatch.v1.asset_status_service_pb2 import Change
-from assetwatch.v1.source_pb2 import ConditionState
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import COLOURS, STATUS_HEADER, encode, failure_text, label, one_line, status_row
 from assetwatchd.cli.watching import AssetMap, messages
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest, WatchStatusResponse
+
     from assetwatchd.cli.client import Client
 
 REFRESH_PER_S = 4
-ROWS_MIN = 3
+ROWS_MIN, ROWS_MAX = 3, 1000
 FRAME_LINES = 8
 """Lines of the screen that hold no asset: title, frame, header, sources, margins."""
 
 
-async def show(client: Client, request: WatchStatusRequest, output: Format | None) -> None:
+async def show(client: Client, request: WatchStatusRequest, output: Format | None, *, rows_max: int = ROWS_MAX) -> None:
     """Show a watch until it is cancelled. output None: a live table on a terminal, else a JSON object a message."""
     if output in {None, Format.TABLE} and sys.stdout.isatty():
-        await _table(client, request)
+        await _table(client, request, rows_max)
     else:
         await _lines(client, request, output or Format.NDJSON)
 
 
-async def _table(client: Client, request: WatchStatusRequest) -> None:
+async def _table(client: Client, request: WatchStatusRequest, rows_max: int) -> None:
     held, console, notes = AssetMap(), Console(), [""]
 
     def note(text: str) -> None:
@@ -48,7 +49,7 @@ async def _table(client: Client, request: WatchStatusRequest) -> None:
 
     stream = messages(client, request, notice=note)
     with Live(
-        get_renderable=lambda: picture(held, console.height, notes[0]),
+        get_renderable=lambda: picture(held, min(rows_max, console.height - FRAME_LINES), notes[0]),
         console=console,
         refresh_per_second=REFRESH_PER_S,
     ):
@@ -90,14 +91,14 @@ def text_lines(message: WatchStatusResponse, before: dict[tuple[str, str], str])
         yield f"{time} synced: the list is complete, changes follow"
 
 
-def picture(held: AssetMap, height: int, note: str) -> Group:
-    """Draw the assets that changed last, as many as fit, and the sources under them."""
+def picture(held: AssetMap, rows: int, note: str) -> Group:
+    """Draw the assets that changed last, so many rows of them, and the sources under them."""
     now = datetime.now(UTC)
     table = Table(title=_title(held, note), title_justify="left", expand=True, box=None, pad_edge=False)
     for name in STATUS_HEADER:
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=3 if name == "ASSET" else None)
     newest = list(held.statuses.values())[::-1]
-    for status in newest[: max(ROWS_MIN, height - FRAME_LINES)]:
+    for status in newest[: max(ROWS_MIN, rows)]:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in status_row(status, now)))
     return Group(table, Text(), _sources(held))
 

@@ -8,22 +8,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
-from google.protobuf.json_format import MessageToDict
-
 from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState, SourceKind
+from google.protobuf.json_format import MessageToDict
+
 from assetwatchd.cli.options import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
+    from assetwatch.v1.asset_status_pb2 import AssetStatus, Failure
+    from assetwatch.v1.source_pb2 import Source
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as EnumTypeWrapper
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
-
-    from assetwatch.v1.asset_status_pb2 import AssetStatus, Failure
-    from assetwatch.v1.source_pb2 import Source
 
 COLOURS = {
     "PENDING": "blue",

@@ -11,6 +11,7 @@ import typer
 from assetwatchd.cli.configuration import settings_from
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Assets, Config, SecretsDir, Seed, Speed, address
+from assetwatchd.errors import AssetwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -84,6 +85,8 @@ def until_stopped(work: Coroutine[Any, Any, None]) -> None:
         pass
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
+    except AssetwatchError as error:
+        fail(ExitCode.NOT_MET, f"could not start: {error}")
 
 
 async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:

@@ -52,7 +52,7 @@ def wanted(
     what: Iterable[str], sources: Iterable[str], assets: Iterable[str]
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Sort what was asked for into whole sources and single assets. Raises: typer.BadParameter."""
-    whole = [*sources, *(text for text in what if "/" not in text)]
+    whole = [*(text for text in what if "/" not in text), *sources]
     single = [_pair(text, "/") for text in what if "/" in text] + [_pair(text, "=") for text in assets]
     return list(dict.fromkeys(whole)), list(dict.fromkeys(single))
 

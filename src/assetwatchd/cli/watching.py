@@ -7,8 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 import grpc
-
 from assetwatch.v1.asset_status_service_pb2 import Change, WatchStarted, WatchStatusRequest
+
 from assetwatchd.cli.failures import reason_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_pb2 import AssetStatus
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusResponse
     from assetwatch.v1.source_pb2 import SourceCondition
+
     from assetwatchd.cli.client import Client
 
 DELAY_MIN_S = 0.2

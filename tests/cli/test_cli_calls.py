@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import yaml
+from assetwatch.v1.asset_status_pb2 import State
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2
+
+from support.fake_service import FakeService, Refusal, status
+
+if TYPE_CHECKING:
+    from support.command_line import Run
+
+
+async def test_get_prints_a_table_with_the_facets(ask: Run, fake: FakeService) -> None:
+    """`get` prints source, whole id, state and failure on one line, and a line a facet."""
+    long_id = "s3://bucket/" + "deep/" * 60 + "crate.usd"
+    fake.statuses = [status("usd", long_id, "FAILED", message="no\x1b[2J material", facet="import incomplete")]
+    done = await ask("get", "usd", long_id)
+    header, row, _, facet_header, facet = done.out.splitlines()
+    assert done.code == 0
+    assert header.split()[:3] == ["SOURCE", "ASSET", "STATE"]
+    assert long_id in row
+    assert "FAILED" in row
+    assert "permanent BROKEN no\\x1b[2J material" in row
+    assert facet_header.startswith("FACET")
+    assert "import incomplete" in facet
+    assert fake.requests[0].asset.asset_id == long_id
+    assert not fake.requests[0].HasField("max_age")
+
+
+@pytest.mark.parametrize(("text", "milliseconds"), [("0", 0), ("1.5", 1500), ("200ms", 200), ("5m", 300_000)])
+async def test_get_sends_max_age(ask: Run, fake: FakeService, text: str, milliseconds: int) -> None:
+    """--max-age takes seconds or a number with a unit, and 0 is sent as 0, not left out."""
+    done = await ask("get", "dam", "tid:1", "--max-age", text)
+    expected = Duration()
+    expected.FromMilliseconds(milliseconds)
+    assert done.code == 0
+    assert fake.requests[0].HasField("max_age")
+    assert fake.requests[0].max_age == expected
+
+
+async def test_formats_keep_the_schemas_names(ask: Run, fake: FakeService) -> None:
+    """JSON, ndjson and yaml hold the same message, fields named as in the schema."""
+    fake.statuses = [status("dam", "tid:1", "PROCESSING", revision=3)]
+    as_json = await ask("get", "dam", "tid:1", "-o", "json")
+    as_line = await ask("get", "dam", "tid:1", "-o", "ndjson")
+    as_yaml = await ask("get", "dam", "tid:1", "-o", "yaml")
+    held = json.loads(as_json.out)
+    assert held["asset"] == {"source": "dam", "asset_id": "tid:1"}
+    assert held["state"] == "STATE_PROCESSING"
+    assert json.loads(as_line.out) == held == yaml.safe_load(as_yaml.out)
+    assert as_line.out.count("\n") == 1
+
+
+async def test_list_prints_one_page_and_says_there_is_more(ask: Run, fake: FakeService) -> None:
+    """A page is printed, the token of the next and the unreachable sources are told on standard error."""
+    done = await ask("list", "--page-size", "2", "--source", "dam", "--state", "available", "--state", "FAILED")
+    request = fake.requests[0]
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 3
+    assert "--page-token 2" in done.err
+    assert "cannot be read now: sbc" in done.err
+    assert (list(request.sources), list(request.states)) == (["dam"], [State.STATE_AVAILABLE, State.STATE_FAILED])
+
+
+async def test_list_all_follows_the_pages(ask: Run, fake: FakeService) -> None:
+    """--all asks for page after page with the same filter and prints them as one, a status a line in ndjson."""
+    done = await ask("list", "--all", "--page-size", "2", "--source", "dam", "-o", "ndjson")
+    ids = [json.loads(line)["asset"]["asset_id"] for line in done.out.splitlines()]
+    assert ids == [f"tid:{number}" for number in range(1, 6)]
+    assert [request.page_token for request in fake.requests] == ["", "2", "4"]
+    assert {tuple(request.sources) for request in fake.requests} == {("dam",)}
+    assert "there is more" not in done.err
+
+
+async def test_list_as_json_is_the_response(ask: Run) -> None:
+    """As JSON it is the whole response, with the next page's token and the unreachable sources."""
+    held = json.loads((await ask("list", "--page-size", "2", "-o", "json")).out)
+    assert (len(held["statuses"]), held["next_page_token"], held["unreachable"]) == (2, "2", ["sbc"])
+
+
+async def test_wait_exit_code_tells_whether_it_is_met(ask: Run, fake: FakeService) -> None:
+    """`wait` ends with 0 when the condition is met and with 1 when it is not, and prints the status either way."""
+    met = await ask("wait", "dam", "tid:1", "--state", "available", "--timeout", "5")
+    fake.condition_met = False
+    not_met = await ask("wait", "dam", "tid:1", "--timeout", "250ms")
+    assert (met.code, not_met.code) == (0, 1)
+    assert "tid:1" in met.out
+    assert "tid:1" in not_met.out
+    assert "not met within 0.25 s" in not_met.err
+    assert (list(fake.requests[0].states), fake.requests[0].until_settled) == ([State.STATE_AVAILABLE], False)
+    assert (list(fake.requests[1].states), fake.requests[1].until_settled) == ([], True)
+
+
+async def test_wait_default_is_a_minute(ask: Run, fake: FakeService) -> None:
+    """Without --timeout the wait is for 60 s."""
+    await ask("wait", "dam", "tid:1")
+    assert fake.requests[0].timeout.seconds == 60
+
+
+async def test_sources(ask: Run, fake: FakeService) -> None:
+    """`sources` prints a line a source with its condition; with a name, that source."""
+    listed = await ask("sources")
+    one = await ask("sources", "sbc", "-o", "json")
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["NAME", "dam", "sbc"]
+    assert "connection refused" in listed.out
+    assert "UNREACHABLE" in listed.out
+    assert json.loads(one.out)["name"] == "sbc"
+    assert fake.requests[-1].source == "sbc"
+
+
+async def test_health_exit_code(ask: Run, fake: FakeService) -> None:
+    """`health` ends with 0 when serving, 1 when not, 4 for a name the server does not know."""
+    serving, not_serving, unknown = await ask("health"), await ask("health", "sbc"), await ask("health", "nobody")
+    assert (serving.code, serving.out) == (0, "SERVING\n")
+    assert (not_serving.code, not_serving.out) == (1, "NOT_SERVING\n")
+    assert unknown.code == 4
+    await fake.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert (await ask("health", "-o", "ndjson")).out == '{"status": "NOT_SERVING"}\n'
+
+
+async def test_a_refusal_is_one_sentence_with_the_reason_and_what_to_do(ask: Run, fake: FakeService) -> None:
+    """A refused call ends with 4, naming code, reason, field violations, the delay and what to do; no traceback."""
+    fake.refusal = Refusal(grpc.StatusCode.NOT_FOUND, "no source is named 'dma'; there are: dam", "SOURCE_NOT_FOUND")
+    unknown = await ask("get", "dma", "tid:1")
+    fake.refusal = Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT, "asset.asset_id: too long", violations={"asset.asset_id": "too long"}
+    )
+    invalid = await ask("get", "dam", "tid:1")
+    fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "dam could not be read", "SOURCE_UNREACHABLE", retry_s=3)
+    unread = await ask("get", "dam", "tid:1", "--max-age", "0")
+    assert [done.code for done in (unknown, invalid, unread)] == [4, 4, 4]
+    assert unknown.err == (
+        "assetwatch: no source is named 'dma'; there are: dam [NOT_FOUND SOURCE_NOT_FOUND]: see `assetwatch sources`\n"
+    )
+    assert "[INVALID_ARGUMENT]: mend the call" in invalid.err
+    assert "\n  asset.asset_id: too long\n" in invalid.err
+    assert "SOURCE_UNREACHABLE" in unread.err
+    assert "retry in 3 s" in unread.err
+    assert all(done.out == "" for done in (unknown, invalid, unread))
+
+
+async def test_every_command_says_that_no_server_can_be_reached(command: Run) -> None:
+    """Where nothing listens, a command ends with 3 and one line that names the address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for arguments in (("get", "dam", "tid:1"), ("watch", "dam"), ("watch",), ("health",)):
+            done = await command(*arguments, "--server", address)
+            assert done.code == 3
+            assert done.err.startswith(f"assetwatch: no server can be reached at {address}")
+            assert done.err.count("\n") == 1
+            assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "dam"),
+        ("get", "dam", "tid:1", "-o", "xml"),
+        ("get", "dam", "tid:1", "--server", "nowhere"),
+        ("get", "dam", "tid:1", "--max-age", "soon"),
+        ("get", "dam", "tid:1", "--tls-ca", "/nonexistent/ca.pem"),
+        ("get", "dam", "tid:1", "--tls-cert", __file__),
+        ("list", "--state", "happy"),
+        ("wait", "dam", "tid:1", "--state", "failed", "--settled"),
+        ("wait", "dam", "tid:1", "--timeout", "2h"),
+        ("watch", "dam/"),
+        ("watch", "--asset", "dam"),
+        ("frobnicate",),
+    ],
+)
+async def test_usage_errors(command: Run, arguments: tuple[str, ...]) -> None:
+    """A wrong command line ends with 2, says why, and shows no traceback."""
+    done = await command(*arguments)
+    assert done.code == 2
+    assert done.err.strip()
+    assert "Traceback" not in done.err

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+import yaml
+
+from assetwatchd.cli.demo import settings_for, to_try
+from assetwatchd.sandbox import Sandbox
+from support.command_line import COMMAND, environment
+
+if TYPE_CHECKING:
+    from support.command_line import Run, Spawn
+
+DEADLINE_S = 30
+STOP_S = 2.0
+READY = re.compile(r"assetwatch is ready on (127\.0\.0\.1:\d+)\n")
+SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
+
+
+async def line(running: asyncio.subprocess.Process) -> str:
+    """Read the next line of output."""
+    assert running.stdout is not None
+    return (await asyncio.wait_for(running.stdout.readline(), DEADLINE_S)).decode()
+
+
+async def ready(running: asyncio.subprocess.Process) -> str:
+    """Return the address, once the server is ready."""
+    said = READY.fullmatch(await line(running))
+    assert said
+    return said[1]
+
+
+async def test_demo_serves_five_sources_and_stops_in_time(spawn: Spawn, command: Run) -> None:
+    """With --no-table the demo prints one line when it serves, shows changes of five sources, and stops in 2 s."""
+    async with spawn("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "20") as running:
+        address = await ready(running)
+        async with spawn("watch", "--server", address) as watching:
+            changed: set[str] = set()
+            synced = False
+            while changed != SOURCES:
+                message = json.loads(await line(watching))
+                synced = synced or "synced" in message
+                changed |= {change["status"]["asset"]["source"] for change in message.get("changes", ()) if synced}
+        sources = await command("sources", "--server", address, "-o", "json")
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+        took_s = time.monotonic() - began
+    listed = json.loads(sources.out)["sources"]
+    assert {source["name"]: source["condition"]["state"] for source in listed} == dict.fromkeys(
+        SOURCES, "CONDITION_STATE_HEALTHY"
+    )
+    assert out == b""
+    assert b"Traceback" not in err
+    assert running.returncode == 0
+    assert took_s < STOP_S
+
+
+async def test_demo_on_a_terminal_says_what_to_try_and_stops_on_ctrl_c() -> None:
+    """On a terminal the demo prints grpcurl lines with real ids, then a live table; Ctrl-C ends it with 0 in 2 s."""
+    primary, secondary = pty.openpty()
+    terminal = dict.fromkeys(("stdin", "stdout", "stderr"), secondary)
+    arguments = (*COMMAND, "demo", "--grpc", "127.0.0.1:0")
+    running = await asyncio.create_subprocess_exec(*arguments, **terminal, env=environment(), start_new_session=True)
+    os.close(secondary)
+    try:
+        shown = await asyncio.wait_for(_until(primary, "assets, "), DEADLINE_S)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, shown_after = await asyncio.gather(asyncio.wait_for(running.wait(), DEADLINE_S), _until(primary, None))
+        took_s = time.monotonic() - began
+    finally:
+        os.close(primary)
+    assert "GetAssetStatus" in shown
+    assert "s3://studio-assets/props/" in shown
+    assert "Traceback" not in shown + shown_after
+    assert running.returncode == 0
+    assert took_s < STOP_S
+
+
+async def _until(terminal: int, text: str | None) -> str:
+    """Read a terminal until it shows the text, or until it is closed."""
+    shown = ""
+    with contextlib.suppress(OSError):  # how a closed terminal is told
+        while text is None or text not in shown:
+            shown += (await asyncio.to_thread(os.read, terminal, 65536)).decode(errors="replace")
+    return shown
+
+
+async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> None:
+    """Every grpcurl line that the demo prints is a call that works."""
+    sandbox = Sandbox()
+    sandbox.seed(1, 20)
+    await sandbox.start()
+    try:
+        lines = to_try(sandbox.standins, "ADDRESS")
+    finally:
+        await sandbox.stop()
+    async with spawn("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as running:
+        address = await ready(running)
+        asked = [shlex.split(text.replace("ADDRESS", address)) for text in lines if "GetAssetStatus" in text]
+        for words in asked:
+            caller = await asyncio.create_subprocess_exec(
+                Path(sys.executable).with_name(words[0]),
+                *words[1:],
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment(),
+            )
+            out, err = await asyncio.wait_for(caller.communicate(), DEADLINE_S)
+            assert caller.returncode == 0, err.decode()
+            assert json.loads(out)["status"]["asset"] == json.loads(words[3])["asset"]
+    assert len(asked) == len(SOURCES)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+async def test_sandbox_prints_where_it_is_and_stops(spawn: Spawn, stop: signal.Signals) -> None:
+    """`sandbox` prints the address of the control endpoint and of each stand-in; both signals end it with 0."""
+    async with spawn("sandbox", "--assets", "3", "--speed", "0") as running:
+        urls = dict([(await line(running)).split() for _ in range(6)])
+        async with aiohttp.ClientSession() as session, session.get(urls["control"]) as answer:
+            overview = json.dumps(await answer.json())
+        running.send_signal(stop)
+        await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    assert set(urls) == SOURCES | {"control"}
+    assert all(url in overview for name, url in urls.items() if name != "control")
+    assert running.returncode == 0
+
+
+async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Path) -> None:
+    """`serve` serves the configured sources where --listen says, and SIGTERM ends it with 0."""
+    sandbox = Sandbox(("pieces",))
+    sandbox.seed(1, 4)
+    await sandbox.start()
+    try:
+        source = {"kind": "pieces", "base_url": sandbox.standins["pieces"].url}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"sources": {"desk": source}}))
+        async with spawn("serve", "-c", str(tmp_path / "c.yaml"), "--listen", "127.0.0.1:0") as running:
+            address = await ready(running)
+            asset_id = sandbox.standins["pieces"].asset_ids()[0]
+            got = await command("get", "desk", asset_id, "-o", "json", "--max-age", "0", "--server", address)
+            unknown = await command("get", "dekc", asset_id, "--server", address)
+            running.send_signal(signal.SIGTERM)
+            out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    finally:
+        await sandbox.stop()
+    assert json.loads(got.out)["asset"] == {"source": "desk", "asset_id": asset_id}
+    assert unknown.code == 4
+    assert "SOURCE_NOT_FOUND" in unknown.err
+    assert (running.returncode, out) == (0, b"")
+    assert b"Traceback" not in err
+
+
+async def test_a_taken_address_is_one_sentence(command: Run) -> None:
+    """Where something else listens already, serve and demo end with 1 and say so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for arguments in (("serve", "--listen", address), ("demo", "--no-table", "--grpc", address)):
+            done = await command(*arguments)
+            assert done.code == 1
+            assert "could not start" in done.err
+            assert "Traceback" not in done.err
+            assert done.out == ""
+
+
+async def test_settings_of_the_demo_know_every_stand_in() -> None:
+    """The demo's settings point at the five stand-ins, pin USD Search's assets, and list the projects."""
+    sandbox = Sandbox()
+    sandbox.seed(1, 20)
+    await sandbox.start()
+    try:
+        settings = settings_for(sandbox.standins, listen="127.0.0.1:0")
+    finally:
+        await sandbox.stop()
+    assert set(settings.sources) == SOURCES
+    assert len(settings.sources["usd-search"].pins) == 12
+    media = settings.sources["media-intelligence"].projects
+    ids = sandbox.standins["media-intelligence"].asset_ids()
+    assert {asset_id.rpartition("/")[0] for asset_id in ids} == set(media)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from assetwatchd.config import AnySource, BearerAuth, ServerSettings, Settings
+
+SECRET = "hunter2-must-not-be-seen"
+SOURCE = TypeAdapter[AnySource](AnySource)
+
+
+def source(kind: str, **fields: object) -> object:
+    return SOURCE.validate_python({"kind": kind, "base_url": "http://127.0.0.1:1", **fields})
+
+
+def test_defaults_of_a_server() -> None:
+    """A server listens on loopback only, and its limits are what the documents promise."""
+    server = Settings().server
+    assert server.listen == "127.0.0.1:50051"
+    assert (server.heartbeat_s, server.stream_age_s, server.slow_consumer_s) == (5, 1800, 60)
+    assert (server.tls_cert_file, server.tls_key_file) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "rate_per_s", "settled_interval_s"),
+    [
+        ("usd_search", {}, 10, 60),
+        ("omn", {"auth": {"kind": "bearer", "token": "t"}}, 20, 60),
+        ("pieces", {}, 200, 60),
+        ("media_intelligence", {"access_key": "a", "secret_key": "s"}, 10, 60),
+        ("oracle_sbc", {"username": "u", "password": "p"}, 2, 15),
+    ],
+)
+def test_defaults_of_each_kind(kind: str, needed: dict, rate_per_s: float, settled_interval_s: float) -> None:
+    """Each kind can be configured with what it cannot do without, and is asked no faster than is polite."""
+    settings = source(kind, **needed)
+    assert (settings.kind, settings.rate_per_s) == (kind, rate_per_s)
+    assert (settings.busy_interval_s, settings.settled_interval_s) == (2, settled_interval_s)
+    assert settings.trace_context is False
+    assert settings.tls_verify is True
+
+
+def test_media_intelligence_knows_its_address() -> None:
+    """Its published address is the default; the other kinds have none."""
+    settings = SOURCE.validate_python({"kind": "media_intelligence", "access_key": "a", "secret_key": "s"})
+    assert str(settings.base_url) == "https://mi.apigw.ntruss.com/"
+    with pytest.raises(ValidationError, match="base_url"):
+        SOURCE.validate_python({"kind": "pieces"})
+
+
+@pytest.mark.parametrize("given", [{}, {"token": "t", "token_file": "/t"}])
+def test_a_bearer_has_a_token_or_a_file(given: dict[str, str]) -> None:
+    """Neither or both is refused."""
+    with pytest.raises(ValidationError, match="give either token or token_file"):
+        BearerAuth.model_validate({"kind": "bearer", **given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tls_cert_file": "/c"}, {"tls_key_file": "/k"}, {"tls_client_ca_file": "/a"}],
+)
+def test_half_a_tls_configuration_is_refused(given: dict[str, str]) -> None:
+    """A certificate without key, a key without certificate, and clients' certificates without TLS are refused."""
+    with pytest.raises(ValidationError, match="tls_"):
+        ServerSettings.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("pieces", {"rate_per_s": 0}),
+        ("pieces", {"concurrency": 0}),
+        ("pieces", {"timeout_s": -1}),
+        ("pieces", {"body_bytes_max": 10}),
+        ("pieces", {"unknown": 1}),
+        ("omn", {"auth": {"kind": "basic", "username": "u", "password": "p"}}),
+        ("omn", {"auth": {"kind": "bearer", "token": "t"}, "batch_size": 1001}),
+        ("oracle_sbc", {"username": "u", "password": "p", "version": "1.2"}),
+        ("media_intelligence", {"access_key": "a", "secret_key": "s", "page_size": 1001}),
+        ("ftp", {}),
+    ],
+)
+def test_what_a_source_cannot_be_told(kind: str, wrong: dict[str, object]) -> None:
+    """Values out of range, unknown names and unknown kinds are refused."""
+    with pytest.raises(ValidationError):
+        source(kind, **wrong)
+
+
+@pytest.mark.parametrize("name", ["Upper", "under_score", "-first", "last-", "", "a" * 64, "a/b"])
+def test_names_of_sources(name: str) -> None:
+    """A name has lower case letters, digits and inner hyphens, at most 63 of them."""
+    pieces = {"kind": "pieces", "base_url": "http://127.0.0.1:1"}
+    assert Settings.model_validate({"sources": {"a-1": pieces, "a" * 63: pieces}}).sources
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"sources": {name: pieces}})
+
+
+def test_no_secret_in_a_repr_or_an_error() -> None:
+    """Neither the text of the settings nor that of an error shows a secret."""
+    settings = source("oracle_sbc", username="u", password=SECRET)
+    assert SECRET not in f"{settings!r} {settings}"
+    with pytest.raises(ValidationError) as caught:
+        SOURCE.validate_python({"kind": "oracle_sbc", "username": "u", "password": SECRET})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_do_not_change() -> None:
+    """What was read at the start is what is in effect."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().server.listen = "x"

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assetwatchd.config_load import load, schema, show
+from assetwatchd.errors import ConfigError
+from support import json_schema
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "assetwatch.yaml"
+SECRET = "hunter2-must-not-be-seen"
+SECRETS = {
+    "sources__usd-prod__auth__token": f"{SECRET}-1\n",
+    "sources__dam__auth__token": f"{SECRET}-2",
+    "sources__media__secret_key": f"{SECRET}-3",
+    "sources__sbc-east__password": f"{SECRET}-4",
+}
+DAM = """
+sources:
+  dam:
+    kind: omn
+    base_url: https://omn.example.com
+    auth: {kind: bearer, token: from-file}
+"""
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """Return a directory with the secrets of the example."""
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    for name, text in SECRETS.items():
+        (directory / name).write_text(text)
+    return directory
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "assetwatch.yaml"
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path | None, **given: object) -> list[str]:
+    """Return the lines of the error."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, **{"env": {}, **given})
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return str(caught.value).splitlines()
+
+
+def token(path: Path, env: dict[str, str] | None = None, secrets_dir: Path | None = None) -> str:
+    """Return the token of the source dam that is in effect."""
+    auth = load(path, env=env or {}, secrets_dir=secrets_dir).sources["dam"].auth
+    return auth.token.get_secret_value()
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    """Without a file and without variables, every setting has its default."""
+    settings = load(None, env={})
+    assert settings.server.listen == "127.0.0.1:50051"
+    assert settings.sources == {}
+
+
+def test_the_example_with_its_secrets(secrets: Path) -> None:
+    """The example has a source of each of the five kinds; its secrets come from files, stripped."""
+    settings = load(EXAMPLE, env={}, secrets_dir=secrets)
+    kinds = {source.kind for source in settings.sources.values()}
+    assert kinds == {"usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"}
+    assert settings.sources["usd-prod"].auth.token.get_secret_value() == f"{SECRET}-1"
+    assert settings.sources["dam"].query == {"modifiedFrom": "2024-01-01T00:00:00.000Z"}
+
+
+def test_the_example_without_its_secrets_names_each() -> None:
+    """What is missing is named, all of it, each on a line."""
+    assert refused(EXAMPLE) == [
+        "sources.usd-prod.auth: give either token or token_file",
+        "sources.dam.auth: give either token or token_file",
+        "sources.media.secret_key: missing",
+        "sources.sbc-east.password: missing",
+    ]
+
+
+def test_file_below_secret_files_below_environment_below_flags(tmp_path: Path) -> None:
+    """Each layer goes over the one before it."""
+    path = written(tmp_path, DAM + "server: {listen: 'file:1', drain_s: 7}")
+    directory = tmp_path / "s"
+    directory.mkdir()
+    (directory / "sources__dam__auth__token").write_text("from-secret\n")
+    env = {"ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": "from-env"}
+    assert token(path) == "from-file"
+    assert token(path, secrets_dir=directory) == "from-secret"
+    assert token(path, {"ASSETWATCH_SECRETS_DIR": str(directory)}) == "from-secret"
+    assert token(path, env, directory) == "from-env"
+    variables = {"ASSETWATCH__SERVER__LISTEN": "env:1"}
+    assert load(path, env=variables).server.listen == "env:1"
+    flagged = load(path, env=variables, overrides={"server.listen": "flag:1", "server.drain_s": None})
+    assert (flagged.server.listen, flagged.server.drain_s) == ("flag:1", 7)
+
+
+def test_a_source_from_the_environment_alone() -> None:
+    """A variable names a source with underscores for hyphens; lists and mappings are JSON."""
+    env = {
+        "ASSETWATCH__SOURCES__USD_PROD__KIND": "usd_search",
+        "ASSETWATCH__SOURCES__USD_PROD__BASE_URL": "https://usd.example.com",
+        "ASSETWATCH__SOURCES__USD_PROD__PINS": '["s3://b/x.usd", "s3://b/y.usd"]',
+        "ASSETWATCH__SOURCES__USD_PROD__ASSET_METADATA": "false",
+        "ASSETWATCH__SOURCES__USD_PROD__CONCURRENCY": "3",
+        "ASSETWATCH__SERVER": '{"heartbeat_s": 2}',
+        "ASSETWATCH_SERVER": "the command line's own",
+        "OTHER__THING": "not ours",
+    }
+    settings = load(None, env=env)
+    source = settings.sources["usd-prod"]
+    assert source.pins == ("s3://b/x.usd", "s3://b/y.usd")
+    assert (source.concurrency, source.asset_metadata) == (3, False)
+    assert settings.server.heartbeat_s == 2
+
+
+def test_unknown_names_are_refused_with_the_nearest_right_one(tmp_path: Path) -> None:
+    """An unknown name anywhere, from wherever, is told with its path, the nearest right name and where it came from."""
+    path = written(
+        tmp_path,
+        """
+telmetry: {}
+server: {lisen: x}
+zzz: 1
+sources:
+  dam:
+    kind: omn
+    base_url: https://omn.example.com
+    auth: {kind: bearer, tokn: x, token: y}
+  usd-prod: {kind: usd_serch, base_url: "https://x"}
+  omn: {kind: omn, base_url: "https://x", auth: {kind: baerer}}
+""",
+    )
+    env = {"ASSETWATCH__SEVER__LISTEN": "x", "ASSETWATCH__SOURCES__USD_PRD__AUTH__TOKEN": "x"}
+    assert set(refused(path, env=env, overrides={"server.drain": 1})) == {
+        "telmetry: unknown name; did you mean telemetry?",
+        "server.lisen: unknown name; did you mean listen?",
+        "zzz: unknown name; there are server, store, telemetry, sources",
+        "sources.dam.auth.tokn: unknown name; did you mean token?",
+        "sources.usd-prod.kind: unknown kind; did you mean usd_search?",
+        "sources.omn.auth.kind: unknown kind; did you mean bearer?",
+        "sever: unknown name; did you mean server? (from ASSETWATCH__SEVER__LISTEN)",
+        "sources.usd-prd.kind: missing; did you mean the source usd-prod?",
+        "server.drain: unknown name; did you mean drain_s? (from flag for server.drain)",
+    }
+
+
+def test_every_problem_at_once_and_no_value(tmp_path: Path, secrets: Path) -> None:
+    """All problems are told in one error, and none of the lines holds anything that was given as a value."""
+    (secrets / "sources__dam__auth__toekn").write_text(SECRET)
+    path = written(
+        tmp_path,
+        f"""
+server: {{drain_s: {SECRET}, streams_max: 0, tls_cert_file: /{SECRET}}}
+telemetry: {{log_level: {SECRET}, otlp_endpoint: {SECRET}}}
+sources:
+  Bad_Name: {{kind: pieces, base_url: "https://{SECRET}:{SECRET}@"}}
+  usd-prod: {{kind: {SECRET}, base_url: x}}
+  dam: {{kind: omn, base_url: "https://x", auth: {{kind: {SECRET}}}}}
+  media: {{kind: media_intelligence, access_key: [{SECRET}], pins: {SECRET}, page_size: {SECRET}}}
+  sbc-east: {{kind: oracle_sbc, base_url: "http://x", username: 1234, version: {SECRET}}}
+""",
+    )
+    env = {"ASSETWATCH__SOURCES__MEDIA__PROJECTS": f"[{SECRET}", "ASSETWATCH__SOURCES__DAM__QUERY__A": SECRET}
+    lines = refused(path, env=env, secrets_dir=secrets)
+    assert SECRET not in "\n".join(lines)
+    assert {line.partition(":")[0] for line in lines} == {
+        "server.drain_s",
+        "server.streams_max",
+        "server.tls_cert_file",
+        "telemetry.log_level",
+        "telemetry.otlp_endpoint",
+        "sources.Bad_Name",
+        "sources.Bad_Name.base_url",
+        "sources.usd-prod.kind",
+        "sources.dam.auth.kind",
+        "sources.dam.query",
+        "sources.media.access_key",
+        "sources.media.pins",
+        "sources.media.page_size",
+        "sources.media.projects",
+        "sources.sbc-east.username",
+        "sources.sbc-east.version",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"server:\n  listen: [{SECRET}\n", ":3:1: not YAML"),
+        (f"a: 1\nb: *{SECRET}\n", ":2:4: not YAML: found undefined alias …"),
+        (f"b: !{SECRET} x\n", ":1:4: not YAML: could not determine a constructor for the tag …"),
+        ("server: {}\nstore: {}\nserver: {}\n", ":3:1: not YAML: a name is given twice"),
+        (f"- {SECRET}\n", ": should hold names and values"),
+        (f"b: !!int {SECRET}\n", ": not YAML"),
+        (f"b: '\x00{SECRET}'\n", ": not YAML"),
+        ("a: &a {b: *a}\n", ": nested too deeply"),
+        ("[" * 3000, ": not YAML"),
+    ],
+)
+def test_a_file_that_is_not_yaml(tmp_path: Path, text: str, told: str) -> None:
+    """What cannot be read is told with file, line and column, and without a piece of the text."""
+    (line,) = refused(written(tmp_path, text))
+    assert line.startswith(f"{tmp_path}/assetwatch.yaml{told}")
+    assert SECRET not in line
+
+
+def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """A file, a directory of secrets or a file named by a setting that does not exist is an error, never ignored."""
+    absent = tmp_path / "absent"
+    assert refused(absent) == [f"{absent}: there is no such file"]
+    assert refused(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
+    assert refused(None, secrets_dir=absent) == [f"{absent}: there is no such directory of secrets"]
+    path = written(tmp_path, DAM.replace("token:", "token_file:"))
+    assert refused(path) == ["sources.dam.auth.token_file: there is no such file"]
+    (tmp_path / "latin").write_bytes(b"a: \xff")
+    assert refused(tmp_path / "latin") == [f"{tmp_path / 'latin'}: not UTF-8"]
+
+
+def test_secret_files_as_they_are_mounted(tmp_path: Path) -> None:
+    """Links are followed, and the folders and dotted names that a mounted volume has are passed over."""
+    directory = tmp_path / "mounted"
+    (directory / "..2026").mkdir(parents=True)
+    (directory / "..2026" / "sources__dam__auth__token").write_text("linked\n")
+    (directory / "..data").symlink_to("..2026")
+    (directory / "sources__dam__auth__token").symlink_to("..data/sources__dam__auth__token")
+    assert token(written(tmp_path, DAM), secrets_dir=directory) == "linked"
+
+
+def test_a_place_given_whole_and_in_part(tmp_path: Path) -> None:
+    """Variables that give a place as a whole and in part too are refused: neither could be dropped silently."""
+    env = {"ASSETWATCH__SERVER": "{}", "ASSETWATCH__SERVER__LISTEN": "x:1"}
+    (line,) = refused(None, env=env)
+    assert line == "server.listen: given twice, as a whole and in part (from ASSETWATCH__SERVER__LISTEN)"
+
+
+def test_show_masks_secrets_and_can_be_read_again(secrets: Path, tmp_path: Path) -> None:
+    """What show prints holds no secret, not even one in a URL, has every default, and is a valid configuration."""
+    env = {"ASSETWATCH__SOURCES__DESK__BASE_URL": f"http://me:{SECRET}@127.0.0.1:1"}
+    settings = load(EXAMPLE, env=env, secrets_dir=secrets)
+    text = show(settings)
+    assert SECRET not in text
+    assert SECRET not in repr(settings).replace(f"me:{SECRET}", "")
+    shown = yaml.safe_load(text)
+    assert shown["sources"]["dam"]["auth"]["token"] == "**********"
+    assert shown["sources"]["desk"]["base_url"] == "http://**********@127.0.0.1:1/"
+    assert shown["server"]["streams_max"] == 5000
+    assert load(written(tmp_path, text), env={}).sources["media"].pins == ()
+
+
+def test_schema_takes_the_example_and_refuses_what_is_wrong() -> None:
+    """The JSON schema takes the example as it is, without secrets, and refuses an unknown name and a wrong kind."""
+    described = schema()
+    example = yaml.safe_load(EXAMPLE.read_text())
+    assert list(json_schema.problems(example, described, described)) == []
+    example["server"]["lisen"] = "x"
+    example["sources"]["dam"]["kind"] = "omnn"
+    assert list(json_schema.problems(example, described, described)) == [
+        ".server.lisen: unknown",
+        ".sources.dam: fits 0 of oneOf",
+    ]
