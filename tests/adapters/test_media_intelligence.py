@@ -239,7 +239,12 @@ async def test_enumerate_all_projects(standin: MediaIntelligenceStandin) -> None
     "pages",
     [
         pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=4, totalPage=2)], id="count changed"),
+        pytest.param([page(1, 2, totalCount=4, totalPage=2), page(3, totalCount=3, totalPage=2)], id="one fewer"),
         pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=3, totalPage=3)], id="pages changed"),
+        pytest.param([page(1, 2), page(2)], id="shifted without totals"),
+        pytest.param([page(1, 2, totalPage=3), page(totalPage=3)], id="empty amid without count"),
+        pytest.param([page(1, 1)], id="twice on a page without totals"),
+        pytest.param([{"code": "0", "result": {"content": [{"assetName": "x"}]}}], id="no id without totals"),
         pytest.param([page(1, 2, totalCount=4, totalPage=2), page(2, 3, totalCount=4, totalPage=2)], id="shifted"),
         pytest.param([page(1, 2, totalCount=3, totalPage=2), page(totalCount=3, totalPage=2)], id="too few"),
         pytest.param([page(1, 2, totalCount=5, totalPage=3), page(totalCount=5, totalPage=3)], id="empty amid"),
@@ -258,6 +263,7 @@ async def test_enumerate_is_complete_or_fails(standin: MediaIntelligenceStandin,
     async with adapter(standin, page_size=2) as upstream:
         with pytest.raises(BadAnswer):
             await upstream.enumerate()
+    assert standin.requests.count(LIST_CALL) == len(pages)
 
 
 async def test_enumerate_without_totals(standin: MediaIntelligenceStandin) -> None:

@@ -139,6 +139,7 @@ async def test_one_token_for_many_reads(standin: OracleSbcStandin, clock: Clock)
         assert standin.requests.count(TOKEN_CALL) == 1
         clock.now_s = NOW_S + 480
         await read(upstream)
+        assert standin.requests.count(TOKEN_CALL) == 2
         clock.now_s = NOW_S + 900
         await read(upstream)
     assert standin.requests.count(TOKEN_CALL) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from assetwatchd.upstream import Listed, Notice, Removed, Touched
 from support import golden
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 ONE = "6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
 TWO = "f2a9d7b4-77c2-4f0e-8b61-0d9e4c5ab002"
@@ -68,6 +69,20 @@ def test_golden(name: str) -> None:
         return [pieces.read(recorded.reply, asset_id=recorded.asked[0])]
 
     assert golden.outcome(read) == golden.expectation(recorded)
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_times_without_zone_are_utc_anywhere(far_from_utc: None) -> None:
+    """A time without a zone is UTC, wherever this machine thinks it is."""
+    test_golden("times_without_zone")
 
 
 @pytest.mark.parametrize("asset_id", [ONE[:-1], ONE + "0", ONE.replace("-", "_"), ONE + "\n", f"{{{ONE}}}", "x" * 36])
