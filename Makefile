@@ -1,0 +1,70 @@
+# assetwatch: every target works as the first command in a fresh clone; it needs Python 3.11, make and a package registry.
+
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build
+READY := $(VENV)/.ready
+PYTHON ?=
+SOURCES := src tests tools
+AGAINST ?= .git\#ref=$(or $(REF),$(shell git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || echo HEAD))
+# What a test calls by name (assetwatch, buf, grpcurl, hadolint) is found in the environment made here.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types schema drift docker-lint tests generate breaking format clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with everything, at the versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	python=$$(sh tools/find_python.sh $(PYTHON)) && "$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
+		-e '.[otlp]' --group dev
+	@touch $@
+
+demo: $(READY) ## Run the five stand-ins, a server over them, and a live table
+	@exec $(BIN)/assetwatch demo $(ARGS)
+
+test: lint types schema drift docker-lint tests ## Check everything; fails on a skipped test too
+	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, generated code, hadolint, pytest'
+	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml
+
+lint: $(READY) ## Check style and who imports whom
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+types: $(READY) ## Check types
+	$(BIN)/mypy
+
+schema: $(READY) ## Check the schema
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+drift: $(READY) ## Check that generated/ is what the schema gives
+	sh tools/check_generated.sh
+
+docker-lint: $(READY) ## Check the Dockerfile
+	$(BIN)/hadolint Dockerfile
+
+tests: $(READY) ## Run the tests
+	@mkdir -p $(BUILD)
+	$(BIN)/pytest --junitxml=$(BUILD)/pytest.xml -o junit_family=xunit2 $(ARGS)
+
+generate: $(READY) ## Make generated/ anew from proto/
+	sh tools/generate.sh
+
+breaking: $(READY) ## Check that the schema breaks no client of main (REF=... another commit)
+	$(BIN)/buf breaking --against '$(AGAINST)'
+
+format: $(READY) ## Rewrite code and schema in the one format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/buf format --write
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) $(BUILD) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests generated tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Generates the Python code of the schema, typed, into a directory (generated/ unless another is given).
+set -eu
+cd "$(dirname "$0")/.."
+out=${1:-generated}
+bin=${VENV:-.venv}/bin
+find "$out" -type f \( -name '*_pb2*.py' -o -name '*_pb2*.pyi' \) -delete
+PATH="$bin:$PATH" "$bin/python" -W error -m grpc_tools.protoc -Iproto \
+  --python_out="$out" --grpc_python_out="$out" --mypy_out=quiet:"$out" --mypy_grpc_out=quiet:"$out" \
+  $(find proto -name '*.proto' | LC_ALL=C sort)
+rm -f "$out"/buf/validate/*_grpc.py "$out"/buf/validate/*_grpc.pyi # it has no service
