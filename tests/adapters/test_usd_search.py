@@ -1,0 +1,307 @@
+"""USD Search: every documented state and error, and what is its own beside the contract."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import TypeAdapter
+
+from assetwatchd.adapters.usd_search import (
+    ROLL_UP,
+    Attempt,
+    Plugin,
+    Storage,
+    UsdSearch,
+    answer_of,
+    moment,
+    normalise,
+    plugin_state,
+    roll_up,
+    status_path,
+)
+from assetwatchd.config import UsdSearchSource
+from assetwatchd.details import UsdSearchDetail
+from assetwatchd.errors import AssetRejected, BadAnswer, ConfigError, Refused, Unreachable
+from assetwatchd.model import Facet, FailureKind, State
+from assetwatchd.sandbox.usd_search import UsdSearch as Standin
+from assetwatchd.transport import Reply
+from support import golden
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from assetwatchd.model import Observation
+
+URL = "s3://studio-assets/props/crate.usd"
+CURRENT, OLD = "DMF1ucDxtqgxw5niaXcmYQ==", "kutf/uauL+w61xx3dTFXjw=="
+AT = datetime(2026, 3, 4, 9, 14, 7, 512_000, UTC)
+
+
+def read(recorded: golden.Golden) -> list[Observation]:
+    [asset_id] = recorded.asked
+    return [normalise(asset_id, answer_of(recorded.reply), zone=UTC)]
+
+
+def observation(name: str) -> Observation:
+    [one] = read(golden.load("usd_search", name))
+    return one
+
+
+def settings(base_url: str = "http://127.0.0.1:9", **more: Any) -> UsdSearchSource:
+    return TypeAdapter(UsdSearchSource).validate_python({"kind": "usd_search", "base_url": base_url, **more})
+
+
+@pytest.fixture
+async def standin() -> AsyncIterator[Standin]:
+    standin = Standin()
+    await standin.start()
+    standin.put(URL, {})
+    yield standin
+    await standin.stop()
+
+
+async def observe(standin: Standin, asset_id: str = URL, **more: Any) -> Observation:
+    upstream = UsdSearch("usd-prod", settings(standin.url, **more))
+    try:
+        [one] = await upstream.observe([asset_id])
+    finally:
+        await upstream.close()
+    return one
+
+
+@pytest.mark.parametrize("name", golden.names("usd_search"))
+def test_golden(name: str) -> None:
+    """A recorded reply is read as the expectation beside it says."""
+    recorded = golden.load("usd_search", name)
+    assert golden.outcome(lambda: read(recorded)) == golden.expectation(recorded)
+
+
+def test_given_up_though_in_sync() -> None:
+    """The headline in_sync does not mean success: a plugin that gave up fails the asset until the file changes."""
+    one = observation("sample_gave_up")
+    assert one.state is State.FAILED
+    assert one.failure is not None
+    assert (one.failure.kind, one.failure.code) == (FailureKind.PERMANENT, "failed_retries_exhausted")
+    assert [(each.name, each.state, each.native) for each in one.facets] == [
+        ("rendering_to_embedding", State.FAILED, "in_sync/failed_retries_exhausted"),
+        ("asset_graph_generation", State.PENDING, "out_of_sync/queued"),
+    ]
+    assert one.facets[0].message == "Processing exception: maximum number of attempts reached [5]"
+
+
+def test_missing_file_is_no_error() -> None:
+    """200 with file_not_found is MISSING, without a failure and without a time of change."""
+    one = observation("sample_file_not_found")
+    assert (one.state, one.failure, one.change_time) == (State.MISSING, None, None)
+
+
+def test_detail_loses_nothing() -> None:
+    """Hashes, the whole history with times as they came, and the metadata's unknown keys are kept."""
+    one = observation("epoch_times_and_metadata")
+    assert isinstance(one.detail, UsdSearchDetail)
+    [plugin] = one.detail.plugins
+    assert (plugin.name, plugin.indexing_status, plugin.indexed_asset_hash) == (
+        "thumbnail_generation",
+        "in_sync",
+        CURRENT,
+    )
+    assert [each.processing_timestamp for each in plugin.history] == ["1772615647.512", "1772615600"]
+    assert one.detail.metadata is not None
+    assert (one.detail.metadata["x_new_key"], one.detail.metadata["hash_bsize"]) == ("kept", "4096")
+    assert one.change_time == AT
+
+
+HASHES = {"current": CURRENT, "old": OLD, "unsaid": None}
+
+
+@pytest.mark.parametrize(
+    ("indexing", "attempt", "version", "state"),
+    [
+        ("in_sync", None, "unsaid", State.AVAILABLE),
+        ("in_sync", "ok", "current", State.AVAILABLE),
+        ("in_sync", "ok", "unsaid", State.AVAILABLE),
+        ("in_sync", "failed", "current", State.FAILED),
+        ("in_sync", "some new reason", "current", State.FAILED),
+        ("failed_indexing", None, "unsaid", State.FAILED),
+        ("failed_indexing", "ok", "current", State.FAILED),
+        ("out_of_sync_and_failed_indexing", "queued", "old", State.FAILED),
+        ("out_of_sync", "queued", "current", State.PENDING),
+        ("out_of_sync", "queued", "old", State.PENDING),
+        ("out_of_sync", "processing", "unsaid", State.PROCESSING),
+        ("out_of_sync", "ok", "current", State.PROCESSING),
+        ("out_of_sync", "ok", "old", State.OUT_OF_SYNC),
+        ("out_of_sync", "ok", "unsaid", State.OUT_OF_SYNC),
+        ("out_of_sync", "file_too_large", "current", State.FAILED),
+        ("out_of_sync", "file_too_large", "old", State.OUT_OF_SYNC),
+        ("out_of_sync", None, "unsaid", State.OUT_OF_SYNC),
+        ("not_found", None, "unsaid", State.PENDING),
+        ("IN_SYNC", "ok", "current", State.UNKNOWN),
+        ("", None, "unsaid", State.UNKNOWN),
+    ],
+)
+def test_reading_rule(indexing: str, attempt: str | None, version: str, state: State) -> None:
+    """Each row of the published reading, and what no row lists, for a file that is there."""
+    history = None if attempt is None else (Attempt(status=attempt, hash_value=HASHES[version]),)
+    plugin = Plugin(indexing_status=indexing, plugin_status_history=history)
+    assert plugin_state(plugin, Storage(asset_status="ok", storage_asset_hash=CURRENT)) is state
+    assert plugin_state(plugin, Storage(asset_status="file_not_found")) is State.MISSING
+    assert plugin_state(plugin, Storage(asset_status="on fire")) is State.UNKNOWN
+
+
+def test_hashes_that_are_both_absent_are_not_equal() -> None:
+    """Two hashes that nobody knows prove nothing: stale, not finishing."""
+    plugin = Plugin(indexing_status="out_of_sync", plugin_status_history=(Attempt(status="ok"),))
+    assert plugin_state(plugin, Storage(asset_status="ok")) is State.OUT_OF_SYNC
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(ROLL_UP, 2)))
+def test_roll_up_order(first: State, second: State) -> None:
+    """Of two plugins the one earlier in the policy decides, whichever comes first in the answer."""
+    facets = [Facet("a", first, "x"), Facet("b", second, "x")]
+    assert roll_up(Storage(asset_status="ok"), facets) is first
+    assert roll_up(Storage(asset_status="ok"), facets[::-1]) is first
+
+
+def test_every_plugin_state_has_a_rank() -> None:
+    """Whatever a plugin can be read as has its place in the policy."""
+    assert set(ROLL_UP) >= set(State) - {State.MISSING, State.UNSUPPORTED, State.DELETING, State.DELETED}
+
+
+@pytest.mark.parametrize(
+    ("stamp", "at"),
+    [
+        ("2026-03-04 09:14:07.512", datetime(2026, 3, 4, 8, 14, 7, 512_000, UTC)),
+        ("2026-07-04 09:14:07.512", datetime(2026, 7, 4, 7, 14, 7, 512_000, UTC)),
+        ("2026-03-04T09:14:07.512+00:00", AT),
+        ("2026-03-04T09:14:07.512Z", AT),
+        (1772615647.512, AT),
+        (1772615647, AT.replace(microsecond=0)),
+        ("1772615647.512", AT),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        (1e300, None),
+        (-1e300, None),
+        ("9" * 400, None),
+        ("0001-01-01 00:00:00", None),
+    ],
+)
+def test_moments(stamp: float | str | None, at: datetime | None) -> None:
+    """Local text is read in the source's zone, a zone in the text wins, numbers are epoch seconds."""
+    assert moment(stamp, zone=ZoneInfo("Europe/Berlin")) == at
+
+
+def test_url_is_encoded_whole() -> None:
+    """Nothing in a storage URL can end the parameter or add another."""
+    path = status_path("s3://b/ü &url=x#y+z%41.usd", metadata=False)
+    expected = "s3%3A%2F%2Fb%2F%C3%BC%20%26url%3Dx%23y%2Bz%2541.usd"
+    assert path == f"/info/indexing/asset/status?url={expected}&return_asset_metadata=false"
+
+
+@pytest.mark.parametrize(
+    "asset_id", [URL, "omniverse://host/a", "/data/assets/a.usd", "file:///a", "S3://b/" + "x" * 9000]
+)
+def test_ids_that_can_be(asset_id: str) -> None:
+    """Storage URLs of any length and absolute paths can be ids."""
+    assert UsdSearch("usd-prod", settings()).check(asset_id) is None
+
+
+@pytest.mark.parametrize("asset_id", ["", "crate.usd", "s3:/b/a", "://b", "/", "s3://", "s3://b/a\n", "s3://b/\x00"])
+def test_ids_that_cannot_be(asset_id: str) -> None:
+    """What is neither is told the form it should have."""
+    assert "s3://" in (UsdSearch("usd-prod", settings()).check(asset_id) or "")
+
+
+def test_unknown_timezone() -> None:
+    """A timezone that is not known is told at the start, not at the first time that is read."""
+    with pytest.raises(ConfigError, match="Mars/Olympus"):
+        UsdSearch("usd-prod", settings(timezone="Mars/Olympus"))
+    with pytest.raises(ConfigError):
+        UsdSearch("usd-prod", settings(timezone="../../etc/passwd"))
+
+
+def test_metadata_too_deep_is_refused() -> None:
+    """Metadata that could not be sent on is a BadAnswer, not a failure later."""
+    deep = '{"a":' * 20 + "1" + "}" * 20
+    body = f'{{"plugins_statuses":{{}},"storage_backend_info":{{"asset_status":"ok","metadata":{deep}}}}}'
+    with pytest.raises(BadAnswer, match="nested too deeply"):
+        answer_of(Reply(200, {"Content-Type": "application/json"}, body.encode()))
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer", "api_key", "bearer_file"])
+async def test_credentials_are_sent_on_the_status_call(standin: Standin, kind: str, tmp_path: Path) -> None:
+    """Each kind of credential lets us in; the published client would send none on this call."""
+    known = standin.credentials
+    (tmp_path / "token").write_text(known["token"])
+    auth = {
+        "basic": {"kind": "basic", "username": known["username"], "password": known["password"]},
+        "bearer": {"kind": "bearer", "token": known["token"]},
+        "bearer_file": {"kind": "bearer", "token_file": str(tmp_path / "token")},
+        "api_key": {"kind": "api_key", "key": known["api_key"]},
+    }[kind]
+    standin.switch({"auth": kind.removesuffix("_file")})
+    assert (await observe(standin, auth=auth)).state is State.AVAILABLE
+    with pytest.raises(Refused):
+        await observe(standin)
+
+
+async def test_basic_credentials_stay_out_of_errors(standin: Standin) -> None:
+    """Neither the password nor its encoded form is quoted from an error that echoes them."""
+    encoded = base64.b64encode(b"user:hunter2").decode()
+    standin.faults.add(status=400, body=f'{{"error":"hunter2 {encoded}"}}', content_type="application/json")
+    with pytest.raises(AssetRejected) as caught:
+        await observe(standin, auth={"kind": "basic", "username": "user", "password": "hunter2"})
+    assert str(caught.value) == "HTTP 400: *** ***"
+
+
+async def test_metadata_only_when_asked_for(standin: Standin) -> None:
+    """The setting decides whether storage metadata is asked for."""
+    asked = (await observe(standin)).detail
+    unasked = (await observe(standin, asset_metadata=False)).detail
+    assert isinstance(asked, UsdSearchDetail)
+    assert isinstance(unasked, UsdSearchDetail)
+    assert asked.metadata
+    assert unasked.metadata is None
+
+
+async def test_url_outside_the_storage_is_the_assets_own_problem(standin: Standin) -> None:
+    """400 Invalid URL rejects one asset and says why."""
+    with pytest.raises(AssetRejected, match="HTTP 400: Invalid URL: Invalid URL: 's3://other/a") as caught:
+        await observe(standin, "s3://other/a")
+    assert type(caught.value) is AssetRejected
+
+
+@pytest.mark.parametrize(("outage", "text"), [("cache", "Redis Cache"), ("storage", "NGSearch storage backend")])
+async def test_backend_that_is_down(standin: Standin, outage: str, text: str) -> None:
+    """501 is a backend that is down: Unreachable, with its name."""
+    standin.switch({"outage": outage})
+    with pytest.raises(Unreachable, match=f"HTTP 501: {text}"):
+        await observe(standin)
+
+
+async def test_extension_that_no_plugin_takes(standin: Standin) -> None:
+    """An empty map is UNSUPPORTED."""
+    url = "s3://studio-assets/readme.zzz"
+    standin.put(url, {})
+    assert (await observe(standin, url)).state is State.UNSUPPORTED
+
+
+async def test_servers_local_time(standin: Standin) -> None:
+    """Times of a server east of us are read in its zone."""
+    standin.switch({"server_utc_offset_minutes": 540})
+    standin.put(URL, {"plugins": {"thumbnail_generation": {"history": [{"status": "ok", "processing_timestamp": 0}]}}})
+    one = await observe(standin, timezone="Asia/Tokyo")
+    [at] = [facet.change_time for facet in one.facets if facet.name == "thumbnail_generation"]
+    assert at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def test_removed_file_is_missing(standin: Standin) -> None:
+    """A file that has gone is MISSING though its plugins still remember it."""
+    standin.remove(URL)
+    assert (await observe(standin)).state is State.MISSING

@@ -1,0 +1,78 @@
+"""Strict JSON decoding and members read without trust."""
+
+from __future__ import annotations
+
+import pytest
+
+from assetwatchd.errors import BadAnswer
+from assetwatchd.jsonbody import bounded, decode, list_of, object_of, text_of
+from assetwatchd.transport import Reply
+
+UNREADABLE = {
+    "empty": b"",
+    "text": b"secret",
+    "cut": b'{"secret":',
+    "two_values": b"{} {}",
+    "byte_order_mark": b"\xef\xbb\xbf{}",
+    "utf16": "{}".encode("utf-16"),
+    "not_utf8": b'{"a":"\xff"}',
+    "half_a_surrogate_pair": b'{"a":"\\ud800"}',
+    "half_a_pair_as_name": b'{"\\uDC00":1}',
+    "nan": b"[NaN]",
+    "infinity": b"[-Infinity]",
+    "overflow": b"[1e999]",
+    "endless_integer": b"9" * 5_000,
+    "deep_list": b"[" * 200_000,
+    "deep_object": b'{"a":' * 200_000,
+    "deep_and_closed": b"[" * 100_000 + b"]" * 100_000,
+}
+
+
+def reply(body: bytes, content_type: str = "application/json") -> Reply:
+    return Reply(200, {"Content-Type": content_type}, body)
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_json_is_a_bad_answer(body: bytes) -> None:
+    """Whatever cannot be decoded, or could not be sent on, is refused without a word of its content."""
+    with pytest.raises(BadAnswer) as caught:
+        decode(reply(body))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "Application/XHTML+XML"])
+def test_html_is_refused_by_its_type(content_type: str) -> None:
+    """An HTML page is a gateway's word, even if its body were JSON."""
+    with pytest.raises(BadAnswer, match="an HTML page"):
+        decode(reply(b"{}", content_type))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json+compact", "text/plain", ""])
+def test_other_types_are_read(content_type: str) -> None:
+    """Any other content type says little, so the body decides."""
+    assert decode(reply(b'{"a":[1,2.5,null,true,"\\ud83d\\ude00"]}', content_type)) == {"a": [1, 2.5, None, True, "😀"]}
+
+
+def test_members_of_the_wrong_type_are_named() -> None:
+    """The error names the member and both types, never the value."""
+    with pytest.raises(BadAnswer, match="plugins should be an object and is a list"):
+        object_of(["secret"], "plugins")
+    with pytest.raises(BadAnswer, match="tids should be a list and is text"):
+        list_of("secret", "tids")
+    with pytest.raises(BadAnswer, match="tids should be a list and is null"):
+        list_of(None, "tids")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", "a"), (None, ""), (7, "7"), (1.5, "1.5"), (True, "true"), (["a"], ""), ({"a": 1}, ""), ("", "")],
+)
+def test_scalars_as_text(value: object, text: str) -> None:
+    """A scalar is text as JSON writes it; what is none is empty."""
+    assert text_of(value) == text
+
+
+def test_bounded_text_is_one_short_line() -> None:
+    """A quoted text cannot forge lines of a log, nor fill it."""
+    assert bounded("a\r\nb\x1b[31m\u2028c") == "a b [31m c"
+    assert bounded("x" * 1_000, 10) == "x" * 9 + "…"
