@@ -37,12 +37,16 @@ async def standin() -> AsyncIterator[MediaIntelligenceStandin]:
     await standin.stop()
 
 
+def configured(standin: MediaIntelligenceStandin, **settings: Any) -> MediaIntelligenceSource:
+    own = {"kind": "media_intelligence", "base_url": standin.url, "projects": (PROJECT,)}
+    return MediaIntelligenceSource.model_validate({**own, **standin.credentials, **settings})
+
+
 @asynccontextmanager
 async def adapter(
     standin: MediaIntelligenceStandin, *, clock: Callable[[], float] = lambda: NOW_S, **settings: Any
 ) -> AsyncIterator[MediaIntelligence]:
-    values = {"base_url": standin.url, "projects": (PROJECT,), **standin.credentials, **settings}
-    upstream = MediaIntelligence("mi", MediaIntelligenceSource(kind="media_intelligence", **values), clock=clock)
+    upstream = MediaIntelligence("mi", configured(standin, **settings), clock=clock)
     try:
         yield upstream
     finally:
@@ -320,9 +324,7 @@ async def test_the_clock_is_the_machines() -> None:
     standin = MediaIntelligenceStandin(clock=time.time)
     standin.put(ASSET, {"uploadStatus": "COMPLETED"})
     await standin.start()
-    upstream = MediaIntelligence(
-        "mi", MediaIntelligenceSource(kind="media_intelligence", base_url=standin.url, **standin.credentials)
-    )
+    upstream = MediaIntelligence("mi", configured(standin))
     try:
         [observation] = await upstream.observe([ASSET])
         assert observation.state is State.AVAILABLE

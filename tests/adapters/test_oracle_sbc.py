@@ -12,6 +12,7 @@ import pytest
 from assetwatchd.adapters import oracle_sbc
 from assetwatchd.adapters.oracle_sbc import ASSET_ID, OracleSbc
 from assetwatchd.config import OracleSbcSource
+from assetwatchd.details import OracleSbcDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Unreachable
 from assetwatchd.model import FailureKind, Observation, State
 from assetwatchd.sandbox.oracle_sbc import OracleSbcStandin
@@ -57,8 +58,8 @@ async def standin(clock: Clock) -> AsyncIterator[OracleSbcStandin]:
 @asynccontextmanager
 async def adapter(standin: OracleSbcStandin, **settings: Any) -> AsyncIterator[OracleSbc]:
     account = {name: standin.credentials[name] for name in ("username", "password")}
-    values = {"base_url": standin.url, **account, **settings}
-    upstream = OracleSbc("sbc", OracleSbcSource(kind="oracle_sbc", **values), clock=standin.clock)
+    values = {"kind": "oracle_sbc", "base_url": standin.url, **account, **settings}
+    upstream = OracleSbc("sbc", OracleSbcSource.model_validate(values), clock=standin.clock)
     try:
         yield upstream
     finally:
@@ -127,7 +128,7 @@ async def test_life_of_an_operation(standin: OracleSbcStandin, clock: Clock, emp
     assert failed.failure is not None
     assert (failed.failure.kind, failed.failure.message) == (FailureKind.RETRYABLE, "Disk full")
     assert done.detail is not None
-    assert done.detail == oracle_sbc.OracleSbcDetail("activate", "success", "", "<warnings>2</warnings>")
+    assert done.detail == OracleSbcDetail("activate", "success", "", "<warnings>2</warnings>")
 
 
 async def test_one_token_for_many_reads(standin: OracleSbcStandin, clock: Clock) -> None:

@@ -42,7 +42,8 @@ async def standin() -> AsyncIterator[PiecesStandin]:
 
 @asynccontextmanager
 async def adapter(standin: PiecesStandin, **settings: Any) -> AsyncIterator[Pieces]:
-    upstream = Pieces("pieces", PiecesSource(kind="pieces", base_url=standin.url, **settings))
+    values = {"kind": "pieces", "base_url": standin.url, **settings}
+    upstream = Pieces("pieces", PiecesSource.model_validate(values))
     try:
         yield upstream
     finally:

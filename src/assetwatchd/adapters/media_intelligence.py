@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from assetwatchd.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.transport import Reply, Transport, raise_for_status, retry_after_s
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -51,10 +52,6 @@ FAILURES = {
     "INVALID_METADATA": FailureKind.PERMANENT,  # resolution, length or format is not supported
 }
 
-OK = 200
-BAD_REQUEST = 400
-UNAUTHORISED = 401
-NOT_FOUND = 404
 SUCCESS_CODE = "0"
 INVALID_REQUEST_CODE = "10001"
 """The one published product code that cannot mean that the asset is unknown; which code does is not published."""
@@ -81,7 +78,7 @@ WORKSPACE_FORM = re.compile(r"[^/]{3,63}")
 PROBE_PATH = STATUS.format(workspace="assetwatch-probe", project="0", asset="0")
 """The status of an asset that cannot be: asked when there is no project to list."""
 PAGES_MAX = 100_000
-"""A list that claims more pages than this is not read: at 1000 a page it is 100 million assets."""
+"""At 1000 a page, 100 million assets; a longer list is not read."""
 
 
 # 2. Wire --------------------------------------------------------------------------------------------------------------
@@ -175,7 +172,7 @@ def decode(model: type[M], reply: Reply) -> M:
     """Read the `result` of an answer with code "0". Raises: BadAnswer."""
     body = jsonbody.object_of(jsonbody.decode(reply), "the answer")
     code = jsonbody.text_of(body.get("code"))
-    if reply.status != OK or code != SUCCESS_CODE:
+    if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
         raise BadAnswer(_coded(reply, code))
     try:
         return model.model_validate(body.get("result"))
@@ -201,7 +198,7 @@ def fault_of(reply: Reply) -> Fault:
 
 def raise_refusal(reply: Reply) -> None:
     """Raise what the gateway's table or the bare status says; return for answers that the product gave."""
-    fault = fault_of(reply) if reply.status != OK else Fault("", gateway=False)
+    fault = fault_of(reply) if reply.status != HTTPStatus.OK else Fault("", gateway=False)
     known = REFUSALS.get((reply.status, fault.code)) if fault.gateway else None
     if known is not None:
         error, text = known
@@ -216,14 +213,14 @@ def _coded(reply: Reply, code: str) -> str:
 
 def is_worth_signing_again(reply: Reply) -> bool:
     """Tell whether a fresh timestamp may help: on any 401 but a denied permission."""
-    return reply.status == UNAUTHORISED and fault_of(reply).code != PERMISSION_DENIED_CODE
+    return reply.status == HTTPStatus.UNAUTHORIZED and fault_of(reply).code != PERMISSION_DENIED_CODE
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
 
 
 class AssetPath(NamedTuple):
-    """Where an asset lives; its id is text in a path and a number in an answer."""
+    """Where an asset lives; its id is text in a path and a number in an answer. A project's has an empty asset."""
 
     workspace: str
     project: str
@@ -252,7 +249,9 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
     Raises: AssetRejected, BadAnswer, and what the gateway's refusals mean.
     """
     code = fault_of(reply).code
-    if reply.status == NOT_FOUND or (reply.status == BAD_REQUEST and code not in ("", INVALID_REQUEST_CODE)):
+    if reply.status == HTTPStatus.NOT_FOUND or (
+        reply.status == HTTPStatus.BAD_REQUEST and code not in ("", INVALID_REQUEST_CODE)
+    ):
         return None
     raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
@@ -334,6 +333,10 @@ class MediaIntelligence:
                 async for number in self._numbers(_project(project))
             ]
         )
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Raise: there is nothing that pushes."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Give back connections."""

@@ -21,10 +21,10 @@ from assetwatchd.details import OracleSbcDetail
 from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from assetwatchd.config import OracleSbcSource
 
@@ -228,6 +228,14 @@ class OracleSbc:
         if set(asset_ids) != {ASSET_ID}:
             raise AssetRejected(f"a device has no asset but {ASSET_ID}")
         return [await self._slot()] * len(asset_ids)
+
+    async def enumerate(self) -> frozenset[str]:
+        """Raise: a slot is not a list."""
+        raise NotImplementedError
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Raise: there is nothing that pushes."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Give back connections; the token ends by itself, for there is no call that ends it."""
