@@ -6,6 +6,7 @@ Source: the vendor's developer guide, releases 5.12 to 6.4; the trade is Keycloa
 from __future__ import annotations
 
 import asyncio
+import re
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ALGORITHM = "HS512"
 RENEW_AT = 0.8  # of a token's life: the rest is for calls under way and clocks that differ
 LIFE_S_MAX = 3600.0  # an access token lives one hour; one that claims to live longer is renewed as if it did not
+VISIBLE_ASCII = re.compile(r"[!-~]+")
 LIFE_S_UNSAID = 60.0  # expires_in is only recommended (RFC 6749, 5.1)
 
 # 2. Wire ---------------------------------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ def endpoint_of(reply: Reply, *, discovery: URL) -> URL:
     endpoint = text_of(object_of(decode(reply), "the discovery document").get("token_endpoint"))
     try:
         url = URL(endpoint)
-        same = url.origin() == discovery.origin()
+        same = (url.scheme, url.host, url.port) == (discovery.scheme, discovery.host, discovery.port)
     except ValueError:
         raise BadAnswer("the discovery document holds no usable token_endpoint") from None
     if not same:
@@ -91,7 +93,7 @@ def grant_of(reply: Reply) -> Grant:
     raise_for_status(reply)
     grant = object_of(decode(reply), "the token endpoint's answer")
     token, life_s = grant.get("access_token"), grant.get("expires_in")
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
+    if not isinstance(token, str) or not VISIBLE_ASCII.fullmatch(token):
         raise BadAnswer("the token endpoint's answer holds no usable access_token")
     return Grant(token, _life_s(life_s), text_of(grant.get("refresh_token")))
 

@@ -1,0 +1,281 @@
+"""OMN: every documented state and error, batches, lists and JSON forms. Its tokens have a file of their own."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from assetwatchd.adapters.omn import Omn
+from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, normalise, request
+from assetwatchd.config import OmnSource
+from assetwatchd.details import OmnDetail
+from assetwatchd.errors import BadAnswer, Throttled
+from assetwatchd.model import FailureKind, State
+from assetwatchd.sandbox.omn import Omn as Standin
+from support import golden
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from assetwatchd.model import Observation
+
+STATUS = "/dam/assets/status"
+TIDS = tuple(f"tid:0D2F9E1B-3A77-4E21-A5C0-91B4C6D8E7{n:02}" for n in range(8))
+NOBODY = tuple(f"tid:nobody-{n}" for n in range(8))
+
+
+def read(recorded: golden.Golden) -> Sequence[Observation]:
+    form = "json" if "json" in recorded.reply.content_type else "xml"
+    return normalise(recorded.asked, assets_of(recorded.reply, form=form) or [])
+
+
+def settings(base_url: str = "http://127.0.0.1:9", **more: Any) -> OmnSource:
+    auth = {"kind": "bearer", "token": "sandbox-omn-token"}
+    return TypeAdapter(OmnSource).validate_python({"kind": "omn", "base_url": base_url, "auth": auth, **more})
+
+
+@pytest.fixture
+async def standin() -> AsyncIterator[Standin]:
+    standin = Standin()
+    await standin.start()
+    for tid in TIDS:
+        standin.put(tid, {})
+    yield standin
+    await standin.stop()
+
+
+@pytest.fixture
+async def omn(standin: Standin) -> AsyncIterator[Omn]:
+    upstream = Omn("dam", settings(standin.url))
+    yield upstream
+    await upstream.close()
+
+
+async def states(upstream: Omn, *asset_ids: str) -> list[State]:
+    return [observation.state for observation in await upstream.observe(asset_ids)]
+
+
+@pytest.mark.parametrize("name", golden.names("omn"))
+def test_golden(name: str) -> None:
+    """A recorded reply is read as the expectation beside it says."""
+    recorded = golden.load("omn", name)
+    assert golden.outcome(lambda: read(recorded)) == golden.expectation(recorded)
+
+
+IMPORTS = ("pending", "running", "available", "incomplete")
+OBJECTS = ("import incomplete", "available", "locked", "marked for deletion")
+COMBINED = {
+    "pending": (State.PENDING, State.PENDING, State.PENDING, State.DELETING),
+    "running": (State.PROCESSING, State.PROCESSING, State.PROCESSING, State.DELETING),
+    "available": (State.PROCESSING, State.AVAILABLE, State.AVAILABLE, State.DELETING),
+    "incomplete": (State.FAILED, State.FAILED, State.FAILED, State.DELETING),
+}
+
+
+@pytest.mark.parametrize(("imported", "held"), list(itertools.product(IMPORTS, OBJECTS)))
+def test_combining_rule(imported: str, held: str) -> None:
+    """Every pair of published states rolls up as the policy says."""
+    assert combine(imported, held) is COMBINED[imported][OBJECTS.index(held)]
+
+
+@pytest.mark.parametrize(
+    ("imported", "held", "state"),
+    [
+        ("archived", "available", State.UNKNOWN),
+        ("available", "frozen", State.UNKNOWN),
+        ("Available", "available", State.UNKNOWN),
+        ("available", "marked_for_deletion", State.UNKNOWN),
+        ("", "", State.UNKNOWN),
+        ("archived", "marked for deletion", State.DELETING),
+        ("incomplete", "frozen", State.FAILED),
+        ("running", "frozen", State.PROCESSING),
+    ],
+)
+def test_unlisted_states(imported: str, held: str, state: State) -> None:
+    """A state that is not listed is UNKNOWN, unless the other one decides alone; its text is kept."""
+    assert combine(imported, held) is state
+    assert [each.native for each in facets(imported, held)] == [imported, held]
+
+
+def test_both_meanings_of_available_are_kept() -> None:
+    """The word occurs in both states and means different things: two facets, two native values, by key not by place."""
+    [asked] = normalise(["tid:a"], [Asset("a", "1", {"ObjectState": "locked", "ImportState": "available"})])
+    assert [(each.name, each.native, each.state) for each in asked.facets] == [
+        ("import", "available", State.AVAILABLE),
+        ("object", "locked", State.AVAILABLE),
+    ]
+    assert asked.locked
+    assert asked.state is State.AVAILABLE
+
+
+def test_incomplete_import_is_usable_in_part() -> None:
+    """An incomplete import has failed, yet its file can usually be used; the unfinished check-in has failed with it."""
+    [asked] = normalise(["id:1"], [Asset("a", "1", {"ImportState": "incomplete", "ObjectState": "import incomplete"})])
+    assert asked.failure is not None
+    assert (asked.failure.kind, asked.failure.code) == (FailureKind.DEGRADED, "incomplete")
+    assert [each.state for each in asked.facets] == [State.FAILED, State.FAILED]
+
+
+def test_other_items_are_kept() -> None:
+    """What else the answer holds for the asset is in the detail, by key."""
+    [_, second] = read(golden.load("omn", "other_order_and_keys"))
+    assert second.detail == OmnDetail("b", "2", "available", "locked", {"Flag": "x & y"})
+
+
+def test_request_never_mixes() -> None:
+    """Ids are sent as text, and never beside tids, where they would be ignored."""
+    assert request("tid", ["a"]) == b'{"tids": ["a"]}'
+    assert request("id", ["70412"]) == b'{"ids": ["70412"]}'
+
+
+@pytest.mark.parametrize(
+    "asset_id", [TIDS[0], "tid:a", "tid:with spaces: and colons", "id:0", "id:70412", "id:9223372036854775807"]
+)
+def test_ids_that_can_be(asset_id: str) -> None:
+    """A tid is opaque text, an id a number."""
+    assert Omn("dam", settings()).check(asset_id) is None
+
+
+@pytest.mark.parametrize(
+    "asset_id",
+    [
+        "",
+        "tid:",
+        "id:",
+        "tid: ",
+        "tid:a\n",
+        "id:07",
+        "id:-1",
+        "id:x",
+        "id:\u0661",
+        "id:7\n",
+        "70412",
+        "TID:a",
+        " tid:a",
+    ],
+)
+def test_ids_that_cannot_be(asset_id: str) -> None:
+    """Whatever else is told the two forms."""
+    assert "tid:" in (Omn("dam", settings()).check(asset_id) or "")
+
+
+def test_batch_size_is_a_setting() -> None:
+    """No limit is published, so ours can be set."""
+    assert Omn("dam", settings(batch_size=7)).capabilities.batch_max == 7
+
+
+async def test_one_call_for_many(standin: Standin, omn: Omn) -> None:
+    """Many assets cost one call, and the answers are put back into the order asked, whatever the reply's."""
+    standin.put(TIDS[3], {"ImportState": "running"})
+    observations = await omn.observe([*TIDS, NOBODY[0]])
+    assert [each.asset_id for each in observations] == [*TIDS, NOBODY[0]]
+    assert [each.asset_id for each in observations if each.state is State.PROCESSING] == [TIDS[3]]
+    assert observations[-1].state is State.MISSING
+    assert standin.requests.count(STATUS) == 1
+
+
+async def test_tids_and_ids_need_two_calls(standin: Standin, omn: Omn) -> None:
+    """A batch that holds both is asked in two calls, for ids beside tids are ignored."""
+    standin.put("id:99", {"ImportState": "pending"})
+    assert await states(omn, "id:99", TIDS[0], "id:98") == [State.PENDING, State.AVAILABLE, State.MISSING]
+    assert standin.requests.count(STATUS) == 2
+
+
+async def test_one_asset_by_both_names(standin: Standin, omn: Omn) -> None:
+    """One asset asked for by tid and by id is answered under both."""
+    number = standin.put(TIDS[0], {})["id"]
+    by_tid, by_id = await omn.observe([TIDS[0], f"id:{number}"])
+    assert (by_tid.asset_id, by_id.asset_id) == (TIDS[0], f"id:{number}")
+    assert by_tid.detail == by_id.detail
+
+
+async def test_none_known_is_missing(standin: Standin, omn: Omn) -> None:
+    """When no asset is known the answer is 404: all of them are MISSING."""
+    assert await states(omn, *NOBODY) == [State.MISSING] * len(NOBODY)
+    standin.switch({"none_known": "answer"})
+    assert await states(omn, *NOBODY) == [State.MISSING] * len(NOBODY)
+
+
+async def test_one_unknown_does_not_hide_the_others(standin: Standin, omn: Omn) -> None:
+    """Where one unknown id fails the whole call with 404, the known ones are found all the same."""
+    standin.switch({"unknown_ids": "refuse"})
+    asked = [*TIDS[:5], NOBODY[0], *TIDS[5:]]
+    assert await states(omn, *asked) == [State.MISSING if each == NOBODY[0] else State.AVAILABLE for each in asked]
+
+
+async def test_404_is_not_asked_again_once_the_server_is_known(standin: Standin, omn: Omn) -> None:
+    """A server seen to leave out what it lacks is believed when it says 404: one call, not one an asset."""
+    await omn.observe([TIDS[0], NOBODY[0]])
+    standin.requests.clear()
+    assert await states(omn, *NOBODY) == [State.MISSING] * len(NOBODY)
+    assert standin.requests.count(STATUS) == 1
+
+
+async def test_404_of_a_proxy_is_no_deletion(standin: Standin, omn: Omn) -> None:
+    """A 404 that is not OMN's own document tells nothing of the assets."""
+    for body, content_type in (("<html>404</html>", "text/html"), ("default backend - 404", "text/plain"), ("", "")):
+        standin.faults.add(times=1, status=404, body=body, content_type=content_type)
+        with pytest.raises(BadAnswer, match="base_url"):
+            await omn.observe(TIDS)
+
+
+async def test_throttled_inside_the_halves(standin: Standin, omn: Omn) -> None:
+    """A failure while a 404 is asked again in halves is raised: no asset is MISSING for want of an answer."""
+    standin.switch({"unknown_ids": "refuse"})
+    standin.faults.add(times=1, status=404, body=golden.load("omn", "error_404").reply.body.decode())
+    standin.faults.add(status=429, headers={"Retry-After": "5"})
+    with pytest.raises(Throttled):
+        await omn.observe(TIDS)
+
+
+@pytest.mark.parametrize("form", ["json", "json_compact"])
+async def test_json_forms(standin: Standin, form: str) -> None:
+    """Both JSON forms are read like XML, and XML is read where the server answers it all the same."""
+    upstream = Omn("dam", settings(standin.url, answer=form))
+    standin.put(TIDS[0], {"ObjectState": "locked", "meta": {"Flag": "x"}})
+    as_xml = await upstream.observe([TIDS[0], NOBODY[0]])
+    standin.switch({"json_forms": True})
+    as_json = await upstream.observe([TIDS[0], NOBODY[0]])
+    await upstream.close()
+    assert as_json == as_xml
+    assert as_json[0].locked
+    assert isinstance(as_json[0].detail, OmnDetail)
+    assert as_json[0].detail.meta == {"Flag": "x"}
+
+
+async def test_list_by_query(standin: Standin) -> None:
+    """The list is what the configured criteria find."""
+    standin.put("tid:autumn", {"path": "/MAM/campaign/autumn"})
+    upstream = Omn("dam", settings(standin.url, query={"directory": {"path": "/MAM/campaign/autumn"}}))
+    assert await upstream.enumerate() == {"tid:autumn"}
+    await upstream.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"tids":null}', '{"tids":[1]}', '{"tids":[""]}', '{"tids":{"a":"b"}}', "{}", "[]", '{"tids":["a"', "<pim/>"],
+)
+async def test_unreadable_list(standin: Standin, omn: Omn, body: str) -> None:
+    """A list is complete or not at all: anything odd in it is a BadAnswer, never a shorter list."""
+    standin.faults.add(path="/dam/assets/query", body=body, content_type="application/json")
+    with pytest.raises(BadAnswer):
+        await omn.enumerate()
+
+
+async def test_refused_query_tells_why(omn: Omn, standin: Standin) -> None:
+    """The reason of a refused query is in the error, with the id that the vendor's support asks for."""
+    upstream = Omn("dam", settings(standin.url, query={}))
+    with pytest.raises(BadAnswer, match=r"HTTP 400: No search criteria given \(code 1000, support id [0-9a-f-]{36}\)"):
+        await upstream.enumerate()
+    await upstream.close()
+
+
+async def test_probe_asks_for_nobody(standin: Standin, omn: Omn) -> None:
+    """The probe is content with 404 and with an empty answer, and asks for an id of the published shape."""
+    assert [len(group) for group in PROBE_TID.split("-")] == [8, 4, 4, 4, 11]
+    await omn.probe()
+    standin.switch({"none_known": "answer"})
+    await omn.probe()
