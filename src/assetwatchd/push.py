@@ -50,7 +50,7 @@ async def _connected(scheduler: Scheduler) -> None:
 
 
 async def _read(scheduler: Scheduler) -> None:
-    async with aclosing(scheduler.upstream.notices()) as notices:  # type: ignore[type-var]  # it is an async generator
+    async with aclosing(scheduler.upstream.notices()) as notices:
         async for notice in notices:
             _take(scheduler, notice)
 

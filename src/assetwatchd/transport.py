@@ -146,7 +146,8 @@ class Transport:
         except aiohttp.ClientConnectorError as exc:
             raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
         except aiohttp.WSServerHandshakeError as exc:
-            raise Unreachable(f"WebSocket refused with HTTP {exc.status}") from exc
+            raise_for_status(Reply(exc.status, exc.headers or {}, b""))
+            raise BadAnswer(f"no WebSocket: HTTP {exc.status}") from exc
         except aiohttp.ClientPayloadError as exc:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:

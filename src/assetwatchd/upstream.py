@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from assetwatchd.model import Observation
 
@@ -73,7 +73,7 @@ class Upstream(Protocol):
         """List every asset, complete or not at all. Only if capabilities.enumerates."""
         ...
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Connect, then yield a Listed and what changes after it, until the connection ends (an UpstreamError).
 
         Only if capabilities.pushes.
