@@ -36,6 +36,7 @@ UNREADABLE = {
 }
 UNREADABLE_AS = {
     "json": {
+        "real_body_as_html": {"content_type": "text/html"},
         "deep": {"body": '{"a":' * 100_000, "content_type": "application/json"},
         "nan": {"body": "NaN", "content_type": "application/json"},
         "empty_object": {"body": "{}", "content_type": "application/json"},

@@ -222,6 +222,13 @@ async def test_404_of_a_proxy_is_no_deletion(standin: Standin, omn: Omn) -> None
             await omn.observe(TIDS)
 
 
+async def test_document_that_is_said_to_be_html(standin: Standin, omn: Omn) -> None:
+    """An answer that calls itself HTML is not OMN's, whatever is in it."""
+    standin.faults.add(content_type="text/html")
+    with pytest.raises(BadAnswer, match="an HTML page"):
+        await omn.observe(TIDS)
+
+
 async def test_throttled_inside_the_halves(standin: Standin, omn: Omn) -> None:
     """A failure while a 404 is asked again in halves is raised: no asset is MISSING for want of an answer."""
     standin.switch({"unknown_ids": "refuse"})
