@@ -20,7 +20,7 @@ setup: $(READY) ## Make .venv with everything, at the versions of constraints.tx
 
 $(READY): pyproject.toml constraints.txt
 	python=$$(sh tools/find_python.sh $(PYTHON)) && "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip hatchling
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip hatchling editables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
 		-e '.[otlp]' --group dev
 	@touch $@
