@@ -182,3 +182,23 @@ async def test_usage_errors(command: Run, arguments: tuple[str, ...]) -> None:
     assert done.code == 2
     assert done.err.strip()
     assert "Traceback" not in done.err
+
+
+async def test_no_proxy_is_asked_for_loopback(command: Run, fake: FakeService) -> None:
+    """A proxy in the environment does not stand between the command and a server on the same machine."""
+    done = await command("health", "--server", fake.address, http_proxy="http://127.0.0.1:9", no_proxy="")
+    assert (done.code, done.out) == (0, "SERVING\n")
+
+
+async def test_every_call_has_a_deadline(ask: Run, fake: FakeService) -> None:
+    """A call ends by itself: a wait after the time waited for, others in half a minute; that ends with 3."""
+    fake.refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    late = await ask("get", "dam", "tid:1")
+    await ask("wait", "dam", "tid:1", "--timeout", "2m")
+    await ask("list")
+    await ask("sources")
+    get, wait, *others = fake.deadlines_s
+    assert late.code == 3
+    assert late.err == f"assetwatch: {fake.address} did not answer in time; try again\n"
+    assert 120 < wait < 140
+    assert all(0 < deadline <= 30 for deadline in (get, *others))

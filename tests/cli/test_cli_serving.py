@@ -114,13 +114,9 @@ async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> No
         address = await ready(running)
         asked = [shlex.split(text.replace("ADDRESS", address)) for text in lines if "GetAssetStatus" in text]
         for words in asked:
-            caller = await asyncio.create_subprocess_exec(
-                Path(sys.executable).with_name(words[0]),
-                *words[1:],
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment(),
-            )
+            grpcurl = Path(sys.executable).with_name(words[0])
+            pipes = dict.fromkeys(("stdout", "stderr"), asyncio.subprocess.PIPE)
+            caller = await asyncio.create_subprocess_exec(grpcurl, *words[1:], **pipes, env=environment())
             out, err = await asyncio.wait_for(caller.communicate(), DEADLINE_S)
             assert caller.returncode == 0, err.decode()
             assert json.loads(out)["status"]["asset"] == json.loads(words[3])["asset"]

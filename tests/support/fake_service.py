@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ class FakeService:
     def __init__(self) -> None:
         self.address = ""
         self.requests: list[Any] = []
+        self.deadlines_s: list[float] = []
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
         self.condition_met = True
@@ -119,6 +121,7 @@ class FakeService:
     async def checked(self, request: Any, context: Any) -> None:
         """Note a request; refuse it when that is scripted."""
         self.requests.append(request)
+        self.deadlines_s.append(context.time_remaining() or math.inf)
         if self.refusal is not None:
             await context.abort_with_status(self.refusal.status)
 

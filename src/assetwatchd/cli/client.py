@@ -33,6 +33,8 @@ OPTIONS = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+"""Hosts that no proxy is asked for."""
 
 
 class Client(NamedTuple):
@@ -55,14 +57,16 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 
 def _channel(target: Target) -> grpc.aio.Channel:
+    local = target.server.rpartition(":")[0] in LOOPBACK
+    options = [*OPTIONS, ("grpc.enable_http_proxy", int(not local))]
     if target.tls_ca is None:
-        return grpc.aio.insecure_channel(target.server, options=OPTIONS)
+        return grpc.aio.insecure_channel(target.server, options=options)
     credentials = grpc.ssl_channel_credentials(
         target.tls_ca.read_bytes(),
         target.tls_key.read_bytes() if target.tls_key else None,
         target.tls_cert.read_bytes() if target.tls_cert else None,
     )
-    return grpc.aio.secure_channel(target.server, credentials, options=OPTIONS)
+    return grpc.aio.secure_channel(target.server, credentials, options=options)
 
 
 def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import typer
@@ -64,17 +65,16 @@ async def _lines(client: Client, request: WatchStatusRequest, output: Format) ->
     stream = messages(client, request, notice=lambda text: typer.echo(f"assetwatch: {text}", err=True))
     async with aclosing(stream):
         async for message in stream:
-            before = {key: label(State, status.state) for key, status in held.statuses.items()}
-            held.apply(message)
             if output is Format.TABLE:
-                for line in text_lines(message, before):
+                for line in text_lines(message, held):
                     typer.echo(line)
+                held.apply(message)
             else:
                 typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
             sys.stdout.flush()
 
 
-def text_lines(message: WatchStatusResponse, before: dict[tuple[str, str], str]) -> Iterator[str]:
+def text_lines(message: WatchStatusResponse, before: AssetMap) -> Iterator[str]:
     """Yield a line a condition and a line a change: time, source, asset, the state before and now, the failure."""
     time = f"{datetime.now(UTC):%H:%M:%S}"
     for told in message.source_conditions:
@@ -83,7 +83,8 @@ def text_lines(message: WatchStatusResponse, before: dict[tuple[str, str], str])
     for change in message.changes:
         status = change.status
         now = "REMOVED" if change.kind == Change.KIND_REMOVED else label(State, status.state)
-        then = before.get((status.asset.source, status.asset.asset_id))
+        known = before.statuses.get((status.asset.source, status.asset.asset_id))
+        then = label(State, known.state) if known else None
         states = f"{then} -> {now}" if then and then != now else now
         failure = failure_text(status.failure) if status.HasField("failure") else ""
         yield f"{time} {status.asset.source} {one_line(status.asset.asset_id)} {states} {failure}".rstrip()
@@ -97,8 +98,7 @@ def picture(held: AssetMap, rows: int, note: str) -> Group:
     table = Table(title=_title(held, note), title_justify="left", expand=True, box=None, pad_edge=False)
     for name in STATUS_HEADER:
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=3 if name == "ASSET" else None)
-    newest = list(held.statuses.values())[::-1]
-    for status in newest[: max(ROWS_MIN, rows)]:
+    for status in islice(reversed(held.statuses.values()), max(ROWS_MIN, rows)):
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in status_row(status, now)))
     return Group(table, Text(), _sources(held))
 

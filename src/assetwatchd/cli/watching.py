@@ -72,23 +72,25 @@ async def messages(
     """Yield the messages of a watch for ever, from stream after stream.
 
     A stream that ends is resumed by the last token; where that token is refused, the next begins with a snapshot.
-    notice is told of every break. Raises: AioRpcError when the first stream fails before its first message, or any for
-    a reason that does not pass.
+    notice is told of every break, once. Raises: AioRpcError when the first stream fails before its first message, or
+    any for a reason that does not pass.
     """
     resume = WatchStatusRequest()
     resume.CopyFrom(request)
-    delay_s, begun = DELAY_MIN_S, False
+    delay_s, begun, broken = DELAY_MIN_S, False, False
     while True:
         try:
             async for message in client.statuses.WatchStatus(resume):
                 yield message
-                delay_s, begun = DELAY_MIN_S, True
+                delay_s, begun, broken = DELAY_MIN_S, True, False
                 resume.resume_token = message.resume_token or resume.resume_token
         except grpc.aio.AioRpcError as error:
             if begun and (reason_of(error) or "").startswith("RESUME_"):
                 resume.resume_token = ""
             elif not begun or error.code() not in PASSING:
                 raise
-            notice(f"the stream broke ({reason_of(error) or error.code().name}); watching again")
+            if not broken:
+                notice(f"the stream broke ({reason_of(error) or error.code().name}); watching again")
+            broken = True
         await asyncio.sleep(random.uniform(delay_s / 2, delay_s))  # noqa: S311 - jitter
         delay_s = min(delay_s * 2, DELAY_MAX_S)
