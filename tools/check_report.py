@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 UNWANTED = ("skipped", "failure", "error")
 
 
 def check(report: str) -> str:
     """Return the closing line of a run in which every test ran and passed. Raises: SystemExit for any other."""
-    cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it a moment ago
+    cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it a moment ago
     bad = [f"{case.get('classname')}::{case.get('name')}" for case in cases if any(map(case.findall, UNWANTED))]
     if bad or not cases:
         raise SystemExit("\n".join(["not every test ran and passed:", *bad]) if bad else "no test ran")
@@ -18,4 +18,4 @@ def check(report: str) -> str:
 
 
 if __name__ == "__main__":
-    print(check(sys.argv[1]))  # noqa: T201 - what it is for
+    print(check(sys.argv[1]))
