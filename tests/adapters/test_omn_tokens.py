@@ -185,6 +185,16 @@ async def test_refused_token_is_renewed_once(traded: Omn, standin: Standin) -> N
     assert standin.requests.count(TOKEN_CALL) == 2
 
 
+async def test_late_refusal_of_an_old_token(traded: Omn, standin: Standin, clock: Clock) -> None:
+    """A 401 for a token that somebody has renewed meanwhile does not cost the new one."""
+    old = await traded._tokens.current()
+    clock.now += 3_600
+    new = await traded._tokens.current()
+    assert traded._tokens.forget(old)
+    assert await traded._tokens.current() == new != old
+    assert standin.requests.count(TOKEN_CALL) == 2
+
+
 async def test_second_refusal_is_final(traded: Omn, standin: Standin) -> None:
     """A token refused right after its renewal is Refused: no loop of trades."""
     standin.faults.add(path=STATUS_CALL, status=401, body="<html/>", content_type="text/html")

@@ -95,6 +95,13 @@ def test_given_up_though_in_sync() -> None:
     assert one.facets[0].message == "Processing exception: maximum number of attempts reached [5]"
 
 
+def test_failure_that_stands_goes_first() -> None:
+    """Of two failed plugins the failure is that of the one which will not be tried again, wherever it is listed."""
+    one = observation("two_failures")
+    assert one.failure is not None
+    assert (one.failure.kind, one.failure.code) == (FailureKind.PERMANENT, "load_error")
+
+
 def test_missing_file_is_no_error() -> None:
     """200 with file_not_found is MISSING, without a failure and without a time of change."""
     one = observation("sample_file_not_found")
