@@ -210,6 +210,15 @@ def test_a_file_that_is_not_yaml(tmp_path: Path, text: str, told: str) -> None:
     assert SECRET not in line
 
 
+def test_a_date_stays_the_text_it_was(tmp_path: Path) -> None:
+    """A date without quotes is text, as the upstream wants it, and no other kind of value."""
+    path = written(tmp_path, DAM + "    query: {modifiedFrom: 2024-01-01T00:00:00.000Z, name: [2024-01-01]}\n")
+    assert load(path, env={}).sources["dam"].query == {
+        "modifiedFrom": "2024-01-01T00:00:00.000Z",
+        "name": ["2024-01-01"],
+    }
+
+
 def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     """A file, a directory of secrets or a file named by a setting that does not exist is an error, never ignored."""
     absent = tmp_path / "absent"
@@ -228,6 +237,7 @@ def test_secret_files_as_they_are_mounted(tmp_path: Path) -> None:
     (directory / "..2026").mkdir(parents=True)
     (directory / "..2026" / "sources__dam__auth__token").write_text("linked\n")
     (directory / "..data").symlink_to("..2026")
+    (directory / ".written-by-an-editor").write_text("x")
     (directory / "sources__dam__auth__token").symlink_to("..data/sources__dam__auth__token")
     assert token(written(tmp_path, DAM), secrets_dir=directory) == "linked"
 

@@ -71,7 +71,6 @@ async def _lines(client: Client, request: WatchStatusRequest, output: Format) ->
                 held.apply(message)
             else:
                 typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
-            sys.stdout.flush()
 
 
 def text_lines(message: WatchStatusResponse, before: AssetMap) -> Iterator[str]:
