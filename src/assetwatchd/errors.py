@@ -2,6 +2,7 @@
 
 AssetwatchError
 ├── ConfigError                 the configuration cannot be used
+├── StoreError                  the store cannot be opened, or cannot keep what it is given
 ├── CallError                   the call cannot be answered as asked
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
@@ -26,6 +27,10 @@ class AssetwatchError(Exception):
 
 class ConfigError(AssetwatchError):
     """The configuration cannot be used; the text says what to change."""
+
+
+class StoreError(AssetwatchError):
+    """The store cannot be opened, or could not keep what it was given; the text names the file and says what to do."""
 
 
 class CallError(AssetwatchError):

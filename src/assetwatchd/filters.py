@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from assetwatchd.model import GONE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -39,11 +41,13 @@ class Filter:
     def holds(self, entry: Entry) -> bool:
         """Whether the entry belongs into the client's map; if not, the change is REMOVED.
 
-        An asset that is gone is held only by those who named it or asked for its state.
+        An asset that is gone is held only by those who named it or asked for its state; one that was merely forgotten
+        here, whatever its last state, only by those who named it.
         """
-        if self.states:
-            return entry.state in self.states
-        return not entry.gone or entry.key in self.keys
+        if self.states and entry.state not in self.states:
+            return False
+        asked_for = entry.key in self.keys or bool(self.states and entry.state in GONE)
+        return asked_for or not entry.gone
 
     def select(self, store: Store, cursor: int, upto: int) -> Sequence[Entry]:
         """Return the latest entries that concern it with cursor < revision <= upto, in order."""
@@ -55,14 +59,16 @@ class Filter:
 
 
 def _digest(what: Filter) -> bytes:
+    """Every text and every list goes in with its length, so no two filters are written alike."""
     hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    parts: Iterable[Iterable[str]] = (
+    parts: Iterable[Sequence[str]] = (
         sorted(what.sources),
-        sorted("\0".join(key) for key in what.keys),
+        [text for key in sorted(what.keys) for text in key],
         sorted(state.name for state in what.states),
     )
     for part in parts:
+        hasher.update(len(part).to_bytes(4))
         for text in part:
-            hasher.update(text.encode(errors="surrogatepass") + b"\0\0")
-        hasher.update(b"\1")
+            encoded = text.encode(errors="surrogatepass")
+            hasher.update(len(encoded).to_bytes(4) + encoded)
     return hasher.digest()

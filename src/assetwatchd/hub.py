@@ -11,7 +11,9 @@ import random
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from assetwatchd.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 BATCH_CHANGES_MAX = 100
-BATCH_BYTES_MAX = 64 * 1024
+MESSAGE_BYTES_MAX = 64 * 1024
+BATCH_BYTES_MAX = MESSAGE_BYTES_MAX - 128
+"""What changes may take of a message: the rest is for its token and head."""
 DRAINS_SHARED = 8
 """Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
 ROUND_PAUSE_S = 0.002
@@ -67,12 +71,15 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 """(changes, revision, head, filter digest) -> one message."""
 
 
+K = TypeVar("K", str, "AssetKey")
+
+
 @dataclass(eq=False, slots=True)
 class Watcher:
     """One open stream.
 
-    bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, so its
-    cursor is only set when it is woken, and a round that does not concern it costs it nothing.
+    bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
+    beyond, so its cursor is only set when it is woken, and a round that does not concern it costs it nothing.
     """
 
     group: Group
@@ -84,9 +91,9 @@ class Watcher:
     news: dict[str, Condition] = field(default_factory=dict)
 
     def ring(self, cursor: int) -> None:
-        """Wake it if it is parked: it has been told everything up to cursor."""
+        """Wake it if it is parked: it has been told everything up to cursor, at least."""
         if self.bell is not None and not self.bell.done():
-            self.cursor = cursor
+            self.cursor = max(self.cursor, cursor)
             self.bell.set_result(None)
 
 
@@ -180,20 +187,25 @@ class Hub:
         """Yield Started, the snapshot (without a cursor) or all that changed after it, Synced, then what changes.
 
         The snapshot is taken when Started has been taken in. Ends by itself only when the stream reaches its age,
-        with a last bookmark; raises what `end` was given, after one.
+        with a last bookmark; raises what `end` was given, after one. Before Synced, and between two bookmarks, a later
+        state may stand for an earlier one; as of a Synced or a Bookmark the client's map is exact.
+        Raises: ResumeTokenExpired when removals were dropped that it has not been told of.
         """
         with self._joined(what) as watcher:  # registered first, read second: no gap between
             known = what.watched_sources & self.conditions.keys()
             yield Started({source: self.conditions[source] for source in known})
-            group, head = watcher.group, self.head
-            for batch in group.snapshot(head) if cursor is None else group.drain(cursor, head):
+            head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
+            for batch in watcher.group.snapshot(head) if cursor is None else self._drain(watcher.group, cursor, head):
                 yield batch
             watcher.cursor = head if cursor is None else max(cursor, head)
             yield Synced(watcher.cursor)
+            self._hush(watcher)
             while not self._over(watcher):
                 for signal in self._due(watcher):
                     yield signal
                 await self._parked(watcher)
+            for batch in self._catch_up(watcher, self._store.head):
+                yield batch
             yield Bookmark(watcher.cursor)
         if self._ending is not None:
             raise self._ending()
@@ -204,19 +216,32 @@ class Hub:
             await self._moved.wait()
 
     def _due(self, watcher: Watcher) -> Iterator[Signal]:
-        """Whatever the watcher has not been told yet; it is in step when this is used up."""
+        """What the watcher has not been told yet: news, one drain, a bookmark if it is time for one.
+
+        A bookmark is for all that is committed, published or not: what the store has replaced already, the hub's head
+        does not show any more.
+        """
         if watcher.news:
             news, watcher.news = watcher.news, {}
             yield Conditions(news)
             self._hush(watcher)
-        while watcher.cursor < (head := self.head):
-            for batch in watcher.group.drain(watcher.cursor, head):
+        yield from self._catch_up(watcher, self._store.head if watcher.bookmark_due else self.head)
+        if watcher.bookmark_due:
+            yield Bookmark(watcher.cursor)
+            self._hush(watcher)
+
+    def _catch_up(self, watcher: Watcher, head: int) -> Iterator[Batch]:
+        if watcher.cursor < head:
+            for batch in self._drain(watcher.group, watcher.cursor, head):
                 yield batch
                 self._hush(watcher)
             watcher.cursor = head
-        if watcher.bookmark_due:
-            self._hush(watcher)
-            yield Bookmark(watcher.cursor)
+
+    def _drain(self, group: Group, cursor: int, head: int) -> list[Batch]:
+        """Raise ResumeTokenExpired if removals it needs are gone; those of named assets are kept while it is open."""
+        if group.filter.sources and cursor < self._store.floor:
+            raise ResumeTokenExpired(requested=cursor, oldest=self._store.floor, current=head)
+        return group.drain(cursor, head)
 
     async def _parked(self, watcher: Watcher) -> None:
         """Wait for the bell. Nothing is awaited between being in step and hanging it up."""
@@ -263,11 +288,9 @@ class Hub:
     def _close(self, group: Group) -> None:
         del self._groups[group.filter.digest]
         for source in group.filter.sources:
-            self._by_source[source].discard(group)
+            _discard(self._by_source, source, group)
         for key in group.filter.keys:
-            self._by_key[key].discard(group)
-            if not self._by_key[key]:
-                del self._by_key[key]
+            _discard(self._by_key, key, group)
 
     def _watchers(self) -> Iterator[Watcher]:
         return (watcher for group in self._groups.values() for watcher in group.watchers)
@@ -311,6 +334,12 @@ class Hub:
 def removal(upsert: bytes) -> bytes:
     """Turn an encoded UPSERT into the REMOVED of the same status: the kind is the last byte."""
     return upsert[:-1] + b"\x02"
+
+
+def _discard(index: dict[K, set[Group]], name: K, group: Group) -> None:
+    index[name].discard(group)
+    if not index[name]:
+        del index[name]
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

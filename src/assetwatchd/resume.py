@@ -41,7 +41,7 @@ def check(token: str, *, digest: bytes, store: Store, from_floor: bool = True) -
         raise ResumeFilterMismatch(
             "the token belongs to other assets, sources or states; ask for the same, or send no token"
         )
-    if epoch != store.epoch:
+    if not store.continues(epoch, revision):
         raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)
     if from_floor and revision < store.floor:
         raise ResumeTokenExpired(requested=revision, oldest=store.floor, current=store.head)
@@ -55,7 +55,7 @@ def _decode(token: str) -> tuple[str, int, bytes]:
         raw = b""
     body, checksum = raw[: _BODY.size], raw[_BODY.size :]
     whole = len(raw) == _LENGTH and checksum == _checksum(body) and body[0] == VERSION
-    if not whole or _armour(raw) != token:
+    if not whole or _armour(raw) != token:  # one token is written in one way
         raise ResumeTokenInvalid(
             "this is no resume token of this service; send the last one received, unaltered, or none"
         )

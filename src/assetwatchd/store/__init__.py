@@ -44,7 +44,7 @@ class Draft:
 class Store(Protocol):
     """Entries by asset and by revision.
 
-    epoch: names the count of revisions; another store, or a wiped one, has another.
+    epoch: names the count of revisions; another store, a wiped or a restored one, has another.
     head: the newest revision; 0 when nothing was ever committed.
     floor: removals at or below it may be forgotten, so nobody can resume from below it.
     """
@@ -52,6 +52,10 @@ class Store(Protocol):
     epoch: str
     head: int
     floor: int
+
+    def continues(self, epoch: str, revision: int) -> bool:
+        """Whether what that epoch counted up to that revision is what this store counted up to there."""
+        ...
 
     def get(self, key: AssetKey) -> Entry | None:
         """Return the latest entry of an asset, also one that is gone."""
@@ -70,13 +74,16 @@ class Store(Protocol):
         ...
 
     async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
-        """Number the drafts, in their order, and make them durable; they can be read when this returns, not before."""
+        """Number the drafts, in their order, and make them durable; they can be read when this returns, not before.
+
+        Raises: StoreError when they could not be made durable; then none of them can be read.
+        """
         ...
 
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
         """Drop entries that are gone, were committed before that time (s since 1970) and are not to be kept.
 
-        The floor is raised first, durably. Returns how many were dropped.
+        The floor is raised first, durably. Returns how many were dropped. Raises: StoreError; then none was.
         """
         ...
 

@@ -1,0 +1,219 @@
+"""The one contract of every store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.store.memory import MemoryStore
+from support.entries import draft
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from assetwatchd.store import Store
+
+KINDS = ("memory",)
+
+
+async def open_store(kind: str, folder: Path) -> Store:
+    assert kind in KINDS, folder
+    return MemoryStore()
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    store = await open_store(request.param, tmp_path)
+    yield store
+    await store.close()
+
+
+def never(_: AssetKey) -> bool:
+    return False
+
+
+async def test_starts_empty(store: Store) -> None:
+    """A new store has counted nothing, forgotten nothing and holds nothing."""
+    assert (store.head, store.floor) == (0, 0)
+    assert list(store.after(0, 10)) == []
+    assert store.get(AssetKey("dam", "a")) is None
+    assert list(store.keys("dam")) == []
+    assert store.count("dam") == 0
+
+
+async def test_revisions_follow_the_order_of_drafts(store: Store) -> None:
+    """Drafts are numbered from 1 in the order given, over all commits, without a gap; head is the last."""
+    first = await store.commit([draft("dam/a"), draft("usd/b")])
+    second = await store.commit([draft("dam/c")])
+    assert [(entry.key.asset_id, entry.revision) for entry in [*first, *second]] == [("a", 1), ("b", 2), ("c", 3)]
+    assert store.head == 3
+
+
+async def test_an_empty_commit_counts_nothing(store: Store) -> None:
+    """Committing no drafts gives no entries and moves nothing."""
+    assert list(await store.commit([])) == []
+    assert store.head == 0
+
+
+async def test_an_entry_is_what_was_drafted(store: Store) -> None:
+    """Every field of the draft is in the entry that can be read, its bytes sealed with its own revision."""
+    given = draft("dam/a", State.FAILED, at=12.25, freshness=Freshness.STALE, traceparent="00-ab-cd-01")
+    [entry] = await store.commit([given])
+    assert store.get(AssetKey("dam", "a")) == entry == given.entry(1)
+
+
+@pytest.mark.parametrize("asset_id", ["ü+%#/?", "a\0b", "", "'; DROP TABLE entries; --", "\U0001f6d2" * 300, "A"])
+async def test_any_text_is_an_asset_id(store: Store, asset_id: str) -> None:
+    """Ids are opaque: whatever text they are, they are found again, and told from others."""
+    await store.commit([draft(f"dam/{asset_id}", State.FAILED), draft("dam/a", State.PENDING)])
+    entry = store.get(AssetKey("dam", asset_id))
+    assert entry is not None
+    assert (entry.key.asset_id, entry.state) == (asset_id, State.FAILED)
+
+
+async def test_after_gives_the_latest_of_each_asset_in_order(store: Store) -> None:
+    """An asset that changed again moves to the end: it is found once, at its newest revision."""
+    await store.commit([draft("dam/a"), draft("dam/b"), draft("dam/c")])
+    await store.commit([draft("dam/a", State.FAILED)])
+    assert [(e.key.asset_id, e.revision, e.state) for e in store.after(0, store.head)] == [
+        ("b", 2, State.AVAILABLE),
+        ("c", 3, State.AVAILABLE),
+        ("a", 4, State.FAILED),
+    ]
+
+
+async def test_after_excludes_its_cursor_and_includes_its_end(store: Store) -> None:
+    """after(cursor, upto) is cursor < revision <= upto."""
+    await store.commit([draft(f"dam/{n}") for n in range(1, 6)])
+    found = {(c, u): [e.revision for e in store.after(c, u)] for c in range(6) for u in range(7)}
+    assert found == {(c, u): [n for n in range(1, 6) if c < n <= u] for c in range(6) for u in range(7)}
+
+
+async def test_a_slice_is_frozen(store: Store) -> None:
+    """What after() returned does not change when assets change, come and go."""
+    await store.commit([draft("dam/a"), draft("dam/b", State.DELETED)])
+    taken = store.after(0, store.head)
+    before = list(taken)
+    await store.commit([draft("dam/a", State.FAILED), draft("dam/c")])
+    await store.drop_gone(before=1.0, keep=never)
+    assert list(taken) == before
+    assert [entry.revision for entry in before] == [1, 2]
+
+
+async def test_an_asset_twice_in_one_commit(store: Store) -> None:
+    """Both drafts get a number; the later one is what remains."""
+    entries = await store.commit([draft("dam/a", State.PENDING), draft("dam/a", State.FAILED)])
+    assert [entry.revision for entry in entries] == [1, 2]
+    assert [(e.revision, e.state) for e in store.after(0, 2)] == [(2, State.FAILED)]
+    assert store.count("dam") == 1
+
+
+async def test_gone_entries_remain_and_are_not_counted(store: Store) -> None:
+    """A removal is an entry as any other, found by key and by revision; count leaves it out until the asset is back."""
+    await store.commit([draft("dam/a"), draft("dam/b"), draft("usd/a")])
+    await store.commit([draft("dam/a", State.DELETED)])
+    gone = store.get(AssetKey("dam", "a"))
+    assert gone is not None
+    assert gone.gone
+    assert store.after(3, 4) == [gone]
+    assert set(store.keys("dam")) == {AssetKey("dam", "a"), AssetKey("dam", "b")}
+    assert (store.count("dam"), store.count("usd"), store.count("other")) == (1, 1, 0)
+    await store.commit([draft("dam/a")])
+    assert store.count("dam") == 2
+
+
+async def test_drop_gone_drops_old_removals_alone(store: Store) -> None:
+    """What is gone and older than asked is dropped; what is there, younger, or to be kept, stays."""
+    await store.commit(
+        [
+            draft("dam/old", State.DELETED, at=1.0),
+            draft("dam/kept", State.MISSING, at=1.0),
+            draft("dam/there", at=1.0),
+            draft("dam/young", State.DELETED, at=5.0),
+        ]
+    )
+    assert await store.drop_gone(before=5.0, keep=lambda key: key.asset_id == "kept") == 1
+    assert store.get(AssetKey("dam", "old")) is None
+    assert [entry.key.asset_id for entry in store.after(0, store.head)] == ["kept", "there", "young"]
+    assert store.count("dam") == 1
+
+
+async def test_the_floor_is_the_newest_removal_dropped(store: Store) -> None:
+    """The floor is raised to the newest revision dropped, never lowered, and does not move when nothing is dropped."""
+    await store.commit([draft("dam/a", State.DELETED, at=9.0), draft("dam/b"), draft("dam/c", State.DELETED, at=2.0)])
+    assert await store.drop_gone(before=1.0, keep=never) == 0
+    assert store.floor == 0
+    assert await store.drop_gone(before=3.0, keep=never) == 1
+    assert store.floor == 3
+    assert await store.drop_gone(before=10.0, keep=never) == 1
+    assert store.floor == 3
+
+
+async def test_the_floor_is_raised_before_anything_is_dropped(store: Store) -> None:
+    """Whoever sees a removal missing sees the floor above it: looked at whenever the loop runs while it is dropped."""
+    await store.commit([draft(f"dam/{n}", State.DELETED) for n in range(50)])
+    dropping = asyncio.create_task(store.drop_gone(before=1.0, keep=never))
+    while not dropping.done():
+        await asyncio.sleep(0)
+        missing = {*range(1, 51)} - {entry.revision for entry in store.after(0, store.head)}
+        assert store.floor >= max(missing, default=0)
+    assert await dropping == 50
+
+
+async def test_the_head_stays_when_the_newest_is_dropped(store: Store) -> None:
+    """A revision is never given twice, though its entry is dropped."""
+    await store.commit([draft("dam/a", State.DELETED)])
+    await store.drop_gone(before=1.0, keep=never)
+    assert store.head == 1
+    [entry] = await store.commit([draft("dam/a")])
+    assert entry.revision == 2
+
+
+async def test_an_asset_that_comes_back_while_removals_are_dropped(store: Store) -> None:
+    """A commit during drop_gone is not lost by it."""
+    await store.commit([draft("dam/a", State.DELETED)])
+    await asyncio.gather(store.drop_gone(before=1.0, keep=never), store.commit([draft("dam/a")]))
+    entry = store.get(AssetKey("dam", "a"))
+    assert entry is not None
+    assert (entry.revision, entry.gone, store.count("dam")) == (2, False, 1)
+
+
+async def test_concurrent_commits_are_numbered_in_the_order_of_their_calls(store: Store) -> None:
+    """Commits waiting together get numbers in the order they were asked for, each commit without a gap."""
+    commits = await asyncio.gather(*[store.commit([draft(f"dam/{n}"), draft(f"usd/{n}")]) for n in range(50)])
+    assert [entry.revision for entries in commits for entry in entries] == list(range(1, 101))
+    assert [entry.key.asset_id for entry in store.after(0, 100)] == [str(n // 2) for n in range(100)]
+
+
+async def test_nothing_is_seen_before_it_is_committed(store: Store) -> None:
+    """head, after() and get() move together, and only when a whole commit is in."""
+    committing = asyncio.create_task(store.commit([draft(f"dam/{n}") for n in range(100)]))
+    while not committing.done():
+        seen = len(store.after(0, 1000))
+        assert (seen, store.count("dam")) == (store.head, store.head)
+        assert seen in (0, 100)
+        await asyncio.sleep(0)
+    assert len(await committing) == store.head == 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_epoch_names_one_store(kind: str, tmp_path: Path) -> None:
+    """The epoch is 16 hexadecimal digits and another in every new store."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = await open_store(kind, tmp_path / "one"), await open_store(kind, tmp_path / "two")
+    assert len(bytes.fromhex(one.epoch)) == 8
+    assert one.epoch != two.epoch
+    await one.close()
+    await two.close()
+
+
+async def test_it_continues_its_own_epoch_alone(store: Store) -> None:
+    """What it counted itself it continues, also what it has not counted yet; nothing of another epoch."""
+    await store.commit([draft("dam/a")])
+    assert [store.continues(store.epoch, revision) for revision in (0, 1, 99)] == [True, True, True]
+    assert not store.continues("0" * 16, 0)

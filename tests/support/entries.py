@@ -1,0 +1,96 @@
+"""Drafts, entries and frames for tests of the core: no protobuf, and every message can be read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from assetwatchd.filters import Filter
+from assetwatchd.model import GONE, AssetKey, Freshness, State
+from assetwatchd.store import Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from assetwatchd.model import Entry
+
+UPSERT, REMOVED = 1, 2
+
+
+class Change(NamedTuple):
+    """One change as a watcher reads it."""
+
+    removed: bool
+    key: AssetKey
+    revision: int
+    state: State
+
+
+class Message(NamedTuple):
+    """One message with changes, read back."""
+
+    changes: list[Change]
+    revision: int
+    head: int
+    digest: bytes
+
+
+def draft(
+    name: str,
+    state: State = State.AVAILABLE,
+    *,
+    gone: bool | None = None,
+    at: float = 0.0,
+    pad_bytes: int = 0,
+    freshness: Freshness = Freshness.FRESH,
+    traceparent: str = "",
+) -> Draft:
+    """Draft a change of SOURCE/ASSET_ID; gone follows from the state unless it is given."""
+    key = AssetKey(*name.split("/", 1))
+
+    def seal(revision: int) -> bytes:
+        text = json.dumps([*key, revision, state, "x" * pad_bytes])  # its control characters are escaped
+        return text.encode() + bytes([UPSERT])
+
+    return Draft(
+        key=key,
+        state=state,
+        gone=state in GONE if gone is None else gone,
+        freshness=freshness,
+        digest=hashlib.blake2b(repr((key, state, freshness)).encode(), digest_size=16).digest(),
+        committed_at=at,
+        traceparent=traceparent,
+        seal=seal,
+    )
+
+
+def entry(
+    name: str, revision: int, state: State = State.AVAILABLE, *, gone: bool | None = None, at: float = 0.0
+) -> Entry:
+    """Make an entry as a store would number it."""
+    return draft(name, state, gone=gone, at=at).entry(revision)
+
+
+def frame(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:
+    """Join changes as the hub wants it done."""
+    return b"".join(changes) + json.dumps([revision, head, digest.hex()]).encode()
+
+
+def read(message: bytes) -> Message:
+    """Take a message apart."""
+    changes: list[Change] = []
+    start = 0
+    for index, byte in enumerate(message):
+        if byte in (UPSERT, REMOVED):
+            source, asset_id, revision, state, _ = json.loads(message[start:index])
+            changes.append(Change(byte == REMOVED, AssetKey(source, asset_id), revision, State(state)))
+            start = index + 1
+    revision, head, digest = json.loads(message[start:])
+    return Message(changes, revision, head, bytes.fromhex(digest))
+
+
+def asking(*, names: Iterable[str] = (), sources: Iterable[str] = (), states: Iterable[State] = ()) -> Filter:
+    """Build a filter from SOURCE/ASSET_IDs, whole sources, and states."""
+    keys = frozenset(AssetKey(*name.split("/", 1)) for name in names)
+    return Filter(keys, frozenset(sources), frozenset(states))
