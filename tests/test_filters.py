@@ -1,0 +1,119 @@
+"""What a watcher asked for, and what an entry is to it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assetwatchd.filters import DIGEST_BYTES, Filter
+from assetwatchd.model import AssetKey, State
+from assetwatchd.store.memory import MemoryStore
+from support.entries import asking, draft, entry
+
+TEXTS = st.text("a\0\1", max_size=4)
+FILTERS = st.builds(
+    Filter,
+    st.frozensets(st.builds(AssetKey, TEXTS, TEXTS), max_size=3),
+    st.frozensets(TEXTS, max_size=3),
+    st.frozensets(st.sampled_from(State), max_size=2),
+)
+
+
+def test_digest_does_not_depend_on_the_order() -> None:
+    """The same assets, sources and states in any order, and twice, are the same filter."""
+    one = asking(names=["dam/a", "usd/b", "dam/c"], sources=["x", "y"], states=[State.FAILED, State.PENDING])
+    two = asking(names=["usd/b", "dam/c", "dam/a", "dam/a"], sources=["y", "x"], states=[State.PENDING, State.FAILED])
+    assert one == two
+    assert one.digest == two.digest
+    assert len(one.digest) == DIGEST_BYTES
+
+
+def test_digest_tells_filters_apart() -> None:
+    """Another asset, source or state is another digest, also where the texts run into one another."""
+    filters = [
+        asking(),
+        asking(sources=["a"]),
+        asking(sources=["a", "b"]),
+        asking(sources=["ab"]),
+        asking(names=["a/b"]),
+        asking(names=["a/b", "a/c"]),
+        asking(names=["a/b\0\0a\0c"]),
+        asking(names=["a/b\0\0"]),
+        asking(sources=["a"], names=["a/b"]),
+        asking(sources=["a"], states=[State.FAILED]),
+        asking(sources=["a"], states=[State.FAILED, State.DELETED]),
+        asking(sources=["a", "FAILED"]),
+    ]
+    for one, two in itertools.combinations(filters, 2):
+        assert one.digest != two.digest, (one, two)
+
+
+@given(FILTERS, FILTERS)
+@settings(deadline=None, derandomize=True, max_examples=400)
+def test_equal_digests_are_equal_filters(one: Filter, two: Filter) -> None:
+    """No two different filters have one digest: streams are grouped by it."""
+    assert (one.digest == two.digest) == (one == two)
+
+
+def test_concerns_named_assets_and_whole_sources() -> None:
+    """An asset is asked for by its exact name, case included, or with its source."""
+    what = asking(names=["dam/a"], sources=["usd"])
+    asked = {name: what.concerns(AssetKey(*name.split("/"))) for name in ("dam/a", "dam/A", "dam/b", "usd/a", "USD/a")}
+    assert asked == {"dam/a": True, "dam/A": False, "dam/b": False, "usd/a": True, "USD/a": False}
+    assert what.watched_sources == {"dam", "usd"}
+
+
+@pytest.mark.parametrize(
+    ("state", "gone", "named", "whole", "named_available", "whole_available", "whole_deleted"),
+    [
+        (State.AVAILABLE, False, True, True, True, True, False),
+        (State.FAILED, False, True, True, False, False, False),
+        (State.DELETED, True, True, False, False, False, True),
+        (State.MISSING, True, True, False, False, False, False),
+        (State.AVAILABLE, True, True, False, True, False, False),  # forgotten here, not gone from its source
+        (State.DELETING, False, True, True, False, False, False),
+    ],
+)
+def test_holds(
+    *,
+    state: State,
+    gone: bool,
+    named: bool,
+    whole: bool,
+    named_available: bool,
+    whole_available: bool,
+    whole_deleted: bool,
+) -> None:
+    """What a client's map holds: named assets always, those gone not by source, others by the states asked for."""
+    it = entry("dam/a", 1, state, gone=gone)
+    assert asking(names=["dam/a"]).holds(it) is named
+    assert asking(sources=["dam"]).holds(it) is whole
+    assert asking(names=["dam/a"], sources=["dam"]).holds(it) is named
+    assert asking(names=["dam/a"], states=[State.AVAILABLE]).holds(it) is named_available
+    assert asking(sources=["dam"], states=[State.AVAILABLE]).holds(it) is whole_available
+    assert asking(sources=["dam"], states=[State.AVAILABLE, State.DELETED]).holds(it) is (
+        whole_available or whole_deleted
+    )
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        asking(names=["dam/3"]),
+        asking(names=["dam/3", "dam/17", "usd/3", "dam/unknown"]),
+        asking(names=[f"dam/{n}" for n in range(100)]),
+        asking(sources=["dam"]),
+        asking(sources=["dam"], names=["usd/5", "dam/1"]),
+        asking(sources=["none"]),
+    ],
+)
+async def test_select_is_the_stores_slice_of_what_concerns(what: Filter) -> None:
+    """By whichever way it is looked up, select gives what concerns the filter in (cursor, upto], in order."""
+    store = MemoryStore()
+    await store.commit([draft(f"{('dam', 'usd')[n % 2]}/{n % 20}") for n in range(60)])
+    for cursor, upto in itertools.product(range(0, 62, 3), range(0, 62, 3)):
+        expected = [found for found in store.after(cursor, upto) if what.concerns(found.key)]
+        assert list(what.select(store, cursor, upto)) == expected
