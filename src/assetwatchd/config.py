@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -49,12 +50,13 @@ class SignedJwtAuth(Frozen):
     """A JWT that we sign ourselves, HS512, as OMN 5.x wants it."""
 
     kind: Literal["signed_jwt"]
-    secret: SecretStr
+    secret: SecretStr = Field(min_length=1)
     key_id: str
     mandator: str
     subject: str
     issuer: str = "assetwatch"
     username: str | None = None
+    access_all_configuration: bool | None = Field(default=None, description="the claim accessAllConfiguration")
     lifetime_s: Seconds = 300
 
 
@@ -100,6 +102,15 @@ class UsdSearchSource(SourceSettings):
     auth: Annotated[BasicAuth | BearerAuth | ApiKeyAuth, Field(discriminator="kind")] | None = None
     asset_metadata: bool = Field(default=True, description="ask for storage metadata too")
     timezone: str = Field(default="UTC", description="IANA name: the zone of the server's local times")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("not a known time zone; give an IANA name such as Europe/Berlin") from None
+        return name
 
 
 class OmnSource(SourceSettings):

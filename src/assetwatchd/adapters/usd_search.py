@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
 from assetwatchd.credentials import bearer_token, kept_secret
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
-from assetwatchd.errors import AssetRejected, BadAnswer, ConfigError, Unreachable, UpstreamError
+from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
 from assetwatchd.jsonbody import bounded, decode, object_of, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.transport import Reply, Transport, raise_for_status
@@ -321,13 +321,13 @@ def _plugin(name: str, plugin: Plugin) -> UsdSearchPlugin:
 
 
 class UsdSearch:
-    """One USD Search deployment. Raises: ConfigError for a timezone that this machine does not know."""
+    """One USD Search deployment."""
 
     capabilities = Capabilities(batch_max=1)
 
     def __init__(self, source: str, settings: UsdSearchSource) -> None:
         self._settings = settings
-        self._zone = _zone(settings.timezone)
+        self._zone = ZoneInfo(settings.timezone)
         self._transport = Transport(source, settings)
 
     def check(self, asset_id: str) -> str | None:
@@ -364,12 +364,3 @@ class UsdSearch:
         sent = credentials(self._settings.auth)
         with kept_secret(lambda: sent.secrets):
             return read(await self._transport.raw("GET", path, headers={"Accept": "application/json", **sent.headers}))
-
-
-def _zone(name: str) -> tzinfo:
-    if name == "UTC":  # known to us even where the machine has no time zone data
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ConfigError(f"timezone {name!r} is not known here; give an IANA name such as Europe/Berlin") from None

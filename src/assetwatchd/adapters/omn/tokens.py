@@ -50,6 +50,8 @@ def sign(auth: SignedJwtAuth, *, at: float) -> str:
     }
     if auth.username is not None:
         claims["username"] = auth.username
+    if auth.access_all_configuration is not None:
+        claims["accessAllConfiguration"] = auth.access_all_configuration
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # the server's administrator chose its length
         try:
