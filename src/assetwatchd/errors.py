@@ -7,13 +7,15 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   └── TooManyStreams          └── TooManyAssets
+│   ├── TooManyStreams          ├── TooManyAssets         ├── SourceKindMismatch
+│   └── AssetGone               └── PiecesRefused         └── ContentTooLarge
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
     ├── Refused                 it does not take our credentials
     ├── Throttled               it asks us to slow down
     └── BadAnswer               it answered with something that cannot be read
-        └── AssetRejected       it will not speak about this one asset
+        ├── AssetRejected       it will not speak about this one asset
+        └── AnswerTooLarge      it is larger than we take
 """
 
 from __future__ import annotations
@@ -122,6 +124,40 @@ class TooManyAssets(CallError):
         self.retry_after_s = 60.0
 
 
+class SourceKindMismatch(CallError):
+    """The source is of another kind than the call is for."""
+
+    def __init__(self, source: str, *, kind: str, wanted: str) -> None:
+        super().__init__(f"source {source} is of kind {kind}, not {wanted}", source=source, kind=kind, wanted=wanted)
+
+
+class AssetGone(CallError):
+    """The upstream had the asset no more, or never."""
+
+    def __init__(self, source: str, asset_id: str) -> None:
+        text = f"source {source} does not have asset {asset_id}: it was deleted or never was"
+        super().__init__(text, source=source, asset_id=asset_id)
+
+
+class PiecesRefused(CallError):
+    """Pieces OS refused the call; text is its own, bounded by the caller."""
+
+    def __init__(self, source: str, *, status: int, text: str) -> None:
+        super().__init__(
+            f"source {source} refused the call with HTTP {status}", source=source, status=str(status), text=text
+        )
+
+
+class ContentTooLarge(CallError):
+    """An answer is beyond a limit of ours; setting names it."""
+
+    def __init__(self, source: str, *, setting: str, limit: int) -> None:
+        text = f"the answer of source {source} is larger than {setting} = {limit} bytes"
+        super().__init__(
+            f"{text}; ask without raw content, or raise it", source=source, setting=setting, limit=str(limit)
+        )
+
+
 class UpstreamError(AssetwatchError):
     """An upstream did not answer as it should. The text is safe to show: no credential, no body.
 
@@ -151,3 +187,11 @@ class BadAnswer(UpstreamError):
 
 class AssetRejected(BadAnswer):
     """The upstream answers, yet will not speak about this one asset."""
+
+
+class AnswerTooLarge(BadAnswer):
+    """The answer is larger than body_bytes_max."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer is larger than body_bytes_max = {limit} bytes")
+        self.limit = limit

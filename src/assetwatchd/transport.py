@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from assetwatchd import telemetry
-from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable
+from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -132,7 +132,7 @@ class Transport:
             body += chunk
             if len(body) > limit:
                 response.close()
-                raise BadAnswer(f"the answer is larger than body_bytes_max = {limit} bytes")
+                raise AnswerTooLarge(limit)
         return bytes(body)
 
     @contextmanager

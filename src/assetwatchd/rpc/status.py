@@ -1,4 +1,4 @@
-"""Errors to gRPC status: the only file that knows both vocabularies, and the only caller of abort."""
+"""Errors to gRPC status: the only file that knows both vocabularies, and the only one that aborts calls of ours."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.TooManyStreams: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TooManyAssets: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS"),
     errors.SlowConsumer: (grpc.StatusCode.ABORTED, "SLOW_CONSUMER"),
+    errors.SourceKindMismatch: (grpc.StatusCode.FAILED_PRECONDITION, "SOURCE_KIND_MISMATCH"),
+    errors.AssetGone: (grpc.StatusCode.NOT_FOUND, "ASSET_GONE"),
+    errors.PiecesRefused: (grpc.StatusCode.FAILED_PRECONDITION, "PIECES_REFUSED"),
+    errors.ContentTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONTENT_TOO_LARGE"),
 }
 
 log = logging.getLogger(__name__)
