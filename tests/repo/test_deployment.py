@@ -1,0 +1,95 @@
+"""What is in deploy/ and examples/ can be used as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from assetwatchd.config_load import load
+from assetwatchd.rpc.health import SERVICES
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "deploy/kubernetes"
+SECRETS = {
+    "usd-prod": ["auth__token"],
+    "dam": ["auth__token"],
+    "media": ["secret_key"],
+    "sbc-east": ["password"],
+}
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """A directory with a made-up secret for every source of the examples."""
+    for source, names in SECRETS.items():
+        for name in names:
+            (tmp_path / f"sources__{source}__{name}").write_text("made-up")
+    return tmp_path
+
+
+def test_the_example_has_a_source_of_each_kind(secrets: Path) -> None:
+    """examples/assetwatch.yaml is valid once its secrets are there, and shows all five kinds."""
+    settings = load(ROOT / "examples/assetwatch.yaml", env={}, secrets_dir=secrets)
+    kinds = {source.kind for source in settings.sources.values()}
+    assert kinds == {"usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"}
+
+
+@pytest.mark.parametrize("file", ["deploy/assetwatch.yaml", "deploy/kubernetes/assetwatch.yaml"])
+def test_the_deployed_configuration_is_valid(file: str, tmp_path: Path) -> None:
+    """It holds with the one secret that the deployment mounts, and listens where a container is reached."""
+    (tmp_path / "sources__dam__auth__token").write_text("made-up")
+    settings = load(ROOT / file, env={}, secrets_dir=tmp_path)
+    assert settings.server.listen == "0.0.0.0:50051"
+
+
+def manifest(name: str) -> Any:
+    """Read one manifest."""
+    return yaml.safe_load((MANIFESTS / name).read_text())
+
+
+@pytest.mark.parametrize("file", ["deployment.yaml", "service.yaml"])
+def test_the_manifests_are_kubernetes(file: str) -> None:
+    """Each manifest has the published form, and no name Kubernetes does not know."""
+    kubernetes_validate.validate(manifest(file), "1.34", strict=True)
+
+
+def test_the_kustomization_names_files_that_are_there() -> None:
+    """Every file that kustomize is told to take exists."""
+    kustomization = manifest("kustomization.yaml")
+    named = [
+        *kustomization["resources"],
+        *(file for made in kustomization["configMapGenerator"] for file in made["files"]),
+    ]
+    assert all((MANIFESTS / file).is_file() for file in named)
+
+
+def test_no_probe_asks_an_upstream() -> None:
+    """The probes ask for names that serve whenever the process does, so that no pod restarts for a source."""
+    container = manifest("deployment.yaml")["spec"]["template"]["spec"]["containers"][0]
+    probes = {name: container[f"{name}Probe"]["grpc"] for name in ("startup", "readiness", "liveness")}
+    assert {probe["service"] for probe in probes.values()} <= set(SERVICES)
+    assert probes["liveness"]["service"] == ""
+
+
+def test_there_is_time_to_drain() -> None:
+    """Kubernetes and compose wait longer for the end than the server lets its calls run."""
+    drain_s = load(
+        MANIFESTS / "assetwatch.yaml", env={"ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": "made-up"}
+    ).server.drain_s
+    assert manifest("deployment.yaml")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain_s
+    service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["assetwatch"]
+    drain_s = load(ROOT / "deploy/assetwatch.yaml", env=env).server.drain_s
+    assert float(service["stop_grace_period"].removesuffix("s")) > drain_s
+
+
+def test_the_node_example_is_pinned() -> None:
+    """Every package of the example has one exact version, and the lock file names no registry."""
+    package = json.loads((ROOT / "examples/node/package.json").read_text())
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in package["dependencies"].values())
+    assert "resolved" not in (ROOT / "examples/node/package-lock.json").read_text()
