@@ -79,9 +79,8 @@ def test_no_probe_asks_an_upstream() -> None:
 
 def test_there_is_time_to_drain() -> None:
     """Kubernetes and compose wait longer for the end than the server lets its calls run."""
-    drain_s = load(
-        MANIFESTS / "assetwatch.yaml", env={"ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": "made-up"}
-    ).server.drain_s
+    env = {"ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": "made-up"}
+    drain_s = load(MANIFESTS / "assetwatch.yaml", env=env).server.drain_s
     assert manifest("deployment.yaml")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain_s
     service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["assetwatch"]
     drain_s = load(ROOT / "deploy/assetwatch.yaml", env=env).server.drain_s
