@@ -1,11 +1,14 @@
 """A client for assetwatch that keeps a watch alive: it resumes by itself, and keeps the map of what is watched.
 
 async with connect("127.0.0.1:50051") as channel:
-watch = Watch(channel, sources=["dam"])
-async for event in watch.events():
-match event:
-case Upsert(status=status): ...
-case Removed(status=status): ...
+    watch = Watch(channel, sources=["dam"])
+    async for event in watch.events():
+        match event:
+            case Upsert(key, status): ...
+            case Removed(key): ...
+            case Synced(): ...  # watch.statuses is complete
+
+A watch needs no looking after: see `Watch` for what it does about breaks, and `Backoff` for how long it pauses.
 """
 
 from __future__ import annotations

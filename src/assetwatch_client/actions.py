@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -49,6 +49,7 @@ BY_CODE = {
     grpc.StatusCode.UNKNOWN: Action.RESUME,
     grpc.StatusCode.DEADLINE_EXCEEDED: Action.RESUME,
     grpc.StatusCode.CANCELLED: Action.RESUME,
+    grpc.StatusCode.OUT_OF_RANGE: Action.SNAPSHOT,  # a proxy dropped the reason; both that have this code mean it
 }
 """What the transport or a proxy gives, without a reason; every other code is FAIL."""
 
@@ -73,10 +74,9 @@ def retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
 def _details(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Iterator[Detail]:
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
-    except ValueError:  # code and details contradict each other: a proxy's doing
+    except (ValueError, DecodeError):  # code and details contradict each other, or cannot be read: a proxy's doing
         return
     for packed in status.details if status is not None else ():
-        if packed.Is(kind.DESCRIPTOR):
-            detail = kind()
-            packed.Unpack(detail)
+        detail = kind()
+        if packed.Unpack(detail):
             yield detail

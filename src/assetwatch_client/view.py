@@ -33,7 +33,10 @@ class Upsert:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The asset is no longer in what is watched; status is the last that was told of it."""
+    """The asset is no longer in what is watched; status is the last that was told of it.
+
+    When a snapshot left it out, that is the last this watch had: its revision was told before.
+    """
 
     key: Key
     status: AssetStatus
@@ -42,9 +45,15 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The map is complete. Comes once for each stream, so again after each break."""
+    """The map is complete. Comes once for each stream, so again after each break.
 
-    revision: int
+    head: the newest revision the server knew of then. replaced: a whole snapshot was sent since the last Synced. What
+    this watch had told of and was not in it has been Removed. What an earlier watch had told of, whose token this one
+    began with, and this one has not, is gone too.
+    """
+
+    head: int
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,10 @@ Event: TypeAlias = Upsert | Removed | Synced | ConditionChanged
 class View:
     """The map and where it stands.
 
-    statuses: the latest of each asset. conditions: of each source watched. token: where to resume. head: the newest
-    revision the server has told of. epoch: of the store that counts the revisions.
+    statuses: the latest of each asset, the last to change last. conditions: of each source watched. token: where to
+    resume. head: the newest revision the server has told of. epoch: of the store that counts the revisions; empty
+    before the first stream began. heartbeat_s: what the server announced; 0 when it did not. synced: this stream is
+    in sync. replacing: a snapshot is under way, in this stream or in one before that it goes on with.
     """
 
     statuses: dict[Key, AssetStatus] = field(default_factory=dict)
@@ -73,61 +84,68 @@ class View:
     epoch: str = ""
     heartbeat_s: float = 0.0
     synced: bool = False
-    _snapshot: set[Key] | None = None
+    replacing: bool = False
+    _unconfirmed: set[Key] = field(default_factory=set)
+    """Held when the snapshot under way began, and not sent in it yet."""
+    _foreign: set[Key] = field(default_factory=set)
+    """Held with a revision that another epoch counted: any revision of this one is newer."""
 
     def take(self, message: WatchStatusResponse) -> Iterator[Event]:
-        """Take in one message and yield what it changed, nothing twice. The token moves when all of it was taken."""
+        """Take in one message and yield what it changed, nothing twice.
+
+        Each event is in the map when it is yielded. The token moves only when all its changes were taken.
+        """
         if message.HasField("started"):
-            self._begin(message)
+            self._begin(message.started)
+        self.head = max(self.head, message.head_revision)
         for change in message.changes:
             yield from self._change(change)
         for told in message.source_conditions:
             if self.conditions.get(told.source) != told.condition:
                 self.conditions[told.source] = told.condition
                 yield ConditionChanged(told.source, told.condition)
-        self.head = max(self.head, message.head_revision)
-        if message.HasField("synced"):
-            yield from self._complete()
-            yield Synced(message.head_revision)
+        synced = message.HasField("synced")
+        if synced:
+            yield from self._leave_out()
         self.token = message.resume_token or self.token
+        if synced:
+            replaced, self.replacing, self.synced = self.replacing, False, True
+            yield Synced(self.head, replaced)
 
     def forget_token(self) -> None:
         """The token is of no use any more: the next stream begins with a snapshot."""
         self.token = ""
 
-    def _begin(self, message: WatchStatusResponse) -> None:
-        started = message.started
+    def _begin(self, started: WatchStarted) -> None:
+        """A stream begins. One that resumes goes on with the snapshot that the last one left unfinished, if it did."""
         self.synced = False
         self.heartbeat_s = started.heartbeat_interval.ToMilliseconds() / 1000
-        if started.mode == WatchStarted.MODE_SNAPSHOT:
-            self._snapshot = set()
         if started.epoch != self.epoch:
-            self.head = 0
-            self.epoch = started.epoch
-            for status in self.statuses.values():  # counted by another store: any revision may follow
-                status.revision = 0
+            self.epoch, self.head = started.epoch, 0
+            self._foreign = set(self.statuses)
+        if started.mode == WatchStarted.MODE_SNAPSHOT:
+            self.forget_token()  # it leads into what was before this snapshot
+            self.replacing = True
+            self._unconfirmed = set(self.statuses)
 
     def _change(self, change: Change) -> Iterator[Event]:
         status = change.status
         key = Key(status.asset.source, status.asset.asset_id)
         held = self.statuses.get(key)
-        if change.kind == Change.KIND_REMOVED:
-            if self._snapshot is not None:
-                self._snapshot.discard(key)
-            if held is not None and held.revision < status.revision:
-                del self.statuses[key]
+        newer = held is None or key in self._foreign or held.revision < status.revision
+        self._unconfirmed.discard(key)
+        if newer:
+            self._foreign.discard(key)
+            self.statuses.pop(key, None)
+            if change.kind == Change.KIND_UPSERT:
+                self.statuses[key] = status
+                yield Upsert(key, status, change.traceparent)
+            elif held is not None:
                 yield Removed(key, status, change.traceparent)
-            return
-        if self._snapshot is not None:
-            self._snapshot.add(key)
-        if held is None or held.revision < status.revision:
-            self.statuses[key] = status
-            yield Upsert(key, status, change.traceparent)
 
-    def _complete(self) -> Iterator[Event]:
-        """After a snapshot, what it did not hold is gone."""
-        self.synced = True
-        if self._snapshot is not None:
-            for key in [key for key in self.statuses if key not in self._snapshot]:
-                yield Removed(key, self.statuses.pop(key))
-            self._snapshot = None
+    def _leave_out(self) -> Iterator[Event]:
+        """The snapshot under way, if there is one, is over: what was not in it is gone."""
+        for key in [key for key in self.statuses if key in self._unconfirmed]:
+            self._unconfirmed.discard(key)
+            self._foreign.discard(key)
+            yield Removed(key, self.statuses.pop(key))

@@ -6,7 +6,7 @@ import asyncio
 import random
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from assetwatch.v1.asset_status_pb2 import AssetRef
@@ -14,10 +14,10 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_client.actions import Action, action_for, retry_delay_s
-from assetwatch_client.view import Synced, View
+from assetwatch_client.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from assetwatch.v1.asset_status_pb2 import AssetStatus
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusResponse
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from assetwatch_client.view import Event, Key
 
 DEAD_AFTER_HEARTBEATS = 3
-"""A stream that is silent for this many heartbeat intervals is dead, whatever the connection says."""
-FIRST_MESSAGE_S = 30.0
-"""How long the first message may take, before the heartbeat interval is known."""
+"""A stream in sync that is silent for this many heartbeat intervals is dead, whatever the connection says."""
+SYNC_SILENCE_S = 30.0
+"""How long a stream may be silent before it is in sync: the server may be reading what it never read before."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Pauses between streams, seconds: doubling, with full jitter; short again once a stream has held for settled_s."""
+    """Pauses between streams, seconds: doubling, with full jitter; short again after settled_s in sync."""
 
     first_s: float = 0.2
     max_s: float = 15.0
@@ -41,11 +41,15 @@ class Backoff:
     rng: random.Random = field(default_factory=random.Random)
     failures: int = 0
 
-    def pause_s(self, asked_s: float | None) -> float:
-        """Return the next pause; what the server asked for wins."""
-        ceiling = min(self.max_s, self.first_s * 2 ** min(self.failures, 32))
+    def pause_s(self, asked_s: float = 0.0, *, failed: bool = True) -> float:
+        """Return the next pause: jitter on top of what the server asked for.
+
+        An end that is no failure costs no pause, unless streams keep ending.
+        """
+        at_once = not failed and not self.failures
+        ceiling_s = min(self.max_s, self.first_s * 2 ** min(self.failures, 32))
         self.failures += 1
-        return self.rng.uniform(0, ceiling) if asked_s is None else asked_s
+        return 0.0 if at_once else asked_s + self.rng.uniform(0, ceiling_s)
 
     def held(self, for_s: float) -> None:
         """A stream was in sync for that long."""
@@ -54,7 +58,7 @@ class Backoff:
 
 
 class Watch:
-    """One watch over any number of streams. Its map is read through `statuses` and `conditions` while `events` runs."""
+    """One watch over any number of streams. Run one of `events` and `messages` at a time; the map is theirs to fill."""
 
     def __init__(
         self,
@@ -76,10 +80,13 @@ class Watch:
             sources: whole sources.
             states: only these, as numbers of assetwatch.v1.State.
             resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
-            patient: wait for a server that is not there (yet).
+            patient: wait for a server that cannot be reached or takes no streams. False: raise that, until a first
+                stream has begun; whatever comes after is waited for all the same.
             backoff: pauses between streams.
-            on_break: is told how each stream ended; None when it ended OK, as it does when it reaches its age.
+            on_break: is told once how each stream ended; None when it ended OK, as it does when it reaches its age;
+                TimeoutError when it fell silent.
         """
+        self._channel = channel
         self._stub = AssetStatusServiceStub(channel)
         self._request = WatchStatusRequest(
             assets=[AssetRef(source=source, asset_id=asset_id) for source, asset_id in assets],
@@ -93,7 +100,7 @@ class Watch:
 
     @property
     def statuses(self) -> Mapping[Key, AssetStatus]:
-        """The latest status of each asset watched."""
+        """The latest status of each asset watched, the last to change last. It changes while `events` runs."""
         return self._view.statuses
 
     @property
@@ -103,67 +110,84 @@ class Watch:
 
     @property
     def resume_token(self) -> str:
-        """Where another watch of the same can go on."""
-        return self._view.token
+        """Where another watch of the same can go on; it covers what came before the message at hand.
+
+        Empty while a snapshot is under way: only this watch can tell what it leaves out. At Synced it is there.
+        """
+        return "" if self._view.replacing else self._view.token
+
+    @property
+    def head_revision(self) -> int:
+        """The newest revision the server has told of: how far ahead of the statuses at hand it is."""
+        return self._view.head
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Yield every change, each (asset, revision) once, in the order of revisions; for ever.
+        """Yield every change, each (asset, revision) once and never an older one after a newer; for ever.
 
-        Raises: AioRpcError when the call is wrong in a way that does not pass.
+        Each is in the map already. Ended early and called again, it goes on where it was.
+        Raises: AioRpcError when the call is wrong in a way that does not pass; what `patient` says.
         """
-        while True:
-            pause_s = 0.0
-            try:
-                async with aclosing(self._stream()) as events:
-                    async for event in events:
-                        yield event
-                self._on_break(None)
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
-                pause_s = self._backoff.pause_s(self._judge(error))
-                self._on_break(error)
-            await asyncio.sleep(pause_s)
+        async with aclosing(self._streams()) as messages:
+            async for message in messages:
+                for event in self._view.take(message):
+                    yield event
 
-    async def _stream(self) -> AsyncGenerator[Event]:
+    async def messages(self) -> AsyncGenerator[WatchStatusResponse]:
+        """Yield every message of stream after stream, as it came, repetitions too; for ever.
+
+        The map is still without it: it is taken in when the next is asked for. Raises: as events.
+        """
+        async with aclosing(self._streams()) as messages:
+            async for message in messages:
+                yield message
+                for _ in self._view.take(message):
+                    pass
+
+    async def _streams(self) -> AsyncGenerator[WatchStatusResponse]:
+        while True:
+            try:
+                async with aclosing(self._stream()) as messages:
+                    async for message in messages:
+                        yield message
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                pause_s = self._judge(error)
+                self._on_break(error)
+            else:
+                pause_s = self._backoff.pause_s(failed=False)
+                self._on_break(None)
+            await asyncio.sleep(pause_s)
+            await self._channel.channel_ready()
+
+    async def _stream(self) -> AsyncGenerator[WatchStatusResponse]:
+        """Yield the messages of one stream; TimeoutError when it falls silent. The call never outlives this."""
         loop = asyncio.get_running_loop()
+        request = WatchStatusRequest(resume_token=self._view.token)
+        request.MergeFrom(self._request)
+        call = self._stub.WatchStatus(request)
+        self._view.synced = False
         synced_at: float | None = None
         try:
-            async with aclosing(self._messages()) as messages:
-                async for message in messages:
-                    for event in self._view.take(message):
-                        synced_at = loop.time() if isinstance(event, Synced) else synced_at
-                        yield event
+            while (message := await self._read(call)) is not grpc.aio.EOF:
+                yield message
+                if self._view.synced and synced_at is None:
+                    synced_at = loop.time()
         finally:
+            call.cancel()
             if synced_at is not None:
                 self._backoff.held(loop.time() - synced_at)
 
-    async def _messages(self) -> AsyncGenerator[WatchStatusResponse]:
-        """Yield the messages of one stream; TimeoutError when it falls silent. The call never outlives this."""
-        request = WatchStatusRequest()
-        request.CopyFrom(self._request)
-        request.resume_token = self._view.token
-        call = self._stub.WatchStatus(request, wait_for_ready=self._patient)
-        try:
-            messages: AsyncIterator[WatchStatusResponse] = call.__aiter__()
-            silence_s = FIRST_MESSAGE_S
-            while True:
-                try:
-                    async with asyncio.timeout(silence_s):
-                        message = await anext(messages)
-                except StopAsyncIteration:
-                    return
-                yield message
-                silence_s = DEAD_AFTER_HEARTBEATS * self._view.heartbeat_s or FIRST_MESSAGE_S
-        finally:
-            call.cancel()
+    async def _read(self, call: grpc.aio.UnaryStreamCall[WatchStatusRequest, WatchStatusResponse]) -> Any:
+        heartbeats_s = DEAD_AFTER_HEARTBEATS * self._view.heartbeat_s
+        async with asyncio.timeout((self._view.synced and heartbeats_s) or SYNC_SILENCE_S):
+            return await call.read()
 
-    def _judge(self, error: grpc.aio.AioRpcError | TimeoutError) -> float | None:
-        """Do what the table says about an error; return the pause the server asked for."""
-        if isinstance(error, TimeoutError):
-            return None
-        action = action_for(error)
-        if action is Action.FAIL:
-            raise error
+    def _judge(self, error: grpc.aio.AioRpcError | TimeoutError) -> float:
+        """Do what the table says about an error; return how long to pause, seconds."""
+        action = Action.RESUME if isinstance(error, TimeoutError) else action_for(error)
         if action is Action.SNAPSHOT:
             self._view.forget_token()
-            return 0.0
-        return retry_delay_s(error)
+            return self._backoff.pause_s(failed=False)
+        begun = self._view.epoch != ""
+        if action is Action.FAIL or not (begun or self._patient):
+            raise error
+        return self._backoff.pause_s(0.0 if isinstance(error, TimeoutError) else retry_delay_s(error) or 0.0)
