@@ -1,4 +1,4 @@
-"""What a source is to be asked, and in which order: targets and a heap of when they fall due. No clock, no I/O."""
+"""What a source is to be asked, and in which order: targets in three lines. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import heapq
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
 
 NEVER = math.inf
 AT_ONCE = -math.inf
+SLACK = 1024
+"""Superseded places are cleared away when they outnumber the targets that wait by this."""
 
 
 @dataclass(eq=False, slots=True)
@@ -22,10 +24,12 @@ class Target:
     named: watchers and waiters that asked for it by name.
     listed: it was in an enumeration; absences counts the complete ones since without it.
     due: when it is to be read; NEVER while it is being read or nobody wants it.
-    calm: reads in a row that found nothing new. failures: reads in a row that failed.
+    deadline: how late it may get before others have to stand back; place: which of its places in the lines counts.
+    calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
     doubted: a read said that it is missing, though it was there; one more must say so.
     turn: raised by a notice that is newer than any read under way.
     again: it was touched while being read.
+    observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
     waiting: fresh reads to be told the outcome.
     """
 
@@ -36,6 +40,8 @@ class Target:
     listed: bool = False
     absences: int = 0
     due: float = NEVER
+    deadline: float = NEVER
+    place: int = 0
     calm: int = 0
     failures: int = 0
     doubted: bool = False
@@ -43,34 +49,71 @@ class Target:
     turn: int = 0
     again: bool = False
     observed_at: float | None = None
-    waiting: list[asyncio.Future[None]] | None = None
+    waiting: set[asyncio.Future[None]] = field(default_factory=set)
 
 
-@dataclass(slots=True)
+Line: TypeAlias = list[tuple[float, int, Target]]
+
+
 class Agenda:
-    """A heap by due time, first come first served among equals. Superseded places are skipped when they surface."""
+    """Three lines: asked for at once (first come, first served), overdue (by deadline), and later (by due).
 
-    _heap: list[tuple[float, int, Target]] = field(default_factory=list)
-    _serial: itertools.count[int] = field(default_factory=itertools.count)
+    The first two are served in turn, so that neither a flood of fresh reads nor an overload of polls starves the other.
+    Superseded places stay in their line, and are skipped when they surface.
+    """
 
-    def put(self, target: Target, due: float) -> None:
-        """Read the target when due comes; replaces what was agreed before."""
-        target.due = due
-        if due != NEVER:
-            heapq.heappush(self._heap, (due, next(self._serial), target))
+    def __init__(self) -> None:
+        self._asked: Line = []
+        self._overdue: Line = []
+        self._later: Line = []
+        self._places = itertools.count(1)
+        self._waiting = 0
+        self._asked_last = False
+
+    def put(self, target: Target, due: float, *, patience_s: float = 0.0) -> None:
+        """Read the target when due comes, and not much later than patience_s after; replaces what was agreed before."""
+        if due == target.due == AT_ONCE:
+            return
+        self._waiting += (target.due == NEVER) - (due == NEVER)
+        target.due, target.deadline, target.place = due, due + patience_s, next(self._places)
+        if due == AT_ONCE:
+            heapq.heappush(self._asked, (target.place, target.place, target))
+        elif due != NEVER:
+            heapq.heappush(self._later, (due, target.place, target))
+        self._clear_away()
 
     def next_due(self) -> float:
         """Return when the first target falls due; NEVER if none does."""
-        heap = self._heap
-        while heap and heap[0][0] != heap[0][2].due:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else NEVER
+        if _first(self._asked) or _first(self._overdue):
+            return AT_ONCE
+        later = _first(self._later)
+        return later.due if later else NEVER
 
-    def take(self, upto: float, limit: int) -> list[Target]:
-        """Return up to limit targets that fall due by then, the most overdue first, and take them off."""
-        taken: list[Target] = []
-        while len(taken) < limit and self.next_due() <= upto:
-            target = heapq.heappop(self._heap)[2]
-            target.due = NEVER
-            taken.append(target)
-        return taken
+    def first(self, upto: float) -> Target | None:
+        """Return who is to be read first of those who fall due by then."""
+        while (later := _first(self._later)) and later.due <= upto:
+            heapq.heappop(self._later)
+            heapq.heappush(self._overdue, (later.deadline, later.place, later))
+        asked, overdue = _first(self._asked), _first(self._overdue)
+        return (overdue or asked) if self._asked_last else (asked or overdue)
+
+    def take_off(self, target: Target) -> None:
+        """Take a target off that is being read now, or that nobody wants."""
+        self._asked_last = target.due == AT_ONCE
+        self.put(target, NEVER)
+
+    def _clear_away(self) -> None:
+        if sum(map(len, (self._asked, self._overdue, self._later))) > 2 * self._waiting + SLACK:
+            for line in (self._asked, self._overdue, self._later):
+                line[:] = [place for place in line if _counts(place)]
+                heapq.heapify(line)
+
+
+def _counts(place: tuple[float, int, Target]) -> bool:
+    return place[1] == place[2].place and place[2].due != NEVER
+
+
+def _first(line: Line) -> Target | None:
+    while line and not _counts(line[0]):
+        heapq.heappop(line)
+    return line[0][2] if line else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable
 from assetwatchd.model import Condition, ConditionState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from assetwatchd.errors import UpstreamError
 
 FAILURES_TO_TURN = 3
@@ -20,24 +22,30 @@ class Health:
     """The condition now, and the failures in a row that led to it.
 
     failing: only single calls are tried, with growing pauses, until one succeeds.
+    suspect: an asset failed again and nothing else was heard since, so that only a sign of life can tell whose fault
+    it is. blamed: the assets that failed since the last success.
+    polling: why changes are not pushed, though they could be; empty when all is well.
     """
 
     condition: Condition
     failures: int = 0
     failing: bool = False
-    pushing: str = ""
+    suspect: bool = False
+    blamed: set[str] = field(default_factory=set)
+    polling: str = ""
 
     def succeeded(self, at: float) -> bool:
         """A call ended well at that time (s since 1970); return whether the state or its text changed."""
-        self.failures, self.failing = 0, False
-        state = ConditionState.DEGRADED if self.pushing else ConditionState.HEALTHY
-        return self._turn(state, self.pushing, at, last_success_at=at)
+        self.failures, self.failing, self.suspect = 0, False, False
+        self.blamed.clear()
+        state = ConditionState.DEGRADED if self.polling else ConditionState.HEALTHY
+        return self._turn(state, self.polling, at, last_success_at=at)
 
-    def failed(self, error: UpstreamError, at: float) -> bool:
-        """A call failed; return whether the state or its text changed."""
+    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = ()) -> bool:
+        """A call that asked about these assets, or about none, failed; return whether the state or its text changed."""
         if isinstance(error, AssetRejected):
-            return False  # the source is well: it spoke about one asset
-        self.failures += 1
+            return self.succeeded(at)  # the source is well: it spoke about one asset
+        self._count(frozenset(asked))
         first = self.condition.state is ConditionState.UNKNOWN
         if not (first or self.failing or isinstance(error, Refused | Throttled) or self.failures >= FAILURES_TO_TURN):
             return False
@@ -46,11 +54,17 @@ class Health:
 
     def push_lost(self, why: str, at: float) -> bool:
         """The push connection broke while calls still work (why) or came back (empty)."""
-        self.pushing = f"changes are not pushed, polling instead: {why}" if why else ""
+        self.polling = f"changes are not pushed, polling instead: {why}" if why else ""
         if self.failing or self.condition.state is ConditionState.UNKNOWN:
             return False
         state = ConditionState.DEGRADED if why else ConditionState.HEALTHY
-        return self._turn(state, self.pushing, at, last_success_at=self.condition.last_success_at)
+        return self._turn(state, self.polling, at, last_success_at=self.condition.last_success_at)
+
+    def _count(self, asked: frozenset[str]) -> None:
+        """One asset that fails time and again says nothing about its source."""
+        self.suspect = bool(asked) and asked <= self.blamed
+        self.failures += not self.suspect
+        self.blamed |= asked
 
     def _turn(self, state: ConditionState, message: str, at: float, *, last_success_at: float | None) -> bool:
         before = self.condition

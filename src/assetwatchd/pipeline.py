@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from assetwatchd import telemetry
-from assetwatchd.model import GONE, AssetKey, Freshness
+from assetwatchd.model import GONE, AssetKey, Freshness, State
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Entry, Observation, State
+    from assetwatchd.model import Entry, Observation
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +63,45 @@ class Pipeline:
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
         """Commit what differs from what is known, the last sighting of each asset, and publish; return how many did."""
         last = {sighting.observation.asset_id: sighting for sighting in sightings}
-        drafts = [draft for sighting in last.values() if (draft := self._diff(source, sighting)) is not None]
+        drafts = [draft for sighting in last.values() if (draft := self._drafted(source, sighting)) is not None]
         await self._commit(source, drafts)
         return len(drafts)
 
-    async def mark_stale(self, key: AssetKey, *, at: float) -> None:
-        """Commit that an asset's own reads fail while its source is well; nothing if it was never read, or is gone."""
+    async def mark_stale(self, key: AssetKey, *, at: float, observed_at: float | None = None) -> None:
+        """Commit that an asset's own reads fail while its source is well; nothing if it was never read, or is gone.
+
+        at: now; observed_at: when it was last read (s since 1970), if that is known better than by its entry.
+        """
         known = self._store.get(key)
         if known is None or known.gone or known.freshness is Freshness.STALE:
             return
         content = self._encoder.stale(known)
-        await self._commit(key.source, [self._draft(key, known.state, content, at, freshness=Freshness.STALE)])
+        observed_at = known.committed_at if observed_at is None else observed_at
+        stale = self._draft(key, known.state, content, at, sealed_at=observed_at, freshness=Freshness.STALE)
+        await self._commit(key.source, [stale])
 
     async def _commit(self, source: str, drafts: Sequence[Draft]) -> None:
         if drafts:
             with telemetry.commit(source, len(drafts)):
                 telemetry.link_delivery(draft.traceparent for draft in drafts)
                 await self._store.commit(drafts)
+            telemetry.record_changes(source, len(drafts))
             self._hub.publish()
+
+    def _drafted(self, source: str, sighting: Sighting) -> Draft | None:
+        """Diff; what cannot be encoded is logged and left out, so that one odd value does not stop a source."""
+        try:
+            return self._diff(source, sighting)
+        except Exception:
+            log.exception("source %s: an asset's status cannot be encoded", source)
+            return None
 
     def _diff(self, source: str, sighting: Sighting) -> Draft | None:
         observation = sighting.observation
         key = AssetKey(source, observation.asset_id)
+        known = self._store.get(key)
+        if known is not None and known.state is State.DELETED and observation.state is State.MISSING:
+            return None  # that it is not there is no news of what is known to be deleted
         draft = self._draft(
             key,
             observation.state,
@@ -90,7 +110,6 @@ class Pipeline:
             gone=sighting.forgotten or observation.state in GONE,
             traceparent=sighting.traceparent,
         )
-        known = self._store.get(key)
         same = known is not None and known.digest == draft.digest and known.gone == draft.gone
         return None if same else draft
 
@@ -99,8 +118,9 @@ class Pipeline:
         key: AssetKey,
         state: State,
         content: bytes,
-        observed_at: float,
+        committed_at: float,
         *,
+        sealed_at: float | None = None,
         gone: bool = False,
         freshness: Freshness = Freshness.FRESH,
         traceparent: str = "",
@@ -111,7 +131,9 @@ class Pipeline:
             gone=gone,
             freshness=freshness,
             digest=hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(),
-            committed_at=observed_at,
+            committed_at=committed_at,
             traceparent=traceparent,
-            seal=self._encoder.seal(content, observed_at=observed_at, traceparent=traceparent),
+            seal=self._encoder.seal(
+                content, observed_at=committed_at if sealed_at is None else sealed_at, traceparent=traceparent
+            ),
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from assetwatchd import schedule, telemetry
-from assetwatchd.errors import Unreachable, UpstreamError
+from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:
@@ -17,42 +18,55 @@ if TYPE_CHECKING:
     from assetwatchd.upstream import Notice
 
 INTEREST_CHECK_S = 1.0
-"""How often it is looked whether anybody is (still) interested."""
+"""How often it is looked whether anybody is still interested."""
+
+log = logging.getLogger(__name__)
 
 
 async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
-    """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled."""
+    """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled.
+
+    A pause is at least backoff_first_s, and they grow until a connection has lasted for backoff_max_s.
+    """
+    settings = scheduler.settings
+    loop = asyncio.get_running_loop()
     failures = 0
     while True:
-        while not scheduler.interested:  # noqa: ASYNC110 - interest also lapses by the clock, which sets no event
-            await asyncio.sleep(INTEREST_CHECK_S)
-        try:
-            await _connected(scheduler)
-            scheduler.push_ended(None)
-        except UpstreamError as error:
-            failures = 1 if scheduler.pushing else failures + 1
-            scheduler.push_ended(error)
-            await asyncio.sleep(schedule.backoff_s(failures, scheduler.settings, rng))
+        await scheduler.interest_begun()
+        began = loop.time()
+        error = await _connected(scheduler)
+        scheduler.push_ended(error)
+        if error is not None:
+            failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
+            await asyncio.sleep(max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng)))
 
 
-async def _connected(scheduler: Scheduler) -> None:
-    """Take in notices until interest is gone; raises when the connection ends by itself."""
+async def _connected(scheduler: Scheduler) -> UpstreamError | None:
+    """Take in notices until the connection ends by itself (return why) or interest is gone (return None)."""
     reading = asyncio.create_task(_read(scheduler), name=f"{scheduler.name}.notices")
     try:
         while scheduler.interested:
             done, _ = await asyncio.wait([reading], timeout=INTEREST_CHECK_S)
             if done:
-                reading.result()
-                raise Unreachable("the push connection was closed")
+                return reading.result()
+        return None
     finally:
         reading.cancel()
         await asyncio.wait([reading])
 
 
-async def _read(scheduler: Scheduler) -> None:
-    async with aclosing(scheduler.upstream.notices()) as notices:
-        async for notice in notices:
-            _take(scheduler, notice)
+async def _read(scheduler: Scheduler) -> UpstreamError:
+    """Take in notices until the connection ends; return why it did."""
+    try:
+        async with aclosing(scheduler.upstream.notices()) as notices:
+            async for notice in notices:
+                _take(scheduler, notice)
+    except UpstreamError as error:
+        return error
+    except Exception:  # an adapter's defect must not stop the other sources
+        log.exception("source %s: the adapter failed", scheduler.name)
+        return BadAnswer("the adapter failed; see the log")
+    return Unreachable("the push connection was closed")
 
 
 def _take(scheduler: Scheduler, notice: Notice) -> None:

@@ -42,5 +42,5 @@ def phase(name: str) -> float:
 
 
 def aligned(at: float, grid_s: float) -> float:
-    """Return the next multiple of grid_s, so that assets of one interval fall due together and fill a batch."""
-    return math.ceil(at / grid_s) * grid_s
+    """Return the nearest multiple of grid_s, so that assets of one interval fall due together and fill a batch."""
+    return math.floor(at / grid_s + 0.5) * grid_s

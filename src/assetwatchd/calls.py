@@ -1,0 +1,255 @@
+"""Starts the upstream calls of one source, the only caller of its adapter: what next, when, how many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from assetwatchd import schedule, telemetry
+from assetwatchd.agenda import AT_ONCE, NEVER
+from assetwatchd.conditions import FAILURES_TO_TURN, Health
+from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
+from assetwatchd.model import Condition, ConditionState, Observation, State
+from assetwatchd.pipeline import Sighting
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from assetwatchd.agenda import Target
+    from assetwatchd.config import SourceSettings
+    from assetwatchd.outcome import Figures, Outcomes
+    from assetwatchd.plan import Plan
+    from assetwatchd.upstream import Upstream
+
+TIMEOUTS_A_CALL = 4
+"""A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed."""
+LIST_S_MAX = 300.0
+"""A list may have many pages, each timed; this is for all of them."""
+
+log = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """One call that is to be made, how long it may take, and for which targets it is."""
+
+    make: Callable[[Sequence[Target]], Awaitable[None]]
+    timeout_s: float
+    targets: Sequence[Target] = ()
+
+
+class Calls:
+    """One task, `run`, starts the calls; each is a task of its own.
+
+    listed: set while a complete list is no older than the interval between lists.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        upstream: Upstream,
+        settings: SourceSettings,
+        *,
+        plan: Plan,
+        outcomes: Outcomes,
+        figures: Figures,
+        tell: Callable[[str, Condition], None],
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.health = Health(Condition(ConditionState.UNKNOWN, "not asked yet", now()))
+        self.listed = asyncio.Event()
+        self._name = name
+        self._upstream = upstream
+        self._settings = settings
+        self._plan = plan
+        self._outcomes = outcomes
+        self._figures = figures
+        self._tell = tell
+        self._now = now
+        self._rng = rng
+        self._running = 0
+        self._tries = 0
+        self._not_before = AT_ONCE
+        self._why_not = ""
+        self._next_call_at = AT_ONCE
+        self._probe_at = AT_ONCE
+        self._list_at = AT_ONCE
+
+    async def run(self) -> None:
+        """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                self._plan.changed.clear()
+                at = self._next_start()
+                if at > _loop_time():
+                    await self._changed(at)
+                elif (job := self._next_job()) is not None:
+                    self._next_call_at = max(self._next_call_at, _loop_time()) + 1 / self._settings.rate_per_s
+                    self._probe_at = _loop_time() + self._settings.probe_interval_s
+                    self._running += 1
+                    calls.create_task(self._call(job))
+
+    # What the scheduler asks of it -----------------------------------------------------------------------------------
+
+    def refusal(self) -> SourceUnreachable | None:
+        """Return why the source cannot be asked now and when it can be; None when it can."""
+        return self._unreachable(self._why_not) if _loop_time() < self._not_before else None
+
+    def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
+        """Tell everybody when the condition has turned."""
+        if turned:
+            condition = self.health.condition
+            level = logging.INFO if condition.state is ConditionState.HEALTHY else logging.WARNING
+            log.log(level, "source %s is %s %s", self._name, condition.state.name.lower(), condition.message)
+            self._tell(self._name, condition)
+
+    def take_list(self, asset_ids: frozenset[str], *, believe_absence: bool) -> None:
+        """Compare a complete list with what was listed before."""
+        absent, left_out = self._plan.compare(asset_ids)
+        for target in absent if believe_absence else ():
+            target.listed = False
+            self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
+        if left_out:
+            limit = self._settings.assets_max
+            log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)
+        self._list_at = _loop_time() + self._settings.enumerate_interval_s
+        self.listed.set()
+
+    def want_list(self) -> None:
+        """Have a list made, unless the last one is recent."""
+        if self._list_at <= _loop_time():
+            self.listed.clear()
+        self._plan.changed.set()
+
+    # What next, and when ---------------------------------------------------------------------------------------------
+
+    def _next_start(self) -> float:
+        """When the next call may start; NEVER until something changes."""
+        failing = self.health.failing
+        if self._running >= (1 if failing else self._settings.concurrency):
+            return NEVER
+        due = AT_ONCE if failing else min(self._plan.next_due(), self._probe_at, self._next_list())
+        return max(AT_ONCE if self.health.suspect else due, self._not_before, self._next_call_at)
+
+    def _next_list(self) -> float:
+        can = self._upstream.capabilities
+        polled = can.enumerates and (not can.pushes or bool(self.health.polling))
+        return self._list_at if polled and self._plan.whole_wanted else NEVER
+
+    async def _changed(self, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(None if until == NEVER else until):
+                await self._plan.changed.wait()
+        except TimeoutError:
+            pass
+
+    def _next_job(self) -> Job | None:
+        """Choose: a list, what is most due, or a sign of life; None when nobody wants what was due.
+
+        While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads.
+        """
+        failing, call_s = self.health.failing, TIMEOUTS_A_CALL * self._settings.timeout_s
+        if self.health.suspect:
+            self.health.suspect = False
+            return Job(self._probe, call_s)
+        if not failing and self._next_list() <= _loop_time():
+            self._list_at = NEVER
+            return Job(self._list, LIST_S_MAX)
+        if targets := self._plan.take(even_if_early=failing):
+            return Job(self._read, call_s, targets)
+        return Job(self._probe, call_s) if failing or self._probe_at <= _loop_time() else None
+
+    # Calls -----------------------------------------------------------------------------------------------------------
+
+    async def _call(self, job: Job) -> None:
+        self._figures.calls += 1
+        self._figures.asset_reads += len(job.targets)
+        is_trial = self.health.failing
+        try:
+            async with asyncio.timeout(job.timeout_s):
+                await job.make(job.targets)
+        except UpstreamError as error:
+            self._failed(job.targets, error, is_trial=is_trial)
+        except TimeoutError:
+            self._failed(job.targets, Unreachable(f"no answer within {job.timeout_s:g} s"), is_trial=is_trial)
+        except Exception:  # an adapter's defect must not stop the other sources
+            log.exception("source %s: the adapter failed", self._name)
+            self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=is_trial)
+        finally:
+            self._running -= 1
+            self._plan.changed.set()
+
+    async def _read(self, targets: Sequence[Target]) -> None:
+        began, turns = self._now(), [target.turn for target in targets]
+        with telemetry.poll(self._name, len(targets)):
+            observations = await self._upstream.observe([target.asset_id for target in targets])
+            traceparent = telemetry.traceparent()
+        by_id = {observation.asset_id: observation for observation in observations}
+        self._succeeded()
+        for target, turn in zip(targets, turns, strict=True):
+            if (observation := by_id.get(target.asset_id)) is None:
+                self._asset_failed(target, BadAnswer("the answer leaves the asset out"))
+            else:
+                self._outcomes.read(target, Sighting(observation, began, traceparent), turn=turn)
+
+    async def _list(self, _: Sequence[Target]) -> None:
+        try:
+            with telemetry.poll(self._name, 0):
+                asset_ids = await self._upstream.enumerate()
+        finally:
+            self._list_at = _loop_time() + self._settings.enumerate_interval_s
+        self._succeeded()
+        self.take_list(asset_ids, believe_absence=True)
+
+    async def _probe(self, _: Sequence[Target]) -> None:
+        await self._upstream.probe()
+        self._succeeded()
+
+    # How calls end ---------------------------------------------------------------------------------------------------
+
+    def _succeeded(self) -> None:
+        self._tries = 0
+        self.note(self.health.succeeded(self._now()))
+
+    def _failed(self, targets: Sequence[Target], error: UpstreamError, *, is_trial: bool) -> None:
+        self._figures.failed_calls += 1
+        was_failing = self.health.failing
+        self.note(self.health.failed(error, self._now(), asked=[target.asset_id for target in targets]))
+        failing = self.health.failing
+        if not failing:
+            self._tries = 0
+        elif is_trial or not was_failing:
+            self._tries += 1
+            self._pause(schedule.backoff_s(self._tries, self._settings, self._rng), str(error))
+        if error.retry_after_s is not None and not isinstance(error, AssetRejected):
+            self._pause(error.retry_after_s, str(error))
+        for target in targets:
+            self._asset_failed(target, error)
+        if failing:
+            self._outcomes.all_failed(self._unreachable(str(error)))
+        if failing and not was_failing:
+            for target in self._plan:  # it was the source, not they
+                target.failures = 0
+
+    def _asset_failed(self, target: Target, error: UpstreamError) -> None:
+        failing = self.health.failing
+        target.failures += not failing
+        pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
+        retry_at = _loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
+        self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
+        if target.failures >= FAILURES_TO_TURN:
+            self._outcomes.failing(target)
+
+    def _pause(self, pause_s: float, why: str) -> None:
+        self._not_before = max(self._not_before, _loop_time() + pause_s)
+        self._why_not = why
+
+    def _unreachable(self, why: str) -> SourceUnreachable:
+        wait_s = max(self._not_before - _loop_time(), self._settings.busy_interval_s)
+        return SourceUnreachable(self._name, why, retry_after_s=wait_s)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,176 @@
+"""How the reads of one source end: what they saw goes onto the road, and those who wait are told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from assetwatchd.agenda import AT_ONCE
+from assetwatchd.model import AssetKey, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from assetwatchd.agenda import Target
+    from assetwatchd.errors import SourceUnreachable
+    from assetwatchd.model import Observation
+    from assetwatchd.pipeline import Pipeline, Sighting
+    from assetwatchd.plan import Plan
+
+DOUBT_S = 1.0
+"""A read that misses an asset which was there is repeated after this; only then is it believed."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What asking the source has cost; named as in the schema's PollFigures."""
+
+    calls: int = 0
+    failed_calls: int = 0
+    asset_reads: int = 0
+    changes: int = 0
+    notices: int = 0
+
+
+class Seen(NamedTuple):
+    """Something for the road: what was seen of a target, or (None) that its own reads keep failing.
+
+    by_read: a read saw it, and is over once it is in the store; else it was a notice, a list or the forgetting.
+    """
+
+    target: Target
+    sighting: Sighting | None
+    by_read: bool = False
+
+
+class Outcomes:
+    """The inbox of the road, and the waiters. One task, `run`, empties the inbox in the order it was filled."""
+
+    def __init__(self, name: str, plan: Plan, pipeline: Pipeline, figures: Figures, now: Callable[[], float]) -> None:
+        self._name = name
+        self._figures = figures
+        self._plan = plan
+        self._pipeline = pipeline
+        self._now = now
+        self._inbox: list[Seen] = []
+        self._arrived = asyncio.Event()
+        self._awaited: set[Target] = set()
+
+    async def run(self) -> None:
+        """Take sightings onto the road, all that wait at once; until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            inbox, self._inbox = self._inbox, []
+            revisions = [self._revision(seen.target) for seen in inbox]
+            sightings = [seen.sighting for seen in inbox if seen.sighting is not None]
+            self._figures.changes += await self._pipeline.ingest(self._name, sightings)
+            for seen, revision in zip(inbox, revisions, strict=True):
+                if seen.sighting is None:
+                    await self._mark_stale(seen.target)
+                else:
+                    self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
+
+    # What was seen ---------------------------------------------------------------------------------------------------
+
+    def read(self, target: Target, sighting: Sighting, *, turn: int) -> None:
+        """A read that began in that turn of the target ended well."""
+        target.failures = 0
+        if target.turn != turn:
+            self._ended(target)
+        elif self._doubtful(target, sighting.observation):
+            target.doubted = True
+            self._plan.ended(target, retry_at=_loop_time() + DOUBT_S)
+        else:
+            self._see(Seen(target, sighting, by_read=True))
+
+    def told(self, target: Target, sighting: Sighting) -> None:
+        """It is known otherwise than by a read what the target is; reads under way are older and no longer count."""
+        target.turn += 1
+        self._plan.call_off(target)
+        self._see(Seen(target, sighting))
+
+    def failing(self, target: Target) -> None:
+        """The target's own reads keep failing while the source is well."""
+        self._see(Seen(target, None))
+
+    def failed(self, target: Target, error: SourceUnreachable, *, retry_at: float) -> None:
+        """A read of the target failed."""
+        self._plan.ended(target, retry_at=retry_at)
+        self._answer(target, error)
+
+    def all_failed(self, error: SourceUnreachable) -> None:
+        """The source fails: nobody need wait for it."""
+        for target in list(self._awaited):
+            self._answer(target, error)
+
+    # Waiters ---------------------------------------------------------------------------------------------------------
+
+    def demand(self, target: Target) -> asyncio.Future[None]:
+        """Return a future for the read of a target that is under way, or for one that is asked for now."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        in_doubt = target.doubted and target.due <= _loop_time() + DOUBT_S
+        if not target.waiting and not target.reading and not in_doubt:
+            self._plan.put(target, AT_ONCE)
+        target.waiting.add(future)
+        self._awaited.add(target)
+        future.add_done_callback(lambda done: self._left(target, done))
+        return future
+
+    def _left(self, target: Target, future: asyncio.Future[None]) -> None:
+        target.waiting.discard(future)
+        if not target.waiting:
+            self._awaited.discard(target)
+
+    def _answer(self, target: Target, error: SourceUnreachable | None) -> None:
+        for future in target.waiting:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+        target.waiting = set()
+        self._awaited.discard(target)
+
+    # The road --------------------------------------------------------------------------------------------------------
+
+    def _see(self, seen: Seen) -> None:
+        self._inbox.append(seen)
+        self._arrived.set()
+
+    def _stored(self, seen: Seen, sighting: Sighting, *, changed: bool) -> None:
+        """The store is as new as what was seen."""
+        target = seen.target
+        target.doubted = False
+        target.observed_at = None if sighting.forgotten else sighting.observed_at
+        target.calm = 0 if changed else target.calm + 1
+        if seen.by_read:
+            self._ended(target)
+        else:
+            self._answer(target, None)
+            self._plan.soon(target)
+
+    def _ended(self, target: Target) -> None:
+        self._plan.ended(target)
+        self._answer(target, None)
+
+    def _doubtful(self, target: Target, observation: Observation) -> bool:
+        """Whether a read that misses an asset we know must be confirmed first."""
+        known = self._plan.entry(target)
+        return observation.state is State.MISSING and known is not None and not known.gone and not target.doubted
+
+    async def _mark_stale(self, target: Target) -> None:
+        if target.failures:
+            await self._pipeline.mark_stale(
+                AssetKey(self._name, target.asset_id), at=self._now(), observed_at=target.observed_at
+            )
+
+    def _revision(self, target: Target) -> int:
+        entry = self._plan.entry(target)
+        return 0 if entry is None else entry.revision
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

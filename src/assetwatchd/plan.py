@@ -1,0 +1,268 @@
+"""Who is interested in which assets of one source, and when each is read next. No I/O; time is the event loop's."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from assetwatchd import schedule
+from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
+from assetwatchd.errors import TooManyAssets
+from assetwatchd.model import GONE, SETTLED, AssetKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from assetwatchd.config import SourceSettings
+    from assetwatchd.model import Entry, State
+    from assetwatchd.store import Store
+    from assetwatchd.upstream import Capabilities
+
+ABSENCES_TO_BELIEVE = 2
+"""Complete lists in a row that must lack an asset before it is taken as gone."""
+LOOK_AHEAD = 0.1
+"""A batch with room takes what falls due within this share of the busy interval."""
+FAILURES_TO_PART = 2
+"""An asset whose reads failed this often is read alone, so that one that spoils its batch is found."""
+
+
+class Plan:
+    """The targets of one source. changed is set when something may have to be read sooner than was planned.
+
+    pushing: changes are told by the upstream, so reads are for reconciliation only.
+    """
+
+    def __init__(self, name: str, settings: SourceSettings, can: Capabilities, store: Store) -> None:
+        self.changed = asyncio.Event()
+        self.pushing = False
+        self._name = name
+        self._settings = settings
+        self._can = can
+        self._store = store
+        self._agenda = Agenda()
+        self._targets: dict[str, Target] = {}
+        self._named = 0
+        self._whole = 0
+        self._whole_until = AT_ONCE
+        self._lingers_until = AT_ONCE
+        self._restore()
+
+    def _restore(self) -> None:
+        """Know again what the store knows, and the pins."""
+        for key in self._store.keys(self._name):
+            entry = self._store.get(key)
+            target = self._add(key.asset_id)
+            if entry is not None and not forgotten(entry):
+                target.observed_at = entry.committed_at
+                target.calm = int(entry.state in SETTLED)
+        for asset_id in self._settings.pins:
+            (self._targets.get(asset_id) or self._add(asset_id)).pinned = True
+
+    def begin(self) -> None:
+        """Agree on the first read of what is of interest from the start."""
+        for target in self._targets.values():
+            self.soon(target)
+
+    # Targets ---------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(list(self._targets.values()))
+
+    def get(self, asset_id: str) -> Target | None:
+        """Return the target of an asset, if it has one."""
+        return self._targets.get(asset_id)
+
+    def entry(self, target: Target) -> Entry | None:
+        """Return what the store has of a target."""
+        return self._store.get(AssetKey(self._name, target.asset_id))
+
+    def claim(self, asset_ids: Iterable[str]) -> list[Target]:
+        """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
+        names = list(dict.fromkeys(asset_ids))
+        unknown = [name for name in names if name not in self._targets]
+        if len(self._targets) + len(unknown) > self._settings.assets_max:
+            raise TooManyAssets(self._name, self._settings.assets_max)
+        for name in unknown:
+            self._add(name)
+        return [self._targets[name] for name in names]
+
+    def admit(self, asset_id: str) -> Target | None:
+        """Return the target of an asset that the upstream told of; None when there is no room."""
+        room = len(self._targets) < self._settings.assets_max
+        return self._targets.get(asset_id) or (self._add(asset_id) if room else None)
+
+    def drop(self, target: Target) -> None:
+        """Know a target no more."""
+        self._agenda.put(target, NEVER)
+        del self._targets[target.asset_id]
+
+    def _add(self, asset_id: str) -> Target:
+        target = self._targets[asset_id] = Target(asset_id)
+        return target
+
+    # Interest --------------------------------------------------------------------------------------------------------
+
+    @property
+    def interested(self) -> bool:
+        """Whether anybody is interested in anything here."""
+        lingers = self._lingers_until > _loop_time()
+        return self.whole_wanted or self._named > 0 or bool(self._settings.pins) or lingers
+
+    @property
+    def whole_wanted(self) -> bool:
+        """Whether anybody is interested in all there is."""
+        return self._whole > 0 or self._whole_until > _loop_time()
+
+    def wanted(self, target: Target) -> bool:
+        """Whether anybody is interested in an asset now. One that is gone is, with the whole, left to the lists."""
+        if target.pinned or target.named or target.waiting or target.linger_until > _loop_time():
+            return True
+        return self.whole_wanted and (target.listed or not (self._can.enumerates and self._gone(target)))
+
+    @contextmanager
+    def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Iterator[None]:
+        """Keep assets by name, or all there is, of interest while open. Raises: TooManyAssets, having taken nothing."""
+        targets = self.claim(asset_ids)
+        self._name_them(targets, 1)
+        if whole:
+            self._want_whole(1)
+        try:
+            yield
+        finally:
+            self._name_them(targets, -1)
+            if whole:
+                self.view_whole()
+                self._whole -= 1
+
+    def linger(self, targets: Iterable[Target]) -> None:
+        """Keep targets of interest for a while."""
+        self._lingers_until = _loop_time() + self._settings.linger_s
+        for target in targets:
+            target.linger_until = self._lingers_until
+            self.soon(target)
+
+    def view_whole(self) -> None:
+        """Keep all there is of interest for a while."""
+        self._want_whole(0)
+
+    def _name_them(self, targets: Iterable[Target], by: int) -> None:
+        for target in targets:
+            target.named += by
+            self._named += by
+            self.soon(target)
+
+    def _want_whole(self, by: int) -> None:
+        begins = not self.whole_wanted
+        self._whole += by
+        self._whole_until = max(self._whole_until, _loop_time() + self._settings.linger_s)
+        if begins:
+            for target in self._targets.values():
+                self.soon(target)
+        self.changed.set()
+
+    # When ------------------------------------------------------------------------------------------------------------
+
+    def soon(self, target: Target) -> None:
+        """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval."""
+        if target.due == NEVER and not target.reading and self.wanted(target):
+            interval_s = schedule.interval_s(self._state(target), 1, self._settings)
+            wait_s = 0.0 if target.observed_at is None else schedule.phase(target.asset_id) * interval_s
+            self.put(target, _loop_time() + wait_s)
+
+    def put(self, target: Target, due: float) -> None:
+        """Read a target when due comes, or once more if it is being read."""
+        if target.reading:
+            target.again = True
+            return
+        interval_s = schedule.interval_s(self._state(target), target.calm, self._settings)
+        self._agenda.put(target, due, patience_s=interval_s)
+        self.changed.set()
+
+    def call_off(self, target: Target) -> None:
+        """Do not read a target for what has been agreed so far."""
+        target.again = False
+        self._agenda.put(target, NEVER)
+
+    def replan(self) -> None:
+        """Agree anew on the next read of every target."""
+        for target in self._targets.values():
+            if target.due != AT_ONCE:
+                self._agenda.put(target, NEVER)
+                self.soon(target)
+
+    def ended(self, target: Target, *, retry_at: float | None = None) -> None:
+        """A read of the target is over: agree on the next one."""
+        target.reading = False
+        if target.again:
+            target.again = False
+            self.put(target, AT_ONCE)
+        elif retry_at is not None:
+            self.put(target, retry_at)
+        elif self.wanted(target):
+            self.put(target, self._next_read(target))
+
+    def next_due(self) -> float:
+        """Return when the next target falls due; NEVER if none does."""
+        return self._agenda.next_due()
+
+    def take(self, *, even_if_early: bool = False) -> list[Target]:
+        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`."""
+        batch_max = self._can.batch_max
+        upto = _loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
+        if even_if_early:
+            upto = max(upto, self._agenda.next_due())
+        taken: list[Target] = []
+        while len(taken) < batch_max and (target := self._agenda.first(upto)) is not None:
+            alone = target.failures >= FAILURES_TO_PART
+            if alone and taken:
+                break
+            self._agenda.take_off(target)
+            if self.wanted(target):
+                target.reading, target.again = True, False
+                taken.append(target)
+                if alone:
+                    break
+        return taken
+
+    def _next_read(self, target: Target) -> float:
+        if self.pushing:
+            return _loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
+        wait_s = schedule.interval_s(self._state(target), target.calm, self._settings)
+        at = _loop_time() + wait_s
+        return schedule.aligned(at, wait_s) if self._can.batch_max > 1 else at
+
+    # Lists -----------------------------------------------------------------------------------------------------------
+
+    def compare(self, asset_ids: frozenset[str]) -> tuple[list[Target], int]:
+        """Take in a complete list; return who is gone by it, and how many of it there was no room for."""
+        left_out = 0
+        for asset_id in asset_ids:
+            if (target := self.admit(asset_id)) is None:
+                left_out += 1
+            else:
+                target.listed, target.absences = True, 0
+                self.soon(target)
+        absent = [target for target in self._targets.values() if target.listed and target.asset_id not in asset_ids]
+        for target in absent:
+            target.absences += 1
+        return [target for target in absent if target.absences >= ABSENCES_TO_BELIEVE], left_out
+
+    # Small things ----------------------------------------------------------------------------------------------------
+
+    def _state(self, target: Target) -> State | None:
+        entry = self.entry(target)
+        return None if entry is None else entry.state
+
+    def _gone(self, target: Target) -> bool:
+        entry = self.entry(target)
+        return entry is not None and entry.gone
+
+
+def forgotten(entry: Entry) -> bool:
+    """Whether an entry is gone only because nobody asked for it for long."""
+    return entry.gone and entry.state not in GONE
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
