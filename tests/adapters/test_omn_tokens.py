@@ -122,7 +122,7 @@ def test_short_signing_key_is_the_servers_choice() -> None:
     auth = {"kind": "signed_jwt", "secret": "short", "key_id": "k", "mandator": "m", "subject": "s"}
     assert sign(SignedJwtAuth.model_validate(auth), at=START)
     with pytest.raises(ConfigError, match=r"auth\.secret"):
-        sign(SignedJwtAuth.model_validate({**auth, "secret": "-----BEGIN PUBLIC KEY-----"}), at=START)
+        sign(SignedJwtAuth.model_validate({**auth, "secret": "-----BEGIN PUBLIC KEY-----\nMADE\n-----END PUBLIC KEY-----"}), at=START)
 
 
 async def test_signed_token_is_let_in(signed: Omn) -> None:
