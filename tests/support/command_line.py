@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeAlias
 COMMAND = (sys.executable, "-m", "assetwatchd")
 PATHS = os.pathsep.join(path for path in sys.path if path)
 DEADLINE_S = 30
+LINE_BYTES_MAX = 1024 * 1024
+"""A message of 64 KiB is longer as JSON."""
 
 
 class Done(NamedTuple):
@@ -37,7 +39,13 @@ async def process(*arguments: str, **extra: str) -> AsyncIterator[asyncio.subpro
     """Run a command for as long as the context lasts."""
     pipe = asyncio.subprocess.PIPE
     running = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment(**extra)
+        *COMMAND,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        limit=LINE_BYTES_MAX,
+        env=environment(**extra),
     )
     try:
         yield running
