@@ -1,0 +1,234 @@
+"""Bookmarks, news of sources, and the planned ends of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from asyncio import sleep
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd.errors import ServerDraining
+from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.model import Condition, ConditionState
+from support.entries import asking
+from support.hub_client import Client, rigged, virtual
+from support.virtual_time import run
+
+if TYPE_CHECKING:
+    from support.hub_client import Rig
+
+DAM = asking(sources=["dam"])
+WELL = Condition(ConditionState.HEALTHY, "", since=1.0)
+DOWN = Condition(ConditionState.UNREACHABLE, "no answer", since=2.0)
+
+
+def gaps(client: Client) -> list[float]:
+    """Return the seconds between a bookmark and the message before it."""
+    pairs = itertools.pairwise(client.taken)
+    return [later.at - earlier.at for earlier, later in pairs if isinstance(later.signal, Bookmark)]
+
+
+@virtual
+async def test_bookmarks_come_every_heartbeat() -> None:
+    """A stream that never had a change gets a bookmark every 5 s, 10 % more or less, and not always the same."""
+    async with rigged(heartbeat_s=5.0) as rig:
+        clients = [Client(rig.hub, DAM) for _ in range(20)]
+        await sleep(600)
+        for client in clients:
+            assert client.kinds()[:2] == ["Started", "Synced"]
+            assert set(client.kinds()[2:]) == {"Bookmark"}
+            assert len(gaps(client)) >= 600 / 5.5 - 1
+            assert all(4.5 <= gap <= 5.5 for gap in gaps(client)), gaps(client)
+        assert len({round(gap, 2) for client in clients for gap in gaps(client)}) >= 3
+
+
+@virtual
+async def test_a_bookmark_waits_for_quiet() -> None:
+    """The heartbeat is counted from the last message of any kind: a busy stream gets none."""
+    async with rigged(heartbeat_s=5.0) as rig:
+        client = Client(rig.hub, DAM)
+        for number in range(40):
+            await rig.change(f"dam/{number}")
+            if number % 10 == 0:
+                rig.tell("dam", DOWN)
+            await sleep(4)
+        assert client.all(Bookmark) == []
+        await sleep(6)
+        assert client.all(Bookmark) == [Bookmark(40)]
+
+
+@virtual
+async def test_bookmarks_follow_the_changes_of_others() -> None:
+    """A quiet stream's bookmark is as new as the store, so that its token stays good while others change."""
+    async with rigged(heartbeat_s=5.0) as rig:
+        client = Client(rig.hub, DAM)
+        for number in range(100):
+            await rig.change(f"usd/{number}")
+            await sleep(0.31)
+        assert client.all(Batch) == []
+        revisions = [bookmark.revision for bookmark in client.all(Bookmark)]
+        assert len(revisions) >= 5
+        for bookmark, taken in zip(revisions, [t for t in client.taken if isinstance(t.signal, Bookmark)], strict=True):
+            assert bookmark == int((taken.at - client.taken[0].at) / 0.31) + 1
+
+
+@virtual
+async def test_a_bookmark_never_overtakes_a_change() -> None:
+    """Whatever is committed when a bookmark is due comes before it, also when it was not published yet."""
+    async with rigged(heartbeat_s=1.0) as rig:
+        client = Client(rig.hub, DAM)
+        last = 0
+        for number in range(300):
+            await rig.commit(f"dam/{number % 5}")
+            if number % 50 == 49:
+                rig.hub.publish()
+            await sleep(0.07 if number % 40 else 2.5)
+        for taken in client.taken:
+            if isinstance(taken.signal, Batch):
+                assert all(entry.revision > last for entry in taken.signal.entries)
+            if isinstance(taken.signal, Bookmark):
+                assert taken.signal.revision >= last
+                last = taken.signal.revision
+        assert len(client.all(Bookmark)) >= 5
+
+
+@virtual
+async def test_a_stalled_stream_gets_no_pile_of_bookmarks() -> None:
+    """However long a reader takes none, at most the one under way and one more come when it reads again."""
+    async with rigged(heartbeat_s=1.0) as rig:
+        client = Client(rig.hub, DAM, permits=2)
+        await sleep(100)
+        client.allow(None)
+        await sleep(0.5)
+        assert client.kinds() == ["Started", "Synced"]
+        await sleep(1)
+        assert client.kinds() == ["Started", "Synced", "Bookmark"]
+
+
+@virtual
+async def test_conditions_are_told_once() -> None:
+    """One message a change of condition to each watcher of the source, none to others, none twice."""
+    async with rigged() as rig:
+        rig.tell("dam", WELL)
+        clients = [Client(rig.hub, what) for what in (DAM, asking(names=["dam/a"]), asking(sources=["usd"]))]
+        await rig.settle()
+        rig.tell("dam", DOWN)
+        await rig.settle()
+        await rig.change("dam/a", "usd/a")
+        await rig.settle()
+        told = [client.all(Conditions) for client in clients]
+        assert told == [[Conditions({"dam": DOWN})], [Conditions({"dam": DOWN})], []]
+
+
+@virtual
+async def test_a_slow_reader_is_told_the_last_condition() -> None:
+    """What came and went while it did not read is not told; the latest condition of each source is, in one message."""
+    async with rigged() as rig:
+        client = Client(rig.hub, asking(sources=["dam", "usd"]), permits=1)
+        await rig.settle()
+        assert client.all(Started) == [Started({})]
+        for condition in (WELL, DOWN, WELL, DOWN):
+            rig.tell("dam", condition)
+        rig.tell("usd", WELL)
+        client.allow(None)
+        await rig.settle()
+        assert client.kinds() == ["Started", "Synced", "Conditions"]
+        assert client.all(Conditions) == [Conditions({"dam": DOWN, "usd": WELL})]
+
+
+@virtual
+async def test_conditions_reach_a_reader_that_never_catches_up() -> None:
+    """A reader always behind is told of conditions between two drains, not when it has caught up at last."""
+    async with rigged() as rig:
+        client = Client(rig.hub, DAM, permits=2)
+        await rig.settle()
+        await load_faster_than_it_reads(rig, client, rounds=3)
+        rig.tell("dam", DOWN)
+        await load_faster_than_it_reads(rig, client, rounds=8)
+        assert client.all(Conditions) == [Conditions({"dam": DOWN})]
+
+
+@virtual
+async def test_a_stream_ends_well_at_its_age() -> None:
+    """At its age, 10 % more or less, a stream ends without an error, a bookmark last; not all at one moment."""
+    async with rigged(stream_age_s=1800.0, heartbeat_s=60.0) as rig:
+        began = asyncio.get_running_loop().time()
+        clients = [Client(rig.hub, DAM) for _ in range(50)]
+        for client in clients:
+            await client.end()
+            assert client.ended == "OK"
+            assert isinstance(client.taken[-1].signal, Bookmark)
+        ages = [client.taken[-1].at - began for client in clients]
+        assert min(ages) >= 1620
+        assert max(ages) <= 1980
+        assert max(ages) - min(ages) > 100
+        assert rig.hub.watcher_count() == 0
+
+
+@virtual
+async def test_a_stream_that_never_catches_up_ends_at_its_age() -> None:
+    """Being behind keeps no stream open: it ends with all there is and a bookmark, as others do."""
+    async with rigged(stream_age_s=10.0) as rig:
+        client = Client(rig.hub, DAM, permits=2)
+        await load_faster_than_it_reads(rig, client, rounds=14)
+        client.allow(20)
+        await rig.settle()
+        assert client.ended == "OK"
+        assert isinstance(client.taken[-1].signal, Bookmark)
+        last = client.all(Bookmark)[-1].revision
+        assert {change.revision for change in client.map.values()} == set(range(last - 149, last + 1))
+
+
+@virtual
+async def test_end_raises_for_everybody() -> None:
+    """Parked, behind, or opened afterwards: each stream gets what it lacks, a last bookmark, an error of its own."""
+    async with rigged() as rig:
+        await rig.change("dam/a")
+        parked, slow = Client(rig.hub, DAM), Client(rig.hub, DAM, permits=3)
+        await rig.settle()
+        await rig.change("dam/b")
+        await rig.settle()
+        await rig.commit("dam/c")
+        errors = [ServerDraining(retry_after_s=n) for n in range(3)]
+        given = iter(errors)
+        rig.hub.end(lambda: next(given))
+        slow.allow(None)
+        late = Client(rig.hub, DAM)
+        for client in (parked, slow, late):
+            await client.end()
+            assert client.kinds()[:3] == ["Started", "Batch", "Synced"]
+            assert client.taken[-1].signal == Bookmark(3)
+            assert len(client.map) == 3
+        assert {parked.ended, slow.ended, late.ended} == set(errors)
+        assert rig.hub.watcher_count() == 0
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_end_at_any_moment_of_a_busy_stream(steps: int) -> None:
+    """Whatever a stream is doing when the end is called, it ends, and its bookmark is ahead of nothing it lacks."""
+
+    async def ending() -> None:
+        async with rigged() as rig:
+            client = Client(rig.hub, DAM)
+            await rig.change("dam/a")
+            for _ in range(steps):
+                await sleep(0)
+            await rig.commit("dam/b")
+            rig.hub.end(lambda: ServerDraining(retry_after_s=1.0))
+            await client.end()
+            assert isinstance(client.ended, ServerDraining)
+            assert client.all(Bookmark) == [Bookmark(2)]
+            assert client.all(Synced)
+            assert len(client.map) == 2
+
+    run(ending())
+
+
+async def load_faster_than_it_reads(rig: Rig, client: Client, *, rounds: int) -> None:
+    """Change 150 assets a second, two messages, and let the client take one."""
+    for _ in range(rounds):
+        await rig.change(*[f"dam/{number}" for number in range(150)])
+        client.allow(1)
+        await sleep(1)

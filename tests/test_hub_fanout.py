@@ -1,0 +1,190 @@
+"""Many streams: what they share, that none waits for another, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from assetwatchd.hub import DRAINS_SHARED, Batch, Watcher
+from assetwatchd.model import Condition, ConditionState, State
+from support.entries import asking, read
+from support.hub_client import Client, rigged, virtual
+
+DAM = asking(sources=["dam"])
+
+
+@virtual
+async def test_equal_filters_share_the_very_bytes() -> None:
+    """Streams in step with equal filters, built apart and in another order, are sent one and the same object."""
+    async with rigged() as rig:
+        names = ["dam/a", "usd/b", "dam/c"]
+        clients = [Client(rig.hub, asking(names=order)) for order in (names, names[::-1], names[1:] + names[:1])]
+        await rig.settle()
+        for _ in range(3):
+            await rig.change("dam/a", "usd/b")
+            await rig.settle()
+        for batches in zip(*[client.all(Batch) for client in clients], strict=True):
+            assert batches[0].message is batches[1].message is batches[2].message
+        assert len(clients[0].all(Batch)) == 3
+
+
+@virtual
+async def test_different_filters_share_nothing_they_should_not() -> None:
+    """Streams that differ in assets or states alone get each their own, with their own digest."""
+    async with rigged() as rig:
+        filters = [
+            DAM,
+            asking(sources=["dam"], states=[State.FAILED]),
+            asking(names=["dam/a"]),
+            asking(sources=["usd"]),
+        ]
+        clients = [Client(rig.hub, what) for what in filters]
+        await rig.settle()
+        await rig.change("dam/a", "dam/b", "usd/c")
+        await rig.settle()
+        told = [[(c.key.asset_id, c.removed) for c in client.changes()] for client in clients]
+        assert told == [[("a", False), ("b", False)], [("a", True), ("b", True)], [("a", False)], [("c", False)]]
+        for client in clients:
+            assert {read(batch.message).digest for batch in client.all(Batch)} == {client.what.digest}
+
+
+@virtual
+async def test_publishing_waits_for_no_watcher() -> None:
+    """With every fifth of 50 streams never reading, the others get each change as soon as if they were alone."""
+    async with rigged() as rig:
+        clients = [Client(rig.hub, DAM, permits=2 if n % 5 == 0 else None) for n in range(50)]
+        await rig.settle()
+        began = asyncio.get_running_loop().time()
+        for number in range(100):
+            await rig.change(f"dam/{number}")
+            await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - began < 1.1
+        for number, client in enumerate(clients):
+            if number % 5 == 0:
+                assert client.kinds() == ["Started", "Synced"]
+            else:
+                assert len(client.changes()) == 100
+                late = [taken.at - began - 0.01 * n for n, taken in enumerate(client.taken[2:])]
+                assert max(late) < 0.01
+        for client in clients[::5]:
+            client.allow(None)
+        await rig.settle()
+        assert all(len(client.map) == 100 for client in clients)
+
+
+@virtual
+async def test_a_stalled_watcher_costs_no_more_the_longer_it_stalls() -> None:
+    """While nobody else watches, nothing is encoded or kept for a stream that does not read."""
+    async with rigged() as rig:
+        client = Client(rig.hub, DAM, permits=3)
+        await rig.settle()
+        await rig.change("dam/0")
+        await rig.settle()
+        [group] = rig.hub._groups.values()
+        for number in range(500):
+            await rig.change(f"dam/{number % 7}")
+            await asyncio.sleep(0.01)
+        assert len(group._drains) <= 1
+        client.allow(None)
+        await rig.settle()
+        assert len(client.changes()) == 1 + 7
+
+
+@virtual
+async def test_shared_drains_are_few() -> None:
+    """A group keeps its last few drains, however many rounds there were."""
+    async with rigged() as rig:
+        Client(rig.hub, DAM)
+        await rig.settle()
+        for number in range(100):
+            await rig.change(f"dam/{number}")
+            await asyncio.sleep(0.01)
+        [group] = rig.hub._groups.values()
+        assert len(group._drains) <= DRAINS_SHARED
+
+
+@virtual
+async def test_changes_of_one_moment_travel_together() -> None:
+    """Changes published at once are one message to each stream, not one a change."""
+    async with rigged() as rig:
+        client = Client(rig.hub, DAM)
+        await rig.settle()
+        for number in range(50):
+            await rig.change(f"dam/{number}")
+        await rig.settle()
+        assert [len(batch.entries) for batch in client.all(Batch)] == [50]
+
+
+@virtual
+async def test_watcher_count_is_by_source() -> None:
+    """Streams are counted in all, and for each source they concern, whole or in part."""
+    async with rigged() as rig:
+        filters = [DAM, DAM, asking(names=["dam/a", "dam/b"]), asking(sources=["usd"], names=["dam/a"]), asking()]
+        clients = [Client(rig.hub, what) for what in filters]
+        await rig.settle()
+        counts = [rig.hub.watcher_count(source) for source in (None, "dam", "usd", "other")]
+        assert counts == [5, 4, 1, 0]
+        for client in clients:
+            await client.cancel()
+        assert [rig.hub.watcher_count(source) for source in (None, "dam", "usd")] == [0, 0, 0]
+
+
+@virtual
+async def test_cancelled_watchers_leave_nothing_behind() -> None:
+    """Wherever a stream is cancelled, parked, stalled, or before its first signal, hub and loop keep nothing of it."""
+    async with rigged() as rig:
+        await rig.change(*[f"dam/{n}" for n in range(300)])
+        await rig.settle()
+        tasks = len(asyncio.all_tasks())
+        for permits in (None, 0, 1, 2, 3, 4, 5, 6):
+            what = asking(names=[f"dam/{n}" for n in range(300)], sources=["usd", f"only-{permits}"])
+            client = Client(rig.hub, what, permits=permits)
+            await rig.settle()
+            rig.tell("usd", Condition(ConditionState.HEALTHY, "", since=1.0))
+            await rig.change("dam/7")
+            await client.cancel()
+            del client
+        await rig.settle()
+        assert rig.hub.watcher_count() == 0
+        assert (rig.hub._groups, rig.hub._by_source, rig.hub._by_key) == ({}, {}, {})
+        assert len(asyncio.all_tasks()) == tasks
+        gc.collect()
+        assert not any(type(thing) is Watcher for thing in gc.get_objects())
+
+
+@virtual
+async def test_one_of_a_group_leaves() -> None:
+    """When one of several streams with a filter goes, the others go on; so does one that joins again after the last."""
+    async with rigged() as rig:
+        first, second = Client(rig.hub, DAM), Client(rig.hub, DAM)
+        await rig.settle()
+        await first.cancel()
+        await rig.change("dam/a")
+        await rig.settle()
+        assert len(second.changes()) == 1
+        await second.cancel()
+        third = Client(rig.hub, DAM)
+        await rig.settle()
+        await rig.change("dam/b")
+        await rig.settle()
+        assert len(third.changes()) == 2
+
+
+@virtual
+async def test_a_stream_opened_in_the_middle_of_rounds_gets_everything_once() -> None:
+    """Opened at any moment of constant change, a stream has each revision it saw once and ends with the truth."""
+    async with rigged() as rig:
+        clients = []
+        for number in range(200):
+            await rig.commit(f"dam/{number % 20}")
+            if number % 3 == 0:
+                rig.hub.publish()
+            clients.append(Client(rig.hub, DAM))
+            await asyncio.sleep(0.0007)
+        rig.hub.publish()
+        await rig.settle()
+        truth = {entry.key: entry.revision for entry in rig.store.after(0, rig.store.head)}
+        for client in clients:
+            revisions = [change.revision for change in client.changes()]
+            assert revisions == sorted(set(revisions))
+            assert {key: change.revision for key, change in client.map.items()} == truth
