@@ -48,7 +48,6 @@ ADAPTERS: dict[str, Any] = {
 TIDY_INTERVAL_S = 60.0
 DRAIN_RETRY_S = 2.0
 """Clients of a stopping server are told to come back within this, each at another moment."""
-
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +64,7 @@ class App:
             stream_age_s=settings.server.stream_age_s,
         )
         self.health = Health()
-        self._told: asyncio.Queue[tuple[str, Condition]] = asyncio.Queue()
+        self._stopping = asyncio.Event()
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder())
         self.sources = Sources(
             Scheduler(
@@ -80,38 +79,68 @@ class App:
             for name, source in settings.sources.items()
         )
         for scheduler in self.sources:
-            self.hub.conditions[scheduler.name] = scheduler.condition
+            self._tell(scheduler.name, scheduler.condition)
 
-    def build_server(self) -> tuple[grpc.aio.Server, str]:
-        """Return the gRPC server, bound, and its address."""
+    async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
+        """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
+
+        Raises: ConfigError when the address cannot be had; whatever a loop of ours failed with.
+        """
+        try:
+            grpc_server, address = self._build_server()
+            await grpc_server.start()
+            loops = asyncio.create_task(self._run(), name="app")
+            loops.add_done_callback(lambda _: self.stop())
+            try:
+                self.health.serving()
+                log.info("serving on %s", address)
+                if on_ready is not None:
+                    on_ready(address)
+                await self._stopping.wait()
+            finally:
+                await self._drain(grpc_server)
+                loops.cancel()
+                await asyncio.wait([loops])
+            if not loops.cancelled():
+                loops.result()
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Let serve end, in good order."""
+        self._stopping.set()
+
+    def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
         admission = Admission(streams_max=limits.streams_max, streams_per_peer_max=limits.streams_per_peer_max)
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
         return server.build(limits, asset_status, SourceService(self.store, self.hub, self.sources), self.health)
 
-    async def run(self) -> None:
-        """Run every loop until cancelled."""
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.run(), name="hub")
-            tasks.create_task(self._tell_health(), name="health")
             tasks.create_task(self._tidy(), name="tidy")
             for scheduler in self.sources:
                 tasks.create_task(scheduler.run(), name=scheduler.name)
 
-    async def close(self) -> None:
-        """Give back connections and files."""
+    async def _drain(self, grpc_server: grpc.aio.Server) -> None:
+        """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
+        self.health.end(_draining)
+        stopping = asyncio.create_task(grpc_server.stop(self.settings.server.drain_s))
+        await asyncio.sleep(0)
+        self.hub.end(_draining)
+        await stopping
+
+    async def _close(self) -> None:
         for scheduler in self.sources:
             await scheduler.upstream.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:
         self.hub.tell(source, condition)
-        self._told.put_nowait((source, condition))
-
-    async def _tell_health(self) -> None:
-        while True:
-            await self.health.tell(*await self._told.get())
+        self.health.tell(source, condition)
+        telemetry.record_condition(source, condition.state)
 
     async def _tidy(self) -> None:
         limits = self.settings.store
@@ -131,48 +160,24 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     Raises: ConfigError when the address cannot be had.
     """
     shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
-    app = App(settings)
-    stop = asyncio.Event()
     try:
-        grpc_server, address = app.build_server()
-        await app.health.prepare(app.sources.names())
-        await grpc_server.start()
-        loops = asyncio.create_task(app.run(), name="app")
-        loops.add_done_callback(lambda _: stop.set())
-        try:
-            await app.health.serving()
-            log.info("serving on %s", address)
-            if on_ready is not None:
-                on_ready(address)
-            with _stopped_by_signals(stop):
-                await stop.wait()
-        finally:
-            await drain(app, grpc_server)
-            loops.cancel()
-            await asyncio.wait([loops])
-        if not loops.cancelled():
-            loops.result()
+        app = App(settings)
+        with _signals(app.stop):
+            await app.serve(on_ready)
     finally:
-        await app.close()
         shut_telemetry()
 
 
-async def drain(app: App, grpc_server: grpc.aio.Server) -> None:
-    """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
-    spread = random.Random()  # noqa: S311 - jitter, not a secret
-    await app.health.enter_graceful_shutdown()
-    stopping = asyncio.create_task(grpc_server.stop(app.settings.server.drain_s))
-    await asyncio.sleep(0)
-    app.hub.end(lambda: ServerDraining(retry_after_s=spread.uniform(0, DRAIN_RETRY_S)))
-    await stopping
+def _draining() -> ServerDraining:
+    return ServerDraining(retry_after_s=random.uniform(0, DRAIN_RETRY_S))  # noqa: S311 - jitter, not a secret
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop)
     try:
         yield
     finally:

@@ -1,21 +1,30 @@
-"""grpc.health.v1: the process, its services, and each source by name."""
+"""grpc.health.v1: the process, its services, and each source by name.
+
+Our own servicer: the library's holds a lock while it writes to a watcher, so one that reads nothing would stop the news
+for all others, and its List is not served.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from assetwatchd.rpc.status import errors_as_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    import grpc
-
+    from assetwatchd.errors import CallError
     from assetwatchd.model import Condition
+
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 SERVICES = ("", "assetwatch.v1.AssetStatusService", "assetwatch.v1.SourceService")
 
 
@@ -24,34 +33,53 @@ def source_name(source: str) -> str:
     return f"assetwatch.v1.AssetStatusService/{source}"
 
 
-class Health(aio.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):
     """NOT_SERVING until told otherwise. The process serves though sources may not: a liveness probe asks for ""."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._listed: dict[str, Any] = {}
+        self._statuses: dict[str, Any] = dict.fromkeys(SERVICES, NOT_SERVING)
+        self._changed = asyncio.Event()
+        self._ending: Callable[[], CallError] | None = None
 
-    async def prepare(self, sources: Iterable[str]) -> None:
-        """Know every name, none of them serving yet."""
-        for name in (*SERVICES, *(source_name(source) for source in sources)):
-            await self.set(name, NOT_SERVING)
-
-    async def serving(self) -> None:
+    def serving(self) -> None:
         """The process takes calls."""
-        for name in SERVICES:
-            await self.set(name, SERVING)
+        self._set(dict.fromkeys(SERVICES, SERVING))
 
-    async def tell(self, source: str, condition: Condition) -> None:
+    def tell(self, source: str, condition: Condition) -> None:
         """A source serves while what it says can be had."""
-        await self.set(source_name(source), SERVING if condition.readable else NOT_SERVING)
+        self._set({source_name(source): SERVING if condition.readable else NOT_SERVING})
 
-    async def set(self, service: str, status: Any) -> None:
-        """Set what is answered for a name, and told to those who watch it."""
-        self._listed[service] = status
-        await super().set(service, status)
+    def end(self, why: Callable[[], CallError]) -> None:
+        """Nothing serves any more; those who watch are told, then end with an error of their own."""
+        self._ending = why
+        self._set(self._statuses)
 
-    async def List(self, _request: Any, _context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: N802 - the RPC
+    def _set(self, statuses: dict[str, Any]) -> None:
+        self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 - the RPC
+        """One name's status; NOT_FOUND for a name that is not known, as the protocol says."""
+        if request.service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service or source")
+        return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 - the RPC
+        """One name's status and what becomes of it, until the process ends."""
+        async with errors_as_status(context):
+            told = None
+            while True:
+                changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
+                if status != told:
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                if self._ending is not None:
+                    raise self._ending()
+                await changed.wait()
+
+    async def List(self, request: Any, context: Context) -> Any:  # noqa: ARG002, N802 - the RPC
         """Every name and its status."""
         messages: Any = health_pb2  # its published types lack the messages of List
-        statuses = {name: messages.HealthCheckResponse(status=status) for name, status in self._listed.items()}
+        statuses = {name: messages.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return messages.HealthListResponse(statuses=statuses)

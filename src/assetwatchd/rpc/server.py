@@ -28,6 +28,10 @@ PING_TIMEOUT_S = 10
 CLIENT_PING_MIN_S = 5
 """Clients may ping this often; a client that asks for 10 s must never be cut off."""
 
+CONNECTION_GRACE_S = 3900
+"""Calls may go on for this long on a connection that has reached its age: longer than any wait or watch by itself. Only
+streams whose client takes nothing more, not even their status, are cut by it."""
+
 ASSET_STATUS = asset_status_service_pb2.DESCRIPTOR.services_by_name["AssetStatusService"]
 SOURCE = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
 
@@ -42,6 +46,8 @@ def options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
+        ("grpc.max_connection_age_ms", int(settings.stream_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(max(CONNECTION_GRACE_S, 2 * settings.stream_age_s) * 1000)),
         ("grpc.max_concurrent_streams", settings.streams_max + 1000),
         ("grpc.max_receive_message_length", settings.message_bytes_max),
     ]

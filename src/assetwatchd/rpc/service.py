@@ -127,11 +127,12 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         with self._sources.interest(what):
             with contextlib.suppress(SourceUnreachable):  # it may come back before the time is over
                 await self._sources.read([key], max_age_s=self._sources.get(key.source).settings.busy_interval_s)
-            async with aclosing(self._hub.watch(what)) as signals:  # type: ignore[type-var]  # an async generator
-                async for signal in signals:
-                    entry = self._store.get(key)
-                    if isinstance(signal, Batch | Synced) and entry is not None and entry.state in wanted:
-                        return
+            while True:  # a wait may outlive a stream's age
+                async with aclosing(self._hub.watch(what)) as signals:  # type: ignore[type-var]  # an async generator
+                    async for signal in signals:
+                        entry = self._store.get(key)
+                        if isinstance(signal, Batch | Synced) and entry is not None and entry.state in wanted:
+                            return
 
     def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
         keys = [_key(ref) for ref in refs]
@@ -170,7 +171,8 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         self, request: source_pb.ListSourcesRequest, context: Context
     ) -> source_pb.ListSourcesResponse:
         """All, by name."""
-        return source_pb.ListSourcesResponse(sources=[self._view(name) for name in self._sources.names()])
+        async with errors_as_status(context):
+            return source_pb.ListSourcesResponse(sources=[self._view(name) for name in self._sources.names()])
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """One."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+import time
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from assetwatchd import resume, telemetry
 from assetwatchd.errors import ReplicaBehind, SlowConsumer
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.rpc import convert
+from assetwatchd.rpc.status import errors_as_status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
 
     from assetwatchd.config import ServerSettings
@@ -44,12 +48,26 @@ class Watching:
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends; raises CallErrors for its status."""
         cursor = await self._cursor(token, what)
-        with self.admission.stream(context.peer()), self.sources.interest(what):
+        with self.admission.stream(context.peer()), _counted():
+            async with errors_as_status(context):  # a stream counts until its last word was taken, or its peer is gone
+                await self._stream(what, cursor, context)
+
+    async def _stream(self, what: Filter, cursor: int | None, context: Context) -> None:
+        live = False
+        with self.sources.interest(what):
             async with aclosing(self.hub.watch(what, cursor)) as signals:  # type: ignore[type-var]  # an async generator
                 async for signal in signals:
                     await self._write(context, self._message(signal, what, resumed=cursor is not None))
+                    if live and isinstance(signal, Batch):
+                        telemetry.record_lag(time.time() - signal.entries[0].committed_at)
+                    live = live or isinstance(signal, Synced)
                     if isinstance(signal, Started) and cursor is None:
-                        await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
+                        await self._first_reads(what)
+
+    async def _first_reads(self, what: Filter) -> None:
+        """Let what was never read be read, and the hub know of it, before the snapshot is taken."""
+        await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
+        await self.hub.reached(self.store.head)
 
     async def _cursor(self, token: str, what: Filter) -> int | None:
         if not token:
@@ -97,6 +115,15 @@ class Watching:
     def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
         token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
         return pb.WatchStatusResponse(resume_token=token, head_revision=self.hub.head, **signal)
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    telemetry.record_watchers(1)
+    try:
+        yield
+    finally:
+        telemetry.record_watchers(-1)
 
 
 async def reach(hub: Hub, revision: int) -> None:

@@ -1,0 +1,121 @@
+"""WaitAssetStatus: until a state, until settled, or until the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from assetwatch.v1 import asset_status_pb2 as status_pb
+
+from assetwatchd.model import AssetKey
+from support.problems import problem_of
+from support.rig import SAMPLES, SOURCES, running, sample
+
+VARYING = [name for name in SOURCES if name != "pieces"]
+"""A piece has no state on its way to another."""
+
+
+@pytest.mark.parametrize("source", VARYING)
+async def test_a_wait_ends_when_the_state_comes(source: str) -> None:
+    """It is met with the status that has the state, soon after the upstream says so."""
+    async with running((source,)) as rig:
+        wait = asyncio.create_task(rig.wait(sample(source), states=[SAMPLES[source].state]))
+        await rig.get(sample(source))
+        assert not wait.done()
+        rig.vary(source)
+        answer = await wait
+        assert answer.condition_met
+        assert answer.status.state == SAMPLES[source].state
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_a_settled_asset_is_not_waited_for(source: str) -> None:
+    """until_settled is met at once by AVAILABLE, though nothing was known before."""
+    async with running((source,)) as rig:
+        answer = await rig.wait(sample(source), until_settled=True)
+        assert answer.condition_met
+        assert answer.status.state == status_pb.STATE_AVAILABLE
+
+
+async def test_a_missing_asset_is_settled_and_can_be_waited_for() -> None:
+    """until_settled is met by MISSING; a wait for AVAILABLE is met when it appears."""
+    async with running(("omn",)) as rig:
+        key = AssetKey("omn", SAMPLES["omn"].unknown)
+        assert (await rig.wait(key, until_settled=True)).status.state == status_pb.STATE_MISSING
+        wait = asyncio.create_task(rig.wait(key, states=[status_pb.STATE_AVAILABLE]))
+        rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
+        assert (await wait).condition_met
+
+
+async def test_what_is_known_from_long_ago_is_read_anew() -> None:
+    """A wait is not met by a state that the upstream has left since."""
+    never = {"busy_interval_s": 0.01, "settled_interval_s": 900, "linger_s": 0.001, "enumerate_interval_s": 900}
+    async with running(("usd-search",), usd_search={"pins": [], **never}) as rig:
+        await rig.get(sample("usd-search"))
+        await asyncio.sleep(0.05)
+        rig.vary("usd-search")
+        answer = await rig.wait(sample("usd-search"), until_settled=True, timeout={"nanos": 300_000_000})
+        assert not answer.condition_met
+
+
+async def test_time_over_is_an_answer() -> None:
+    """OK, condition_met false, and the last known status."""
+    async with running(("omn",)) as rig:
+        answer = await rig.wait(sample("omn"), states=[status_pb.STATE_FAILED], timeout={"nanos": 200_000_000})
+        assert not answer.condition_met
+        assert answer.status.state == status_pb.STATE_AVAILABLE
+
+
+async def test_timeout_zero_looks_once() -> None:
+    """Met or not by what is known now; without any knowledge there is no status."""
+    async with running(("usd-search",), usd_search={"pins": []}) as rig:
+        nothing = await rig.wait(sample("usd-search"), until_settled=True, timeout={})
+        assert not nothing.condition_met
+        assert not nothing.HasField("status")
+        await rig.get(sample("usd-search"))
+        assert (await rig.wait(sample("usd-search"), until_settled=True, timeout={})).condition_met
+        assert not (await rig.wait(sample("usd-search"), states=[status_pb.STATE_FAILED], timeout={})).condition_met
+
+
+async def test_an_upstream_that_cannot_be_read_is_waited_for() -> None:
+    """The wait goes on while the source is down and is met when it is back."""
+    async with running(("omn",)) as rig:
+        await rig["omn"].stop()
+        wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
+        await rig.watch(sources=["omn"]).until(lambda message: message.source_conditions)
+        assert not wait.done()
+        await rig["omn"].start()
+        assert (await wait).condition_met
+
+
+async def test_a_wait_outlives_the_age_of_watches() -> None:
+    """It ends by its own timeout or by the state, never by stream_age_s."""
+    async with running(("omn",), server={"stream_age_s": 0.1, "heartbeat_s": 0.05}) as rig:
+        wait = asyncio.create_task(rig.wait(sample("omn"), states=[SAMPLES["omn"].state]))
+        await asyncio.sleep(0.5)
+        assert not wait.done()
+        rig.vary("omn")
+        assert (await wait).condition_met
+
+
+async def test_a_wait_is_refused_for_the_same_reasons_as_a_get() -> None:
+    """SOURCE_NOT_FOUND, INVALID_REQUEST by the source's rules, TOO_MANY_ASSETS."""
+    async with running(("usd-search",), count=1, usd_search={"assets_max": 2, "pins": []}) as rig:
+        assert (await problem_of(rig.wait(AssetKey("x", "y"), until_settled=True))).reason == "SOURCE_NOT_FOUND"
+        told = await problem_of(rig.wait(AssetKey("usd-search", "crate.usd"), until_settled=True))
+        assert list(told.violations) == ["asset.asset_id"]
+        for name in ("a", "b"):
+            await rig.get(AssetKey("usd-search", f"s3://studio-assets/{name}.usd"))
+        told = await problem_of(rig.wait(sample("usd-search"), until_settled=True))
+        assert told.reason == "TOO_MANY_ASSETS"
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
+    """Its watcher is gone when the call is."""
+    async with running(("omn",)) as rig:
+        await rig.get(sample("omn"))
+        wait = asyncio.create_task(rig.wait(sample("omn"), states=[status_pb.STATE_FAILED]))
+        await rig.shows("omn", lambda source: source.watcher_count == 1)
+        wait.cancel()
+        await asyncio.wait([wait])
+        await rig.shows("omn", lambda source: source.watcher_count == 0)
