@@ -321,14 +321,15 @@ class Hub:
         return groups
 
     async def _heartbeats(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._heartbeat_s * JITTER / 2)
-            now = loop.time()
-            for watcher in list(self._watchers()):
-                watcher.bookmark_due = watcher.bookmark_due or now >= watcher.quiet_until
-                if watcher.bookmark_due or now >= watcher.ends_at:
-                    watcher.ring(self.head)
+            self._beat(asyncio.get_running_loop().time())
+
+    def _beat(self, now: float) -> None:
+        for watcher in self._watchers():
+            watcher.bookmark_due = watcher.bookmark_due or now >= watcher.quiet_until
+            if watcher.bookmark_due or now >= watcher.ends_at:
+                watcher.ring(self.head)
 
 
 def removal(upsert: bytes) -> bytes:
