@@ -6,9 +6,27 @@ import zoneinfo
 from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _without_credentials(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username or url.password:
+        raise ValueError("holds a user name or password; give them where they are kept secret")
+    return url
+
+
+Url = Annotated[AnyHttpUrl, AfterValidator(_without_credentials)]
 
 
 class Frozen(BaseModel):
@@ -65,14 +83,14 @@ class RefreshTokenAuth(Frozen):
 
     kind: Literal["refresh_token"]
     refresh_token: SecretStr
-    discovery_url: AnyHttpUrl
+    discovery_url: Url
     client_id: str = "omn-ui"
 
 
 class SourceSettings(Frozen):
     """What every kind of source can be told."""
 
-    base_url: AnyHttpUrl
+    base_url: Url
     pins: tuple[str, ...] = Field(default=(), description="asset ids that are always of interest")
     busy_interval_s: Seconds = Field(default=2, description="between reads of an asset in progress")
     settled_interval_s: Seconds = Field(default=60, description="between reads of an asset long settled")
@@ -141,7 +159,7 @@ class MediaIntelligenceSource(SourceSettings):
     """NAVER Cloud Media Intelligence."""
 
     kind: Literal["media_intelligence"]
-    base_url: AnyHttpUrl = AnyHttpUrl("https://mi.apigw.ntruss.com")
+    base_url: Url = AnyHttpUrl("https://mi.apigw.ntruss.com")
     rate_per_s: float = Field(default=10, gt=0, description="a key [assumed: no limit is published]")
     access_key: str
     secret_key: SecretStr
@@ -207,7 +225,7 @@ class MemoryStoreSettings(Frozen):
 class TelemetrySettings(Frozen):
     """OpenTelemetry and logs."""
 
-    otlp_endpoint: AnyHttpUrl | None = Field(default=None, description="OTLP over gRPC; absent: nothing is sent")
+    otlp_endpoint: Url | None = Field(default=None, description="OTLP over gRPC; absent: nothing is sent")
     sample_ratio: float = Field(default=1.0, ge=0, le=1, description="of traces that begin here")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

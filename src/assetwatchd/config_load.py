@@ -87,16 +87,14 @@ def schema() -> dict[str, Any]:
 
 
 def plain(value: object) -> object:
-    """Turn settings into what YAML and JSON can hold; secrets, also those in a URL, are masked."""
+    """Turn settings into what YAML and JSON can hold; secrets are masked (no URL holds one: config refuses it)."""
     if isinstance(value, BaseModel):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, Mapping):
         return {str(name): plain(held) for name, held in value.items()}
     if isinstance(value, list | tuple):
         return [plain(held) for held in value]
-    if isinstance(value, AnyUrl):
-        return re.sub(r"(?<=://)[^/@]*@", f"{MASK}@", str(value))
-    return MASK if isinstance(value, SecretStr) else str(value) if isinstance(value, Path) else value
+    return MASK if isinstance(value, SecretStr) else str(value) if isinstance(value, Path | AnyUrl) else value
 
 
 class _Loader(yaml.SafeLoader):
