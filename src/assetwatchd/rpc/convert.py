@@ -72,8 +72,8 @@ class ProtobufEncoder:
 def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int) -> bytes:
     stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"', observe_time=timestamp(observed_at))
     status = content + stamp.SerializeToString()
-    change = _field(1, status) + (_field(2, traceparent.encode()) if traceparent else b"") + b"\x18\x01"
-    return _field(4, change)
+    change = field(1, status) + (field(2, traceparent.encode()) if traceparent else b"") + b"\x18\x01"
+    return field(4, change)
 
 
 def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:
@@ -87,8 +87,8 @@ def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:
     return framed
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    """Encode one length-delimited field."""
+def field(number: int, payload: bytes) -> bytes:
+    """Encode one length-delimited field; number is below 16."""
     return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
 
 
