@@ -38,8 +38,12 @@ BY_REASON = {
     "RESUME_FILTER_MISMATCH": Action.FAIL,
     "SOURCE_NOT_FOUND": Action.FAIL,
     "INVALID_REQUEST": Action.FAIL,
+    "SOURCE_KIND_MISMATCH": Action.FAIL,
+    "ASSET_GONE": Action.FAIL,
+    "PIECES_REFUSED": Action.FAIL,
+    "CONTENT_TOO_LARGE": Action.FAIL,
 }
-"""Every reason the service gives."""
+"""Every reason the server gives, in all its services."""
 
 BY_CODE = {
     grpc.StatusCode.UNAVAILABLE: Action.RESUME,
