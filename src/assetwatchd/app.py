@@ -14,20 +14,27 @@ from assetwatchd import telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
-from assetwatchd.adapters.pieces import Pieces
+from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
+from assetwatchd.config import PiecesSource
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
+from assetwatchd.pieces.api import PiecesApi
+from assetwatchd.pieces.feed import Parts
+from assetwatchd.pieces.feeds import Feeds
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
+from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
+from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.sources import Sources
 from assetwatchd.store.memory import MemoryStore
+from assetwatchd.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +87,14 @@ class App:
         )
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
+        self._pieces = {
+            name: PiecesApi(name, Transport(name, source), source)
+            for name, source in settings.sources.items()
+            if isinstance(source, PiecesSource)
+        }
+        jitter = random.Random()  # noqa: S311 - not a secret
+        encode = encoder(settings.server.message_bytes_max)
+        self._feeds = Feeds(Parts(MemoryStore, encode, frame, settings.server, jitter, time.time))
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -115,7 +130,12 @@ class App:
         admission = Admission(streams_max=limits.streams_max, streams_per_peer_max=limits.streams_per_peer_max)
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
-        return server.build(limits, asset_status, SourceService(self.store, self.hub, self.sources), self.health)
+        desk = Desk(
+            self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
+        )
+        pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
+        sources = SourceService(self.store, self.hub, self.sources)
+        return server.build(limits, asset_status, sources, pieces_assets, self.health)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -130,11 +150,14 @@ class App:
         stopping = asyncio.create_task(grpc_server.stop(self.settings.server.drain_s))
         await asyncio.sleep(0)
         self.hub.end(_draining)
+        self._feeds.end(_draining)
         await stopping
 
     async def _close(self) -> None:
         for scheduler in self.sources:
             await scheduler.upstream.close()
+        for api in self._pieces.values():
+            await api.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:

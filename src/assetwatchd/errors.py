@@ -7,8 +7,9 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   ├── TooManyStreams          ├── TooManyAssets         ├── SourceKindMismatch
-│   └── AssetGone               └── PiecesRefused         └── ContentTooLarge
+│   ├── TooManyStreams          ├── TooManyAssets
+│   ├── SourceKindMismatch      ├── AssetGone
+│   └── PiecesRefused           └── ContentTooLarge
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
     ├── Refused                 it does not take our credentials

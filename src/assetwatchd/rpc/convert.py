@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from assetwatchd import resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
@@ -130,7 +131,7 @@ def _put(message: Message, name: str, content: Any) -> None:
     elif dataclasses.is_dataclass(content):
         getattr(message, name).SetInParent()
         _fill(getattr(message, name), content)
-    elif isinstance(content, dict):
+    elif isinstance(content, Mapping):
         getattr(message, name).update(content)
     else:
         setattr(message, name, content)

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = ("", "assetwatch.v1.AssetStatusService", "assetwatch.v1.SourceService")
+SERVICES = (
+    "",
+    "assetwatch.v1.AssetStatusService",
+    "assetwatch.v1.SourceService",
+    "assetwatch.pieces.v1.PiecesAssetsService",
+)
 
 
 def source_name(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from assetwatch.pieces.v1 import pieces_assets_service_pb2
 from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2_grpc
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
+    from assetwatchd.rpc.pieces.service import PiecesAssetsService
     from assetwatchd.rpc.service import AssetStatusService, SourceService
 
 KEEPALIVE_S = 20
@@ -34,6 +36,7 @@ streams whose client takes nothing more, not even their status, are cut by it.""
 
 ASSET_STATUS = asset_status_service_pb2.DESCRIPTOR.services_by_name["AssetStatusService"]
 SOURCE = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
+PIECES_ASSETS = pieces_assets_service_pb2.DESCRIPTOR.services_by_name["PiecesAssetsService"]
 
 
 def options(settings: ServerSettings) -> list[tuple[str, int]]:
@@ -54,16 +57,21 @@ def options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 def build(
-    settings: ServerSettings, asset_status: AssetStatusService, sources: SourceService, health: Health
+    settings: ServerSettings,
+    asset_status: AssetStatusService,
+    sources: SourceService,
+    pieces_assets: PiecesAssetsService,
+    health: Health,
 ) -> tuple[grpc.aio.Server, str]:
     """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
 
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
     """
     server = grpc.aio.server(interceptors=[Tracing()], options=options(settings))
-    server.add_generic_rpc_handlers((_handlers(ASSET_STATUS, asset_status), _handlers(SOURCE, sources)))
+    servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
+    server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in servicers.items()])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = [ASSET_STATUS.full_name, SOURCE.full_name, "grpc.health.v1.Health"]
+    names = [*(service.full_name for service in servicers), "grpc.health.v1.Health"]
     reflection.add(server, names)
     return server, _bind(server, settings)
 

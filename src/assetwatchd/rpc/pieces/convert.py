@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from google.protobuf.descriptor import Descriptor
 
@@ -75,7 +75,8 @@ class _Table(NamedTuple):
 
 def message(into: type[M], document: Mapping[str, Any]) -> M:
     """Make a message of a decoded JSON object; document(message(X, d)) == d for every d that jsonbody decodes."""
-    return into(**_read(into.DESCRIPTOR, document, 0))
+    descriptor: Descriptor = into.DESCRIPTOR  # type: ignore[assignment]  # the published types know a second class
+    return into(**_read(descriptor, document, 0))
 
 
 def _read(descriptor: Descriptor, document: Mapping[str, Any], level: int) -> dict[str, Any]:
@@ -209,13 +210,14 @@ def _member(descriptor: Descriptor, field: FieldDescriptor) -> _Member:
 def _codec(field: FieldDescriptor) -> tuple[Callable[[Any, int], Any], Callable[[Any], Any]]:
     if field.message_type is not None:
         return functools.partial(_read_message, field.message_type), document
-    return {
+    codecs: dict[int, tuple[Callable[[Any, int], Any], Callable[[Any], Any]]] = {
         FieldDescriptor.TYPE_STRING: (_read_text, _same),
         FieldDescriptor.TYPE_BOOL: (_read_bool, _same),
         FieldDescriptor.TYPE_INT64: (_read_integer, _same),
         FieldDescriptor.TYPE_DOUBLE: (_read_number, _number),
         FieldDescriptor.TYPE_BYTES: (_read_bytes, list),
-    }[field.type]
+    }
+    return codecs[field.type]
 
 
 def _same(value: Any) -> Any:
@@ -263,8 +265,3 @@ def _read_list(read: Callable[[Any, int], Any], may_be_empty: bool, value: Any, 
 
 def _write_list(write: Callable[[Any], Any], value: Any) -> list[Any]:
     return [write(item) for item in value]
-
-
-def items_of(of: Message) -> Iterator[Message]:
-    """Yield the items of a message that has a list."""
-    yield from getattr(of, LIST)

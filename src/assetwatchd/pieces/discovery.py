@@ -1,0 +1,126 @@
+"""Where Pieces OS listens: the configured address, or the first of the known ports that answers as it does.
+
+Source: the vendor's clients: 50 ms to connect, then HEAD of the health page within 100 ms, 20 ports at a time, 200
+wins; a version below a minimum, or at or above a maximum, is refused. The order of the ports is [assumed].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from assetwatchd.errors import BadAnswer, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from assetwatchd.config import PiecesSource
+
+HOST = "127.0.0.1"
+PORTS = (*range(39300, 39334), 1000, 5323)
+"""Those of current releases, then the older one of macOS and Windows, then the older one of Linux."""
+HEALTH = ".well-known/health"
+VERSION = ".well-known/version"
+OK = 200
+
+CONNECT_TIMEOUT_S = 0.05
+HEALTH_TIMEOUT_S = 0.1
+VERSION_TIMEOUT_S = 2.0
+PARALLEL = 20
+
+VERSION_FORM = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-.](\S+))?")
+VERSION_BYTES_MAX = 200
+
+
+class Version(NamedTuple):
+    """A version in its order; released is False for one with a label (1.0.0-rc), which comes before its release."""
+
+    major: int
+    minor: int
+    patch: int
+    released: bool = True
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}{'-' * bool(self.label)}{self.label}"
+
+
+SUPPORTED = (Version(11, 0, 0), Version(13, 0, 0))
+"""From the first, and before the second: servers that the vendor's client 5.0.1 is made for [assumed]."""
+
+
+def parse_version(text: str) -> Version:
+    """Read major.minor.patch[-label]. Raises: BadAnswer."""
+    match = VERSION_FORM.fullmatch(text.strip())
+    if match is None:
+        raise BadAnswer(f"/{VERSION} did not answer as Pieces OS does; correct base_url")
+    major, minor, patch, label = match.groups()
+    return Version(int(major), int(minor), int(patch), label is None, label or "")
+
+
+async def discover(
+    settings: PiecesSource,
+    *,
+    ports: Sequence[int] = PORTS,
+    host: str = HOST,
+    supported: tuple[Version, Version] = SUPPORTED,
+) -> URL:
+    """Return the base URL of the first server that is healthy: the configured one, else by the order of the ports.
+
+    Raises: Unreachable when there is none; BadAnswer when its version is not supported.
+    """
+    candidates = [
+        URL(str(settings.base_url).rstrip("/")),
+        *(URL.build(scheme="http", host=host, port=p) for p in ports),
+    ]
+    limits = aiohttp.ClientTimeout(total=VERSION_TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=limits, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
+        found = await _first_healthy(session, candidates)
+        _check(await _version(session, found), supported, found)
+    return found
+
+
+async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[URL]) -> URL:
+    for start in range(0, len(candidates), PARALLEL):
+        some = candidates[start : start + PARALLEL]
+        healthy = await asyncio.gather(*[_healthy(session, url) for url in some])
+        for url, good in zip(some, healthy, strict=True):
+            if good:
+                return url
+    first, *others = candidates
+    raise Unreachable(f"Pieces OS is neither at {first} nor at any of {len(others)} known ports; start it")
+
+
+async def _healthy(session: aiohttp.ClientSession, url: URL) -> bool:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.close()
+        async with (
+            asyncio.timeout(HEALTH_TIMEOUT_S),
+            session.head(url / HEALTH, allow_redirects=False) as answer,
+        ):
+            return answer.status == OK
+    except (OSError, TimeoutError, aiohttp.ClientError):
+        return False
+
+
+async def _version(session: aiohttp.ClientSession, url: URL) -> Version:
+    try:
+        async with session.get(url / VERSION, allow_redirects=False) as answer:
+            body = await answer.content.read(VERSION_BYTES_MAX)
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise Unreachable(f"Pieces OS at {url} does not tell its version: {type(error).__name__}") from error
+    return parse_version(body.decode("utf-8", "replace"))
+
+
+def _check(version: Version, supported: tuple[Version, Version], url: URL) -> None:
+    least, limit = supported
+    if version < least:
+        raise BadAnswer(f"Pieces OS at {url} is {version}; at least {least} is needed: update Pieces OS")
+    if version >= limit:
+        raise BadAnswer(f"Pieces OS at {url} is {version}; versions before {limit} are supported: update assetwatch")

@@ -1,0 +1,43 @@
+"""Writes made through us are taken onto the road at once: watchers see them before the call that made them returns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from assetwatchd.errors import SourceUnreachable, TooManyAssets
+from assetwatchd.model import AssetKey
+
+if TYPE_CHECKING:
+    from assetwatchd.hub import Hub
+    from assetwatchd.model import Observation
+    from assetwatchd.scheduler import Scheduler
+    from assetwatchd.store import Store
+
+COMMIT_WAIT_S = 3.0
+"""A removal we were told of is committed by then, or its revision is not waited for any longer."""
+
+
+async def created(scheduler: Scheduler, store: Store, asset_id: str) -> int:
+    """Read an asset that was just made; return its revision, 0 when it could not be read."""
+    try:
+        scheduler.push_touched([asset_id])
+        await scheduler.read([asset_id], max_age_s=0)
+    except (SourceUnreachable, TooManyAssets):
+        return 0
+    entry = store.get(AssetKey(scheduler.name, asset_id))
+    return 0 if entry is None else entry.revision
+
+
+async def deleted(scheduler: Scheduler, store: Store, hub: Hub, tombstone: Observation, traceparent: str) -> int:
+    """Tell that an asset was just deleted; return its revision, 0 when that is not committed in time."""
+    key = AssetKey(scheduler.name, tombstone.asset_id)
+    try:
+        with scheduler.interest([tombstone.asset_id]):  # so that it is known, if it was not
+            scheduler.push_removed(tombstone, traceparent)
+            async with asyncio.timeout(COMMIT_WAIT_S):
+                while (entry := store.get(key)) is None or not entry.gone:
+                    await hub.reached(hub.head + 1)
+                return entry.revision
+    except (TimeoutError, TooManyAssets):
+        return 0

@@ -1,0 +1,260 @@
+"""The servicer of the assets API of Pieces OS. What is not said here is said in the schema."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.pieces.v1 import pieces_assets_service_pb2_grpc as grpc_pb
+from google.protobuf.message import Message
+
+from assetwatchd import telemetry
+from assetwatchd.errors import (
+    AnswerTooLarge,
+    BadAnswer,
+    ContentTooLarge,
+    InvalidRequest,
+    SourceKindMismatch,
+    SourceUnreachable,
+    UpstreamError,
+)
+from assetwatchd.model import SourceKind
+from assetwatchd.pieces import writes
+from assetwatchd.pieces.api import Stream
+from assetwatchd.rpc.pieces import convert
+from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    import grpc
+
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.hub import Hub
+    from assetwatchd.model import Observation
+    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.rpc.pieces.streams import Streaming
+    from assetwatchd.sources import Sources
+    from assetwatchd.store import Store
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+M = TypeVar("M", bound=Message)
+
+RETRY_AFTER_S = 1.0
+"""When the upstream does not say how long to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every call needs. apis: those of the sources of this kind, by name. tombstone: of a deleted asset's id."""
+
+    sources: Sources
+    apis: Mapping[str, PiecesApi]
+    store: Store
+    hub: Hub
+    limits: ServerSettings
+    tombstone: Callable[[str], Observation]
+
+    def api(self, source: str) -> PiecesApi:
+        """Return a source's API. Raises: SourceNotFound, SourceKindMismatch."""
+        kind = self.sources.get(source).kind
+        if kind is not SourceKind.PIECES:
+            raise SourceKindMismatch(source, kind=kind.name.lower(), wanted=SourceKind.PIECES.name.lower())
+        return self.apis[source]
+
+    @asynccontextmanager
+    async def call(self, request: Any, context: Context) -> AsyncIterator[PiecesApi]:
+        """Check a request and give the API it is for; what goes wrong inside becomes the status of the call."""
+        async with errors_as_status(context):
+            validate(request)
+            api = self.api(request.source)
+            try:
+                yield api
+            except AnswerTooLarge as error:
+                setting = f"sources.{request.source}.body_bytes_max"
+                raise ContentTooLarge(request.source, setting=setting, limit=error.limit) from error
+            except UpstreamError as error:
+                wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+                raise SourceUnreachable(request.source, str(error), retry_after_s=wait_s) from error
+
+    def fitting(self, source: str, response: M) -> M:
+        """Return the response if it is within the limit of a message. Raises: ContentTooLarge."""
+        limit = self.limits.message_bytes_max
+        if response.ByteSize() > limit:
+            raise ContentTooLarge(source, setting="server.message_bytes_max", limit=limit)
+        return response
+
+
+class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
+    """The fifteen operations."""
+
+    def __init__(self, desk: Desk, streaming: Streaming) -> None:
+        self._desk = desk
+        self._streaming = streaming
+
+    # Writes ----------------------------------------------------------------------------------------------------------
+
+    async def CreateAsset(self, request: pb.CreateAssetRequest, context: Context) -> pb.CreateAssetResponse:
+        """Create, then have it read."""
+        async with self._desk.call(request, context) as api:
+            seed = await _document("seed", request.seed)
+            document = await api.create(seed, transferables=_flag(request, "transferables"))
+            asset = await _message(asset_pb2.Asset, document)
+            if not asset.id:
+                raise BadAnswer("the asset that was made has no id")
+            scheduler = self._desk.sources.get(request.source)
+            revision = await writes.created(scheduler, self._desk.store, asset.id)
+            return self._desk.fitting(request.source, pb.CreateAssetResponse(asset=asset, revision=revision))
+
+    async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
+        """Delete, then tell so."""
+        async with self._desk.call(request, context) as api:
+            desk, scheduler = self._desk, self._desk.sources.get(request.source)
+            with telemetry.push(request.source, 1):
+                answered = await api.delete(request.asset_id)
+                tombstone, trace = desk.tombstone(request.asset_id), telemetry.traceparent()
+                revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, trace)
+            return pb.DeleteAssetResponse(asset_id=answered, revision=revision)
+
+    # Reads -----------------------------------------------------------------------------------------------------------
+
+    async def DraftAsset(self, request: pb.DraftAssetRequest, context: Context) -> pb.DraftAssetResponse:
+        """POST /assets/draft."""
+        async with self._desk.call(request, context) as api:
+            seed = await _document("seed", request.seed)
+            document = await api.draft(seed, transferables=_flag(request, "transferables"))
+            response = pb.DraftAssetResponse(seed=await _message(seed_pb2.Seed, document))
+            return self._desk.fitting(request.source, response)
+
+    async def GetAsset(self, request: pb.GetAssetRequest, context: Context) -> pb.GetAssetResponse:
+        """GET /assets/{asset}."""
+        async with self._desk.call(request, context) as api:
+            document = await api.get(request.asset_id, transferables=_flag(request, "transferables"))
+            response = pb.GetAssetResponse(asset=await _message(asset_pb2.Asset, document))
+            return self._desk.fitting(request.source, response)
+
+    async def ListAssets(self, request: pb.ListAssetsRequest, context: Context) -> pb.ListAssetsResponse:
+        """GET /assets."""
+        async with self._desk.call(request, context) as api:
+            document = await api.snapshot(
+                transferables=_flag(request, "transferables"),
+                suggested=_flag(request, "suggested"),
+                pseudo=_flag(request, "pseudo"),
+            )
+            response = pb.ListAssetsResponse(assets=await _message(asset_pb2.Assets, document))
+            return self._desk.fitting(request.source, response)
+
+    async def ListAssetIdentifiers(
+        self, request: pb.ListAssetIdentifiersRequest, context: Context
+    ) -> pb.ListAssetIdentifiersResponse:
+        """GET /assets/identifiers."""
+        async with self._desk.call(request, context) as api:
+            document = await api.identifiers(pseudo=_flag(request, "pseudo"))
+            assets = await _message(asset_pb2.FlattenedAssets, document)
+            return self._desk.fitting(request.source, pb.ListAssetIdentifiersResponse(assets=assets))
+
+    async def ListPseudoAssets(
+        self, request: pb.ListPseudoAssetsRequest, context: Context
+    ) -> pb.ListPseudoAssetsResponse:
+        """GET /assets/pseudo."""
+        async with self._desk.call(request, context) as api:
+            assets = await _message(asset_pb2.PseudoAssets, await api.pseudo())
+            return self._desk.fitting(request.source, pb.ListPseudoAssetsResponse(assets=assets))
+
+    async def ListAssetFormats(
+        self, request: pb.ListAssetFormatsRequest, context: Context
+    ) -> pb.ListAssetFormatsResponse:
+        """GET /assets/{asset}/formats."""
+        async with self._desk.call(request, context) as api:
+            document = await api.formats(request.asset_id, transferables=_flag(request, "transferables"))
+            response = pb.ListAssetFormatsResponse(formats=await _message(asset_pb2.Formats, document))
+            return self._desk.fitting(request.source, response)
+
+    async def SearchAssets(self, request: pb.SearchAssetsRequest, context: Context) -> pb.SearchAssetsResponse:
+        """GET /assets/search."""
+        async with self._desk.call(request, context) as api:
+            document = await api.search(
+                query=request.query if request.HasField("query") else None,
+                searchable_tags=",".join(request.searchable_tags) or None,
+                transferables=_flag(request, "transferables"),
+                pseudo=_flag(request, "pseudo"),
+            )
+            response = pb.SearchAssetsResponse(results=await _message(search_pb2.SearchedAssets, document))
+            return self._desk.fitting(request.source, response)
+
+    async def SearchAssetsWithFilters(
+        self, request: pb.SearchAssetsWithFiltersRequest, context: Context
+    ) -> pb.SearchAssetsWithFiltersResponse:
+        """POST /assets/search."""
+        async with self._desk.call(request, context) as api:
+            document = await api.search_with_filters(
+                await _document("input", request.input),
+                transferables=_flag(request, "transferables"),
+                pseudo=_flag(request, "pseudo"),
+            )
+            output = await _message(search_pb2.AssetsSearchWithFiltersOutput, document)
+            return self._desk.fitting(request.source, pb.SearchAssetsWithFiltersResponse(output=output))
+
+    async def ListRelatedAssets(
+        self, request: pb.ListRelatedAssetsRequest, context: Context
+    ) -> pb.ListRelatedAssetsResponse:
+        """GET /assets/related with a body."""
+        async with self._desk.call(request, context) as api:
+            document = await api.related(await _document("assets", request.assets))
+            response = pb.ListRelatedAssetsResponse(assets=await _message(asset_pb2.Assets, document))
+            return self._desk.fitting(request.source, response)
+
+    async def RecommendAssets(self, request: pb.RecommendAssetsRequest, context: Context) -> pb.RecommendAssetsResponse:
+        """GET /assets/recommended with a body."""
+        async with self._desk.call(request, context) as api:
+            document = await api.recommended(await _document("recommendation", request.recommendation))
+            response = pb.RecommendAssetsResponse(assets=await _message(asset_pb2.Assets, document))
+            return self._desk.fitting(request.source, response)
+
+    # Streams: they write encoded messages themselves (registered without a serializer, see server.py) -----------------
+
+    async def StreamAssets(self, request: pb.StreamAssetsRequest, context: Context) -> None:  # type: ignore[override]
+        """WebSocket /assets/stream."""
+        await self._stream(Stream.ASSETS, request, context)
+
+    async def StreamAssetIdentifiers(  # type: ignore[override]
+        self, request: pb.StreamAssetIdentifiersRequest, context: Context
+    ) -> None:
+        """WebSocket /assets/stream/identifiers."""
+        await self._stream(Stream.IDENTIFIERS, request, context)
+
+    async def StreamAssetTransferables(  # type: ignore[override]
+        self, request: pb.StreamAssetTransferablesRequest, context: Context
+    ) -> None:
+        """WebSocket /assets/stream/transferables."""
+        await self._stream(Stream.TRANSFERABLES, request, context)
+
+    async def _stream(self, stream: Stream, request: Any, context: Context) -> None:
+        async with errors_as_status(context):
+            validate(request)
+            await self._streaming.stream(self._desk.api(request.source), stream, context)
+
+
+def _flag(request: Message, name: str) -> bool | None:
+    """Return a flag, None when it is absent."""
+    return getattr(request, name) if request.HasField(name) else None
+
+
+async def _message(into: type[M], document: Mapping[str, Any]) -> M:
+    """Make a message of an answer; in a thread, since it may be large."""
+    return await asyncio.to_thread(convert.message, into, document)
+
+
+async def _document(field: str, of: Message) -> dict[str, Any]:
+    """Write a member of a request as JSON; in a thread, since it may be large. Raises: InvalidRequest."""
+    try:
+        return await asyncio.to_thread(convert.document, of)
+    except ValueError:
+        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is not JSON"
+        raise InvalidRequest((field, text)) from None

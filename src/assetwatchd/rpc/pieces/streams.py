@@ -1,0 +1,115 @@
+"""The three streams: items of frames become encoded changes, signals of a feed become messages."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assetwatch.pieces.v1 import asset_pb2
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+
+from assetwatchd.errors import SlowConsumer
+from assetwatchd.hub import Batch, Bookmark, Conditions, Synced
+from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.feed import Begun
+from assetwatchd.rpc import convert as status_convert
+from assetwatchd.rpc.pieces import convert
+from assetwatchd.rpc.status import errors_as_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import grpc
+
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.model import Condition
+    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.pieces.feed import Signal
+    from assetwatchd.pieces.feeds import Feeds
+    from assetwatchd.pieces.frames import Item
+    from assetwatchd.rpc.admission import Admission
+
+    Context = grpc.aio.ServicerContext[Any, bytes]
+
+CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
+"""The three responses have the same members, so their messages are made alike."""
+
+
+def encoder(message_bytes_max: int) -> Callable[[Stream, Item], bytes]:
+    """Return the function that makes one change, as bytes of a response; its kind (UPSERT) is the last byte."""
+
+    def encode(stream: Stream, item: Item) -> bytes:
+        change: pb.AssetChange | pb.IdentifierChange
+        if stream is Stream.IDENTIFIERS:
+            identifier = convert.message(asset_pb2.StreamedIdentifier, item.document)
+            change = pb.IdentifierChange(asset_id=item.asset_id, identifier=identifier)
+        else:
+            change = pb.AssetChange(asset_id=item.asset_id, asset=convert.message(asset_pb2.Asset, item.document))
+            if (size := change.ByteSize()) > message_bytes_max:
+                change = pb.AssetChange(asset_id=item.asset_id, omitted_bytes=size)
+        return _sealed(change)
+
+    return encode
+
+
+def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:
+    kind = bytes([change.KIND_FIELD_NUMBER << 3, pb.CHANGE_KIND_UPSERT])
+    return status_convert.field(CHANGES, change.SerializeToString(deterministic=True) + kind)
+
+
+def frame(changes: Sequence[bytes], _revision: int, _head: int, _digest: bytes) -> bytes:
+    """Join encoded changes into one response."""
+    return b"".join(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """What every stream needs."""
+
+    feeds: Feeds
+    admission: Admission
+    limits: ServerSettings
+
+    async def stream(self, api: PiecesApi, which: Stream, context: Context) -> None:
+        """Serve one stream until it ends; a stream counts until its last word was taken, or its peer is gone."""
+        with self.admission.stream(context.peer()):
+            async with (
+                errors_as_status(context),
+                aclosing(self.feeds.watch(api, which)) as signals,  # type: ignore[type-var]  # an async generator
+            ):
+                async for signal in signals:
+                    await self._write(context, self._message(signal))
+
+    async def _write(self, context: Context, message: bytes) -> None:
+        try:
+            async with asyncio.timeout(self.limits.slow_consumer_s):
+                await context.write(message)
+        except TimeoutError:
+            text = f"no message was taken for {self.limits.slow_consumer_s:g} s; call again"
+            raise SlowConsumer(text) from None
+
+    def _message(self, signal: Signal) -> bytes:
+        match signal:
+            case Batch(_, message, _):
+                return message
+            case Begun(resync, condition):
+                return self._started(resync, condition).SerializeToString()
+            case Synced():
+                return pb.StreamAssetsResponse(synced=pb.StreamSynced()).SerializeToString()
+            case Bookmark():
+                return pb.StreamAssetsResponse(heartbeat=pb.StreamHeartbeat()).SerializeToString()
+            case Conditions(by_source):
+                [condition] = by_source.values()
+                return pb.StreamAssetsResponse(condition=status_convert.condition(condition)).SerializeToString()
+
+    def _started(self, resync: bool, condition: Condition) -> pb.StreamAssetsResponse:  # noqa: FBT001 - a signal's member
+        heartbeat = Duration()
+        heartbeat.FromMilliseconds(round(self.limits.heartbeat_s * 1000))
+        mode = pb.StreamStarted.MODE_RESYNC if resync else pb.StreamStarted.MODE_SNAPSHOT
+        return pb.StreamAssetsResponse(
+            started=pb.StreamStarted(mode=mode, heartbeat_interval=heartbeat),
+            condition=status_convert.condition(condition),
+        )
