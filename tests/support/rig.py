@@ -14,14 +14,14 @@ from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 
-from assetwatchd import push, scheduler
+from assetwatchd import outcome
 from assetwatchd.app import App
 from assetwatchd.config import Settings
 from assetwatchd.model import AssetKey, ConditionState, State
 from assetwatchd.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from assetwatch.v1.asset_status_pb2 import AssetStatus
     from assetwatch.v1.source_pb2 import Source
@@ -157,7 +157,7 @@ class Rig:
     async def shows(self, name: str, wanted: Callable[[Source], object]) -> Source:
         """Ask about one source until it is as wanted."""
         async with asyncio.timeout(PATIENCE_S):
-            while not wanted(source := await self.source(name)):
+            while not wanted(source := await self.source(name)):  # noqa: ASYNC110 - it is the server that is asked
                 await asyncio.sleep(0.01)
         return source
 
@@ -165,6 +165,11 @@ class Rig:
         """Ask the server about one source."""
         answer = await self.sources.GetSource(source_pb.GetSourceRequest(source=name), timeout=PATIENCE_S)
         return cast("Source", answer.source)
+
+    async def all_sources(self) -> Sequence[Source]:
+        """Ask the server about all."""
+        answer = await self.sources.ListSources(source_pb.ListSourcesRequest(), timeout=PATIENCE_S)
+        return cast("Sequence[Source]", answer.sources)
 
     def vary(self, source: str) -> AssetKey:
         """Change a source's sample; return its name."""
@@ -316,7 +321,7 @@ async def serving(
 @contextmanager
 def impatient() -> Iterator[None]:
     """Shorten what no setting shortens."""
-    with patch.object(push, "INTEREST_CHECK_S", 0.05), patch.object(scheduler, "DOUBT_S", 0.05):
+    with patch.object(outcome, "DOUBT_S", 0.05):
         yield
 
 

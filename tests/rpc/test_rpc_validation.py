@@ -1,0 +1,147 @@
+"""Every rule of the schema, broken once: INVALID_ARGUMENT with a field violation under the path of the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1 import source_service_pb2 as source_pb
+from google.protobuf.duration_pb2 import Duration
+
+from assetwatchd.errors import InvalidRequest
+from assetwatchd.model import AssetKey
+from assetwatchd.rpc.validate import validate
+from support.problems import problem_of
+from support.rig import SAMPLES, SOURCES, ref, running, sample
+
+ASSET = {"source": "omn", "asset_id": "tid:1"}
+LESS_THAN_NOTHING = Duration(seconds=-1)
+
+BROKEN: list[tuple[Any, list[str]]] = [
+    (pb.GetAssetStatusRequest(), ["asset"]),
+    (pb.GetAssetStatusRequest(asset={}), ["asset.source", "asset.asset_id"]),
+    (pb.GetAssetStatusRequest(asset={**ASSET, "source": "s" * 64}), ["asset.source"]),
+    (pb.GetAssetStatusRequest(asset={**ASSET, "asset_id": "ü" * 1025}), ["asset.asset_id"]),
+    (pb.GetAssetStatusRequest(asset=ASSET, max_age=LESS_THAN_NOTHING), ["max_age"]),
+    (pb.GetAssetStatusRequest(asset=ASSET, min_revision=-1), ["min_revision"]),
+    (pb.BatchGetAssetStatusesRequest(), ["assets"]),
+    (pb.BatchGetAssetStatusesRequest(assets=[ASSET] * 1001), ["assets"]),
+    (pb.BatchGetAssetStatusesRequest(assets=[ASSET, {"source": "omn"}]), ["assets[1].asset_id"]),
+    (pb.BatchGetAssetStatusesRequest(assets=[ASSET], max_age=LESS_THAN_NOTHING), ["max_age"]),
+    (pb.ListAssetStatusesRequest(sources=[f"s{n}" for n in range(101)]), ["sources"]),
+    (pb.ListAssetStatusesRequest(sources=["omn", "omn"]), ["sources"]),
+    (pb.ListAssetStatusesRequest(sources=["omn", ""]), ["sources[1]"]),
+    (pb.ListAssetStatusesRequest(states=[1, 1]), ["states"]),
+    (pb.ListAssetStatusesRequest(states=[1, 99]), ["states[1]"]),
+    (pb.ListAssetStatusesRequest(states=[0]), ["states[0]"]),
+    (pb.ListAssetStatusesRequest(page_size=-1), ["page_size"]),
+    (pb.ListAssetStatusesRequest(page_token="t" * 257), ["page_token"]),
+    (pb.WaitAssetStatusRequest(until_settled=True), ["asset"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET), [""]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=[3], until_settled=True), [""]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=[3, 3]), ["states"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=[0]), ["states[0]"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=[77]), ["states[0]"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout=LESS_THAN_NOTHING), ["timeout"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout={"seconds": 3601}), ["timeout"]),
+    (pb.WatchStatusRequest(), [""]),
+    (pb.WatchStatusRequest(assets=[ASSET] * 10_001), ["assets"]),
+    (pb.WatchStatusRequest(assets=[{"source": "omn"}]), ["assets[0].asset_id"]),
+    (pb.WatchStatusRequest(sources=["omn"] * 2), ["sources"]),
+    (pb.WatchStatusRequest(sources=[""]), ["sources[0]"]),
+    (pb.WatchStatusRequest(sources=["omn"], states=[0]), ["states[0]"]),
+    (pb.WatchStatusRequest(sources=["omn"], states=[2, 2]), ["states"]),
+    (pb.WatchStatusRequest(sources=["omn"], resume_token="t" * 257), ["resume_token"]),
+    (source_pb.GetSourceRequest(), ["source"]),
+    (source_pb.GetSourceRequest(source="s" * 64), ["source"]),
+]
+
+ALLOWED: list[Any] = [
+    pb.GetAssetStatusRequest(asset={"source": "s" * 63, "asset_id": "ü" * 1024}, max_age={}, min_revision=0),
+    pb.BatchGetAssetStatusesRequest(assets=[ASSET] * 1000),
+    pb.ListAssetStatusesRequest(),
+    pb.ListAssetStatusesRequest(page_size=2**31 - 1, states=range(1, 11)),
+    pb.WaitAssetStatusRequest(asset=ASSET, states=[3], timeout={"seconds": 3600}),
+    pb.WatchStatusRequest(assets=[ASSET] * 10_000),
+    source_pb.ListSourcesRequest(),
+]
+
+
+def method_of(request: object) -> str:
+    """Name the RPC that takes a request."""
+    return type(request).__name__.removesuffix("Request")
+
+
+@pytest.mark.parametrize(("request_", "fields"), BROKEN, ids=lambda value: method_of(value)[:24])
+def test_every_rule_is_a_violation_under_its_path(request_: Any, fields: list[str]) -> None:
+    """All the rules that are broken are named, each with a text; a rule of the whole message has no path."""
+    with pytest.raises(InvalidRequest) as caught:
+        validate(request_)
+    assert [field for field, _ in caught.value.violations] == fields
+    assert all(text for _, text in caught.value.violations)
+
+
+@pytest.mark.parametrize("request_", ALLOWED, ids=method_of)
+def test_the_limits_themselves_are_allowed(request_: Any) -> None:
+    """The largest and the smallest that the schema lets through."""
+    validate(request_)
+
+
+async def test_every_method_validates_its_request() -> None:
+    """Each answers a broken request with INVALID_ARGUMENT / INVALID_REQUEST, and BadRequest says where."""
+    async with running(("omn",)) as rig:
+        for request, fields in BROKEN:
+            stub = rig.sources if isinstance(request, source_pb.GetSourceRequest) else rig.statuses
+            call = getattr(stub, method_of(request))(request)
+            told = await problem_of(call.read() if isinstance(request, pb.WatchStatusRequest) else call)
+            assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"), request
+            assert list(told.violations) == list(dict.fromkeys(fields))
+            assert told.domain == "assetwatch"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_an_id_that_cannot_be_one_of_its_source_is_refused(source: str) -> None:
+    """Get, batch, wait and watch refuse it by the path of the id, say what form it has, and ask no upstream."""
+    async with running((source,), every={"probe_interval_s": 60}, pieces={"pins": []}) as rig:
+        wrong = AssetKey(source, SAMPLES[source].wrong)
+        calls = {
+            "asset.asset_id": [rig.get(wrong), rig.wait(wrong, until_settled=True)],
+            "assets[1].asset_id": [
+                rig.batch([sample(source), wrong]),
+                rig.watch(assets=[ref(sample(source)), ref(wrong)]).next(),
+            ],
+        }
+        for path, attempts in calls.items():
+            for attempt in attempts:
+                told = await problem_of(attempt)
+                assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+                assert list(told.violations) == [path]
+                assert "should be" in told.violations[path] or "is not" in told.violations[path]
+
+
+async def test_every_wrong_id_of_a_request_is_named() -> None:
+    """Not only the first."""
+    async with running(("omn", "pieces")) as rig:
+        told = await problem_of(rig.batch([AssetKey("omn", "x"), sample("omn"), AssetKey("pieces", "y")]))
+        assert list(told.violations) == ["assets[0].asset_id", "assets[2].asset_id"]
+
+
+async def test_unknown_sources_are_not_found_wherever_they_are_named() -> None:
+    """Get, batch, list, wait, watch (by asset and by source) and GetSource."""
+    async with running(("omn",)) as rig:
+        lost = AssetKey("nowhere", "x")
+        attempts = [
+            rig.get(lost),
+            rig.batch([sample("omn"), lost]),
+            rig.list(sources=["omn", "nowhere"]),
+            rig.wait(lost, until_settled=True),
+            rig.watch(assets=[ref(lost)]).next(),
+            rig.watch(sources=["nowhere"]).next(),
+            rig.source("nowhere"),
+        ]
+        for attempt in attempts:
+            told = await problem_of(attempt)
+            assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "SOURCE_NOT_FOUND")
+            assert told.metadata == {"source": "nowhere"}
