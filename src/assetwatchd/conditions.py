@@ -22,7 +22,8 @@ class Health:
     """The condition now, and the failures in a row that led to it.
 
     failing: only single calls are tried, with growing pauses, until one succeeds.
-    suspect: an asset failed again and nothing else was heard since, so that only a sign of life can tell whose fault
+    failures: of different assets, or of none, so that one asset alone does not count against its source.
+    suspect: an asset failed again and little else was heard since, so that only a sign of life can tell whose fault
     it is. blamed: the assets that failed since the last success.
     polling: why changes are not pushed, though they could be; empty when all is well.
     """
@@ -61,8 +62,8 @@ class Health:
         return self._turn(state, self.polling, at, last_success_at=self.condition.last_success_at)
 
     def _count(self, asked: frozenset[str]) -> None:
-        """One asset that fails time and again says nothing about its source."""
-        self.suspect = bool(asked) and asked <= self.blamed
+        """Count a failure, unless it may be the fault of an asset that failed before."""
+        self.suspect = bool(asked) and asked <= self.blamed and self.failures < FAILURES_TO_TURN
         self.failures += not self.suspect
         self.blamed |= asked
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from assetwatchd.config import SourceSettings
 from assetwatchd.hub import Hub
-from assetwatchd.model import AssetKey, Condition, Entry, SourceKind, State
+from assetwatchd.model import AssetKey, Condition, ConditionState, Entry, SourceKind, State
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler
@@ -57,6 +57,10 @@ class Rig:
             rng=random.Random(7),  # noqa: S311 - jitter, not a secret
         )
 
+    def source_state(self) -> ConditionState:
+        """How the source is doing now."""
+        return self.scheduler.condition.state
+
     def entry(self, asset_id: str) -> Entry:
         """What is known of an asset; it must be known."""
         entry = self.store.get(AssetKey(SOURCE, asset_id))
@@ -83,6 +87,12 @@ async def running(upstream: FakeUpstream, store: MemoryStore | None = None, **se
     finally:
         loops.cancel()
         await asyncio.wait([loops])
+
+
+async def until(met: Callable[[], bool]) -> None:
+    """Return within 0.05 s after something has become true."""
+    while not met():  # noqa: ASYNC110 - it becomes true by the tested code, which knows of no event of ours
+        await asyncio.sleep(0.05)
 
 
 def now() -> float:

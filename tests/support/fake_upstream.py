@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import Unreachable
@@ -130,7 +131,7 @@ class FakeUpstream:
 def most_in_a_second(times: Iterable[float]) -> int:
     """Return how many of them fell into the fullest half-open second."""
     ordered = sorted(times)
-    return max((sum(1 for at in ordered if first <= at < first + 1 - 1e-9) for first in ordered), default=0)
+    return max((bisect_left(ordered, at + 1 - 1e-9) - n for n, at in enumerate(ordered)), default=0)
 
 
 def _time() -> float:

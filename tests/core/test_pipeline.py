@@ -1,0 +1,165 @@
+"""The road: what is committed and published, and what is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd.hub import Hub
+from assetwatchd.model import AssetKey, Facet, Freshness, Observation, State
+from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.rpc import convert
+from assetwatchd.store.memory import MemoryStore
+from support.core_rig import virtual
+from support.tracing import recorded
+
+if TYPE_CHECKING:
+    from assetwatchd.model import Entry
+
+KEY = AssetKey("src", "a")
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Road:
+    """A pipeline over an empty store. published counts what the hub was told."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5)
+        self.published = 0
+        hub.publish = self._published  # type: ignore[method-assign]  # counted instead: nobody watches here
+        self.pipeline = Pipeline(self.store, hub, convert.ProtobufEncoder())
+
+    def _published(self) -> None:
+        self.published += 1
+
+    async def see(self, *states: State, at: float = 1000.0, asset_id: str = "a", forgotten: bool = False) -> int:
+        """Ingest sightings of an asset, one call."""
+        sightings = [Sighting(Observation(asset_id, state), at, TRACE, forgotten) for state in states]
+        return await self.pipeline.ingest("src", sightings)
+
+    def entry(self) -> Entry:
+        """What is known of the asset."""
+        entry = self.store.get(KEY)
+        assert entry is not None
+        return entry
+
+
+@virtual
+async def test_a_change_is_committed_and_published() -> None:
+    """What differs from what is known gets a revision, its moment and its trace, and the hub is told once."""
+    road = Road()
+    assert await road.see(State.PENDING) == 1
+    entry = road.entry()
+    assert (entry.revision, entry.state, entry.gone, entry.freshness) == (1, State.PENDING, False, Freshness.FRESH)
+    assert (entry.committed_at, entry.traceparent) == (1000.0, TRACE)
+    assert road.published == 1
+    status = convert.status_of(entry)
+    assert (status.asset.source, status.asset.asset_id, status.revision) == ("src", "a", 1)
+
+
+@virtual
+async def test_the_same_is_no_change() -> None:
+    """A sighting of the same content at another moment commits nothing and publishes nothing."""
+    road = Road()
+    await road.see(State.PENDING)
+    assert await road.see(State.PENDING, at=2000.0) == 0
+    assert (road.store.head, road.published) == (1, 1)
+
+
+@virtual
+async def test_the_last_sighting_counts() -> None:
+    """Of several sightings of one asset the last is taken; states between are skipped."""
+    road = Road()
+    assert await road.see(State.PENDING, State.PROCESSING, State.AVAILABLE) == 1
+    assert road.entry().state is State.AVAILABLE
+    assert await road.see(State.FAILED, State.AVAILABLE) == 0
+
+
+@virtual
+async def test_any_part_of_the_content_is_a_change() -> None:
+    """A facet's text is as much a change as the state."""
+    road = Road()
+    for message in ("1 %", "2 %", "2 %"):
+        facet = Facet("import", State.PROCESSING, "running", message)
+        await road.pipeline.ingest("src", [Sighting(Observation("a", State.PROCESSING, (facet,)), 1.0)])
+    assert road.store.head == 2
+
+
+@pytest.mark.parametrize(("state", "gone"), [(state, state in (State.DELETED, State.MISSING)) for state in State])
+@virtual
+async def test_gone(state: State, gone: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Deleted and missing assets are gone, and no others."""
+    road = Road()
+    await road.see(state)
+    assert road.entry().gone is gone
+
+
+@virtual
+async def test_forgotten_and_back() -> None:
+    """A forgotten asset is gone with its last state; the same state seen again is a change."""
+    road = Road()
+    await road.see(State.AVAILABLE)
+    assert await road.see(State.AVAILABLE, forgotten=True) == 1
+    assert (road.entry().gone, road.entry().state) == (True, State.AVAILABLE)
+    assert await road.see(State.AVAILABLE) == 1
+    assert not road.entry().gone
+
+
+@virtual
+async def test_missing_after_deleted() -> None:
+    """That a deleted asset is missing is no news."""
+    road = Road()
+    await road.see(State.DELETED)
+    assert await road.see(State.MISSING) == 0
+    assert road.entry().state is State.DELETED
+
+
+@virtual
+async def test_stale_and_fresh_again() -> None:
+    """An asset's own failing is one change, its status as it was but STALE; reading the same again is another."""
+    road = Road()
+    await road.see(State.AVAILABLE, at=1000.0)
+    for _ in range(3):
+        await road.pipeline.mark_stale(KEY, at=1100.0, observed_at=1050.0)
+    entry = road.entry()
+    assert (entry.revision, entry.freshness, entry.state) == (2, Freshness.STALE, State.AVAILABLE)
+    assert entry.committed_at == 1100.0
+    assert convert.status_of(entry).observe_time.seconds == 1050
+    assert await road.see(State.AVAILABLE, at=1200.0) == 1
+    assert road.entry().freshness is Freshness.FRESH
+
+
+@pytest.mark.parametrize("state", [None, State.MISSING])
+@virtual
+async def test_nothing_to_be_stale(state: State | None) -> None:
+    """What was never read, or is gone, is not made stale."""
+    road = Road()
+    if state is not None:
+        await road.see(state)
+    head = road.store.head
+    await road.pipeline.mark_stale(KEY, at=1100.0)
+    assert road.store.head == head
+
+
+@virtual
+async def test_one_that_cannot_be_encoded() -> None:
+    """One odd value is left out, the rest is committed."""
+    road = Road()
+    odd, good = Sighting(Observation("\ud800", State.PENDING), 1.0), Sighting(Observation("a", State.PENDING), 1.0)
+    assert await road.pipeline.ingest("src", [odd, good]) == 1
+    assert road.store.head == 1
+
+
+@virtual
+async def test_a_commit_is_traced_and_counted() -> None:
+    """A commit is a span with a link to the read that found the change, and counts its changes."""
+    road = Road()
+    with recorded() as spans:
+        await road.see(State.PENDING)
+        await road.see(State.PENDING)
+    [span] = [span for span in spans.spans if span.name == "assetwatch.commit"]
+    assert span.attributes is not None
+    assert span.attributes["assetwatch.change_count"] == 1
+    assert [format(link.context.span_id, "016x") for link in span.links] == ["b7ad6b7169203331"]

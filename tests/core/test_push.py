@@ -1,0 +1,286 @@
+"""Changes that an upstream pushes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from assetwatchd.errors import BadAnswer, Unreachable
+from assetwatchd.model import ConditionState, Freshness, State
+from support.core_rig import now, running, until, virtual
+from support.fake_upstream import FakeUpstream
+
+
+@virtual
+async def test_connected_only_while_somebody_is_interested() -> None:
+    """The push connection opens at once with the first interest and closes soon after the last."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        await asyncio.sleep(100)
+        assert upstream.connects == []
+        with rig.scheduler.interest(["a"]):
+            asked = now()
+            await until(lambda: upstream.connected)
+            assert now() - asked <= 0.1
+            await asyncio.sleep(100)
+            assert len(upstream.connects) == 1
+        await asyncio.sleep(2)
+        assert not upstream.connected
+        assert rig.source_state() is ConditionState.HEALTHY
+
+
+@virtual
+async def test_the_first_frame_is_read_whole() -> None:
+    """What the first frame lists is all read at once, and then no more than reconciliation asks for."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(50)], pushes=True, enumerates=True)
+    upstream.states["a0"] = State.PROCESSING
+    async with running(upstream, rate_per_s=100, reconcile_interval_s=600) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(2)
+            assert rig.store.count("src") == 50
+            began = now()
+            await asyncio.sleep(600)
+            for asset_id in upstream.states:
+                assert 1 <= len(upstream.reads_of(asset_id, since=began)) <= 2
+            assert upstream.lists == []
+            assert rig.scheduler.freshness(rig.entry("a1")) is Freshness.FRESH
+
+
+@virtual
+async def test_touched_is_read_at_once() -> None:
+    """A pushed change is known without waiting for any interval, also of an asset never heard of."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(100)
+            upstream.states.update(a=State.FAILED, b=State.PENDING)
+            upstream.push_touched("a", "b")
+            await asyncio.sleep(0.2)
+            assert rig.state("a") is State.FAILED
+            assert rig.state("b") is State.PENDING
+            assert rig.scheduler.figures.notices == 2
+
+
+@virtual
+async def test_touched_while_being_read() -> None:
+    """A change pushed while the asset is being read is read once more, since the answer may be older."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            upstream.latency_s = 1
+            began = now()
+            upstream.push_touched("a")
+            await asyncio.sleep(0.5)
+            upstream.states["a"] = State.FAILED
+            upstream.push_touched("a")
+            upstream.push_touched("a")
+            await asyncio.sleep(5)
+            assert rig.state("a") is State.FAILED
+            assert len(upstream.reads_of("a", since=began)) == 2
+
+
+@virtual
+async def test_touched_unwanted() -> None:
+    """A change of an asset nobody wants is not read now, but what was known of it is not told as known any more."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, linger_s=1) as rig:
+        await rig.scheduler.read(["b"], max_age_s=None)
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(100)
+            upstream.states["b"] = State.FAILED
+            touched = now()
+            upstream.push_touched("b")
+            await asyncio.sleep(100)
+            assert upstream.reads_of("b", since=touched) == []
+            await rig.scheduler.read(["b"], max_age_s=None)
+            assert rig.state("b") is State.FAILED
+
+
+@virtual
+async def test_removed_wins_over_a_read_under_way() -> None:
+    """A pushed deletion is told at once; the answer of a read that began before it is thrown away."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            upstream.latency_s = 5
+            upstream.push_touched("a")
+            await asyncio.sleep(1)
+            reader = asyncio.create_task(rig.scheduler.read(["a"], max_age_s=0))
+            await asyncio.sleep(1)
+            upstream.push_removed("a")
+            await asyncio.sleep(0.1)
+            assert rig.state("a") is State.DELETED
+            assert reader.done()
+            head, observed_at = rig.store.head, rig.scheduler.observed_at("a")
+            await asyncio.sleep(5)
+            assert rig.state("a") is State.DELETED
+            assert rig.store.head == head
+            assert rig.scheduler.observed_at("a") == observed_at
+            assert upstream.most_running <= 1
+
+
+@virtual
+async def test_a_deletion_does_not_double_a_read() -> None:
+    """However notices and reads interleave, an asset is read by one call at a time."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            upstream.latency_s = 1
+            upstream.most_running = 0
+            for _ in range(20):
+                upstream.push_touched("a")
+                await asyncio.sleep(0.3)
+                upstream.push_removed("a")
+                upstream.states["a"] = State.AVAILABLE
+                upstream.push_touched("a")
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(10)
+            assert upstream.most_running == 1
+            assert rig.state("a") is State.AVAILABLE
+
+
+@virtual
+async def test_removed_unknown() -> None:
+    """The deletion of an asset nobody has heard of makes no entry."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            upstream.push_removed("never seen")
+            await asyncio.sleep(10)
+            assert not rig.knows("never seen")
+
+
+@virtual
+async def test_deleted_while_disconnected() -> None:
+    """What was deleted while the connection was down is found by the first frame of the next."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            del upstream.states["b"]
+            upstream.drop_push(Unreachable("reset"))
+            await asyncio.sleep(40)
+            assert len(upstream.connects) == 2
+            assert rig.entry("b").gone
+
+
+@virtual
+async def test_polling_instead() -> None:
+    """Without its push connection a source is polled and listed like any other, and says so; then it recovers."""
+    upstream = FakeUpstream("a", pushes=True, enumerates=True)
+    async with running(upstream, enumerate_interval_s=30) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            upstream.push_fault = Unreachable("connection refused")
+            upstream.drop_push(Unreachable("reset by peer"))
+            await asyncio.sleep(1)
+            assert rig.source_state() is ConditionState.DEGRADED
+            assert "polling instead: reset by peer" in rig.scheduler.condition.message
+            upstream.states.update(a=State.FAILED, b=State.PENDING)
+            await asyncio.sleep(65)
+            assert rig.state("a") is State.FAILED
+            assert rig.state("b") is State.PENDING
+            assert rig.scheduler.condition.readable
+            upstream.push_fault = None
+            await until(lambda: upstream.connected)
+            await asyncio.sleep(1)
+            assert rig.scheduler.pushing
+            assert [told.state for told in rig.told][-1] is ConditionState.HEALTHY
+            lists = len(upstream.lists)
+            await asyncio.sleep(200)
+            assert len(upstream.lists) == lists
+
+
+@virtual
+async def test_both_down() -> None:
+    """A source that neither pushes nor answers is unreachable, and healthy once both are back."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            upstream.fault = upstream.push_fault = Unreachable("connection refused")
+            upstream.drop_push(Unreachable("reset"))
+            await asyncio.sleep(100)
+            assert rig.source_state() is ConditionState.UNREACHABLE
+            upstream.fault = upstream.push_fault = None
+            await asyncio.sleep(65)
+            assert rig.source_state() is ConditionState.HEALTHY
+            assert rig.scheduler.condition.message == ""
+
+
+@pytest.mark.parametrize("error", [Unreachable("reset"), BadAnswer("not a frame"), None])
+@virtual
+async def test_a_dropped_connection_is_made_again(error: Unreachable | BadAnswer | None) -> None:
+    """However a connection ends, it is made again after a second or so."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(100)
+            upstream.drop_push(error)
+            await asyncio.sleep(2)
+            assert rig.scheduler.pushing
+            assert len(upstream.connects) == 2
+
+
+@virtual
+async def test_reconnecting_backs_off() -> None:
+    """Connections that fail are tried again after 1 s to 30 s, the pauses growing, and not in step."""
+    upstream = FakeUpstream("a", pushes=True)
+    upstream.push_fault = Unreachable("connection refused")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(1500)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(upstream.connects)]
+    assert min(pauses) >= 1
+    assert 20 < max(pauses) <= 31
+    assert sum(pauses[:4]) < sum(pauses[-4:])
+    assert len(pauses) > 40
+
+
+@virtual
+async def test_a_connection_that_does_not_last_backs_off() -> None:
+    """An upstream that takes a connection only to drop it again is not connected to, and read whole, every second."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            for _ in range(600):
+                await asyncio.sleep(1)
+                if upstream.connected:
+                    upstream.drop_push(Unreachable("reset"))
+    assert len(upstream.connects) < 100
+
+
+@virtual
+async def test_an_adapters_defect_in_its_notices(caplog: pytest.LogCaptureFixture) -> None:
+    """An unexpected exception in a push connection costs a log line and the pushes for a while, not the source."""
+    upstream = FakeUpstream("a", pushes=True)
+    upstream.push_fault = KeyError("defect")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            assert rig.state("a") is State.AVAILABLE
+            assert rig.source_state() is ConditionState.DEGRADED
+            upstream.push_fault = None
+            await asyncio.sleep(60)
+            assert rig.source_state() is ConditionState.HEALTHY
+    assert "the adapter failed" in caplog.text
+
+
+@virtual
+async def test_no_room() -> None:
+    """What is pushed beyond assets_max is left out, and nothing breaks."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, assets_max=3) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            upstream.push_touched("c", "d", "e")
+            upstream.push_removed("e")
+            await asyncio.sleep(10)
+            assert rig.scheduler.polled_assets == 3
+            assert rig.scheduler.pushing

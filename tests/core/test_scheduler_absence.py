@@ -1,0 +1,200 @@
+"""How an asset that is not there any more is told from one that was not seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from assetwatchd.errors import BadAnswer, UpstreamError
+from assetwatchd.model import Observation, State
+from support.core_rig import now, running, until, virtual
+from support.fake_upstream import FakeUpstream
+
+MISSED_BY_READS = 10_000
+"""Intervals between reads so long that only lists matter."""
+
+
+@virtual
+async def test_an_unknown_asset_is_missing_at_once() -> None:
+    """An asset that was never seen is told missing after its first read."""
+    upstream = FakeUpstream()
+    async with running(upstream) as rig:
+        await rig.scheduler.read(["a"], max_age_s=None)
+        assert rig.state("a") is State.MISSING
+        assert rig.entry("a").gone
+    assert len(upstream.reads) == 1
+
+
+@virtual
+async def test_missing_must_be_confirmed() -> None:
+    """One read that misses a known asset changes nothing when the next one finds it."""
+    upstream = FakeUpstream("a")
+    async with running(upstream, pins=("a",)) as rig:
+        await asyncio.sleep(10)
+        upstream.extra["a"] = Observation("a", State.MISSING)
+        reads = len(upstream.reads)
+        await until(lambda: len(upstream.reads) > reads)
+        upstream.extra.clear()
+        await asyncio.sleep(100)
+        assert rig.state("a") is State.AVAILABLE
+        assert rig.store.head == 1
+
+
+@virtual
+async def test_missing_twice_is_believed() -> None:
+    """Two reads in a row that miss a known asset make it missing, the second soon after the first."""
+    upstream = FakeUpstream("a")
+    async with running(upstream, busy_interval_s=30) as rig:
+        await rig.scheduler.read(["a"], max_age_s=None)
+        await asyncio.sleep(5)
+        del upstream.states["a"]
+        asked = now()
+        await rig.scheduler.read(["a"], max_age_s=0)
+        assert rig.state("a") is State.MISSING
+        assert len(upstream.reads_of("a", since=asked)) == 2
+        assert now() - asked == pytest.approx(1, abs=0.1)
+
+
+@virtual
+async def test_a_doubt_does_not_last() -> None:
+    """Reads that miss an asset count only in a row."""
+    upstream = FakeUpstream()
+    upstream.states["a"] = State.PROCESSING
+    async with running(upstream, pins=("a",)) as rig:
+        await asyncio.sleep(1)
+        for _ in range(5):
+            reads = len(upstream.reads)
+            upstream.extra["a"] = Observation("a", State.MISSING)
+            await until(lambda reads=reads: len(upstream.reads) > reads)  # type: ignore[misc]  # bound at once
+            upstream.extra.clear()
+            await until(lambda reads=reads: len(upstream.reads) > reads + 1)  # type: ignore[misc]  # same
+        assert rig.store.head == 1
+
+
+@virtual
+async def test_deleted_is_believed_at_once() -> None:
+    """An upstream that says deleted is believed after one read."""
+    upstream = FakeUpstream("a")
+    async with running(upstream) as rig:
+        await rig.scheduler.read(["a"], max_age_s=None)
+        upstream.states["a"] = State.DELETED
+        reads = len(upstream.reads)
+        await rig.scheduler.read(["a"], max_age_s=0)
+        assert rig.state("a") is State.DELETED
+        assert len(upstream.reads) == reads + 1
+
+
+@virtual
+async def test_deleted_stays_deleted() -> None:
+    """That a deleted asset is not found is no change; that it is there again is one."""
+    upstream = FakeUpstream()
+    upstream.states["a"] = State.DELETED
+    async with running(upstream, pins=("a",)) as rig:
+        await asyncio.sleep(10)
+        del upstream.states["a"]
+        await asyncio.sleep(200)
+        assert rig.state("a") is State.DELETED
+        assert rig.store.head == 1
+        upstream.states["a"] = State.AVAILABLE
+        await asyncio.sleep(70)
+        assert rig.state("a") is State.AVAILABLE
+
+
+@virtual
+async def test_absence_needs_two_lists() -> None:
+    """An asset is gone when two complete lists in a row lack it, not before."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            del upstream.states["b"]
+            await until(lambda: len(upstream.lists) == 2)
+            await asyncio.sleep(1)
+            assert not rig.entry("b").gone
+            await until(lambda: len(upstream.lists) == 3)
+            await asyncio.sleep(1)
+            assert rig.entry("b").gone
+            assert rig.state("b") is State.MISSING
+            assert rig.store.head == 3
+
+
+@pytest.mark.parametrize("fault", [BadAnswer("the list ends in the middle"), BadAnswer("no list")])
+@virtual
+async def test_a_failed_list_counts_for_nothing(fault: UpstreamError) -> None:
+    """A list that failed between two others neither counts as an absence nor clears one."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            del upstream.states["b"]
+            await until(lambda: len(upstream.lists) == 2)
+            await asyncio.sleep(1)
+            upstream.list_fault = fault
+            await until(lambda: len(upstream.lists) == 4)
+            await asyncio.sleep(1)
+            assert not rig.entry("b").gone
+            upstream.list_fault = None
+            await until(lambda: len(upstream.lists) == 5)
+            await asyncio.sleep(1)
+            assert rig.entry("b").gone
+
+
+@virtual
+async def test_reappearance_clears_an_absence() -> None:
+    """Absences that are not in a row are none."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            for lists in range(2, 12):
+                if lists % 2:
+                    upstream.states["b"] = State.AVAILABLE
+                else:
+                    del upstream.states["b"]
+                await until(lambda lists=lists: len(upstream.lists) == lists)  # type: ignore[misc]  # bound at once
+                await asyncio.sleep(1)
+            assert rig.store.head == 2
+
+
+@virtual
+async def test_an_empty_list_once_deletes_nothing() -> None:
+    """One empty answer to a list removes nothing."""
+    upstream = FakeUpstream("a", "b", "c", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            kept = dict(upstream.states)
+            upstream.states.clear()
+            await until(lambda: len(upstream.lists) == 2)
+            upstream.states.update(kept)
+            await asyncio.sleep(300)
+            assert rig.store.count("src") == 3
+            assert rig.store.head == 3
+
+
+@virtual
+async def test_back_in_the_list() -> None:
+    """An asset that was gone and is listed again is read and told again."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            del upstream.states["b"]
+            await asyncio.sleep(100)
+            assert rig.entry("b").gone
+            upstream.states["b"] = State.PROCESSING
+            await asyncio.sleep(35)
+            assert rig.state("b") is State.PROCESSING
+
+
+@virtual
+async def test_what_appears_in_a_list_is_read() -> None:
+    """A new asset in a source watched whole is known within one interval between lists."""
+    upstream = FakeUpstream("a", enumerates=True)
+    async with running(upstream, enumerate_interval_s=30) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            upstream.states["new"] = State.PENDING
+            await asyncio.sleep(31)
+            assert rig.state("new") is State.PENDING

@@ -1,0 +1,228 @@
+"""How often, how many at a time, and in which order an upstream is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from assetwatchd.errors import SourceUnreachable
+from assetwatchd.model import State
+from support.core_rig import now, running, virtual
+from support.fake_upstream import FakeUpstream, most_in_a_second
+
+
+def gaps(times: list[float]) -> list[float]:
+    """The time between each two."""
+    return [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
+
+
+@virtual
+async def test_interval_while_in_progress() -> None:
+    """An asset in progress is read every busy interval."""
+    upstream = FakeUpstream()
+    upstream.states["a"] = State.PROCESSING
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(40)
+    assert set(gaps(upstream.reads_of("a"))) == {2.0}
+
+
+@virtual
+async def test_interval_once_settled() -> None:
+    """A settled asset is read half as often after each unchanged read, down to the settled interval."""
+    upstream = FakeUpstream("a")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(400)
+    assert gaps(upstream.reads_of("a"))[:8] == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@virtual
+async def test_a_change_makes_it_fast_again() -> None:
+    """A settled asset that changes is read at the busy interval again."""
+    upstream = FakeUpstream("a")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(400)
+            upstream.states["a"] = State.PROCESSING
+            changed = now()
+            await asyncio.sleep(100)
+            assert rig.state("a") is State.PROCESSING
+    assert set(gaps(upstream.reads_of("a", since=changed))[:20]) == {2.0}
+
+
+@virtual
+async def test_stuck_jobs_slow_down() -> None:
+    """An asset that stays in progress without end does not cost its fast interval for ever."""
+    upstream = FakeUpstream()
+    upstream.states["a"] = State.PENDING
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(1000)
+    assert gaps(upstream.reads_of("a"))[:30] == [2.0] * 30
+    assert gaps(upstream.reads_of("a"))[-3:] == [60.0] * 3
+
+
+@virtual
+async def test_a_thousand_assets_are_no_burst() -> None:
+    """1,000 assets that appear at once never exceed the rate in any second, at first and later."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(1000)])
+    async with running(upstream, rate_per_s=50) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(100)
+            assert rig.store.count("src") == 1000
+    assert most_in_a_second(upstream.calls) <= 50
+
+
+@virtual
+async def test_known_assets_are_spread_by_name() -> None:
+    """Interest in known assets is spread over their interval, each at its own place."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(100)])
+    async with running(upstream, rate_per_s=1000, linger_s=1, settled_interval_s=60) as rig:
+        await rig.scheduler.read(upstream.states, max_age_s=None)
+        await asyncio.sleep(60)
+        began = now()
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(4)
+        times = [at - began for at in upstream.calls if at > began]
+        assert len(set(times)) == 100
+        for quarter in range(4):
+            assert 10 <= sum(quarter <= at < quarter + 1 for at in times) <= 40
+
+
+@pytest.mark.parametrize(("assets", "calls"), [(1, 1), (99, 1), (100, 1), (101, 2), (250, 3)])
+@virtual
+async def test_batches_are_filled(assets: int, calls: int) -> None:
+    """A source with batches of 100 gets ceil(n / 100) calls a round."""
+    upstream = FakeUpstream(batch_max=100)
+    upstream.states.update(dict.fromkeys([f"a{n}" for n in range(assets)], State.PROCESSING))
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(21)
+    assert len(upstream.reads) == 11 * calls
+    assert {len(upstream.reads_of(asset_id)) for asset_id in upstream.states} == {11}
+
+
+@virtual
+async def test_interests_of_different_moments_share_batches() -> None:
+    """Assets that were asked for one after the other end up in the same calls."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(100)], batch_max=100)
+    upstream.latency_s = 0.13
+    async with running(upstream) as rig:
+        for asset_id in list(upstream.states):
+            await rig.scheduler.read([asset_id], max_age_s=None)
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(200)
+            calm = now()
+            await asyncio.sleep(120)
+    assert [len(names) for at, names in upstream.reads if at >= calm] == [100, 100]
+
+
+@virtual
+async def test_concurrency() -> None:
+    """No more calls than allowed are under way at once, and that many are when there is need."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(100)])
+    upstream.latency_s = 3.0
+    async with running(upstream, concurrency=5, rate_per_s=1000) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(60)
+    assert upstream.most_running == 5
+
+
+@virtual
+async def test_nobody_starves() -> None:
+    """With a budget far below the demand every asset is still read, in turn."""
+    upstream = FakeUpstream()
+    upstream.states.update(dict.fromkeys([f"a{n}" for n in range(100)], State.PROCESSING))
+    async with running(upstream, rate_per_s=10) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(101)
+    counts = [len(upstream.reads_of(asset_id)) for asset_id in upstream.states]
+    assert min(counts) >= max(counts) - 1 >= 9
+    assert most_in_a_second(upstream.calls) <= 10
+
+
+@virtual
+async def test_in_progress_before_settled() -> None:
+    """When there is not budget for all, assets in progress go first, and settled ones still get their turn."""
+    upstream = FakeUpstream(*[f"settled{n}" for n in range(200)])
+    upstream.states.update(dict.fromkeys([f"busy{n}" for n in range(6)], State.PROCESSING))
+    async with running(upstream, rate_per_s=5) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(200)
+            warm = now()
+            for turn in range(20):
+                upstream.states.update(dict.fromkeys([f"busy{n}" for n in range(6)], State(1 + turn % 2)))
+                await asyncio.sleep(15)
+    busy = [len(upstream.reads_of(f"busy{n}", since=warm)) for n in range(6)]
+    settled = [len(upstream.reads_of(f"settled{n}", since=warm)) for n in range(200)]
+    assert min(settled) >= 2
+    assert min(busy) > 5 * max(settled)
+
+
+@virtual
+async def test_a_flood_of_fresh_reads_does_not_stop_the_polls() -> None:
+    """While more fresh reads are asked for than the budget allows, what is watched has its turn with what they left."""
+    upstream = FakeUpstream()
+    upstream.states["watched"] = State.PROCESSING
+    async with running(upstream, rate_per_s=5) as rig:
+        with rig.scheduler.interest(["watched"]):
+            await asyncio.sleep(10)
+            began = now()
+            asked = [asyncio.create_task(rig.scheduler.read([f"a{n}"], max_age_s=0)) for n in range(1000)]
+            await asyncio.sleep(100)
+            for task in asked:
+                task.cancel()
+            await asyncio.wait(asked)
+    assert len(upstream.reads_of("watched", since=began)) >= 5
+    assert sum(task.done() and not task.cancelled() for task in asked) > 200
+
+
+@virtual
+async def test_a_fresh_read_does_not_wait_behind_the_polls() -> None:
+    """A fresh read is answered at once even when the polls are far behind."""
+    upstream = FakeUpstream()
+    upstream.states.update(dict.fromkeys([f"a{n}" for n in range(300)], State.PROCESSING))
+    async with running(upstream, rate_per_s=10) as rig:
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(100)
+            asked = now()
+            await rig.scheduler.read(["a7"], max_age_s=0)
+            assert now() - asked <= 0.3
+
+
+@virtual
+async def test_a_hanging_call_gives_its_place_back() -> None:
+    """An adapter that never answers costs a failure, not the source."""
+    upstream = FakeUpstream("a")
+    upstream.open.clear()
+    async with running(upstream, timeout_s=5, concurrency=1) as rig:
+        with pytest.raises(SourceUnreachable, match="no answer within 20 s"):
+            await rig.scheduler.read(["a"], max_age_s=0)
+        upstream.open.set()
+        await asyncio.sleep(60)
+        assert rig.state("a") is State.AVAILABLE
+
+
+@virtual
+async def test_lists_do_not_overlap() -> None:
+    """A list that takes longer than its interval is waited for before the next one begins."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.latency_s = 50
+    async with running(upstream, enumerate_interval_s=30) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(500)
+    assert min(gaps(upstream.lists)) >= 80
+
+
+@virtual
+async def test_signs_of_life_are_not_needed_beside_reads() -> None:
+    """A source that is read often enough is not probed as well."""
+    upstream = FakeUpstream()
+    upstream.states["a"] = State.PROCESSING
+    async with running(upstream, probe_interval_s=30) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(60)
+    assert len(upstream.probes) <= 1

@@ -1,0 +1,144 @@
+"""All sources by name, and a filter's interest over them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from assetwatchd.config import SourceSettings
+from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
+from assetwatchd.filters import Filter
+from assetwatchd.hub import Hub
+from assetwatchd.model import AssetKey, SourceKind
+from assetwatchd.pipeline import Pipeline
+from assetwatchd.rpc import convert
+from assetwatchd.scheduler import Scheduler
+from assetwatchd.sources import Sources
+from assetwatchd.store.memory import MemoryStore
+from support.core_rig import now, virtual, wall
+from support.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@asynccontextmanager
+async def running(**upstreams: FakeUpstream) -> AsyncIterator[Sources]:
+    """Run one scheduler an upstream, over one store."""
+    store = MemoryStore()
+    pipeline = Pipeline(store, Hub(store, convert.frame(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
+    settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": 5})
+    sources = Sources(
+        Scheduler(
+            name,
+            SourceKind.OMN,
+            upstream,
+            settings,
+            store=store,
+            pipeline=pipeline,
+            tell=lambda *_: None,
+            now=wall,
+            rng=random.Random(7),  # noqa: S311 - jitter, not a secret
+        )
+        for name, upstream in upstreams.items()
+    )
+    loops = [asyncio.create_task(scheduler.run()) for scheduler in sources]
+    try:
+        yield sources
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.wait(loops)
+
+
+def wanting(*keys: tuple[str, str], sources: tuple[str, ...] = ()) -> Filter:
+    """A filter of assets and whole sources."""
+    return Filter(frozenset(AssetKey(*key) for key in keys), frozenset(sources), frozenset())
+
+
+def wanted(sources: Sources, **asset_ids: str) -> dict[str, Any]:
+    """Whether an asset of each source is wanted."""
+    return {name: sources.get(name).wanted(asset_id) for name, asset_id in asset_ids.items()}
+
+
+@virtual
+async def test_by_name() -> None:
+    """Sources are found by name and told in the order of names; an unknown name is an error that tells the known."""
+    async with running(b=FakeUpstream(), a=FakeUpstream()) as sources:
+        assert sources.names() == [scheduler.name for scheduler in sources] == ["a", "b"]
+        with pytest.raises(SourceNotFound, match="there are: a, b"):
+            sources.get("c")
+
+
+@virtual
+async def test_check() -> None:
+    """Every id that cannot be one is named with its field; an unknown source comes first."""
+    async with running(a=FakeUpstream()) as sources:
+        sources.check([("asset", AssetKey("a", "x"))])
+        bad, good = AssetKey("a", "not-an-id"), AssetKey("a", "x")
+        with pytest.raises(InvalidRequest) as raised:
+            sources.check([("assets[0]", bad), ("assets[1]", good), ("assets[2]", bad)])
+        assert [field for field, _ in raised.value.violations] == ["assets[0].asset_id", "assets[2].asset_id"]
+        with pytest.raises(SourceNotFound):
+            sources.check([("asset", AssetKey("nowhere", "x"))])
+
+
+@virtual
+async def test_interest_is_spread() -> None:
+    """A filter's interest reaches each source it concerns, and ends with the filter."""
+    async with running(a=FakeUpstream("x"), b=FakeUpstream("x"), c=FakeUpstream("x")) as sources:
+        with sources.interest(wanting(("a", "x"), ("b", "x"))):
+            assert wanted(sources, a="x", b="x", c="x") == {"a": True, "b": True, "c": False}
+        assert wanted(sources, a="x", b="x") == {"a": False, "b": False}
+
+
+@virtual
+async def test_interest_refused_in_part_takes_nothing() -> None:
+    """When one source has no room, no other is left with an interest."""
+    async with running(a=FakeUpstream("x"), b=FakeUpstream()) as sources:
+        many = [("b", str(n)) for n in range(6)]
+        with pytest.raises(TooManyAssets), sources.interest(wanting(("a", "x"), *many)):
+            pass
+        assert wanted(sources, a="x") == {"a": False}
+        assert not any(scheduler.interested for scheduler in sources)
+
+
+@virtual
+async def test_read_asks_all_at_once() -> None:
+    """A read over several sources takes as long as the slowest of them."""
+    slow, slower = FakeUpstream("x"), FakeUpstream("x")
+    slow.latency_s, slower.latency_s = 1, 2
+    async with running(a=slow, b=slower) as sources:
+        await asyncio.sleep(5)
+        began = now()
+        await sources.read([AssetKey("a", "x"), AssetKey("b", "x")], max_age_s=0)
+        assert now() - began == pytest.approx(2, abs=0.1)
+
+
+@virtual
+async def test_read_of_a_source_that_fails() -> None:
+    """One source that cannot be read is the error of the whole read."""
+    broken = FakeUpstream("x")
+    broken.fault = Unreachable("connection refused")
+    async with running(a=FakeUpstream("x"), b=broken) as sources:
+        with pytest.raises(SourceUnreachable, match="source b could not be read"):
+            await sources.read([AssetKey("a", "x"), AssetKey("b", "x")], max_age_s=0)
+
+
+@virtual
+async def test_first_reads() -> None:
+    """Before a snapshot named assets and whole sources get a moment to be read, no longer, and failing is no error."""
+    well, silent, broken = FakeUpstream("x", enumerates=True), FakeUpstream("x"), FakeUpstream("x")
+    silent.open.clear()
+    broken.fault = Unreachable("connection refused")
+    async with running(a=well, b=silent, c=broken) as sources:
+        await sources.first_reads(wanting(sources=("a",)), timeout_s=2)
+        assert sources.get("a").observed_at("x") is not None
+        began = now()
+        await sources.first_reads(wanting(("b", "x")), timeout_s=2)
+        assert now() - began == pytest.approx(2)
+        await sources.first_reads(wanting(("c", "x")), timeout_s=2)
