@@ -1,0 +1,168 @@
+"""README.md and ARCHITECTURE.md say what is so: commands, options, reasons, states, limits and names exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from assetwatchd import cli, config
+from assetwatchd.adapters import media_intelligence, usd_search
+from assetwatchd.adapters.omn import adapter as omn
+from assetwatchd.cli.exit_codes import ExitCode
+from assetwatchd.config_load import load
+from assetwatchd.model import State
+from assetwatchd.rpc.status import TABLE
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
+COMMANDS: Any = typer.main.get_command(cli.app)
+
+
+def table(heading: str, text: str = README) -> list[list[str]]:
+    """Return the rows of the first table whose first column has that heading."""
+    head = next(line for line in text.splitlines() if re.match(rf"\| *{re.escape(heading)} *\|", line))
+    lines = text.split(head, 1)[1].splitlines()[2:]
+    rows = lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def blocks(language: str) -> list[str]:
+    """Return what the README's blocks of code in a language hold."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """Find the command that a line calls, and what follows its name."""
+    found, rest = COMMANDS, words
+    while rest and rest[0] in getattr(found, "commands", {}):
+        found, rest = found.commands[rest[0]], rest[1:]
+    return found, rest
+
+
+def options_of(command: Any) -> set[str]:
+    """Return every option of a command."""
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    """Whatever README calls of the command line can be called, and no command is left out."""
+    called = set()
+    for line in re.findall(r"`assetwatch ([^`\n]+)`|^\$ assetwatch (.+)$", README, flags=re.MULTILINE):
+        words = " ".join(line).split()
+        if words[0].startswith("-"):
+            assert words[0] in {"--install-completion", "--version"}
+            continue
+        command, rest = command_of(words)
+        assert command is not COMMANDS, words
+        assert {word for word in rest if word.startswith("--")} <= options_of(command), words
+        called.add(command.name)
+    everything = {*COMMANDS.commands, *COMMANDS.commands["config"].commands} - {"config"}
+    assert everything <= called
+
+
+def test_every_option_of_the_table_of_commands_exists() -> None:
+    """An option named beside a command is one of that command."""
+    for call, does in table("Command"):
+        command, _ = command_of(call.strip("`").split()[1:])
+        assert set(re.findall(r"--[a-z-]+", call + does)) <= {"--help", *options_of(command)}, call
+
+
+def test_every_target_of_make_exists() -> None:
+    """Whatever README and ARCHITECTURE say of make, the Makefile has."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(
+        re.findall(r"`make ([a-z-]+)", README + ARCHITECTURE)
+        + re.findall(r"^make ([a-z-]+)", README, flags=re.MULTILINE)
+    )
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_exit_codes_are_all_there() -> None:
+    """README lists each exit code once."""
+    assert [int(row[0]) for row in table("Exit code")] == sorted(ExitCode)
+
+
+def test_the_reasons_are_those_of_the_one_table() -> None:
+    """README has a row for each reason, with its code."""
+    told = {(row[0], row[1]) for row in table("Code")}
+    assert told == {(code.name, reason) for code, reason in TABLE.values()}
+
+
+def test_every_state_and_every_native_value_has_its_place() -> None:
+    """Each state has a row, and each published native value stands in the row of its state."""
+    rows = {row[0]: " | ".join(row) for row in table("State")}
+    assert list(rows) == [state.name for state in State]
+    published = {**media_intelligence.STATES, **omn.IMPORT_STATES, "marked for deletion": State.DELETING}
+    for native, state in published.items():
+        assert f"`{native}`" in rows[state.name], native
+    for status, *_, state in usd_search.READING:
+        assert f"`{status}`" in rows[state.name], (status, state)
+
+
+def test_the_limits_have_the_defaults_that_are_told() -> None:
+    """Each setting of the table of limits exists, and has that default."""
+    groups = {
+        "server": config.ServerSettings,
+        "store": config.MemoryStoreSettings,
+        "a source's": config.SourceSettings,
+    }
+    checked = 0
+    for name, default, _ in table("Setting"):
+        path = re.fullmatch(r"(?:(a source's) )?`(?:(\w+)\.)?(\w+)`", name)
+        if path and (path[1] or path[2]):
+            fields = groups[path[1] or path[2]].model_fields
+            assert fields[path[3]].default == float(default), name
+            checked += 1
+    assert checked > 10
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_configuration_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
+    """A block of YAML is a configuration that can be used, once its token files exist."""
+    tokens = dict.fromkeys(re.findall(r"/run/secrets/\w+", text), str(tmp_path / "token"))
+    (tmp_path / "token").write_text("made-up")
+    for name, file in tokens.items():
+        text = text.replace(name, file)
+    (tmp_path / "assetwatch.yaml").write_text(text)
+    settings = load(tmp_path / "assetwatch.yaml", env={})
+    assert set(settings.sources) == set(yaml.safe_load(text)["sources"])
+
+
+def test_there_is_a_configuration_of_each_kind() -> None:
+    """README shows all five."""
+    kinds = set(re.findall(r"^ +kind: (\w+)$", "\n".join(blocks("yaml")), flags=re.MULTILINE))
+    assert kinds == {"usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"}
+
+
+def test_every_link_leads_somewhere() -> None:
+    """A link of the two documents is a file or folder of the repository."""
+    for target in re.findall(r"\]\(([^)#]+)\)", README + ARCHITECTURE):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_map_names_what_is_there() -> None:
+    """Each file and type of the code map exists, and every module stands in the map."""
+    rows = table("Where", ARCHITECTURE)
+    named = [name for row in rows for name in re.findall(r"`([\w./]+)`", row[0])]
+    for name in named:
+        assert any((ROOT / "src" / folder / name).exists() for folder in ("assetwatchd", ".")), name
+    for row in rows:
+        for name in re.findall(r"`(\w+)`", row[1]):
+            assert re.search(rf"^(class {name}\b|{name}(: [^=]+)? = )", SOURCE, flags=re.MULTILINE), name
+    modules = {path.name + "/" * path.is_dir() for path in (ROOT / "src/assetwatchd").iterdir()}
+    unnamed = modules - {*named, "__init__.py", "__main__.py", "__pycache__/", "py.typed"}
+    assert {name for name in unnamed if not name.startswith("config_")} == set()
+
+
+def test_the_constants_of_the_limits_exist() -> None:
+    """Each constant that ARCHITECTURE's table of limits names is one of the source's."""
+    for row in table("Constant", ARCHITECTURE):
+        for name in re.findall(r"`(\w+)`", row[0]):
+            assert re.search(rf"^{name} = ", SOURCE, flags=re.MULTILINE), name
