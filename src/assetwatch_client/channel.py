@@ -22,9 +22,13 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_reconnect_backoff_ms", 1_000),  # so a server that is back is found within about a second
 )
 
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+
 
 def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
-    """Open a channel to HOST:PORT; without credentials in the clear."""
+    """Open a channel to HOST:PORT; without credentials in the clear. No proxy is asked for a host that is this one."""
+    local = target.rpartition(":")[0] in LOOPBACK
+    options = [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not local))]
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)

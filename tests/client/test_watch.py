@@ -129,6 +129,14 @@ async def test_request_says_what_is_watched() -> None:
     assert request.resume_token == "t0"
 
 
+async def test_no_proxy_is_asked_for_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the environment is not between a client and a server on the same host."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with calling((*FIRST, HANG), patient=False) as (_, client):
+        await client.until_told(FOUND, "Synced")
+
+
 async def test_goes_on_after_a_kill_and_a_restart() -> None:
     """A server that dies and comes back on the same port is resumed with the last token; nothing is told twice."""
     second: Script = (started(resumed=True), batch(upsert("a", 1), upsert("b", 2), token="t2"), synced("t2"), HANG)
