@@ -9,6 +9,7 @@ import pytest
 
 from assetwatchd.model import AssetKey, Freshness, State
 from assetwatchd.store.memory import MemoryStore
+from assetwatchd.store.sqlite import SqliteStore
 from support.entries import draft
 
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
 
     from assetwatchd.store import Store
 
-KINDS = ("memory",)
+KINDS = ("memory", "sqlite")
 
 
 async def open_store(kind: str, folder: Path) -> Store:
-    assert kind in KINDS, folder
-    return MemoryStore()
+    return await SqliteStore.open(folder / "store.db") if kind == "sqlite" else MemoryStore()
 
 
 @pytest.fixture(params=KINDS)

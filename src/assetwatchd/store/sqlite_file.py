@@ -1,0 +1,210 @@
+"""The file of the SQLite store: a table of the latest entry of each asset. Synchronous; used from one thread alone.
+
+Opening it locks it for as long as it is open, checks all of it, and begins an epoch. Those before are kept with the
+revision each came to, so that a token of an earlier run is still good, and one from after a backup that was put back is
+known for what it is: of an epoch never heard of, or beyond where that epoch ends here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assetwatchd.errors import StoreError
+from assetwatchd.model import AssetKey, Entry, Freshness, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+APPLICATION_ID = 0x61737477
+"""Written into the file's header, so that no other program's database is taken for a store."""
+LOCK_WAIT_S = 1.0
+"""A process that is just ending may hold the file this long."""
+EPOCHS_MAX = 1000
+"""Tokens from more restarts ago are refused as of an unknown epoch."""
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE entries (
+        revision INTEGER PRIMARY KEY,
+        source TEXT NOT NULL,
+        asset_id TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        gone INTEGER NOT NULL,
+        freshness INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        upsert BLOB NOT NULL,
+        committed_at REAL NOT NULL,
+        traceparent TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        UNIQUE (source, asset_id)
+    );
+    CREATE TABLE floor (revision INTEGER NOT NULL);
+    INSERT INTO floor VALUES (0);
+    CREATE TABLE epochs (number INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, last INTEGER);
+    """,
+)
+"""Migration n takes a file of schema version n to n + 1."""
+
+_PUT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LATEST = "SELECT * FROM entries ORDER BY revision"
+_HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
+_FORGET_EPOCHS = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file held when it was opened. past: the last revision of each epoch before this one."""
+
+    entries: Sequence[Entry]
+    head: int
+    floor: int
+    epoch: str
+    past: dict[str, int]
+
+
+class StoreFile:
+    """One open file. Raises: StoreError, from every method, with the path and what to do; then nothing was changed."""
+
+    def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
+        self._path = path
+        if not path.parent.is_dir():
+            raise StoreError(f"the store's folder {path.parent} does not exist; create it")
+        with self._failures("cannot be opened"):
+            self._db = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+        try:
+            with self._failures("cannot be used"):
+                self._prepare(migrations)
+        except StoreError:
+            self._db.close()
+            raise
+
+    def load(self) -> Contents:
+        """Read everything and begin an epoch."""
+        with self._failures("cannot be read"):
+            entries = [self._entry(row) for row in self._db.execute(_LATEST)]
+            [[head, floor]] = self._db.execute(_HEAD_AND_FLOOR)
+            epoch = uuid.uuid4().hex[:16]
+            with self._transaction():
+                self._db.execute("UPDATE epochs SET last = ? WHERE last IS NULL", [head])
+                self._db.execute("INSERT INTO epochs (epoch) VALUES (?)", [epoch])
+                self._db.execute(_FORGET_EPOCHS, [EPOCHS_MAX])
+            past = dict(self._db.execute("SELECT epoch, last FROM epochs WHERE last IS NOT NULL"))
+        return Contents(entries, head, floor, epoch, past)
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Make entries durable, all or none."""
+        with self._failures("cannot be written"), self._transaction():
+            self._db.executemany(_PUT, map(_row, entries))
+
+    def drop(self, revisions: Iterable[int], *, floor: int) -> None:
+        """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""
+        with self._failures("cannot be written"), self._transaction():
+            self._db.execute("UPDATE floor SET revision = max(revision, ?)", [floor])
+            self._db.executemany("DELETE FROM entries WHERE revision = ?", ([revision] for revision in revisions))
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._failures("cannot be closed"):
+            self._db.close()
+
+    def _prepare(self, migrations: Sequence[str]) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        with self._transaction("EXCLUSIVE"):  # and this lock is kept
+            version = self._version(newest=len(migrations))
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        for number, migration in enumerate(migrations[version:], version + 1):
+            with self._transaction():
+                for statement in migration.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version = {number}")
+        [[verdict]] = self._db.execute("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise StoreError(self._damaged(verdict))
+
+    def _version(self, *, newest: int) -> int:
+        """Return the schema version, 0 for a new file, once it is known to be one of ours."""
+        [[identity]], [[version]], [[objects]] = (
+            self._db.execute(query).fetchall()
+            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+        if identity != APPLICATION_ID and (identity or version or objects):
+            raise StoreError(f"{self._path} is a database of another program; name another file")
+        if version > newest:
+            text = f"{self._path} has schema version {version} and this release reads up to {newest}; use a newer one"
+            raise StoreError(text)
+        return int(version)
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._db.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(self._told(error, what)) from error
+
+    def _told(self, error: sqlite3.Error, what: str) -> str:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return f"{self._path} is in use by another process; one store serves one process"
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self._damaged(str(error))
+        return f"{self._path} {what}: {error}; see that the disk has room and the file and its folder can be written"
+
+    def _damaged(self, how: str) -> str:
+        return f"{self._path} is damaged or no store ({how}); put a backup back, or move it away to start empty"
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent, checksum = row
+        if _checksum(row[:-1]) != checksum:
+            raise StoreError(self._damaged(f"the checksum of revision {revision} is wrong"))
+        return Entry(
+            key=AssetKey(source, asset_id),
+            revision=revision,
+            state=State(state),
+            gone=bool(gone),
+            freshness=Freshness(freshness),
+            digest=digest,
+            upsert=upsert,
+            committed_at=committed_at,
+            traceparent=traceparent,
+        )
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    row = (
+        entry.revision,
+        entry.key.source,
+        entry.key.asset_id,
+        int(entry.state),
+        int(entry.gone),
+        int(entry.freshness),
+        entry.digest,
+        entry.upsert,
+        float(entry.committed_at),
+        entry.traceparent,
+    )
+    return (*row, _checksum(row))
+
+
+def _checksum(row: tuple[Any, ...]) -> int:
+    """SQLite checks the shape of its pages, not what is in them."""
+    return zlib.crc32(repr(row).encode(errors="surrogatepass"))

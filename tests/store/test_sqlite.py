@@ -1,0 +1,409 @@
+"""The SQLite store: what outlives its process, and what is said when the file cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from assetwatchd import resume
+from assetwatchd.errors import ResumeEpochChanged, StoreError
+from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.store.sqlite import SqliteStore
+from assetwatchd.store.sqlite_file import MIGRATIONS, StoreFile
+from support.entries import asking, draft
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from assetwatchd.model import Entry
+    from assetwatchd.store import Store
+
+CHILD = Path(__file__).with_name("sqlite_child.py")
+DIGEST = asking(sources=["dam"]).digest
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(path)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextmanager
+def child(command: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, str(CHILD), command, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def hear(process: subprocess.Popen[str]) -> Any:
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def token(store: Store) -> str:
+    return resume.encode(epoch=store.epoch, revision=store.head, digest=DIGEST)
+
+
+async def test_everything_outlives_a_restart(tmp_path: Path) -> None:
+    """Entries with all their fields, their order, head, floor and counts are after a restart what they were."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft(f"dam/{n}", at=n / 7, traceparent="00-ab-cd-01") for n in range(50)])
+        await store.commit([draft("dam/3", State.FAILED, freshness=Freshness.STALE), draft("usd/ü\0", State.DELETED)])
+        await store.commit([draft("dam/9", State.DELETED, at=1.0), draft("dam/8", gone=True, at=99.0)])
+        assert await store.drop_gone(before=5.0, keep=lambda key: key.source == "usd") == 1
+        before = [store.head, store.floor, store.count("dam"), store.count("usd"), store.after(0, 99)]
+    async with opened(path) as again:
+        assert [again.head, again.floor, again.count("dam"), again.count("usd"), again.after(0, 99)] == before
+        assert again.floor == 53
+        [entry] = await again.commit([draft("dam/new")])
+        assert entry.revision == 55
+
+
+async def test_no_revision_is_given_twice_over_a_restart(tmp_path: Path) -> None:
+    """Not even when the entries of the newest revisions were dropped."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a", State.DELETED)])
+        await store.drop_gone(before=1.0, keep=lambda _: False)
+    async with opened(path) as again:
+        assert (again.head, again.floor, again.after(0, 9)) == (1, 1, [])
+
+
+async def test_tokens_outlive_restarts(tmp_path: Path) -> None:
+    """A token of any earlier run is accepted, as far as that run got."""
+    path = tmp_path / "store.db"
+    issued: list[tuple[int, str]] = []
+    for _ in range(4):
+        async with opened(path) as store:
+            issued.append((store.head, token(store)))
+            await store.commit([draft("dam/a"), draft("dam/b")])
+            issued.append((store.head, token(store)))
+            for revision, text in issued:
+                assert resume.check(text, digest=DIGEST, store=store) == revision
+    assert [revision for revision, _ in issued] == [0, 2, 2, 4, 4, 6, 6, 8]
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_backup_put_back_is_noticed(tmp_path: Path, *, running: bool) -> None:
+    """After a backup is put back: tokens from before it are good, all from after it are of another epoch, for ever.
+
+    Also when it was copied from a running store, and when as many changes were committed anew.
+    """
+    path, backup = tmp_path / "store.db", tmp_path / "backup"
+    backup.mkdir()
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+        early = token(store)
+        if running:
+            copy_store(path, backup)
+            await store.commit([draft("dam/b"), draft("dam/c")])
+            late = [token(store)]
+    if not running:
+        copy_store(path, backup)
+        late = []
+    async with opened(path) as store:
+        late.append(token(store) if running else "")
+        await store.commit([draft("dam/d")])
+        late.append(token(store))
+    put_back(backup, path)
+    for _ in range(3):
+        async with opened(path) as restored:
+            assert resume.check(early, digest=DIGEST, store=restored) == 1
+            for text in filter(None, late):
+                with pytest.raises(ResumeEpochChanged):
+                    resume.check(text, digest=DIGEST, store=restored)
+            await restored.commit([draft("dam/x"), draft("dam/y"), draft("dam/z")])
+
+
+def put_back(backup: Path, path: Path) -> None:
+    for file in path.parent.glob(path.name + "*"):
+        file.unlink()
+    copy_store(backup / path.name, path.parent)
+
+
+def copy_store(path: Path, folder: Path) -> None:
+    for file in path.parent.glob(path.name + "*"):
+        shutil.copy(file, folder)
+
+
+async def test_a_wiped_store_counts_anew(tmp_path: Path) -> None:
+    """Tokens of a file that was removed are of another epoch."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        old = token(store)
+    path.unlink()
+    async with opened(path) as store:
+        with pytest.raises(ResumeEpochChanged):
+            resume.check(old, digest=DIGEST, store=store)
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    """While one process has the store, another is told so and changes nothing; when it is closed, it may."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+        with child("open_it", path) as second:
+            assert "in use by another process" in hear(second)
+        await store.commit([draft("dam/b")])
+        with pytest.raises(StoreError, match="in use"):
+            await SqliteStore.open(path)
+    with child("open_it", path) as second:
+        assert hear(second) == 2
+        with pytest.raises(StoreError, match="in use"):
+            await SqliteStore.open(path)
+        second.kill()
+        second.wait()
+        async with opened(path) as store:
+            assert store.head == 2
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    """Killed at any moment, again and again: every revision acknowledged is there, or a later one of its asset."""
+    path = tmp_path / "store.db"
+    source = random.Random(9)  # noqa: S311 - the same run every time
+    acknowledged: dict[str, int] = {}
+    for _ in range(6):
+        with child("commit_for_ever", path) as process:
+            assert hear(process) >= max(acknowledged.values(), default=0)
+            for _ in range(source.randrange(1, 400)):
+                revision, asset_id = hear(process)
+                assert revision > max(acknowledged.get(asset_id, 0), 0)
+                acknowledged[asset_id] = revision
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        async with opened(path) as store:
+            assert store.head >= max(acknowledged.values())
+            for asset_id, revision in acknowledged.items():
+                entry = store.get(AssetKey("dam", asset_id))
+                assert entry is not None
+                assert entry.revision >= revision
+
+
+async def test_a_full_disk_fails_the_commit_alone(tmp_path: Path) -> None:
+    """No room: the commit raises and nothing of it is seen; the next works when there is room."""
+    path = tmp_path / "store.db"
+    with child("fill_the_disk", path) as process:
+        told, head = hear(process), hear(process)
+        process.wait()
+    assert "cannot be written" in told
+    assert "room" in told
+    async with opened(path) as store:
+        assert store.head == head
+        assert [entry.revision for entry in store.after(0, head)] == list(range(1, head + 1))
+        assert store.get(AssetKey("dam", "after")) is not None
+
+
+async def test_commits_waiting_together_are_one_transaction(tmp_path: Path) -> None:
+    """500 commits at once are synced to the disk a few times, not 500 times."""
+    statements: list[str] = []
+    async with opened(tmp_path / "store.db") as store:
+        await store._in_thread(lambda: store._file._db.set_trace_callback(statements.append))
+        await asyncio.gather(*[store.commit([draft(f"dam/{n}")]) for n in range(500)])
+        await store._in_thread(lambda: store._file._db.set_trace_callback(None))
+    assert 1 <= statements.count("COMMIT") <= 3
+
+
+async def test_the_disk_is_asked_to_keep_what_it_is_given(tmp_path: Path) -> None:
+    """Every transaction is synced (synchronous = FULL) to a write-ahead log."""
+    async with opened(tmp_path / "store.db") as store:
+        answers = await store._in_thread(
+            lambda: [
+                store._file._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
+            ]
+        )
+    assert answers == [2, "wal"]
+
+
+async def test_a_caller_that_goes_away_disturbs_nobody(tmp_path: Path) -> None:
+    """Cancelling a commit leaves the store in order, and the others' commits are done."""
+    async with opened(tmp_path / "store.db") as store:
+        going = [asyncio.create_task(store.commit([draft(f"dam/{n}")])) for n in range(20)]
+        await asyncio.sleep(0)
+        for task in going[::2]:
+            task.cancel()
+        results = await asyncio.gather(*going, return_exceptions=True)
+        done = [result for result in results if not isinstance(result, BaseException)]
+        assert len(done) == 10
+        for [entry] in done:
+            assert store.get(entry.key) == entry
+        await store.commit([draft("dam/last")])
+        revisions = [entry.revision for entry in store.after(0, store.head)]
+        assert revisions == list(range(1, store.head + 1))
+
+
+async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) -> None:
+    """An exception while an entry is made reaches the caller, and the store goes on."""
+
+    def broken(_: int) -> bytes:
+        raise ValueError("cannot be encoded")
+
+    given = draft("dam/a")
+    poison = type(given)(**{**{name: getattr(given, name) for name in given.__slots__}, "seal": broken})
+    async with opened(tmp_path / "store.db") as store:
+        with pytest.raises(ValueError, match="cannot be encoded"):
+            await store.commit([draft("dam/b"), poison])
+        assert (store.head, store.after(0, 9)) == (0, [])
+        assert [entry.revision for entry in await store.commit([given])] == [1]
+
+
+async def test_closing_writes_what_was_committed(tmp_path: Path) -> None:
+    """close() waits for commits under way; afterwards a commit is refused, and closing again does nothing."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore.open(path)
+    commits = [asyncio.create_task(store.commit([draft(f"dam/{n}")])) for n in range(30)]
+    await asyncio.sleep(0)
+    await store.close()
+    await store.close()
+    assert [entries[0].revision for entries in await asyncio.gather(*commits)] == list(range(1, 31))
+    with pytest.raises(StoreError, match="closed"):
+        await store.commit([draft("dam/late")])
+    async with opened(path) as again:
+        assert again.head == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("text.db", "damaged or no store"),
+        ("other.db", "another program"),
+        ("newer.db", "schema version 99"),
+        ("none/store.db", "does not exist"),
+        ("folder", "cannot be opened"),
+    ],
+)
+async def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path, name: str, says: str) -> None:
+    """A file that is not ours, or of a newer release, a missing folder, a folder: said clearly, and not touched."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.db").write_text("not a database\n" * 1000)
+    write_database(tmp_path / "other.db", "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)")
+    async with opened(tmp_path / "newer.db"):
+        pass
+    write_database(tmp_path / "newer.db", "PRAGMA user_version = 99")
+    path = tmp_path / name
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(StoreError, match=says) as error:
+        await SqliteStore.open(path)
+    assert str(tmp_path) in str(error.value)
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def write_database(path: Path, script: str) -> None:
+    database = sqlite3.connect(path)
+    database.executescript(script)
+    database.close()
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user can look into."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def make_read_only(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+
+async def test_a_file_that_cannot_be_written_is_refused_at_start(public_folder: Path) -> None:
+    """Somebody who may read the file and not write it is told so when it is opened, not at the first change."""
+    path = public_folder / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+    make_read_only(public_folder)
+    with child("open_unprivileged", path) as process:
+        told = hear(process)
+    assert "cannot be used" in told
+    assert "can be written" in told
+
+
+async def test_damage_is_noticed_at_start(tmp_path: Path) -> None:
+    """Wherever bytes of the file are altered, it is refused, or it holds exactly what it held."""
+    path, source = tmp_path / "store.db", random.Random(3)  # noqa: S311 - the same damage every time
+    async with opened(path) as store:
+        await store.commit([draft(f"dam/{n}", pad_bytes=300) for n in range(150)])
+        held = store.after(0, store.head)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(150):
+        altered = bytearray(whole)
+        altered[source.randrange(100, len(altered))] ^= 1 << source.randrange(8)
+        path.write_bytes(altered)
+        told = await _what_opening_says(path, held)
+        assert told is None or "damaged" in told
+        refused += told is not None
+    assert refused > 75
+
+
+async def _what_opening_says(path: Path, held: list[Entry]) -> str | None:
+    try:
+        store = await SqliteStore.open(path)
+    except StoreError as error:
+        return str(error)
+    assert (store.after(0, 10**6), store.head, store.floor) == (held, held[-1].revision, 0)
+    await store.close()
+    return None
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+async def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
+    """A file that lost its end is damaged, not a smaller store."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft(f"dam/{n}", pad_bytes=300) for n in range(150)])
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(StoreError, match="damaged"):
+        await SqliteStore.open(path)
+
+
+async def test_migration_keeps_what_is_there(tmp_path: Path) -> None:
+    """A file of an older schema is taken forward, once; a migration that fails leaves it as it was."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+    with pytest.raises(StoreError):
+        StoreFile(path, migrations=[*MIGRATIONS, "CREATE TABLE halfway (x); CREATE NONSENSE"])
+    for _ in range(2):
+        newer = StoreFile(path, migrations=[*MIGRATIONS, "CREATE TABLE more (x); INSERT INTO more VALUES (7)"])
+        assert [entry.revision for entry in newer.load().entries] == [1]
+        assert newer._db.execute("SELECT * FROM more").fetchall() == [(7,)]
+        assert newer._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'halfway'").fetchone() == (0,)
+        newer.close()
+    with pytest.raises(StoreError, match="schema version 2"):
+        await SqliteStore.open(path)
+
+
+async def test_a_drop_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
+    """When the floor cannot be written nothing is dropped, in the file or here."""
+    async with opened(tmp_path / "store.db") as store:
+        await store.commit([draft("dam/a", State.DELETED)])
+        await store._in_thread(lambda: store._file._db.execute("PRAGMA query_only = ON"))
+        with pytest.raises(StoreError):
+            await store.drop_gone(before=1.0, keep=lambda _: False)
+        assert (store.floor, len(store.after(0, 9))) == (0, 1)
+        await store._in_thread(lambda: store._file._db.execute("PRAGMA query_only = OFF"))
+        assert await store.drop_gone(before=1.0, keep=lambda _: False) == 1
