@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import io
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
+WHOLE_BYTES_MAX = 512 * 1024
+"""A larger body is sent in parts, so that it does not hold up everybody else."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 
@@ -86,7 +89,7 @@ class Transport:
         url = URL(str(origin or self.base) + path, encoded=True)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures():
             sent = {**(headers or {}), **self._context()}
-            async with self._client().request(method, url, headers=sent, data=body, allow_redirects=False) as response:
+            async with self._client().request(method, url, headers=sent, data=_payload(body), allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
@@ -177,6 +180,10 @@ def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:
     except ValueError:
         return None
     return min(max(at.timestamp() - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    return body if body is None or len(body) <= WHOLE_BYTES_MAX else io.BytesIO(body)
 
 
 def _trust(settings: SourceSettings) -> Any:

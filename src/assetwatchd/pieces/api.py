@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from assetwatchd import jsonbody
-from assetwatchd.errors import AnswerTooLarge, AssetGone, BadAnswer, PiecesRefused, Unreachable
+from assetwatchd.errors import AnswerTooLarge, AssetGone, BadAnswer, InvalidRequest, PiecesRefused, Unreachable
 from assetwatchd.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
@@ -203,7 +203,10 @@ def query(parameters: Mapping[str, bool | str | None]) -> str:
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise InvalidRequest(("", "is nested too deeply")) from None
 
 
 def _refusal(reply: Reply) -> bool:

@@ -15,6 +15,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from assetwatchd.errors import BadAnswer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -74,9 +76,12 @@ class _Table(NamedTuple):
 
 
 def message(into: type[M], document: Mapping[str, Any]) -> M:
-    """Make a message of a decoded JSON object; document(message(X, d)) == d for every d that jsonbody decodes."""
+    """Make a message of a decoded JSON object; document(message(X, d)) == d. Raises: BadAnswer (nested too deeply)."""
     descriptor: Descriptor = into.DESCRIPTOR  # type: ignore[assignment]  # the published types know a second class
-    return into(**_read(descriptor, document, 0))
+    try:
+        return into(**_read(descriptor, document, 0))
+    except RecursionError:
+        raise BadAnswer("the JSON is nested too deeply") from None
 
 
 def _read(descriptor: Descriptor, document: Mapping[str, Any], level: int) -> dict[str, Any]:

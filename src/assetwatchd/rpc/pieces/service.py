@@ -255,6 +255,6 @@ async def _document(field: str, of: Message) -> dict[str, Any]:
     """Write a member of a request as JSON; in a thread, since it may be large. Raises: InvalidRequest."""
     try:
         return await asyncio.to_thread(convert.document, of)
-    except ValueError:
-        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is not JSON"
+    except (ValueError, RecursionError):
+        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is not JSON or nested too deeply"
         raise InvalidRequest((field, text)) from None
