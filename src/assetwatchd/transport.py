@@ -89,7 +89,8 @@ class Transport:
         url = URL(str(origin or self.base) + path, encoded=True)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures():
             sent = {**(headers or {}), **self._context()}
-            async with self._client().request(method, url, headers=sent, data=_payload(body), allow_redirects=False) as response:
+            data = _payload(body)
+            async with self._client().request(method, url, headers=sent, data=data, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
