@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +30,12 @@ BATCH_BYTES_MAX = MESSAGE_BYTES_MAX - 128
 """What changes may take of a message: the rest is for its token and head."""
 DRAINS_SHARED = 8
 """Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
+DRAIN_SHARED_CHANGES_MAX = 2000
+"""A longer drain is somebody's way back from far behind, not a round."""
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
+ROUND_S_MAX = 0.15
+"""The longest time between two rounds while there is something to tell."""
 JITTER = 0.1
 
 
@@ -107,13 +112,21 @@ class Group:
         self._frame = frame
         self._drains: OrderedDict[tuple[int, int], list[Batch]] = OrderedDict()
 
-    def drain(self, cursor: int, head: int) -> list[Batch]:
-        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
-        if (cursor, head) not in self._drains:
-            self._drains[cursor, head] = list(self._batches(self.filter.select(self._store, cursor, head), head))
-            if len(self._drains) > DRAINS_SHARED:
-                self._drains.popitem(last=False)
-        return self._drains[cursor, head]
+    def drain(self, cursor: int, head: int) -> Iterable[Batch]:
+        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike.
+
+        A long one is not kept: it is frozen for one watcher, and encoded as that one takes it.
+        """
+        if (drain := self._drains.get((cursor, head))) is not None:
+            return drain
+        entries = self.filter.select(self._store, cursor, head)
+        batches = self._batches(entries, head)
+        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
+            return batches
+        drain = self._drains[cursor, head] = list(batches)
+        if len(self._drains) > DRAINS_SHARED:
+            self._drains.popitem(last=False)
+        return drain
 
     def snapshot(self, head: int) -> Iterator[Batch]:
         """Batch what the client's map shall hold as of head; frozen now, encoded as it is taken."""
@@ -138,7 +151,9 @@ class Hub:
         heartbeat_s: float,
         stream_age_s: float = 1800.0,
         rng: random.Random | None = None,
+        worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
+        """worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own."""
         self.head = store.head
         self.conditions: dict[str, Condition] = {}
         self._store = store
@@ -146,6 +161,7 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._stream_age_s = stream_age_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._worked_s = worked_s
         self._groups: dict[bytes, Group] = {}
         self._by_source: dict[str, set[Group]] = {}
         self._by_key: dict[AssetKey, set[Group]] = {}
@@ -237,7 +253,7 @@ class Hub:
                 self._hush(watcher)
             watcher.cursor = head
 
-    def _drain(self, group: Group, cursor: int, head: int) -> list[Batch]:
+    def _drain(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
         """Raise ResumeTokenExpired if removals it needs are gone; those of named assets are kept while it is open."""
         if group.filter.sources and cursor < self._store.floor:
             raise ResumeTokenExpired(requested=cursor, oldest=self._store.floor, current=head)
@@ -296,15 +312,21 @@ class Hub:
         return (watcher for group in self._groups.values() for watcher in group.watchers)
 
     async def _rounds(self) -> None:
+        """Run a round when something was published, and leave the loop at least as long to everything else.
+
+        What a round costs shows only while its watchers write, so the thread's own time is read until it is half of the
+        time that passed, or the next round is due whatever it costs.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await self._published.wait()
             self._published.clear()
-            began = loop.time()
+            began, worked_s = loop.time(), self._worked_s()
             self._round()
-            await asyncio.sleep(0)  # the woken run now, up to their first real wait
-            await asyncio.sleep(0)
-            await asyncio.sleep(max(ROUND_PAUSE_S, loop.time() - began))  # as long again for everybody else
+            pause_s = ROUND_PAUSE_S
+            while pause_s > 0:
+                await asyncio.sleep(pause_s)
+                pause_s = began + min(2 * (self._worked_s() - worked_s), ROUND_S_MAX) - loop.time()
 
     def _round(self) -> None:
         before, self.head = self.head, self._store.head

@@ -42,7 +42,7 @@ class Rig:
     def __init__(self, upstream: FakeUpstream, store: MemoryStore | None = None, **settings: Any) -> None:
         self.upstream = upstream
         self.store = store or MemoryStore()
-        self.hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5)
+        self.hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5, worked_s=float)
         self.told: list[Condition] = []
         self.pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder())
         self.scheduler = Scheduler(

@@ -145,7 +145,7 @@ async def rigged(*, heartbeat_s: float = 5.0, stream_age_s: float = 1800.0, seed
     """Run a hub over a memory store."""
     store = MemoryStore()
     rng = random.Random(seed)  # noqa: S311 - jitter, the same in every run
-    hub = Hub(store, frame, heartbeat_s=heartbeat_s, stream_age_s=stream_age_s, rng=rng)
+    hub = Hub(store, frame, heartbeat_s=heartbeat_s, stream_age_s=stream_age_s, rng=rng, worked_s=float)
     running = asyncio.create_task(hub.run())
     try:
         yield Rig(store, hub)
