@@ -159,19 +159,27 @@ class Scheduler:
         await asyncio.gather(*[self._outcomes.demand(target) for target in needed])
 
     async def listed(self, timeout_s: float) -> None:
-        """Have the whole source in view for a while; return once it was listed and read, or after timeout_s."""
+        """Have the whole source in view for a while; return once it was listed and read, or after timeout_s.
+
+        A source that cannot list has every asset read that is known here.
+        """
         self._plan.view_whole()
         self._calls.want_list()
         self._interest_begun.set()
-        if not self.upstream.capabilities.enumerates or self._calls.health.failing:
+        if self._calls.health.failing:
             return
         try:
             async with asyncio.timeout(timeout_s):
-                await self._calls.listed.wait()
-                unread = [target.asset_id for target in self._plan if target.listed and target.observed_at is None]
-                await self.read(unread, max_age_s=None)
+                if self.upstream.capabilities.enumerates:
+                    await self._calls.listed.wait()
+                await self.read(self._unread(), max_age_s=None)
         except (TimeoutError, SourceUnreachable):
             return
+
+    def _unread(self) -> list[str]:
+        """Every asset to be seen with the whole that was not read yet; those that fail are not waited for again."""
+        targets = (target for target in self._plan if target.observed_at is None and not target.failures)
+        return [target.asset_id for target in targets if self._plan.wanted(target)]
 
     def tidy(self, *, forget_after_s: float) -> None:
         """Forget assets nobody has wanted for that long, and targets whose asset is gone."""

@@ -112,6 +112,6 @@ def test_pushes_lost_while_failing() -> None:
     health = healthy()
     health.failed(Refused("HTTP 401"), 2.0)
     assert not health.push_lost("reset", 3.0)
-    assert health.condition.state is ConditionState.REFUSED
+    assert health.condition.message == "HTTP 401"
     assert health.succeeded(4.0)
     assert health.condition.state is ConditionState.DEGRADED

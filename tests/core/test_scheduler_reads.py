@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import SourceUnreachable, Throttled, Unreachable
+from assetwatchd.errors import AssetRejected, SourceUnreachable, Throttled, Unreachable
 from assetwatchd.model import Freshness, State
 
 if TYPE_CHECKING:
@@ -173,6 +173,30 @@ async def test_a_list_and_its_reads() -> None:
     async with running(upstream) as rig:
         await rig.scheduler.listed(5)
         assert all(rig.knows(asset_id) for asset_id in upstream.states)
+
+
+@virtual
+async def test_the_known_are_read_where_there_is_no_list() -> None:
+    """For a source that cannot list, `listed` returns once every asset known here was read."""
+    upstream = FakeUpstream("a", "b")
+    upstream.latency_s = 0.5
+    async with running(upstream, pins=("a", "b")) as rig:
+        await rig.scheduler.listed(5)
+        assert rig.knows("a")
+        assert rig.knows("b")
+
+
+@virtual
+async def test_what_cannot_be_read_is_waited_for_once() -> None:
+    """An asset that fails does not cost every list a read of it."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    upstream.poison["b"] = AssetRejected("HTTP 400")
+    async with running(upstream) as rig:
+        await rig.scheduler.listed(5)
+        reads = len(upstream.reads)
+        for _ in range(100):
+            await rig.scheduler.listed(5)
+        assert len(upstream.reads) <= reads + 1
 
 
 @virtual
