@@ -118,8 +118,8 @@ class Calls:
         self.listed.set()
 
     def want_list(self) -> None:
-        """Have a list made, unless the last one is recent."""
-        if self._list_at <= _loop_time():
+        """Have a list made, unless the last one is recent, or is kept up to date by what is pushed."""
+        if self._list_at <= _loop_time() and not self._plan.pushing:
             self.listed.clear()
         self._plan.changed.set()
 

@@ -161,6 +161,12 @@ class Rig:
                 await asyncio.sleep(0.01)
         return source
 
+    async def asked(self, name: str, pattern: str | None = None) -> None:
+        """Wait for a source's upstream to be asked (again, if its log was cleared)."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self[name].requests.count(pattern):  # noqa: ASYNC110 - it is the server that asks
+                await asyncio.sleep(0.01)
+
     async def source(self, name: str) -> Source:
         """Ask the server about one source."""
         answer = await self.sources.GetSource(source_pb.GetSourceRequest(source=name), timeout=PATIENCE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from assetwatchd.rpc.pieces.service import PiecesAssetsService
     from assetwatchd.rpc.service import AssetStatusService, SourceService
 
+PORT_MAX = 65_535
 KEEPALIVE_S = 20
 PING_TIMEOUT_S = 10
 """How long a peer may take to answer a ping. keepalive_timeout alone does not bound it: ping_timeout does."""
@@ -94,21 +96,36 @@ def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandl
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
+    host, _, wanted = settings.listen.rpartition(":")
+    text = f"server.listen: cannot listen on {settings.listen}: is it a HOST:PORT of this machine, and free?"
+    if not wanted.isdecimal() or int(wanted) > PORT_MAX:  # gRPC would take another port
+        raise ConfigError(text)
+    credentials = _credentials(settings) if settings.tls_cert_file else None
     try:
         port = (
-            server.add_secure_port(settings.listen, _credentials(settings))
-            if settings.tls_cert_file
+            server.add_secure_port(settings.listen, credentials)
+            if credentials
             else server.add_insecure_port(settings.listen)
         )
     except RuntimeError as error:
-        text = f"server.listen: cannot listen on {settings.listen}: is it a HOST:PORT of this machine, and free?"
         raise ConfigError(text) from error
-    return f"{settings.listen.rpartition(':')[0]}:{port}"
+    return f"{host}:{port}"
 
 
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
+    """Return the certificates, tried out first: gRPC would say no more of bad ones than that it cannot listen."""
     key, certificate = _content(settings.tls_key_file), _content(settings.tls_cert_file)
     client_ca = _content(settings.tls_client_ca_file) if settings.tls_client_ca_file else None
+    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        trial.load_cert_chain(str(settings.tls_cert_file), str(settings.tls_key_file), password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError("server: tls_cert_file and tls_key_file are no certificate and its key, as PEM") from error
+    try:
+        if client_ca is not None:
+            trial.load_verify_locations(cadata=client_ca.decode(errors="replace"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError("server: tls_client_ca_file holds no certificates, as PEM") from error
     return grpc.ssl_server_credentials(
         [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
     )

@@ -1,0 +1,141 @@
+"""Limits of streams, and streams that are not read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+
+from assetwatchd.errors import TooManyStreams
+from assetwatchd.rpc.admission import Admission
+from support.problems import problem, problem_of
+from support.rig import Rig, Stream, key_of, running, sample
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+STUBBORN = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+"""A client whose window does not grow, on a connection of its own."""
+SLOW = {"slow_consumer_s": 0.4, "heartbeat_s": 0.2}
+
+
+@asynccontextmanager
+async def deaf(rig: Rig) -> AsyncIterator[Stream]:
+    """Open a watch of Pieces, synced, on a connection of its own."""
+    async with grpc.aio.insecure_channel(rig.address, options=STUBBORN) as channel:
+        call = AssetStatusServiceStub(channel).WatchStatus(pb.WatchStatusRequest(sources=["pieces"]))
+        yield await Stream(call).synced()
+
+
+async def overfill(rig: Rig) -> None:
+    """Change a piece, each time by 20 kB, until the only watcher is given up."""
+    async with asyncio.timeout(20):
+        number = 0
+        while (await rig.source("pieces")).watcher_count:
+            number += 1
+            rig["pieces"].put(sample("pieces").asset_id, {"name": f"{number} " + "x" * 20_000})
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("limits", "subject"),
+    [({"streams_max": 3}, "server"), ({"streams_per_peer_max": 3}, "peer:ipv4:127.0.0.1")],
+    ids=["of the server", "of one address"],
+)
+async def test_the_stream_beyond_a_limit_is_refused(limits: dict[str, object], subject: str) -> None:
+    """RESOURCE_EXHAUSTED / TOO_MANY_STREAMS with QuotaFailure and RetryInfo; a place that falls free is taken again."""
+    async with running(("omn",), server=limits) as rig:
+        streams = [await rig.watch(sources=["omn"]).synced() for _ in range(3)]
+        told = await problem_of(rig.watch(sources=["omn"]).next())
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+        assert told.metadata == {"limit": "3"}
+        assert told.quotas == [subject]
+        assert told.retry_after_s is not None
+        assert told.retry_after_s > 0
+        streams[0].call.cancel()
+        await rig.shows("omn", lambda source: source.watcher_count == 2)
+        await rig.watch(sources=["omn"]).synced()
+
+
+async def test_a_refused_stream_costs_the_others_nothing() -> None:
+    """Reads go on, streams go on."""
+    async with running(("omn",), server={"streams_max": 1}) as rig:
+        stream = await rig.watch(sources=["omn"]).synced()
+        for _ in range(5):
+            await problem_of(rig.watch(sources=["omn"]).next())
+        rig.vary("omn")
+        await stream.until(lambda message: message.changes)
+        await rig.get(sample("omn"))
+
+
+def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
+    """IPv4, IPv6 and unix peers; a refusal counts nothing."""
+    admission = Admission(streams_max=3, streams_per_peer_max=1)
+    with ExitStack() as open_streams:
+        for peer in ("ipv4:10.0.0.1:1000", "ipv6:[::1]:1000", "unix:"):
+            open_streams.enter_context(admission.stream(peer))
+        with pytest.raises(TooManyStreams, match="this server"):
+            open_streams.enter_context(admission.stream("ipv4:10.0.0.2:1000"))
+    with admission.stream("ipv4:10.0.0.1:1000"):
+        with pytest.raises(TooManyStreams, match="one address"), admission.stream("ipv4:10.0.0.1:2000"):
+            pass
+        with admission.stream("ipv4:10.0.0.2:1000"):
+            pass
+
+
+async def test_a_client_that_reads_nothing_is_told_slow_consumer() -> None:
+    """ABORTED / SLOW_CONSUMER once it reads again; what it had not read before comes first."""
+    async with running(("pieces",), server=SLOW) as rig, deaf(rig) as stream:
+        await overfill(rig)
+        told = problem(await stream.end())
+        assert (told.code, told.reason) == (grpc.StatusCode.ABORTED, "SLOW_CONSUMER")
+        again = await rig.watch(sources=["pieces"], resume_token=stream.token).synced()
+        assert again.messages[0].started.mode == pb.WatchStarted.MODE_RESUMED
+        assert again.map[sample("pieces")].revision > stream.map[sample("pieces")].revision
+
+
+async def test_a_client_that_never_reads_again_holds_its_place_until_it_goes() -> None:
+    """No watcher and no interest is left, but its stream counts against the limits until its connection is closed."""
+    async with running(("pieces",), server={**SLOW, "streams_max": 1}) as rig:
+        async with deaf(rig):
+            await overfill(rig)
+            assert (await problem_of(rig.watch(sources=["pieces"]).next())).reason == "TOO_MANY_STREAMS"
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await rig.watch(sources=["pieces"]).synced()
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+
+
+async def test_a_slow_client_skips_states_and_gets_the_last() -> None:
+    """It is not cut off while it takes a message now and then; nothing is queued for it."""
+    async with running(("pieces",), server={**SLOW, "slow_consumer_s": 20}) as rig, deaf(rig) as stream:
+        for number in range(150):
+            rig["pieces"].put(sample("pieces").asset_id, {"name": f"{number} " + "x" * 20_000})
+            await rig.get(sample("pieces"), max_age={})
+        told = 0
+        async with asyncio.timeout(20):
+            while not stream.map[sample("pieces")].pieces.name.startswith("149 "):
+                message = await stream.next()
+                told += sum(key_of(change.status) == sample("pieces") for change in message.changes)
+        assert told < 100
+
+
+async def test_one_that_does_not_read_holds_up_nobody() -> None:
+    """A stream beside it gets every change at once."""
+    async with running(("omn", "pieces"), server={**SLOW, "slow_consumer_s": 20}) as rig, deaf(rig):
+        for number in range(40):
+            rig["pieces"].put(sample("pieces").asset_id, {"name": f"{number} " + "x" * 20_000})
+            await rig.get(sample("pieces"), max_age={})
+        stream = await rig.watch(sources=["omn"]).synced()
+        rig.vary("omn")
+        async with asyncio.timeout(2):
+            await stream.until(lambda message: message.changes)

@@ -1,0 +1,211 @@
+"""Model to protobuf: nothing of an observation is lost, equal content is equal bytes, joined bytes are a message."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from google.protobuf.json_format import MessageToDict
+
+from assetwatchd import details, hub, resume
+from assetwatchd.model import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
+from assetwatchd.rpc import convert
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+EPOCH = "0123456789abcdef"
+ENCODER = convert.ProtobufEncoder()
+
+DETAILS: dict[str, Any] = {
+    "usd_search": details.UsdSearchDetail(
+        "ok",
+        "aGFzaA==",
+        (
+            details.UsdSearchPlugin(
+                "thumbnail_generation",
+                "out_of_sync",
+                "b2xk",
+                (
+                    details.UsdSearchAttempt("ok", "b2xk", "2026-11-21T12:00:00", "no"),
+                    details.UsdSearchAttempt("queued"),
+                ),
+            ),
+            details.UsdSearchPlugin("rendering", "in_sync"),
+        ),
+        MappingProxyType({"size": 12.0, "etag": None, "nested": {"list": [1.0, "two", True]}}),
+    ),
+    "omn": details.OmnDetail("tid", "70418", "available", "locked", {"b": "2", "a": "1"}),
+    "pieces": details.PiecesDetail(
+        "name",
+        "user",
+        "MANUAL",
+        pseudo=True,
+        created_time=NOON,
+        updated_time=NOON,
+        synced_time=None,
+        deleted_time=NOON,
+        formats=(details.PiecesFormat("id", "BOTH", "CODE", "py", 2**40),),
+    ),
+    "media_intelligence": details.MediaIntelligenceDetail(
+        "ws", "1234", 5678, "COMPLETED", "Uploaded", details.MediaData("1920x1080", 2**40, 2**41, "mp4")
+    ),
+    "oracle_sbc": details.OracleSbcDetail("activate", "success", "text", "<a>1</a>"),
+}
+
+
+def observation(**changes: Any) -> Observation:
+    """Make an observation that has everything."""
+    whole = Observation(
+        asset_id="tid:1",
+        state=State.FAILED,
+        facets=(
+            Facet("import", State.PROCESSING, "running", "so far", NOON),
+            Facet("object", State.AVAILABLE, "available"),
+        ),
+        failure=Failure(FailureKind.DEGRADED, "code", "sentence"),
+        locked=True,
+        change_time=NOON,
+        detail=DETAILS["omn"],
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+def entry(seen: Observation, revision: int = 7, traceparent: str = TRACEPARENT) -> Entry:
+    """Commit an observation."""
+    sealed = ENCODER.seal(ENCODER.content("dam", seen), observed_at=1_700_000_000.5, traceparent=traceparent)
+    return Entry(
+        key=AssetKey("dam", seen.asset_id),
+        revision=revision,
+        state=seen.state,
+        gone=False,
+        freshness=Freshness.FRESH,
+        digest=b"",
+        upsert=sealed(revision),
+        committed_at=1_700_000_000.5,
+        traceparent=traceparent,
+    )
+
+
+def test_there_is_a_message_for_every_detail() -> None:
+    """Each detail of the model has a sample here, and so a field of the schema."""
+    assert {type(sample) for sample in DETAILS.values()} == set(get_args(details.Detail))
+    assert set(DETAILS) == {f.name for f in status_pb.AssetStatus.DESCRIPTOR.oneofs_by_name["detail"].fields}
+
+
+@pytest.mark.parametrize("kind", DETAILS)
+def test_a_detail_loses_nothing(kind: str) -> None:
+    """Every member of every part comes back as it was; absent times and media stay absent."""
+    status = convert.status_of(entry(observation(detail=DETAILS[kind])))
+    assert status.WhichOneof("detail") == kind
+    _same(getattr(status, kind), DETAILS[kind])
+
+
+def _same(message: Message, value: Any) -> None:
+    for member in dataclasses.fields(value):
+        given, told = getattr(value, member.name), getattr(message, member.name)
+        if given is None:
+            assert not message.HasField(member.name)
+        elif isinstance(given, tuple):
+            assert len(given) == len(told)
+            for part, of in zip(told, given, strict=True):
+                _same(part, of)
+        elif dataclasses.is_dataclass(given):
+            _same(told, given)
+        elif isinstance(given, datetime):
+            assert told.ToDatetime(UTC) == given
+        elif member.name == "metadata":
+            assert MessageToDict(told) == dict(given)
+        elif member.name == "meta":
+            assert dict(told) == given
+        else:
+            assert told == given
+
+
+def test_a_status_has_all_of_its_observation() -> None:
+    """Asset, state, facets, failure, lock, times, revision, etag."""
+    status = convert.status_of(entry(observation()))
+    assert (status.asset.source, status.asset.asset_id) == ("dam", "tid:1")
+    assert status.state == status_pb.STATE_FAILED
+    facets = [(f.name, f.state, f.native, f.message, f.HasField("change_time")) for f in status.facets]
+    assert facets == [("import", 2, "running", "so far", True), ("object", 3, "available", "", False)]
+    failure = status.failure
+    assert (failure.kind, failure.code, failure.message) == (status_pb.FAILURE_KIND_DEGRADED, "code", "sentence")
+    assert status.locked
+    assert status.change_time.ToDatetime(UTC) == NOON
+    assert status.observe_time.ToMilliseconds() == 1_700_000_000_500
+    assert (status.revision, status.etag) == (7, '"7"')
+    assert status.freshness == status_pb.FRESHNESS_FRESH
+
+
+def test_what_an_observation_lacks_is_absent() -> None:
+    """No failure, no change time, no detail."""
+    status = convert.status_of(entry(Observation("tid:1", State.MISSING)))
+    assert not status.HasField("failure")
+    assert not status.HasField("change_time")
+    assert status.WhichOneof("detail") is None
+
+
+@pytest.mark.parametrize("numbers", [State, Freshness, FailureKind])
+def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
+    """Every word of the model is the word of that number in the schema."""
+    enum = {State: status_pb.State, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
+    names = {number: name for name, number in enum.items() if number}
+    assert {int(word): word.name for word in numbers} == {
+        number: name.split("_", 1)[1].removeprefix("KIND_") for number, name in names.items()
+    }
+
+
+@pytest.mark.parametrize("revision", [1, 127, 128, 300, 2**31, 2**62])
+@pytest.mark.parametrize("traceparent", ["", TRACEPARENT])
+def test_the_kind_is_the_last_byte(revision: int, traceparent: str) -> None:
+    """Swapping it makes the REMOVED of the same status, whatever came before."""
+    upsert = entry(observation(), revision, traceparent).upsert
+    (put,) = pb.WatchStatusResponse.FromString(upsert).changes
+    (removed,) = pb.WatchStatusResponse.FromString(hub.removal(upsert)).changes
+    assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
+    assert put.status == removed.status
+    assert put.status.revision == revision
+    assert put.traceparent == removed.traceparent == traceparent
+
+
+def test_equal_content_is_equal_bytes() -> None:
+    """Whatever order its maps were filled in; another content is other bytes."""
+    backwards = dataclasses.replace(DETAILS["omn"], meta={"a": "1", "b": "2"})
+    content = ENCODER.content("dam", observation())
+    assert ENCODER.content("dam", observation(detail=backwards)) == content
+    assert ENCODER.content("dam", observation(locked=False)) != content
+    assert ENCODER.content("other", observation()) != content
+
+
+def test_stale_content_differs_in_freshness_alone() -> None:
+    """So a recovery is a change, and the rest is kept."""
+    known = entry(observation())
+    stale = status_pb.AssetStatus.FromString(ENCODER.stale(known))
+    assert stale.freshness == status_pb.FRESHNESS_STALE
+    stale.freshness = status_pb.FRESHNESS_FRESH
+    assert stale.SerializeToString(deterministic=True) == ENCODER.content("dam", observation())
+
+
+def test_joined_bytes_are_one_message() -> None:
+    """Changes in their order, then token and head."""
+    framed = convert.frame(EPOCH)
+    entries = [entry(observation(asset_id=f"tid:{n}"), n) for n in range(1, 100)]
+    message = pb.WatchStatusResponse.FromString(framed([e.upsert for e in entries], 99, 123, b"8 bytes!"))
+    assert [change.status.revision for change in message.changes] == list(range(1, 100))
+    assert message.head_revision == 123
+    assert message.resume_token == resume.encode(epoch=EPOCH, revision=99, digest=b"8 bytes!")
+    assert message.WhichOneof("signal") is None
+
+
+def test_text_of_any_script_and_size_travels() -> None:
+    """Long ids make long lengths."""
+    asset_id = "s3://" + "ü漢🙂" * 500
+    assert convert.status_of(entry(observation(asset_id=asset_id))).asset.asset_id == asset_id

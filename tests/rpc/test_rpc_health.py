@@ -1,0 +1,137 @@
+"""grpc.health.v1: names, what they answer, and who is told when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from assetwatchd.errors import ServerDraining
+from assetwatchd.model import Condition, ConditionState
+from assetwatchd.rpc.health import Health, source_name
+from support.problems import problem_of
+from support.rig import Rig, running, sample
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+messages: Any = health_pb2  # its published types lack those of List
+
+
+def stub_of(rig: Rig) -> Any:
+    """Return a health stub."""
+    return health_pb2_grpc.HealthStub(rig.channel)
+
+
+async def check(rig: Rig, name: str) -> int:
+    """Ask for one name."""
+    return int((await stub_of(rig).Check(health_pb2.HealthCheckRequest(service=name))).status)
+
+
+async def test_the_process_and_its_services_serve_whatever_its_sources_do() -> None:
+    """SERVING under the empty name and both services, with a source down."""
+    async with running(("omn",)) as rig:
+        await rig["omn"].stop()
+        for name in ("", "assetwatch.v1.AssetStatusService", "assetwatch.v1.SourceService"):
+            assert await check(rig, name) == SERVING
+
+
+async def test_a_source_has_a_name_of_its_own() -> None:
+    """Its watcher is told NOT_SERVING when the source fails and SERVING when it is back."""
+    async with running(("omn", "pieces")) as rig:
+        await rig.get(sample("omn"))
+        call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service=source_name("omn")))
+        assert (await call.read()).status == SERVING
+        stream = await rig.watch(sources=["omn"]).synced()
+        await rig["omn"].stop()
+        await stream.turns("omn", ConditionState.UNREACHABLE)
+        assert (await call.read()).status == NOT_SERVING
+        await rig["omn"].start()
+        assert (await call.read()).status == SERVING
+
+
+async def test_an_unknown_name_is_not_found_and_can_be_watched() -> None:
+    """As the protocol says: Check NOT_FOUND, Watch SERVICE_UNKNOWN."""
+    async with running(("omn",)) as rig:
+        told = await problem_of(stub_of(rig).Check(health_pb2.HealthCheckRequest(service="nothing")))
+        assert told.code is grpc.StatusCode.NOT_FOUND
+        call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service="nothing"))
+        assert (await call.read()).status == SERVICE_UNKNOWN
+
+
+async def test_list_names_everything() -> None:
+    """The process, the services, each source."""
+    async with running(("omn", "pieces")) as rig:
+        method: Any = rig.channel.unary_unary(
+            "/grpc.health.v1.Health/List",
+            request_serializer=messages.HealthListRequest.SerializeToString,
+            response_deserializer=messages.HealthListResponse.FromString,
+        )
+        listed = (await method(messages.HealthListRequest())).statuses
+        assert {"", "assetwatch.v1.AssetStatusService", source_name("omn"), source_name("pieces")} <= set(listed)
+        assert listed[""].status == SERVING
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (ConditionState.UNKNOWN, NOT_SERVING),
+        (ConditionState.HEALTHY, SERVING),
+        (ConditionState.DEGRADED, SERVING),
+        (ConditionState.UNREACHABLE, NOT_SERVING),
+        (ConditionState.REFUSED, NOT_SERVING),
+    ],
+)
+async def test_a_source_serves_while_it_can_be_read(state: ConditionState, status: int) -> None:
+    """HEALTHY and DEGRADED serve."""
+    health = Health()
+    health.tell("omn", Condition(state, "", 0.0))
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=source_name("omn")), None)  # type: ignore[arg-type]  # not used
+    assert answer.status == status
+
+
+async def test_nothing_serves_before_it_is_said_and_after_the_end() -> None:
+    """NOT_SERVING until serving(), and for good after end(), whatever a source says then."""
+    health = Health()
+    request = health_pb2.HealthCheckRequest()
+    context: Any = None
+    assert (await health.Check(request, context)).status == NOT_SERVING
+    health.serving()
+    assert (await health.Check(request, context)).status == SERVING
+    health.end(lambda: ServerDraining(retry_after_s=1))
+    health.tell("omn", Condition(ConditionState.HEALTHY, "", 0.0))
+    health.serving()
+    for name in ("", source_name("omn")):
+        assert (await health.Check(health_pb2.HealthCheckRequest(service=name), context)).status == NOT_SERVING
+
+
+async def test_a_watcher_that_takes_nothing_holds_up_no_other() -> None:
+    """One stuck in its write, another is told all the same."""
+    health = Health()
+    stuck, told = asyncio.Event(), asyncio.Queue[int]()
+
+    class Context:
+        """Enough of a call."""
+
+        def __init__(self, write: Any) -> None:
+            self.write = write
+
+    async def never(_: object) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async def take(message: Any) -> None:
+        await told.put(message.status)
+
+    request = health_pb2.HealthCheckRequest()
+    watches = [asyncio.create_task(health.Watch(request, Context(write))) for write in (never, take)]  # type: ignore[arg-type]  # same
+    await stuck.wait()
+    assert await told.get() == NOT_SERVING
+    health.serving()
+    assert await told.get() == SERVING
+    for watch in watches:
+        watch.cancel()
+    await asyncio.wait(watches)
