@@ -1,0 +1,568 @@
+"""The three streams: one upstream connection for any number of subscribers, and everything that goes wrong with one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.v1 import source_pb2
+
+from assetwatchd.rpc.pieces import convert
+from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
+from support.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MIB = 1024 * 1024
+SNAPSHOT, RESYNC = pb.StreamStarted.MODE_SNAPSHOT, pb.StreamStarted.MODE_RESYNC
+NAMES = {"StreamAssets": "assets", "StreamAssetIdentifiers": "identifiers", "StreamAssetTransferables": "transferables"}
+ANY_STREAM = pytest.mark.parametrize("rpc", list(NAMES))
+WHOLE_ASSETS = pytest.mark.parametrize("rpc", ["StreamAssets", "StreamAssetTransferables"])
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[PiecesRig]:
+    async with pieces_rig() as rig:
+        shelve(rig.standin)
+        yield rig
+
+
+async def send(rig: PiecesRig, rpc: str, *elements: Any) -> None:
+    """Let the upstream send one frame."""
+    await rig.command("send_frame", stream=NAMES[rpc], text=json.dumps({"iterable": elements}))
+
+
+# What a stream brings ------------------------------------------------------------------------------------------------
+
+
+@ANY_STREAM
+async def test_a_snapshot_then_changes(rig: PiecesRig, rpc: str) -> None:
+    """First everything, then what is made, changed and deleted."""
+    mirror = await rig.stream(rpc).synced()
+    assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT], {ONE, TWO})
+    rig.standin.put(NOTE, {"pseudo": False, "name": "note"})
+    await mirror.holds(lambda held: NOTE in held)
+    rig.standin.put(NOTE, {"name": "renamed"})
+    if rpc != "StreamAssetIdentifiers":
+        await mirror.holds(lambda held: held[NOTE].asset.name == "renamed")
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    assert (mirror.removed, set(mirror.map)) == ([ONE], {TWO, NOTE})
+    mirror.call.cancel()
+
+
+@pytest.mark.parametrize(("rpc", "transferables"), [("StreamAssets", False), ("StreamAssetTransferables", True)])
+async def test_assets_are_whole(rig: PiecesRig, rpc: str, transferables: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """Snapshot and changes alike hold the asset as the upstream has it, with or without its content."""
+    mirror = await rig.stream(rpc).synced()
+    before = mirror.map[ONE].asset
+    assert convert.document(before) == await rig.document(
+        "GetAsset", "asset", asset_id=ONE, transferables=transferables
+    )
+    rig.standin.put(ONE, {"content": "pass"})
+    await mirror.holds(lambda held: held[ONE].asset != before)
+    assert convert.document(mirror.map[ONE].asset) == await rig.document(
+        "GetAsset", "asset", asset_id=ONE, transferables=transferables
+    )
+    mirror.call.cancel()
+
+
+async def test_identifiers_are_as_they_came(rig: PiecesRig) -> None:
+    """An item of the identifiers stream comes back member by member."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    item = {"asset": {"id": ONE, "reference": None}, "updated": {"value": "2031-01-01T00:00:00Z"}, "tag": {"id": "x"}}
+    await send(rig, "StreamAssetIdentifiers", item)
+    await mirror.holds(lambda held: held[ONE].identifier.HasField("updated"))
+    assert convert.document(mirror.map[ONE].identifier) == item
+    mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_an_empty_account(rpc: str) -> None:
+    """Nothing at all is a snapshot too."""
+    async with pieces_rig() as rig:
+        mirror = await rig.stream(rpc).synced()
+        assert (mirror.modes, mirror.map) == ([SNAPSHOT], {})
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_a_quiet_stream_has_heartbeats(rig: PiecesRig, rpc: str) -> None:
+    """A stream on which nothing happens says that it lives, as often as it said it would."""
+    mirror = await rig.stream(rpc).synced()
+    await mirror.until(lambda message: message.HasField("heartbeat"))
+    assert mirror.messages[0].started.heartbeat_interval.ToMilliseconds() == 300
+    mirror.call.cancel()
+
+
+# One upstream connection ---------------------------------------------------------------------------------------------
+
+
+@ANY_STREAM
+async def test_a_hundred_subscribers_share_one_socket(rig: PiecesRig, rpc: str) -> None:
+    """100 subscribers, one upstream connection; all see the same; a late one begins with a snapshot as of now."""
+    mirrors = [rig.stream(rpc) for _ in range(100)]
+    await asyncio.gather(*[mirror.synced() for mirror in mirrors])
+    assert rig.sockets(NAMES[rpc]) == 1
+    rig.standin.remove(ONE)
+    await asyncio.gather(*[mirror.holds(lambda held: ONE not in held) for mirror in mirrors])
+    late = await rig.stream(rpc).synced()
+    assert (late.modes, set(late.map), late.removed) == ([SNAPSHOT], {TWO}, [])
+    assert rig.standin.requests.count(f"/assets/stream({'/' + NAMES[rpc] if rpc != 'StreamAssets' else ''})$") == 1
+    for mirror in [*mirrors, late]:
+        mirror.call.cancel()
+    await rig.connected(NAMES[rpc], 0)
+
+
+@ANY_STREAM
+async def test_the_socket_comes_and_goes_with_the_subscribers(rig: PiecesRig, rpc: str) -> None:
+    """Nobody subscribes: no connection. The last one leaves: it is closed. Another comes: there is a new one."""
+    assert rig.sockets(NAMES[rpc]) == 0
+    for _ in range(2):
+        first, second = await rig.stream(rpc).synced(), await rig.stream(rpc).synced()
+        assert rig.sockets(NAMES[rpc]) == 1
+        first.call.cancel()
+        rig.standin.remove(rig.standin.asset_ids()[0])
+        await second.until(lambda message: message.changes)
+        assert rig.sockets(NAMES[rpc]) == 1
+        second.call.cancel()
+        await rig.connected(NAMES[rpc], 0)
+
+
+async def test_streams_do_not_share_with_each_other(rig: PiecesRig) -> None:
+    """Each of the three streams has a connection of its own."""
+    mirrors = [await rig.stream(rpc).synced() for rpc in NAMES]
+    assert [rig.sockets(name) for name in NAMES.values()] == [1, 1, 1]
+    for mirror in mirrors:
+        mirror.call.cancel()
+
+
+async def test_a_subscriber_that_reads_nothing_holds_up_nobody() -> None:
+    """Beside one that takes no message, another gets all; when the first reads again, it gets the last state."""
+    async with pieces_rig(source={"body_bytes_max": 64 * MIB}) as rig:
+        shelve(rig.standin)
+        slow, quick = rig.stream("StreamAssetTransferables"), rig.stream("StreamAssetTransferables")
+        await slow.synced()
+        await quick.synced()
+        for turn in range(60):
+            rig.standin.put(ONE, {"name": f"turn {turn}", "content": str(turn) * (MIB // 4)})
+            await quick.holds(lambda held, turn=turn: held[ONE].asset.name == f"turn {turn}")  # type: ignore[misc]  # bound at once
+        await slow.holds(lambda held: held[ONE].asset.name == "turn 59")
+        assert len(slow.messages) < len(quick.messages)
+        slow.call.cancel()
+        quick.call.cancel()
+
+
+async def test_a_subscriber_that_takes_nothing_is_ended() -> None:
+    """After the limit without one message taken the stream ends with ABORTED, and only that one."""
+    limits = {"slow_consumer_s": 0.2, "message_bytes_max": 32 * MIB}
+    async with pieces_rig(source={"body_bytes_max": 64 * MIB}, server=limits) as rig:
+        rig.standin.put(ONE, {"content": "x" * MIB})
+        stuck, quick = rig.stream("StreamAssetTransferables"), rig.stream("StreamAssetTransferables")
+        await quick.synced()
+        for turn in range(20):
+            rig.standin.put(ONE, {"name": f"turn {turn}"})
+            await quick.holds(lambda held, turn=turn: held[ONE].asset.name == f"turn {turn}")  # type: ignore[misc]  # bound at once
+        await asyncio.sleep(0.3)
+        told = problem(await stuck.end())
+        assert (told.code, told.reason) == (grpc.StatusCode.ABORTED, "SLOW_CONSUMER")
+        await quick.until(lambda message: message.HasField("heartbeat"))
+        quick.call.cancel()
+
+
+async def test_too_many_streams() -> None:
+    """Streams count against the same limits as watches."""
+    async with pieces_rig(server={"streams_max": 2}) as rig:
+        mirrors = [await rig.stream(rpc).synced() for rpc in ("StreamAssets", "StreamAssetIdentifiers")]
+        told = problem(await rig.stream("StreamAssetTransferables").end())
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+        for mirror in mirrors:
+            mirror.call.cancel()
+
+
+async def test_a_stream_ends_with_its_age() -> None:
+    """At the age limit the stream ends OK; the caller calls again."""
+    async with pieces_rig(server={"stream_age_s": 0.5}) as rig:
+        shelve(rig.standin)
+        mirror = await rig.stream("StreamAssets").synced()
+        assert await mirror.end() is None
+
+
+@ANY_STREAM
+async def test_a_server_that_stops(rig: PiecesRig, rpc: str) -> None:
+    """Every stream is told that the server stops, and when to come back."""
+    mirror = await rig.stream(rpc).synced()
+    rig.app.stop()
+    told = problem(await mirror.end())
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING")
+    assert told.retry_after_s is not None
+
+
+# Broken connections --------------------------------------------------------------------------------------------------
+
+
+@ANY_STREAM
+@pytest.mark.parametrize("how", ["abort", "close"])
+async def test_a_dropped_socket_is_followed_by_a_fresh_snapshot(rig: PiecesRig, rpc: str, how: str) -> None:
+    """The stream stays open, says that the connection broke, and begins anew, marked so; what was deleted is gone."""
+    mirrors = [await rig.stream(rpc).synced() for _ in range(3)]
+    rig.standin.faults.add(path="/assets/stream", times=2, status=503)
+    await rig.command("drop_streams", stream=NAMES[rpc], how=how)
+    rig.standin.remove(ONE)
+    rig.standin.put(NOTE, {"pseudo": False})
+    for mirror in mirrors:
+        await mirror.until(lambda message: message.HasField("started"))
+        await mirror.synced()
+        assert (mirror.modes, set(mirror.map), mirror.removed) == ([SNAPSHOT, RESYNC], {TWO, NOTE}, [])
+        states = [condition.state for condition in mirror.conditions]
+        assert states[0] == states[-1] == source_pb2.CONDITION_STATE_HEALTHY
+        assert source_pb2.CONDITION_STATE_UNREACHABLE in states
+    assert rig.sockets(NAMES[rpc]) == 1
+    for mirror in mirrors:
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_a_half_open_socket_is_noticed(rpc: str) -> None:
+    """A connection that brings nothing and answers no ping is given up, and a new one tells what was missed."""
+    async with pieces_rig(source={"ping_interval_s": 0.4}) as rig:
+        shelve(rig.standin)
+        mirror = await rig.stream(rpc).synced()
+        await rig.command("mute_streams", stream=NAMES[rpc])
+        rig.standin.remove(ONE)
+        await mirror.until(lambda message: message.HasField("started"))
+        await mirror.synced()
+        assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT, RESYNC], {TWO})
+        mirror.call.cancel()
+
+
+async def test_a_socket_that_is_mute_from_the_start() -> None:
+    """Identifiers without a first frame are no snapshot; the reason is told until there is one."""
+    async with pieces_rig(source={"first_frame_timeout_s": 0.2}) as rig:
+        shelve(rig.standin)
+        await rig.command("mute_streams", stream="identifiers", also_new=True)
+        mirror = rig.stream("StreamAssetIdentifiers")
+        message = await mirror.until(lambda message: message.HasField("condition"))
+        assert message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE
+        assert "first frame" in message.condition.message
+        assert mirror.modes == []
+        await rig.command("unmute_streams", stream="identifiers")
+        await mirror.synced()
+        assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT], {ONE, TWO})
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_an_upstream_that_is_not_there_yet(rig: PiecesRig, rpc: str) -> None:
+    """A stream over a dead server waits, says why, lives, and begins when the server does; a late one is told too."""
+    await rig.standin.stop()
+    mirror, late = rig.stream(rpc), rig.stream(rpc)
+    for waiting in (mirror, late):
+        message = await waiting.until(lambda message: message.HasField("condition"))
+        assert message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE
+        await waiting.until(lambda message: message.HasField("heartbeat"))
+    await rig.standin.start()
+    for waiting in (mirror, late):
+        await waiting.synced()
+        assert (waiting.modes, set(waiting.map)) == ([SNAPSHOT], {ONE, TWO})
+        waiting.call.cancel()
+
+
+@ANY_STREAM
+async def test_a_subscriber_who_comes_while_the_connection_is_broken(rig: PiecesRig, rpc: str) -> None:
+    """It gets the last known state at once, with the condition, and the fresh one when it is there."""
+    first = await rig.stream(rpc).synced()
+    await rig.standin.stop()
+    await first.until(lambda message: message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE)
+    late = await rig.stream(rpc).synced()
+    assert (late.modes, set(late.map)) == ([SNAPSHOT], {ONE, TWO})
+    assert late.conditions[0].state == source_pb2.CONDITION_STATE_UNREACHABLE
+    rig.standin.remove(ONE)
+    await rig.standin.start()
+    await late.until(lambda message: message.HasField("started"))
+    await late.synced()
+    assert (late.modes, set(late.map)) == ([SNAPSHOT, RESYNC], {TWO})
+    for mirror in (first, late):
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+@pytest.mark.parametrize("text", ["not JSON", "[]", "{}", '{"iterable":{}}', '{"iterable":null}', '"x"'])
+async def test_frames_that_cannot_be_read(rig: PiecesRig, rpc: str, text: str) -> None:
+    """A frame nobody can read ends the connection, not the stream: a fresh snapshot makes up for it."""
+    mirror = await rig.stream(rpc).synced()
+    await rig.command("send_frame", stream=NAMES[rpc], text=text)
+    await mirror.until(lambda message: message.HasField("started"))
+    await mirror.synced()
+    assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT, RESYNC], {ONE, TWO})
+    assert source_pb2.CONDITION_STATE_DEGRADED in [condition.state for condition in mirror.conditions]
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+async def test_a_list_that_is_refused(rig: PiecesRig, rpc: str) -> None:
+    """The list that goes with an Assets stream may be refused: the condition says so, in the upstream's words."""
+    rig.standin.faults.add(path=r"/assets\?", times=2, status=500, body="database locked", content_type="text/plain")
+    mirror = await rig.stream(rpc).synced()
+    assert "database locked" in mirror.conditions[0].message
+    assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT], {ONE, TWO})
+    mirror.call.cancel()
+
+
+# Frames no one expected ----------------------------------------------------------------------------------------------
+
+
+@ANY_STREAM
+@pytest.mark.parametrize("copies", [1, 20])
+async def test_duplicates_tell_nothing_new(rig: PiecesRig, rpc: str, copies: int) -> None:
+    """The same news many times over is one change, as long as the upstream dates it."""
+    rig.standin.switch({"frame_copies": copies})
+    mirror = await rig.stream(rpc).synced()
+    rig.standin.put(ONE, {"name": "twice"})
+    await mirror.until(lambda message: message.changes)
+    rig.standin.put(TWO, {"name": "end"})
+    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
+    told = [change.asset_id for message in mirror.messages for change in message.changes]
+    assert (told.count(ONE), told.count(TWO)) == (2, 2)
+    mirror.call.cancel()
+
+
+async def test_undated_items_are_each_a_change(rig: PiecesRig) -> None:
+    """Items without a date look alike whatever they tell of, so none of them is taken for a repetition."""
+    rig.standin.switch({"frame_updated": "never"})
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    for _ in range(3):
+        rig.standin.put(ONE, {"name": "again"})
+        await mirror.until(lambda message: [change.asset_id for change in message.changes] == [ONE])
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+async def test_overtaken_frames_do_not_undo_newer_ones(rig: PiecesRig, rpc: str) -> None:
+    """What arrives late, of an older date, changes nothing; a deletion is not undone by it either."""
+    mirror = await rig.stream(rpc).synced()
+    old = await rig.document("GetAsset", "asset", asset_id=ONE)
+    rig.standin.put(ONE, {"name": "newer"})
+    await mirror.holds(lambda held: held[ONE].asset.name == "newer")
+    await send(rig, rpc, old)
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    await send(rig, rpc, old)
+    rig.standin.put(TWO, {"name": "end"})
+    await mirror.holds(lambda held: held[TWO].asset.name == "end")
+    told = [change.asset.name for message in mirror.messages for change in message.changes if change.asset_id == ONE]
+    assert told == ["retry loop", "newer", "newer"]
+    assert ONE not in mirror.map
+    mirror.call.cancel()
+
+
+async def test_an_identifier_that_comes_after_its_deletion(rig: PiecesRig) -> None:
+    """An item about an asset just deleted is checked with the upstream: late news is dropped, a real return is told."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    await send(rig, "StreamAssetIdentifiers", {"asset": {"id": ONE}, "updated": {"value": "2031-01-01T00:00:00Z"}})
+    rig.standin.put(TWO, {"name": "end"})
+    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
+    assert ONE not in mirror.map
+    rig.standin.put(ONE, {"name": "back"})
+    await mirror.holds(lambda held: ONE in held)
+    mirror.call.cancel()
+
+
+async def test_a_return_that_cannot_be_checked_is_believed(rig: PiecesRig) -> None:
+    """When the upstream does not answer, the stream's own word counts."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    rig.standin.faults.add(path=f"/assets/{ONE}", status=503)
+    await send(rig, "StreamAssetIdentifiers", {"asset": {"id": ONE}})
+    await mirror.holds(lambda held: ONE in held)
+    mirror.call.cancel()
+
+
+async def test_a_deletion_while_the_check_is_in_flight(rig: PiecesRig) -> None:
+    """A tombstone that comes while an older question is still open wins over its answer."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    alive = json.dumps({"id": ONE})
+    rig.standin.requests.clear()
+    rig.standin.faults.add(path=f"/assets/{ONE}", times=1, hang=True, body=alive, content_type="application/json")
+    await send(rig, "StreamAssetIdentifiers", {"asset": {"id": ONE}})
+    async with asyncio.timeout(15):
+        while not rig.standin.requests.count(ONE):  # noqa: ASYNC110 - it is the stand-in that is asked
+            await asyncio.sleep(0.005)
+    await send(rig, "StreamAssetIdentifiers", {"asset": {"id": ONE}, "deleted": True})
+    rig.standin.put(TWO, {"name": "end"})
+    rig.standin.faults.clear()
+    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
+    assert ONE not in mirror.map
+    mirror.call.cancel()
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_many_changes_in_any_order(newest_first: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """Bursts in reverse order, several copies, many ids a frame: every stream ends with what is true."""
+    switches = {"frames_newest_first": newest_first, "frame_copies": 3, "frame_ids_max": 7}
+    async with pieces_rig() as rig:
+        rig.standin.switch(switches)
+        rng = random.Random(5)  # noqa: S311 - a scenario that repeats, not a secret
+        rig.standin.seed(rng, 30)
+        mirrors = {rpc: await rig.stream(rpc).synced() for rpc in NAMES}
+        for _ in range(300):
+            rig.standin.advance(rng)
+        true = {
+            asset_id: rig.standin.get(asset_id)["updated"]
+            for asset_id in rig.standin.asset_ids()
+            if not rig.standin.get(asset_id)["pseudo"]
+        }
+        for rpc in ("StreamAssets", "StreamAssetTransferables"):
+            mirror = mirrors[rpc]
+            await mirror.holds(
+                lambda held: true == {k: v.asset.updated.value for k, v in held.items() if not v.asset.pseudo}
+            )
+        await mirrors["StreamAssetIdentifiers"].holds(lambda held: set(true) == set(held))
+        for mirror in mirrors.values():
+            mirror.call.cancel()
+
+
+@pytest.mark.parametrize(
+    "tombstone", [{"deleted": True}, {"deleted": {"value": "2031-01-01T00:00:00Z"}}, {"deleted": {}}]
+)
+async def test_tombstones_of_identifiers(rig: PiecesRig, tombstone: dict[str, Any]) -> None:
+    """A deletion is told by a flag or by a time, and wins over the rest of its frame wherever it stands."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    dead = {"asset": {"id": ONE}, **tombstone}
+    await send(rig, "StreamAssetIdentifiers", dead, {"asset": {"id": ONE}}, {"asset": {"id": TWO}, "deleted": False})
+    await mirror.until(lambda message: ONE in {change.asset_id for change in message.changes})
+    assert (mirror.removed, set(mirror.map)) == ([ONE], {TWO})
+    last = [change for message in mirror.messages for change in message.changes if change.asset_id == ONE][-1]
+    assert convert.document(last.identifier) == dead
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+@pytest.mark.parametrize("form", ["timestamp", "mechanism"])
+async def test_tombstones_of_assets(rig: PiecesRig, rpc: str, form: str) -> None:
+    """A deletion is told by a time or by the mechanism; the last word on the asset comes along."""
+    rig.standin.switch({"assets_tombstone": form})
+    mirror = await rig.stream(rpc).synced()
+    rig.standin.remove(ONE)
+    message = await mirror.until(lambda message: message.changes)
+    [change] = message.changes
+    assert (change.kind, change.asset_id, change.asset.name) == (pb.CHANGE_KIND_REMOVED, ONE, "retry loop")
+    assert change.asset.HasField("deleted") is (form == "timestamp")
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+async def test_assets_streams_that_begin_with_nothing(rig: PiecesRig, rpc: str) -> None:
+    """Whether an Assets stream begins with everything is not documented: the snapshot does not depend on it."""
+    rig.standin.switch({"assets_first_frame": False})
+    mirror = await rig.stream(rpc).synced()
+    assert set(mirror.map) == {ONE, TWO}
+    rig.standin.put(ONE, {"name": "changed"})
+    await mirror.holds(lambda held: held[ONE].asset.name == "changed")
+    assert set(mirror.map) == {ONE, TWO}
+    mirror.call.cancel()
+
+
+async def test_items_about_other_things(rig: PiecesRig) -> None:
+    """Items that name no asset, and things that are no items, are left out; the rest of their frame counts."""
+    mirror = await rig.stream("StreamAssetIdentifiers").synced()
+    other = [{"conversation": {"id": TWO}, "deleted": True}, None, 7, {"asset": {}}, {"asset": {"id": 5}}, {}]
+    await send(rig, "StreamAssetIdentifiers", *other, {"asset": {"id": NOTE}, "range": {"id": "r"}})
+    await mirror.holds(lambda held: NOTE in held)
+    assert set(mirror.map) == {ONE, TWO, NOTE}
+    assert mirror.modes == [SNAPSHOT]
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+async def test_assets_no_one_expected(rig: PiecesRig, rpc: str) -> None:
+    """Unknown members and enum values, missing members and wrong types pass through; what has no id is left out."""
+    mirror = await rig.stream(rpc).synced()
+    strange = {"id": NOTE, "mechanism": "TELEPATHIC", "updated": "soon", "formats": [], "serial": 2**60 + 1, "x": {}}
+    await send(rig, rpc, {"name": "nobody"}, "text", strange)
+    await mirror.holds(lambda held: NOTE in held)
+    assert convert.document(mirror.map[NOTE].asset) == strange
+    assert set(mirror.map) == {ONE, TWO, NOTE}
+    mirror.call.cancel()
+
+
+# Sizes ---------------------------------------------------------------------------------------------------------------
+
+
+@ANY_STREAM
+async def test_ten_thousand_assets_in_the_first_frame(rpc: str) -> None:
+    """All of them arrive, in messages of bounded size, while the server still answers others."""
+    async with pieces_rig(source={"body_bytes_max": 64 * MIB, "timeout_s": 60, "first_frame_timeout_s": 60}) as rig:
+        rig.standin.seed(random.Random(3), 10_000)  # noqa: S311 - a scenario that repeats, not a secret
+        there = {i for i in rig.standin.asset_ids() if not rig.standin.get(i)["pseudo"]}
+        mirror = await asyncio.wait_for(patient(rig.stream(rpc)), 90)
+        assert set(mirror.map) == there
+        assert all(len(message.changes) <= 100 for message in mirror.messages)
+        assert max(message.ByteSize() for message in mirror.messages) <= 64 * 1024
+        assert rig.sockets(NAMES[rpc]) == 1
+        mirror.call.cancel()
+
+
+async def patient(mirror: Mirror) -> Mirror:
+    """Take everything in up to synced, however long it takes."""
+    while True:
+        message = await mirror.call.read()
+        mirror._take(message)
+        if message.HasField("synced"):
+            return mirror
+
+
+async def test_five_megabytes_of_content() -> None:
+    """5 MB in one asset come whole when the limits allow it, in the snapshot and in a change."""
+    async with pieces_rig(source={"body_bytes_max": 64 * MIB}, server={"message_bytes_max": 32 * MIB}) as rig:
+        rig.standin.put(ONE, {"content": "a" * (5 * MIB)})
+        mirror = await rig.stream("StreamAssetTransferables").synced()
+        assert mirror.map[ONE].asset.formats.iterable[0].fragment.string.raw == "a" * (5 * MIB)
+        rig.standin.put(ONE, {"content": "b" * (5 * MIB)})
+        await mirror.holds(lambda held: held[ONE].asset.formats.iterable[0].fragment.string.raw[0] == "b")
+        mirror.call.cancel()
+
+
+async def test_content_beyond_the_limit_of_a_message() -> None:
+    """An asset too large for a message is told without its content, and with its size; all others are whole."""
+    async with pieces_rig(source={"body_bytes_max": 64 * MIB}) as rig:
+        shelve(rig.standin)
+        rig.standin.put(ONE, {"content": "a" * (5 * MIB)})
+        mirror = await rig.stream("StreamAssetTransferables").synced()
+        assert not mirror.map[ONE].HasField("asset")
+        assert mirror.map[ONE].omitted_bytes > 10 * MIB
+        assert mirror.map[TWO].omitted_bytes == 0
+        assert mirror.map[TWO].asset.name == "pager"
+        rig.standin.put(ONE, {"content": "small"})
+        await mirror.holds(lambda held: held[ONE].HasField("asset"))
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_a_frame_beyond_the_limit_of_an_answer(rpc: str) -> None:
+    """A frame larger than body_bytes_max is not read: the condition names the setting."""
+    async with pieces_rig(source={"body_bytes_max": 64 * 1024}) as rig:
+        shelve(rig.standin)
+        mirror = await rig.stream(rpc).synced()
+        await rig.command("send_frame", stream=NAMES[rpc], text=json.dumps({"iterable": ["x" * 100_000]}))
+        message = await mirror.until(lambda message: message.condition.message)
+        assert "body_bytes_max" in message.condition.message
+        mirror.call.cancel()
+
+
+async def test_streams_of_two_sources_are_apart(rig: PiecesRig) -> None:
+    """A source of another kind has no streams of this service."""
+    told = problem(await rig.stream("StreamAssets", source=OTHER_KIND).end())
+    assert told.reason == "SOURCE_KIND_MISMATCH"
+    assert (await rig.stream("StreamAssets", source=SOURCE).synced()).map
