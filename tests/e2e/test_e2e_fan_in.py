@@ -1,0 +1,44 @@
+"""Many watchers cost an upstream as much as one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.rig import SOURCES, Rig, Stream, ref, running, sample
+
+WINDOW_S = 2.0
+WATCHERS = 500
+STEADY = {"busy_interval_s": 0.2, "settled_interval_s": 0.2, "enumerate_interval_s": 0.4, "probe_interval_s": 60}
+"""Every asset is read five times a second, whatever it does."""
+
+
+async def requests_in_window(rig: Rig) -> dict[str, int]:
+    """Count what each upstream is asked in a while."""
+    for source in SOURCES:
+        rig[source].requests.clear()
+    await asyncio.sleep(WINDOW_S)
+    return {source: rig[source].requests.count() for source in SOURCES}
+
+
+async def watchers(rig: Rig, count: int) -> list[Stream]:
+    """Open streams over whole sources and named assets."""
+    request = {"sources": SOURCES[:-1], "assets": [ref(sample(SOURCES[-1]))]}
+    streams = [rig.watch(**request) for _ in range(count)]
+    await asyncio.gather(*[stream.synced() for stream in streams])
+    return streams
+
+
+async def test_500_watchers_make_as_many_upstream_requests_as_one() -> None:
+    """Over the same time each upstream counts the same for 500 streams as for one, give or take a tenth."""
+    async with running(count=3, every=STEADY, server={"heartbeat_s": 30}) as rig:
+        one = await watchers(rig, 1)
+        alone = await requests_in_window(rig)
+        many = await watchers(rig, WATCHERS - 1)
+        assert (await rig.source("omn")).watcher_count == WATCHERS
+        together = await requests_in_window(rig)
+        assert all(alone[source] for source in SOURCES if source != "pieces"), alone
+        for source in SOURCES:
+            assert together[source] <= alone[source] * 1.1 + 3, (alone, together)
+        key = rig.vary("omn")
+        for stream in [*one, *many]:
+            await stream.holds(lambda held: held[key].state == 2)
