@@ -42,7 +42,7 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls; each is a task of its own.
 
-    listed: set while a complete list is no older than the interval between lists.
+    listed: set once there is a complete list that is recent enough for those who wait for one.
     """
 
     def __init__(

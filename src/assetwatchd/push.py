@@ -32,7 +32,9 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
-        await scheduler.interest_begun()
+        if not scheduler.interested:
+            scheduler.push_ended(None)
+            await scheduler.interest_begun()
         began = loop.time()
         error = await _connected(scheduler)
         scheduler.push_ended(error)

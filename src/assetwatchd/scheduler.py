@@ -231,6 +231,5 @@ class Scheduler:
         if self.pushing:
             self._plan.pushing = False
             self._plan.replan()
-        if error is not None:
-            self._calls.note(self._calls.health.push_lost(str(error), self._now()))
-            self._plan.changed.set()
+        self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
+        self._plan.changed.set()

@@ -124,6 +124,21 @@ async def test_removed_wins_over_a_read_under_way() -> None:
 
 
 @virtual
+async def test_removed_needs_no_read() -> None:
+    """What is pushed as deleted is not read for a change that was pushed before."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, reconcile_interval_s=10_000) as rig:
+        with rig.scheduler.interest(["a", "b"]):
+            await asyncio.sleep(10)
+            began = now()
+            upstream.push_touched("a")
+            upstream.push_removed("a")
+            await asyncio.sleep(100)
+            assert rig.state("a") is State.DELETED
+            assert upstream.reads_of("a", since=began) == []
+
+
+@virtual
 async def test_a_deletion_does_not_double_a_read() -> None:
     """However notices and reads interleave, an asset is read by one call at a time."""
     upstream = FakeUpstream("a", pushes=True)
@@ -195,6 +210,35 @@ async def test_polling_instead() -> None:
             lists = len(upstream.lists)
             await asyncio.sleep(200)
             assert len(upstream.lists) == lists
+
+
+@virtual
+async def test_a_list_while_changes_are_pushed() -> None:
+    """While changes are pushed the list is current: nobody waits for another, and none is made."""
+    upstream = FakeUpstream("a", pushes=True, enumerates=True)
+    async with running(upstream, enumerate_interval_s=30) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(300)
+            began = now()
+            await rig.scheduler.listed(5)
+            assert now() == began
+    assert upstream.lists == []
+
+
+@virtual
+async def test_pushes_that_nobody_wants_are_not_missed() -> None:
+    """A source whose pushes were lost is healthy once nobody is interested in them any more."""
+    upstream = FakeUpstream("a", pushes=True)
+    upstream.push_fault = Unreachable("connection refused")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(10)
+            assert rig.source_state() is ConditionState.DEGRADED
+        await asyncio.sleep(40)
+        assert rig.source_state() is ConditionState.HEALTHY
+        connects = len(upstream.connects)
+        await asyncio.sleep(100)
+        assert len(upstream.connects) == connects
 
 
 @virtual
