@@ -1,0 +1,5 @@
+"""Nothing is planted yet."""
+
+
+def plant(name: str) -> None:
+    """Plant one."""

@@ -1,0 +1,178 @@
+"""What a run leaves behind to be judged: the journal of the store, recordings, the truth, the faults."""
+
+from __future__ import annotations
+
+import base64
+import json
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from assetwatch.v1 import asset_status_pb2
+from assetwatch.v1 import asset_status_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from faults.rig.load import Fact, Key
+    from faults.rig.recorder import Recorder, Wanted
+
+GONE = frozenset({asset_status_pb2.STATE_DELETED, asset_status_pb2.STATE_MISSING})
+
+
+class Logged(NamedTuple):
+    """One entry of the store, and when it became readable (monotonic)."""
+
+    t: float
+    revision: int
+    key: Key
+    state: int
+    gone: bool
+    status: asset_status_pb2.AssetStatus
+
+
+def holds(wanted: Wanted, entry: Logged) -> bool:
+    """Whether an entry belongs into a client's map: the schema's comments on Change and WatchStatusRequest, again."""
+    if not wanted.concerns(entry.key) or (wanted.states and entry.state not in wanted.states):
+        return False
+    return not entry.gone or entry.key in wanted.keys or (bool(wanted.states) and entry.state in GONE)
+
+
+@dataclass
+class Line:
+    """What one store counted, over any number of restarts. drops: (when, revisions)."""
+
+    entries: list[Logged] = field(default_factory=list)
+    revisions: list[int] = field(default_factory=list)
+    drops: list[tuple[float, list[int]]] = field(default_factory=list)
+    _past: dict[Key, list[Logged]] = field(default_factory=dict)
+
+    def add(self, entry: Logged) -> None:
+        """Append an entry; one that was loaded again is known."""
+        if self.revisions and entry.revision <= self.revisions[-1]:
+            return
+        self.entries.append(entry)
+        self.revisions.append(entry.revision)
+        self._past.setdefault(entry.key, []).append(entry)
+
+    def at(self, revision: int) -> Logged | None:
+        """Return the entry of a revision."""
+        place = bisect_left(self.revisions, revision)
+        found = place < len(self.revisions) and self.revisions[place] == revision
+        return self.entries[place] if found else None
+
+    def between(self, after: int, upto: int) -> Sequence[Logged]:
+        """Return every entry with after < revision <= upto."""
+        return self.entries[bisect_right(self.revisions, after) : bisect_right(self.revisions, upto)]
+
+    def past(self, key: Key) -> Sequence[Logged]:
+        """Return all an asset ever was."""
+        return self._past.get(key, ())
+
+    def latest(self, key: Key, upto: int) -> Logged | None:
+        """Return what an asset was as of a revision."""
+        past = self.past(key)
+        place = bisect_right(past, upto, key=lambda entry: entry.revision)
+        return past[place - 1] if place else None
+
+    def head_at(self, t: float) -> int:
+        """Return the newest revision that could be read at a moment."""
+        place = bisect_right(self.entries, t, key=lambda entry: entry.t)
+        return self.entries[place - 1].revision if place else 0
+
+
+@dataclass
+class Journal:
+    """Lines by epoch (a store that goes on after a restart goes on with its line), starts, delay points."""
+
+    lines: list[Line] = field(default_factory=list)
+    by_epoch: dict[str, Line] = field(default_factory=dict)
+    ready_at: list[float] = field(default_factory=list)
+    points: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> Line:
+        """What is counted now."""
+        return self.lines[-1]
+
+
+def read_journal(path: Path) -> Journal:
+    """Read what the launcher wrote; a half-written last line was never read by anybody either."""
+    journal = Journal()
+    loading: list[Logged] | None = None
+    for fields in _lines(path):
+        match fields["kind"]:
+            case "boot":
+                loading = []
+            case "ready":
+                if fields["head"] == 0 or not journal.lines or not _goes_on(journal.last, loading or []):
+                    journal.lines.append(Line())
+                for entry in loading or ():
+                    journal.last.add(entry)
+                loading = None
+                journal.by_epoch[fields["epoch"]] = journal.last
+                journal.last.drops.append((fields["t"], [fields["floor"]]))
+                journal.ready_at.append(fields["t"])
+            case "entry" if loading is not None:
+                loading.append(_logged(fields))
+            case "entry":
+                journal.last.add(_logged(fields))
+            case "drop" if loading is None:
+                journal.last.drops.append((fields["t"], fields["revisions"]))
+            case "point":
+                journal.points.append((fields["t"], fields["name"]))
+    return journal
+
+
+def _goes_on(line: Line, loaded: Sequence[Logged]) -> bool:
+    """Whether what was loaded has an entry the line knows, with the same content."""
+    known = [(entry, line.at(entry.revision)) for entry in loaded]
+    return not loaded or any(old is not None and old.status == entry.status for entry, old in known)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        for text in file:
+            if text.endswith("\n"):
+                yield json.loads(text)
+
+
+def _logged(fields: Mapping[str, Any]) -> Logged:
+    message = pb.WatchStatusResponse.FromString(base64.b64decode(fields["upsert"]))
+    status = message.changes[0].status
+    return Logged(
+        fields["t"], fields["revision"], (fields["source"], fields["id"]), fields["state"], fields["gone"], status
+    )
+
+
+@dataclass
+class Window:
+    """When a fault was on. source: the upstream it hit, if it did. silent: that could not be read at all."""
+
+    fault: str
+    began_at: float
+    ended_at: float
+    fired: bool
+    source: str = ""
+    silent: bool = False
+    restarts: bool = False
+
+
+@dataclass
+class Evidence:
+    """All of it. rates: calls a second that each source may be asked; listed: what List gave at the end, by key."""
+
+    journal: Journal
+    recorders: Sequence[Recorder]
+    churners: Sequence[Recorder]
+    facts: Sequence[Fact]
+    windows: Sequence[Window]
+    listed: Mapping[Key, asset_status_pb2.AssetStatus]
+    quiet_at: float
+    settled: bool
+    retention_s: float
+    requests: Mapping[str, Sequence[tuple[float, str, int | None]]] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    changes_per_s: float = 0.0
+    stderr: str = ""

@@ -1,0 +1,85 @@
+"""The five upstreams of a run: the sandbox, a proxy before each, and what the server is told about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from assetwatchd.sandbox import Sandbox
+from faults.rig.proxy import Proxy
+from support.rig import of_standin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from assetwatchd.sandbox.standin import Standin
+
+USD, OMN, PIECES, MEDIA, SBC = SOURCES = ("usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc")
+
+QUICK: Mapping[str, float] = {
+    "busy_interval_s": 0.1,
+    "settled_interval_s": 0.2,
+    "enumerate_interval_s": 0.3,
+    "reconcile_interval_s": 600,
+    "backoff_first_s": 0.05,
+    "backoff_max_s": 0.3,
+    "probe_interval_s": 0.5,
+    "timeout_s": 1,
+}
+"""A poll about every 100 ms, so that limits and races are met within seconds."""
+PACE: Mapping[str, Mapping[str, float]] = {
+    USD: {"rate_per_s": 150, "busy_interval_s": 0.25, "settled_interval_s": 0.5},
+    OMN: {"rate_per_s": 60},
+    PIECES: {"rate_per_s": 400},
+    MEDIA: {"rate_per_s": 150, "busy_interval_s": 0.25, "settled_interval_s": 0.5},
+    SBC: {"rate_per_s": 20},
+}
+POLL_S: Mapping[str, float] = {name: {**QUICK, **pace}["settled_interval_s"] for name, pace in PACE.items()}
+
+
+class Upstreams:
+    """Stand-ins in this process; the server reaches each through its proxy."""
+
+    def __init__(self) -> None:
+        self.sandbox = Sandbox(SOURCES)
+        self.proxies: dict[str, Proxy] = {}
+
+    def __getitem__(self, name: str) -> Standin[Any]:
+        """Return a stand-in."""
+        return self.sandbox.standins[name]
+
+    async def start(self) -> None:
+        """Listen, stand-ins and proxies."""
+        await self.sandbox.start()
+        for name, standin in self.sandbox.standins.items():
+            parts = urlsplit(standin.url)
+            assert parts.hostname is not None
+            assert parts.port is not None
+            self.proxies[name] = Proxy(parts.hostname, parts.port)
+            await self.proxies[name].start()
+
+    async def stop(self) -> None:
+        """Stop all."""
+        self.heal()
+        for proxy in self.proxies.values():
+            await proxy.stop()
+        await self.sandbox.stop()
+
+    def heal(self) -> None:
+        """Clear every fault of stand-ins and links."""
+        for proxy in self.proxies.values():
+            proxy.heal()
+        for standin in self.sandbox.standins.values():
+            standin.faults.clear()
+
+    def settings(self, pace: Mapping[str, Mapping[str, float]] = PACE) -> dict[str, dict[str, Any]]:
+        """Return what the server is told about each; call it once the assets are there."""
+        return {
+            name: {
+                **of_standin(standin),
+                "base_url": f"http://{self.proxies[name].address}",
+                **QUICK,
+                **pace[name],
+            }
+            for name, standin in self.sandbox.standins.items()
+        }

@@ -1,0 +1,259 @@
+"""One run put together: upstreams, a server process, the load, clients; and what it leaves to be judged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+
+from faults.rig.evidence import Evidence, read_journal
+from faults.rig.load import SMALL, Load, number_of
+from faults.rig.process import Server
+from faults.rig.proxy import Proxy
+from faults.rig.recorder import OPTIONS, Churner, Recorder, Stalled, Wanted
+from faults.rig.upstreams import MEDIA, OMN, PACE, PIECES, SBC, SOURCES, USD, Upstreams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from faults.rig.evidence import Window
+    from faults.rig.load import Key
+
+LOAD_PER_S = 200.0
+READY_S = 20.0
+QUIET_S = 5.0
+LOOK_S = 0.05
+NAMED_MAX = 10
+SERVER: Mapping[str, Any] = {"heartbeat_s": 0.1, "drain_s": 2, "first_read_wait_s": 5}
+SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
+
+
+@dataclass
+class Plan:
+    """How a run is shaped. store: memory or sqlite; retention_s: of tombstones."""
+
+    seed: int
+    store: str = "sqlite"
+    retention_s: float = 1.0
+    sizes: Mapping[str, int] = field(default_factory=lambda: SMALL)
+    recorders: int = 8
+    churners: int = 4
+    stalled: int = 4
+    server: Mapping[str, Any] = field(default_factory=dict)
+    pace: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: PACE)
+    mutant: str = ""
+
+
+class World:
+    """A run under way. windows: the faults so far; front: the proxy between clients and server."""
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)  # noqa: S311 - a run must be repeatable
+        self.directory = directory
+        self.upstreams = Upstreams()
+        self.load = Load(self.upstreams, seed=plan.seed, sizes=plan.sizes)
+        self.windows: list[Window] = []
+        self.recorders: list[Recorder] = []
+        self.churners: list[Churner] = []
+        self.stalled: list[Stalled] = []
+        self.changes_per_s = 0.0
+        self.server: Server
+        self.front: Proxy
+        self._clients: list[asyncio.Task[None]] = []
+        self._loading: asyncio.Task[None] | None = None
+
+    # Beginning and end ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything but the load; return once every recorder is in sync with what is true upstream."""
+        self.load.populate()
+        await self.upstreams.start()
+        store: dict[str, Any] = {"kind": self.plan.store, "tombstone_retention_s": self.plan.retention_s}
+        if self.plan.store != "memory":
+            store["path"] = str(self.directory / "store.db")
+        settings = {
+            "server": {**SERVER, **self.plan.server},
+            "store": store,
+            "telemetry": {"log_level": "info"},
+            "sources": self.upstreams.settings(self.plan.pace),
+        }
+        self.server = Server(settings, self.directory, spans=SPANS, mutant=self.plan.mutant)
+        await self.server.start()
+        self.front = Proxy("127.0.0.1", self.server.port, seed=self.plan.seed)
+        await self.front.start()
+        self._people()
+        if not await self.settles(READY_S):
+            raise RuntimeError(f"the maps did not become what is true upstream: {self.unsettled()}")
+
+    def _people(self) -> None:
+        kinds = self._kinds()
+        for number in range(self.plan.recorders):
+            self.add(Recorder(f"recorder-{number}", self.address, kinds[number % len(kinds)]))
+        for number in range(self.plan.churners):
+            rng = random.Random(self.rng.getrandbits(32))  # noqa: S311 - a run must be repeatable
+            churner = Churner(f"churner-{number}", self.address, kinds[number % len(kinds)], rng=rng)
+            self.churners.append(churner)
+            self._clients.append(asyncio.create_task(churner.run()))
+        for number in range(self.plan.stalled):
+            stalled = Stalled(f"stalled-{number}", self.address, kinds[0])
+            self.stalled.append(stalled)
+            self._clients.append(asyncio.create_task(stalled.run()))
+
+    def add(self, recorder: Recorder) -> None:
+        """Let a recorder begin."""
+        self.recorders.append(recorder)
+        self._clients.append(asyncio.create_task(recorder.run()))
+
+    def _kinds(self) -> list[Wanted]:
+        """Eight ways to watch: all, one source, by name, by state, and mixtures."""
+        everything = frozenset(SOURCES)
+        some = frozenset(
+            key
+            for source in SOURCES
+            for key in self.rng.sample(self.load.keys[source], min(NAMED_MAX, len(self.load.keys[source])))
+        )
+        settled = frozenset({status_pb.STATE_AVAILABLE, status_pb.STATE_FAILED})
+        ended = frozenset({status_pb.STATE_AVAILABLE, status_pb.STATE_DELETED, status_pb.STATE_MISSING})
+        return [
+            Wanted(everything),
+            Wanted(everything),
+            Wanted(frozenset({OMN})),
+            Wanted(frozenset({PIECES, SBC})),
+            Wanted(keys=some),
+            Wanted(everything, states=settled),
+            Wanted(frozenset({PIECES, MEDIA}), keys=frozenset(key for key in some if key[0] == USD)),
+            Wanted(frozenset({PIECES, OMN}), states=ended),
+        ]
+
+    def address(self) -> str:
+        """Where clients connect."""
+        return self.front.address
+
+    async def stop(self) -> None:
+        """End everything; nothing is left running."""
+        await self.rest()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        if hasattr(self, "front"):
+            await self.front.stop()
+        if hasattr(self, "server"):
+            await self.server.stop()
+        await self.upstreams.stop()
+
+    # The load --------------------------------------------------------------------------------------------------------
+
+    def work(self, per_s: float = LOAD_PER_S) -> None:
+        """Begin to change assets."""
+        self._loading = asyncio.create_task(self.load.run(per_s))
+
+    async def rest(self) -> None:
+        """Stop changing assets."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+            self._loading = None
+
+    def measure(self) -> None:
+        """Count the changes of the second before now; a run with too few of them is void."""
+        since = time.monotonic() - 1.0
+        line = read_journal(self.server.journal).last
+        recent = [entry for entry in line.entries[-2000:] if entry.t >= since]
+        self.changes_per_s = float(len(recent))
+
+    # Waiting ---------------------------------------------------------------------------------------------------------
+
+    async def settles(self, within_s: float) -> bool:
+        """Return whether every recorder's map becomes what is true upstream in that time."""
+        until = time.monotonic() + within_s
+        while (late := self.unsettled()) and time.monotonic() < until:  # noqa: ASYNC110 - maps change unheard
+            await asyncio.sleep(LOOK_S)
+        return not late
+
+    def unsettled(self) -> list[str]:
+        """Name the recorders whose map is not, and one asset each."""
+        return [text for recorder in self.recorders if (text := self._lacks(recorder))]
+
+    def _lacks(self, recorder: Recorder) -> str:
+        if not recorder.synced:
+            return f"{recorder.name} is not in sync {recorder.failed}"
+        expected = {key: fact.number for key, fact in self.load.now.items() if self._held(recorder.wanted, key)}
+        held = {key: number_of(status) for key, status in recorder.map.items()}
+        if expected == held:
+            return ""
+        key = next(key for key in expected.keys() | held.keys() if expected.get(key) != held.get(key))
+        return f"{recorder.name} has {key} as {held.get(key)}, not {expected.get(key)}"
+
+    def _held(self, wanted: Wanted, key: Key) -> bool:
+        fact = self.load.now[key]
+        if not wanted.concerns(key) or (wanted.states and fact.state not in wanted.states):
+            return False
+        return bool(fact.number) or key in wanted.keys or bool(wanted.states)
+
+    # Judging ---------------------------------------------------------------------------------------------------------
+
+    async def evidence(self, *, quiet_s: float = QUIET_S) -> Evidence:
+        """Stop the load, wait until all is quiet, ask List, and put down everything there is to judge."""
+        await self.rest()
+        quiet_at = time.monotonic()
+        settled = await self.settles(quiet_s)
+        if not settled:
+            print(self.unsettled())  # noqa: T201 - for whoever looks at the failure
+        await asyncio.sleep(3 * SERVER["heartbeat_s"])
+        listed = await self._list()
+        return Evidence(
+            journal=read_journal(self.server.journal),
+            recorders=self.recorders,
+            churners=self.churners,
+            facts=list(self.load.facts),
+            windows=self.windows,
+            listed=listed,
+            quiet_at=quiet_at,
+            settled=settled,
+            retention_s=self.plan.retention_s,
+            requests={
+                name: [(each.time, each.path_qs, each.status) for each in self.upstreams[name].requests.all()]
+                for name in SOURCES
+            },
+            rates={name: pace["rate_per_s"] for name, pace in self.plan.pace.items()},
+            changes_per_s=self.changes_per_s,
+            stderr=self.server.stderr.read_text(),
+        )
+
+    async def _list(self) -> dict[Key, status_pb.AssetStatus]:
+        """List everything, page after page."""
+        found: dict[Key, status_pb.AssetStatus] = {}
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.server.port}", options=OPTIONS) as channel:
+            call = AssetStatusServiceStub(channel).ListAssetStatuses
+            token = ""
+            while True:
+                page = await call(pb.ListAssetStatusesRequest(page_size=1000, page_token=token), timeout=READY_S)
+                for status in page.statuses:
+                    found[status.asset.source, status.asset.asset_id] = status
+                if not (token := page.next_page_token):
+                    return found
+
+
+@asynccontextmanager
+async def world(plan: Plan) -> AsyncIterator[World]:
+    """Run one in a directory of its own, which goes with it."""
+    directory = Path(tempfile.mkdtemp(prefix="assetwatch-faults-"))
+    made = World(plan, directory)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
+        shutil.rmtree(directory, ignore_errors=True)

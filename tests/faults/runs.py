@@ -1,0 +1,149 @@
+"""Exploratory runs: load, one fault chosen by the seed, more load, then judgement.
+
+PYTHONPATH=tests python -m faults.runs --help
+
+Prints a line a run with its seed, and at the end runs, faults fired, voids and violations. Ends 1 on a violation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from faults.catalogue import FAULTS
+from faults.rig import oracle
+from faults.rig.load import FULL, SMALL
+from faults.rig.world import Plan, world
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from typing import Any, TypeVar
+
+    from faults.rig.evidence import Window
+    from faults.rig.oracle import Verdict
+
+    T = TypeVar("T")
+
+QUIET_S = 5.0
+
+
+@dataclass
+class Outcome:
+    """How one run went."""
+
+    seed: int
+    windows: Sequence[Window]
+    verdict: Verdict
+    changes_per_s: float
+    took_s: float
+
+    def __str__(self) -> str:
+        faults = " + ".join(window.fault for window in self.windows) or "no fault"
+        words = f"seed {self.seed}: {self.verdict.word}  {faults}  {self.changes_per_s:.0f} changes/s"
+        lines = [f"{words}  {self.took_s:.1f} s", *(f"    void: {why}" for why in self.verdict.void)]
+        shown = self.verdict.violations[:10]
+        lines += [f"    {violation.invariant}: {violation.text}" for violation in shown]
+        if len(self.verdict.violations) > len(shown):
+            lines.append(f"    and {len(self.verdict.violations) - len(shown)} more")
+        return "\n".join(lines)
+
+
+@dataclass
+class Summary:
+    """What all runs came to."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def violated(self) -> bool:
+        """Whether any promise was broken."""
+        return any(outcome.verdict.violations for outcome in self.outcomes)
+
+    def __str__(self) -> str:
+        rows: dict[str, Counter[str]] = {}
+        for outcome in self.outcomes:
+            for window in outcome.windows:
+                row = rows.setdefault(window.fault, Counter())
+                row["runs"] += 1
+                row["fired"] += window.fired
+                row[outcome.verdict.word] += 1
+        columns = ("runs", "fired", "VOID", "VIOLATION")
+        lines = [f"{'fault':44}" + "".join(f"{name.lower():>11}" for name in columns)]
+        for fault, row in sorted(rows.items()):
+            lines.append(f"{fault:44}" + "".join(f"{row[name]:11}" for name in columns))
+        words = Counter(outcome.verdict.word for outcome in self.outcomes)
+        fired = sum(window.fired for outcome in self.outcomes for window in outcome.windows)
+        total = f"{len(self.outcomes)} runs, {fired} faults fired, {words['PASS']} passed"
+        return "\n".join([*lines, f"{total}, {words['VOID']} void, {words['VIOLATION']} with violations"])
+
+
+async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
+    """Run once: about a second of load, the faults one after another, about a second of load, judgement."""
+    began = time.monotonic()
+    rng = random.Random(plan.seed)  # noqa: S311 - a run must be repeatable
+    async with world(plan) as running:
+        running.work()
+        await asyncio.sleep(rng.uniform(1.1, 1.3))
+        running.measure()
+        for name in faults:
+            running.windows.append(await FAULTS[name](running, rng))
+        await asyncio.sleep(rng.uniform(0.8, 1.2))
+        evidence = await running.evidence(quiet_s=QUIET_S)
+    verdict = oracle.judge(evidence)
+    return Outcome(plan.seed, running.windows, verdict, running.changes_per_s, time.monotonic() - began)
+
+
+def planned(seed: int, *, store: str, full: bool = False, mutant: str = "") -> Plan:
+    """Shape a run by its seed: tombstones go after 1 s in half of them, in the others after a minute."""
+    retention_s = 1.0 if seed % 2 else 60.0
+    return Plan(seed, store=store, retention_s=retention_s, sizes=FULL if full else SMALL, mutant=mutant)
+
+
+def chosen(seed: int, count: int, only: Sequence[str] = ()) -> list[str]:
+    """Choose faults by the seed."""
+    names = [name for name in FAULTS if not only or name in only or name.partition("-")[0] in only]
+    return random.Random(seed).choices(names, k=count)  # noqa: S311 - a run must be repeatable
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run without the debug mode of tests, which would make the load impossible."""
+    with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m faults.runs", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first run; each next is one more")
+    parser.add_argument("--faults", nargs="*", default=[], help=f"only these; there are {', '.join(FAULTS)}")
+    parser.add_argument("--at-once", type=int, default=1, help="faults a run, one after another")
+    parser.add_argument("--minutes", type=float, default=0.0, help="go on for this long instead of --runs")
+    parser.add_argument("--store", default="sqlite", choices=("sqlite", "memory"))
+    parser.add_argument("--full", action="store_true", help="2,000 assets instead of 321")
+    parser.add_argument("--mutant", default="", help="plant a defect, to see it found")
+    parser.add_argument("--fail-fast", action="store_true")
+    options = parser.parse_args(arguments)
+    summary, until, seed = Summary(), time.monotonic() + 60 * options.minutes, options.seed
+    while time.monotonic() < until if options.minutes else seed < options.seed + options.runs:
+        faults = chosen(seed, options.at_once, options.faults)
+        plan = planned(seed, store=options.store, full=options.full, mutant=options.mutant)
+        summary.outcomes.append(run(explore(plan, faults)))
+        print(summary.outcomes[-1], flush=True)  # noqa: T201 - what the command is for
+        if options.fail_fast and summary.violated:
+            break
+        seed += 1
+    print(summary)  # noqa: T201 - what the command is for
+    return int(summary.violated)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Serves a configuration in a process of its own, as `assetwatch serve` does, with what tests need around it.
+
+Started by launcher.py with CONFIG_JSON JOURNAL. Each entry that becomes readable and each one dropped is a line of
+JOURNAL, written before anybody else runs, so it outlives kill -9. Standard input takes one JSON object a line, see
+`Console`; standard output has {"ready": ADDRESS} and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from assetwatchd import app, hub, outcome
+from assetwatchd.config import Settings
+from assetwatchd.store.ledger import Ledger
+
+try:
+    from assetwatchd import points
+except ImportError:  # a version without delay points
+    points = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from assetwatchd.model import AssetKey, Entry
+
+
+class Journal:
+    """Appends lines to a file, unbuffered."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write(self, **line: object) -> None:
+        """Write one line, stamped with the monotonic clock all processes share."""
+        os.write(self._file, json.dumps({"t": time.monotonic(), **line}).encode() + b"\n")
+
+    def record_entries(self) -> None:
+        """Write a line at each change of any ledger."""
+        put, drop = Ledger.put, Ledger.drop
+
+        def put_and_write(ledger: Ledger, entry: Entry) -> None:
+            put(ledger, entry)
+            upsert = base64.b64encode(entry.upsert).decode()
+            fields = {"source": entry.key.source, "id": entry.key.asset_id, "state": int(entry.state)}
+            self.write(kind="entry", revision=entry.revision, gone=entry.gone, upsert=upsert, **fields)
+
+        def drop_and_write(ledger: Ledger, keys: Iterable[AssetKey]) -> None:
+            going = list(keys)
+            found = [entry.revision for key in going if (entry := ledger.get(key)) is not None]
+            self.write(kind="drop", revisions=found)
+            drop(ledger, going)
+
+        Ledger.put, Ledger.drop = put_and_write, drop_and_write  # type: ignore[method-assign]
+
+
+class Console:
+    """Takes commands from standard input.
+
+    {"arm": NAME, "sleep_s": S | "raise": true | "exit": true, "times": N}, {"disarm": true}, {"census": true}.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def run(self) -> None:
+        """Obey until standard input ends."""
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            command = json.loads(line)
+            if "arm" in command:
+                self._arm(command)
+            elif "disarm" in command and points is not None:
+                points.disarm()
+            elif "census" in command:
+                gc.collect()
+                say(census=census())
+
+    def _arm(self, command: dict[str, Any]) -> None:
+        name, left = command["arm"], command.get("times", 1_000_000)
+
+        async def act() -> None:
+            nonlocal left
+            if left <= 0:
+                return
+            left -= 1
+            self._journal.write(kind="point", name=name)
+            if command.get("exit"):
+                os._exit(70)
+            if command.get("raise"):
+                raise OSError(f"raised at {name}")
+            await asyncio.sleep(command.get("sleep_s", 0.0))
+
+        if points is not None:
+            points.arm(name, act)
+
+
+def census() -> dict[str, int]:
+    """Count what must not grow."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "rss_bytes": int(status["VmRSS"].split()[0]) * 1024,
+        "watchers": sum(1 for each in gc.get_objects() if type(each) is hub.Watcher),
+    }
+
+
+def say(**what: object) -> None:
+    """Answer on standard output."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def shorten(spans: dict[str, float]) -> None:
+    """Shorten what no setting shortens."""
+    app.TIDY_INTERVAL_S = spans.get("tidy_interval_s", app.TIDY_INTERVAL_S)
+    outcome.DOUBT_S = spans.get("doubt_s", outcome.DOUBT_S)
+
+
+async def serve(config: dict[str, Any], journal: Journal) -> None:
+    """Serve until SIGTERM."""
+
+    def ready(address: str) -> None:
+        store = serving.store
+        journal.write(kind="ready", epoch=store.epoch, head=store.head, floor=store.floor)
+        say(ready=address)
+
+    settings = Settings.model_validate(config["settings"])
+    console = asyncio.create_task(Console(journal).run())
+    serving = app.App(settings)
+    stop: Callable[[], None] = serving.stop
+    with app._signals(stop):
+        await serving.serve(ready)
+    console.cancel()
+
+
+def main() -> None:
+    """Run it."""
+    config = json.loads(Path(sys.argv[1]).read_text())
+    journal = Journal(Path(sys.argv[2]))
+    journal.write(kind="boot", pid=os.getpid())
+    journal.record_entries()
+    shorten(config.get("spans", {}))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config, journal))
