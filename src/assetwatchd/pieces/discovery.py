@@ -27,8 +27,6 @@ HEALTH = ".well-known/health"
 VERSION = ".well-known/version"
 OK = 200
 
-CONNECT_TIMEOUT_S = 0.05
-HEALTH_TIMEOUT_S = 0.1
 VERSION_TIMEOUT_S = 2.0
 PARALLEL = 20
 
@@ -62,32 +60,34 @@ def parse_version(text: str) -> Version:
     return Version(int(major), int(minor), int(patch), label is None, label or "")
 
 
-async def discover(
-    settings: PiecesSource,
-    *,
-    ports: Sequence[int] = PORTS,
-    host: str = HOST,
-    supported: tuple[Version, Version] = SUPPORTED,
-) -> URL:
+class Probing(NamedTuple):
+    """How to look for a server; supported is a minimum, and what every version must be below."""
+
+    host: str = HOST
+    ports: Sequence[int] = PORTS
+    connect_timeout_s: float = 0.05
+    health_timeout_s: float = 0.1
+    supported: tuple[Version, Version] = SUPPORTED
+
+
+async def discover(settings: PiecesSource, probing: Probing = Probing()) -> URL:  # noqa: B008 - it is immutable
     """Return the base URL of the first server that is healthy: the configured one, else by the order of the ports.
 
     Raises: Unreachable when there is none; BadAnswer when its version is not supported.
     """
-    candidates = [
-        URL(str(settings.base_url).rstrip("/")),
-        *(URL.build(scheme="http", host=host, port=p) for p in ports),
-    ]
+    known = [URL.build(scheme="http", host=probing.host, port=port) for port in probing.ports]
+    candidates = [URL(str(settings.base_url).rstrip("/")), *known]
     limits = aiohttp.ClientTimeout(total=VERSION_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=limits, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
-        found = await _first_healthy(session, candidates)
-        _check(await _version(session, found), supported, found)
+        found = await _first_healthy(session, candidates, probing)
+        _check(await _version(session, found), probing.supported, found)
     return found
 
 
-async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[URL]) -> URL:
+async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[URL], probing: Probing) -> URL:
     for start in range(0, len(candidates), PARALLEL):
         some = candidates[start : start + PARALLEL]
-        healthy = await asyncio.gather(*[_healthy(session, url) for url in some])
+        healthy = await asyncio.gather(*[_healthy(session, url, probing) for url in some])
         for url, good in zip(some, healthy, strict=True):
             if good:
                 return url
@@ -95,13 +95,13 @@ async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[UR
     raise Unreachable(f"Pieces OS is neither at {first} nor at any of {len(others)} known ports; start it")
 
 
-async def _healthy(session: aiohttp.ClientSession, url: URL) -> bool:
+async def _healthy(session: aiohttp.ClientSession, url: URL, probing: Probing) -> bool:
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(probing.connect_timeout_s):
             _, writer = await asyncio.open_connection(url.host, url.port)
         writer.close()
         async with (
-            asyncio.timeout(HEALTH_TIMEOUT_S),
+            asyncio.timeout(probing.health_timeout_s),
             session.head(url / HEALTH, allow_redirects=False) as answer,
         ):
             return answer.status == OK

@@ -174,7 +174,7 @@ class Feed:
         """Begin an epoch with everything there is, and move every subscriber over to it."""
         store = self._parts.make_store()
         known = {item.asset_id: item.updated for item in items if item.updated is not None}
-        await store.commit([self._draft(item, upsert) for item, upsert in await self._encoded(items)])
+        await store.commit(await self._drafts(items))
         before, hub = self.epoch.hub, _hub(store, self._parts)
         self.epoch = Epoch(store, hub, complete=True, known=known, tidied_at=self._parts.now())
         self._turn(ConditionState.HEALTHY, "")
@@ -189,7 +189,7 @@ class Feed:
         """Commit what is news, and publish."""
         epoch = self.epoch
         news = [item for item in items if await self._believed(item)]
-        drafts = [self._draft(item, upsert) for item, upsert in await self._encoded(news)]
+        drafts = await self._drafts(news)
         await epoch.store.commit(
             [draft for item, draft in zip(news, drafts, strict=True) if not self._repeated(item, draft)]
         )
@@ -228,15 +228,13 @@ class Feed:
         same = entry is not None and (entry.digest, entry.gone) == (draft.digest, draft.gone)
         return same and (item.gone or item.updated is not None or self._stream is not Stream.IDENTIFIERS)
 
-    async def _encoded(self, items: Sequence[Item]) -> list[tuple[Item, bytes]]:
+    async def _drafts(self, items: Sequence[Item]) -> list[Draft]:
         if len(items) <= INLINE_ITEMS_MAX and self._stream is not Stream.TRANSFERABLES:
-            return self._encode(items)
-        return await asyncio.to_thread(self._encode, items)
+            return [self._draft(item) for item in items]
+        return await asyncio.to_thread(lambda: [self._draft(item) for item in items])
 
-    def _encode(self, items: Sequence[Item]) -> list[tuple[Item, bytes]]:
-        return [(item, self._parts.encode(self._stream, item)) for item in items]
-
-    def _draft(self, item: Item, upsert: bytes) -> Draft:
+    def _draft(self, item: Item) -> Draft:
+        upsert = self._parts.encode(self._stream, item)
         return Draft(
             key=self._key(item),
             state=State.DELETED if item.gone else State.AVAILABLE,

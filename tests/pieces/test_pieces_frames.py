@@ -1,0 +1,100 @@
+"""What a frame says of each asset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assetwatchd.errors import BadAnswer
+from assetwatchd.pieces import frames
+from assetwatchd.pieces.api import Stream, query
+
+
+def at(second: int) -> dict[str, str]:
+    return {"value": f"2026-03-04T10:15:{second:02}.000Z"}
+
+
+def read(*elements: Any, stream: Stream = Stream.ASSETS) -> dict[str, bool]:
+    """Return which assets a frame speaks of, in its order, and whether they are gone."""
+    return {item.asset_id: item.gone for item in frames.items({"iterable": list(elements)}, stream)}
+
+
+def test_each_asset_once() -> None:
+    """Of several items for one asset the newest counts, of undated ones the last."""
+    newest = {"id": "a", "updated": at(2), "name": "newest"}
+    [item] = frames.items(
+        {"iterable": [{"id": "a", "updated": at(1)}, newest, {"id": "a", "updated": at(0)}]}, Stream.ASSETS
+    )
+    assert item.document is newest
+    last = {"id": "a", "name": "last"}
+    [item] = frames.items({"iterable": [{"id": "a"}, last]}, Stream.ASSETS)
+    assert item.document is last
+
+
+def test_a_tombstone_wins() -> None:
+    """Wherever it stands in the frame."""
+    dead = {"id": "a", "deleted": at(1)}
+    assert read(dead, {"id": "a", "updated": at(9)}) == read({"id": "a", "updated": at(9)}, dead) == {"a": True}
+
+
+@pytest.mark.parametrize(
+    ("element", "gone"),
+    [
+        ({"deleted": True}, True),
+        ({"deleted": False}, False),
+        ({"deleted": None}, False),
+        ({"deleted": {}}, True),
+        ({"deleted": at(1)}, True),
+        ({"mechanism": "DELETED"}, True),
+        ({"mechanism": "MANUAL"}, False),
+        ({}, False),
+    ],
+)
+def test_forms_of_a_tombstone(element: dict[str, Any], gone: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """A flag, a time and the mechanism say that an asset is gone."""
+    assert read({"id": "a", **element}) == {"a": gone}
+
+
+@pytest.mark.parametrize("element", [None, 1, "a", [], {}, {"id": None}, {"id": ""}, {"id": 7}, {"asset": {"id": "a"}}])
+def test_what_names_no_asset(element: Any) -> None:
+    """It is left out, and takes nothing else with it."""
+    assert read(element, {"id": "b"}) == {"b": False}
+
+
+@pytest.mark.parametrize("element", [{"id": "a"}, {"asset": None}, {"asset": "a"}, {"asset": {}}, {"tag": {"id": "a"}}])
+def test_identifiers_of_other_things(element: Any) -> None:
+    """In the identifiers stream only `asset` names one."""
+    assert read(element, {"asset": {"id": "b"}}, stream=Stream.IDENTIFIERS) == {"b": False}
+
+
+@pytest.mark.parametrize("document", [{}, {"iterable": None}, {"iterable": {}}, {"iterable": "a"}])
+def test_no_frame_at_all(document: dict[str, Any]) -> None:
+    """Without a list of items it is no frame."""
+    with pytest.raises(BadAnswer, match="iterable should be a list"):
+        frames.items(document, Stream.ASSETS)
+
+
+@pytest.mark.parametrize("updated", [None, {}, "soon", {"value": "soon"}, {"value": 5}, {"value": None}])
+def test_dates_that_cannot_be_read(updated: Any) -> None:
+    """They are as good as none."""
+    [item] = frames.items({"iterable": [{"id": "a", "updated": updated}]}, Stream.ASSETS)
+    assert item.updated is None
+
+
+def test_dates_in_any_zone() -> None:
+    """Dates are compared as moments; without a zone they are UTC."""
+    elements = [
+        {"id": "a", "updated": {"value": "2026-03-04T12:00:00+02:00"}},
+        {"id": "b", "updated": {"value": "2026-03-04T10:00:01"}},
+    ]
+    one, other = frames.items({"iterable": elements}, Stream.ASSETS)
+    assert frames.overtaken(one.updated, other.updated)
+    assert not frames.overtaken(other.updated, one.updated)
+    assert not frames.overtaken(one.updated, one.updated)
+
+
+def test_queries() -> None:
+    """What is None is left out; an empty text is not."""
+    assert query({"a": None, "b": False, "c": "", "d": "é &"}) == "?b=false&c=&d=%C3%A9%20%26"
+    assert query({"a": None}) == query({}) == ""
