@@ -16,7 +16,7 @@ from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
-from assetwatchd.config import PiecesSource
+from assetwatchd.config import PiecesSource, SqliteStoreSettings
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
@@ -34,6 +34,7 @@ from assetwatchd.rpc.watch import Watching
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.sources import Sources
 from assetwatchd.store.memory import MemoryStore
+from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.transport import Transport
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import Settings
+    from assetwatchd.config import MemoryStoreSettings, Settings
     from assetwatchd.model import Condition
     from assetwatchd.store import Store
 
@@ -59,11 +60,11 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """Everything one process runs, wired."""
+    """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
         self.settings = settings
-        self.store: Store = MemoryStore()
+        self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
             convert.frame(self.store.epoch),
@@ -88,7 +89,7 @@ class App:
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
         self._pieces = {
-            name: PiecesApi(name, Transport(name, source), source)
+            name: PiecesApi(name, Transport(name, source), Transport(name, source), source)
             for name, source in settings.sources.items()
             if isinstance(source, PiecesSource)
         }
@@ -180,15 +181,20 @@ class App:
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM, SIGINT or cancellation, then drain; on_ready is given HOST:PORT once calls are taken.
 
-    Raises: ConfigError when the address cannot be had.
+    Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
     shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
     try:
-        app = App(settings)
+        app = App(settings, await open_store(settings.store))
         with _signals(app.stop):
             await app.serve(on_ready)
     finally:
         shut_telemetry()
+
+
+async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
+    """Open the store that was asked for. Raises: StoreError."""
+    return await SqliteStore.open(settings.path) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
 
 
 def _draining() -> ServerDraining:

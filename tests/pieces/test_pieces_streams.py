@@ -143,6 +143,16 @@ async def test_streams_do_not_share_with_each_other(rig: PiecesRig) -> None:
         mirror.call.cancel()
 
 
+async def test_streams_take_no_connection_from_calls() -> None:
+    """With one call at a time allowed, calls still get through beside all three streams."""
+    async with pieces_rig(source={"concurrency": 1}) as rig:
+        shelve(rig.standin)
+        mirrors = [await rig.stream(rpc).synced() for rpc in NAMES]
+        assert len((await rig.call("ListAssets")).assets.iterable) == 2
+        for mirror in mirrors:
+            mirror.call.cancel()
+
+
 async def test_a_subscriber_that_reads_nothing_holds_up_nobody() -> None:
     """Beside one that takes no message, another gets all; when the first reads again, it gets the last state."""
     async with pieces_rig(source={"body_bytes_max": 64 * MIB}) as rig:

@@ -50,20 +50,22 @@ class Stream(enum.Enum):
 
 
 class PiecesApi:
-    """One Pieces OS server. A flag that is None is not sent.
+    """One Pieces OS server. A flag that is None is not sent. Streams have connections of their own, apart from calls.
 
     Every operation raises UpstreamError (no answer, or none that can be read), PiecesRefused and AssetGone.
     """
 
-    def __init__(self, source: str, transport: Transport, settings: PiecesSource) -> None:
+    def __init__(self, source: str, calls: Transport, sockets: Transport, settings: PiecesSource) -> None:
         self.source = source
-        self._transport = transport
+        self._calls = calls
+        self._sockets = sockets
         self.settings = settings
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
     async def close(self) -> None:
         """Give back connections."""
-        await self._transport.close()
+        await self._calls.close()
+        await self._sockets.close()
 
     async def create(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> dict[str, Any]:
         """Seed to Asset."""
@@ -142,7 +144,7 @@ class PiecesApi:
         A server that answers no ping within half of ping_interval_s has ended it.
         """
         heartbeat_s = self.settings.ping_interval_s
-        async with self._transport.websocket(stream.value, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
+        async with self._sockets.websocket(stream.value, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
             yield self._frames(socket)
 
     async def _frames(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncGenerator[dict[str, Any], None]:
@@ -180,7 +182,7 @@ class PiecesApi:
         """Make one call. A GET with a body is sent with it, though HTTP gives it no meaning (RFC 9110, 9.3.1)."""
         content = None if body is None else await asyncio.to_thread(_encode, body)
         headers = self._headers if content is None else {**self._headers, **JSON_HEADERS}
-        reply = await self._transport.raw(method, path, headers=headers, body=content)
+        reply = await self._calls.raw(method, path, headers=headers, body=content)
         if reply.status == OK:
             return reply
         if reply.status == GONE:

@@ -141,7 +141,8 @@ class PiecesAssetsServiceServicer:
     """
 
     def CreateAsset(self, request, context):
-        """Makes an asset of a seed. Watchers of the source see it before this returns.
+        """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
+        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
         Operation assets_create_new_asset: POST /assets/create.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,7 +47,8 @@ class PiecesAssetsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PiecesAssetsServiceAsyncStub: ...
     CreateAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.CreateAssetRequest, _pieces_assets_service_pb2.CreateAssetResponse]
-    """Makes an asset of a seed. Watchers of the source see it before this returns.
+    """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
+    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
     Operation assets_create_new_asset: POST /assets/create.
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]
@@ -147,7 +148,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.CreateAssetRequest, _pieces_assets_service_pb2.CreateAssetResponse]  # type: ignore[assignment]
-    """Makes an asset of a seed. Watchers of the source see it before this returns.
+    """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
+    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
     Operation assets_create_new_asset: POST /assets/create.
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]  # type: ignore[assignment]
@@ -250,7 +252,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.CreateAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.CreateAssetResponse, _abc.Awaitable[_pieces_assets_service_pb2.CreateAssetResponse]]:
-        """Makes an asset of a seed. Watchers of the source see it before this returns.
+        """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
+        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
         Operation assets_create_new_asset: POST /assets/create.
         """
 

@@ -116,10 +116,9 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         """Delete, then tell so."""
         async with self._desk.call(request, context) as api:
             desk, scheduler = self._desk, self._desk.sources.get(request.source)
-            with telemetry.push(request.source, 1):
-                answered = await api.delete(request.asset_id)
-                tombstone, trace = desk.tombstone(request.asset_id), telemetry.traceparent()
-                revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, trace)
+            answered = await api.delete(request.asset_id)
+            tombstone = desk.tombstone(request.asset_id)
+            revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, telemetry.traceparent())
             return pb.DeleteAssetResponse(asset_id=answered, revision=revision)
 
     # Reads -----------------------------------------------------------------------------------------------------------
