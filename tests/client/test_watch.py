@@ -320,10 +320,10 @@ async def test_first_reads_may_take_longer_than_heartbeats() -> None:
 
 async def test_stream_that_never_begins_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is in sync there is a limit to silence too."""
-    monkeypatch.setattr(watch, "SYNC_SILENCE_S", 0.05)
-    async with calling([HANG], (started(), HANG), (*FIRST, HANG)) as (server, client):
-        await client.until_told(FOUND, "Synced")
-        await until(lambda: server.open == 1)
+    monkeypatch.setattr(watch, "SYNC_SILENCE_S", 0.1)
+    async with calling([HANG], (started(), HANG), [HANG]) as (server, client), following(client):
+        await until(lambda: len(client.breaks) == 2)
+        await until(lambda: len(server.ended_at) == 2)
     assert [type(error) for error in client.breaks] == [TimeoutError, TimeoutError]
 
 
@@ -460,6 +460,15 @@ async def test_stream_that_held_makes_the_next_pause_short() -> None:
         client.backoff.settled_s = 0.04
         await client.until_told(*["Synced"] * 4)
     assert client.backoff.noted == [0, 0, 0]
+
+
+async def test_stream_that_never_was_in_sync_did_not_hold() -> None:
+    """Time before the stream is in sync does not count: the pauses go on growing."""
+    long: Script = (started(resumed=True), 0.05)
+    async with calling(long, long, (*AGAIN, HANG), resume_token="t1") as (_, client):
+        client.backoff.settled_s = 0.04
+        await client.until_told("Synced")
+    assert client.backoff.failures == 2
 
 
 def test_pause_asked_for_is_the_least() -> None:
