@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -214,12 +214,27 @@ class ServerSettings(Frozen):
         return self
 
 
-class MemoryStoreSettings(Frozen):
-    """Keep statuses in memory: a restart starts a new epoch."""
+class StoreSettings(Frozen):
+    """What every store can be told."""
 
-    kind: Literal["memory"] = "memory"
     tombstone_retention_s: Seconds = Field(default=86_400, description="removals can be resumed across for this long")
     forget_after_s: Seconds = Field(default=7 * 86_400, description="assets nobody asked for are forgotten after this")
+
+
+class SqliteStoreSettings(StoreSettings):
+    """Keep statuses in a file: they, and the tokens given out, outlive the process. One process a file."""
+
+    kind: Literal["sqlite"]
+    path: Path = Field(default=Path("assetwatch.sqlite"), description="made if it is not there")
+
+
+class MemoryStoreSettings(StoreSettings):
+    """Keep statuses in memory: a restart starts a new epoch, and every watch begins with a snapshot."""
+
+    kind: Literal["memory"]
+
+
+AnyStore = Annotated[SqliteStoreSettings | MemoryStoreSettings, Field(discriminator="kind")]
 
 
 class TelemetrySettings(Frozen):
@@ -238,6 +253,6 @@ class Settings(Frozen):
     """Everything `assetwatch serve` can be told."""
 
     server: ServerSettings = ServerSettings()
-    store: MemoryStoreSettings = MemoryStoreSettings()
+    store: AnyStore = SqliteStoreSettings(kind="sqlite")
     telemetry: TelemetrySettings = TelemetrySettings()
     sources: dict[SourceName, AnySource] = Field(default={}, description="by name: lower case, digits, hyphens")

@@ -144,7 +144,8 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
     await sandbox.start()
     try:
         source = {"kind": "pieces", "base_url": sandbox.standins["pieces"].url}
-        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"sources": {"desk": source}}))
+        store = {"kind": "sqlite", "path": str(tmp_path / "statuses.sqlite")}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"store": store, "sources": {"desk": source}}))
         async with spawn("serve", "-c", str(tmp_path / "c.yaml"), "--listen", "127.0.0.1:0") as running:
             address = await ready(running)
             asset_id = sandbox.standins["pieces"].asset_ids()[0]

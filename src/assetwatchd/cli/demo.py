@@ -108,7 +108,14 @@ def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level
         name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
     }
     server = {"listen": listen, "drain_s": DRAIN_S}
-    return Settings.model_validate({"server": server, "telemetry": {"log_level": log_level}, "sources": sources})
+    return Settings.model_validate(
+        {
+            "server": server,
+            "store": {"kind": "memory"},
+            "telemetry": {"log_level": log_level},
+            "sources": sources,
+        }
+    )
 
 
 def _of_kind(standin: Standin[Any]) -> dict[str, object]:
