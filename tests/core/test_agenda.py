@@ -72,7 +72,7 @@ def test_superseded_places_are_cleared_away() -> None:
     agenda, targets = Agenda(), [Target(str(n)) for n in range(10)]
     for turn in range(10_000):
         target = targets[turn % 10]
-        agenda.put(target, NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else float(turn))
+        agenda.put(target, NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else 100_000.0 - turn)
         agenda.first(turn / 2)
     places = sum(map(len, (agenda._asked, agenda._overdue, agenda._later)))
     assert places <= SLACK + 2 * 10 + 1

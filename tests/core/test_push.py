@@ -71,6 +71,7 @@ async def test_touched_while_being_read() -> None:
         with rig.scheduler.interest(["a"]):
             await asyncio.sleep(10)
             upstream.latency_s = 1
+            upstream.most_running = 0
             began = now()
             upstream.push_touched("a")
             await asyncio.sleep(0.5)
@@ -80,6 +81,7 @@ async def test_touched_while_being_read() -> None:
             await asyncio.sleep(5)
             assert rig.state("a") is State.FAILED
             assert len(upstream.reads_of("a", since=began)) == 2
+            assert upstream.most_running == 1
 
 
 @virtual

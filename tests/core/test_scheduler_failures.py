@@ -116,12 +116,12 @@ async def test_backoff() -> None:
         await asyncio.sleep(10)
         upstream.fault = Unreachable("connection refused")
         await asyncio.sleep(60)
-        failing, most = now(), upstream.most_running
-        upstream.most_running = 0
+        upstream.latency_s, upstream.most_running = 0.1, 0
+        failing = now()
         await asyncio.sleep(2000)
-        assert upstream.most_running == 1 <= most
+        assert upstream.most_running == 1
         pauses = [later - earlier for earlier, later in itertools.pairwise(c for c in upstream.calls if c > failing)]
-        assert 20 < max(pauses) <= 30.1
+        assert 20 < max(pauses) <= 30.2
         assert len({round(pause, 3) for pause in pauses}) > 50
         assert 10 < sum(pauses) / len(pauses) < 20
         assert rig.source_state() is ConditionState.UNREACHABLE
@@ -232,17 +232,18 @@ async def test_an_outage_is_not_the_assets_fault() -> None:
             assert rig.store.head == 3
 
 
+@pytest.mark.parametrize("assets", [4, 200])
 @virtual
-async def test_reads_fail_while_signs_of_life_succeed() -> None:
+async def test_reads_fail_while_signs_of_life_succeed(assets: int) -> None:
     """A source whose reads all fail is not well because its health page is: no asset is made stale by it."""
-    upstream = FakeUpstream(*[f"a{n}" for n in range(200)])
+    upstream = FakeUpstream(*[f"a{n}" for n in range(assets)])
     async with running(upstream) as rig:
         with rig.scheduler.interest(upstream.states):
             await asyncio.sleep(60)
             upstream.poison.update({asset_id: Unreachable("HTTP 500") for asset_id in upstream.states})
             await asyncio.sleep(600)
             assert told(rig) == [ConditionState.HEALTHY, ConditionState.UNREACHABLE]
-            assert rig.store.head == 200
+            assert rig.store.head == assets
 
 
 @virtual
