@@ -45,13 +45,15 @@ MIGRATIONS: tuple[str, ...] = (
         checksum INTEGER NOT NULL,
         UNIQUE (source, asset_id)
     );
-    CREATE TABLE floor (revision INTEGER NOT NULL);
-    INSERT INTO floor VALUES (0);
+    CREATE TABLE floor (revision INTEGER NOT NULL, again INTEGER NOT NULL CHECK (again = revision));
+    INSERT INTO floor VALUES (0, 0);
     CREATE TABLE epochs (number INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, last INTEGER);
     """,
 )
 """Migration n takes a file of schema version n to n + 1."""
 
+_STATES = {int(state): state for state in State}
+_FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
 _PUT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
 _HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
@@ -106,7 +108,7 @@ class StoreFile:
     def drop(self, revisions: Iterable[int], *, floor: int) -> None:
         """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""
         with self._failures("cannot be written"), self._transaction():
-            self._db.execute("UPDATE floor SET revision = max(revision, ?)", [floor])
+            self._db.execute("UPDATE floor SET revision = max(revision, ?1), again = max(revision, ?1)", [floor])
             self._db.executemany("DELETE FROM entries WHERE revision = ?", ([revision] for revision in revisions))
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class StoreFile:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return f"{self._path} is in use by another process; one store serves one process"
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):  # 0: not SQLite's: a text that is no UTF-8
             return self._damaged(str(error))
         return f"{self._path} {what}: {error}; see that the disk has room and the file and its folder can be written"
 
@@ -174,19 +176,22 @@ class StoreFile:
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent, checksum = row
-        if _checksum(row[:-1]) != checksum:
-            raise StoreError(self._damaged(f"the checksum of revision {revision} is wrong"))
-        return Entry(
-            key=AssetKey(source, asset_id),
-            revision=revision,
-            state=State(state),
-            gone=bool(gone),
-            freshness=Freshness(freshness),
-            digest=digest,
-            upsert=upsert,
-            committed_at=committed_at,
-            traceparent=traceparent,
-        )
+        try:
+            if _checksum(row[:-1]) == checksum:
+                return Entry(
+                    key=AssetKey(source, asset_id),
+                    revision=revision,
+                    state=_STATES[state],
+                    gone=bool(gone),
+                    freshness=_FRESHNESSES[freshness],
+                    digest=digest,
+                    upsert=upsert,
+                    committed_at=committed_at,
+                    traceparent=traceparent,
+                )
+        except (TypeError, KeyError):  # damage may change even the type of a value
+            pass
+        raise StoreError(self._damaged(f"the checksum of revision {revision} is wrong"))
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
@@ -206,5 +211,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
 
 
 def _checksum(row: tuple[Any, ...]) -> int:
-    """SQLite checks the shape of its pages, not what is in them."""
-    return zlib.crc32(repr(row).encode(errors="surrogatepass"))
+    """SQLite checks the shape of its pages and constraints as that of the floor, not what else is in them."""
+    revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent = row
+    text = f"{revision} {state} {gone} {freshness} {committed_at} {traceparent} {source} {asset_id}"
+    return zlib.crc32(upsert, zlib.crc32(digest, zlib.crc32(text.encode())))
