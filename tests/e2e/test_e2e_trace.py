@@ -75,12 +75,7 @@ async def test_the_watch_is_a_span_that_links_to_what_it_delivered(record: Recor
 
 async def test_a_pushed_change_reaches_a_subscriber_without_a_poll(record: Recorded) -> None:
     """With polls an hour apart it comes in well under a second, by one read that the push asked for."""
-    never = {
-        "busy_interval_s": 3600,
-        "settled_interval_s": 3600,
-        "enumerate_interval_s": 3600,
-        "probe_interval_s": 3600,
-    }
+    intervals = ("busy_interval_s", "settled_interval_s", "enumerate_interval_s", "probe_interval_s")
     async with running(("pieces",), every=dict.fromkeys(intervals, 3600)) as rig:
         stream = await rig.watch(sources=["pieces"]).synced()
         await rig.shows("pieces", lambda source: source.poll.polled_assets > 0)
