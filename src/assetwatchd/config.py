@@ -225,7 +225,11 @@ class SqliteStoreSettings(StoreSettings):
     """Keep statuses in a file: they, and the tokens given out, outlive the process. One process a file."""
 
     kind: Literal["sqlite"]
-    path: Path = Field(default=Path("assetwatch.sqlite"), description="made if it is not there")
+    path: Path = Field(
+        default=Path("assetwatch.sqlite"),
+        description="made if it is not there",
+        json_schema_extra={"format": "written-path"},  # a "path" must exist already
+    )
 
 
 class MemoryStoreSettings(StoreSettings):
