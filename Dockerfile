@@ -18,6 +18,9 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist . \
 FROM python:3.11-slim
 ENV PATH=/opt/assetwatch/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/assetwatch /opt/assetwatch
+RUN install -d -o 10001 -g 10001 /var/lib/assetwatch
+WORKDIR /var/lib/assetwatch
+VOLUME /var/lib/assetwatch
 USER 10001:10001
 EXPOSE 50051
 STOPSIGNAL SIGTERM

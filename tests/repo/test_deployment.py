@@ -53,7 +53,7 @@ def manifest(name: str) -> Any:
     return yaml.safe_load((MANIFESTS / name).read_text())
 
 
-@pytest.mark.parametrize("file", ["deployment.yaml", "service.yaml"])
+@pytest.mark.parametrize("file", ["deployment.yaml", "service.yaml", "volume.yaml"])
 def test_the_manifests_are_kubernetes(file: str) -> None:
     """Each manifest has the published form, and no name Kubernetes does not know."""
     kubernetes_validate.validate(manifest(file), "1.34", strict=True)

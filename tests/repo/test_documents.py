@@ -110,7 +110,7 @@ def test_the_limits_have_the_defaults_that_are_told() -> None:
     """Each setting of the table of limits exists, and has that default."""
     groups = {
         "server": config.ServerSettings,
-        "store": config.MemoryStoreSettings,
+        "store": config.StoreSettings,
         "a source's": config.SourceSettings,
     }
     checked = 0
