@@ -8,6 +8,7 @@ import logging
 import random
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd import telemetry
@@ -194,7 +195,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
     """Open the store that was asked for. Raises: StoreError."""
-    return await SqliteStore.open(settings.path) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
+    return await SqliteStore.open(Path(settings.path)) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
 
 
 def _draining() -> ServerDraining:

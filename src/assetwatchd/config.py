@@ -225,11 +225,7 @@ class SqliteStoreSettings(StoreSettings):
     """Keep statuses in a file: they, and the tokens given out, outlive the process. One process a file."""
 
     kind: Literal["sqlite"]
-    path: Path = Field(
-        default=Path("assetwatch.sqlite"),
-        description="made if it is not there",
-        json_schema_extra={"format": "written-path"},  # a "path" must exist already
-    )
+    path: str = Field(default="assetwatch.sqlite", min_length=1, description="a file, made if it is not there")
 
 
 class MemoryStoreSettings(StoreSettings):
