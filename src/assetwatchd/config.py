@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
 from typing import Annotated, Literal
 
 from pydantic import (
