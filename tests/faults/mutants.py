@@ -1,5 +1,254 @@
-"""Nothing is planted yet."""
+"""Defects to plant: a few lines of the source changed as a module is imported, so that tests can be seen to fail.
+
+A place that the source no longer has makes the planting fail, never pass in silence.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+
+
+class Change(NamedTuple):
+    """One place in one module, once and exactly so in its source, and what stands there instead."""
+
+    module: str
+    before: str
+    after: str
+
+
+class Mutant(NamedTuple):
+    """One defect. text: what it does wrong."""
+
+    text: str
+    changes: Sequence[Change]
+
+
+HUB, WATCH, LEDGER = "assetwatchd.hub", "assetwatchd.rpc.watch", "assetwatchd.store.ledger"
+CALLS, PIPELINE, RESUME = "assetwatchd.calls", "assetwatchd.pipeline", "assetwatchd.resume"
+SQLITE = "assetwatchd.store.sqlite"
+
+MUTANTS: Mapping[str, Mutant] = {
+    "M1": Mutant(
+        "a bookmark is sent past what has not been sent yet",
+        [
+            Change(HUB, "self._store.head if watcher.bookmark_due else self.head)", "self.head)"),
+            Change(
+                HUB,
+                "        if watcher.bookmark_due:\n            yield Bookmark(watcher.cursor)",
+                "        if watcher.bookmark_due:\n            yield Bookmark(self._store.head)",
+            ),
+        ],
+    ),
+    "M2": Mutant(
+        "no bookmark until a first change",
+        [
+            Change(
+                HUB,
+                "            yield Synced(watcher.cursor)\n            self._hush(watcher)",
+                "            yield Synced(watcher.cursor)\n            watcher.quiet_until = float('inf')",
+            )
+        ],
+    ),
+    "M3": Mutant(
+        "a token says the newest revision there is, not the last one sent",
+        [Change(HUB, "            revision = part[-1].revision\n", "            revision = head\n")],
+    ),
+    "M4": Mutant(
+        "an asset that changes keeps its first place in the line",
+        [
+            Change(
+                LEDGER,
+                "        self._take(entry.key)\n        self._latest[entry.key] = entry\n",
+                "        if (old := self._latest.get(entry.key)) is not None and entry.gone == old.gone:\n"
+                "            self._line[bisect_right(self._revisions, old.revision) - 1] = entry\n"
+                "            self._latest[entry.key] = entry\n"
+                "            return\n"
+                "        self._latest[entry.key] = entry\n",
+            )
+        ],
+    ),
+    "M5": Mutant(
+        "a drain is not frozen: what changes meanwhile moves to its end, and is waited for",
+        [
+            Change(
+                HUB,
+                "            for batch in self._drain(watcher.group, watcher.cursor, head):\n"
+                "                yield batch\n"
+                "                self._hush(watcher)\n"
+                "            watcher.cursor = head\n",
+                "            while watcher.cursor < self._store.head:\n"
+                "                for batch in self._drain(watcher.group, watcher.cursor, self._store.head)[:1]:\n"
+                "                    yield batch\n"
+                "                    self._hush(watcher)\n"
+                "                    watcher.cursor = batch.revision\n"
+                "                    break\n"
+                "                else:\n"
+                "                    watcher.cursor = self._store.head\n",
+            )
+        ],
+    ),
+    "M6": Mutant(
+        "resume delivers >= instead of >",
+        [
+            Change(
+                HUB,
+                "else self._drain(watcher.group, cursor, head):",
+                "else self._drain(watcher.group, cursor - 1, head):",
+            )
+        ],
+    ),
+    "M7": Mutant(
+        "the floor is not checked",
+        [
+            Change(RESUME, "if from_floor and revision < store.floor:", "if False:"),
+            Change(HUB, "if group.filter.sources and cursor < self._store.floor:", "if False:"),
+        ],
+    ),
+    "M8": Mutant(
+        "removals are purged before the floor is written",
+        [
+            Change(
+                SQLITE,
+                "self._file.drop([entry.revision for entry in going], floor=floor))",
+                "self._file.drop([entry.revision for entry in going], floor=0))",
+            ),
+            Change(
+                SQLITE,
+                "        return len(dropped)\n",
+                "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n        return len(dropped)\n",
+            ),
+        ],
+    ),
+    "M9": Mutant("the epoch is ignored", [Change(RESUME, "if not store.continues(epoch, revision):", "if False:")]),
+    "M10": Mutant(
+        "a token of the future waits for ever",
+        [Change(WATCH, "asyncio.timeout(BEHIND_WAIT_S)", "asyncio.timeout(None)")],
+    ),
+    "M11": Mutant(
+        "no synced for an empty set",
+        [
+            Change(
+                HUB,
+                "            yield Synced(watcher.cursor)\n            self._hush(watcher)",
+                "            if self._store.after(0, head):\n"
+                "                yield Synced(watcher.cursor)\n            self._hush(watcher)",
+            )
+        ],
+    ),
+    "M12": Mutant(
+        "a gap between snapshot and joining: what changes while the snapshot is sent is taken as sent",
+        [
+            Change(
+                HUB,
+                "watcher.cursor = head if cursor is None else max(cursor, head)",
+                "watcher.cursor = max(cursor or 0, self._store.head)",
+            )
+        ],
+    ),
+    "M13": Mutant(
+        "absence after a failed poll is a removal",
+        [
+            Change(
+                CALLS,
+                "        for target in targets:\n            self._asset_failed(target, error)\n",
+                "        for target in targets:\n            self._asset_failed(target, error)\n"
+                "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
+                "            self._outcomes.told(target, gone)\n",
+            )
+        ],
+    ),
+    "M14": Mutant(
+        "an unchanged poll is a change",
+        [Change(PIPELINE, "return None if same else draft", "return draft if same else draft")],
+    ),
+    "M17": Mutant(
+        "a round waits for the watchers it woke",
+        [
+            Change(
+                HUB,
+                "            self._round()\n",
+                "            self._round()\n"
+                "            while any(watcher.bell is None for watcher in self._watchers()):\n"
+                "                await asyncio.sleep(0.001)\n",
+            )
+        ],
+    ),
+    "M18": Mutant(
+        "a watcher stays behind when its stream is cancelled",
+        [Change(HUB, "            group.watchers.discard(watcher)\n", "")],
+    ),
+    "M19": Mutant(
+        "Retry-After is ignored",
+        [
+            Change(CALLS, "if error.retry_after_s is not None and", "if False and"),
+            Change(CALLS, "error.retry_after_s or 0.0)", "0.0)"),
+        ],
+    ),
+    "M20": Mutant(
+        "STALE is never cleared",
+        [
+            Change(
+                PIPELINE,
+                "        return None if same else draft",
+                "        stale = known is not None and known.freshness is Freshness.STALE\n"
+                "        return None if same or stale else draft",
+            )
+        ],
+    ),
+}
+
+
+class PlantingError(Exception):
+    """The source has no such place, or the module was imported before."""
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Loads a module with changes, past every cache."""
+
+    def __init__(self, name: str, path: str, changes: Sequence[Change]) -> None:
+        super().__init__(name, path)
+        self._changes = changes
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the changed source."""
+        source = self.get_data(self.path).decode()
+        for change in self._changes:
+            if source.count(change.before) != 1:
+                raise PlantingError(f"{fullname} has {source.count(change.before)} times:\n{change.before}")
+            source = source.replace(change.before, change.after)
+        return self.source_to_code(source.encode(), self.path)  # type: ignore[return-value]  # CodeType it is
+
+
+class _Finder:
+    """Finds the modules that are changed."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._changes = changes
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a spec with the changing loader, or leave it to others."""
+        mine = [change for change in self._changes if change.module == name]
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target) if mine else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = _Loader(name, spec.origin, mine)
+        return spec
 
 
 def plant(name: str) -> None:
-    """Plant one."""
+    """Plant a mutant in this process; an empty name plants none. Raises: PlantingError, KeyError."""
+    if not name:
+        return
+    changes = MUTANTS[name].changes
+    early = [change.module for change in changes if change.module in sys.modules]
+    if early:
+        raise PlantingError(f"imported before: {', '.join(early)}")
+    sys.meta_path.insert(0, _Finder(changes))  # type: ignore[arg-type]  # all that is asked of a finder

@@ -139,7 +139,7 @@ async def serve(config: dict[str, Any], journal: Journal) -> None:
 
     settings = Settings.model_validate(config["settings"])
     console = asyncio.create_task(Console(journal).run())
-    serving = app.App(settings)
+    serving = app.App(settings, await app.open_store(settings.store))
     stop: Callable[[], None] = serving.stop
     with app._signals(stop):
         await serving.serve(ready)

@@ -41,11 +41,12 @@ def holds(wanted: Wanted, entry: Logged) -> bool:
 
 @dataclass
 class Line:
-    """What one store counted, over any number of restarts. drops: (when, revisions)."""
+    """What one store counted, over any number of restarts. drops: (when, revisions); floor: the highest it had."""
 
     entries: list[Logged] = field(default_factory=list)
     revisions: list[int] = field(default_factory=list)
     drops: list[tuple[float, list[int]]] = field(default_factory=list)
+    floor: int = 0
     _past: dict[Key, list[Logged]] = field(default_factory=dict)
 
     def add(self, entry: Logged) -> None:
@@ -55,6 +56,16 @@ class Line:
         self.entries.append(entry)
         self.revisions.append(entry.revision)
         self._past.setdefault(entry.key, []).append(entry)
+
+    def drop(self, t: float, revisions: list[int]) -> None:
+        """Take down that removals were dropped; the floor of a store that is loaded says it too."""
+        self.drops.append((t, revisions))
+        self.floor = max([self.floor, *revisions])
+
+    def may_lack(self, key: Key) -> bool:
+        """Whether an asset is gone since so long that a store need not know of it, nor a snapshot hold it."""
+        past = self.past(key)
+        return not past or any(entry.gone and entry.revision <= self.floor for entry in past)
 
     def at(self, revision: int) -> Logged | None:
         """Return the entry of a revision."""
@@ -112,14 +123,14 @@ def read_journal(path: Path) -> Journal:
                     journal.last.add(entry)
                 loading = None
                 journal.by_epoch[fields["epoch"]] = journal.last
-                journal.last.drops.append((fields["t"], [fields["floor"]]))
+                journal.last.drop(fields["t"], [fields["floor"]])
                 journal.ready_at.append(fields["t"])
             case "entry" if loading is not None:
                 loading.append(_logged(fields))
             case "entry":
                 journal.last.add(_logged(fields))
             case "drop" if loading is None:
-                journal.last.drops.append((fields["t"], fields["revisions"]))
+                journal.last.drop(fields["t"], fields["revisions"])
             case "point":
                 journal.points.append((fields["t"], fields["name"]))
     return journal

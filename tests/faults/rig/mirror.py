@@ -60,7 +60,15 @@ class Mirror:
                 self._differing.add(entry.key)
         self._upto = upto
         self._differing = {key for key in self._differing if self.client.get(key) != self.fold.get(key)}
-        return sorted(self._differing)
+        return sorted(key for key in self._differing if not self._forgiven(key))
+
+    def _forgiven(self, key: Key) -> bool:
+        """A removal that was dropped is held by those who were told of it and asked for its state, by nobody else."""
+        assert self._line is not None
+        revision = self.client.get(key) or self.fold.get(key) or 0
+        entry = self._line.at(revision)
+        one = key not in self.client or key not in self.fold
+        return one and entry is not None and entry.gone and revision <= self._line.floor
 
 
 def key_of(status: AssetStatus) -> Key:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatch.v1 import asset_status_pb2, source_pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
-from faults.rig.evidence import holds
+from faults.rig.evidence import GONE, holds
 from faults.rig.load import number_of
 from faults.rig.mirror import Mirror, key_of
 from faults.rig.recorder import read_token
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faults.rig.evidence import Evidence, Line, Logged, Window
-    from faults.rig.load import Key
+    from faults.rig.load import Fact, Key
     from faults.rig.recorder import End, Recorder, Stream
 
 CHANGES_PER_S_MIN = 100.0
@@ -112,11 +112,14 @@ def i4(run: Evidence) -> Iterator[str]:
     for who in run.recorders:
         expected = {key: entry.status for key, entry in _folded(run.journal.last, who).items()}
         for key in sorted(expected.keys() | who.map.keys()):
-            if expected.get(key) != who.map.get(key):
+            lacked = key not in who.map and expected[key].state in GONE and run.journal.last.may_lack(key)
+            if expected.get(key) != who.map.get(key) and not lacked:
                 yield f"{who.name}: {key} is {_brief(who.map.get(key))}, the store has {_brief(expected.get(key))}"
     for key, fact in truth.items():
         entry = run.journal.last.latest(key, run.journal.last.head_at(float("inf")))
-        if entry is None or (fact.number and number_of(entry.status) != fact.number) or entry.state != fact.state:
+        if entry is None and not fact.number:
+            continue  # a store begun anew never heard of it
+        if entry is None or not _tells(entry, fact):
             yield f"{key} is {_brief(entry.status if entry else None)}, upstream says number {fact.number}"
         if fact.number and (entry is None or _plain(run.listed.get(key)) != _plain(entry.status)):
             yield f"List: {key} is {_brief(run.listed.get(key))}"
@@ -304,6 +307,13 @@ def _changes(stream: Stream) -> Iterator[tuple[float, pb.Change]]:
 
 def _mode(stream: Stream) -> int:
     return stream.messages[0][1].started.mode if stream.messages else pb.WatchStarted.MODE_UNSPECIFIED
+
+
+def _tells(entry: Logged, fact: Fact) -> bool:
+    """Whether an entry says what is true; of what is gone it may know how it went (DELETED) or not (MISSING)."""
+    if not fact.number:
+        return entry.state in GONE
+    return entry.state == fact.state and number_of(entry.status) == fact.number
 
 
 def _line(run: Evidence, stream: Stream) -> Line | None:

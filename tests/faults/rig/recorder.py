@@ -223,7 +223,7 @@ async def cancel_at_random(address: str, wanted: Wanted, *, count: int, rng: ran
         async with gate:
             call = AssetStatusServiceStub(channels[number % len(channels)]).WatchStatus(wanted.request())
             try:
-                async with asyncio.timeout(rng.choice((0.0, 0.001, 0.01, 0.05, 0.1))):
+                async with asyncio.timeout(rng.choice((0.0, 0.001, 0.01, 0.1, 1.0))):
                     while await call.read() is not grpc.aio.EOF:
                         begun += 1
             except (TimeoutError, grpc.aio.AioRpcError):

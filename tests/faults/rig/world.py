@@ -191,6 +191,9 @@ class World:
             return f"{recorder.name} is not in sync {recorder.failed}"
         expected = {key: fact.number for key, fact in self.load.now.items() if self._held(recorder.wanted, key)}
         held = {key: number_of(status) for key, status in recorder.map.items()}
+        for key in expected.keys() - held.keys() - recorder.wanted.keys:
+            if not expected[key]:
+                del expected[key]  # gone since long: who begins anew need not hear of it
         if expected == held:
             return ""
         key = next(key for key in expected.keys() | held.keys() if expected.get(key) != held.get(key))

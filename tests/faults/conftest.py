@@ -1,0 +1,36 @@
+"""Runs that take minutes are left out unless asked for: pytest -m faults tests/faults."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # starting a process beside gRPC is told of on every start
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", "faults: directed runs with real faults, minutes long; only with -m faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave them out."""
+    if "faults" in (config.getoption("markexpr") or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("faults")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What the proxies see of broken connections is no news."""
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    return
