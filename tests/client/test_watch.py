@@ -1,118 +1,26 @@
 from __future__ import annotations
 
-import asyncio
 import socket
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import aclosing
 
 import grpc
 import pytest
 from assetwatch.v1.asset_status_pb2 import State
 
-from assetwatch_client import Backoff, Key, Removed, Synced, Upsert, Watch, connect, watch
+from assetwatch_client import Key, Watch, connect
 from assetwatchd import errors
 from support.scripted_watch import (
     HANG,
-    PATIENCE_S,
     Script,
     ScriptedServer,
     batch,
-    bookmark,
     removed,
     started,
     synced,
     until,
     upsert,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from assetwatch.v1.asset_status_service_pb2 import WatchStatusResponse
-
-    from assetwatch_client import Event
-
-Break = grpc.aio.AioRpcError | TimeoutError | None
-HEARTBEAT_S = 0.03
-FIRST: Script = (started(), batch(upsert("a", 1), token="t1"), synced("t1"))
-"""A stream's beginning: one asset, in sync."""
-AGAIN: Script = (started(resumed=True), synced("t1"))
-FOUND = "Upsert a@1"
-
-
-class Pauses(Backoff):
-    """A quick backoff that notes its pauses."""
-
-    def __init__(self) -> None:
-        super().__init__(first_s=0.01, max_s=0.02)
-        self.noted: list[float] = []
-
-    def pause_s(self, asked_s: float = 0.0, *, failed: bool = True) -> float:
-        """Return and note it."""
-        self.noted.append(super().pause_s(asked_s, failed=failed))
-        return self.noted[-1]
-
-
-class Client:
-    """A watch of the source dam, and what became of it."""
-
-    def __init__(self, channel: grpc.aio.Channel, *, patient: bool = True, resume_token: str = "") -> None:
-        self.backoff = Pauses()
-        self.breaks: list[Break] = []
-        self.told: list[str] = []
-        self.watch = Watch(
-            channel,
-            sources=["dam"],
-            resume_token=resume_token,
-            patient=patient,
-            backoff=self.backoff,
-            on_break=self.breaks.append,
-        )
-
-    async def follow(self) -> None:
-        """Take events in for ever."""
-        async with aclosing(self.watch.events()) as events:
-            async for event in events:
-                self.told.append(brief(event))
-
-    async def until_told(self, *expected: str) -> None:
-        """Take events in until these were told, and no others."""
-        async with asyncio.timeout(PATIENCE_S), aclosing(self.watch.events()) as events:
-            async for event in events:
-                self.told.append(brief(event))
-                if len(self.told) >= len(expected):
-                    break
-        assert self.told == list(expected)
-
-
-def brief(event: Event) -> str:
-    """Write an event in a few characters."""
-    if isinstance(event, Upsert | Removed):
-        return f"{type(event).__name__} {event.key.asset_id}@{event.status.revision}"
-    return type(event).__name__
-
-
-def tasks() -> set[asyncio.Task[object]]:
-    """Return every task but those in which a server of gRPC waits for the next call: it makes them anew."""
-    return {task for task in asyncio.all_tasks() if "coro=<AioServer." not in repr(task)}
-
-
-@asynccontextmanager
-async def calling(*scripts: Script, **options: bool | str) -> AsyncIterator[tuple[ScriptedServer, Client]]:
-    """Run a scripted server and a client of it."""
-    async with ScriptedServer(*scripts) as server, connect(server.target) as channel:
-        yield server, Client(channel, **options)  # type: ignore[arg-type]  # patient and resume_token
-
-
-@asynccontextmanager
-async def following(client: Client) -> AsyncIterator[asyncio.Task[None]]:
-    """Let the client take events in meanwhile."""
-    task = asyncio.create_task(client.follow())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+from support.watch_client import AGAIN, FIRST, FOUND, Client, brief, calling, following
 
 
 async def test_request_says_what_is_watched() -> None:
@@ -202,16 +110,6 @@ async def test_impatient_watch_drops_a_token_of_no_use() -> None:
     assert server.tokens == ["old", ""]
 
 
-async def test_draining_server_is_given_the_time_it_asks_for() -> None:
-    """RetryInfo is honoured: the next stream is not asked for earlier, and not much later."""
-    draining = errors.ServerDraining(retry_after_s=0.08)
-    async with calling([*FIRST, draining], (*AGAIN, HANG)) as (server, client):
-        await client.until_told(FOUND, "Synced", "Synced")
-    assert server.asked_at[1] - server.ended_at[0] >= 0.08
-    assert 0.08 <= client.backoff.noted[0] <= 0.08 + client.backoff.max_s
-    assert server.tokens == ["", "t1"]
-
-
 @pytest.mark.parametrize(
     "refusal",
     [errors.ResumeTokenExpired(requested=1, oldest=5, current=9), errors.ResumeEpochChanged("another store")],
@@ -224,16 +122,6 @@ async def test_token_of_no_use_is_dropped(refusal: errors.CallError) -> None:
         await client.until_told(FOUND, "Synced", "Upsert b@1", "Removed a@1", "Synced")
         assert list(client.watch.statuses) == [Key("dam", "b")]
     assert server.tokens == ["", "t1", ""]
-
-
-async def test_server_that_refuses_its_own_tokens_is_not_hammered() -> None:
-    """Snapshot, break, refused token, snapshot...: pauses grow."""
-    refusal = errors.ResumeEpochChanged("another store")
-    around: list[Script] = [[*FIRST, errors.SlowConsumer("slow")], [refusal]] * 3
-    async with calling(*around, (*FIRST, HANG)) as (_, client):
-        await client.until_told(FOUND, *["Synced"] * 4)
-    assert len(client.backoff.noted) == 6
-    assert all(client.backoff.noted)
 
 
 @pytest.mark.parametrize(
@@ -254,85 +142,6 @@ async def test_wrong_call_is_raised(refusal: errors.CallError) -> None:
             await client.until_told("nothing")
         await until(lambda: not server.open)
     assert (len(server.requests), client.breaks) == (1, [])
-
-
-async def test_stream_that_reached_its_age_is_resumed_at_once() -> None:
-    """An end that is OK costs no pause."""
-    async with calling([*FIRST, bookmark("t7")], (*AGAIN, HANG)) as (server, client):
-        await client.until_told(FOUND, "Synced", "Synced")
-    assert (client.backoff.noted, client.breaks) == ([0.0], [None])
-    assert server.tokens == ["", "t7"]
-
-
-async def test_streams_that_keep_ending_are_paused_between() -> None:
-    """A server, or a proxy, that ends every stream OK is not hammered."""
-    async with calling(*[AGAIN] * 4, (*AGAIN, HANG), resume_token="t1") as (_, client):
-        await client.until_told(*["Synced"] * 5)
-    assert client.backoff.noted[0] == 0
-    assert all(client.backoff.noted[1:])
-
-
-async def test_silent_stream_is_dead() -> None:
-    """After three heartbeats of silence the stream is cancelled, at the server too, and resumed with the last token."""
-    first: Script = (started(heartbeat_s=HEARTBEAT_S), synced("t1"), bookmark("t2"), HANG)
-    async with calling(first, (*AGAIN, HANG)) as (server, client):
-        await client.until_told("Synced", "Synced")
-        assert server.tokens == ["", "t2"]
-        assert isinstance(client.breaks[0], TimeoutError)
-        await until(lambda: server.ended_at)
-    assert 3 * HEARTBEAT_S <= server.asked_at[1] - server.asked_at[0] < 3
-
-
-async def test_heartbeats_keep_a_quiet_stream() -> None:
-    """Bookmarks, and nothing else, for longer than three heartbeats: nothing breaks."""
-    quiet = [step for _ in range(12) for step in (bookmark("t2"), HEARTBEAT_S)]
-    async with calling((started(heartbeat_s=HEARTBEAT_S), *quiet[:2], synced("t1"), *quiet, upsert_b(), HANG)) as (
-        server,
-        client,
-    ):
-        await client.until_told("Synced", "Upsert b@2")
-    assert (len(server.requests), client.breaks) == (1, [])
-
-
-def upsert_b() -> WatchStatusResponse:
-    """Tell of a second asset."""
-    return batch(upsert("b", 2), token="t3")
-
-
-async def test_slow_reader_takes_no_stream_for_dead() -> None:
-    """Silence counts while the client listens: one that was busy for longer than that finds its stream alive."""
-    async with (
-        calling((started(heartbeat_s=HEARTBEAT_S), synced("t1"), upsert_b(), HANG)) as (_, client),
-        aclosing(client.watch.events()) as events,
-    ):
-        assert brief(await anext(events)) == "Synced"
-        await asyncio.sleep(4 * HEARTBEAT_S)
-        assert brief(await anext(events)) == "Upsert b@2"
-    assert client.breaks == []
-
-
-async def test_first_reads_may_take_longer_than_heartbeats() -> None:
-    """Before it is in sync a stream may be silent for longer: the server may be reading upstream."""
-    async with calling((started(heartbeat_s=0.01), 0.06, synced("t1"), HANG)) as (_, client):
-        await client.until_told("Synced")
-    assert client.breaks == []
-
-
-async def test_resumed_stream_may_take_longer_than_heartbeats() -> None:
-    """That the stream before was in sync gives the next one no less time to begin."""
-    first: Script = (started(heartbeat_s=0.01), synced("t1"), errors.SlowConsumer("slow"))
-    async with calling(first, (0.06, *AGAIN, HANG)) as (_, client):
-        await client.until_told("Synced", "Synced")
-    assert [type(error) for error in client.breaks] == [grpc.aio.AioRpcError]
-
-
-async def test_stream_that_never_begins_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it is in sync there is a limit to silence too."""
-    monkeypatch.setattr(watch, "SYNC_SILENCE_S", 0.1)
-    async with calling([HANG], (started(), HANG), [HANG]) as (server, client), following(client):
-        await until(lambda: len(client.breaks) == 2)
-        await until(lambda: len(server.ended_at) == 2)
-    assert [type(error) for error in client.breaks] == [TimeoutError, TimeoutError]
 
 
 async def test_snapshot_that_breaks_goes_on() -> None:
@@ -377,114 +186,6 @@ async def test_map_and_head_can_be_read() -> None:
         await client.until_told(FOUND, "Synced")
         assert client.watch.statuses[Key("dam", "a")].revision == 1
         assert (client.watch.head_revision, client.watch.resume_token) == (9, "t1")
-
-
-@pytest.mark.parametrize("moment", ["reading", "pausing", "connecting"])
-async def test_cancelled_watch_leaves_nothing(moment: str) -> None:
-    """Cancelled while it reads, pauses or waits for a server, a watch leaves no task here and no stream there."""
-    draining = errors.ServerDraining(retry_after_s=60)
-    async with calling((*FIRST, draining if moment == "pausing" else HANG)) as (server, client):
-        before = tasks()
-        async with following(client):
-            await until(lambda: "Synced" in client.told)
-            if moment == "connecting":
-                client.backoff.first_s = 0
-                await server.kill()
-            await until(lambda: moment == "reading" or client.breaks)
-            await asyncio.sleep(0.01)
-        await until(lambda: not server.open)
-        await until(lambda: tasks() <= before)
-
-
-async def test_consumer_that_breaks_out_leaves_nothing() -> None:
-    """`break` alone, without aclosing, ends the stream: no task here, no stream there."""
-    async with calling((*FIRST, HANG)) as (server, client):
-        before = tasks()
-        async for event in client.watch.events():
-            if isinstance(event, Synced):
-                break
-        await until(lambda: not server.open)
-        await until(lambda: tasks() <= before)
-
-
-async def test_consumer_that_fails_leaves_nothing() -> None:
-    """An exception of the consumer passes, and ends the stream."""
-    async with calling((*FIRST, HANG)) as (server, client):
-        mine = TimeoutError("mine")  # a kind the watch knows too: it must not take it for its own
-        with pytest.raises(TimeoutError, match="mine"):
-            await failing(client.watch, mine)
-        await until(lambda: not server.open)
-    assert client.breaks == []
-
-
-async def failing(watching: Watch, error: Exception) -> None:
-    """Take one event in, and fail."""
-    async with aclosing(watching.events()) as events:
-        async for _ in events:
-            raise error
-
-
-async def test_small_windows_hold_the_server_back() -> None:
-    """A reader that stops holds a server back after little: the rest is not under way, and can be conflated there."""
-    kilobytes = [batch(upsert("x" * 1000, 1))] * 4000
-    async with (
-        calling((started(), synced("t1"), *kilobytes, HANG)) as (server, client),
-        aclosing(client.watch.messages()) as messages,
-    ):
-        for _ in range(100):
-            await anext(messages)
-        sent = -1
-        while sent != server.sent:
-            sent = server.sent
-            await asyncio.sleep(0.1)
-    assert sent < 1000
-
-
-def test_pauses_double_with_full_jitter_up_to_a_limit() -> None:
-    """Each pause is anything between nothing and a ceiling, which doubles from first_s to max_s."""
-    tries = [Backoff(first_s=1, max_s=10) for _ in range(300)]
-    for ceiling in (1, 2, 4, 8, 10, 10):
-        pauses = [backoff.pause_s() for backoff in tries]
-        assert 0 <= min(pauses) < 0.1 * ceiling
-        assert 0.9 * ceiling < max(pauses) <= ceiling
-
-
-def test_pauses_are_short_again_after_a_stream_that_held() -> None:
-    """Only a stream in sync for settled_s makes the next pause short."""
-    backoff = Backoff(first_s=1, max_s=1000, settled_s=60)
-    for _ in range(5):
-        backoff.pause_s()
-    backoff.held(59)
-    assert backoff.failures == 5
-    backoff.held(60)
-    assert backoff.failures == 0
-    assert backoff.pause_s(failed=False) == 0
-
-
-async def test_stream_that_held_makes_the_next_pause_short() -> None:
-    """The time in sync is what counts: after enough of it, an end that is OK is resumed at once, again."""
-    held: Script = (*AGAIN, 0.05)
-    async with calling(held, held, held, (*AGAIN, HANG), resume_token="t1") as (_, client):
-        client.backoff.settled_s = 0.04
-        await client.until_told(*["Synced"] * 4)
-    assert client.backoff.noted == [0, 0, 0]
-
-
-async def test_stream_that_never_was_in_sync_did_not_hold() -> None:
-    """Time before the stream is in sync does not count: the pauses go on growing."""
-    long: Script = (started(resumed=True), 0.05)
-    async with calling(long, long, (*AGAIN, HANG), resume_token="t1") as (_, client):
-        client.backoff.settled_s = 0.04
-        await client.until_told("Synced")
-    assert client.backoff.failures == 2
-
-
-def test_pause_asked_for_is_the_least() -> None:
-    """What the server asks for comes before our own jitter, so that those told the same do not come at once."""
-    backoff = Backoff(first_s=1)
-    pauses = {backoff.pause_s(5.0) for _ in range(5)}
-    assert len(pauses) == 5
-    assert min(pauses) > 5
 
 
 async def test_removed_is_told_live() -> None:
