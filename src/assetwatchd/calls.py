@@ -123,6 +123,11 @@ class Calls:
             self.listed.clear()
         self._plan.changed.set()
 
+    def want_sign_of_life(self) -> None:
+        """Have the source probed at once."""
+        self._probe_at = _loop_time()
+        self._plan.changed.set()
+
     # What next, and when ---------------------------------------------------------------------------------------------
 
     def _next_start(self) -> float:

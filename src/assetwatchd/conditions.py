@@ -54,12 +54,14 @@ class Health:
         return self._turn(_state(error), str(error), at, last_success_at=self.condition.last_success_at)
 
     def push_lost(self, why: str, at: float) -> bool:
-        """The push connection broke while calls still work (why) or came back (empty)."""
+        """The push connection broke (why) or came back (empty); return whether the state or its text changed.
+
+        A break turns nothing by itself: the next call tells whether the source only does not push, or is gone.
+        """
         self.polling = f"changes are not pushed, polling instead: {why}" if why else ""
-        if self.failing or self.condition.state is ConditionState.UNKNOWN:
+        if why or self.failing or self.condition.state is ConditionState.UNKNOWN:
             return False
-        state = ConditionState.DEGRADED if why else ConditionState.HEALTHY
-        return self._turn(state, self.polling, at, last_success_at=self.condition.last_success_at)
+        return self._turn(ConditionState.HEALTHY, "", at, last_success_at=self.condition.last_success_at)
 
     def _count(self, asked: frozenset[str]) -> None:
         """Count a failure, unless it may be the fault of an asset that failed before."""

@@ -218,7 +218,7 @@ class Scheduler:
             if self._plan.wanted(target):
                 self._plan.put(target, AT_ONCE)
             else:
-                target.observed_at = None
+                self._outcomes.outdated(target)
 
     def push_removed(self, observation: Observation, traceparent: str) -> None:
         """The upstream says that an asset was deleted. Any read under way is older and no longer counts."""
@@ -232,4 +232,6 @@ class Scheduler:
             self._plan.pushing = False
             self._plan.replan()
         self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
+        if error is not None:
+            self._calls.want_sign_of_life()
         self._plan.changed.set()

@@ -99,8 +99,8 @@ def test_three_assets_are_not() -> None:
 def test_pushes_lost_and_back() -> None:
     """A source that is only polled is degraded, through calls that succeed, until pushes are back."""
     health = healthy()
-    assert health.push_lost("reset", 2.0)
-    assert not health.succeeded(3.0)
+    assert not health.push_lost("reset", 2.0)
+    assert health.succeeded(3.0)
     assert health.condition.state is ConditionState.DEGRADED
     assert health.condition.message == "changes are not pushed, polling instead: reset"
     assert health.push_lost("", 4.0)

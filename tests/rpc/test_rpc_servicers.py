@@ -33,19 +33,23 @@ class Context:
         self.written: list[bytes] = []
 
     async def abort_with_status(self, status: grpc.Status) -> None:
+        """End the call."""
         self._context.set_code(status.code)
         self._context.set_details(status.details)
         raise grpc.aio.AbortError
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        """End the call."""
         self._context.set_code(code)
         self._context.set_details(details)
         raise grpc.aio.AbortError
 
     async def write(self, message: bytes) -> None:
+        """Keep a message."""
         self.written.append(message)
 
     def peer(self) -> str:
+        """Name an address."""
         return "ipv4:127.0.0.1:1"
 
 
