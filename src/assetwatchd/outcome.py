@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd.agenda import AT_ONCE
+from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.model import AssetKey, State
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ class Outcomes:
         self._plan.call_off(target)
         self._see(Seen(target, sighting))
 
+    def outdated(self, target: Target) -> None:
+        """What is known of a target nobody wants is not so any more: whoever wants it next has it read at once."""
+        target.turn += 1
+        target.observed_at = None
+        self._plan.call_off(target)
+
     def failing(self, target: Target) -> None:
         """The target's own reads keep failing while the source is well."""
         self._see(Seen(target, None))
@@ -148,9 +154,12 @@ class Outcomes:
         target.calm = 0 if changed else target.calm + 1
         if seen.by_read:
             self._ended(target)
-        else:
-            self._answer(target, None)
+            return
+        self._answer(target, None)
+        if sighting.forgotten:
             self._plan.soon(target)
+        elif target.due == NEVER and not target.reading:
+            self._plan.ended(target)
 
     def _ended(self, target: Target) -> None:
         self._plan.ended(target)

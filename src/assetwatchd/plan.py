@@ -166,8 +166,7 @@ class Plan:
     def soon(self, target: Target) -> None:
         """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval."""
         if target.due == NEVER and not target.reading and self.wanted(target):
-            polled_s = schedule.interval_s(self._state(target), 1, self._settings)
-            interval_s = self._settings.reconcile_interval_s if self.pushing else polled_s
+            interval_s = schedule.interval_s(self._state(target), 1, self._settings)
             wait_s = 0.0 if target.observed_at is None else schedule.phase(target.asset_id) * interval_s
             self.put(target, _loop_time() + wait_s)
 

@@ -102,6 +102,22 @@ async def test_touched_unwanted() -> None:
 
 
 @virtual
+async def test_touched_unwanted_then_watched() -> None:
+    """A change that nobody wanted when it was pushed is read when somebody begins to watch, not at reconciliation."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, linger_s=20) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(10)
+            upstream.states["b"] = State.FAILED
+            upstream.push_touched("b")
+            await asyncio.sleep(1)
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(1)
+                assert rig.state("b") is State.FAILED
+
+
+@virtual
 async def test_removed_wins_over_a_read_under_way() -> None:
     """A pushed deletion is told at once; the answer of a read that began before it is thrown away."""
     upstream = FakeUpstream("a", pushes=True)
