@@ -122,7 +122,8 @@ MUTANTS: Mapping[str, Mutant] = {
             Change(
                 SQLITE,
                 "        return len(dropped)\n",
-                "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n        return len(dropped)\n",
+                "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n"
+                "        return len(dropped)\n",
             ),
         ],
     ),

@@ -21,6 +21,9 @@ import uvloop
 
 from assetwatchd import app, hub, outcome
 from assetwatchd.config import Settings
+from assetwatchd.model import Observation, State
+from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.rpc import convert
 from assetwatchd.store.ledger import Ledger
 
 try:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from assetwatchd.model import AssetKey, Entry
+
+STATES = (State.AVAILABLE, State.PROCESSING)
 
 
 class Journal:
@@ -66,11 +71,14 @@ class Journal:
 class Console:
     """Takes commands from standard input.
 
-    {"arm": NAME, "sleep_s": S | "raise": true | "exit": true, "times": N}, {"disarm": true}, {"census": true}.
+    {"arm": NAME, "sleep_s": S | "raise": true | "exit": true, "times": N}, {"disarm": true}, {"census": true},
+    {"ingest": {"source": NAME, "assets": N, "per_s": N}}: change made-up assets past the adapters; per_s 0 ends it.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, pipeline: Pipeline) -> None:
         self._journal = journal
+        self._pipeline = pipeline
+        self._ingesting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Obey until standard input ends."""
@@ -86,6 +94,26 @@ class Console:
             elif "census" in command:
                 gc.collect()
                 say(census=census())
+            elif "ingest" in command:
+                self._ingest(command["ingest"])
+
+    def _ingest(self, wanted: dict[str, Any]) -> None:
+        if self._ingesting is not None:
+            self._ingesting.cancel()
+        if wanted["per_s"]:
+            self._ingesting = asyncio.create_task(self._changes(**wanted))
+
+    async def _changes(self, source: str, assets: int, per_s: int) -> None:
+        """Change one asset after the other, a hundredth of a second's worth at a time."""
+        loop = asyncio.get_running_loop()
+        began, done = loop.time(), 0
+        while True:
+            due = int((loop.time() - began) * per_s)
+            numbers = range(done, min(due, done + assets))
+            observed = [Observation(f"tid:made-up-{n % assets}", STATES[n // assets % 2]) for n in numbers]
+            await self._pipeline.ingest(source, [Sighting(each, time.time()) for each in observed])
+            done = max(done, due)
+            await asyncio.sleep(0.01)
 
     def _arm(self, command: dict[str, Any]) -> None:
         name, left = command["arm"], command.get("times", 1_000_000)
@@ -138,8 +166,9 @@ async def serve(config: dict[str, Any], journal: Journal) -> None:
         say(ready=address)
 
     settings = Settings.model_validate(config["settings"])
-    console = asyncio.create_task(Console(journal).run())
     serving = app.App(settings, await app.open_store(settings.store))
+    pipeline = Pipeline(serving.store, serving.hub, convert.ProtobufEncoder())
+    console = asyncio.create_task(Console(journal, pipeline).run())
     stop: Callable[[], None] = serving.stop
     with app._signals(stop):
         await serving.serve(ready)

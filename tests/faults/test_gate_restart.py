@@ -1,0 +1,225 @@
+"""Restarts: killed again and again under the full load, tokens over them, the floor across a crash, drains, old age."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from faults.catalogue import f1_kill
+from faults.rig import oracle
+from faults.rig.load import FULL
+from faults.rig.recorder import Recorder, Wanted
+from faults.rig.upstreams import OMN, PIECES, SBC
+from faults.rig.world import Plan, world
+from faults.runs import explore, planned, run
+
+if TYPE_CHECKING:
+    from faults.rig.evidence import Evidence
+    from faults.rig.world import World
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+KILLS = int(os.environ.get("FAULTS_KILLS", "20"))
+RUNS = int(os.environ.get("FAULTS_RUNS", "20"))
+SYNCED_S = 2.0
+
+
+def test_killed_again_and_again_under_full_load() -> None:
+    """Kill -9, 20 times in a row: every recorder ends with the truth, nothing twice, resumed within 2 s of each start."""
+
+    async def scenario() -> Evidence:
+        async with world(Plan(1, sizes=FULL, retention_s=60.0)) as running:
+            running.work()
+            await asyncio.sleep(1.5)
+            running.measure()
+            for _ in range(KILLS):
+                running.windows.append(await f1_kill(running, _Always(0)))
+                await asyncio.sleep(running.rng.uniform(SYNCED_S, SYNCED_S + 0.5))
+            return await running.evidence(quiet_s=10)
+
+    evidence = run(scenario())
+    verdict = oracle.judge(evidence)
+    assert verdict.violations == []
+    assert verdict.void == []
+    assert _late(evidence) == []
+
+
+@pytest.mark.parametrize("seed", range(1, RUNS + 1))
+def test_resume_over_a_restart(seed: int) -> None:
+    """T10: over a kill or a SIGTERM nothing is lost or repeated, and every token just issued is taken."""
+    outcome = run(explore(planned(seed, store="sqlite"), ["F1" if seed % 2 else "F1-term"]))
+    assert outcome.verdict.violations == [], outcome
+
+
+def test_the_floor_is_kept_over_a_crash() -> None:
+    """T24: killed between the floor and the purge, or just before, no removal is lost to a token from before it."""
+
+    async def scenario() -> None:
+        async with world(Plan(3, recorders=1, churners=0, stalled=0, retention_s=0.5)) as running:
+            for point in ("before_floor_write", "after_floor_before_purge"):
+                await _crashed_while_sweeping(running, point)
+
+    run(scenario())
+
+
+async def _crashed_while_sweeping(running: World, point: str) -> None:
+    key = running.load.keys[PIECES][0]
+    running.load.put(key)
+    assert await running.settles(5)
+    token = running.recorders[0].token
+    running.server.tell(arm=point, exit=True, times=1)
+    running.load.remove(key)
+    await asyncio.wait_for(running.server.exited(), 10)
+    await running.server.start()
+    assert await running.settles(5)
+    late = Recorder("late", running.address, running.recorders[0].wanted)
+    late.token = token
+    late.map[key] = object()  # what a client held that missed the removal
+    running.add(late)
+    assert await running.settles(10), running.unsettled()
+    running.recorders.remove(late)
+
+
+def test_drain_with_200_streams() -> None:
+    """T40: on SIGTERM health says NOT_SERVING; each stream gets a last bookmark, then SERVER_DRAINING with its own
+    RetryInfo; the process ends well within 5 s.
+    """
+
+    async def scenario() -> None:
+        async with world(Plan(4, recorders=0, churners=0, stalled=0)) as running:
+            wanted = Wanted(frozenset({OMN}))
+            crowd = [Recorder(f"crowd-{number}", running.address, wanted) for number in range(200)]
+            for recorder in crowd:
+                running.add(recorder)
+            assert await running.settles(20), running.unsettled()
+            health = asyncio.create_task(_last_health(running.address()))
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            assert await running.server.stop() == 0
+            took = time.monotonic() - began
+            assert took <= 5
+            assert await health == health_pb2.HealthCheckResponse.NOT_SERVING
+            ends = [recorder.streams[0].end for recorder in crowd]
+            assert {(end.code, end.reason) for end in ends if end} == {("UNAVAILABLE", "SERVER_DRAINING")}
+            assert all(recorder.streams[0].messages[-1][1].HasField("bookmark") for recorder in crowd)
+            spread = [end.retry_s for end in ends if end is not None and end.retry_s is not None]
+            assert len(spread) == 200
+            assert statistics.stdev(spread) > 0.2
+
+    run(scenario())
+
+
+async def _last_health(address: str) -> int:
+    """Follow health to its end; return the last word."""
+    last = 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        try:
+            async for answer in call:
+                last = answer.status
+        except grpc.aio.AioRpcError:
+            pass
+    return last
+
+
+def test_streams_of_age_end_well() -> None:
+    """T41: at its age a stream ends OK after a bookmark, is resumed without loss, and the ages are spread."""
+
+    async def scenario() -> Evidence:
+        async with world(Plan(5, server={"stream_age_s": 2})) as running:
+            running.work()
+            await asyncio.sleep(1.2)
+            running.measure()
+            await asyncio.sleep(7)
+            return await running.evidence(quiet_s=10)
+
+    evidence = run(scenario())
+    assert oracle.judge(evidence).violations == []
+    ended = [
+        (stream.end.t - stream.opened_at, stream.messages[-1][1])
+        for recorder in evidence.recorders
+        for stream in recorder.streams
+        if stream.end is not None and stream.end.code == "OK"
+    ]
+    assert len(ended) >= 2 * len(evidence.recorders)
+    assert all(message.HasField("bookmark") for _, message in ended)
+    ages = [age for age, _ in ended]
+    assert min(ages) >= 1.7
+    assert statistics.stdev(ages) > 0.05
+
+
+def test_200_reconnect_at_once() -> None:
+    """T42: five times 200 connections break at once: 99 of 100 are in sync within 3 s, and nothing is left behind."""
+
+    async def scenario() -> tuple[list[float], dict[str, int], dict[str, int]]:
+        async with world(Plan(6, recorders=0, churners=0, stalled=0)) as running:
+            crowd = [Recorder(f"crowd-{number}", running.address, _one_of(number)) for number in range(200)]
+            for recorder in crowd:
+                running.add(recorder)
+            assert await running.settles(20), running.unsettled()
+            before = (await running.server.ask(census=True))["census"]
+            waits: list[float] = []
+            for _ in range(5):
+                began = time.monotonic()
+                assert running.front.reset() >= 200
+                await asyncio.sleep(0.2)
+                assert await running.settles(15), running.unsettled()
+                waits += [_synced_at(recorder) - began for recorder in crowd]
+            after = (await running.server.ask(census=True))["census"]
+            evidence = await running.evidence()
+            assert list(oracle.i17(evidence)) == []
+            return waits, before, after
+
+    waits, before, after = run(scenario())
+    assert statistics.quantiles(waits, n=100)[98] <= 3.0
+    assert after["tasks"] <= before["tasks"] + 20
+    assert after["watchers"] <= before["watchers"]
+    assert after["rss_bytes"] <= 1.1 * before["rss_bytes"] + 20 * 2**20
+
+
+def _one_of(number: int) -> Wanted:
+    return Wanted(frozenset({(OMN, PIECES, SBC)[number % 3]}))
+
+
+def _synced_at(recorder: Recorder) -> float:
+    """When the last stream got in sync."""
+    return next(t for t, message in recorder.streams[-1].messages if message.HasField("synced"))
+
+
+def _late(evidence: Evidence) -> list[str]:
+    """Who was not in sync again within 2 s of a start."""
+    late = []
+    for ready_at in evidence.journal.ready_at[1:]:
+        for recorder in evidence.recorders:
+            at = next(
+                (
+                    t
+                    for stream in recorder.streams
+                    for t, message in stream.messages
+                    if t >= ready_at and message.HasField("synced")
+                ),
+                float("inf"),
+            )
+            if at - ready_at > SYNCED_S:
+                late.append(f"{recorder.name}: {at - ready_at:.2f} s")
+    return late
+
+
+class _Always(random.Random):
+    """Chooses one pause."""
+
+    def __init__(self, pause_s: float) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+
+    def choice(self, _: object) -> float:
+        """Return it."""
+        return self._pause_s

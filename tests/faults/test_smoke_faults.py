@@ -1,0 +1,121 @@
+"""One run with a real server killed under load, judged; and the judge itself, shown what it must not let pass."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from assetwatch.v1 import asset_status_service_pb2 as pb
+
+from faults.catalogue import FAULTS
+from faults.rig import oracle
+from faults.rig.recorder import End
+from faults.rig.world import world
+from faults.runs import planned, run
+
+if TYPE_CHECKING:
+    from faults.rig.evidence import Evidence
+    from faults.rig.recorder import Recorder, Stream
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def _killed_once() -> Evidence:
+    async with world(planned(2, store="sqlite")) as running:
+        running.work()
+        await asyncio.sleep(1.2)
+        running.measure()
+        running.windows.append(await FAULTS["F1"](running, random.Random(1)))  # noqa: S311 - repeatable
+        await asyncio.sleep(1.0)
+        return await running.evidence(quiet_s=10)
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    """One run, judged by each test in its own way."""
+    return run(_killed_once())
+
+
+@pytest.fixture
+def tampered(evidence: Evidence) -> Evidence:
+    """A copy to be spoiled."""
+    copied = copy.copy(evidence)
+    copied.recorders = copy.deepcopy([_without_tasks(each) for each in evidence.recorders])
+    return copied
+
+
+def test_killed_under_load_nothing_is_lost(evidence: Evidence) -> None:
+    """Killed under load and started again, every watcher ends with the truth, nothing twice, none going back."""
+    verdict = oracle.judge(evidence)
+    assert verdict.violations == []
+
+
+def test_a_lost_change_is_seen(tampered: Evidence) -> None:
+    """The judge finds a change that one recorder was never told of."""
+    message = _live(tampered)[-1]
+    del message.changes[0]
+    assert "I5" in _broken(tampered)
+
+
+def test_a_repeated_change_is_seen(tampered: Evidence) -> None:
+    """The judge finds a change that was told twice."""
+    message = _live(tampered)[0]
+    message.changes.append(message.changes[0])
+    assert {"I1", "I2", "I3"} <= _broken(tampered)
+
+
+def test_a_false_removal_is_seen(tampered: Evidence) -> None:
+    """The judge finds an UPSERT that was told as REMOVED."""
+    change = next(c for m in _live(tampered) for c in m.changes if c.kind == pb.Change.KIND_UPSERT)
+    change.kind = pb.Change.KIND_REMOVED
+    assert "I9" in _broken(tampered)
+
+
+def test_an_altered_status_is_seen(tampered: Evidence) -> None:
+    """The judge finds a status that the store never had."""
+    _live(tampered)[0].changes[0].status.locked ^= True
+    assert "I10" in _broken(tampered)
+
+
+def test_an_unknown_status_is_seen(tampered: Evidence) -> None:
+    """The judge finds an end without a documented reason."""
+    _longest(tampered.recorders[0]).end = End(0.0, "INTERNAL", "internal error")
+    assert "I15" in _broken(tampered)
+
+
+def test_a_silent_recorder_is_seen(tampered: Evidence) -> None:
+    """The judge finds a recorder that never came back."""
+    tampered.recorders[0].streams = tampered.recorders[0].streams[:1]
+    tampered.windows[0].began_at = 0.0
+    assert "I16" in _broken(tampered)
+
+
+def test_too_little_load_is_void(tampered: Evidence) -> None:
+    """A run that changed little proves nothing, and one whose fault struck nothing neither."""
+    tampered.changes_per_s = 99
+    tampered.windows = [tampered.windows[0].__class__("F6 RST", 0.0, 0.0, fired=False)]
+    assert oracle.judge(tampered).void == ["99 changes/s before the fault", "F6 RST struck nothing"]
+
+
+def _broken(run: Evidence) -> set[str]:
+    return {violation.invariant for violation in oracle.judge(run).violations}
+
+
+def _live(run: Evidence) -> list[pb.WatchStatusResponse]:
+    """Messages with changes of a stream that has bookmarks after them, all sources."""
+    messages = [message for _, message in _longest(run.recorders[0]).messages]
+    last = max(place for place, message in enumerate(messages) if message.HasField("bookmark"))
+    return [message for message in messages[:last] if message.changes]
+
+
+def _longest(who: Recorder) -> Stream:
+    return max(who.streams, key=lambda stream: len(stream.messages))
+
+
+def _without_tasks(who: Recorder) -> Recorder:
+    bare = copy.copy(who)
+    bare._address = str
+    return bare
