@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd import telemetry
+from assetwatchd import logs, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -184,6 +184,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
+    logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
     shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
     try:
         app = App(settings, await open_store(settings.store))

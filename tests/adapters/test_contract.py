@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
 from support.harness import KINDS, Harness, harness_of
 
@@ -170,7 +170,7 @@ async def test_oversized_body(harness: Harness) -> None:
     """A body beyond body_bytes_max is not read to its end."""
     harness.fail(huge_bytes=64 * 1024 * 1024)
     error = await raised(harness.upstream(body_bytes_max=4096).observe([harness.known]), harness)
-    assert type(error) is BadAnswer
+    assert type(error) is AnswerTooLarge
     assert "4096" in str(error)
 
 

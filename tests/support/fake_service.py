@@ -195,7 +195,7 @@ async def serving() -> AsyncIterator[FakeService]:
     source_service_pb2_grpc.add_SourceServiceServicer_to_server(_Sources(fake), server)
     health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     await fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
-    await fake.health.set("sbc", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await fake.health.set("assetwatch.v1.AssetStatusService/sbc", health_pb2.HealthCheckResponse.NOT_SERVING)
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

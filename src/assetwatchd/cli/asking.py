@@ -106,13 +106,14 @@ def sources(target: Target, name: str | None, output: Format) -> None:
 
 
 def health(target: Target, name: str, output: Format) -> None:
-    """Print what the standard health service says."""
+    """Print what the standard health service says of a service (its name has dots) or a source; empty: the process."""
+    service = name if not name or "." in name else f"assetwatch.v1.AssetStatusService/{name}"
 
     async def call(client: Client) -> ExitCode:
         check = client.channel.unary_unary(
             "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
         )
-        answer: HealthCheckResponse = await check(HealthCheckRequest(service=name), timeout=CALL_TIMEOUT_S)
+        answer: HealthCheckResponse = await check(HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S)
         write(answer, output, lambda: HealthCheckResponse.ServingStatus.Name(answer.status))
         return ExitCode.OK if answer.status == HealthCheckResponse.SERVING else ExitCode.NOT_MET
 
