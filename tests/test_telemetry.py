@@ -306,4 +306,5 @@ async def test_too_large_an_answer_is_a_failed_call(record: Recorded) -> None:
         with pytest.raises(BadAnswer):
             await small.request("GET", "/fine")
         await small.close()
-    assert [p.attributes["assetwatch.outcome"] for p in record.points("assetwatch.upstream.calls")] == ["AnswerTooLarge"]
+    outcomes = [p.attributes["assetwatch.outcome"] for p in record.points("assetwatch.upstream.calls")]
+    assert outcomes == ["AnswerTooLarge"]
