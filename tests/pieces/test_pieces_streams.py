@@ -12,6 +12,7 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
+from assetwatchd.errors import ServerDraining
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
@@ -214,6 +215,15 @@ async def test_a_server_that_stops(rig: PiecesRig, rpc: str) -> None:
     assert told.retry_after_s is not None
 
 
+async def test_a_stream_that_begins_while_the_server_stops(rig: PiecesRig) -> None:
+    """Whether its connection is there already or not, it is told at once."""
+    mirror = await rig.stream("StreamAssets").synced()
+    rig.app._feeds.end(lambda: ServerDraining(retry_after_s=1.5))
+    for one in (mirror, rig.stream("StreamAssets"), rig.stream("StreamAssetIdentifiers")):
+        told = problem(await one.end())
+        assert (told.reason, told.retry_after_s) == ("SERVER_DRAINING", 1.5)
+
+
 # Broken connections --------------------------------------------------------------------------------------------------
 
 
@@ -331,16 +341,25 @@ async def test_a_list_that_is_refused(rig: PiecesRig, rpc: str) -> None:
 @ANY_STREAM
 @pytest.mark.parametrize("copies", [1, 20])
 async def test_duplicates_tell_nothing_new(rig: PiecesRig, rpc: str, copies: int) -> None:
-    """The same news many times over is one change, as long as the upstream dates it."""
+    """The same news many times over, at once or later, is one change, as long as the upstream dates it."""
     rig.standin.switch({"frame_copies": copies})
     mirror = await rig.stream(rpc).synced()
     rig.standin.put(ONE, {"name": "twice"})
     await mirror.until(lambda message: message.changes)
-    rig.standin.put(TWO, {"name": "end"})
-    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
+    change = mirror.map[ONE]
+    again = convert.document(change.identifier if rpc == "StreamAssetIdentifiers" else change.asset)
+    for _ in range(3):
+        await send(rig, rpc, again)
+        await passed(rig, mirror)
     told = [change.asset_id for message in mirror.messages for change in message.changes]
-    assert (told.count(ONE), told.count(TWO)) == (2, 2)
+    assert (told.count(ONE), told.count(TWO)) == (2, 4)
     mirror.call.cancel()
+
+
+async def passed(rig: PiecesRig, mirror: Mirror) -> None:
+    """Let everything sent so far arrive: a change of another asset comes after it."""
+    rig.standin.put(TWO, {"name": f"pass {len(mirror.messages)}"})
+    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
 
 
 async def test_undated_items_are_each_a_change(rig: PiecesRig) -> None:
@@ -361,11 +380,11 @@ async def test_overtaken_frames_do_not_undo_newer_ones(rig: PiecesRig, rpc: str)
     rig.standin.put(ONE, {"name": "newer"})
     await mirror.holds(lambda held: held[ONE].asset.name == "newer")
     await send(rig, rpc, old)
+    await passed(rig, mirror)
     rig.standin.remove(ONE)
     await mirror.holds(lambda held: ONE not in held)
     await send(rig, rpc, old)
-    rig.standin.put(TWO, {"name": "end"})
-    await mirror.holds(lambda held: held[TWO].asset.name == "end")
+    await passed(rig, mirror)
     told = [change.asset.name for message in mirror.messages for change in message.changes if change.asset_id == ONE]
     assert told == ["retry loop", "newer", "newer"]
     assert ONE not in mirror.map
@@ -378,8 +397,7 @@ async def test_an_identifier_that_comes_after_its_deletion(rig: PiecesRig) -> No
     rig.standin.remove(ONE)
     await mirror.holds(lambda held: ONE not in held)
     await send(rig, "StreamAssetIdentifiers", {"asset": {"id": ONE}, "updated": {"value": "2031-01-01T00:00:00Z"}})
-    rig.standin.put(TWO, {"name": "end"})
-    await mirror.until(lambda message: TWO in {change.asset_id for change in message.changes})
+    await passed(rig, mirror)
     assert ONE not in mirror.map
     rig.standin.put(ONE, {"name": "back"})
     await mirror.holds(lambda held: ONE in held)

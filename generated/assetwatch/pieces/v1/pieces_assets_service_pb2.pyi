@@ -796,7 +796,7 @@ class StreamAssetsResponse(_message.Message):
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
-        """How the upstream connection is doing, when that changed."""
+        """How the upstream connection is doing: with started, and whenever that changes."""
 
     def __init__(
         self,
@@ -868,7 +868,7 @@ class StreamAssetIdentifiersResponse(_message.Message):
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
-        """How the upstream connection is doing, when that changed."""
+        """How the upstream connection is doing: with started, and whenever that changes."""
 
     def __init__(
         self,
@@ -940,7 +940,7 @@ class StreamAssetTransferablesResponse(_message.Message):
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
-        """How the upstream connection is doing, when that changed."""
+        """How the upstream connection is doing: with started, and whenever that changes."""
 
     def __init__(
         self,
