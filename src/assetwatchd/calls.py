@@ -244,7 +244,7 @@ class Calls:
         pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = _loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
-        if target.failures >= FAILURES_TO_TURN:
+        if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
             self._outcomes.failing(target)
 
     def _pause(self, pause_s: float, why: str) -> None:
