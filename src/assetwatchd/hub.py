@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from assetwatchd import points
 from assetwatchd.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
@@ -207,11 +208,14 @@ class Hub:
         state may stand for an earlier one; as of a Synced or a Bookmark the client's map is exact.
         Raises: ResumeTokenExpired when removals were dropped that it has not been told of.
         """
+        await points.hit("before_subscribe_register")
         with self._joined(what) as watcher:  # registered first, read second: no gap between
             known = what.watched_sources & self.conditions.keys()
             yield Started({source: self.conditions[source] for source in known})
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
-            for batch in watcher.group.snapshot(head) if cursor is None else self._drain(watcher.group, cursor, head):
+            batches = watcher.group.snapshot(head) if cursor is None else self._drain(watcher.group, cursor, head)
+            await points.hit("after_log_read")
+            for batch in batches:
                 yield batch
             watcher.cursor = head if cursor is None else max(cursor, head)
             yield Synced(watcher.cursor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
-from assetwatchd import resume, telemetry
+from assetwatchd import points, resume, telemetry
 from assetwatchd.errors import ReplicaBehind, SlowConsumer
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.rpc import convert
@@ -57,6 +57,7 @@ class Watching:
         with self.sources.interest(what):
             async with aclosing(self.hub.watch(what, cursor)) as signals:  # type: ignore[type-var]  # an async generator
                 async for signal in signals:
+                    await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
                     await self._write(context, self._message(signal, what, resumed=cursor is not None))
                     if live and isinstance(signal, Batch):
                         telemetry.record_lag(time.time() - signal.entries[0].committed_at)

@@ -10,6 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from assetwatchd import points
 from assetwatchd.errors import StoreError
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.sqlite_file import Contents, StoreFile
@@ -87,7 +88,9 @@ class SqliteStore:
         if not going:
             return 0
         floor = max(self.floor, going[-1].revision)
+        await points.hit("before_floor_write")
         await self._in_thread(lambda: self._file.drop([entry.revision for entry in going], floor=floor))
+        await points.hit("after_floor_before_purge")
         self.floor = max(self.floor, floor)
         dropped = [entry.key for entry in going if self._ledger.get(entry.key) is entry]
         self._ledger.drop(dropped)
