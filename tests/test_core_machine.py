@@ -278,7 +278,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.run(self._start_hub())
         return multiple(*[session.tokens[-1] for session in ended if session.tokens])
 
-    @precondition(lambda self: self.truth.store.head > 30)
+    @precondition(lambda self: self.truth.store.head > 10)
     @rule()
     def wipe(self) -> None:
         """Start anew with an empty store."""
@@ -355,7 +355,7 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 CoreMachine.TestCase.settings = settings(
-    max_examples=300,
+    max_examples=240,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

@@ -232,3 +232,38 @@ async def load_faster_than_it_reads(rig: Rig, client: Client, *, rounds: int) ->
         await rig.change(*[f"dam/{number}" for number in range(150)])
         client.allow(1)
         await sleep(1)
+
+
+@virtual
+async def test_a_bookmark_hides_no_change_that_was_replaced_unpublished() -> None:
+    """A published change whose successor is committed and not published is not skipped by a bookmark past it."""
+    async with rigged(heartbeat_s=5.0) as rig:
+        client = Client(rig.hub, DAM, permits=2)
+        await rig.change("dam/a")
+        await rig.settle()
+        client.stall()
+        await rig.change("dam/b")
+        await rig.settle()
+        await rig.commit("dam/b")
+        client.allow(None)
+        await sleep(6)
+        assert client.kinds()[-1] in {"Batch", "Bookmark"}
+        assert {change.revision for change in client.map.values()} == {1, 3}
+
+
+@virtual
+async def test_what_happens_while_the_last_message_is_written_is_not_put_off() -> None:
+    """News and an end that come while a stream writes its last message follow at once, not at the next heartbeat."""
+    async with rigged(heartbeat_s=60.0) as rig:
+        clients = [Client(rig.hub, what, permits=3) for what in (DAM, asking(sources=["usd"]))]
+        await rig.settle()
+        await rig.change("dam/a", "usd/a")
+        await rig.settle()
+        rig.tell("dam", DOWN)
+        clients[0].allow(None)
+        await rig.settle()
+        assert clients[0].all(Conditions) == [Conditions({"dam": DOWN})]
+        rig.hub.end(lambda: ServerDraining(retry_after_s=1.0))
+        clients[1].allow(None)
+        await rig.settle()
+        assert [type(client.ended) for client in clients] == [ServerDraining, ServerDraining]
