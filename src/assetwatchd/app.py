@@ -18,7 +18,7 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
-from assetwatchd.errors import ServerDraining
+from assetwatchd.errors import ServerDraining, StoreError
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import grpc
 
     from assetwatchd.config import MemoryStoreSettings, Settings
-    from assetwatchd.model import Condition
+    from assetwatchd.model import AssetKey, Condition
     from assetwatchd.store import Store
 
 ADAPTERS: dict[str, Any] = {
@@ -74,7 +74,7 @@ class App:
         )
         self.health = Health()
         self._stopping = asyncio.Event()
-        pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder())
+        pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
         self.sources = Sources(
             Scheduler(
                 name,
@@ -167,6 +167,10 @@ class App:
         self.health.tell(source, condition)
         telemetry.record_condition(source, condition.state)
 
+    def _store_failing(self, why: str) -> None:
+        for scheduler in self.sources:
+            scheduler.store_failing(why)
+
     async def _tidy(self) -> None:
         limits = self.settings.store
         while True:
@@ -174,9 +178,13 @@ class App:
             for scheduler in self.sources:
                 scheduler.tidy(forget_after_s=limits.forget_after_s)
             before = time.time() - limits.tombstone_retention_s
-            await self.store.drop_gone(
-                before=before, keep=lambda key: self.sources.get(key.source).wanted(key.asset_id)
-            )
+            try:
+                await self.store.drop_gone(before=before, keep=self._wanted)
+            except StoreError as error:
+                log.warning("removals stay for now: %s", error)
+
+    def _wanted(self, key: AssetKey) -> bool:
+        return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:

@@ -26,6 +26,7 @@ class Health:
     suspect: an asset failed again and little else was heard since, so that only a sign of life can tell whose fault
     it is. blamed: the assets that failed since the last success.
     polling: why changes are not pushed, though they could be; empty when all is well.
+    storing: why what it says cannot be kept here; empty when all is well.
     """
 
     condition: Condition
@@ -34,13 +35,13 @@ class Health:
     suspect: bool = False
     blamed: set[str] = field(default_factory=set)
     polling: str = ""
+    storing: str = ""
 
     def succeeded(self, at: float) -> bool:
         """A call ended well at that time (s since 1970); return whether the state or its text changed."""
         self.failures, self.failing, self.suspect = 0, False, False
         self.blamed.clear()
-        state = ConditionState.DEGRADED if self.polling else ConditionState.HEALTHY
-        return self._turn(state, self.polling, at, last_success_at=at)
+        return self._well(at, last_success_at=at)
 
     def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = ()) -> bool:
         """A call that asked about these assets, or about none, failed; return whether the state or its text changed."""
@@ -61,7 +62,20 @@ class Health:
         self.polling = f"changes are not pushed, polling instead: {why}" if why else ""
         if why or self.failing or self.condition.state is ConditionState.UNKNOWN:
             return False
-        return self._turn(ConditionState.HEALTHY, "", at, last_success_at=self.condition.last_success_at)
+        return self._well(at, last_success_at=self.condition.last_success_at)
+
+    def store_lost(self, why: str, at: float) -> bool:
+        """Our store cannot keep what the source says (why) or can again (empty); return whether anything changed."""
+        self.storing = f"statuses cannot be kept: {why}" if why else ""
+        if self.failing or self.condition.state is ConditionState.UNKNOWN:
+            return False
+        return self._well(at, last_success_at=self.condition.last_success_at)
+
+    def _well(self, at: float, *, last_success_at: float | None) -> bool:
+        """It answers; is anything else amiss?"""
+        amiss = "; ".join(filter(None, (self.polling, self.storing)))
+        state = ConditionState.DEGRADED if amiss else ConditionState.HEALTHY
+        return self._turn(state, amiss, at, last_success_at=last_success_at)
 
     def _count(self, asked: frozenset[str]) -> None:
         """Count a failure, unless it may be the fault of an asset that failed before."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from assetwatchd import telemetry
+from assetwatchd.errors import StoreError
 from assetwatchd.model import GONE, AssetKey, Freshness, State
 from assetwatchd.store import Draft
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 16
+STORE_RETRY_S = 1.0
+"""How often a store that cannot keep what it is given is tried again."""
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +59,14 @@ class Encoder(Protocol):
 class Pipeline:
     """The road of one process. Each source ingests from one task, so no asset is on it twice at once."""
 
-    def __init__(self, store: Store, hub: Hub, encoder: Encoder) -> None:
+    def __init__(
+        self, store: Store, hub: Hub, encoder: Encoder, *, store_failing: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """store_failing is told why the store cannot keep what it is given, and the empty text once it can again."""
         self._store = store
         self._hub = hub
         self._encoder = encoder
+        self._store_failing = store_failing
 
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
         """Commit what differs from what is known, the last sighting of each asset, and publish; return how many did."""
@@ -84,9 +92,27 @@ class Pipeline:
         if drafts:
             with telemetry.commit(source, len(drafts)):
                 telemetry.link_delivery(draft.traceparent for draft in drafts)
-                await self._store.commit(drafts)
+                await self._keep(drafts)
             telemetry.record_changes(source, len(drafts))
             self._hub.publish()
+
+    async def _keep(self, drafts: Sequence[Draft]) -> None:
+        """Commit, again and again while the store cannot: what was seen waits here, and readers have what was kept."""
+        failing = False
+        while True:
+            try:
+                await self._store.commit(drafts)
+            except StoreError as error:
+                if not failing:
+                    log.warning("statuses cannot be kept, trying again every %g s: %s", STORE_RETRY_S, error)
+                    self._store_failing(str(error))
+                failing = True
+                await asyncio.sleep(STORE_RETRY_S)
+            else:
+                break
+        if failing:
+            log.info("statuses are kept again")
+            self._store_failing("")
 
     def _drafted(self, source: str, sighting: Sighting) -> Draft | None:
         """Diff; what cannot be encoded is logged and left out, so that one odd value does not stop a source."""

@@ -200,6 +200,10 @@ class Scheduler:
             return False
         return max_age_s is None or (max_age_s > 0 and self._now() - target.observed_at <= max_age_s)
 
+    def store_failing(self, why: str) -> None:
+        """Our store cannot keep what the source says; empty: it can again."""
+        self._calls.note(self._calls.health.store_lost(why, self._now()))
+
     # What the push bridge tells it -----------------------------------------------------------------------------------
 
     def push_listed(self, asset_ids: frozenset[str]) -> None:

@@ -115,3 +115,20 @@ def test_pushes_lost_while_failing() -> None:
     assert health.condition.message == "HTTP 401"
     assert health.succeeded(4.0)
     assert health.condition.state is ConditionState.DEGRADED
+
+
+def test_a_store_that_cannot_keep_degrades_what_is_well() -> None:
+    """A source that answers is DEGRADED while its statuses cannot be kept, HEALTHY once they can; a failing one stays."""
+    health = Health(Condition(ConditionState.UNKNOWN, "", 0.0))
+    assert not health.store_lost("no space is left", 1.0)
+    health.succeeded(2.0)
+    assert (health.condition.state, health.condition.message) == (
+        ConditionState.DEGRADED,
+        "statuses cannot be kept: no space is left",
+    )
+    assert health.store_lost("", 3.0)
+    assert health.condition.state is ConditionState.HEALTHY
+    assert health.store_lost("no space is left", 4.0)
+    health.failed(Refused("no"), 5.0)
+    assert not health.store_lost("", 6.0)
+    assert health.condition.state is ConditionState.REFUSED

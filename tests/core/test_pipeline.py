@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd.errors import StoreError
 from assetwatchd.hub import Hub
 from assetwatchd.model import AssetKey, Facet, Freshness, Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
@@ -15,10 +17,25 @@ from support.core_rig import virtual
 from support.tracing import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from assetwatchd.model import Entry
+    from assetwatchd.store import Draft
 
 KEY = AssetKey("src", "a")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class FullStore(MemoryStore):
+    """A store whose disk is full until space is made."""
+
+    full = True
+
+    async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Keep nothing while it is full."""
+        if self.full:
+            raise StoreError("no space is left")
+        return await super().commit(drafts)
 
 
 class Road:
@@ -163,3 +180,17 @@ async def test_a_commit_is_traced_and_counted() -> None:
     assert span.attributes is not None
     assert span.attributes["assetwatch.change_count"] == 1
     assert [format(link.context.span_id, "016x") for link in span.links] == ["b7ad6b7169203331"]
+
+
+@virtual
+async def test_a_store_that_cannot_keep_loses_nothing() -> None:
+    """While the store fails nothing can be read of what was seen; it says so once, and what was seen is kept later."""
+    store, said = FullStore(), list[str]()
+    hub = Hub(store, convert.frame(store.epoch), heartbeat_s=5)
+    pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
+    ingesting = asyncio.create_task(pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)]))
+    await asyncio.sleep(10)
+    assert (store.get(KEY), said) == (None, ["no space is left"])
+    store.full = False
+    assert await ingesting == 1
+    assert (store.head, said) == (1, ["no space is left", ""])
