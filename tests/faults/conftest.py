@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # starting a process beside gRPC is told of on every start
 
@@ -30,7 +26,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What the proxies see of broken connections is no news."""
+def _quiet() -> None:
+    """What stand-ins say of broken connections is no news."""
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    return

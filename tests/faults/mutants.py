@@ -99,8 +99,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "else self._drain(watcher.group, cursor, head):",
-                "else self._drain(watcher.group, cursor - 1, head):",
+                "else self._drain(watcher.group, cursor, head)\n",
+                "else self._drain(watcher.group, cursor - 1, head)\n",
             )
         ],
     ),
@@ -224,7 +224,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
             if source.count(change.before) != 1:
                 raise PlantingError(f"{fullname} has {source.count(change.before)} times:\n{change.before}")
             source = source.replace(change.before, change.after)
-        return self.source_to_code(source.encode(), self.path)  # type: ignore[return-value]  # CodeType it is
+        return self.source_to_code(source.encode(), self.path)
 
 
 class _Finder:
@@ -252,4 +252,4 @@ def plant(name: str) -> None:
     early = [change.module for change in changes if change.module in sys.modules]
     if early:
         raise PlantingError(f"imported before: {', '.join(early)}")
-    sys.meta_path.insert(0, _Finder(changes))  # type: ignore[arg-type]  # all that is asked of a finder
+    sys.meta_path.insert(0, _Finder(changes))

@@ -19,17 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from assetwatchd import app, hub, outcome
+from assetwatchd import app, hub, outcome, points
 from assetwatchd.config import Settings
 from assetwatchd.model import Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
 from assetwatchd.store.ledger import Ledger
-
-try:
-    from assetwatchd import points
-except ImportError:  # a version without delay points
-    points = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,7 +60,7 @@ class Journal:
             self.write(kind="drop", revisions=found)
             drop(ledger, going)
 
-        Ledger.put, Ledger.drop = put_and_write, drop_and_write  # type: ignore[method-assign]
+        Ledger.put, Ledger.drop = put_and_write, drop_and_write  # type: ignore[method-assign,assignment]  # their self is the ledger
 
 
 class Console:
@@ -89,7 +84,7 @@ class Console:
             command = json.loads(line)
             if "arm" in command:
                 self._arm(command)
-            elif "disarm" in command and points is not None:
+            elif "disarm" in command:
                 points.disarm()
             elif "census" in command:
                 gc.collect()
@@ -130,8 +125,7 @@ class Console:
                 raise OSError(f"raised at {name}")
             await asyncio.sleep(command.get("sleep_s", 0.0))
 
-        if points is not None:
-            points.arm(name, act)
+        points.arm(name, act)
 
 
 def census() -> dict[str, int]:

@@ -7,7 +7,7 @@ import os
 import random
 import statistics
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -33,7 +33,7 @@ SYNCED_S = 2.0
 
 
 def test_killed_again_and_again_under_full_load() -> None:
-    """Kill -9, 20 times in a row: every recorder ends with the truth, nothing twice, resumed within 2 s of each start."""
+    """Killed 20 times in a row: every recorder ends with the truth, nothing twice, in sync within 2 s of each start."""
 
     async def scenario() -> Evidence:
         async with world(Plan(1, sizes=FULL, retention_s=60.0)) as running:
@@ -89,9 +89,7 @@ async def _crashed_while_sweeping(running: World, point: str) -> None:
 
 
 def test_drain_with_200_streams() -> None:
-    """T40: on SIGTERM health says NOT_SERVING; each stream gets a last bookmark, then SERVER_DRAINING with its own
-    RetryInfo; the process ends well within 5 s.
-    """
+    """T40: on SIGTERM health says so, each stream gets a bookmark, SERVER_DRAINING, its own RetryInfo; done in 5 s."""
 
     async def scenario() -> None:
         async with world(Plan(4, recorders=0, churners=0, stalled=0)) as running:
@@ -121,7 +119,8 @@ async def _last_health(address: str) -> int:
     """Follow health to its end; return the last word."""
     last = 0
     async with grpc.aio.insecure_channel(address) as channel:
-        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        call = stub.Watch(health_pb2.HealthCheckRequest())
         try:
             async for answer in call:
                 last = answer.status
@@ -220,6 +219,6 @@ class _Always(random.Random):
         super().__init__()
         self._pause_s = pause_s
 
-    def choice(self, _: object) -> float:
+    def choice(self, _: object) -> Any:
         """Return it."""
         return self._pause_s

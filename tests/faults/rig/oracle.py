@@ -250,6 +250,10 @@ def i15(run: Evidence) -> Iterator[str]:
     for who, stream in _streams(run):
         if stream.end is not None and not stream.end.local:
             yield from (f"{who.name}: {text}" for text in _status(stream.end))
+
+
+def log(run: Evidence) -> Iterator[str]:
+    """LOG: nothing happened on the server that nobody foresaw."""
     for word in ("Traceback (most recent call last)", "nobody foresaw"):
         if word in run.stderr:
             yield f"the server's log has: {word}: {run.stderr[run.stderr.index(word) :][:2000]}"
@@ -286,7 +290,7 @@ def i17(run: Evidence) -> Iterator[str]:
 
 
 INVARIANTS: dict[str, Callable[[Evidence], Iterator[str]]] = {
-    asked.__name__.upper(): asked for asked in (i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11, i15, i16, i17)
+    asked.__name__.upper(): asked for asked in (i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11, i15, i16, i17, log)
 }
 
 

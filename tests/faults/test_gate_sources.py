@@ -1,0 +1,63 @@
+"""Sources that answer badly: what was known stays, it is told, nothing is asked more often than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from faults.catalogue import ANSWERS, answering
+from faults.rig import oracle
+from faults.rig.upstreams import OMN, SOURCES
+from faults.rig.world import Plan, world
+from faults.runs import run
+
+if TYPE_CHECKING:
+    from faults.rig.evidence import Evidence
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+OUTAGE_S = float(os.environ.get("FAULTS_OUTAGE_S", "3"))
+RETRY_AFTER_S = 2.0
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_outages(source: str) -> None:
+    """T62: whatever a source answers, every state is kept, the truth comes back after it, rates are kept."""
+
+    async def scenario() -> Evidence:
+        async with world(Plan(11, churners=1, stalled=0, retention_s=60.0)) as running:
+            running.work()
+            await asyncio.sleep(1.2)
+            running.measure()
+            for what in ANSWERS:
+                if what != "empty list" or source == OMN:
+                    running.windows.append(await answering(running, source, what, OUTAGE_S))
+                    await asyncio.sleep(3)
+            return await running.evidence(quiet_s=10)
+
+    verdict = oracle.judge(run(scenario()))
+    assert verdict.violations == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_retry_after(source: str) -> None:
+    """I17: after a 429 with Retry-After: 2 the source is not asked for 2 s, but for what was under way."""
+
+    async def scenario() -> tuple[float, list[float]]:
+        async with world(Plan(12, recorders=2, churners=0, stalled=0)) as running:
+            running.work()
+            standin = running.upstreams[source]
+            standin.faults.add(**{**ANSWERS["429"], "times": 1})
+            async with asyncio.timeout(20):
+                while not (refused := [each.time for each in standin.requests.all() if each.status == 429]):  # noqa: ASYNC110 - it is looked at from outside
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(RETRY_AFTER_S + 0.5)
+            return refused[0], [each.time for each in standin.requests.all() if each.time > refused[0]]
+
+    refused_at, asked = run(scenario())
+    under_way_s = 0.15
+    early = [round(t - refused_at, 3) for t in asked if under_way_s < t - refused_at < RETRY_AFTER_S - 0.05]
+    assert early == []
