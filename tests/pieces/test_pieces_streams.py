@@ -180,7 +180,8 @@ async def test_a_subscriber_that_takes_nothing_is_ended() -> None:
         for turn in range(20):
             rig.standin.put(ONE, {"name": f"turn {turn}"})
             await quick.holds(lambda held, turn=turn: held[ONE].asset.name == f"turn {turn}")  # type: ignore[misc]  # bound at once
-        await asyncio.sleep(0.3)
+        for _ in range(3):  # the other's heartbeats tell the time
+            await quick.until(lambda message: message.HasField("heartbeat"))
         told = problem(await stuck.end())
         assert (told.code, told.reason) == (grpc.StatusCode.ABORTED, "SLOW_CONSUMER")
         await quick.until(lambda message: message.HasField("heartbeat"))
