@@ -120,13 +120,14 @@ class View:
         """A stream begins. One that resumes goes on with the snapshot that the last one left unfinished, if it did."""
         self.synced = False
         self.heartbeat_s = started.heartbeat_interval.ToMilliseconds() / 1000
-        if started.epoch != self.epoch:
-            self.epoch, self.head = started.epoch, 0
-            self._foreign = set(self.statuses)
         if started.mode == WatchStarted.MODE_SNAPSHOT:
+            if started.epoch != self.epoch:
+                self.head = 0
+                self._foreign = set(self.statuses)
             self.forget_token()  # it leads into what was before this snapshot
             self.replacing = True
             self._unconfirmed = set(self.statuses)
+        self.epoch = started.epoch
 
     def _change(self, change: Change) -> Iterator[Event]:
         status = change.status

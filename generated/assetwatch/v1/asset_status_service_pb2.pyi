@@ -413,7 +413,9 @@ class WatchStarted(_message.Message):
     mode: Global___WatchStarted.Mode.ValueType
     """Snapshot or resumed."""
     epoch: _builtins.str
-    """The store that counts the revisions; revisions of different epochs cannot be compared."""
+    """Names the run of the store that counts the revisions. After RESUMED they go on from before, whatever the epoch; after
+    SNAPSHOT, revisions of another epoch cannot be compared with these.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A quiet stream gets a bookmark this often, give or take a tenth."""

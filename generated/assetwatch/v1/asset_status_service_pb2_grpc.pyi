@@ -78,7 +78,7 @@ class AssetStatusServiceStub:
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-       synced of the resumed stream.
+       synced of the resumed stream; or, like any token, it has expired.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
@@ -144,7 +144,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-       synced of the resumed stream.
+       synced of the resumed stream; or, like any token, it has expired.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
@@ -237,7 +237,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
            means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
            before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-           synced of the resumed stream.
+           synced of the resumed stream; or, like any token, it has expired.
         5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
            intervals means the stream is dead: cancel it and watch again with the last token.
         6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.

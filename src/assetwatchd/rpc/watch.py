@@ -100,7 +100,7 @@ class Watching:
             case Conditions(by_source):
                 changes = convert.condition_changes(by_source)
                 return pb.WatchStatusResponse(
-                    source_conditions=changes, head_revision=self.hub.head
+                    source_conditions=changes, head_revision=self.store.head
                 ).SerializeToString()
 
     def _started(self, conditions: Any, *, resumed: bool) -> pb.WatchStatusResponse:
@@ -110,12 +110,12 @@ class Watching:
         return pb.WatchStatusResponse(
             started=pb.WatchStarted(mode=mode, epoch=self.store.epoch, heartbeat_interval=heartbeat),
             source_conditions=convert.condition_changes(conditions),
-            head_revision=self.hub.head,
+            head_revision=self.store.head,
         )
 
     def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
         token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
-        return pb.WatchStatusResponse(resume_token=token, head_revision=self.hub.head, **signal)
+        return pb.WatchStatusResponse(resume_token=token, head_revision=self.store.head, **signal)
 
 
 @contextmanager
