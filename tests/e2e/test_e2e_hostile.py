@@ -71,6 +71,7 @@ async def test_an_attack_is_a_condition_and_a_log_line(
     async with running((source, other), count=1, every=QUICK) as rig:
         stream = await rig.watch(sources=[source, other]).synced()
         await stream.turns(source, ConditionState.HEALTHY)
+        await rig.get(sample(source))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         with caplog.at_level(logging.INFO):
             rig[source].faults.add(**ATTACKS[attack])
@@ -89,6 +90,7 @@ async def test_a_redirect_to_another_host_is_not_followed(source: str, caplog: p
     async with running((source, other), count=1, every=QUICK) as rig:
         stream = await rig.watch(sources=[source, other]).synced()
         await stream.turns(source, ConditionState.HEALTHY)
+        await rig.get(sample(source))
         rig[source].faults.add(redirect_to=f"{rig[other].url}/stolen")
         reset_push(rig, source)
         await survived(rig, stream, source, caplog)
