@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import AnyHttpUrl
+
 from assetwatchd import logs, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
@@ -18,10 +20,11 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
-from assetwatchd.errors import ServerDraining, StoreError
+from assetwatchd.errors import ServerDraining, StoreError, UpstreamError
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
+from assetwatchd.pieces.discovery import PROBING, Probing, discover
 from assetwatchd.pieces.feed import Parts
 from assetwatchd.pieces.feeds import Feeds
 from assetwatchd.pipeline import Pipeline
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import MemoryStoreSettings, Settings
+    from assetwatchd.config import AnySource, MemoryStoreSettings, Settings
     from assetwatchd.model import AssetKey, Condition
     from assetwatchd.store import Store
 
@@ -195,7 +198,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
     shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
     try:
-        app = App(settings, await open_store(settings.store))
+        app = App(await discovered(settings), await open_store(settings.store))
         with _signals(app.stop):
             await app.serve(on_ready)
     finally:
@@ -205,6 +208,23 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
     """Open the store that was asked for. Raises: StoreError."""
     return await SqliteStore.open(Path(settings.path)) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
+
+
+async def discovered(settings: Settings, probing: Probing = PROBING) -> Settings:
+    """Return the settings, each Pieces OS that is to be looked for at the address where it was found, if it was."""
+    sources = {name: await _discovered(name, source, probing) for name, source in settings.sources.items()}
+    return settings.model_copy(update={"sources": sources})
+
+
+async def _discovered(name: str, source: AnySource, probing: Probing) -> AnySource:
+    if not isinstance(source, PiecesSource) or not source.discover:
+        return source
+    try:
+        found = AnyHttpUrl(str(await discover(source, probing)))
+    except UpstreamError as error:
+        log.warning("source %s: %s; using %s", name, error, source.base_url)
+        return source
+    return source.model_copy(update={"base_url": found})
 
 
 def _draining() -> ServerDraining:

@@ -151,6 +151,9 @@ class PiecesSource(SourceSettings):
     concurrency: int = Field(default=16, ge=1)
     application_id: str | None = Field(default=None, description="sent as X-Application-ID when given")
     pseudo: bool = Field(default=False, description="include assets the user did not save")
+    discover: bool = Field(
+        default=False, description="look for it at the start: at base_url, then at the known ports of this machine"
+    )
     ping_interval_s: Seconds = 20
     first_frame_timeout_s: Seconds = 10
 

@@ -9,7 +9,8 @@ import pytest
 from pieces_os_client.wrapper.version_compatibility import VersionChecker
 from yarl import URL
 
-from assetwatchd.config import PiecesSource
+from assetwatchd.app import discovered
+from assetwatchd.config import PiecesSource, Settings
 from assetwatchd.errors import BadAnswer, Unreachable
 from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, discover, parse_version
 from assetwatchd.sandbox.pieces import PiecesStandin
@@ -130,6 +131,17 @@ async def test_a_server_that_goes_before_it_tells_its_version(standins: list[Pie
     standins[0].faults.add(path="version", disconnect=True)
     with pytest.raises(Unreachable, match="does not tell its version"):
         await found(standins[0].url)
+
+
+async def test_the_service_looks_for_those_it_is_told_to(standins: list[PiecesStandin]) -> None:
+    """With discover the source has the address that was found, or else the configured one; without, it is left alone."""
+    told = {"kind": "pieces", "base_url": NOWHERE}
+    settings = Settings.model_validate({"sources": {"here": {**told, "discover": True}, "left": told}})
+    there = await discovered(settings, Probing(ports=[URL(standins[0].url).port or 0], health_timeout_s=10))
+    nowhere = await discovered(settings, Probing(ports=[9]))
+    assert str(there.sources["here"].base_url).rstrip("/") == standins[0].url
+    assert there.sources["left"] == nowhere.sources["left"] == settings.sources["left"]
+    assert nowhere.sources["here"] == settings.sources["here"]
 
 
 def test_the_known_ports() -> None:

@@ -70,7 +70,11 @@ class Probing(NamedTuple):
     supported: tuple[Version, Version] = SUPPORTED
 
 
-async def discover(settings: PiecesSource, probing: Probing = Probing()) -> URL:  # noqa: B008 - it is immutable
+PROBING = Probing()
+"""As the vendor's clients probe."""
+
+
+async def discover(settings: PiecesSource, probing: Probing = PROBING) -> URL:
     """Return the base URL of the first server that is healthy: the configured one, else by the order of the ports.
 
     Raises: Unreachable when there is none; BadAnswer when its version is not supported.
