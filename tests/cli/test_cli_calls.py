@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from assetwatch.v1.asset_status_pb2 import State
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 
+from support.command_line import run
 from support.fake_service import FakeService, Refusal, status
 
 if TYPE_CHECKING:
-    from support.command_line import Run
+    from support.command_line import Run, Spawn
 
 
 async def test_get_prints_a_table_with_the_facets(ask: Run, fake: FakeService) -> None:
@@ -96,6 +98,25 @@ async def test_wait_exit_code_tells_whether_it_is_met(ask: Run, fake: FakeServic
     assert "not met within 0.25 s" in not_met.err
     assert (list(fake.requests[0].states), fake.requests[0].until_settled) == ([State.STATE_AVAILABLE], False)
     assert (list(fake.requests[1].states), fake.requests[1].until_settled) == ([], True)
+
+
+async def test_a_wait_goes_on_after_a_break_for_what_is_left_of_its_time(spawn: Spawn, fake: FakeService) -> None:
+    """A server that drains under a wait is asked again for what is left; when the time is over it fails."""
+    fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING")
+    async with spawn("wait", "dam", "tid:1", "--timeout", "20", "--server", fake.address) as running:
+        assert running.stderr is not None
+        said = await asyncio.wait_for(running.stderr.readline(), 30)
+        fake.refusal = None
+        out, _ = await asyncio.wait_for(running.communicate(), 30)
+    fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=9)
+    in_vain = await run("wait", "dam", "tid:1", "--timeout", "5", ASSETWATCH_SERVER=fake.address)
+    assert said == b"assetwatch: the wait broke (SERVER_DRAINING); waiting again\n"
+    assert (running.returncode, b"tid:1" in out) == (0, True)
+    first, *others = [request.timeout.ToMilliseconds() for request in fake.requests if request.timeout.seconds > 5]
+    assert first == 20_000
+    assert all(length_ms < first for length_ms in others)
+    assert in_vain.code == 4
+    assert "[UNAVAILABLE SERVER_DRAINING]" in in_vain.err
 
 
 async def test_wait_default_is_a_minute(ask: Run, fake: FakeService) -> None:
@@ -194,6 +215,7 @@ async def test_every_call_has_a_deadline(ask: Run, fake: FakeService) -> None:
     """A call ends by itself: a wait after the time waited for, others in half a minute; that ends with 3."""
     fake.refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     late = await ask("get", "dam", "tid:1")
+    fake.refusal = None
     await ask("wait", "dam", "tid:1", "--timeout", "2m")
     await ask("list")
     await ask("sources")

@@ -3,18 +3,25 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
+import yaml
 from assetwatch.v1.asset_status_pb2 import State
 
+from assetwatchd.sandbox import Sandbox
 from support.fake_service import FakeService, Refusal, changes, started, status, synced
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.command_line import Run, Spawn
 
 
 DEADLINE_S = 30
+ONE, TWO = (f"6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e00{n}" for n in (1, 2))
 
 
 async def lines(running: asyncio.subprocess.Process, count: int) -> list[str]:
@@ -44,8 +51,8 @@ async def test_text_lines_tell_the_state_before_and_now(spawn: Spawn, fake: Fake
             started(),
             changes(status("dam", "tid:1", "PROCESSING")),
             synced(),
-            changes(status("dam", "tid:1", "FAILED", message="broken\nfile")),
-            changes(status("dam", "tid:1", "DELETED"), removed=True),
+            changes(status("dam", "tid:1", "FAILED", revision=2, message="broken\nfile")),
+            changes(status("dam", "tid:1", "DELETED", revision=3), removed=True),
         ]
     ]
     async with spawn("watch", "dam", "-o", "table", "--server", fake.address) as running:
@@ -107,6 +114,23 @@ async def test_a_stream_that_ends_goes_on_with_the_last_token(spawn: Spawn, fake
     assert err.decode() == "assetwatch: the stream broke (SERVER_DRAINING); watching again\n"
 
 
+async def test_text_lines_repeat_nothing_and_tell_what_a_new_snapshot_leaves_out(
+    spawn: Spawn, fake: FakeService
+) -> None:
+    """After a break what is known is not printed again, and what a new snapshot does not hold is REMOVED."""
+    expired = Refusal(grpc.StatusCode.OUT_OF_RANGE, "too old", "RESUME_TOKEN_EXPIRED")
+    kept, gone = status("dam", "tid:1"), status("dam", "tid:2")
+    fake.streams = [[started(), changes(kept, gone), synced("t1")], [expired], [started(), changes(kept), synced("t2")]]
+    async with spawn("watch", "dam", "-o", "table", "--server", fake.address) as running:
+        printed = [line.split(" ", 1)[1] for line in await lines(running, 6)]
+        running.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    assert printed[1:3] == ["dam tid:1 AVAILABLE", "dam tid:2 AVAILABLE"]
+    assert printed[4:] == ["dam tid:2 AVAILABLE -> REMOVED", "synced: the list is complete, changes follow"]
+    said = "the stream broke (RESUME_TOKEN_EXPIRED); watching again from a snapshot"
+    assert err.decode() == f"assetwatch: {said}\n"
+
+
 async def test_a_refused_token_of_its_own_is_dropped(spawn: Spawn, fake: FakeService) -> None:
     """Where the server refuses the token a watch resumes by, the watch begins again with a snapshot."""
     expired = Refusal(grpc.StatusCode.OUT_OF_RANGE, "too old", "RESUME_TOKEN_EXPIRED")
@@ -135,3 +159,60 @@ async def test_a_reader_that_goes_away_ends_the_watch_without_a_traceback(spawn:
         await asyncio.wait_for(running.wait(), DEADLINE_S)
     assert b"Traceback" not in err
     assert running.returncode == 1
+
+
+@pytest.mark.parametrize("output", ["ndjson", "table"])
+async def test_a_server_that_is_killed_and_comes_back(spawn: Spawn, tmp_path: Path, output: str) -> None:
+    """Killed and started again on its store, the server is watched on: RESUMED, and no second snapshot."""
+    sandbox = Sandbox(("pieces",))
+    await sandbox.start()
+    standin = sandbox.standins["pieces"]
+    try:
+        standin.put(ONE, {"name": "retry loop", "content": "pass", "ext": "py"})
+        config = tmp_path / "c.yaml"
+        source = {"kind": "pieces", "base_url": standin.url, "backoff_first_s": 0.1}
+        store = {"kind": "sqlite", "path": str(tmp_path / "statuses.sqlite")}
+        config.write_text(yaml.safe_dump({"store": store, "sources": {"desk": source}}))
+        address = f"127.0.0.1:{free_port()}"
+        serve = ("serve", "-c", str(config), "--listen", address)
+        async with spawn(*serve) as first:
+            await lines(first, 1)
+            async with spawn("watch", "desk", "-o", output, "--server", address) as watching:
+                before = await until(watching, "synced")
+                first.kill()
+                await first.wait()
+                standin.put(TWO, {"name": "pager", "content": "next", "ext": "py"})
+                async with spawn(*serve) as second:
+                    await lines(second, 1)
+                    after = await until(watching, TWO)
+                watching.send_signal(signal.SIGINT)
+                _, err = await asyncio.wait_for(watching.communicate(), DEADLINE_S)
+    finally:
+        await sandbox.stop()
+    assert ONE in before
+    assert ONE not in after
+    assert watching.returncode == 130
+    said = err.decode().splitlines()
+    assert said[0] == "assetwatch: the stream broke (UNAVAILABLE); watching again"
+    assert "snapshot" not in err.decode()
+    if output == "ndjson":
+        assert "MODE_SNAPSHOT" in before
+        assert "MODE_RESUMED" in after
+        assert "MODE_SNAPSHOT" not in after
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+async def until(running: asyncio.subprocess.Process, text: str) -> str:
+    """Read lines up to one with the text; return all of them."""
+    read = ""
+    while text not in read:
+        [line] = await lines(running, 1)
+        assert line, "the watch ended"
+        read += f"{line}\n"
+    return read

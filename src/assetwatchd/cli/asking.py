@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import grpc
 import typer
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
@@ -12,7 +15,8 @@ from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesReques
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from assetwatchd.cli.client import CALL_TIMEOUT_S, run
+from assetwatch_client import Action, Backoff, action_for, reason_of, retry_delay_s
+from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
 from assetwatchd.cli.output import facet_table, source_table, status_table, write
@@ -74,12 +78,9 @@ def wait(
 
     async def call(client: Client) -> ExitCode:
         request = pb.WaitAssetStatusRequest(
-            asset=AssetRef(source=source, asset_id=asset_id),
-            states=_numbers(states),
-            until_settled=not states,
-            timeout=_duration(timeout_s),
+            asset=AssetRef(source=source, asset_id=asset_id), states=_numbers(states), until_settled=not states
         )
-        answer = await client.statuses.WaitAssetStatus(request, timeout=timeout_s + WAIT_GRACE_S)
+        answer = await _waited(client, request, timeout_s)
         if answer.HasField("status"):
             _write_status(answer.status, output)
         if not answer.condition_met:
@@ -87,6 +88,29 @@ def wait(
         return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
 
     run(target, call)
+
+
+async def _waited(client: Client, request: pb.WaitAssetStatusRequest, timeout_s: float) -> pb.WaitAssetStatusResponse:
+    """Ask once, and again for what is left of the time where a server that was there breaks off.
+
+    Raises: AioRpcError when it was not there, the call is wrong, or the time is over.
+    """
+    backoff, left_s, end_s = Backoff(), timeout_s, time.monotonic() + timeout_s
+    there = await is_there(client.channel)
+    while True:
+        request.timeout.CopyFrom(_duration(left_s))
+        try:
+            return await client.statuses.WaitAssetStatus(
+                request, timeout=left_s + WAIT_GRACE_S, wait_for_ready=left_s < timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            left_s = end_s - time.monotonic()
+            pause_s = backoff.pause_s(retry_delay_s(error) or 0.0)
+            if not there or action_for(error) is not Action.RESUME or pause_s > left_s:
+                raise
+            typer.echo(f"assetwatch: the wait broke ({reason_of(error) or error.code().name}); waiting again", err=True)
+        await asyncio.sleep(pause_s)
+        left_s = max(0.0, end_s - time.monotonic())
 
 
 def sources(target: Target, name: str | None, output: Format) -> None:
@@ -130,18 +154,14 @@ def watch(
     output: Format | None,
 ) -> None:
     """Show whole sources and single assets, or all sources when neither is given."""
-    from assetwatchd.cli.live import show  # noqa: PLC0415 - the other commands need no rich text
+    from assetwatchd.cli.live import Interest, show  # noqa: PLC0415 - the other commands need no rich text
 
     async def call(client: Client) -> ExitCode:
         names = whole
         if not whole and not single:
             listed = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
             names = [source.name for source in listed.sources]
-        assets = [AssetRef(source=source, asset_id=asset_id) for source, asset_id in single]
-        request = pb.WatchStatusRequest(
-            sources=names, assets=assets, states=_numbers(states), resume_token=resume_token
-        )
-        await show(client, request, output)
+        await show(client.channel, Interest(names, single, _numbers(states), resume_token), output)
         return ExitCode.OK
 
     run(target, call)

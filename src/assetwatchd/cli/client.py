@@ -10,6 +10,7 @@ import grpc
 import typer
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
 
+from assetwatch_client.channel import CHANNEL_OPTIONS, LOOPBACK
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
 
@@ -23,18 +24,9 @@ if TYPE_CHECKING:
     from assetwatchd.cli.options import Target
 
 CALL_TIMEOUT_S = 30.0
-OPTIONS = [
-    # Without these two a dead server is noticed after a minute, whatever the keepalive says.
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    # The probe grows the window to megabytes, and a slow terminal would show what is long past.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-]
-LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-"""Hosts that no proxy is asked for."""
+READY = grpc.ChannelConnectivity.READY
+NO_LIMIT = ("grpc.max_receive_message_length", -1)
+"""How large an answer may be is the server's to say (server.message_bytes_max), and the user asked for it."""
 
 
 class Client(NamedTuple):
@@ -58,7 +50,7 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 def _channel(target: Target) -> grpc.aio.Channel:
     local = target.server.rpartition(":")[0] in LOOPBACK
-    options = [*OPTIONS, ("grpc.enable_http_proxy", int(not local))]
+    options = [*CHANNEL_OPTIONS, NO_LIMIT, ("grpc.enable_http_proxy", int(not local))]
     if target.tls_ca is None:
         return grpc.aio.insecure_channel(target.server, options=options)
     credentials = grpc.ssl_channel_credentials(
@@ -67,6 +59,15 @@ def _channel(target: Target) -> grpc.aio.Channel:
         target.tls_cert.read_bytes() if target.tls_cert else None,
     )
     return grpc.aio.secure_channel(target.server, credentials, options=options)
+
+
+async def is_there(channel: grpc.aio.Channel) -> bool:
+    """Connect; say whether that went well."""
+    state = channel.get_state(try_to_connect=True)
+    while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+    return state is READY
 
 
 def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode]]) -> None:
@@ -80,7 +81,7 @@ def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode
         fail(ExitCode.USAGE, "--tls-cert and --tls-key go together, and with --tls-ca")
     try:
         code = asyncio.run(whole())
-    except grpc.aio.AioRpcError as error:
+    except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
         fail(code, *lines)
     except KeyboardInterrupt:

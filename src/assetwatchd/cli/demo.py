@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from assetwatchd.app import serve
-from assetwatchd.cli.options import Target
 from assetwatchd.config import Settings
 from assetwatchd.sandbox import Sandbox
 
@@ -92,14 +91,12 @@ async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
 
 
 async def _watch(listening: str, sources: list[str]) -> None:
-    from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest  # noqa: PLC0415 - only with a table
-
-    from assetwatchd.cli.client import connect  # noqa: PLC0415 - same
-    from assetwatchd.cli.live import show  # noqa: PLC0415 - same
+    from assetwatch_client import connect  # noqa: PLC0415 - only with a table
+    from assetwatchd.cli.live import Interest, show  # noqa: PLC0415 - same
     from assetwatchd.cli.options import Format  # noqa: PLC0415 - same
 
-    async with connect(Target(listening)) as client:
-        await show(client, WatchStatusRequest(sources=sources), Format.TABLE, rows_max=ROWS_MAX)
+    async with connect(listening) as channel:
+        await show(channel, Interest(sources), Format.TABLE, rows_max=ROWS_MAX)
 
 
 def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
+from assetwatch_client import reason_of, retry_delay_s
 from assetwatchd.cli.exit_codes import ExitCode
+from assetwatchd.cli.output import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.protobuf.message import Message
-
-DETAILS_KEY = "grpc-status-details-bin"
-DOMAIN = "assetwatch"
-ACTIONS = {
+WHAT_TO_DO = {
     "SOURCE_NOT_FOUND": "see `assetwatch sources`",
     "RESUME_TOKEN_INVALID": "give a token exactly as it was printed, or none",
     "RESUME_FILTER_MISMATCH": "give the assets, sources and states the token was made for, or no token",
@@ -24,10 +24,14 @@ ACTIONS = {
     "RESUME_EPOCH_CHANGED": "watch again without the token",
     "REPLICA_BEHIND": "try again",
     "SERVER_DRAINING": "try again",
-    "SOURCE_UNREACHABLE": "try again, or leave out --max-age to get what is known",
+    "SOURCE_UNREACHABLE": "try again, or ask for what is known: `assetwatch get` without --max-age, `assetwatch list`",
+    "SOURCE_KIND_MISMATCH": "see `assetwatch sources`",
     "TOO_MANY_STREAMS": "try again later, or close other watches",
     "TOO_MANY_ASSETS": "ask for fewer assets",
     "SLOW_CONSUMER": "watch again with the last token",
+    "ASSET_GONE": "see `assetwatch pieces ls`",
+    "PIECES_REFUSED": "mend the call",
+    "CONTENT_TOO_LARGE": "leave out --content, or raise the server's limit",
 }
 BY_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: "mend the call",
@@ -38,51 +42,45 @@ BY_CODE = {
 SILENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-def explain(error: grpc.aio.AioRpcError, server: str) -> tuple[ExitCode, list[str]]:
+def explain(error: grpc.aio.AioRpcError | TimeoutError, server: str) -> tuple[ExitCode, list[str]]:
     """Return how the command ends and the lines to print."""
-    details = list(_details(error))
+    if isinstance(error, TimeoutError):
+        return ExitCode.UNREACHABLE, [_late(server)]
     reason = reason_of(error)
     if error.code() in SILENT and reason is None:
         return ExitCode.UNREACHABLE, [_unreachable(error, server)]
-    action = ACTIONS.get(reason or "") or BY_CODE.get(error.code())
+    action = WHAT_TO_DO.get(reason or "") or BY_CODE.get(error.code())
     name = f"{error.code().name} {reason}" if reason else error.code().name
     first = f"{error.details() or 'the server refuses the call'} [{name}]{f': {action}' if action else ''}"
-    return ExitCode.REFUSED, [first, *_violations(details), *_delay(details)]
-
-
-def reason_of(error: grpc.aio.AioRpcError) -> str | None:
-    """Return the reason this project's errors carry, or None."""
-    infos = (detail for detail in _details(error) if isinstance(detail, error_details_pb2.ErrorInfo))
-    return next((info.reason for info in infos if info.domain == DOMAIN), None)
+    return ExitCode.REFUSED, [first, *_particulars(error), *_delay(error)]
 
 
 def _unreachable(error: grpc.aio.AioRpcError, server: str) -> str:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"{server} did not answer in time; try again"
+        return _late(server)
     why = (error.details() or "").rpartition("last error: ")[2]
     return f"no server can be reached at {server} ({why}); is it running? name another with --server"
 
 
-def _details(error: grpc.aio.AioRpcError) -> Iterator[Message]:
-    metadata = error.trailing_metadata()
-    packed = next((value for key, value in metadata or () if key == DETAILS_KEY), None)
-    if not isinstance(packed, bytes):
+def _late(server: str) -> str:
+    return f"{server} did not answer in time; try again"
+
+
+def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
+    """Yield a line a field that is wrong, and what the upstream said."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
+    except (ValueError, DecodeError):  # a proxy's doing, as in assetwatch_client.actions
         return
-    for detail in status_pb2.Status.FromString(packed).details:
-        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
-            message: Message = kind()
-            if detail.Unpack(message):
-                yield message
+    for packed in status.details if status is not None else ():
+        wrong, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
+        if packed.Unpack(wrong):
+            yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
+        elif packed.Unpack(info) and info.metadata.get("text"):
+            yield f"  the upstream says: {one_line(info.metadata['text'])}"
 
 
-def _violations(details: list[Message]) -> Iterator[str]:
-    for detail in details:
-        if isinstance(detail, error_details_pb2.BadRequest):
-            for violation in detail.field_violations:
-                yield f"  {violation.field or 'request'}: {violation.description}"
-
-
-def _delay(details: list[Message]) -> Iterator[str]:
-    for detail in details:
-        if isinstance(detail, error_details_pb2.RetryInfo):
-            yield f"  retry in {detail.retry_delay.ToTimedelta().total_seconds():g} s"
+def _delay(error: grpc.aio.AioRpcError) -> Iterator[str]:
+    delay_s = retry_delay_s(error)
+    if delay_s is not None:
+        yield f"  retry in {delay_s:g} s"

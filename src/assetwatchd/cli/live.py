@@ -4,112 +4,187 @@ from __future__ import annotations
 
 import sys
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import grpc
 import typer
 from assetwatch.v1.asset_status_pb2 import State
-from assetwatch.v1.asset_status_service_pb2 import Change
 from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from assetwatch_client import Action, ConditionChanged, Synced, Upsert, Watch, action_for, reason_of
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import COLOURS, STATUS_HEADER, encode, failure_text, label, one_line, status_row
-from assetwatchd.cli.watching import AssetMap, messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest, WatchStatusResponse
+    from assetwatch_client import Event, Key, Removed, View
 
-    from assetwatchd.cli.client import Client
-
+T = TypeVar("T")
 REFRESH_PER_S = 4
 ROWS_MIN, ROWS_MAX = 3, 1000
 FRAME_LINES = 8
 """Lines of the screen that hold no asset: title, frame, header, sources, margins."""
 
 
-async def show(client: Client, request: WatchStatusRequest, output: Format | None, *, rows_max: int = ROWS_MAX) -> None:
-    """Show a watch until it is cancelled. output None: a live table on a terminal, else a JSON object a message."""
+class Interest(NamedTuple):
+    """What to watch, and the token to go on from; empty: begin with a snapshot."""
+
+    sources: Sequence[str]
+    assets: Sequence[tuple[str, str]] = ()
+    states: Sequence[int] = ()
+    resume_token: str = ""
+
+
+class Breaks:
+    """Tells of every break of a watch, and ends it where the server refuses the token that the user gave."""
+
+    def __init__(self, note: Callable[[str], None], *, token_given: bool) -> None:
+        self._note = note
+        self._token_given = token_given
+
+    def __call__(self, error: grpc.aio.AioRpcError | TimeoutError | None) -> None:
+        """Take note of how a stream ended. Raises: AioRpcError."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            anew = action_for(error) is Action.SNAPSHOT
+            if anew and self._token_given:
+                raise error
+            why = reason_of(error) or error.code().name
+            self._note(f"the stream broke ({why}); watching again{' from a snapshot' if anew else ''}")
+        elif error is not None:
+            self._note("the stream fell silent; watching again")
+
+    async def heeding(self, stream: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        """Yield what comes; from then on the watch goes by tokens of its own."""
+        async with aclosing(stream):
+            async for item in stream:
+                self._token_given = False
+                yield item
+
+
+async def show(
+    channel: grpc.aio.Channel, interest: Interest, output: Format | None, *, rows_max: int = ROWS_MAX
+) -> None:
+    """Show a watch until it is cancelled. output None: a live table on a terminal, else a JSON object a message.
+
+    Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
+    """
     if output in {None, Format.TABLE} and sys.stdout.isatty():
-        await _table(client, request, rows_max)
+        await _table(channel, interest, rows_max)
+    elif output is Format.TABLE:
+        await _lines(channel, interest)
     else:
-        await _lines(client, request, output or Format.NDJSON)
+        await _messages(channel, interest, output or Format.NDJSON)
 
 
-async def _table(client: Client, request: WatchStatusRequest, rows_max: int) -> None:
-    held, console, notes = AssetMap(), Console(), [""]
+def _watch(channel: grpc.aio.Channel, interest: Interest, note: Callable[[str], None]) -> tuple[Watch, Breaks]:
+    breaks = Breaks(note, token_given=interest.resume_token != "")
+    return Watch(channel, **interest._asdict(), patient=False, on_break=breaks), breaks
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"assetwatch: {text}", err=True)
+
+
+async def _messages(channel: grpc.aio.Channel, interest: Interest, output: Format) -> None:
+    watch, breaks = _watch(channel, interest, _complain)
+    async with aclosing(breaks.heeding(watch.messages())) as messages:
+        async for message in messages:
+            typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
+
+
+async def _lines(channel: grpc.aio.Channel, interest: Interest) -> None:
+    watch, breaks = _watch(channel, interest, _complain)
+    told: dict[Key, str] = {}
+    async with aclosing(breaks.heeding(watch.events())) as events:
+        async for event in events:
+            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip())
+
+
+async def _table(channel: grpc.aio.Channel, interest: Interest, rows_max: int) -> None:
+    console = Console()
 
     def note(text: str) -> None:
-        notes[0] = text
+        board.note = text
 
-    stream = messages(client, request, notice=note)
+    watch, breaks = _watch(channel, interest, note)
+    board = Board(watch)
     with Live(
-        get_renderable=lambda: picture(held, min(rows_max, console.height - FRAME_LINES), notes[0]),
+        get_renderable=lambda: picture(board, min(rows_max, console.height - FRAME_LINES)),
         console=console,
         refresh_per_second=REFRESH_PER_S,
     ):
-        async with aclosing(stream):
-            async for message in stream:
-                held.apply(message)
-                notes[0] = ""
+        async with aclosing(breaks.heeding(watch.events())) as events:
+            async for event in events:
+                board.take(event)
 
 
-async def _lines(client: Client, request: WatchStatusRequest, output: Format) -> None:
-    held = AssetMap()
-    stream = messages(client, request, notice=lambda text: typer.echo(f"assetwatch: {text}", err=True))
-    async with aclosing(stream):
-        async for message in stream:
-            if output is Format.TABLE:
-                for line in text_lines(message, held):
-                    typer.echo(line)
-                held.apply(message)
-            else:
-                typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
+def text_line(event: Event, told: dict[Key, str]) -> str:
+    """Return a line about an event: source, asset, the state before and now, the failure; keep the state in told."""
+    match event:
+        case ConditionChanged(source, condition):
+            return f"{source} is {label(ConditionState, condition.state)} {one_line(condition.message)}"
+        case Synced():
+            return "synced: the list is complete, changes follow"
+        case _:
+            return _change_line(event, told)
 
 
-def text_lines(message: WatchStatusResponse, before: AssetMap) -> Iterator[str]:
-    """Yield a line a condition and a line a change: time, source, asset, the state before and now, the failure."""
-    time = f"{datetime.now(UTC):%H:%M:%S}"
-    for told in message.source_conditions:
-        condition = label(ConditionState, told.condition.state)
-        yield f"{time} {told.source} is {condition} {one_line(told.condition.message)}".rstrip()
-    for change in message.changes:
-        status = change.status
-        now = "REMOVED" if change.kind == Change.KIND_REMOVED else label(State, status.state)
-        known = before.statuses.get((status.asset.source, status.asset.asset_id))
-        then = label(State, known.state) if known else None
-        states = f"{then} -> {now}" if then and then != now else now
-        failure = failure_text(status.failure) if status.HasField("failure") else ""
-        yield f"{time} {status.asset.source} {one_line(status.asset.asset_id)} {states} {failure}".rstrip()
-    if message.WhichOneof("signal") == "synced":
-        yield f"{time} synced: the list is complete, changes follow"
+def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
+    status, then = event.status, told.pop(event.key, None)
+    now = "REMOVED"
+    if isinstance(event, Upsert):
+        now = told[event.key] = label(State, status.state)
+    states = f"{then} -> {now}" if then and then != now else now
+    failure = failure_text(status.failure) if status.HasField("failure") else ""
+    return f"{status.asset.source} {one_line(status.asset.asset_id)} {states} {failure}"
 
 
-def picture(held: AssetMap, rows: int, note: str) -> Group:
+@dataclass(slots=True)
+class Board:
+    """What the live table shows. held: the map; changes: since it was first complete; note: of the last break."""
+
+    held: Watch | View
+    synced: bool = False
+    changes: int = 0
+    note: str = ""
+
+    def take(self, event: Event) -> None:
+        """Count an event that is in the map already."""
+        self.note = ""
+        if isinstance(event, Synced):
+            self.synced = True
+        elif not isinstance(event, ConditionChanged):
+            self.changes += self.synced
+
+
+def picture(board: Board, rows: int) -> Group:
     """Draw the assets that changed last, so many rows of them, and the sources under them."""
     now = datetime.now(UTC)
-    table = Table(title=_title(held, note), title_justify="left", expand=True, box=None, pad_edge=False)
+    table = Table(title=_title(board), title_justify="left", expand=True, box=None, pad_edge=False)
     for name in STATUS_HEADER:
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=3 if name == "ASSET" else None)
-    for status in islice(reversed(held.statuses.values()), max(ROWS_MIN, rows)):
+    for status in islice(reversed(tuple(board.held.statuses.values())), max(ROWS_MIN, rows)):
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in status_row(status, now)))
-    return Group(table, Text(), _sources(held))
+    return Group(table, Text(), _sources(board))
 
 
-def _title(held: AssetMap, note: str) -> Text:
-    state = f"{len(held.statuses)} assets, {held.changes} changes" if held.synced else "reading the snapshot"
-    return Text(f"{state}; the last to change first. Ctrl-C stops. {note}".rstrip(), style="bold")
+def _title(board: Board) -> Text:
+    counts = f"{len(board.held.statuses)} assets, {board.changes} changes"
+    state = counts if board.synced else "reading the snapshot"
+    return Text(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip(), style="bold")
 
 
-def _sources(held: AssetMap) -> Text:
+def _sources(board: Board) -> Text:
     line = Text()
-    for name, condition in sorted(held.conditions.items()):
+    for name, condition in sorted(board.held.conditions.items()):
         state = label(ConditionState, condition.state)
         line.append(f"{name} ").append(state, style=COLOURS.get(state, "")).append("   ")
     return line

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from rich.console import Console
+
+from assetwatch_client import View
+from assetwatchd.cli.live import Board, picture
+from support.fake_service import changes, started, status, synced
+
+
+def test_the_picture_shows_the_last_to_change_first_and_fits() -> None:
+    """The live table shows the newest changes that fit the screen, and every source's condition."""
+    many = [status("dam", f"tid:{number}") for number in range(50)]
+    broken = status("dam", "tid:7", "FAILED", revision=2, message="[bold]x")
+    view = View()
+    board = Board(view)
+    for message in (started(), changes(*many), synced(), changes(broken)):
+        for event in view.take(message):
+            board.take(event)
+    console = Console(width=160, height=20, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(picture(board, 14))
+    drawn = capture.get().splitlines()
+    assert len(drawn) == 1 + 1 + 14 + 2
+    assert "50 assets, 1 changes" in drawn[0]
+    assert "tid:7 " in drawn[2]
+    assert "[bold]x" in drawn[2]
+    assert "dam HEALTHY" in drawn[-1]
+
+
+def test_the_title_says_what_is_going_on() -> None:
+    """Until the list is complete the title says so, and after a break it says that until something comes."""
+    view = View()
+    board = Board(view)
+    console = Console(width=160, record=True, file=None, force_terminal=False)
+
+    def title() -> str:
+        with console.capture() as capture:
+            console.print(picture(board, 3))
+        return capture.get().splitlines()[0].rstrip()
+
+    assert title() == "reading the snapshot; the last to change first. Ctrl-C stops."
+    board.note = "the stream broke"
+    assert title().endswith("Ctrl-C stops. the stream broke")
+    for event in view.take(synced()):
+        board.take(event)
+    assert title() == "0 assets, 0 changes; the last to change first. Ctrl-C stops."
