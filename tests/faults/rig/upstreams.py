@@ -25,6 +25,7 @@ QUICK: Mapping[str, float] = {
     "backoff_max_s": 0.3,
     "probe_interval_s": 0.5,
     "timeout_s": 1,
+    "linger_s": 1,
 }
 """A poll about every 100 ms, so that limits and races are met within seconds."""
 PACE: Mapping[str, Mapping[str, float]] = {
