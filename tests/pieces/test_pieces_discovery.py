@@ -134,7 +134,7 @@ async def test_a_server_that_goes_before_it_tells_its_version(standins: list[Pie
 
 
 async def test_the_service_looks_for_those_it_is_told_to(standins: list[PiecesStandin]) -> None:
-    """With discover the source has the address that was found, or else the configured one; without, it is left alone."""
+    """With discover the source has the address that was found, or else the configured one; others are left alone."""
     told = {"kind": "pieces", "base_url": NOWHERE}
     settings = Settings.model_validate({"sources": {"here": {**told, "discover": True}, "left": told}})
     there = await discovered(settings, Probing(ports=[URL(standins[0].url).port or 0], health_timeout_s=10))

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import source_pb2
 
 from assetwatchd.model import AssetKey
 from support.problems import problem_of
@@ -83,6 +84,19 @@ async def test_an_upstream_that_cannot_be_read_is_waited_for() -> None:
         await rig["omn"].stop()
         wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
         await rig.watch(sources=["omn"]).until(lambda message: message.source_conditions)
+        assert not wait.done()
+        await rig["omn"].start()
+        assert (await wait).condition_met
+
+
+async def test_what_was_last_known_of_a_source_that_is_down_meets_nothing() -> None:
+    """A known AVAILABLE does not end a wait while its source cannot be read; it does once the source is back."""
+    async with running(("omn",)) as rig:
+        await rig.get(sample("omn"))
+        await rig["omn"].stop()
+        wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
+        await rig.shows("omn", lambda source: source.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE)
+        assert not (await rig.wait(sample("omn"), until_settled=True, timeout={"nanos": 50_000_000})).condition_met
         assert not wait.done()
         await rig["omn"].start()
         assert (await wait).condition_met

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 from assetwatchd import resume
 from assetwatchd.errors import CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.filters import Filter
-from assetwatchd.hub import Batch, Synced
-from assetwatchd.model import SETTLED, AssetKey, State
+from assetwatchd.hub import Started
+from assetwatchd.model import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.status import errors_as_status
 from assetwatchd.rpc.validate import validate
@@ -108,9 +107,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                     await self._until(key, wanted)
             except TimeoutError:
                 pass
-            entry = self._store.get(key)
-            met = entry is not None and entry.state in wanted
-            return pb.WaitAssetStatusResponse(status=None if entry is None else self._view(key), condition_met=met)
+            status = None if self._store.get(key) is None else self._view(key)
+            return pb.WaitAssetStatusResponse(status=status, condition_met=self._met(key, wanted))
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]
         """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
@@ -125,14 +123,28 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
         what = Filter(frozenset([key]), frozenset(), frozenset())
         with self._sources.interest(what):
-            with contextlib.suppress(SourceUnreachable):  # it may come back before the time is over
-                await self._sources.read([key], max_age_s=self._sources.get(key.source).settings.busy_interval_s)
+            await self._read_at_last(key)
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:  # type: ignore[type-var]  # an async generator
                     async for signal in signals:
-                        entry = self._store.get(key)
-                        if isinstance(signal, Batch | Synced) and entry is not None and entry.state in wanted:
+                        if not isinstance(signal, Started) and self._met(key, wanted):
                             return
+
+    async def _read_at_last(self, key: AssetKey) -> None:
+        """Have the asset read, however long its source cannot be."""
+        scheduler = self._sources.get(key.source)
+        while True:
+            try:
+                return await scheduler.read([key.asset_id], max_age_s=scheduler.settings.busy_interval_s)
+            except SourceUnreachable as error:
+                await asyncio.sleep(error.retry_after_s)
+
+    def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
+        """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
+        entry = self._store.get(key)
+        if entry is None or entry.state not in wanted:
+            return False
+        return self._sources.get(key.source).freshness(entry) is not Freshness.UNREACHABLE
 
     def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
         keys = [_key(ref) for ref in refs]
