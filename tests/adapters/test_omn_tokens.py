@@ -121,8 +121,9 @@ def test_short_signing_key_is_the_servers_choice() -> None:
     """A key shorter than is wise is used without a warning; one that is no shared secret is told at the start."""
     auth = {"kind": "signed_jwt", "secret": "short", "key_id": "k", "mandator": "m", "subject": "s"}
     assert sign(SignedJwtAuth.model_validate(auth), at=START)
+    public_key = "-----BEGIN PUBLIC KEY-----\nMADE\n-----END PUBLIC KEY-----"
     with pytest.raises(ConfigError, match=r"auth\.secret"):
-        sign(SignedJwtAuth.model_validate({**auth, "secret": "-----BEGIN PUBLIC KEY-----\nMADE\n-----END PUBLIC KEY-----"}), at=START)
+        sign(SignedJwtAuth.model_validate({**auth, "secret": public_key}), at=START)
 
 
 async def test_signed_token_is_let_in(signed: Omn) -> None:

@@ -118,7 +118,7 @@ def test_pushes_lost_while_failing() -> None:
 
 
 def test_a_store_that_cannot_keep_degrades_what_is_well() -> None:
-    """A source that answers is DEGRADED while its statuses cannot be kept, HEALTHY once they can; a failing one stays."""
+    """A source that answers is DEGRADED while its statuses cannot be kept; a failing one stays as it is."""
     health = Health(Condition(ConditionState.UNKNOWN, "", 0.0))
     assert not health.store_lost("no space is left", 1.0)
     health.succeeded(2.0)
