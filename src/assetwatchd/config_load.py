@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PREFIX = "ASSETWATCH__"
 SECRETS_DIR = "ASSETWATCH_SECRETS_DIR"
 MASK = "**********"
-SECRET_BYTES_MAX = 64 * 1024
 NONE: Mapping[str, object] = MappingProxyType({})
 
 Tree = dict[str, Any]

@@ -19,7 +19,6 @@ Origins = dict[tuple[str, ...], str]
 
 TEXTS = {
     "missing": "missing",
-    "value_error": None,
     "model_type": "should be names and values",
     "model_attributes_type": "should be names and values",
     "dict_type": "should be names and values",
@@ -67,8 +66,8 @@ def _text(details: ErrorDetails, path: tuple[str, ...], holder: Shape, data: Map
             return _kindless(path, holder, data)
         case "string_pattern_mismatch" if path[:1] == ("sources",) and len(path) == 2:  # noqa: PLR2004 - sources.NAME
             return "a source's name has lower case letters, digits and hyphens only"
-    told = TEXTS.get(details["type"]) or details["msg"]
-    return told.removeprefix("Value error, ").replace("Input should", "should").replace("Field required", "missing")
+    told = TEXTS.get(details["type"], details["msg"])
+    return told.removeprefix("Value error, ").replace("Input should", "should")
 
 
 def _kindless(path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> str:

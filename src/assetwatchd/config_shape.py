@@ -19,7 +19,7 @@ Shape = tuple[Any, ...]
 
 def _container(part: object) -> object:
     """Return dict for dict[str, int], tuple for tuple[str, ...], None for a plain type."""
-    return get_origin(part)
+    return get_origin(part)  # its published type has neither, so callers could not compare it
 
 
 def shape_of(annotation: object) -> Shape:
