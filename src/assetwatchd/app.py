@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from assetwatchd.config import AnySource, MemoryStoreSettings, Settings
     from assetwatchd.model import AssetKey, Condition
     from assetwatchd.store import Store
+    from assetwatchd.upstream import Upstream
 
-ADAPTERS: dict[str, Any] = {
+ADAPTERS: dict[str, Callable[[str, Any], Upstream]] = {
     "usd_search": UsdSearch,
     "omn": Omn,
     "pieces": Pieces,

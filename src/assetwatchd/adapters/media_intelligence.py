@@ -25,7 +25,7 @@ from assetwatchd.transport import Reply, Transport, raise_for_status, retry_afte
 from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from assetwatchd.config import MediaIntelligenceSource
 
@@ -334,7 +334,7 @@ class MediaIntelligence:
             ]
         )
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
         raise NotImplementedError
 

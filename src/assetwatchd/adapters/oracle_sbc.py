@@ -24,7 +24,7 @@ from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from assetwatchd.config import OracleSbcSource
 
@@ -233,7 +233,7 @@ class OracleSbc:
         """Raise: a slot is not a list."""
         raise NotImplementedError
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
         raise NotImplementedError
 

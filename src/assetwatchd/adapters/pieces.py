@@ -307,7 +307,7 @@ class Pieces:
             raise BadAnswer("a list with indices and nothing that they could mean")
         return frozenset(each.id for each in assets.iterable or ())
 
-    async def notices(self) -> AsyncGenerator[Notice, None]:
+    async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.

@@ -24,7 +24,7 @@ from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
     from assetwatchd.config import UsdSearchSource
     from assetwatchd.upstream import Notice
@@ -175,7 +175,7 @@ def refusal(reply: Reply) -> UpstreamError:
     text = f"HTTP {reply.status}: {_reason(reply)}"
     if reply.status in (400, 414, 422):
         return AssetRejected(text)
-    if reply.status == 501:  # noqa: PLR2004
+    if reply.status == 501:  # noqa: PLR2004 - told above
         return Unreachable(text)
     try:
         raise_for_status(reply)
@@ -348,7 +348,7 @@ class UsdSearch:
         """Raise: there is no list of all assets; the search knows indexed ones alone."""
         raise NotImplementedError
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from assetwatchd.transport import Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from assetwatchd.config import AcmeSource
     from assetwatchd.transport import Reply
@@ -72,7 +72,7 @@ class Acme:
         """Raise: doors are not listed."""
         raise NotImplementedError
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Raise: doors do not push."""
         raise NotImplementedError
 

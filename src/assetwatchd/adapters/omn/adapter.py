@@ -24,7 +24,7 @@ from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from assetwatchd.config import OmnSource
     from assetwatchd.upstream import Notice
@@ -302,7 +302,7 @@ class Omn:
         tids = await self._ask(QUERY_PATH, json.dumps(self._settings.query).encode(), tids_of, form="json")
         return frozenset(f"tid:{tid}" for tid in tids)
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
         raise NotImplementedError
 

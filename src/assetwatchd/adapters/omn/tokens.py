@@ -166,10 +166,7 @@ class SignedTokens:
     async def current(self) -> str:
         """Return the token, signed anew near its end."""
         if self._clock() >= self._until:
-            self._token, self._until = (
-                sign(self._auth, at=self._clock()),
-                self._clock() + RENEW_AT * self._auth.lifetime_s,
-            )
+            self._sign()
         return self._token
 
     def forget(self, token: str) -> bool:  # noqa: ARG002 - another signature would be refused for the same reason
