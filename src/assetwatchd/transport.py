@@ -165,9 +165,9 @@ def raise_for_status(reply: Reply) -> None:
         raise Refused(f"HTTP {status}: our credentials are refused or lack a right")
     if status == 429:  # noqa: PLR2004 - the status says itself
         raise Throttled("HTTP 429: too many calls", retry_after_s=retry_after_s(reply))
-    if status >= 500:  # noqa: PLR2004
+    if status >= 500:  # noqa: PLR2004 - same
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
-    if 300 <= status < 400:  # noqa: PLR2004
+    if 300 <= status < 400:  # noqa: PLR2004 - same
         raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
 
 
