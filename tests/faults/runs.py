@@ -20,7 +20,8 @@ import uvloop
 
 from faults.catalogue import FAULTS
 from faults.rig import oracle
-from faults.rig.load import FULL, SMALL
+from faults.rig.load import FULL
+from faults.rig.upstreams import PACE_FULL
 from faults.rig.world import Plan, world
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
 def planned(seed: int, *, store: str, full: bool = False, mutant: str = "") -> Plan:
     """Shape a run by its seed: tombstones go after 1 s in half of them, in the others after a minute."""
     retention_s = 1.0 if seed % 2 else 60.0
-    return Plan(seed, store=store, retention_s=retention_s, sizes=FULL if full else SMALL, mutant=mutant)
+    shape: dict[str, Any] = {"sizes": FULL, "pace": PACE_FULL} if full else {}
+    return Plan(seed, store=store, retention_s=retention_s, mutant=mutant, **shape)
 
 
 def chosen(seed: int, count: int, only: Sequence[str] = ()) -> list[str]:

@@ -39,7 +39,7 @@ def test_outages(source: str) -> None:
             return await running.evidence(quiet_s=10)
 
     verdict = oracle.judge(run(scenario()))
-    assert verdict.violations == []
+    assert not verdict.violations, verdict.said()
 
 
 @pytest.mark.parametrize("source", SOURCES)

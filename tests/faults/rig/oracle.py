@@ -46,6 +46,10 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     void: list[str] = field(default_factory=list)
 
+    def said(self) -> str:
+        """Write the violations down."""
+        return "\n".join(f"{violation.invariant}: {violation.text}" for violation in self.violations[:40])
+
     @property
     def word(self) -> str:
         """The verdict. A violation counts also when the load was low or the fault struck nothing."""

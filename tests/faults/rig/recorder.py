@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from assetwatchd import resume
+from faults.rig.load import number_of
 
 if TYPE_CHECKING:
     import random
@@ -88,13 +89,17 @@ class Stream:
 
 
 class Recorder:
-    """One logical watch over any number of streams; keeps the map as the schema's comments say."""
+    """One logical watch over any number of streams; keeps the map as the schema's comments say.
+
+    numbers: of the change that each asset in the map shows.
+    """
 
     def __init__(self, name: str, address: Callable[[], str], wanted: Wanted) -> None:
         self.name = name
         self.wanted = wanted
         self.streams: list[Stream] = []
         self.map: dict[Key, Any] = {}
+        self.numbers: dict[Key, int] = {}
         self.token = ""
         self.synced = False
         self.failed = ""
@@ -125,19 +130,23 @@ class Recorder:
                 call.cancel()
 
     async def _read(self, call: Any) -> Any:
-        return await asyncio.wait_for(call.read(), SILENCE_S if self.synced else SYNC_S)
+        async with asyncio.timeout(SILENCE_S if self.synced else SYNC_S):  # wait_for may swallow a cancellation
+            return await call.read()
 
     def take(self, message: pb.WatchStatusResponse) -> None:
         """Bring the map up to date."""
         if message.started.mode == pb.WatchStarted.MODE_SNAPSHOT:
             self.map.clear()
+            self.numbers.clear()
             self.token = ""
         for change in message.changes:
             key = (change.status.asset.source, change.status.asset.asset_id)
             if change.kind == pb.Change.KIND_REMOVED:
                 self.map.pop(key, None)
+                self.numbers.pop(key, None)
             else:
                 self.map[key] = change.status
+                self.numbers[key] = number_of(change.status)
         self.token = message.resume_token or self.token
         self.synced = self.synced or message.HasField("synced")
 

@@ -18,7 +18,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from faults.rig.evidence import Evidence, read_journal
-from faults.rig.load import SMALL, Load, number_of
+from faults.rig.load import SMALL, Load
 from faults.rig.process import Server
 from faults.rig.proxy import Proxy
 from faults.rig.recorder import OPTIONS, Churner, Recorder, Stalled, Wanted
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOAD_PER_S = 200.0
 READY_S = 20.0
 QUIET_S = 5.0
-LOOK_S = 0.05
+LOOK_S = 0.1
 NAMED_MAX = 10
 SERVER: Mapping[str, Any] = {"heartbeat_s": 0.1, "drain_s": 2, "first_read_wait_s": 5}
 SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
@@ -69,6 +69,7 @@ class World:
         self.churners: list[Churner] = []
         self.stalled: list[Stalled] = []
         self.changes_per_s = 0.0
+        self._expectations: dict[Wanted, tuple[int, dict[Key, int]]] = {}
         self.server: Server
         self.front: Proxy
         self._clients: list[asyncio.Task[None]] = []
@@ -189,15 +190,22 @@ class World:
     def _lacks(self, recorder: Recorder) -> str:
         if not recorder.synced:
             return f"{recorder.name} is not in sync {recorder.failed}"
-        expected = {key: fact.number for key, fact in self.load.now.items() if self._held(recorder.wanted, key)}
-        held = {key: number_of(status) for key, status in recorder.map.items()}
-        for key in expected.keys() - held.keys() - recorder.wanted.keys:
-            if not expected[key]:
-                del expected[key]  # gone since long: who begins anew need not hear of it
+        expected, held = self._expected(recorder.wanted), recorder.numbers
         if expected == held:
             return ""
-        key = next(key for key in expected.keys() | held.keys() if expected.get(key) != held.get(key))
-        return f"{recorder.name} has {key} as {held.get(key)}, not {expected.get(key)}"
+        for key in expected.keys() | held.keys():
+            gone_long = expected.get(key) == 0 and key not in held and key not in recorder.wanted.keys
+            if expected.get(key) != held.get(key) and not gone_long:  # who begins anew need not hear of what is gone
+                return f"{recorder.name} has {key} as {held.get(key)}, not {expected.get(key)}"
+        return ""
+
+    def _expected(self, wanted: Wanted) -> Mapping[Key, int]:
+        """What a map should show by number; kept until something changes upstream."""
+        changes, numbers = self._expectations.get(wanted, (0, {}))
+        if changes != len(self.load.facts):
+            numbers = {key: fact.number for key, fact in self.load.now.items() if self._held(wanted, key)}
+            self._expectations[wanted] = (len(self.load.facts), numbers)
+        return numbers
 
     def _held(self, wanted: Wanted, key: Key) -> bool:
         fact = self.load.now[key]
