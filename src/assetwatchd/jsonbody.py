@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from assetwatchd.errors import BadAnswer
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from assetwatchd.transport import Reply
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -68,6 +70,12 @@ def bounded(text: str, length_max: int = 300) -> str:
     """Return text on one line without control characters, cut to length_max characters: fit for an error."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length_max]).split())
     return line if len(line) <= length_max else line[: length_max - 1] + "…"
+
+
+def first_problem(error: ValidationError, *, whole: str) -> str:
+    """Say what is wrong first, as place and kind of error, never a value; whole names what has no place in it."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return f"{bounded('.'.join(map(str, problem['loc']))) or whole}: {problem['type']}"
 
 
 def _no_constant(_: str) -> NoReturn:

@@ -177,9 +177,7 @@ def decode(model: type[M], reply: Reply) -> M:
     try:
         return model.model_validate(body.get("result"))
     except ValidationError as exc:
-        error = exc.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, error["loc"])) or "result"
-        raise BadAnswer(f"{model.__name__}: {place}: {error['type']}") from None
+        raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='result')}") from None
 
 
 def fault_of(reply: Reply) -> Fault:

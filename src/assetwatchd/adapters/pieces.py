@@ -161,9 +161,7 @@ def decode(model: type[M], reply: Reply) -> M:
     try:
         return model.model_validate(jsonbody.decode(reply))
     except ValidationError as exc:
-        error = exc.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, error["loc"])) or "the body"
-        raise BadAnswer(f"{model.__name__}: {place}: {error['type']}") from None
+        raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='the body')}") from None
 
 
 def decode_frame(message: aiohttp.WSMessage) -> StreamedIdentifiers:

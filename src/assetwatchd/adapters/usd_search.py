@@ -18,7 +18,7 @@ from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
 from assetwatchd.credentials import bearer_token, kept_secret
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
-from assetwatchd.jsonbody import bounded, decode, object_of, text_of
+from assetwatchd.jsonbody import bounded, decode, first_problem, object_of, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
@@ -155,9 +155,7 @@ def answer_of(reply: Reply) -> Answer:
     try:
         answer = Answer.model_validate(decode(reply))
     except ValidationError as exc:
-        problem = exc.errors(include_input=False, include_url=False)[0]
-        where = bounded(".".join(map(str, problem["loc"])))
-        raise BadAnswer(f"not the published answer: {where or 'all of it'}: {problem['type']}") from None
+        raise BadAnswer(f"not the published answer: {first_problem(exc, whole='all of it')}") from None
     if _depth(answer.storage_backend_info.metadata) > METADATA_DEPTH_MAX:
         raise BadAnswer("not the published answer: metadata is nested too deeply")
     return answer
