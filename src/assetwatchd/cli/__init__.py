@@ -11,6 +11,7 @@ import typer
 
 from assetwatchd.cli import calls, configuration, serving, watch
 from assetwatchd.cli.exit_codes import EPILOG
+from assetwatchd.cli.pieces import commands as pieces
 
 app = typer.Typer(
     name="assetwatch",
@@ -24,6 +25,7 @@ app = typer.Typer(
 serving.register(app)
 calls.register(app)
 watch.register(app)
+app.add_typer(pieces.app, name="pieces")
 app.add_typer(configuration.app, name="config")
 
 

@@ -31,7 +31,7 @@ WHAT_TO_DO = {
     "SLOW_CONSUMER": "watch again with the last token",
     "ASSET_GONE": "see `assetwatch pieces ls`",
     "PIECES_REFUSED": "mend the call",
-    "CONTENT_TOO_LARGE": "leave out --content, or raise the server's limit",
+    "CONTENT_TOO_LARGE": "raise that setting of the server, or leave out the content",
 }
 BY_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: "mend the call",

@@ -1,0 +1,235 @@
+"""What the commands do: the request, the call, the answer printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+import typer
+from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
+from assetwatch.v1.source_pb2 import SourceKind
+from assetwatch.v1.source_service_pb2 import ListSourcesRequest
+
+from assetwatch_client import reason_of
+from assetwatchd.cli import client
+from assetwatchd.cli.client import CALL_TIMEOUT_S
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.output import write
+from assetwatchd.cli.pieces import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from typing import Any
+
+    from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
+
+    from assetwatchd.cli.client import Client
+    from assetwatchd.cli.options import Format, Target
+
+    Command = Callable[[PiecesAssetsServiceAsyncStub, str], Coroutine[Any, Any, ExitCode | None]]
+
+
+PERHAPS_MADE = {"SOURCE_UNREACHABLE", "CONTENT_TOO_LARGE"}
+"""Reasons of a creation that failed, and yet may have happened."""
+
+
+class Desk(NamedTuple):
+    """Which server, which source (None: its only one of kind pieces), and how to print."""
+
+    target: Target
+    source: str | None
+    output: Format
+
+
+def run(
+    desk: Desk, command: Callable[[PiecesAssetsServiceAsyncStub, str], Coroutine[Any, Any, ExitCode | None]]
+) -> None:
+    """Run a command with the stub and the source's name, and exit with its code; None is OK."""
+
+    async def whole(connected: Client) -> ExitCode:
+        source = desk.source or await _only_source(connected)
+        return await command(PiecesAssetsServiceStub(connected.channel), source) or ExitCode.OK
+
+    client.run(desk.target, whole)
+
+
+async def _only_source(connected: Client) -> str:
+    listed = await connected.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
+    names = [source.name for source in listed.sources if source.kind == SourceKind.SOURCE_KIND_PIECES]
+    if len(names) > 1:
+        fail(ExitCode.USAGE, f"there are several sources of kind pieces; name one with --source: {', '.join(names)}")
+    if not names:
+        fail(ExitCode.USAGE, "the server has no source of kind pieces; see `assetwatch sources`")
+    return names[0]
+
+
+def ls(desk: Desk, *, raw: bool, suggested: bool, pseudo: bool) -> None:
+    """Print the assets."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.ListAssetsRequest(
+            source=source, transferables=raw, suggested=suggested or None, pseudo=pseudo or None
+        )
+        _write_assets((await stub.ListAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+
+    run(desk, call)
+
+
+def ids(desk: Desk, *, pseudo: bool, only_pseudo: bool) -> None:
+    """Print the ids, of all assets or of those the user did not save explicitly."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        if only_pseudo:
+            alone = await stub.ListPseudoAssets(pb.ListPseudoAssetsRequest(source=source), timeout=CALL_TIMEOUT_S)
+            found = alone.assets.identifiers
+        else:
+            request = pb.ListAssetIdentifiersRequest(source=source, pseudo=pseudo or None)
+            found = (await stub.ListAssetIdentifiers(request, timeout=CALL_TIMEOUT_S)).assets
+        write(found, desk.output, lambda: tables.ids(found.iterable), lines=found.iterable)
+
+    run(desk, call)
+
+
+def get(desk: Desk, asset_id: str, *, raw: bool) -> None:
+    """Print one asset."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        asset = await asset_of(stub, source, asset_id, raw=raw)
+        write(asset, desk.output, lambda: tables.assets([asset]))
+
+    run(desk, call)
+
+
+async def asset_of(stub: PiecesAssetsServiceAsyncStub, source: str, asset_id: str, *, raw: bool) -> asset_pb2.Asset:
+    """Return one asset. Raises: AioRpcError."""
+    request = pb.GetAssetRequest(source=source, asset_id=asset_id, transferables=raw)
+    return (await stub.GetAsset(request, timeout=CALL_TIMEOUT_S)).asset
+
+
+async def _assets_of(stub: PiecesAssetsServiceAsyncStub, source: str, asset_ids: Iterable[str]) -> asset_pb2.Assets:
+    return asset_pb2.Assets(iterable=[await asset_of(stub, source, each, raw=False) for each in asset_ids])
+
+
+def formats(desk: Desk, asset_id: str, *, raw: bool) -> None:
+    """Print the formats of an asset."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.ListAssetFormatsRequest(source=source, asset_id=asset_id, transferables=raw)
+        found = (await stub.ListAssetFormats(request, timeout=CALL_TIMEOUT_S)).formats
+        write(found, desk.output, lambda: tables.formats(found.iterable), lines=found.iterable)
+
+    run(desk, call)
+
+
+def search(desk: Desk, query: str | None, tags: Sequence[str], *, raw: bool, pseudo: bool) -> None:
+    """Print what is found by text or tags."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.SearchAssetsRequest(
+            source=source, query=query, searchable_tags=tags, transferables=raw, pseudo=pseudo or None
+        )
+        _write_found((await stub.SearchAssets(request, timeout=CALL_TIMEOUT_S)).results, desk)
+
+    run(desk, call)
+
+
+def search_with_filters(
+    desk: Desk, wanted: search_pb2.AssetsSearchWithFiltersInput, *, raw: bool, pseudo: bool
+) -> None:
+    """Print what is found by filters."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.SearchAssetsWithFiltersRequest(
+            source=source, input=wanted, transferables=raw, pseudo=pseudo or None
+        )
+        answer = await stub.SearchAssetsWithFilters(request, timeout=CALL_TIMEOUT_S)
+        _write_found(answer.output.results, desk)
+
+    run(desk, call)
+
+
+def related(desk: Desk, asset_ids: Sequence[str]) -> None:
+    """Print the assets most like some; those are read first, since the upstream wants them whole."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.ListRelatedAssetsRequest(source=source, assets=await _assets_of(stub, source, asset_ids))
+        _write_assets((await stub.ListRelatedAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+
+    run(desk, call)
+
+
+def recommend(desk: Desk, in_view: Sequence[str], *, touched: Sequence[str], scrolled: Sequence[str]) -> None:
+    """Print what the user may want next."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        seen = search_pb2.SeededAssetsRecommendation(
+            assets=await _assets_of(stub, source, in_view), interactions=interactions(touched, scrolled)
+        )
+        request = pb.RecommendAssetsRequest(source=source, recommendation=seen)
+        _write_assets((await stub.RecommendAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+
+    run(desk, call)
+
+
+def interactions(touched: Sequence[str], scrolled: Sequence[str]) -> search_pb2.InteractedAssets:
+    """Say what the user did, an asset once."""
+    return search_pb2.InteractedAssets(
+        iterable=[
+            search_pb2.InteractedAsset(
+                asset=asset_id,
+                interactions=search_pb2.InteractedAssetInteractions(
+                    touched=asset_id in touched or None, scrolled=asset_id in scrolled or None
+                ),
+            )
+            for asset_id in dict.fromkeys([*touched, *scrolled])
+        ]
+    )
+
+
+def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
+    """Make an asset and print it."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.CreateAssetRequest(source=source, seed=seed, transferables=raw)
+        try:
+            answer = await stub.CreateAsset(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if reason_of(error) in PERHAPS_MADE or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                typer.echo("assetwatch: the asset may have been made: look before trying again", err=True)
+            raise
+        write(answer, desk.output, lambda: tables.assets([answer.asset]))
+
+    run(desk, call)
+
+
+def draft(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
+    """Print what could be made of a seed."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        request = pb.DraftAssetRequest(source=source, seed=seed, transferables=raw)
+        found = (await stub.DraftAsset(request, timeout=CALL_TIMEOUT_S)).seed
+        write(found, desk.output, lambda: tables.drafts(found))
+
+    run(desk, call)
+
+
+def rm(desk: Desk, asset_ids: Sequence[str]) -> None:
+    """Delete assets; print each as soon as it is gone."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+        for asset_id in asset_ids:
+            request = pb.DeleteAssetRequest(source=source, asset_id=asset_id)
+            answer = await stub.DeleteAsset(request, timeout=CALL_TIMEOUT_S)
+            write(answer, desk.output, lambda gone=answer: gone.asset_id)  # type: ignore[misc]  # its default is its type
+
+    run(desk, call)
+
+
+def _write_assets(found: asset_pb2.Assets, desk: Desk) -> None:
+    write(found, desk.output, lambda: tables.assets(found.iterable), lines=found.iterable)
+
+
+def _write_found(found: search_pb2.SearchedAssets, desk: Desk) -> None:
+    write(found, desk.output, lambda: tables.found(found.iterable), lines=found.iterable)

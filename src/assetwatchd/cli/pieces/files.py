@@ -1,0 +1,132 @@
+"""Files from and to disk or standard streams: content into seeds, and content out of assets."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
+from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.message import Message
+
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.pieces.asking import asset_of, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
+
+    from assetwatchd.cli.pieces.asking import Desk
+
+M = TypeVar("M", bound=Message)
+
+STANDARD = "-"
+PLATFORMS = {"linux": "LINUX", "darwin": "MACOS", "win32": "WINDOWS"}
+APPLICATION_ID = str(uuid5(NAMESPACE_URL, "assetwatch"))
+"""The program that makes the assets, the same everywhere. That any id will do is [assumed]."""
+
+
+def read(name: str) -> bytes:
+    """Return the bytes of a file, or of standard input; a file that cannot be read ends the command."""
+    try:
+        return sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
+    except OSError as error:
+        fail(ExitCode.USAGE, f"{name} cannot be read: {error.strerror or error}")
+
+
+def seed(file: str, *, name: str | None, ext: str | None, tags: Sequence[str], whole: bool) -> seed_pb2.Seed:
+    """Make a seed of a file; whole: the file is one already. Text becomes a fragment, other bytes a file."""
+    if whole:
+        if name or ext or tags:
+            fail(ExitCode.USAGE, "--seed goes without --name, --ext and --tag: they are in the seed")
+        return _parsed(seed_pb2.Seed(), file)
+    content = _content(read(file))
+    path = Path("" if file == STANDARD else file)
+    if ext or path.suffix[1:]:
+        content.metadata.ext = ext or path.suffix[1:]
+    metadata = seed_pb2.SeededAssetMetadata(
+        name=name or path.name or None, mechanism="MANUAL", tags=[seed_pb2.SeededAssetTag(text=tag) for tag in tags]
+    )
+    text = content.HasField("string")
+    seeded = seed_pb2.SeededAsset(
+        application=_application(),
+        format=seed_pb2.SeededFormat(fragment=content if text else None, file=None if text else content),
+        metadata=metadata,
+    )
+    return seed_pb2.Seed(type="SEEDED_ASSET", asset=seeded)
+
+
+def _content(raw: bytes) -> asset_pb2.Content:
+    try:
+        return asset_pb2.Content(string=asset_pb2.TransferableString(raw=raw.decode()))
+    except UnicodeDecodeError:
+        return asset_pb2.Content(bytes=asset_pb2.TransferableBytes(raw=raw))
+
+
+def _application() -> asset_pb2.Application:
+    return asset_pb2.Application(
+        id=APPLICATION_ID,
+        name="OPEN_SOURCE",
+        version=version("assetwatch"),
+        platform=PLATFORMS.get(sys.platform, "UNKNOWN"),
+        onboarded=False,
+        privacy="OPEN",
+    )
+
+
+def filters(file: str, query: str | None) -> search_pb2.AssetsSearchWithFiltersInput:
+    """Read what to search for; a query that is given is the one that holds."""
+    wanted = _parsed(search_pb2.AssetsSearchWithFiltersInput(), file)
+    if query is not None:
+        wanted.query = query
+    return wanted
+
+
+def _parsed(into: M, file: str) -> M:
+    try:
+        return Parse(read(file), into)
+    except (ParseError, UnicodeDecodeError) as error:
+        fail(ExitCode.USAGE, f"{file} is not the JSON of {into.DESCRIPTOR.full_name}: {error}")
+
+
+def save(desk: Desk, asset_id: str, file: str) -> None:
+    """Write the content of an asset to a file or standard output."""
+
+    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> ExitCode | None:
+        content = content_of(await asset_of(stub, source, asset_id, raw=True))
+        if content is None:
+            fail(ExitCode.NOT_MET, f"asset {asset_id} has no content")
+        _write(content, file)
+        return None
+
+    run(desk, call)
+
+
+def content_of(asset: asset_pb2.Asset) -> bytes | None:
+    """Return the content of the format the asset began with, else of the first that has any; text in UTF-8."""
+    original = [each for each in asset.formats.iterable if each.id == asset.original.id]
+    candidates = _carried([*original, asset.original.reference, *asset.formats.iterable])
+    return next(candidates, None)
+
+
+def _carried(formats: Iterable[asset_pb2.Format]) -> Iterator[bytes]:
+    for content in (content for each in formats for content in (each.file, each.fragment)):
+        if content.string.HasField("raw"):
+            yield content.string.raw.encode()
+        elif content.bytes.HasField("raw"):
+            yield content.bytes.raw
+
+
+def _write(content: bytes, file: str) -> None:
+    try:
+        if file == STANDARD:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            Path(file).write_bytes(content)
+    except OSError as error:
+        fail(ExitCode.USAGE, f"{file} cannot be written: {error.strerror or error}")
