@@ -1,0 +1,104 @@
+"""The Node examples, installed from their lock file and run by Node itself against a server and its stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.pieces_rig import ONE, SOURCE, TWO, pieces_rig, shelve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.pieces_rig import PiecesRig
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples/node"
+INSTALL_S = 240
+DEADLINE_S = 60
+
+pytestmark = [
+    pytest.mark.timeout(INSTALL_S + DEADLINE_S),  # the first test installs the packages
+    pytest.mark.skipif(  # `make test` fails on a skipped test
+        shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example beside the schema, as in the repository, with its packages as the lock file has them."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / "proto").symlink_to(ROOT / "proto")
+    copy = root / "examples/node"
+    copy.mkdir(parents=True)
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            shutil.copy(file, copy)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return copy
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PiecesRig]:
+    monkeypatch.chdir(tmp_path)
+    async with pieces_rig() as running:
+        shelve(running.standin)
+        yield running
+
+
+async def started(example: Path, script: str, rig: PiecesRig) -> asyncio.subprocess.Process:
+    """Start a script of the example, without a proxy."""
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    pipe = asyncio.subprocess.PIPE
+    command = ("node", script, rig.address, SOURCE)
+    return await asyncio.create_subprocess_exec(*command, cwd=example, stdout=pipe, stderr=pipe, env=env)
+
+
+async def test_node_lists_creates_searches_streams_and_deletes(example: Path, rig: PiecesRig) -> None:
+    """pieces.mjs does all five; what it made is in its stream and its search, and gone from both sides afterwards."""
+    running = await started(example, "pieces.mjs", rig)
+    try:
+        out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert (running.returncode, err.decode()) == (0, "")
+    said = out.decode()
+    assert set(re.findall(r"^listed: (\S+)", said, re.MULTILINE)) == {ONE, TWO}
+    assert "stream: synced, 2 assets" in said
+    [made] = re.findall(r"^created: (\S+) at revision [1-9]", said, re.MULTILINE)
+    assert re.findall(r"^found: (\S+) CONTENT$", said, re.MULTILINE)[0] == made
+    assert "content: console.log('hello from Node')" in said
+    assert said.index(f"stream: + {made}") < said.index(f"stream: - {made}")
+    assert f"deleted: {made}" in said
+    assert said.endswith("gone: NOT_FOUND\n")
+    assert made not in rig.standin.asset_ids()
+
+
+async def test_node_watches(example: Path, rig: PiecesRig) -> None:
+    """watch.mjs prints what is, then what changes."""
+    running = await started(example, "watch.mjs", rig)
+    assert running.stdout is not None
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            said = ""
+            while "= synced, 2 assets" not in said:
+                said += (await running.stdout.readline()).decode() or pytest.fail(said)
+            rig.standin.remove(ONE)
+            while f"{SOURCE} {ONE} STATE_DELETED" not in said:
+                said += (await running.stdout.readline()).decode() or pytest.fail(said)
+    finally:
+        running.kill()
+        await running.communicate()
+    assert f"+ {SOURCE} {TWO} STATE_AVAILABLE" in said
