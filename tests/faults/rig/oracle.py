@@ -14,7 +14,7 @@ from faults.rig.mirror import Mirror, key_of
 from faults.rig.recorder import read_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from faults.rig.evidence import Evidence, Line, Logged, Window
     from faults.rig.load import Fact, Key
@@ -249,6 +249,21 @@ TRANSPORT = frozenset({"UNAVAILABLE", "CANCELLED"})
 """What a stream ends with when its connection does."""
 
 
+def i13(alone_s: float, beside_s: float) -> Iterator[str]:
+    """I13: isolation: with stalled readers, the 99th percentile of healthy delivery is <= 2x what it was + 50 ms."""
+    if beside_s > 2 * alone_s + 0.05:
+        yield f"{beside_s * 1000:.0f} ms beside stalled readers, {alone_s * 1000:.0f} ms without"
+
+
+def i14(before: Mapping[str, int], after: Mapping[str, int], *, spare: int = 5) -> Iterator[str]:
+    """I14: bounded: memory within 10 % + 20 MiB of before; tasks, files and watchers back to what they were."""
+    if after["rss_bytes"] > 1.1 * before["rss_bytes"] + 20 * 2**20:
+        yield f"memory went from {before['rss_bytes']} to {after['rss_bytes']} bytes"
+    for name in ("tasks", "fds", "watchers"):
+        if after[name] > before[name] + spare:
+            yield f"{name} went from {before[name]} to {after[name]}"
+
+
 def i15(run: Evidence) -> Iterator[str]:
     """I15: each terminal status is documented: code, reason, domain, all metadata keys, at most one of each detail."""
     for who, stream in _streams(run):
@@ -293,6 +308,7 @@ def i17(run: Evidence) -> Iterator[str]:
                 break
 
 
+# I12 is of several replicas; I13 and I14 compare two moments, and are asked by the runs that measure them.
 INVARIANTS: dict[str, Callable[[Evidence], Iterator[str]]] = {
     asked.__name__.upper(): asked for asked in (i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11, i15, i16, i17, log)
 }
