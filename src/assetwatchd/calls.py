@@ -12,6 +12,7 @@ from assetwatchd.conditions import FAILURES_TO_TURN, Health
 from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model import Condition, ConditionState, Observation, State
 from assetwatchd.pipeline import Sighting
+from assetwatchd.plan import loop_time
 
 if TYPE_CHECKING:
     import random
@@ -83,11 +84,11 @@ class Calls:
             while True:
                 self._plan.changed.clear()
                 at = self._next_start()
-                if at > _loop_time():
+                if at > loop_time():
                     await self._changed(at)
                 elif (job := self._next_job()) is not None:
-                    self._next_call_at = max(self._next_call_at, _loop_time()) + 1 / self._settings.rate_per_s
-                    self._probe_at = _loop_time() + self._settings.probe_interval_s
+                    self._next_call_at = max(self._next_call_at, loop_time()) + 1 / self._settings.rate_per_s
+                    self._probe_at = loop_time() + self._settings.probe_interval_s
                     self._running += 1
                     calls.create_task(self._call(job))
 
@@ -95,7 +96,7 @@ class Calls:
 
     def refusal(self) -> SourceUnreachable | None:
         """Return why the source cannot be asked now and when it can be; None when it can."""
-        return self._unreachable(self._why_not) if _loop_time() < self._not_before else None
+        return self._unreachable(self._why_not) if loop_time() < self._not_before else None
 
     def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
         """Tell everybody when the condition has turned."""
@@ -114,18 +115,18 @@ class Calls:
         if left_out:
             limit = self._settings.assets_max
             log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)
-        self._list_at = _loop_time() + self._settings.enumerate_interval_s
+        self._list_at = loop_time() + self._settings.enumerate_interval_s
         self.listed.set()
 
     def want_list(self) -> None:
         """Have a list made, unless the last one is recent, or is kept up to date by what is pushed."""
-        if self._list_at <= _loop_time() and not self._plan.pushing:
+        if self._list_at <= loop_time() and not self._plan.pushing:
             self.listed.clear()
         self._plan.changed.set()
 
     def want_sign_of_life(self) -> None:
         """Have the source probed at once."""
-        self._probe_at = _loop_time()
+        self._probe_at = loop_time()
         self._plan.changed.set()
 
     # What next, and when ---------------------------------------------------------------------------------------------
@@ -159,12 +160,12 @@ class Calls:
         if self.health.suspect:
             self.health.suspect = False
             return Job(self._probe, call_s)
-        if not failing and self._next_list() <= _loop_time():
+        if not failing and self._next_list() <= loop_time():
             self._list_at = NEVER
             return Job(self._list, LIST_S_MAX)
         if targets := self._plan.take(even_if_early=failing):
             return Job(self._read, call_s, targets)
-        return Job(self._probe, call_s) if failing or self._probe_at <= _loop_time() else None
+        return Job(self._probe, call_s) if failing or self._probe_at <= loop_time() else None
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class Calls:
             with telemetry.poll(self._name, 0):
                 asset_ids = await self._upstream.enumerate()
         finally:
-            self._list_at = _loop_time() + self._settings.enumerate_interval_s
+            self._list_at = loop_time() + self._settings.enumerate_interval_s
         self._succeeded()
         self.take_list(asset_ids, believe_absence=True)
 
@@ -242,19 +243,15 @@ class Calls:
         failing = self.health.failing
         target.failures += not failing
         pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
-        retry_at = _loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
+        retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
         if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
             self._outcomes.failing(target)
 
     def _pause(self, pause_s: float, why: str) -> None:
-        self._not_before = max(self._not_before, _loop_time() + pause_s)
+        self._not_before = max(self._not_before, loop_time() + pause_s)
         self._why_not = why
 
     def _unreachable(self, why: str) -> SourceUnreachable:
-        wait_s = max(self._not_before - _loop_time(), self._settings.busy_interval_s)
+        wait_s = max(self._not_before - loop_time(), self._settings.busy_interval_s)
         return SourceUnreachable(self._name, why, retry_after_s=wait_s)
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()

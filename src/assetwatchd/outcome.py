@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.model import AssetKey, State
+from assetwatchd.plan import loop_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ class Outcomes:
             self._ended(target)
         elif self._doubtful(target, sighting.observation):
             target.doubted = True
-            self._plan.ended(target, retry_at=_loop_time() + DOUBT_S)
+            self._plan.ended(target, retry_at=loop_time() + DOUBT_S)
         else:
             self._see(Seen(target, sighting, by_read=True))
 
@@ -116,7 +117,7 @@ class Outcomes:
     def demand(self, target: Target) -> asyncio.Future[None]:
         """Return a future for the read of a target that is under way, or for one that is asked for now."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        in_doubt = target.doubted and target.due <= _loop_time() + DOUBT_S
+        in_doubt = target.doubted and target.due <= loop_time() + DOUBT_S
         if not target.waiting and not target.reading and not in_doubt:
             self._plan.put(target, AT_ONCE)
         target.waiting.add(future)
@@ -179,7 +180,3 @@ class Outcomes:
     def _revision(self, target: Target) -> int:
         entry = self._plan.entry(target)
         return 0 if entry is None else entry.revision
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()

@@ -106,17 +106,17 @@ class Plan:
     @property
     def interested(self) -> bool:
         """Whether anybody is interested in anything here."""
-        lingers = self._lingers_until > _loop_time()
+        lingers = self._lingers_until > loop_time()
         return self.whole_wanted or self._named > 0 or bool(self._settings.pins) or lingers
 
     @property
     def whole_wanted(self) -> bool:
         """Whether anybody is interested in all there is."""
-        return self._whole > 0 or self._whole_until > _loop_time()
+        return self._whole > 0 or self._whole_until > loop_time()
 
     def wanted(self, target: Target) -> bool:
         """Whether anybody is interested in an asset now. One that is gone is, with the whole, left to the lists."""
-        if target.pinned or target.named or target.waiting or target.linger_until > _loop_time():
+        if target.pinned or target.named or target.waiting or target.linger_until > loop_time():
             return True
         return self.whole_wanted and (target.listed or not (self._can.enumerates and self._gone(target)))
 
@@ -137,7 +137,7 @@ class Plan:
 
     def linger(self, targets: Iterable[Target]) -> None:
         """Keep targets of interest for a while."""
-        self._lingers_until = _loop_time() + self._settings.linger_s
+        self._lingers_until = loop_time() + self._settings.linger_s
         for target in targets:
             target.linger_until = self._lingers_until
             self.soon(target)
@@ -155,7 +155,7 @@ class Plan:
     def _want_whole(self, by: int) -> None:
         begins = not self.whole_wanted
         self._whole += by
-        self._whole_until = max(self._whole_until, _loop_time() + self._settings.linger_s)
+        self._whole_until = max(self._whole_until, loop_time() + self._settings.linger_s)
         if begins:
             for target in self._targets.values():
                 self.soon(target)
@@ -168,7 +168,7 @@ class Plan:
         if target.due == NEVER and not target.reading and self.wanted(target):
             interval_s = schedule.interval_s(self._state(target), 1, self._settings)
             wait_s = 0.0 if target.observed_at is None else schedule.phase(target.asset_id) * interval_s
-            self.put(target, _loop_time() + wait_s)
+            self.put(target, loop_time() + wait_s)
 
     def put(self, target: Target, due: float) -> None:
         """Read a target when due comes, or once more if it is being read."""
@@ -209,7 +209,7 @@ class Plan:
     def take(self, *, even_if_early: bool = False) -> list[Target]:
         """Take the targets that are due, as many as one call can ask for; they are being read until `ended`."""
         batch_max = self._can.batch_max
-        upto = _loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
+        upto = loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
         if even_if_early:
             upto = max(upto, self._agenda.next_due())
         taken: list[Target] = []
@@ -227,9 +227,9 @@ class Plan:
 
     def _next_read(self, target: Target) -> float:
         if self.pushing:
-            return _loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
+            return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
         wait_s = schedule.interval_s(self._state(target), target.calm, self._settings)
-        at = _loop_time() + wait_s
+        at = loop_time() + wait_s
         return schedule.aligned(at, wait_s) if self._can.batch_max > 1 else at
 
     # Lists -----------------------------------------------------------------------------------------------------------
@@ -264,5 +264,6 @@ def forgotten(entry: Entry) -> bool:
     return entry.gone and entry.state not in GONE
 
 
-def _loop_time() -> float:
+def loop_time() -> float:
+    """Return the event loop's time, by which reads are planned; what was read is stamped in seconds since 1970."""
     return asyncio.get_running_loop().time()
