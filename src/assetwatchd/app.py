@@ -8,6 +8,7 @@ import logging
 import random
 import signal
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +198,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
-    shut_telemetry = telemetry.configure(settings.telemetry, version="0.1.0")
+    shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         app = App(await discovered(settings), await open_store(settings.store))
         with _signals(app.stop):

@@ -1,4 +1,4 @@
-"""OpenTelemetry: set-up, and every span, metric and attribute name as a constant.
+"""OpenTelemetry: set-up, and every span, event, metric and attribute name as a constant.
 
 Until configure is called all of this goes to the API's no-op parts and costs next to nothing. No exception text
 reaches a span, except that of UpstreamError, which is safe by contract; no query and no user name of a URL does.
@@ -44,6 +44,7 @@ SCOPE = "assetwatch"
 SPAN_POLL = "assetwatch.poll"
 SPAN_PUSH = "assetwatch.push"
 SPAN_COMMIT = "assetwatch.commit"
+EVENT_SYNCED = "assetwatch.synced"
 
 SOURCE = "assetwatch.source"
 OUTCOME = "assetwatch.outcome"

@@ -93,7 +93,7 @@ class Watching:
             case Started(conditions):
                 return self._started(conditions, resumed=resumed).SerializeToString()
             case Synced(revision):
-                telemetry.event("assetwatch.synced")
+                telemetry.event(telemetry.EVENT_SYNCED)
                 return self._at(revision, what, synced=pb.WatchSynced()).SerializeToString()
             case Bookmark(revision):
                 return self._at(revision, what, bookmark=pb.WatchBookmark()).SerializeToString()
