@@ -75,7 +75,7 @@ class SignedJwtAuth(Frozen):
     issuer: str = "assetwatch"
     username: str | None = None
     access_all_configuration: bool | None = Field(default=None, description="the claim accessAllConfiguration")
-    lifetime_s: Seconds = 300
+    lifetime_s: Seconds = Field(default=300, description="of each token")
 
 
 class RefreshTokenAuth(Frozen):
@@ -154,8 +154,8 @@ class PiecesSource(SourceSettings):
     discover: bool = Field(
         default=False, description="look for it at the start: at base_url, then at the known ports of this machine"
     )
-    ping_interval_s: Seconds = 20
-    first_frame_timeout_s: Seconds = 10
+    ping_interval_s: Seconds = Field(default=20, description="a server silent for half of this after a ping is gone")
+    first_frame_timeout_s: Seconds = Field(default=10, description="from the connection to its list of ids")
 
 
 class MediaIntelligenceSource(SourceSettings):
@@ -167,7 +167,7 @@ class MediaIntelligenceSource(SourceSettings):
     access_key: str
     secret_key: SecretStr
     projects: tuple[str, ...] = Field(default=(), description="WORKSPACE/PROJECT, each listed and watched whole")
-    page_size: int = Field(default=1000, ge=1, le=1000)
+    page_size: int = Field(default=1000, ge=1, le=1000, description="assets a page of a list")
 
 
 class OracleSbcSource(SourceSettings):
@@ -176,7 +176,9 @@ class OracleSbcSource(SourceSettings):
     kind: Literal["oracle_sbc"]
     username: str
     password: SecretStr
-    version: str = Field(default="v1.2", pattern=r"^v\d+\.\d+$")
+    version: str = Field(
+        default="v1.2", pattern=r"^v\d+\.\d+$", description="of its REST API; if it lacks this one, its latest is used"
+    )
     settled_interval_s: Seconds = 15
     rate_per_s: float = Field(default=2, gt=0)
     concurrency: int = Field(default=1, ge=1)
