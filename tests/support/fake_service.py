@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-ALL_DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
-
 
 class Refusal(Exception):
     """An error as the schema promises it: code, reason, and field violations or a delay."""
