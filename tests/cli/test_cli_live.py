@@ -3,8 +3,17 @@ from __future__ import annotations
 from rich.console import Console
 
 from assetwatch_client import View
-from assetwatchd.cli.live import Board, picture
+from assetwatchd.cli.failures import explain
+from assetwatchd.cli.live import Board, Breaks, picture
 from support.fake_service import changes, started, status, synced
+
+
+def test_silence_is_told_and_waited_out_once_a_watch_has_begun() -> None:
+    """A stream that falls silent is a break like others; before the first message it ends the command with 3."""
+    told: list[str] = []
+    Breaks(told.append, token_given=True)(TimeoutError())
+    assert told == ["the stream fell silent; watching again"]
+    assert explain(TimeoutError(), "host:1") == (3, ["host:1 did not answer in time; try again"])
 
 
 def test_the_picture_shows_the_last_to_change_first_and_fits() -> None:

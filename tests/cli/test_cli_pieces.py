@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from assetwatchd.sandbox.pieces import PiecesStandin
 from support.command_line import COMMAND, environment
 from support.fake_service import serving
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, UNKNOWN, pieces_rig, shelve
@@ -212,6 +214,38 @@ async def test_stream_goes_on_after_its_age_and_prints_lines(
         assert f"upsert {ONE} retry loop CODE/py" in printed
 
 
+async def test_stream_goes_on_with_a_server_that_was_killed(spawn: Spawn, tmp_path: Path) -> None:
+    """Killed and started again, the server is called again: all of it anew, and the break told once."""
+    standin = PiecesStandin()
+    await standin.start()
+    shelve(standin)
+    config = {"store": {"kind": "memory"}, "sources": {SOURCE: {"kind": "pieces", "base_url": standin.url}}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    serve = ("serve", "-c", str(tmp_path / "c.yaml"), "--listen", address)
+    try:
+        async with spawn(*serve) as first:
+            await until(first, "is ready")
+            async with spawn("pieces", "stream", "--server", address) as running:
+                await until(running, '"synced"')
+                first.kill()
+                await first.wait()
+                standin.remove(ONE)
+                async with spawn(*serve) as second:
+                    await until(second, "is ready")
+                    again = await until(running, '"synced"')
+                running.send_signal(signal.SIGINT)
+                _, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    finally:
+        await standin.stop()
+    assert TWO in again
+    assert ONE not in again
+    assert err.decode().splitlines()[0] == "assetwatch: the stream broke (UNAVAILABLE); calling again"
+    assert running.returncode == 130
+
+
 async def until(running: asyncio.subprocess.Process, text: str) -> str:
     """Read lines up to one with the text; return all of them."""
     assert running.stdout is not None
@@ -257,6 +291,27 @@ async def test_what_the_upstream_says_is_shown(pieces: Pieces, rig: PiecesRig) -
     code, _, err = await pieces("get", UNKNOWN)
     assert code == 4
     assert "[NOT_FOUND ASSET_GONE]: see `assetwatch pieces ls`" in err
+
+
+async def test_a_creation_that_fails_may_have_happened(pieces: Pieces, rig: PiecesRig) -> None:
+    """Where the upstream gives no answer to a creation, the command warns before it is tried again."""
+    await rig.standin.stop()
+    code, _, err = await pieces("create", "-", "--source", SOURCE, given=b"x")
+    assert code == 4
+    warning, refusal, *_ = err.splitlines()
+    assert warning == "assetwatch: the asset may have been made: look before trying again"
+    assert "SOURCE_UNREACHABLE" in refusal
+
+
+async def test_nobody_there() -> None:
+    """Where nothing listens, every way to call ends with 3 and names the address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for arguments in (("ls",), ("stream", "--source", SOURCE), ("get", ONE, "--content")):
+            code, out, err = await run_pieces(*arguments, address=address)
+            assert (code, out) == (3, b"")
+            assert err.startswith(f"assetwatch: no server can be reached at {address}")
 
 
 @pytest.mark.parametrize(
