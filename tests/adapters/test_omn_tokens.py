@@ -19,6 +19,7 @@ from assetwatchd.errors import BadAnswer, ConfigError, Refused, Throttled, Unrea
 from assetwatchd.model import State
 from assetwatchd.sandbox.omn import Omn as Standin
 from assetwatchd.transport import Reply
+from support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,20 +30,9 @@ TOKEN_CALL, DISCOVERY_CALL, STATUS_CALL = "openid-connect/token", "openid-config
 START = 1_772_615_647.0
 
 
-class Clock:
-    """Epoch seconds that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture
@@ -135,7 +125,7 @@ async def test_signed_token_is_renewed_before_its_end(signed: Omn, clock: Clock,
     """However much time passes, no call is made with a token past its life."""
     for _ in range(10):
         assert await state(signed) is State.AVAILABLE
-        clock.now += 119
+        clock.now_s += 119
     assert [each.status for each in standin.requests.all()] == [200] * 10
 
 
@@ -169,10 +159,10 @@ async def test_trade_is_shared(traded: Omn, standin: Standin) -> None:
 async def test_traded_token_is_renewed_before_its_end(traded: Omn, clock: Clock, standin: Standin) -> None:
     """At four fifths of its hour a token is renewed, so no call is ever refused for its age."""
     await state(traded)
-    clock.now += 2_879
+    clock.now_s += 2_879
     await state(traded)
     assert standin.requests.count(TOKEN_CALL) == 1
-    clock.now += 2
+    clock.now_s += 2
     await state(traded)
     assert standin.requests.count(TOKEN_CALL) == 2
     assert {each.status for each in standin.requests.all()} == {200}
@@ -189,7 +179,7 @@ async def test_refused_token_is_renewed_once(traded: Omn, standin: Standin) -> N
 async def test_late_refusal_of_an_old_token(traded: Omn, standin: Standin, clock: Clock) -> None:
     """A 401 for a token that somebody has renewed meanwhile does not cost the new one."""
     old = await traded._tokens.current()
-    clock.now += 3_600
+    clock.now_s += 3_600
     new = await traded._tokens.current()
     assert traded._tokens.forget(old)
     assert await traded._tokens.current() == new != old
@@ -208,7 +198,7 @@ async def test_rotated_offline_token_is_used(traded: Omn, standin: Standin, cloc
     standin.switch({"rotate_offline_token": True})
     for _ in range(3):
         assert await state(traded) is State.AVAILABLE
-        clock.now += 3_600
+        clock.now_s += 3_600
     assert standin.requests.count(TOKEN_CALL) == 3
 
 

@@ -18,6 +18,7 @@ from assetwatchd.model import FailureKind, Observation, State
 from assetwatchd.sandbox.oracle_sbc import OracleSbcStandin
 from assetwatchd.transport import raise_for_status
 from support import golden
+from support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,20 +30,9 @@ STATUS_CALL, TOKEN_CALL, VERSIONS_CALL = "/admin/asyncstatus$", "/auth/token$", 
 SUCCESS = {"operation": "activate", "status": "success"}
 
 
-class Clock:
-    """Seconds since 1970 that move when the test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW_S)
 
 
 @pytest.fixture

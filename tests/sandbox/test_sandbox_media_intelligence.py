@@ -14,6 +14,7 @@ from yarl import URL
 
 from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin, sign
 from assetwatchd.sandbox.standin import SwitchValueError, UnknownSwitchError
+from support.clock import Clock
 
 NOW_S = 1_700_000_000.0
 STATUS = "/api/v1/workspaces/my-workspace/projects/1234/assets/5678/import-status"
@@ -24,17 +25,6 @@ VECTORS = [
     ("GET", STATUS, "0uM5v000kABXThp1YhM8EU6yX/PR5TTgQrLLhc11p2Y="),
     ("GET", f"{LIST}?pageNum=1&pageSize=100", "BfPlgAgqlCQevP6lGKiONTSPmB3bUcfysa8+Lor9V5Q="),
 ]
-
-
-class Clock:
-    """Epoch seconds that move when the test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
 
 
 class Caller:
@@ -72,7 +62,7 @@ class Caller:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW_S)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from lxml import etree
 
 from assetwatchd.sandbox.omn import Omn
+from support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,20 +26,9 @@ SECOND = "0d2f9e1b-3a77-4e21-a5c0-91b4c6d8e70"
 NOW = 1_772_613_012.417
 
 
-class Clock:
-    """A clock the test sets, in epoch seconds."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
@@ -186,9 +176,9 @@ async def test_self_signed_tokens(omn: Omn, clock: Clock) -> None:
         "not.a.token",
     ]
     assert [await answered(token) for token in refused] == [401] * len(refused)
-    clock.now += 601
+    clock.now_s += 601
     assert await answered(signed()) == 401
-    clock.now = NOW
+    clock.now_s = NOW
     omn.switch({"release": "6.0"})
     assert await answered(signed()) == 401
 
@@ -213,7 +203,7 @@ async def test_offline_token_is_traded_for_an_access_token(omn: Omn, clock: Cloc
         assert (grant["expires_in"], grant["refresh_token"]) == (3600, known["offline_token"])
         headers = {"Authorization": f"Bearer {grant['access_token']}"}
         for later_s, status in ((0, 200), (3590, 200), (3601, 401)):
-            clock.now = NOW + later_s
+            clock.now_s = NOW + later_s
             async with session.post(STATUS, json={"tids": [FIRST]}, headers=headers) as answer:
                 assert answer.status == status
         omn.switch({"rotate_offline_token": True})
@@ -296,7 +286,7 @@ async def test_query_finds_by_all_its_criteria(omn: Omn, http: aiohttp.ClientSes
 
 async def test_a_change_of_state_is_no_modification_unless_switched(omn: Omn, clock: Clock) -> None:
     """The query's change feed does not see a state alone, as long as nothing says it would."""
-    clock.now += 60
+    clock.now_s += 60
     assert omn.put("id:70412", {"ImportState": "available"})["modified"] == "2026-03-04T08:30:12.417Z"
     omn.switch({"status_is_modification": True})
     assert omn.put("id:70412", {"ImportState": "incomplete"})["modified"] == "2026-03-04T08:31:12.417Z"

@@ -14,6 +14,7 @@ import pytest
 from lxml import etree
 
 from assetwatchd.sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
+from support.clock import Clock
 
 NOW_S = 1_700_000_000.0
 HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
@@ -22,17 +23,6 @@ TOKEN = "/rest/v1.2/auth/token"
 LOCK = "/rest/v1.2/configuration/lock"
 UNLOCK = "/rest/v1.2/configuration/unlock"
 MANAGEMENT = "/rest/v1.2/configuration/management"
-
-
-class Clock:
-    """Epoch seconds that move when the test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now_s
 
 
 class Answer(NamedTuple):
@@ -81,7 +71,7 @@ class Caller:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW_S)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from assetwatchd.sandbox.pieces import PiecesStandin
+from support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,20 +37,9 @@ SEED: dict[str, Any] = {
 }
 
 
-class Clock:
-    """Wall time that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = BORN
-
-    def __call__(self) -> float:
-        """Tell the time in epoch seconds."""
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(BORN)
 
 
 @pytest.fixture
@@ -300,7 +290,7 @@ async def test_filters(
     http: aiohttp.ClientSession, standin: PiecesStandin, clock: Clock, body: object, expected: list[str]
 ) -> None:
     """Each filter narrows as its name says; groups join by their type."""
-    clock.now += 10
+    clock.now_s += 10
     standin.put(UNSAVED, {"name": "keys"})
     status, found = await post(http, "/assets/search?pseudo=true&transferables=false", body)
     assert (status, [hit["identifier"] for hit in found["results"]["iterable"]]) == (200, expected)
