@@ -102,9 +102,9 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
     return Outcome(plan.seed, running.windows, verdict, running.changes_per_s, time.monotonic() - began)
 
 
-def planned(seed: int, *, store: str, full: bool = False, mutant: str = "") -> Plan:
-    """Shape a run by its seed: tombstones go after 1 s in half of them, in the others after a minute."""
-    retention_s = 1.0 if seed % 2 else 60.0
+def planned(seed: int, faults: Sequence[str] = (), *, store: str, full: bool = False, mutant: str = "") -> Plan:
+    """Shape a run by its seed: tombstones go after 1 s in half of them, and where F9 needs it; else after a minute."""
+    retention_s = 1.0 if seed % 2 or "F9" in faults else 60.0
     shape: dict[str, Any] = {"sizes": FULL, "pace": PACE_FULL} if full else {}
     return Plan(seed, store=store, retention_s=retention_s, mutant=mutant, **shape)
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary, until, seed = Summary(), time.monotonic() + 60 * options.minutes, options.seed
     while time.monotonic() < until if options.minutes else seed < options.seed + options.runs:
         faults = chosen(seed, options.at_once, options.faults)
-        plan = planned(seed, store=options.store, full=options.full, mutant=options.mutant)
+        plan = planned(seed, faults, store=options.store, full=options.full, mutant=options.mutant)
         summary.outcomes.append(run(explore(plan, faults)))
         print(summary.outcomes[-1], flush=True)  # noqa: T201 - what the command is for
         if options.fail_fast and summary.violated:

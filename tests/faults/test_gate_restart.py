@@ -74,16 +74,15 @@ async def _crashed_while_sweeping(running: World, point: str) -> None:
     key = running.load.keys[PIECES][0]
     running.load.put(key)
     assert await running.settles(5)
-    token = running.recorders[0].token
+    late = Recorder("late", running.address, running.recorders[0].wanted)
+    late.token = running.recorders[0].token
+    late.map.update(running.recorders[0].map)  # what a client held that missed the removal
+    late.numbers.update(running.recorders[0].numbers)
     running.server.tell(arm=point, exit=True, times=1)
     running.load.remove(key)
     await asyncio.wait_for(running.server.exited(), 10)
     await running.server.start()
     assert await running.settles(5)
-    late = Recorder("late", running.address, running.recorders[0].wanted)
-    late.token = token
-    late.map[key] = object()  # what a client held that missed the removal
-    late.numbers[key] = 1
     running.add(late)
     assert await running.settles(10), running.unsettled()
     running.recorders.remove(late)

@@ -44,7 +44,7 @@ class Server:
         self.codes: list[int] = []
         self._config = directory / "config.json"
         self._spans = dict(spans or {})
-        self._mutant = mutant
+        self._mutant = mutant or os.environ.get("ASSETWATCH_MUTANT", "")
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
