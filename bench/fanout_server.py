@@ -1,4 +1,4 @@
-"""Serve one made-up source whose assets change at a given rate: the whole road from ingest to streams, without upstreams.
+"""Serve one made-up source whose assets change at a given rate: the whole road from ingest to streams.
 
 Prints a line of JSON with the address when it serves; ends with SIGTERM, printing what it used.
 """
@@ -9,14 +9,16 @@ import argparse
 import asyncio
 import json
 import resource
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatchd import app, config
 from assetwatchd.details import OmnDetail
 from assetwatchd.model import Facet, Observation, State
-from assetwatchd.pipeline import Sighting
+from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.rpc.convert import ProtobufEncoder
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def observation(asset_id: str, turn: int) -> Observation:
 
 
 async def feed(server: app.App, *, assets: int, rate: float) -> None:
-    """Change one asset after another, rate a second."""
+    """Change one asset after another, rate a second, by the road that every change takes."""
+    road = Pipeline(server.store, server.hub, ProtobufEncoder())
     began, turn = time.perf_counter(), 0
     while True:
         due = int((time.perf_counter() - began) * rate)
@@ -72,9 +75,7 @@ async def feed(server: app.App, *, assets: int, rate: float) -> None:
             for number in range(turn, due)
         ]
         turn = max(turn, due)
-        for scheduler in server.sources:
-            if sightings:
-                await scheduler._pipeline.ingest(SOURCE, sightings)  # noqa: SLF001 - the measurement's own door
+        await road.ingest(SOURCE, sightings)
         await asyncio.sleep(TICK_S)
 
 
@@ -88,29 +89,29 @@ def settings(args: argparse.Namespace) -> config.Settings:
         "settled_interval_s": 100_000,
         "busy_interval_s": 100_000,
     }
-    return config.Settings.model_validate({"server": {"listen": args.listen}, "store": store, "sources": {SOURCE: source}})
+    return config.Settings.model_validate(
+        {"server": {"listen": args.listen}, "store": store, "sources": {SOURCE: source}}
+    )
 
 
 async def main(args: argparse.Namespace) -> None:
     """Serve and feed until told to stop."""
     app.ADAPTERS["omn"] = Silent
-    made: list[app.App] = []
-    whole = app.App
-
-    def kept(*given: Any) -> app.App:
-        made.append(whole(*given))
-        return made[0]
-
-    app.App = kept  # type: ignore[assignment,misc]  # to get at the pipeline of the server that serve() makes
-    feeding: list[asyncio.Task[None]] = []
-
-    def ready(address: str) -> None:
-        print(json.dumps({"address": address}), flush=True)  # noqa: T201 - the protocol with the caller
-        feeding.append(asyncio.create_task(feed(made[0], assets=args.assets, rate=args.rate)))
-
-    await app.serve(settings(args), on_ready=ready)
+    told = settings(args)
+    server = app.App(told, await app.open_store(told.store))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    async with asyncio.TaskGroup() as tasks:
+        feeding = tasks.create_task(feed(server, assets=args.assets, rate=args.rate))
+        await server.serve(lambda address: say(address=address))
+        feeding.cancel()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    sys.stdout.write(json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "rss_mib": used.ru_maxrss / 1024}) + "\n")
+    say(cpu_s=used.ru_utime + used.ru_stime, rss_mib=used.ru_maxrss / 1024)
+
+
+def say(**what: object) -> None:
+    """Tell the caller, a line of JSON."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
