@@ -80,6 +80,7 @@ async def _crashed_while_sweeping(running: World, point: str) -> None:
     late.numbers.update(running.recorders[0].numbers)
     running.server.tell(arm=point, exit=True, times=1)
     running.load.remove(key)
+    running.load.put(running.load.keys[PIECES][1])  # so that the removal is not the newest there is
     await asyncio.wait_for(running.server.exited(), 10)
     await running.server.start()
     assert await running.settles(5)

@@ -35,6 +35,8 @@ READY_S = 20.0
 QUIET_S = 5.0
 LOOK_S = 0.1
 NAMED_MAX = 10
+CLOSE_S = 0.2
+"""Sockets that were aborted are closed within this; a loop that ends earlier complains."""
 SERVER: Mapping[str, Any] = {"heartbeat_s": 0.1, "drain_s": 2, "first_read_wait_s": 5}
 SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
 
@@ -153,6 +155,7 @@ class World:
         if hasattr(self, "server"):
             await self.server.stop()
         await self.upstreams.stop()
+        await asyncio.sleep(CLOSE_S)
 
     # The load --------------------------------------------------------------------------------------------------------
 
