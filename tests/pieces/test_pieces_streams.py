@@ -547,7 +547,7 @@ async def patient(mirror: Mirror) -> Mirror:
     """Take everything in up to synced, however long it takes."""
     while True:
         message = await mirror.call.read()
-        mirror._take(message)
+        mirror.take(message)
         if message.HasField("synced"):
             return mirror
 

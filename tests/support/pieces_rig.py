@@ -15,9 +15,10 @@ from assetwatchd.app import App
 from assetwatchd.config import Settings
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.sandbox.pieces import PiecesStandin
+from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from google.protobuf.message import Message
 
@@ -28,11 +29,8 @@ TWO = "f2a9d7b4-77c2-4f0e-8b61-0d9e4c5ab002"
 NOTE = "0c5d9a10-52d3-4f7b-8f8e-aa00bb11cc03"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 NOW_S = 1_772_617_500.0
-PATIENCE_S = 20.0
-"""What a test waits for must come within this; it mostly takes milliseconds."""
-
 MESSAGE_BYTES = 64 * 1024 * 1024
-QUICK = {"backoff_first_s": 0.05, "backoff_max_s": 0.2, "rate_per_s": 5000, "timeout_s": 5}
+QUICK = {"backoff_first_s": 0.05, "backoff_max_s": 0.2, "rate_per_s": 5000, "timeout_s": 10}
 SERVER = {"listen": "127.0.0.1:0", "heartbeat_s": 0.3, "drain_s": 3, "first_read_wait_s": 5}
 APPLICATION = {
     "id": "aaaaaaaa-0000-4000-8000-000000000001",
@@ -95,29 +93,16 @@ class PiecesRig:
         return await self.standin.commands[verb](arguments)
 
 
-class Mirror:
-    """A stream as a careful client sees it: what came, and the map it makes."""
+class Mirror(Reader[str, Any, Any]):
+    """A stream of assets or of their ids."""
 
     def __init__(self, call: Any) -> None:
-        self.call = call
-        self.messages: list[Any] = []
-        self.map: dict[str, Any] = {}
-        self.removed: list[str] = []
+        super().__init__(call)
         self.modes: list[int] = []
         self.conditions: list[Any] = []
-        self._fresh: dict[str, Any] | None = None
 
-    async def next(self) -> Any:
-        """Take one message in. Raises: EOFError when the stream ended OK; AioRpcError when it did not."""
-        async with asyncio.timeout(PATIENCE_S):
-            message = await self.call.read()
-        if message is grpc.aio.EOF:
-            raise EOFError
-        self._take(message)
-        return message
-
-    def _take(self, message: Any) -> None:
-        self.messages.append(message)
+    def learn(self, message: Any) -> None:
+        """Let the map be as the message says."""
         if message.HasField("condition"):
             self.conditions.append(message.condition)
         if message.HasField("started"):
@@ -129,34 +114,6 @@ class Mirror:
                 self.map.pop(change.asset_id, None)
             else:
                 self.map[change.asset_id] = change
-
-    async def until(self, wanted: Callable[[Any], object]) -> Any:
-        """Take messages in up to the first that is wanted."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not wanted(message := await self.next()):
-                pass
-        return message
-
-    async def synced(self) -> Mirror:
-        """Take everything in up to the next synced."""
-        await self.until(lambda message: message.HasField("synced"))
-        return self
-
-    async def holds(self, wanted: Callable[[Mapping[str, Any]], object]) -> None:
-        """Take messages in until the map is as wanted."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not wanted(self.map):
-                await self.next()
-
-    async def end(self) -> grpc.aio.AioRpcError | None:
-        """Take in what is left; return the error it ended with, None for OK."""
-        try:
-            while True:
-                await self.next()
-        except EOFError:
-            return None
-        except grpc.aio.AioRpcError as error:
-            return error
 
     def names(self) -> dict[str, str]:
         """The names of the assets it holds."""
