@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # starting a process beside gRPC is told of on every start
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # a child that only becomes another program needs none
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,6 +1,6 @@
 """Exploratory runs: load, one fault chosen by the seed, more load, then judgement.
 
-PYTHONPATH=tests python -m faults.runs --help
+GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests python -m faults.runs --help
 
 Prints a line a run with its seed, and at the end runs, faults fired, voids and violations. Ends 1 on a violation.
 """

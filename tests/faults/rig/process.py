@@ -84,8 +84,8 @@ class Server:
             answer = await asyncio.wait_for(self._answers.get(), START_S)
             self.port = int(answer["ready"].rpartition(":")[2])
         except (TimeoutError, KeyError) as error:
-            await self.kill()
-            raise RuntimeError(f"the server did not start: {self.stderr.read_text()[-2000:]}") from error
+            code = await self.kill()
+            raise RuntimeError(f"the server did not start, {code}: {self.stderr.read_text()[-2000:]}") from error
         self.ready_at.append(time.monotonic())
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
