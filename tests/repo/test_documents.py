@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
+from google.protobuf import json_format
 
 from assetwatchd import cli, config
 from assetwatchd.adapters import media_intelligence, usd_search
@@ -17,12 +20,14 @@ from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.config_load import load
 from assetwatchd.model import State
 from assetwatchd.rpc.status import TABLE
+from assetwatchd.rpc.validate import validate
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
 COMMANDS: Any = typer.main.get_command(cli.app)
+TEST_NAME = r"(tests/[\w/]+\.py)::(\w+)"
 
 
 def table(heading: str, text: str = README) -> list[list[str]]:
@@ -38,12 +43,21 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Find the command that a line calls, and what follows its name."""
-    found, rest = COMMANDS, words
-    while rest and rest[0] in getattr(found, "commands", {}):
-        found, rest = found.commands[rest[0]], rest[1:]
-    return found, rest
+def command_of(words: list[str]) -> tuple[Any, list[str], list[str]]:
+    """Find the command or group that a line calls, the words that name it, and what follows them."""
+    found, used = COMMANDS, 0
+    while used < len(words) and words[used] in getattr(found, "commands", {}):
+        found, used = found.commands[words[used]], used + 1
+    return found, words[:used], words[used:]
+
+
+def leaves(group: Any, *above: str) -> set[str]:
+    """Return the full name of every command in a group, those of groups in it too."""
+    found = set()
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        found |= leaves(command, *above, name) if inner else {" ".join([*above, name])}
+    return found
 
 
 def options_of(command: Any) -> set[str]:
@@ -59,19 +73,55 @@ def test_every_command_of_the_readme_exists() -> None:
         if words[0].startswith("-"):
             assert words[0] in {"--install-completion", "--version"}
             continue
-        command, rest = command_of(words)
-        assert command is not COMMANDS, words
+        command, name, rest = command_of(words)
+        assert name, words
+        assert not rest or not hasattr(command, "commands"), words
         assert {word for word in rest if word.startswith("--")} <= options_of(command), words
-        called.add(command.name)
-    everything = {*COMMANDS.commands, *COMMANDS.commands["config"].commands} - {"config"}
-    assert everything <= called
+        called.add(" ".join(name))
+    assert leaves(COMMANDS) - called == set()
 
 
 def test_every_option_of_the_table_of_commands_exists() -> None:
     """An option named beside a command is one of that command."""
     for call, does in table("Command"):
-        command, _ = command_of(call.strip("`").split()[1:])
+        command, _, _ = command_of(call.strip("`").split()[1:])
         assert set(re.findall(r"--[a-z-]+", call + does)) <= {"--help", *options_of(command)}, call
+
+
+def test_every_operation_of_pieces_os_has_its_row() -> None:
+    """One row for each of the 15: the vendor's name as in the schema, its RPC, a request that RPC takes, a test."""
+    schema = (ROOT / "proto/assetwatch/pieces/v1/pieces_assets_service.proto").read_text()
+    told = re.findall(r"// Operation (\w+): .*\n  rpc (\w+)", schema)
+    rows = table("Operation")
+    assert [(row[0].strip("`"), row[1]) for row in rows] == told
+    assert len(told) == 15
+    seed = re.search(r"^SEED='(.*?)'$", README, flags=re.MULTILINE | re.DOTALL)
+    assert seed
+    for _, rpc, _, call, test in rows:
+        line = re.fullmatch(rf"`grpcurl -plaintext -d '(.*)' \$A \$P/{rpc}`", call)
+        assert line, rpc
+        request = line[1].replace("'$ID'", str(uuid.UUID(int=1))).replace("""'"$SEED"'""", seed[1])
+        validate(json_format.Parse(request, getattr(pieces_pb, f"{rpc}Request")()))
+        assert re.fullmatch(TEST_NAME, test), rpc
+
+
+def test_every_promise_has_a_limit_and_a_test() -> None:
+    """No cell of the table of promises is empty, and the last of each row names nothing but tests."""
+    rows = table("Promise")
+    assert len(rows) > 10
+    for promise, limit, tests in rows:
+        assert limit, promise
+        assert all(re.fullmatch(TEST_NAME, test) for test in tests.split(", ")), promise
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """What the documents name as tests/FILE::NAME is a test that pytest collects."""
+    named = set(re.findall(TEST_NAME, README + ARCHITECTURE))
+    assert len(named) > 30
+    for file, name in named:
+        text = (ROOT / file).read_text()
+        form = rf"^(async )?def {name}\(" if name.startswith("test_") else rf"^{name} = \w+\.TestCase$"
+        assert re.search(form, text, flags=re.MULTILINE), f"{file}::{name}"
 
 
 def test_every_target_of_make_exists() -> None:
