@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import trustme
 from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -218,26 +218,13 @@ async def test_a_request_larger_than_allowed_is_refused() -> None:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make two authorities, a server's certificate of the first and a client's of each."""
     folder = tmp_path_factory.mktemp("certificates")
-    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
-    for authority in ("ca", "other"):
-        openssl(folder, f"req -x509 -nodes -keyout {authority}.key -out {authority}.pem -subj /CN={authority} -days 2")
-    for leaf, authority in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
-        openssl(folder, f"req -nodes -keyout {leaf}.key -out {leaf}.csr -subj /CN={leaf}")
-        (folder / "names").write_text(names)
-        openssl(
-            folder,
-            f"x509 -req -in {leaf}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 2 "
-            f"-extfile names -out {leaf}.pem",
-        )
+    ca, other = trustme.CA(), trustme.CA()
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    for leaf, authority in (("server", ca), ("client", ca), ("stranger", other)):
+        made = authority.issue_cert("127.0.0.1", "localhost")
+        made.cert_chain_pems[0].write_to_path(folder / f"{leaf}.pem")
+        made.private_key_pem.write_to_path(folder / f"{leaf}.key")
     return folder
-
-
-def openssl(folder: Path, arguments: str) -> None:
-    """Run openssl; new keys are of a quick kind."""
-    words = arguments.split()
-    if "-keyout" in words:
-        words[1:1] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
 
 def trusting(folder: Path, client: str | None = None) -> grpc.ChannelCredentials:

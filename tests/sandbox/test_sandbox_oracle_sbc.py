@@ -2,15 +2,14 @@
 
 import base64
 import random
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+import trustme
 from lxml import etree
 
 from assetwatchd.sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
@@ -446,21 +445,22 @@ def test_seed_and_advance() -> None:
 
 
 class Certificate(NamedTuple):
-    """A self-signed certificate for 127.0.0.1 and its key, both PEM files."""
+    """A certificate for 127.0.0.1, its key, and the authority to trust, all PEM files."""
 
     certificate: Path
     key: Path
+    authority: Path
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
     folder = tmp_path_factory.mktemp("tls")
-    made = Certificate(folder / "certificate.pem", folder / "key.pem")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=sbc"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made.certificate), "-keyout", str(made.key)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    made = Certificate(folder / "certificate.pem", folder / "key.pem", folder / "authority.pem")
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1")
+    leaf.cert_chain_pems[0].write_to_path(made.certificate)
+    leaf.private_key_pem.write_to_path(made.key)
+    authority.cert_pem.write_to_path(made.authority)
     return made
 
 
@@ -475,7 +475,7 @@ async def test_tls(certificate: Certificate, given: str) -> None:
     else:
         switches |= {"tls_certificate": str(certificate.certificate), "tls_key": str(certificate.key)}
     standin = OracleSbcStandin(switches=switches, ssl_context=context)
-    trust = ssl.create_default_context(cafile=str(certificate.certificate))
+    trust = ssl.create_default_context(cafile=str(certificate.authority))
     await standin.start()
     first = (standin.url, standin.plain_url)
     await standin.stop()
