@@ -164,7 +164,13 @@ ANSWERS: Mapping[str, Mapping[str, object]] = {
     "slow body": {"drip_bytes_per_s": 50},
     "truncated": {"truncate_bytes": 40},
     "empty": {"status": 200, "body": ""},
-    "empty list": {"status": 200, "body": '{"tids": []}', "content_type": "application/json", "path": "/query"},
+    "empty list": {
+        "status": 200,
+        "body": '{"tids": []}',
+        "content_type": "application/json",
+        "path": "/query",
+        "times": 1,
+    },
     "not UTF-8": {"charset_garbage": True},
     "no connection": {"disconnect": True},
 }

@@ -158,10 +158,11 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 CALLS,
-                "        for target in targets:\n            self._asset_failed(target, error)\n",
-                "        for target in targets:\n            self._asset_failed(target, error)\n"
+                "                self._asset_failed(target, error)\n        if failing:\n",
+                "                self._asset_failed(target, error)\n"
                 "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
-                "            self._outcomes.told(target, gone)\n",
+                "            self._outcomes.told(target, gone)\n"
+                "        if failing:\n",
             )
         ],
     ),

@@ -105,8 +105,8 @@ def _broken(run: Evidence) -> set[str]:
 
 
 def _live(run: Evidence) -> list[pb.WatchStatusResponse]:
-    """Messages with changes of a stream that has bookmarks after them, all sources."""
-    messages = [message for _, message in _longest(run.recorders[0]).messages]
+    """Messages with changes of the last stream, which has bookmarks after them, all sources."""
+    messages = [message for _, message in run.recorders[0].streams[-1].messages]
     last = max(place for place, message in enumerate(messages) if message.HasField("bookmark"))
     return [message for message in messages[:last] if message.changes]
 

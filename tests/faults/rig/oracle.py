@@ -415,11 +415,11 @@ def _condition(who: Recorder, window: Window) -> Iterator[str]:
         for each in message.source_conditions
         if each.source == window.source
     ]
-    turned = [t for t, state in told if state != healthy and window.began_at <= t <= window.ended_at + TURN_S]
-    mended = [t for t, state in told if state == healthy and turned and t > turned[0]]
+    turned = [t for t, state in told if state != healthy and window.began_at <= t <= window.ended_at + 1]
+    mended = [t for t, state in told if state == healthy and turned and t > turned[-1]]
     if window.ended_at - window.began_at >= TURN_S and not (turned and turned[0] - window.began_at <= TURN_S):
         yield f"{window.source} was silent, and was not told to be in {TURN_S} s"
-    if turned and not (mended and mended[-1] - window.ended_at <= MEND_S):
+    if turned and not (mended and mended[0] - window.ended_at <= MEND_S):
         yield f"{window.source} was back, and was not told to be in {MEND_S} s"
 
 
