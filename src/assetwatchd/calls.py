@@ -129,6 +129,12 @@ class Calls:
         self._probe_at = loop_time()
         self._plan.changed.set()
 
+    def try_again(self) -> None:
+        """There is a reason to think that the source is back: end the pause, and see."""
+        if self.health.failing:
+            self._not_before = AT_ONCE
+            self.want_sign_of_life()
+
     # What next, and when ---------------------------------------------------------------------------------------------
 
     def _next_start(self) -> float:
@@ -232,7 +238,8 @@ class Calls:
         if error.retry_after_s is not None and not isinstance(error, AssetRejected):
             self._pause(error.retry_after_s, str(error))
         for target in targets:
-            self._asset_failed(target, error)
+            if not isinstance(error, AssetRejected) or not self._outcomes.rejected(target, str(error)):
+                self._asset_failed(target, error)
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:

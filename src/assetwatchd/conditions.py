@@ -38,13 +38,13 @@ class Health:
     storing: str = ""
 
     def succeeded(self, at: float) -> bool:
-        """A call ended well at that time (s since 1970); return whether the state or its text changed."""
+        """A call ended well at that time (s since 1970); return whether the state changed."""
         self.failures, self.failing, self.suspect = 0, False, False
         self.blamed.clear()
         return self._well(at, last_success_at=at)
 
     def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = ()) -> bool:
-        """A call that asked about these assets, or about none, failed; return whether the state or its text changed."""
+        """A call that asked about these assets, or about none, failed; return whether the state changed."""
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
@@ -55,7 +55,7 @@ class Health:
         return self._turn(_state(error), str(error), at, last_success_at=self.condition.last_success_at)
 
     def push_lost(self, why: str, at: float) -> bool:
-        """The push connection broke (why) or came back (empty); return whether the state or its text changed.
+        """The push connection broke (why) or came back (empty); return whether the state changed.
 
         A break turns nothing by itself: the next call tells whether the source only does not push, or is gone.
         """
@@ -65,7 +65,7 @@ class Health:
         return self._well(at, last_success_at=self.condition.last_success_at)
 
     def store_lost(self, why: str, at: float) -> bool:
-        """Our store cannot keep what the source says (why) or can again (empty); return whether anything changed."""
+        """Our store cannot keep what the source says (why) or can again (empty); return whether the state changed."""
         self.storing = f"statuses cannot be kept: {why}" if why else ""
         if self.failing or self.condition.state is ConditionState.UNKNOWN:
             return False
@@ -87,7 +87,7 @@ class Health:
         before = self.condition
         since = before.since if before.state is state else at
         self.condition = replace(before, state=state, message=message, since=since, last_success_at=last_success_at)
-        return before.state is not state or (before.message != message and state is not ConditionState.HEALTHY)
+        return before.state is not state  # another text of the same trouble is kept, and is no news
 
 
 def _state(error: UpstreamError) -> ConditionState:

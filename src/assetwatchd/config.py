@@ -17,12 +17,15 @@ from pydantic import (
     model_validator,
 )
 
-Seconds = Annotated[float, Field(gt=0)]
+DURATION_S_MAX = 10 * 365 * 86_400
+Seconds = Annotated[float, Field(gt=0, le=DURATION_S_MAX)]
 
 
 def _without_credentials(url: AnyHttpUrl) -> AnyHttpUrl:
     if url.username or url.password:
         raise ValueError("holds a user name or password; give them where they are kept secret")
+    if url.query or url.fragment:
+        raise ValueError("holds a query or a fragment; paths are put behind it")
     return url
 
 
@@ -32,7 +35,7 @@ Url = Annotated[AnyHttpUrl, AfterValidator(_without_credentials)]
 class Frozen(BaseModel):
     """Strict and immutable; an error never shows the value, which may be a secret."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class BasicAuth(Frozen):
@@ -102,8 +105,8 @@ class SourceSettings(Frozen):
     backoff_max_s: Seconds = Field(default=30, description="the longest pause between two tries")
     linger_s: Seconds = Field(default=300, description="an asset read once stays of interest for this long")
     probe_interval_s: Seconds = Field(default=30, description="between signs of life when nothing is asked")
-    timeout_s: Seconds = Field(default=10, description="of one call; never longer than busy_interval_s when polling")
-    rate_per_s: float = Field(default=20, gt=0, description="calls a second, polls and fresh reads together")
+    timeout_s: Seconds = Field(default=10, description="of one request; a read may need several")
+    rate_per_s: float = Field(default=20, gt=0, description="requests a second, whatever they are for")
     concurrency: int = Field(default=8, ge=1, description="calls at the same time")
     body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, description="a larger answer is refused")
     assets_max: int = Field(default=100_000, ge=1, description="assets known at the same time")
@@ -149,7 +152,9 @@ class PiecesSource(SourceSettings):
     kind: Literal["pieces"]
     rate_per_s: float = Field(default=200, gt=0, description="it is local")
     concurrency: int = Field(default=16, ge=1)
-    application_id: str | None = Field(default=None, description="sent as X-Application-ID when given")
+    application_id: str | None = Field(
+        default=None, pattern=r"^[!-~]+$", description="sent as X-Application-ID when given"
+    )
     pseudo: bool = Field(default=False, description="include assets the user did not save")
     discover: bool = Field(
         default=False, description="look for it at the start: at base_url, then at the known ports of this machine"
@@ -166,7 +171,9 @@ class MediaIntelligenceSource(SourceSettings):
     rate_per_s: float = Field(default=10, gt=0, description="a key [assumed: no limit is published]")
     access_key: str
     secret_key: SecretStr
-    projects: tuple[str, ...] = Field(default=(), description="WORKSPACE/PROJECT, each listed and watched whole")
+    projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{3,63}/[^/]+$")], ...] = Field(
+        default=(), description="WORKSPACE/PROJECT, each listed and watched whole"
+    )
     page_size: int = Field(default=1000, ge=1, le=1000, description="assets a page of a list")
 
 
@@ -193,7 +200,9 @@ AnySource = Annotated[
 class ServerSettings(Frozen):
     """The gRPC server and its limits."""
 
-    listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one")
+    listen: str = Field(
+        default="127.0.0.1:50051", pattern=r"^.+:\d{1,5}$", description="HOST:PORT; port 0 takes a free one"
+    )
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = Field(default=None, description="given: clients must show a certificate")

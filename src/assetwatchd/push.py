@@ -77,7 +77,8 @@ def _take(scheduler: Scheduler, notice: Notice) -> None:
         case Listed(asset_ids):
             scheduler.push_listed(asset_ids)
         case Touched(asset_ids):
-            scheduler.push_touched(asset_ids)
+            with telemetry.push(scheduler.name, len(asset_ids)):
+                scheduler.push_touched(asset_ids)
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())

@@ -211,6 +211,7 @@ class Scheduler:
         self._plan.pushing = True
         self._calls.note(self._calls.health.push_lost("", self._now()))
         self._calls.take_list(asset_ids, believe_absence=False)
+        self._calls.try_again()
         self.push_touched(target.asset_id for target in self._plan if target.listed)
 
     def push_touched(self, asset_ids: Iterable[str]) -> None:

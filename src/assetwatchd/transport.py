@@ -52,6 +52,7 @@ class Transport:
         self._source = source
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self._free_at = 0.0
 
     async def close(self) -> None:
         """Give back connections."""
@@ -87,6 +88,7 @@ class Transport:
     ) -> Reply:
         """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
         url = URL(str(origin or self.base) + path, encoded=True)
+        await self._turn()
         with telemetry.upstream_call(self._source, method, url) as span, self._failures():
             sent = {**(headers or {}), **self._context()}
             data = _payload(body)
@@ -118,6 +120,14 @@ class Transport:
 
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
+
+    async def _turn(self) -> None:
+        """Wait so that requests start at most rate_per_s a second, though one read may need several."""
+        now = asyncio.get_running_loop().time()
+        start = max(now, self._free_at)
+        self._free_at = start + 1 / self._settings.rate_per_s
+        if start > now:
+            await asyncio.sleep(start - now)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -178,7 +188,7 @@ def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:
         return min(float(text), RETRY_AFTER_S_MAX)
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(at.timestamp() - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
 

@@ -38,7 +38,7 @@ async def standin() -> AsyncIterator[MediaIntelligenceStandin]:
 
 
 def configured(standin: MediaIntelligenceStandin, **settings: Any) -> MediaIntelligenceSource:
-    own = {"kind": "media_intelligence", "base_url": standin.url, "projects": (PROJECT,)}
+    own = {"kind": "media_intelligence", "base_url": standin.url, "projects": (PROJECT,), "rate_per_s": 10_000}
     return MediaIntelligenceSource.model_validate({**own, **standin.credentials, **settings})
 
 

@@ -48,7 +48,7 @@ async def standin(clock: Clock) -> AsyncIterator[OracleSbcStandin]:
 @asynccontextmanager
 async def adapter(standin: OracleSbcStandin, **settings: Any) -> AsyncIterator[OracleSbc]:
     account = {name: standin.credentials[name] for name in ("username", "password")}
-    values = {"kind": "oracle_sbc", "base_url": standin.url, **account, **settings}
+    values = {"kind": "oracle_sbc", "base_url": standin.url, "rate_per_s": 10_000, **account, **settings}
     upstream = OracleSbc("sbc", OracleSbcSource.model_validate(values), clock=standin.clock)
     try:
         yield upstream

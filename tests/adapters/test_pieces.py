@@ -42,7 +42,7 @@ async def standin() -> AsyncIterator[PiecesStandin]:
 
 @asynccontextmanager
 async def adapter(standin: PiecesStandin, **settings: Any) -> AsyncIterator[Pieces]:
-    values = {"kind": "pieces", "base_url": standin.url, **settings}
+    values = {"kind": "pieces", "base_url": standin.url, "rate_per_s": 10_000, **settings}
     upstream = Pieces("pieces", PiecesSource.model_validate(values))
     try:
         yield upstream

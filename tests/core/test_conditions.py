@@ -57,13 +57,13 @@ def test_some_are_news_at_once(error: UpstreamError, state: ConditionState) -> N
     assert health.condition.state is state
 
 
-def test_another_text_is_news_but_the_state_began_before() -> None:
-    """While failing, a new reason is told, and since stays when the state began."""
+def test_another_text_is_kept_and_is_no_news() -> None:
+    """While failing, another reason of the same state can be read and is not told; since stays when the state began."""
     health = fresh()
     health.failed(Unreachable("refused"), 2.0)
     assert not health.failed(Unreachable("refused"), 3.0)
-    assert health.failed(Unreachable("no route"), 4.0)
-    assert health.condition.since == 2.0
+    assert not health.failed(Unreachable("no route"), 4.0)
+    assert (health.condition.since, health.condition.message) == (2.0, "no route")
     assert health.failed(BadAnswer("not JSON"), 5.0)
     assert health.condition == Condition(ConditionState.DEGRADED, "not JSON", 5.0, None)
 

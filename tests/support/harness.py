@@ -76,7 +76,7 @@ class Harness(abc.ABC):
 
     def upstream(self, **overrides: Any) -> Upstream:
         """Build an adapter, closed by stop(); overrides are laid over the settings."""
-        values = {"kind": self.kind, "base_url": self.standin.url, **self.settings(), **overrides}
+        values = {"kind": self.kind, "base_url": self.standin.url, "rate_per_s": 10_000, **self.settings(), **overrides}
         upstream = self.make_upstream(TypeAdapter[Any](AnySource).validate_python(values))
         self._opened.append(upstream)
         return upstream

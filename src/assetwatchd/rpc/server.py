@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from assetwatch.pieces.v1 import pieces_assets_service_pb2
 from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2_grpc
 
@@ -16,9 +17,11 @@ from assetwatchd.rpc import reflection
 from assetwatchd.rpc.telemetry import Tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.message import Message
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
@@ -83,7 +86,7 @@ def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandl
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
         behaviour = getattr(servicer, method.name)
-        decode = GetMessageClass(method.input_type).FromString
+        decode = _decoder(GetMessageClass(method.input_type))
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(behaviour, request_deserializer=decode)
         else:
@@ -93,6 +96,18 @@ def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandl
                 response_serializer=GetMessageClass(method.output_type).SerializeToString,
             )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _decoder(request: type[Message]) -> Callable[[bytes], Message | None]:
+    """Return a decoder that gives None for what is no such request: validate answers that as any other bad input."""
+
+    def decode(given: bytes) -> Message | None:
+        try:
+            return request.FromString(given)
+        except DecodeError:
+            return None
+
+    return decode
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:

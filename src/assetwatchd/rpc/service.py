@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
+PAGE_BYTES_MAX = 2 * 1024 * 1024
+"""A page ends before it: clients take messages of 4 MiB unless told otherwise."""
 WAIT_TIMEOUT_S = 60.0
 LIST_WAIT_S = 5.0
 """The first page of a list waits this long for sources that were never listed."""
@@ -87,10 +90,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             if not cursor:
                 await asyncio.gather(*[scheduler.listed(LIST_WAIT_S) for scheduler in schedulers])
             size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-            entries = [entry for entry in what.select(self._store, cursor, self._store.head) if what.holds(entry)]
+            entries, more = self._page(what, cursor, size)
             return pb.ListAssetStatusesResponse(
-                statuses=[convert.status_view(e, self._sources.get(e.key.source)) for e in entries[:size]],
-                next_page_token=self._page_token(entries[size - 1], what) if len(entries) > size else "",
+                statuses=[convert.status_view(e, self._sources.get(e.key.source)) for e in entries],
+                next_page_token=self._page_token(entries[-1], what) if more else "",
                 unreachable=[scheduler.name for scheduler in schedulers if not scheduler.condition.readable],
             )
 
@@ -102,11 +105,9 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             self._sources.check([("asset", key)])
             wanted = _states(request.states) or SETTLED
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
-            try:
+            with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
                     await self._until(key, wanted)
-            except TimeoutError:
-                pass
             status = None if self._store.get(key) is None else self._view(key)
             return pb.WaitAssetStatusResponse(status=status, condition_met=self._met(key, wanted))
 
@@ -158,14 +159,29 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             raise SourceUnreachable(key.source, "the asset was not read in time", retry_after_s=1.0)
         return convert.status_view(entry, scheduler)
 
+    def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
+        """Return the next entries held, and whether there are more; looks no further than it must."""
+        page: list[Entry] = []
+        room, head = PAGE_BYTES_MAX, self._store.head
+        while window := self._store.after(cursor, head, PAGE_SIZE_MAX):
+            for entry in window:
+                if not (what.concerns(entry.key) and what.holds(entry)):
+                    continue
+                room -= len(entry.upsert)
+                if page and (len(page) == size or room < 0):
+                    return page, True
+                page.append(entry)
+            cursor = window[-1].revision
+        return page, False
+
     def _page_token(self, last: Entry, what: Filter) -> str:
-        return resume.encode(epoch=self._store.epoch, revision=last.revision, digest=what.digest)
+        return resume.encode(epoch=self._store.epoch, revision=last.revision, digest=_page_digest(what))
 
     def _page_cursor(self, token: str, what: Filter) -> int:
         if not token:
             return 0
         try:
-            return resume.check(token, digest=what.digest, store=self._store, from_floor=False)
+            return resume.check(token, digest=_page_digest(what), store=self._store, from_floor=False)
         except CallError as error:
             text = "not a page token of a list with these sources and states; begin again without one"
             raise InvalidRequest(("page_token", text)) from error
@@ -184,6 +200,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     ) -> source_pb.ListSourcesResponse:
         """All, by name."""
         async with errors_as_status(context):
+            validate(request)
             return source_pb.ListSourcesResponse(sources=[self._view(name) for name in self._sources.names()])
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
@@ -194,6 +211,11 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 
     def _view(self, name: str) -> Any:
         return convert.source(self._sources.get(name), self._store, self._hub.watcher_count(name))
+
+
+def _page_digest(what: Filter) -> bytes:
+    """A page token is written like a resume token and is not one: its digest is another."""
+    return what.digest[::-1]
 
 
 def _key(ref: status_pb.AssetRef) -> AssetKey:

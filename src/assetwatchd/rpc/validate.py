@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 _validator = protovalidate.Validator()
 
 
-def validate(request: Message) -> None:
-    """Raise InvalidRequest with every violation there is; return when there is none."""
+def validate(request: Message | None) -> None:
+    """Raise InvalidRequest with every violation there is; return when there is none. None: it could not be decoded."""
+    if request is None:
+        raise InvalidRequest(("", "the bytes are not a request of this method; is the schema the same on both sides?"))
     violations = _validator.collect_violations(request)
     if violations:
         raise InvalidRequest(*[(_path(violation), violation.proto.message) for violation in violations])

@@ -61,8 +61,8 @@ class Store(Protocol):
         """Return the latest entry of an asset, also one that is gone."""
         ...
 
-    def after(self, cursor: int, upto: int) -> Sequence[Entry]:
-        """Return the latest entries with cursor < revision <= upto, in the order of revisions, frozen."""
+    def after(self, cursor: int, upto: int, limit: int | None = None) -> Sequence[Entry]:
+        """Return the latest entries with cursor < revision <= upto, in order and frozen; at most limit, the first."""
         ...
 
     def keys(self, source: str) -> Iterable[AssetKey]:

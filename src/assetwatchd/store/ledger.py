@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,10 +32,13 @@ class Ledger:
         """Return the latest entry of an asset."""
         return self._latest.get(key)
 
-    def after(self, cursor: int, upto: int) -> list[Entry]:
+    def after(self, cursor: int, upto: int, limit: int | None = None) -> list[Entry]:
         """Return the latest entries with cursor < revision <= upto, in order; a copy, so later changes do not show."""
         first, last = bisect_right(self._revisions, cursor), bisect_right(self._revisions, upto)
-        return [entry for entry in self._line[first:last] if entry is not None]
+        if limit is None:
+            return [entry for entry in self._line[first:last] if entry is not None]
+        places = (self._line[place] for place in range(first, last))
+        return list(islice((entry for entry in places if entry is not None), limit))
 
     def keys(self, source: str) -> list[AssetKey]:
         """Every asset of a source."""
