@@ -70,6 +70,22 @@ async def test_demo_serves_five_sources_and_stops_in_time(spawn: Spawn, command:
     assert took_s < STOP_S
 
 
+async def test_the_demo_is_scripted_where_it_is_told_to_be(spawn: Spawn) -> None:
+    """--control-port puts the endpoint that scripts the stand-ins there; --no-table still prints its one line alone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = ("--grpc", "127.0.0.1:0", "--control-port", str(port), "--assets", "3", "--speed", "0")
+    async with spawn("demo", "--no-table", *told) as running:
+        await ready(running)
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}") as answer:
+            overview = json.dumps(await answer.json())
+        running.send_signal(signal.SIGINT)
+        out, _ = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    assert all(source in overview for source in SOURCES)
+    assert out == b""
+
+
 async def test_demo_on_a_terminal_says_what_to_try_and_stops_on_ctrl_c() -> None:
     """On a terminal the demo prints grpcurl lines with real ids, then a live table; Ctrl-C ends it with 0 in 2 s."""
     primary, secondary = pty.openpty()
@@ -88,6 +104,7 @@ async def test_demo_on_a_terminal_says_what_to_try_and_stops_on_ctrl_c() -> None
     assert "GetAssetStatus" in shown
     assert "s3://studio-assets/props/" in shown
     assert "Traceback" not in shown + shown_after
+    assert "the stream broke" not in shown + shown_after
     assert running.returncode == 0
     assert took_s < STOP_S
 

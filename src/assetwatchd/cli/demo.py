@@ -35,9 +35,9 @@ async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, 
         await _live(sandbox, seed=seed, speed=speed)
 
 
-async def run_demo(*, listen: str, table: bool, seed: int, speed: float, assets: int) -> None:
+async def run_demo(*, listen: str, table: bool, control_port: int, seed: int, speed: float, assets: int) -> None:
     """Serve what the sandbox holds until cancelled or told to stop; table: say what to try, and show what changes."""
-    async with _sandbox(host="127.0.0.1", control_port=0, seed=seed, assets=assets) as sandbox:
+    async with _sandbox(host="127.0.0.1", control_port=control_port, seed=seed, assets=assets) as sandbox:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         settings = settings_for(sandbox.standins, listen=listen, log_level="error" if table else "warning")
         server = asyncio.create_task(serve(settings, on_ready=ready.set_result))
@@ -92,11 +92,11 @@ async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
 
 async def _watch(listening: str, sources: list[str]) -> None:
     from assetwatch_client import connect  # noqa: PLC0415 - only with a table
-    from assetwatchd.cli.live import Interest, show  # noqa: PLC0415 - same
-    from assetwatchd.cli.options import Format  # noqa: PLC0415 - same
+    from assetwatchd.cli.live import Interest, show_while_served  # noqa: PLC0415 - same
 
     async with connect(listening) as channel:
-        await show(channel, Interest(sources), Format.TABLE, rows_max=ROWS_MAX)
+        await show_while_served(channel, Interest(sources), rows_max=ROWS_MAX)
+    await asyncio.Event().wait()  # the server is about to end by itself
 
 
 def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 import typer
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,6 +32,23 @@ REFRESH_PER_S = 4
 ROWS_MIN, ROWS_MAX = 3, 1000
 FRAME_LINES = 8
 """Lines of the screen that hold no asset: title, frame, header, sources, margins."""
+SOURCE_PART = 5
+"""The names of sources get at most one such part of the screen."""
+WIDTHS = {
+    "SOURCE": 20,
+    "ASSET": 24,
+    "STATE": max(len(label(State, state)) for state in State.values()),
+    "FRESHNESS": max(len(label(Freshness, freshness)) for freshness in Freshness.values()),
+    "OBSERVED": len("999d ago"),
+    "REVISION": len("REVISION"),
+    "FAILURE": 16,
+}
+"""What each column of STATUS_HEADER needs to be of use."""
+RATIOS = {"ASSET": 3, "FAILURE": 2}
+"""Who shares what the other columns leave."""
+LEFT_OUT = ("FAILURE", "REVISION", "OBSERVED")
+"""What a narrow screen does without, in this order."""
+DRAINING = "SERVER_DRAINING"
 
 
 class Interest(NamedTuple):
@@ -44,17 +61,21 @@ class Interest(NamedTuple):
 
 
 class Breaks:
-    """Tells of every break of a watch, and ends it where the server refuses the token that the user gave."""
+    """Tells of every break of a watch, and ends it where the server refuses the token that the user gave.
 
-    def __init__(self, note: Callable[[str], None], *, token_given: bool) -> None:
+    with_server: ends it, untold, where the server stops as planned, too.
+    """
+
+    def __init__(self, note: Callable[[str], None], *, token_given: bool, with_server: bool = False) -> None:
         self._note = note
         self._token_given = token_given
+        self._with_server = with_server
 
     def __call__(self, error: grpc.aio.AioRpcError | TimeoutError | None) -> None:
         """Take note of how a stream ended. Raises: AioRpcError."""
         if isinstance(error, grpc.aio.AioRpcError):
             anew = action_for(error) is Action.SNAPSHOT
-            if anew and self._token_given:
+            if (anew and self._token_given) or (self._with_server and reason_of(error) == DRAINING):
                 raise error
             why = reason_of(error) or error.code().name
             self._note(f"the stream broke ({why}); watching again{' from a snapshot' if anew else ''}")
@@ -69,23 +90,23 @@ class Breaks:
                 yield item
 
 
-async def show(
-    channel: grpc.aio.Channel, interest: Interest, output: Format | None, *, rows_max: int = ROWS_MAX
-) -> None:
+async def show(channel: grpc.aio.Channel, interest: Interest, output: Format | None) -> None:
     """Show a watch until it is cancelled. output None: a live table on a terminal, else a JSON object a message.
 
     Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
     """
     if output in {None, Format.TABLE} and sys.stdout.isatty():
-        await _table(channel, interest, rows_max)
+        await _table(channel, interest, ROWS_MAX)
     elif output is Format.TABLE:
         await _lines(channel, interest)
     else:
         await _messages(channel, interest, output or Format.NDJSON)
 
 
-def _watch(channel: grpc.aio.Channel, interest: Interest, note: Callable[[str], None]) -> tuple[Watch, Breaks]:
-    breaks = Breaks(note, token_given=interest.resume_token != "")
+def _watch(
+    channel: grpc.aio.Channel, interest: Interest, note: Callable[[str], None], *, with_server: bool = False
+) -> tuple[Watch, Breaks]:
+    breaks = Breaks(note, token_given=interest.resume_token != "", with_server=with_server)
     return Watch(channel, **interest._asdict(), patient=False, on_break=breaks), breaks
 
 
@@ -100,24 +121,36 @@ async def _messages(channel: grpc.aio.Channel, interest: Interest, output: Forma
             typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
 
 
-async def _lines(channel: grpc.aio.Channel, interest: Interest) -> None:
-    watch, breaks = _watch(channel, interest, _complain)
+async def _lines(channel: grpc.aio.Channel, interest: Interest, *, with_server: bool = False) -> None:
+    watch, breaks = _watch(channel, interest, _complain, with_server=with_server)
     told: dict[Key, str] = {}
     async with aclosing(breaks.heeding(watch.events())) as events:
         async for event in events:
             typer.echo(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip())
 
 
-async def _table(channel: grpc.aio.Channel, interest: Interest, rows_max: int) -> None:
+async def show_while_served(channel: grpc.aio.Channel, interest: Interest, *, rows_max: int) -> None:
+    """Show a watch as a table until the server stops as planned, or it is cancelled. Raises: as show."""
+    try:
+        if sys.stdout.isatty():
+            await _table(channel, interest, rows_max, with_server=True)
+        else:
+            await _lines(channel, interest, with_server=True)
+    except grpc.aio.AioRpcError as error:
+        if reason_of(error) != DRAINING:
+            raise
+
+
+async def _table(channel: grpc.aio.Channel, interest: Interest, rows_max: int, *, with_server: bool = False) -> None:
     console = Console()
 
     def note(text: str) -> None:
         board.note = text
 
-    watch, breaks = _watch(channel, interest, note)
+    watch, breaks = _watch(channel, interest, note, with_server=with_server)
     board = Board(watch)
     with Live(
-        get_renderable=lambda: picture(board, min(rows_max, console.height - FRAME_LINES)),
+        get_renderable=lambda: picture(board, min(rows_max, console.height - FRAME_LINES), console.width),
         console=console,
         refresh_per_second=REFRESH_PER_S,
     ):
@@ -165,15 +198,29 @@ class Board:
             self.changes += self.synced
 
 
-def picture(board: Board, rows: int) -> Group:
+def picture(board: Board, rows: int, width: int) -> Group:
     """Draw the assets that changed last, so many rows of them, and the sources under them."""
     now = datetime.now(UTC)
-    table = Table(title=_title(board), title_justify="left", expand=True, box=None, pad_edge=False)
-    for name in STATUS_HEADER:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=3 if name == "ASSET" else None)
+    widths = fitting(width)
+    title = _title(board)
+    table = Table(title=title, title_justify="left", expand=True, box=None, pad_edge=False, collapse_padding=True)
+    for name, needed in widths.items():
+        least, most = (None, needed) if name == "SOURCE" else (needed, None)
+        ratio = RATIOS.get(name)
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least, max_width=most)
     for status in islice(reversed(tuple(board.held.statuses.values())), max(ROWS_MIN, rows)):
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in status_row(status, now)))
+        cells = zip(STATUS_HEADER, status_row(status, now), strict=True)
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for name, cell in cells if name in widths))
     return Group(table, Text(), _sources(board))
+
+
+def fitting(width: int) -> dict[str, int]:
+    """Return the columns of STATUS_HEADER that a screen so wide has room for, and what each needs."""
+    widths = WIDTHS | {"SOURCE": max(WIDTHS["SOURCE"], width // SOURCE_PART)}
+    for name in LEFT_OUT:
+        if sum(widths.values()) + len(widths) - 1 > width:
+            del widths[name]
+    return widths
 
 
 def _title(board: Board) -> Text:

@@ -90,6 +90,10 @@ States = Annotated[
 ]
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a configured source.")]
 AssetArgument = Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id in that source.")]
+ControlPort = Annotated[
+    int,
+    typer.Option("--control-port", min=0, max=65535, help="Where stand-ins are scripted; 0: a free one."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same assets and the same life.")]
 Speed = Annotated[
     float, typer.Option("--speed", min=0, help="Steps a second and stand-in; 0: nothing changes by itself.")

@@ -10,7 +10,7 @@ import typer
 
 from assetwatchd.cli.configuration import settings_from
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.options import Assets, Config, SecretsDir, Seed, Speed, address
+from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
 from assetwatchd.errors import AssetwatchError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def serve(
 def sandbox(
     *,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    control_port: Annotated[int, typer.Option("--control-port", min=0, max=65535, help="0: a free one.")] = 0,
+    control_port: ControlPort = 0,
     seed: Seed = 1,
     speed: Speed = 1.0,
     assets: Assets = 20,
@@ -61,6 +61,7 @@ def demo(
     table: Annotated[
         bool, typer.Option("--table/--no-table", help="Show what changes; else one line when serving.")
     ] = True,
+    control_port: ControlPort = 0,
     seed: Seed = 1,
     speed: Speed = 1.0,
     assets: Assets = 20,
@@ -68,7 +69,7 @@ def demo(
     """Run the sandbox and a server over it in one process, and watch it."""
     from assetwatchd.cli.demo import run_demo  # noqa: PLC0415 - help does not pay for it
 
-    until_stopped(run_demo(listen=grpc, table=table, seed=seed, speed=speed, assets=assets))
+    until_stopped(run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets))
 
 
 def announce(listening: str) -> None:
