@@ -11,7 +11,7 @@ AGAINST ?= .git\#ref=$(or $(REF),$(shell git rev-parse --verify --quiet main || 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types schema drift docker-lint tests generate breaking format clean
+.PHONY: help setup demo test lint types schema drift docker-lint tests test-faults soak mutants generate breaking format clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,19 @@ docker-lint: $(READY) ## Check the Dockerfile
 tests: $(READY) ## Run the tests
 	@mkdir -p $(BUILD)
 	$(BIN)/pytest --junitxml=$(BUILD)/pytest.xml -o junit_family=xunit2 $(ARGS)
+
+FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
+
+test-faults: $(READY) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
+	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
+	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
+
+soak: $(READY) ## The same, longer: 20,000 streams, ten minutes of stalling, half an hour of faults two at once
+	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 $(BIN)/python -m pytest -m faults tests/faults
+	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
+
+mutants: $(READY) ## Plant defects one by one, and report which of them the tests find
+	$(FAULTS) $(BIN)/python -m faults.killing
 
 generate: $(READY) ## Make generated/ anew from proto/
 	sh tools/generate.sh

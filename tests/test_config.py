@@ -110,3 +110,25 @@ def test_settings_do_not_change() -> None:
     """What was read at the start is what is in effect."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings().server.listen = "x"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("listen", "nonsense"),
+        ("stream_age_s", float("inf")),
+        ("heartbeat_s", float("nan")),
+        ("drain_s", 1e300),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_the_check(place: str, value: object) -> None:
+    """What would only fail when serving fails before."""
+    with pytest.raises(ValidationError, match=place):
+        ServerSettings.model_validate({place: value})
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:1/?key=value", "http://127.0.0.1:1/#there"])
+def test_a_url_that_no_path_can_be_put_behind(base_url: str) -> None:
+    """A query or a fragment would swallow the path."""
+    with pytest.raises(ValidationError, match="query or a fragment"):
+        SOURCE.validate_python({"kind": "pieces", "base_url": base_url})

@@ -21,7 +21,7 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
-from assetwatchd.errors import ServerDraining, StoreError, UpstreamError
+from assetwatchd.errors import ConfigError, ServerDraining, StoreError, UpstreamError
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
@@ -43,7 +43,7 @@ from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import grpc
 
@@ -92,6 +92,7 @@ class App:
             )
             for name, source in settings.sources.items()
         )
+        check_pins(self.sources)
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
         self._pieces = {
@@ -190,6 +191,18 @@ class App:
 
     def _wanted(self, key: AssetKey) -> bool:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
+
+
+def check_pins(sources: Iterable[Scheduler]) -> None:
+    """Raise ConfigError for every pin that cannot be an id of its source."""
+    wrong = [
+        f"sources.{scheduler.name}.pins: {pin!r}: {why}"
+        for scheduler in sources
+        for pin in scheduler.settings.pins
+        if (why := scheduler.upstream.check(pin)) is not None
+    ]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:

@@ -164,9 +164,9 @@ async def test_a_second_server_on_a_port_is_refused() -> None:
         await rig.get(sample("omn"))
 
 
-@pytest.mark.parametrize("listen", ["203.0.113.1:50051", "127.0.0.1:70000", "nonsense"])
+@pytest.mark.parametrize("listen", ["203.0.113.1:50051", "127.0.0.1:70000"])
 async def test_an_address_that_cannot_be_had_is_a_configuration_error(listen: str) -> None:
-    """Not this machine's, no port, no address at all."""
+    """Not this machine's, and no port."""
     with pytest.raises(ConfigError, match="server"):
         async with serving({}, {"listen": listen}):
             pass

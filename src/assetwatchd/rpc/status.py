@@ -56,6 +56,8 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
     except (asyncio.CancelledError, grpc.aio.AbortError):
         raise
+    except grpc.aio.InternalError:  # a write to a peer that has gone
+        raise asyncio.CancelledError from None
     except Exception:
         log.exception("a call failed in a way nobody foresaw")
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the reason")
