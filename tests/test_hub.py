@@ -243,7 +243,7 @@ async def test_a_change_at_any_step_between_snapshot_and_park_is_not_lost() -> N
         async with rigged() as rig:
             await rig.change(*[f"dam/{n}" for n in range(150)])
             await rig.settle()
-            async with aclosing(rig.hub.watch(DAM)) as signals:  # type: ignore[type-var]  # an async generator
+            async with aclosing(rig.hub.watch(DAM)) as signals:
                 taken = [await anext(signals) for _ in range(min(steps, 4))]
                 waiting = asyncio.ensure_future(anext(signals)) if steps >= 4 else None
                 for _ in range(steps - 4):
@@ -262,7 +262,7 @@ async def test_a_change_in_every_gap_of_a_busy_stream_is_not_lost() -> None:
     """A reader that lets go of the loop a few times after each signal gets every change, whenever it came."""
     async with rigged() as rig:
         for pauses in range(6):
-            async with aclosing(rig.hub.watch(DAM)) as signals:  # type: ignore[type-var]  # an async generator
+            async with aclosing(rig.hub.watch(DAM)) as signals:
                 while not isinstance(await anext(signals), Synced):
                     pass
                 for _ in range(20):

@@ -18,7 +18,7 @@ from assetwatchd import points
 from assetwatchd.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from assetwatchd.errors import CallError
     from assetwatchd.filters import Filter
@@ -200,7 +200,7 @@ class Hub:
             tasks.create_task(self._rounds(), name="hub.rounds")
             tasks.create_task(self._heartbeats(), name="hub.heartbeats")
 
-    async def watch(self, what: Filter, cursor: int | None = None) -> AsyncIterator[Signal]:
+    async def watch(self, what: Filter, cursor: int | None = None) -> AsyncGenerator[Signal]:
         """Yield Started, the snapshot (without a cursor) or all that changed after it, Synced, then what changes.
 
         The snapshot is taken when Started has been taken in. Ends by itself only when the stream reaches its age,

@@ -100,7 +100,7 @@ class Client:
 
     async def _run(self, hub: Hub, cursor: int | None) -> None:
         try:
-            async with aclosing(hub.watch(self.what, cursor)) as signals:  # type: ignore[type-var]  # an async generator
+            async with aclosing(hub.watch(self.what, cursor)) as signals:
                 while True:
                     if not self._flowing:
                         await self._permits.acquire()

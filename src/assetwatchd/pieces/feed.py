@@ -24,7 +24,7 @@ from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from assetwatchd.config import ServerSettings
@@ -92,7 +92,7 @@ class Feed:
         self._condition = Condition(ConditionState.UNKNOWN, NOT_CONNECTED, parts.now())
         self._ending: Callable[[], CallError] | None = None
 
-    async def watch(self) -> AsyncIterator[Signal]:
+    async def watch(self) -> AsyncGenerator[Signal]:
         """Yield a snapshot (Begun, Batch..., Synced) and what changes after it, again and again after each gap.
 
         Until there is a first one, only conditions and bookmarks. Ends as Hub.watch does.
@@ -101,7 +101,7 @@ class Feed:
         while True:
             epoch = self.epoch
             try:
-                async with aclosing(epoch.hub.watch(self._what)) as signals:  # type: ignore[type-var]  # an async generator
+                async with aclosing(epoch.hub.watch(self._what)) as signals:
                     async for signal in signals:
                         if isinstance(signal, Started) and epoch.complete:
                             yield Begun(resync, self._condition)

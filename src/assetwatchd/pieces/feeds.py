@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.pieces.feed import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from assetwatchd.errors import CallError
     from assetwatchd.pieces.api import PiecesApi, Stream
@@ -34,11 +34,11 @@ class Feeds:
         self._running: dict[tuple[str, Stream], _Running] = {}
         self._ending: Callable[[], CallError] | None = None
 
-    async def watch(self, api: PiecesApi, stream: Stream) -> AsyncIterator[Signal]:
+    async def watch(self, api: PiecesApi, stream: Stream) -> AsyncGenerator[Signal]:
         """Subscribe; yields and ends as Feed.watch does."""
         async with (
             self._subscribed(api, stream) as feed,
-            aclosing(feed.watch()) as signals,  # type: ignore[type-var]  # it is an async generator
+            aclosing(feed.watch()) as signals,
         ):
             async for signal in signals:
                 yield signal

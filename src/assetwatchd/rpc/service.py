@@ -126,7 +126,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         with self._sources.interest(what):
             await self._read_at_last(key)
             while True:  # a wait may outlive a stream's age
-                async with aclosing(self._hub.watch(what)) as signals:  # type: ignore[type-var]  # an async generator
+                async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
                         if not isinstance(signal, Started) and self._met(key, wanted):
                             return

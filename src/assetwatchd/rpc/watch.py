@@ -55,7 +55,7 @@ class Watching:
     async def _stream(self, what: Filter, cursor: int | None, context: Context) -> None:
         live = False
         with self.sources.interest(what):
-            async with aclosing(self.hub.watch(what, cursor)) as signals:  # type: ignore[type-var]  # an async generator
+            async with aclosing(self.hub.watch(what, cursor)) as signals:
                 async for signal in signals:
                     await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
                     await self._write(context, self._message(signal, what, resumed=cursor is not None))

@@ -78,7 +78,7 @@ class Streaming:
         with self.admission.stream(context.peer()):
             async with (
                 errors_as_status(context),
-                aclosing(self.feeds.watch(api, which)) as signals,  # type: ignore[type-var]  # an async generator
+                aclosing(self.feeds.watch(api, which)) as signals,
             ):
                 async for signal in signals:
                     await self._write(context, self._message(signal))
