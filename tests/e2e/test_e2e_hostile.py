@@ -42,23 +42,31 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "hang": {"hang": True},
     "500": {"status": 500, "body": "oops"},
 }
+CALLS_MORE = 2
+"""What the source is asked after its condition turned, before what was told is counted."""
 BAD = {ConditionState.DEGRADED, ConditionState.UNREACHABLE}
 
 
 async def survived(rig: Rig, stream: Stream, source: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Assert that the attack shows as a condition and in the log, and costs no other source anything."""
+    """Assert that the attack costs one condition and one line of the log, and no other source anything."""
+    told = len(stream.conditions(source))
     while not BAD & set(stream.conditions(source)[-1:]):
         await stream.next()
-    assert any(source in record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    calls = (await rig.source(source)).poll.calls
+    await rig.shows(source, lambda shown: shown.poll.calls >= calls + CALLS_MORE)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert stream.removed == []
-    assert (await rig.get(sample(source))).revision == stream.map[sample(source)].revision
+    kept = await rig.get(sample(source))
+    await stream.holds(lambda held: held[sample(source)].revision >= kept.revision)
     other = "usd-search" if source != "usd-search" else "omn"
     assert (await rig.get(sample(other), max_age={})).state == 3
     rig.vary(other)
     await stream.holds(lambda held: held[sample(other)].state == SAMPLES[other].state)
-    message = stream.messages[-1]
-    assert message.head_revision > 0
+    assert stream.messages[-1].head_revision > 0
+    assert len(stream.conditions(source)) == told + 1
+    ours = [record for record in caplog.records if record.name.startswith("assetwatchd")]
+    [warning] = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+    assert warning.startswith(f"source {source} is ")
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
