@@ -10,7 +10,7 @@ from assetwatchd import schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.conditions import FAILURES_TO_TURN, Health
 from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
-from assetwatchd.model import Condition, ConditionState, Observation, State
+from assetwatchd.model import Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 
@@ -28,6 +28,8 @@ TIMEOUTS_A_CALL = 4
 """A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
+REJECTED = "rejected"
+"""The code of the failure of an asset that its upstream will not speak about."""
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +198,7 @@ class Calls:
     async def _read(self, targets: Sequence[Target]) -> None:
         began, turns = self._now(), [target.turn for target in targets]
         with telemetry.poll(self._name, len(targets)):
-            observations = await self._upstream.observe([target.asset_id for target in targets])
+            observations = await self._observe(targets)
             traceparent = telemetry.traceparent()
         by_id = {observation.asset_id: observation for observation in observations}
         self._succeeded()
@@ -205,6 +207,17 @@ class Calls:
                 self._asset_failed(target, BadAnswer("the answer leaves the asset out"))
             else:
                 self._outcomes.read(target, Sighting(observation, began, traceparent), turn=turn)
+
+    async def _observe(self, targets: Sequence[Target]) -> Sequence[Observation]:
+        """Ask. That the upstream will not speak about an asset is an answer, if nothing better was ever known of it."""
+        try:
+            return await self._upstream.observe([target.asset_id for target in targets])
+        except AssetRejected as error:
+            known = self._plan.entry(targets[0])
+            if len(targets) > 1 or (known is not None and known.state is not State.UNKNOWN):
+                raise
+            failure = Failure(FailureKind.PERMANENT, REJECTED, str(error))
+            return [Observation(targets[0].asset_id, State.UNKNOWN, failure=failure)]
 
     async def _list(self, _: Sequence[Target]) -> None:
         try:
@@ -238,8 +251,7 @@ class Calls:
         if error.retry_after_s is not None and not isinstance(error, AssetRejected):
             self._pause(error.retry_after_s, str(error))
         for target in targets:
-            if not isinstance(error, AssetRejected) or not self._outcomes.rejected(target, str(error)):
-                self._asset_failed(target, error)
+            self._asset_failed(target, error)
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:

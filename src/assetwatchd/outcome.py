@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.model import AssetKey, Failure, FailureKind, Observation, State
-from assetwatchd.pipeline import Sighting
+from assetwatchd.model import AssetKey, State
 from assetwatchd.plan import loop_time
 
 if TYPE_CHECKING:
@@ -16,11 +15,10 @@ if TYPE_CHECKING:
 
     from assetwatchd.agenda import Target
     from assetwatchd.errors import SourceUnreachable
-    from assetwatchd.pipeline import Pipeline
+    from assetwatchd.model import Observation
+    from assetwatchd.pipeline import Pipeline, Sighting
     from assetwatchd.plan import Plan
 
-REJECTED = "rejected"
-"""The code of the failure of an asset that its upstream will not speak about."""
 DOUBT_S = 1.0
 """A read that misses an asset which was there is repeated after this; only then is it believed."""
 
@@ -87,16 +85,6 @@ class Outcomes:
             self._plan.ended(target, retry_at=loop_time() + DOUBT_S)
         else:
             self._see(Seen(target, sighting, by_read=True))
-
-    def rejected(self, target: Target, why: str) -> bool:
-        """The upstream will not speak about the target: an answer for one that was never known; else return False."""
-        known = self._plan.entry(target)
-        if known is not None and known.state is not State.UNKNOWN:
-            return False
-        target.failures = 0
-        said = Observation(target.asset_id, State.UNKNOWN, failure=Failure(FailureKind.PERMANENT, REJECTED, why))
-        self._see(Seen(target, Sighting(said, self._now()), by_read=True))
-        return True
 
     def told(self, target: Target, sighting: Sighting) -> None:
         """It is known otherwise than by a read what the target is; reads under way are older and no longer count."""

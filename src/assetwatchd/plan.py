@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
-from assetwatchd.model import GONE, SETTLED, AssetKey
+from assetwatchd.model import GONE, SETTLED, AssetKey, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from assetwatchd.config import SourceSettings
-    from assetwatchd.model import Entry, State
+    from assetwatchd.model import Entry
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
 
@@ -226,7 +226,7 @@ class Plan:
         return taken
 
     def _next_read(self, target: Target) -> float:
-        if self.pushing:
+        if self.pushing and self._state(target) is not State.UNKNOWN:  # of what was not understood, no news may come
             return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
         wait_s = schedule.interval_s(self._state(target), target.calm, self._settings)
         at = loop_time() + wait_s
