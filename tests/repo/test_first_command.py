@@ -52,7 +52,10 @@ def test_a_target_makes_its_environment_first(tmp_path: Path, target: str) -> No
     """In a clone without .venv, whatever is asked for begins with making it from constraints.txt."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    plan = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    outside = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    plan = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=60, check=True
+    )
     lines = plan.stdout.splitlines()
     assert "find_python.sh" in lines[1]
     assert "-c constraints.txt" in lines[2]
