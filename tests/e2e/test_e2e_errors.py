@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import signal
 from typing import Any
 
 from assetwatchd.model import ConditionState
@@ -11,7 +13,7 @@ from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
 from support.rig import SAMPLES, Rig, running, sample
 
-INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, OUT_OF_RANGE, UNAVAILABLE = 3, 5, 8, 11, 14
+INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, ABORTED, OUT_OF_RANGE, UNAVAILABLE = 3, 5, 8, 10, 11, 14
 OMN = {"source": "omn", "asset_id": SAMPLES["omn"].asset_id}
 
 
@@ -163,3 +165,21 @@ async def test_an_unknown_field_or_word_never_reaches_the_server() -> None:
             ran = await call(rig, "WaitAssetStatus", request)
             assert ran.code != 0
             assert "ErrorInfo" not in ran.err, json.dumps(request)
+
+
+async def test_slow_consumer() -> None:
+    """A grpcurl that is stopped is given up, and told so once it goes on."""
+    limits = {"slow_consumer_s": 0.4, "heartbeat_s": 0.2}
+    async with running(("pieces",), server=limits) as rig:
+        watch = {"sources": ["pieces"]}
+        async with grpcurl.following(rig.address, f"{STATUS_SERVICE}/WatchStatus", watch) as following:
+            await following.until(lambda documents: any("synced" in document for document in documents))
+            following.process.send_signal(signal.SIGSTOP)
+            asset_id, number = sample("pieces").asset_id, 0
+            async with asyncio.timeout(30):
+                while (await rig.source("pieces")).watcher_count:
+                    number += 1
+                    rig["pieces"].put(asset_id, {"name": f"{number} " + "x" * 20_000})
+                    await asyncio.sleep(0.01)
+            following.process.send_signal(signal.SIGCONT)
+            told(await following.ended(), ABORTED, "SLOW_CONSUMER")
