@@ -13,7 +13,7 @@ A watch needs no looking after: see `Watch` for what it does about breaks, and `
 
 from __future__ import annotations
 
-from assetwatch_client.actions import Action, action_for, reason_of, retry_delay_s
+from assetwatch_client.actions import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.channel import CHANNEL_OPTIONS, connect
 from assetwatch_client.view import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
 from assetwatch_client.watch import Backoff, Watch
@@ -32,6 +32,8 @@ __all__ = [
     "Watch",
     "action_for",
     "connect",
+    "details_of",
+    "packed_details",
     "reason_of",
     "retry_delay_s",
 ]

@@ -11,7 +11,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from google.protobuf import any_pb2
 
 DOMAIN = "assetwatch"
 Detail = TypeVar("Detail", bound=Message)
@@ -65,22 +67,28 @@ def action_for(error: grpc.aio.AioRpcError) -> Action:
 
 def reason_of(error: grpc.aio.AioRpcError) -> str | None:
     """Return the reason in the error's ErrorInfo, or None when it was not made by assetwatch."""
-    infos = _details(error, error_details_pb2.ErrorInfo)
+    infos = details_of(error, error_details_pb2.ErrorInfo)
     return next((info.reason for info in infos if info.domain == DOMAIN), None)
 
 
 def retry_delay_s(error: grpc.aio.AioRpcError) -> float | None:
     """Return how long the server asks to wait, in seconds; None when it does not."""
-    delays = _details(error, error_details_pb2.RetryInfo)
+    delays = details_of(error, error_details_pb2.RetryInfo)
     return next((info.retry_delay.ToMilliseconds() / 1000 for info in delays), None)
 
 
-def _details(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Iterator[Detail]:
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
-    except (ValueError, DecodeError):  # code and details contradict each other, or cannot be read: a proxy's doing
-        return
-    for packed in status.details if status is not None else ():
+def details_of(error: grpc.aio.AioRpcError, kind: type[Detail]) -> Iterator[Detail]:
+    """Yield the error's details of one kind, e.g. google.rpc.BadRequest; none where there are none."""
+    for packed in packed_details(error):
         detail = kind()
         if packed.Unpack(detail):
             yield detail
+
+
+def packed_details(error: grpc.aio.AioRpcError) -> Sequence[any_pb2.Any]:
+    """Return every detail of an error, of whatever kind, still packed; empty where it has none that can be read."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
+    except (ValueError, DecodeError):  # code and details contradict each other, or cannot be read: a proxy's doing
+        return ()
+    return () if status is None else tuple(status.details)

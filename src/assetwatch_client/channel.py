@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The probe would grow the window to megabytes: a slow reader would then read what is long past.
@@ -25,10 +25,19 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 
 
-def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
-    """Open a channel to HOST:PORT; without credentials in the clear. No proxy is asked for a host that is this one."""
+def connect(
+    target: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    options: Iterable[tuple[str, int | str]] = (),
+) -> grpc.aio.Channel:
+    """Open a channel to HOST:PORT; without credentials in the clear. No proxy is asked for a host that is this one.
+
+    options: channel arguments of gRPC besides CHANNEL_OPTIONS; one of the same name takes its place.
+    """
     local = target.rpartition(":")[0] in LOOPBACK
-    options = [*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not local))]
+    arguments = {**dict(CHANNEL_OPTIONS), "grpc.enable_http_proxy": int(not local), **dict(options)}
+    given = list(arguments.items())
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+        return grpc.aio.insecure_channel(target, options=given)
+    return grpc.aio.secure_channel(target, credentials, options=given)

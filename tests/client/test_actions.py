@@ -3,11 +3,11 @@ from __future__ import annotations
 import grpc
 import pytest
 from google.protobuf import any_pb2
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from assetwatch_client import Action, action_for, reason_of, retry_delay_s
+from assetwatch_client import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.actions import BY_CODE, BY_REASON, DOMAIN
 from assetwatchd import errors
 from assetwatchd.rpc import status
@@ -80,9 +80,19 @@ def test_delay_the_server_asks_for() -> None:
     assert retry_delay_s(bare(grpc.StatusCode.UNAVAILABLE)) is None
 
 
+def test_every_detail_can_be_unpacked() -> None:
+    """A caller gets the details of a kind it names, and all of them packed, in the order they were sent."""
+    error = received(status.status_of(errors.InvalidRequest(("query", "is blank"))))
+    [wrong] = details_of(error, BadRequest)
+    assert [(each.field, each.description) for each in wrong.field_violations] == [("query", "is blank")]
+    assert [packed.TypeName() for packed in packed_details(error)] == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+    assert list(details_of(error, RetryInfo)) == []
+
+
 @pytest.mark.parametrize("details", [b"\xff\xff\xff", b"\x08\x05"], ids=["unreadable", "another code"])
 def test_details_a_proxy_spoiled(details: bytes) -> None:
     """Details that cannot be read, or contradict the code, are as none."""
     error = bare(grpc.StatusCode.UNAVAILABLE, grpc_status_details_bin=details)
     assert (reason_of(error), retry_delay_s(error)) == (None, None)
+    assert list(packed_details(error)) == list(details_of(error, ErrorInfo)) == []
     assert action_for(error) is Action.RESUME

@@ -10,7 +10,7 @@ import grpc
 import typer
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
 
-from assetwatch_client.channel import CHANNEL_OPTIONS, LOOPBACK
+import assetwatch_client
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
 
@@ -49,16 +49,14 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 
 def _channel(target: Target) -> grpc.aio.Channel:
-    local = target.server.rpartition(":")[0] in LOOPBACK
-    options = [*CHANNEL_OPTIONS, NO_LIMIT, ("grpc.enable_http_proxy", int(not local))]
     if target.tls_ca is None:
-        return grpc.aio.insecure_channel(target.server, options=options)
+        return assetwatch_client.connect(target.server, options=[NO_LIMIT])
     credentials = grpc.ssl_channel_credentials(
         target.tls_ca.read_bytes(),
         target.tls_key.read_bytes() if target.tls_key else None,
         target.tls_cert.read_bytes() if target.tls_cert else None,
     )
-    return grpc.aio.secure_channel(target.server, credentials, options=options)
+    return assetwatch_client.connect(target.server, credentials, options=[NO_LIMIT])
 
 
 async def is_there(channel: grpc.aio.Channel) -> bool:

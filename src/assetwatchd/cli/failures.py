@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
-from assetwatch_client import reason_of, retry_delay_s
+from assetwatch_client import details_of, reason_of, retry_delay_s
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.output import one_line
 
@@ -68,15 +66,10 @@ def _late(server: str) -> str:
 
 def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
     """Yield a line a field that is wrong, and what the upstream said."""
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
-    except (ValueError, DecodeError):  # a proxy's doing, as in assetwatch_client.actions
-        return
-    for packed in status.details if status is not None else ():
-        wrong, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
-        if packed.Unpack(wrong):
-            yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
-        elif packed.Unpack(info) and info.metadata.get("text"):
+    for wrong in details_of(error, error_details_pb2.BadRequest):
+        yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
+    for info in details_of(error, error_details_pb2.ErrorInfo):
+        if info.metadata.get("text"):
             yield f"  the upstream says: {one_line(info.metadata['text'])}"
 
 

@@ -1,6 +1,6 @@
 """Clients that write down everything a watch tells them: recorders, churners, stalled readers, cancellers.
 
-Plain gRPC, on purpose not the client library: what is judged is the service. Each stream has a channel of its own.
+Plain gRPC, on purpose not the client's watch: what is judged is the service. Each stream has a channel of its own.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from assetwatch_client import packed_details
 from assetwatchd import resume
 from faults.rig.load import number_of
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from faults.rig.load import Key
 
@@ -251,7 +250,7 @@ async def cancel_at_random(address: str, wanted: Wanted, *, count: int, rng: ran
 def end_of(error: grpc.aio.AioRpcError) -> End:
     """Write down how a call ended."""
     end = End(time.monotonic(), error.code().name, error.details() or "")
-    for packed in _details(error):
+    for packed in packed_details(error):
         end.details.append(packed.type_url.rpartition(".")[2])
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         if packed.Unpack(info):
@@ -260,14 +259,6 @@ def end_of(error: grpc.aio.AioRpcError) -> End:
         if packed.Unpack(retry):
             end.retry_s = retry.retry_delay.ToMilliseconds() / 1000
     return end
-
-
-def _details(error: grpc.aio.AioRpcError) -> Iterable[Any]:
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three members that are read
-    except (ValueError, DecodeError):
-        return ()
-    return () if status is None else status.details
 
 
 def read_token(token: str) -> tuple[str, int, bytes]:
