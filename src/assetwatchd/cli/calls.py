@@ -8,19 +8,15 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import (
-    DEFAULT_SERVER,
     AssetArgument,
     Format,
     Output,
-    Server,
     SourceArgument,
     StateName,
     States,
     Target,
-    TlsCa,
-    TlsCert,
-    TlsKey,
     seconds,
+    takes_target,
 )
 
 WAIT_DEFAULT_S = 60.0
@@ -36,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("health")(health)
 
 
+@takes_target
 def get(
     source: SourceArgument,
     asset: AssetArgument,
@@ -45,18 +42,15 @@ def get(
         typer.Option("--max-age", parser=seconds, metavar="TIME", help="How old it may be; 0: ask the upstream now."),
     ] = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Print the status of one asset."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    target = Target(server, tls_ca, tls_cert, tls_key)
     asking.get(target, source=source, asset_id=asset, max_age_s=max_age, output=output)
 
 
+@takes_target
 def list_(
     *,
     source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")] = None,
@@ -65,15 +59,11 @@ def list_(
     page_token: Annotated[str, typer.Option("--page-token", help="Go on where the page before ended.")] = "",
     all_pages: Annotated[bool, typer.Option("--all", help="Every page.")] = False,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """List what is known, in the order in which assets last changed."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    target = Target(server, tls_ca, tls_cert, tls_key)
     asking.list_(
         target,
         sources=source or [],
@@ -85,6 +75,7 @@ def list_(
     )
 
 
+@takes_target
 def wait(
     source: SourceArgument,
     asset: AssetArgument,
@@ -97,10 +88,7 @@ def wait(
         float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long; at most 1h.")
     ] = WAIT_DEFAULT_S,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Wait until one asset is in a state: exit code 0 when it is, 1 when the time runs out first."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
@@ -109,35 +97,30 @@ def wait(
         fail(ExitCode.USAGE, "give either --state or --settled")
     if timeout > WAIT_MAX_S:
         fail(ExitCode.USAGE, "--timeout is at most 1h")
-    target = Target(server, tls_ca, tls_cert, tls_key)
     asking.wait(target, source=source, asset_id=asset, states=state or [], timeout_s=timeout, output=output)
 
 
+@takes_target
 def sources(
     name: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Only this one.")] = None,
     *,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Print the configured sources and how they are doing."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    asking.sources(Target(server, tls_ca, tls_cert, tls_key), name, output)
+    asking.sources(target, name, output)
 
 
+@takes_target
 def health(
     name: Annotated[str, typer.Argument(metavar="[SOURCE]", help="One source; else the server as a whole.")] = "",
     *,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Ask whether the server, or one source, is serving: exit code 0 when it is, 1 when it is not."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    asking.health(Target(server, tls_ca, tls_cert, tls_key), name, output)
+    asking.health(target, name, output)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 import re
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -75,6 +80,39 @@ TlsCert = Annotated[
     Path | None, typer.Option("--tls-cert", exists=True, dir_okay=False, help="Certificate to show to the server.")
 ]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", exists=True, dir_okay=False, help="Key of --tls-cert.")]
+
+
+def takes_target(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say whom to call, after its own; it is handed them as one: target."""
+
+    @functools.wraps(command)
+    def call(
+        *arguments: Any,
+        server: str,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        **options: Any,
+    ) -> None:
+        command(*arguments, **options, target=Target(server, tls_ca, tls_cert, tls_key))
+
+    own = inspect.signature(command, eval_str=True)
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != "target"]
+    parameters = [*kept, *_target_options()]
+    call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect reads first
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _target_options() -> list[inspect.Parameter]:
+    declared = {"server": Server, "tls_ca": TlsCa, "tls_cert": TlsCert, "tls_key": TlsKey}
+    defaults = {"server": DEFAULT_SERVER}
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation)
+        for name, annotation in declared.items()
+    ]
+
+
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", envvar="ASSETWATCH_CONFIG", help="Configuration, YAML.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assetwatchd.cli.options import DEFAULT_SERVER, Format, Server, States, Target, TlsCa, TlsCert, TlsKey
+from assetwatchd.cli.options import Format, States, Target, takes_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command("watch")(watch)
 
 
+@takes_target
 def watch(
     what: Annotated[
         list[str] | None,
@@ -35,16 +36,12 @@ def watch(
         Format | None,
         typer.Option("--output", "-o", help="Default: a live table on a terminal, else ndjson, an object a message."),
     ] = None,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Print statuses, then every change, until interrupted; with -o table, piped, a change is a line."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
     whole, single = wanted(what or [], source or [], asset or [])
-    target = Target(server, tls_ca, tls_cert, tls_key)
     asking.watch(target, whole=whole, single=single, states=state or [], resume_token=resume_token, output=output)
 
 

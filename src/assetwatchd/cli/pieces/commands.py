@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.options import DEFAULT_SERVER, Format, Output, Server, Target, TlsCa, TlsCert, TlsKey
+from assetwatchd.cli.options import Format, Output, Target, takes_target
 
 app = typer.Typer(
     help="Read and write the assets of a Pieces OS through the server.", no_args_is_help=True, rich_markup_mode=None
@@ -27,6 +27,7 @@ AsSeed = Annotated[bool, typer.Option("--seed", help="FILE is a whole seed: JSON
 
 
 @app.command("ls")
+@takes_target
 def ls(
     *,
     ids: Annotated[bool, typer.Option("--ids", help="Only ids.")] = False,
@@ -38,17 +39,14 @@ def ls(
     raw: Raw = False,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """List the assets."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
 
     if (ids and (suggested or raw)) or (only_pseudo and (ids or pseudo or suggested or raw)):
         fail(ExitCode.USAGE, "--ids goes with --pseudo alone, --only-pseudo with neither of the others")
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     if ids or only_pseudo:
         asking.ids(desk, pseudo=pseudo, only_pseudo=only_pseudo)
     else:
@@ -56,6 +54,7 @@ def ls(
 
 
 @app.command("get")
+@takes_target
 def get(
     asset: Asset,
     *,
@@ -71,10 +70,7 @@ def get(
             help="How to print, else table; with --content the file to write, else - for standard output.",
         ),
     ] = None,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Print one asset, or write its content to a file or standard output."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
@@ -84,7 +80,7 @@ def get(
         named = "is how to print: leave out --content, or write ./" + output if content else "needs --content"
         fail(ExitCode.USAGE, f"-o {output} {named}")
     printed = Format.TABLE if content or output is None else Format(output)
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, printed)
+    desk = asking.Desk(target, source, printed)
     if content:
         files.save(desk, asset, output or files.STANDARD)
     else:
@@ -92,24 +88,23 @@ def get(
 
 
 @app.command("formats")
+@takes_target
 def formats(
     asset: Asset,
     *,
     raw: Raw = False,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """List the formats of one asset."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
 
-    asking.formats(asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output), asset, raw=raw)
+    asking.formats(asking.Desk(target, source, output), asset, raw=raw)
 
 
 @app.command("search")
+@takes_target
 def search(
     query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Text to find.")] = None,
     *,
@@ -122,15 +117,12 @@ def search(
     raw: Raw = False,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Find assets by text, tags or filters."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     if filters is None:
         asking.search(desk, query, tag or [], raw=raw, pseudo=pseudo)
     elif tag:
@@ -140,23 +132,22 @@ def search(
 
 
 @app.command("related")
+@takes_target
 def related(
     asset: Annotated[list[str], typer.Argument(metavar="ASSET...", help="Ids of the assets to be like.")],
     *,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """List the assets most like some."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
 
-    asking.related(asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output), asset)
+    asking.related(asking.Desk(target, source, output), asset)
 
 
 @app.command("recommend")
+@takes_target
 def recommend(
     asset: Annotated[
         list[str] | None, typer.Argument(metavar="[ASSET]...", help="Ids of the assets the user has in view.")
@@ -170,19 +161,17 @@ def recommend(
     ] = None,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """List the assets the user may want next."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     asking.recommend(desk, asset or [], touched=touched or [], scrolled=scrolled or [])
 
 
 @app.command("stream")
+@takes_target
 def stream(
     *,
     ids: Annotated[bool, typer.Option("--ids", help="Only ids.")] = False,
@@ -191,10 +180,7 @@ def stream(
     output: Annotated[
         Format, typer.Option("--output", "-o", help="An object a message; table: a line a change.")
     ] = Format.NDJSON,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Print all assets, then every change, until interrupted; after a break all of them again."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
@@ -202,11 +188,12 @@ def stream(
 
     if ids and raw:
         fail(ExitCode.USAGE, "give either --ids or --raw")
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     following.follow(desk, ids=ids, raw=raw)
 
 
 @app.command("create")
+@takes_target
 def create(
     file: File,
     *,
@@ -217,19 +204,17 @@ def create(
     raw: Raw = False,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Make an asset of a file or standard input: of text a fragment, of other bytes a file."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     asking.create(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed), raw=raw)
 
 
 @app.command("draft")
+@takes_target
 def draft(
     file: File,
     *,
@@ -240,30 +225,25 @@ def draft(
     raw: Raw = False,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Say what could be made of a file or standard input, and make nothing; as JSON: a seed for create."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output)
+    desk = asking.Desk(target, source, output)
     asking.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed), raw=raw)
 
 
 @app.command("rm")
+@takes_target
 def rm(
     asset: Annotated[list[str], typer.Argument(metavar="ASSET...", help="Ids of the assets.")],
     *,
     source: Source = None,
     output: Output = Format.TABLE,
-    server: Server = DEFAULT_SERVER,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: Target,
 ) -> None:
     """Delete assets, one after the other; the first that cannot be deleted ends it."""
     from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
 
-    asking.rm(asking.Desk(Target(server, tls_ca, tls_cert, tls_key), source, output), asset)
+    asking.rm(asking.Desk(target, source, output), asset)
