@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import asyncio
 
+    from assetwatchd.model import Observation
+
 NEVER = math.inf
 AT_ONCE = -math.inf
 SLACK = 1024
@@ -30,6 +32,7 @@ class Target:
     turn: raised by a notice that is newer than any read under way.
     again: it was touched while being read.
     observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
+    unseen: what the last read said of an asset that is not there and never was: told to who asks, and not kept.
     waiting: fresh reads to be told the outcome.
     """
 
@@ -49,6 +52,7 @@ class Target:
     turn: int = 0
     again: bool = False
     observed_at: float | None = None
+    unseen: Observation | None = None
     waiting: set[asyncio.Future[None]] = field(default_factory=set)
 
 

@@ -65,13 +65,20 @@ class Outcomes:
             self._arrived.clear()
             inbox, self._inbox = self._inbox, []
             revisions = [self._revision(seen.target) for seen in inbox]
-            sightings = [seen.sighting for seen in inbox if seen.sighting is not None]
+            kept = {seen.target for seen in inbox if not self._never_there(seen)}
+            sightings = [seen.sighting for seen in inbox if seen.sighting is not None and seen.target in kept]
             self._figures.changes += await self._pipeline.ingest(self._name, sightings)
             for seen, revision in zip(inbox, revisions, strict=True):
                 if seen.sighting is None:
                     await self._mark_stale(seen.target)
-                else:
+                elif seen.target in kept:
+                    self._plan.remember(seen.target, unseen=None)
                     self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
+                elif _told_to(seen.target):  # somebody named it meanwhile
+                    self._see(seen)
+                else:
+                    self._plan.remember(seen.target, unseen=seen.sighting.observation)
+                    self._stored(seen, seen.sighting, changed=False)
 
     # What was seen ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +178,14 @@ class Outcomes:
         known = self._plan.entry(target)
         return observation.state is State.MISSING and known is not None and not known.gone and not target.doubted
 
+    def _never_there(self, seen: Seen) -> bool:
+        """Whether it is said of an asset nobody ever saw that it is not there, which is no news to anybody.
+
+        It is kept for those who named it. Who only reads it is answered without, so that asking fills no store.
+        """
+        missing = seen.sighting is None or seen.sighting.observation.state is State.MISSING
+        return missing and not _told_to(seen.target) and self._plan.entry(seen.target) is None
+
     async def _mark_stale(self, target: Target) -> None:
         if target.failures:
             await self._pipeline.mark_stale(
@@ -180,3 +195,8 @@ class Outcomes:
     def _revision(self, target: Target) -> int:
         entry = self._plan.entry(target)
         return 0 if entry is None else entry.revision
+
+
+def _told_to(target: Target) -> bool:
+    """Whether somebody is to be told of a target, though nobody ever saw it: they named it, or a list did."""
+    return bool(target.named or target.pinned or target.listed)

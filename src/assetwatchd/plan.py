@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from assetwatchd import schedule
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from assetwatchd.config import SourceSettings
-    from assetwatchd.model import Entry
+    from assetwatchd.model import Entry, Observation
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
 
@@ -42,6 +43,7 @@ class Plan:
         self._store = store
         self._agenda = Agenda()
         self._targets: dict[str, Target] = {}
+        self._strangers: dict[Target, None] = {}
         self._named = 0
         self._whole = 0
         self._whole_until = AT_ONCE
@@ -81,7 +83,7 @@ class Plan:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
         unknown = [name for name in names if name not in self._targets]
-        if len(self._targets) + len(unknown) > self._settings.assets_max:
+        if not self._make_room(len(unknown), keep=frozenset(names)):
             raise TooManyAssets(self._name, self._settings.assets_max)
         for name in unknown:
             self._add(name)
@@ -89,17 +91,41 @@ class Plan:
 
     def admit(self, asset_id: str) -> Target | None:
         """Return the target of an asset that the upstream told of; None when there is no room."""
-        room = len(self._targets) < self._settings.assets_max
-        return self._targets.get(asset_id) or (self._add(asset_id) if room else None)
+        return self._targets.get(asset_id) or (self._add(asset_id) if self._make_room(1) else None)
 
     def drop(self, target: Target) -> None:
         """Know a target no more."""
         self._agenda.put(target, NEVER)
         del self._targets[target.asset_id]
+        self._strangers.pop(target, None)
+
+    def remember(self, target: Target, *, unseen: Observation | None) -> None:
+        """A target has been read: what was found is in the store now, or (unseen) it is not there and never was."""
+        target.unseen = unseen
+        if unseen is None:
+            self._strangers.pop(target, None)
 
     def _add(self, asset_id: str) -> Target:
         target = self._targets[asset_id] = Target(asset_id)
+        if self.entry(target) is None:
+            self._strangers[target] = None
         return target
+
+    def _make_room(self, count: int, *, keep: frozenset[str] = frozenset()) -> bool:
+        """Return whether there is room for more targets, once those that nobody ever saw or waits for have gone.
+
+        The first asked for go first; none goes if that would not be enough.
+        """
+        lacking = len(self._targets) + count - self._settings.assets_max
+        if lacking <= 0:
+            return True
+        idle = (target for target in self._strangers if _idle(target) and target.asset_id not in keep)
+        going = list(islice(idle, lacking))
+        if len(going) < lacking:
+            return False
+        for target in going:
+            self.drop(target)
+        return True
 
     # Interest --------------------------------------------------------------------------------------------------------
 
@@ -115,10 +141,14 @@ class Plan:
         return self._whole > 0 or self._whole_until > loop_time()
 
     def wanted(self, target: Target) -> bool:
-        """Whether anybody is interested in an asset now. One that is gone is, with the whole, left to the lists."""
+        """Whether anybody is interested in an asset now.
+
+        The whole has none that never was, and leaves one that is gone to the lists.
+        """
         if target.pinned or target.named or target.waiting or target.linger_until > loop_time():
             return True
-        return self.whole_wanted and (target.listed or not (self._can.enumerates and self._gone(target)))
+        left_out = target.unseen is not None or (self._can.enumerates and self._gone(target))
+        return self.whole_wanted and (target.listed or not left_out)
 
     @contextmanager
     def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Iterator[None]:
@@ -147,9 +177,13 @@ class Plan:
         self._want_whole(0)
 
     def _name_them(self, targets: Iterable[Target], by: int) -> None:
+        """Count who names them; one that never was is read anew, since who names it is told that, and so is kept."""
         for target in targets:
             target.named += by
             self._named += by
+            if by > 0 and target.unseen is not None and not target.reading:
+                target.observed_at = None
+                self.put(target, AT_ONCE)
             self.soon(target)
 
     def _want_whole(self, by: int) -> None:
@@ -171,7 +205,9 @@ class Plan:
             self.put(target, loop_time() + wait_s)
 
     def put(self, target: Target, due: float) -> None:
-        """Read a target when due comes, or once more if it is being read."""
+        """Read a target when due comes, or once more if it is being read; one that was dropped is not read."""
+        if self._targets.get(target.asset_id) is not target:
+            return
         if target.reading:
             target.again = True
             return
@@ -262,6 +298,12 @@ class Plan:
 def forgotten(entry: Entry) -> bool:
     """Whether an entry is gone only because nobody asked for it for long."""
     return entry.gone and entry.state not in GONE
+
+
+def _idle(target: Target) -> bool:
+    """Whether nobody would miss a target of which nothing is known."""
+    asked_for = target.pinned or target.named or target.listed or target.waiting
+    return not (asked_for or target.reading)
 
 
 def loop_time() -> float:

@@ -113,16 +113,28 @@ class Scheduler:
         target = self._plan.get(asset_id)
         return None if target is None else target.observed_at
 
+    def unseen(self, asset_id: str) -> Observation | None:
+        """What the last read said of an asset that is not there and never was; the store has nothing of it."""
+        target = self._plan.get(asset_id)
+        return None if target is None else target.unseen
+
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
+        if self.condition.readable and entry.freshness is Freshness.STALE:
+            return Freshness.STALE
+        return self._freshness(entry.key.asset_id, entry.committed_at)
+
+    def freshness_unseen(self, asset_id: str) -> Freshness:
+        """How far it can be trusted now that an asset never was."""
+        return self._freshness(asset_id, 0.0)
+
+    def _freshness(self, asset_id: str, committed_at: float) -> Freshness:
         if not self.condition.readable:
             return Freshness.UNREACHABLE
-        if entry.freshness is Freshness.STALE:
-            return Freshness.STALE
-        observed_at = self.observed_at(entry.key.asset_id)
+        observed_at = self.observed_at(asset_id)
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         known = self.pushing and observed_at is not None
-        fresh = known or self._now() - (observed_at or entry.committed_at) <= age_max_s
+        fresh = known or self._now() - (observed_at or committed_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
     # Interest and reads ----------------------------------------------------------------------------------------------

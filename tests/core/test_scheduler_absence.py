@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,12 @@ from assetwatchd.errors import BadAnswer, UpstreamError
 from assetwatchd.model import Observation, State
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from assetwatchd.model import Entry
+    from assetwatchd.store import Draft
 
 MISSED_BY_READS = 10_000
 """Intervals between reads so long that only lists matter."""
@@ -20,10 +27,65 @@ async def test_an_unknown_asset_is_missing_at_once() -> None:
     """An asset that was never seen is told missing after its first read."""
     upstream = FakeUpstream()
     async with running(upstream) as rig:
-        await rig.scheduler.read(["a"], max_age_s=None)
-        assert rig.state("a") is State.MISSING
-        assert rig.entry("a").gone
+        with rig.scheduler.interest(["a"]):
+            await rig.scheduler.read(["a"], max_age_s=None)
+            assert rig.state("a") is State.MISSING
+            assert rig.entry("a").gone
     assert len(upstream.reads) == 1
+
+
+@virtual
+async def test_what_never_was_is_kept_for_those_who_named_it() -> None:
+    """A read alone commits nothing; naming it has it read anew and committed; that it appears is committed anyway."""
+    upstream = FakeUpstream()
+    async with running(upstream, busy_interval_s=50, linger_s=300) as rig:
+        await rig.scheduler.read(["a", "b"], max_age_s=None)
+        assert rig.scheduler.unseen("a") == Observation("a", State.MISSING)
+        assert rig.store.head == 0
+        with rig.scheduler.interest(["a"]):
+            await rig.scheduler.read(["a"], max_age_s=None)
+            assert rig.entry("a").gone
+            assert rig.store.head == 1
+        upstream.states["b"] = State.PENDING
+        await asyncio.sleep(120)
+        assert rig.state("b") is State.PENDING
+        assert rig.scheduler.unseen("b") is None
+
+
+@virtual
+async def test_named_while_it_is_read() -> None:
+    """Whoever names an asset while a read finds that it never was has it committed by that read."""
+    upstream = FakeUpstream()
+    upstream.latency_s = 2
+    async with running(upstream) as rig:
+        reading = asyncio.create_task(rig.scheduler.read(["a"], max_age_s=None))
+        await asyncio.sleep(1)
+        with rig.scheduler.interest(["a"]):
+            await reading
+            assert rig.entry("a").gone
+    assert len(upstream.reads) == 1
+
+
+@virtual
+async def test_named_while_the_store_is_busy() -> None:
+    """Nor is one forgotten that is named after the read, while the store still works on others read with it."""
+    upstream = FakeUpstream("there", batch_max=2)
+    async with running(upstream) as rig:
+        commit, busy = rig.store.commit, asyncio.Event()
+
+        async def slowly(drafts: Sequence[Draft]) -> Sequence[Entry]:
+            busy.set()
+            await asyncio.sleep(5)
+            return await commit(drafts)
+
+        rig.store.commit = slowly  # type: ignore[method-assign]  # a disk that takes its time
+        reading = asyncio.create_task(rig.scheduler.read(["there", "never"], max_age_s=None))
+        await busy.wait()
+        with rig.scheduler.interest(["never"]):
+            await rig.scheduler.read(["never"], max_age_s=None)
+            await reading
+            assert rig.entry("never").gone
+    assert len(upstream.reads_of("never")) == 1
 
 
 @virtual

@@ -138,6 +138,38 @@ async def test_too_many_assets() -> None:
 
 
 @virtual
+async def test_ids_that_never_were_make_room() -> None:
+    """Assets that are not there and that nobody names or waits for give way at the limit; others do not."""
+    upstream = FakeUpstream("real", "other")
+    async with running(upstream, assets_max=4, linger_s=300) as rig:
+        await rig.scheduler.read(["real"], max_age_s=None)
+        await rig.scheduler.read(["x", "y", "z"], max_age_s=None)
+        with rig.scheduler.interest(["y"]):
+            await rig.scheduler.read(["other", "z"], max_age_s=None)
+            assert rig.state("other") is State.AVAILABLE
+            assert [rig.scheduler.wanted(name) for name in ("real", "x", "y", "z", "other")] == [1, 0, 1, 1, 1]
+            with pytest.raises(TooManyAssets):
+                await rig.scheduler.read(["p", "q"], max_age_s=None)
+            assert rig.scheduler.wanted("z")
+            left = now()
+            await asyncio.sleep(100)
+            assert upstream.reads_of("x", since=left) == []
+
+
+@virtual
+async def test_what_never_was_does_not_stay_for_the_whole() -> None:
+    """A source watched whole does not go on reading ids that somebody once asked for in vain."""
+    upstream = FakeUpstream("a")
+    async with running(upstream, linger_s=10) as rig:
+        with rig.scheduler.interest(["a"], whole=True):
+            await rig.scheduler.read(["never"], max_age_s=None)
+            await asyncio.sleep(60)
+            late = now()
+            await asyncio.sleep(300)
+            assert upstream.reads_of("never", since=late) == []
+
+
+@virtual
 async def test_a_list_beyond_the_limit_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     """Assets listed beyond assets_max are left out with a warning that says how many."""
     upstream = FakeUpstream(*[f"a{n}" for n in range(10)], enumerates=True)

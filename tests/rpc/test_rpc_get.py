@@ -10,7 +10,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 
 from assetwatchd.model import AssetKey, ConditionState
 from support.problems import problem_of
-from support.rig import SAMPLES, SOURCES, running, sample
+from support.rig import SAMPLES, SOURCES, ref, running, sample
 
 NOW = {"seconds": 0}
 SLOW = {"busy_interval_s": 30, "settled_interval_s": 60, "enumerate_interval_s": 60, "probe_interval_s": 60}
@@ -38,6 +38,37 @@ async def test_an_asset_the_upstream_does_not_know_is_an_answer(source: str) -> 
         status = await rig.get(AssetKey(source, SAMPLES[source].unknown))
         assert status.state == status_pb.STATE_MISSING
         assert status.asset.asset_id == SAMPLES[source].unknown
+
+
+async def test_asking_for_what_never_was_is_nobody_elses_business() -> None:
+    """It has no revision, no entry and no place in any list; a watch of the whole source is told nothing."""
+    async with running(("omn",)) as rig:
+        stream = await rig.watch(sources=["omn"]).synced()
+        key, head = AssetKey("omn", SAMPLES["omn"].unknown), rig.app.store.head
+        status = await rig.get(key)
+        assert (status.revision, status.etag) == (0, "")
+        assert status.freshness == status_pb.FRESHNESS_FRESH
+        assert status.HasField("observe_time")
+        assert (await rig.batch([key, key]))[1] == status
+        assert rig.app.store.head == head
+        assert not (await rig.list(states=[status_pb.STATE_MISSING])).statuses
+        await stream.until(lambda message: message.HasField("bookmark"))
+        assert key not in stream.removed
+
+
+async def test_who_names_what_was_only_read_is_told_that_it_is_missing() -> None:
+    """A read kept nothing of it, yet a watch by name has its entry by synced, and can go on from there."""
+    async with running(("omn",), every=SLOW) as rig:
+        key = AssetKey("omn", SAMPLES["omn"].unknown)
+        await rig.get(key)
+        stream = await rig.watch(assets=[ref(key)]).synced()
+        assert stream.map[key].state == status_pb.STATE_MISSING
+        assert stream.map[key].revision > 0
+        stream.call.cancel()
+        rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
+        await rig.get(key, max_age=NOW)
+        again = await rig.watch(assets=[ref(key)], resume_token=stream.token).synced()
+        assert again.map[key].state == status_pb.STATE_AVAILABLE
 
 
 async def test_without_max_age_the_upstream_is_asked_only_if_nothing_is_known() -> None:
@@ -156,7 +187,7 @@ async def test_too_many_assets_is_resource_exhausted() -> None:
     """The asset beyond assets_max is refused with its limit, QuotaFailure and RetryInfo; known ones still answer."""
     async with running(("usd-search",), count=1, usd_search={"assets_max": 2, "pins": []}) as rig:
         await rig.get(sample("usd-search"))
-        await rig.get(AssetKey("usd-search", "s3://studio-assets/a.usd"))
+        await rig.watch(assets=[ref(AssetKey("usd-search", "s3://studio-assets/a.usd"))]).synced()
         told = await problem_of(rig.get(AssetKey("usd-search", "s3://studio-assets/b.usd")))
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS")
         assert told.metadata == {"source": "usd-search", "limit": "2"}

@@ -10,7 +10,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 
 from assetwatchd.model import AssetKey, ConditionState
 from support.problems import problem_of
-from support.rig import SAMPLES, Rig, key_of, running, sample
+from support.rig import SAMPLES, Rig, key_of, ref, running, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_fo
         stream = await rig.watch(sources=["pieces"]).synced()
         rig["pieces"].remove(sample("pieces").asset_id)
         await stream.until(lambda message: message.changes and sample("pieces") in stream.removed)
-        await rig.get(AssetKey("omn", SAMPLES["omn"].unknown))
+        await rig.watch(assets=[ref(AssetKey("omn", SAMPLES["omn"].unknown))]).synced()
         listed = {key_of(s) for s in (await rig.list()).statuses}
         assert not listed & {sample("pieces"), AssetKey("omn", SAMPLES["omn"].unknown)}
         deleted = await rig.list(states=[status_pb.STATE_DELETED])

@@ -10,7 +10,7 @@ from assetwatch.v1 import source_pb2
 
 from assetwatchd.model import AssetKey
 from support.problems import problem_of
-from support.rig import SAMPLES, SOURCES, running, sample
+from support.rig import SAMPLES, SOURCES, ref, running, sample
 
 VARYING = [name for name in SOURCES if name != "pieces"]
 """A piece has no state on its way to another."""
@@ -46,6 +46,17 @@ async def test_a_missing_asset_is_settled_and_can_be_waited_for() -> None:
         wait = asyncio.create_task(rig.wait(key, states=[status_pb.STATE_AVAILABLE]))
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         assert (await wait).condition_met
+
+
+async def test_a_wait_for_what_never_was_keeps_nothing() -> None:
+    """One that is met by MISSING leaves no entry behind; one that goes on has named the asset, and finds one."""
+    async with running(("omn",)) as rig:
+        key = AssetKey("omn", SAMPLES["omn"].unknown)
+        await rig.wait(key, until_settled=True)
+        assert rig.app.store.get(key) is None
+        answer = await rig.wait(key, states=[status_pb.STATE_AVAILABLE], timeout={"nanos": 500_000_000})
+        assert (answer.status.state, answer.condition_met) == (status_pb.STATE_MISSING, False)
+        assert rig.app.store.get(key) is not None
 
 
 async def test_what_is_known_from_long_ago_is_read_anew() -> None:
@@ -118,8 +129,8 @@ async def test_a_wait_is_refused_for_the_same_reasons_as_a_get() -> None:
         assert (await problem_of(rig.wait(AssetKey("x", "y"), until_settled=True))).reason == "SOURCE_NOT_FOUND"
         told = await problem_of(rig.wait(AssetKey("usd-search", "crate.usd"), until_settled=True))
         assert list(told.violations) == ["asset.asset_id"]
-        for name in ("a", "b"):
-            await rig.get(AssetKey("usd-search", f"s3://studio-assets/{name}.usd"))
+        named = [AssetKey("usd-search", f"s3://studio-assets/{name}.usd") for name in ("a", "b")]
+        await rig.watch(assets=[ref(key) for key in named]).synced()
         told = await problem_of(rig.wait(sample("usd-search"), until_settled=True))
         assert told.reason == "TOO_MANY_ASSETS"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from assetwatchd.details import Detail
-    from assetwatchd.model import Condition, Entry, Facet, Observation
+    from assetwatchd.model import Condition, Entry, Facet, Freshness, Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 
@@ -151,9 +151,18 @@ def status_of(entry: Entry) -> status_pb.AssetStatus:
 
 def status_view(entry: Entry, scheduler: Scheduler) -> status_pb.AssetStatus:
     """Decode an entry's status with freshness and observe time as of now."""
-    status = status_of(entry)
-    status.freshness = int(scheduler.freshness(entry))  # type: ignore[assignment]  # the model's numbers are the schema's
-    observed_at = scheduler.observed_at(entry.key.asset_id)
+    return _as_of_now(status_of(entry), scheduler.freshness(entry), scheduler)
+
+
+def unseen_view(observation: Observation, scheduler: Scheduler) -> status_pb.AssetStatus:
+    """The status of an asset that is not there and never was: without a revision, since nothing was committed."""
+    status = status_pb.AssetStatus.FromString(ProtobufEncoder().content(scheduler.name, observation))
+    return _as_of_now(status, scheduler.freshness_unseen(observation.asset_id), scheduler)
+
+
+def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, scheduler: Scheduler) -> status_pb.AssetStatus:
+    status.freshness = int(freshness)  # type: ignore[assignment]  # the model's numbers are the schema's
+    observed_at = scheduler.observed_at(status.asset.asset_id)
     if observed_at is not None:
         status.observe_time.CopyFrom(timestamp(observed_at))
     return status

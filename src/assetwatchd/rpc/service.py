@@ -108,8 +108,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
                     await self._until(key, wanted)
-            status = None if self._store.get(key) is None else self._view(key)
-            return pb.WaitAssetStatusResponse(status=status, condition_met=self._met(key, wanted))
+            return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]
         """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
@@ -122,9 +121,11 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             await self._watching.stream(what, request.resume_token, context)
 
     async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
+        await self._read_at_last(key)
+        if self._met(key, wanted):
+            return
         what = Filter(frozenset([key]), frozenset(), frozenset())
         with self._sources.interest(what):
-            await self._read_at_last(key)
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
@@ -142,10 +143,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
         """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
-        entry = self._store.get(key)
-        if entry is None or entry.state not in wanted:
+        status = self._known(key)
+        if status is None or State(status.state) not in wanted:
             return False
-        return self._sources.get(key.source).freshness(entry) is not Freshness.UNREACHABLE
+        return Freshness(status.freshness) is not Freshness.UNREACHABLE
 
     def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
         keys = [_key(ref) for ref in refs]
@@ -153,11 +154,17 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return keys
 
     def _view(self, key: AssetKey) -> status_pb.AssetStatus:
-        entry = self._store.get(key)
-        scheduler = self._sources.get(key.source)
-        if entry is None:  # it was forgotten while this call ran
+        if (status := self._known(key)) is None:  # it was forgotten while this call ran
             raise SourceUnreachable(key.source, "the asset was not read in time", retry_after_s=1.0)
-        return convert.status_view(entry, scheduler)
+        return status
+
+    def _known(self, key: AssetKey) -> status_pb.AssetStatus | None:
+        """Return what is known of an asset: from the store, or that it was read and never was there."""
+        scheduler = self._sources.get(key.source)
+        if (entry := self._store.get(key)) is not None:
+            return convert.status_view(entry, scheduler)
+        unseen = scheduler.unseen(key.asset_id)
+        return None if unseen is None else convert.unseen_view(unseen, scheduler)
 
     def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
         """Return the next entries held, and whether there are more; looks no further than it must."""
