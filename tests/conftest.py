@@ -1,4 +1,4 @@
-"""For every test: what a module's tests leave behind is not looked through again and again by the collector."""
+"""For every test: what a module leaves is not collected again and again; a profile for machines that run for long."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+settings.register_profile("nightly")
 
 
 @pytest.fixture(scope="module", autouse=True)

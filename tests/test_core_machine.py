@@ -1,19 +1,14 @@
-"""Store, hub and tokens under any order of events, against a model that keeps every commit for ever.
+"""Store, hub and tokens under any order of events, in virtual time, against a model that keeps every commit for ever.
 
-Commit and publish are separate steps. The invariants, by name:
-I1 per asset revisions rise. I2 per stream revisions rise. I3 across resumes no (asset, revision) comes twice. I4 when
-all is quiet every map is the truth. I5 a bookmark is ahead of nothing, and the map is the truth as of it. I6 nothing
-older than seen. I7 a resume gives what came after its token and nothing before; a token just issued is accepted. I8 as
-of synced the map is the truth, also when it is empty. I9 only what was asked for comes; what leaves it is REMOVED.
+Commit and publish are separate steps. The invariants I1 to I9 are those of support/watch_model.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
@@ -22,87 +17,33 @@ from assetwatchd.errors import ResumeEpochChanged, ResumeTokenExpired, ServerDra
 from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
 from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, State
 from assetwatchd.store.memory import MemoryStore
-from support.entries import Change, asking, draft, frame, read
+from support.entries import draft, frame, read
 from support.hub_client import Client
 from support.virtual_time import VirtualTimeLoop
+from support.watch_model import CHANGES, FILTERS, Reading, Token, Truth, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from assetwatchd.filters import Filter
-    from assetwatchd.model import Entry
 
 T = TypeVar("T")
 
-NAMES = ("dam/a", "dam/b", "dam/c", "usd/b")
-STATES = (State.AVAILABLE, State.PENDING, State.DELETED, State.MISSING)
-FILTERS = (
-    asking(sources=["dam"]),
-    asking(sources=["dam", "usd"]),
-    asking(names=["dam/a"]),
-    asking(names=["dam/a", "usd/b", "usd/never"]),
-    asking(sources=["usd"], names=["dam/b"]),
-    asking(sources=["dam"], states=[State.AVAILABLE, State.DELETED]),
-    asking(names=["dam/a", "dam/b"], states=[State.DELETED, State.PENDING]),
-    asking(sources=["none"]),
-)
-CHANGES = st.tuples(st.sampled_from(NAMES), st.sampled_from(STATES), st.booleans())
 HEARTBEAT_S, STREAM_AGE_S = 5.0, 60.0
 
 
-class Token(NamedTuple):
-    """A token with what its holder knew: its map, and the newest revision seen of each asset."""
-
-    text: str
-    epoch: str
-    revision: int
-    what: Filter
-    map: dict[AssetKey, Change]
-    newest: dict[AssetKey, int]
-
-
-class Truth:
-    """Every commit to one store, and which removals it was told to drop."""
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.log: dict[int, Entry] = {}
-        self.dropped: set[int] = set()
-
-    def held(self, what: Filter, entry: Entry) -> bool:
-        """Whether the entry belongs into the map of a client with that filter."""
-        if what.states and entry.state not in what.states:
-            return False
-        return not entry.gone or entry.key in what.keys or (bool(what.states) and entry.state in GONE)
-
-    def check(self, known: dict[AssetKey, Change], what: Filter, upto: int) -> None:
-        """Require a map to be the fold of the log up to a revision; removals dropped may still be known or not."""
-        fold = {entry.key: entry for revision, entry in self.log.items() if revision <= upto}
-        assert known.keys() <= fold.keys()
-        for key, entry in fold.items():
-            found = known.get(key)
-            wanted = (entry.revision, entry.state) if what.concerns(key) and self.held(what, entry) else None
-            if found is not None or entry.revision not in self.dropped:
-                assert (found and (found.revision, found.state)) == wanted, (key, upto)
-
-
 class Session(Client):
-    """A client that checks whatever it takes, and notes every token with what it knew."""
+    """A client of the hub that checks whatever it takes."""
 
     def __init__(self, truth: Truth, hub: Hub, what: Filter, token: Token | None = None) -> None:
         super().__init__(hub, what, token and token.revision, permits=0)
-        self.tokens: list[Token] = []
+        self.reading = Reading(truth, what, token)
         self.conditions: dict[str, Condition] = {}
-        self._truth = truth
-        self._resumed = token is not None
-        self._last = token.revision if token else 0
-        self._newest = dict(token.newest) if token else {}
-        self.map = dict(token.map) if token else {}
 
     @property
-    def synced(self) -> bool:
-        """Whether the first drain is over."""
-        return bool(self.all(Synced))
+    def tokens(self) -> list[Token]:
+        """Every token it was given."""
+        return self.reading.tokens
 
     def take(self, signal: Signal) -> None:
         """Check one signal, then take it in."""
@@ -111,37 +52,11 @@ class Session(Client):
             case Started(conditions) | Conditions(conditions):
                 assert conditions.keys() <= self.what.watched_sources
                 self.conditions.update(conditions)
-                super().take(signal)
             case Batch(revision, message, _):
-                changes = read(message).changes
-                assert changes
-                assert changes[-1].revision == revision
-                for change in changes:
-                    self._check(change)
-                super().take(signal)
-                self._note(revision)
+                self.reading.told(read(message).changes, revision)
             case Synced(revision) | Bookmark(revision):
-                assert self.synced == isinstance(signal, Bookmark)
-                assert revision >= self._last  # I5
-                self._last = revision
-                self._truth.check(self.map, self.what, revision)  # I5, I8
-                super().take(signal)
-                self._note(revision)
-
-    def _check(self, change: Change) -> None:
-        entry = self._truth.log[change.revision]
-        assert (entry.key, entry.state) == (change.key, change.state)
-        assert self.what.concerns(change.key)  # I9
-        assert change.removed != self._truth.held(self.what, entry)  # I9
-        assert self.synced or self._resumed or not change.removed
-        assert change.revision > self._last  # I2, I7
-        assert change.revision > self._newest.get(change.key, 0)  # I1, I3, I6
-        self._last = self._newest[change.key] = change.revision
-
-    def _note(self, revision: int) -> None:
-        epoch = self._truth.store.epoch
-        text = resume.encode(epoch=epoch, revision=revision, digest=self.what.digest)
-        self.tokens.append(Token(text, epoch, revision, self.what, dict(self.map), dict(self._newest)))
+                self.reading.marked(revision, bookmark=isinstance(signal, Bookmark))
+        super().take(signal)
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -153,7 +68,7 @@ class CoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = VirtualTimeLoop()
         asyncio.set_event_loop(self.loop)
-        self.truth = Truth()
+        self.truth = Truth(MemoryStore())
         self.sessions: list[Session] = []
         self.conditions: dict[str, Condition] = {}
         self.run(self._start_hub())
@@ -171,8 +86,7 @@ class CoreMachine(RuleBasedStateMachine):
             draft(name, state, gone=state in GONE or (forgotten and state is State.AVAILABLE), at=at)
             for name, state, forgotten in what
         ]
-        for entry in self.run(store.commit(drafts)):
-            self.truth.log[entry.revision] = entry
+        self.truth.took(self.run(store.commit(drafts)))
         if published:
             self.hub.publish()
 
@@ -229,9 +143,7 @@ class CoreMachine(RuleBasedStateMachine):
     def sweep(self, share: float) -> None:
         """Drop the older removals, save those of assets that somebody names."""
         named = frozenset[AssetKey]().union(*[session.what.keys for session in self.sessions])
-        store, known = self.truth.store, self.truth.store.after(0, self.truth.store.head)
-        self.run(store.drop_gone(before=share * (store.head + 1), keep=named.__contains__))
-        self.truth.dropped |= {entry.revision for entry in known if store.get(entry.key) is None}
+        self.run(self.truth.sweep(share, named))
 
     @rule(span_s=st.sampled_from([0.0, 0.01, 6.0]))
     def tick(self, span_s: float) -> None:
@@ -254,7 +166,7 @@ class CoreMachine(RuleBasedStateMachine):
         self._reap()
         assert self.hub.head == self.truth.store.head
         for session in self.sessions:
-            self.truth.check(session.map, session.what, self.truth.store.head)  # I4
+            self.truth.check(session.reading.map, session.what, self.truth.store.head)  # I4
             newest = session.tokens[-1]
             assert newest.revision == self.truth.store.head
             assert (
@@ -286,7 +198,7 @@ class CoreMachine(RuleBasedStateMachine):
             self.run(session.cancel())
         self.sessions = []
         self.run(self._stop_hub())
-        self.truth = Truth()
+        self.truth = Truth(MemoryStore())
         self.run(self._start_hub())
 
     @invariant()
@@ -354,12 +266,5 @@ class CoreMachine(RuleBasedStateMachine):
         await asyncio.wait([self._running])
 
 
-CoreMachine.TestCase.settings = settings(
-    max_examples=240,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=True,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+CoreMachine.TestCase.settings = bounded(240, 50, nightly=(5000, 100))
 TestCore = CoreMachine.TestCase

@@ -49,7 +49,11 @@ def test_killed_again_and_again_under_full_load() -> None:
     verdict = oracle.judge(evidence)
     assert not verdict.violations, verdict.said()
     assert verdict.void == []
-    assert _late(evidence) == []
+    waits = _synced_after_starts(evidence)
+    figures = f"{KILLS} kills, {evidence.changes_per_s:.0f} changes/s; in sync after each start in "
+    figures += f"{statistics.median(waits.values()):.2f} s, at most {max(waits.values()):.2f} s"
+    print(figures)  # noqa: T201 - figures for whoever asks with -s
+    assert {who: wait for who, wait in waits.items() if wait > SYNCED_S} == {}
 
 
 @pytest.mark.parametrize("seed", range(1, RUNS + 1))
@@ -194,23 +198,18 @@ def _synced_at(recorder: Recorder) -> float:
     return next(t for t, message in recorder.streams[-1].messages if message.HasField("synced"))
 
 
-def _late(evidence: Evidence) -> list[str]:
-    """Who was not in sync again within 2 s of a start."""
-    late = []
-    for ready_at in evidence.journal.ready_at[1:]:
-        for recorder in evidence.recorders:
-            at = next(
-                (
-                    t
-                    for stream in recorder.streams
-                    for t, message in stream.messages
-                    if t >= ready_at and message.HasField("synced")
-                ),
-                float("inf"),
-            )
-            if at - ready_at > SYNCED_S:
-                late.append(f"{recorder.name}: {at - ready_at:.2f} s")
-    return late
+def _synced_after_starts(evidence: Evidence) -> dict[tuple[str, int], float]:
+    """How long each recorder took to be in sync again after each start, the first apart; seconds."""
+    return {
+        (recorder.name, number): _synced_since(recorder, ready_at) - ready_at
+        for number, ready_at in enumerate(evidence.journal.ready_at[1:], 1)
+        for recorder in evidence.recorders
+    }
+
+
+def _synced_since(recorder: Recorder, since: float) -> float:
+    told = ((t, message) for stream in recorder.streams for t, message in stream.messages if t >= since)
+    return next((t for t, message in told if message.HasField("synced")), float("inf"))
 
 
 class _Always(random.Random):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
 from assetwatchd.store.memory import MemoryStore
 from support.entries import draft, frame, read
+from support.paced import Paced
 from support.virtual_time import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.filters import Filter
     from assetwatchd.model import AssetKey, Condition, State
@@ -41,40 +43,23 @@ class Taken(NamedTuple):
     signal: Signal
 
 
-class Client:
-    """Takes signals one by one as long as it has permits; what it is not permitted to take waits at the hub.
+class Client(Paced[Signal]):
+    """A paced reader of a hub.
 
-    map: what it knows, by asset, as a client of the service would keep it. ended: why the stream did; None while it is
-    open, "OK" when it ended well.
+    map: what it knows, by asset, as a client of the service would keep it.
     """
 
     def __init__(self, hub: Hub, what: Filter, cursor: int | None = None, *, permits: int | None = None) -> None:
         self.what = what
         self.taken: list[Taken] = []
         self.map: dict[AssetKey, Change] = {}
-        self.ended: BaseException | str | None = None
-        self._permits = asyncio.Semaphore(permits or 0)
-        self._flowing = permits is None
-        self._task = asyncio.create_task(self._run(hub, cursor))
+        self._hub = hub
+        self._cursor = cursor
+        super().__init__(permits=permits)
 
-    def allow(self, count: int | None) -> None:
-        """Permit so many more signals, or any number."""
-        self._flowing = self._flowing or count is None
-        for _ in range(count or 1):
-            self._permits.release()
-
-    def stall(self) -> None:
-        """Permit no more, once what is under way is taken."""
-        self._flowing = False
-
-    async def cancel(self) -> None:
-        """Go away, as a client that hangs up."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def end(self) -> None:
-        """Return when the stream has ended."""
-        await asyncio.wait([self._task])
+    def stream(self) -> AbstractAsyncContextManager[AsyncIterator[Signal]]:
+        """Watch."""
+        return aclosing(self._hub.watch(self.what, self._cursor))
 
     def all(self, kind: type[S]) -> list[S]:
         """Return the signals of one kind."""
@@ -97,21 +82,6 @@ class Client:
                     self.map.pop(change.key, None)
                 else:
                     self.map[change.key] = change
-
-    async def _run(self, hub: Hub, cursor: int | None) -> None:
-        try:
-            async with aclosing(hub.watch(self.what, cursor)) as signals:
-                while True:
-                    if not self._flowing:
-                        await self._permits.acquire()
-                    self.take(await anext(signals))
-        except StopAsyncIteration:
-            self.ended = "OK"
-        except asyncio.CancelledError:
-            self.ended = "cancelled"
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever ended the stream is what the test asks about
-            self.ended = error
 
 
 class Rig(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,8 @@ TURN_S = 3.0
 """A source that is silent is told to be within this; three polls that time out after 1 s each, side by side."""
 MEND_S = 3.0
 """A source that is back is told to be within this: the pause before the next try, its time-out, two polls."""
+CLOCKS_S = 0.05
+"""How far the wall clock, by which removals age, may differ from the monotonic one within a run."""
 BURST = 2
 REQUESTS_A_CALL = {"oracle-sbc": 4, "media-intelligence": 2, "pieces": 2}
 """What one call may cost an upstream beyond one request: a token, a second try, a page of the list."""
@@ -389,21 +392,25 @@ def _refused(run: Evidence, stream: Stream) -> Iterator[str]:
         yield f"its own token was refused: {end.reason}"
     if end.reason == "RESUME_TOKEN_EXPIRED":
         requested, oldest = int(end.metadata["requested"]), int(end.metadata["oldest"])
-        issued_at = stream.opened_at
-        young = [
-            revision
+        ages = [
+            t - _observed_at(entry)
             for line in run.journal.lines
             for t, dropped in line.drops
             for revision in dropped
-            if revision == oldest and t - (entry.t if (entry := line.at(revision)) else 0) < run.retention_s * 0.9
+            if revision == oldest and (entry := line.at(revision)) is not None
         ]
-        if requested >= oldest or young:
-            yield f"expired at {requested}, oldest {oldest}, opened at {issued_at:.1f}, dropped too early: {young}"
+        if requested >= oldest or (ages and min(ages) < run.retention_s - CLOCKS_S):
+            yield f"expired at {requested}, oldest {oldest}, dropped at an age of {ages} s"
     if end.reason == "RESUME_EPOCH_CHANGED":
         old = run.journal.by_epoch.get(read_token(stream.token)[0])
         new = run.journal.by_epoch.get(end.metadata["epoch"])
         if old is new and old is not None:
             yield "the epoch changed though the store went on"
+
+
+def _observed_at(entry: Logged) -> float:
+    """When the read began that found a removal: from then on it is kept for the retention; by the monotonic clock."""
+    return entry.status.observe_time.ToNanoseconds() / 1e9 - (time.time() - time.monotonic())
 
 
 def _condition(who: Recorder, window: Window) -> Iterator[str]:

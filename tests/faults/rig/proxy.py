@@ -65,6 +65,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._stopped = False
         self._server: asyncio.Server | None = None
 
     @property
@@ -81,6 +82,7 @@ class Proxy:
         """Stop listening and cut everything."""
         if self._server is not None:
             self._server.close()
+        self._stopped = True
         self.heal()
         for task in list(self._tasks):
             task.cancel()
@@ -148,21 +150,26 @@ class Proxy:
             writer.transport.abort()
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(Pair(writer), reader))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, pair: Pair, reader: asyncio.StreamReader) -> None:
+        pair = Pair(writer)
+        if self._stopped:  # it was accepted before the listening ended
+            writer.transport.abort()
+            return
         self._pairs.add(pair)
         self.counts.connections += 1
-        try:
+        task = asyncio.create_task(self._serve(pair, reader))
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._over(task, pair))
+
+    async def _serve(self, pair: Pair, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(OSError):
             await self._joined(pair, reader)
-        except OSError:
-            pass
-        finally:
-            self._pairs.discard(pair)
-            for each in pair.writers():
-                each.transport.abort()
+
+    def _over(self, task: asyncio.Task[None], pair: Pair) -> None:
+        """Close both sides, also of a pair whose task was cancelled before it ran."""
+        self._tasks.discard(task)
+        self._pairs.discard(pair)
+        for each in pair.writers():
+            each.transport.abort()
 
     async def _joined(self, pair: Pair, reader: asyncio.StreamReader) -> None:
         await self._flowing()
