@@ -91,7 +91,8 @@ async def test_check_wants_a_uuid(standin: PiecesStandin, asset_id: str) -> None
     """What is not a UUID of 36 characters is told so before the server is asked."""
     async with adapter(standin) as upstream:
         assert "UUID" in (upstream.check(asset_id) or "")
-        assert upstream.check(ONE) is upstream.check(ONE.upper()) is None
+        assert upstream.check(ONE) is None
+        assert f"in lower case alone: {ONE}" in (upstream.check(ONE.upper()) or "")
 
 
 async def test_content_is_not_fetched(standin: PiecesStandin) -> None:

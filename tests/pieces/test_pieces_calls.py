@@ -291,7 +291,7 @@ EVERY_CALL: list[tuple[str, dict[str, Any]]] = [
     ("SearchAssets", {"query": "x"}),
     ("SearchAssetsWithFilters", {"input": search_pb2.AssetsSearchWithFiltersInput()}),
     ("ListRelatedAssets", {"assets": asset_pb2.Assets()}),
-    ("RecommendAssets", {"recommendation": search_pb2.SeededAssetsRecommendation()}),
+    ("RecommendAssets", {"recommendation": search_pb2.SeededAssetsRecommendation(assets={}, interactions={})}),
 ]
 ANY_CALL = pytest.mark.parametrize(("rpc", "request_"), EVERY_CALL, ids=[rpc for rpc, _ in EVERY_CALL])
 STREAMS = ("StreamAssets", "StreamAssetIdentifiers", "StreamAssetTransferables")
@@ -400,6 +400,30 @@ async def test_an_empty_search_is_not_sent(rig: PiecesRig, given: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    "given", [{"query": " \t\r\n"}, {"query": "\u00a0\u3000"}, {"query": " ", "searchable_tags": ["x"]}]
+)
+async def test_a_blank_search_is_not_sent(rig: PiecesRig, given: dict[str, Any]) -> None:
+    """A text of nothing but blanks is refused by its field, with tags beside it too, and does not get there."""
+    rig.standin.requests.clear()
+    problem = await refused(rig, "SearchAssets", **given)
+    assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert set(problem.violations) == {"query"}
+    assert rig.standin.requests.count("/assets/search") == 0
+
+
+@pytest.mark.parametrize("lacking", [{"assets", "interactions"}, {"assets"}, {"interactions"}])
+async def test_a_recommendation_has_both_members(rig: PiecesRig, lacking: set[str]) -> None:
+    """One that lacks a member, which the upstream answers with 500, is refused by its field and does not get there."""
+    given = {name: {} for name in ("assets", "interactions") if name not in lacking}
+    rig.standin.requests.clear()
+    seen = search_pb2.SeededAssetsRecommendation(**given)  # type: ignore[arg-type]  # empty members
+    problem = await refused(rig, "RecommendAssets", recommendation=seen)
+    assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert set(problem.violations) == {f"recommendation.{name}" for name in lacking}
+    assert rig.standin.requests.count("/assets/recommended") == 0
+
+
+@pytest.mark.parametrize(
     ("rpc", "request_", "field"),
     [
         ("CreateAsset", {}, "seed"),
@@ -448,8 +472,7 @@ async def test_the_application_is_named() -> None:
         shelve(rig.standin)
         rig.standin.switch({"application_required": True})
         for rpc, request in sorted(EVERY_CALL, key=lambda one: one[0] == "DeleteAsset"):
-            if rpc != "RecommendAssets":
-                await rig.call(rpc, **request)
+            await rig.call(rpc, **request)
     async with pieces_rig() as rig:
         rig.standin.switch({"application_required": True})
         assert (await refused(rig, "ListAssets")).reason == "SOURCE_UNREACHABLE"
@@ -574,6 +597,54 @@ async def test_writes_are_seen_by_a_watch(pushed: bool) -> None:  # noqa: FBT001
         assert (seen.kind, seen.status.state) == (2, asset_status_pb2.STATE_DELETED)
         assert seen.status.revision == deleted.revision > made.revision
         call.cancel()
+
+
+async def test_a_deletion_that_comes_too_late_is_seen_by_a_watch() -> None:
+    """An asset that is gone already, as DeleteAsset finds out by 410, is told as deleted; one never known is not."""
+    async with pieces_rig(source={"reconcile_interval_s": 600}) as rig:
+        shelve(rig.standin)
+        rig.standin.switch({"unknown_delete_status": 410})
+        call = watch(rig)
+        await change(call, ONE)
+        await rig.command("mute_streams")
+        rig.standin.remove(ONE)
+        for asset_id in (UNKNOWN, ONE):
+            assert (await refused(rig, "DeleteAsset", asset_id=asset_id)).reason == "ASSET_GONE"
+        seen = await change(call, ONE)
+        assert (seen.kind, seen.status.state) == (2, asset_status_pb2.STATE_DELETED)
+        assert (await status(rig, UNKNOWN, 0)).state == asset_status_pb2.STATE_MISSING
+        call.cancel()
+
+
+@pytest.mark.parametrize("body", [TWO, "", "ok", f"{ONE} {ONE}"])
+async def test_a_deletion_confirmed_for_another_asset(rig: PiecesRig, body: str) -> None:
+    """An answer that names another asset confirms nothing: the caller is told, and the asset is read, not given up."""
+    known = await status(rig, ONE, 0)
+    rig.standin.faults.add(path="delete", body=body, content_type="text/plain")
+    problem = await refused(rig, "DeleteAsset", asset_id=ONE)
+    assert (problem.code, problem.reason) == (grpc.StatusCode.UNAVAILABLE, "SOURCE_UNREACHABLE")
+    assert f"it was to delete asset {ONE}, and confirms another: {body or 'none'}" in problem.message
+    rig.standin.requests.clear()
+    assert (await status(rig, ONE, 0)).revision == known.revision
+    async with asyncio.timeout(15):
+        while not rig.standin.requests.count(f"/assets/{ONE}"):  # noqa: ASYNC110 - it is the stand-in that is asked
+            await asyncio.sleep(0.005)
+
+
+async def test_upper_case_names_the_same_asset(rig: PiecesRig) -> None:
+    """The assets API takes a UUID in any case as one asset, told in lower case; where ids are opaque it is refused."""
+    assert await rig.sent("GetAsset", asset_id=ONE.upper()) == f"/assets/{ONE}"
+    assert await rig.sent("ListAssetFormats", asset_id=ONE.upper()) == f"/assets/{ONE}/formats"
+    gone = await rig.call("DeleteAsset", asset_id=ONE.upper())
+    assert gone.asset_id == ONE
+    assert (await status(rig, ONE, gone.revision)).state == asset_status_pb2.STATE_DELETED
+    ref = asset_status_pb2.AssetRef(source=SOURCE, asset_id=TWO.upper())
+    read = asset_status_service_pb2.GetAssetStatusRequest(asset=ref)
+    followed = asset_status_service_pb2.WatchStatusRequest(assets=[ref])
+    for call in (rig.statuses.GetAssetStatus(read), rig.statuses.WatchStatus(followed).read()):
+        problem = await problem_of(call)
+        assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+        assert any(f"in lower case alone: {TWO}" in text for text in problem.violations.values())
 
 
 async def test_a_write_nobody_watches(rig: PiecesRig) -> None:

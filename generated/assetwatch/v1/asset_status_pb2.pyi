@@ -149,7 +149,7 @@ class AssetRef(_message.Message):
     """The asset's id in that source: opaque, case-sensitive, often long (a storage URL). Its form is the source kind's:
       usd_search          the storage URL, e.g. s3://bucket/path/crate.usd
       omn                 tid:TID or id:NUMBER
-      pieces              the UUID
+      pieces              the UUID, in lower case
       media_intelligence  WORKSPACE/PROJECT/ASSET
       oracle_sbc          last-operation, the one slot a device has
     """

@@ -47,7 +47,8 @@ DELETED_MECHANISM = "DELETED"
 """The one value of the mechanism that says something about the state."""
 
 LOCAL, CLOUD = "local", "cloud"
-UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""In lower case alone, so that one asset has one id here, though upper case means nothing in a UUID (RFC 9562, 4)."""
 VERSION_FORM = re.compile(r"\d+\.\d+\.\d+(-\S+)?")
 INT64_MAX = 2**63 - 1
 
@@ -284,6 +285,8 @@ class Pieces:
         """Say why asset_id cannot be an id of Pieces OS."""
         if UUID_FORM.fullmatch(asset_id):
             return None
+        if UUID_FORM.fullmatch(asset_id.lower()):
+            return f"has upper case; here an asset of Pieces OS is named in lower case alone: {asset_id.lower()}"
         return "is not a UUID; an asset of Pieces OS is named like 6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
 
     async def probe(self) -> None:

@@ -71,10 +71,12 @@ class PiecesApi:
         """Seed to Asset."""
         return await self._document("POST", "/assets/create", {"transferables": transferables}, seed)
 
-    async def delete(self, asset_id: str) -> str:
-        """Return the id the server answers with, as text."""
+    async def delete(self, asset_id: str) -> None:
+        """Delete; the answer is the id, as text. Raises BadAnswer too when it is another."""
         reply = await self._call("POST", f"/assets/{quote(asset_id, safe='')}/delete", asset_id=asset_id)
-        return jsonbody.bounded(reply.body.decode("utf-8", "replace"))
+        answered = jsonbody.bounded(reply.body.decode("utf-8", "replace"))
+        if answered.lower() != asset_id.lower():
+            raise BadAnswer(f"it was to delete asset {asset_id}, and confirms another: {answered or 'none'}")
 
     async def draft(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> dict[str, Any]:
         """Seed to Seed."""

@@ -29,6 +29,13 @@ async def created(scheduler: Scheduler, store: Store, asset_id: str) -> int:
     return 0 if entry is None else entry.revision
 
 
+async def found_gone(scheduler: Scheduler, store: Store, hub: Hub, tombstone: Observation, traceparent: str) -> None:
+    """Tell that an asset turned out to be gone, if it is known here as one that is there."""
+    entry = store.get(AssetKey(scheduler.name, tombstone.asset_id))
+    if entry is not None and not entry.gone:
+        await deleted(scheduler, store, hub, tombstone, traceparent)
+
+
 async def deleted(scheduler: Scheduler, store: Store, hub: Hub, tombstone: Observation, traceparent: str) -> int:
     """Tell that an asset was just deleted; return its revision, 0 when that is not committed in time."""
     key = AssetKey(scheduler.name, tombstone.asset_id)

@@ -121,7 +121,7 @@ class DeleteAssetRequest(_message.Message):
     source: _builtins.str
     """The source's configured name, as in ListSources."""
     asset_id: _builtins.str
-    """The asset's id."""
+    """The asset's id, a UUID in lower or upper case: it names the same asset."""
     def __init__(
         self,
         *,
@@ -145,7 +145,7 @@ class DeleteAssetResponse(_message.Message):
     ASSET_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
-    """The id the upstream answered with."""
+    """The id, in lower case."""
     revision: _builtins.int
     """Read its status with GetAssetStatusRequest.min_revision set to this. 0: its status could not be recorded in time."""
     def __init__(
@@ -232,7 +232,7 @@ class GetAssetRequest(_message.Message):
     source: _builtins.str
     """The source's configured name, as in ListSources."""
     asset_id: _builtins.str
-    """The asset's id."""
+    """The asset's id, a UUID in lower or upper case: it names the same asset."""
     transferables: _builtins.bool
     """Answer with raw content."""
     def __init__(
@@ -455,7 +455,7 @@ class ListAssetFormatsRequest(_message.Message):
     source: _builtins.str
     """The source's configured name, as in ListSources."""
     asset_id: _builtins.str
-    """The asset's id."""
+    """The asset's id, a UUID in lower or upper case: it names the same asset."""
     transferables: _builtins.bool
     """Answer with raw content."""
     def __init__(
@@ -513,7 +513,7 @@ class SearchAssetsRequest(_message.Message):
     source: _builtins.str
     """The source's configured name, as in ListSources."""
     query: _builtins.str
-    """Text to find."""
+    """Text to find; not blank."""
     transferables: _builtins.bool
     """Answer with raw content."""
     pseudo: _builtins.bool
@@ -705,7 +705,7 @@ class RecommendAssetsRequest(_message.Message):
     """The source's configured name, as in ListSources."""
     @_builtins.property
     def recommendation(self) -> _search_pb2.SeededAssetsRecommendation:
-        """What the user looked at; the upstream wants both of its members."""
+        """What the user looked at, both of its members."""
 
     def __init__(
         self,

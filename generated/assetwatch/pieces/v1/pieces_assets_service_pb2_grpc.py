@@ -151,7 +151,9 @@ class PiecesAssetsServiceServicer:
 
     def DeleteAsset(self, request, context):
         """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED.
+        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
+        see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+        UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
         Operation assets_delete_asset: POST /assets/{asset}/delete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -207,7 +209,7 @@ class PiecesAssetsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchAssets(self, request, context):
-        """Finds assets by text or tags. With neither it is INVALID_ARGUMENT, and the upstream is not asked.
+        """Finds assets by text or tags. With neither, or with a blank text, it is INVALID_ARGUMENT, and the upstream is not asked.
         Operation assets_search_assets: GET /assets/search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -231,7 +233,8 @@ class PiecesAssetsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecommendAssets(self, request, context):
-        """The assets the user may want next.
+        """The assets the user may want next. The recommendation has both of its members, though they may be empty; without them
+        it is INVALID_ARGUMENT, and the upstream is not asked.
         Operation assets_get_recommended_assets: GET /assets/recommended with a body.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

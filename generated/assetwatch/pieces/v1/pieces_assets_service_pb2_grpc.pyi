@@ -53,7 +53,9 @@ class PiecesAssetsServiceStub:
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]
     """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED.
+    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
+    see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+    UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
     Operation assets_delete_asset: POST /assets/{asset}/delete.
     """
     DraftAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DraftAssetRequest, _pieces_assets_service_pb2.DraftAssetResponse]
@@ -81,7 +83,7 @@ class PiecesAssetsServiceStub:
     Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
     """
     SearchAssets: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsRequest, _pieces_assets_service_pb2.SearchAssetsResponse]
-    """Finds assets by text or tags. With neither it is INVALID_ARGUMENT, and the upstream is not asked.
+    """Finds assets by text or tags. With neither, or with a blank text, it is INVALID_ARGUMENT, and the upstream is not asked.
     Operation assets_search_assets: GET /assets/search.
     """
     SearchAssetsWithFilters: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsWithFiltersRequest, _pieces_assets_service_pb2.SearchAssetsWithFiltersResponse]
@@ -93,7 +95,8 @@ class PiecesAssetsServiceStub:
     Operation assets_get_related_assets: GET /assets/related with a body.
     """
     RecommendAssets: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.RecommendAssetsRequest, _pieces_assets_service_pb2.RecommendAssetsResponse]
-    """The assets the user may want next.
+    """The assets the user may want next. The recommendation has both of its members, though they may be empty; without them
+    it is INVALID_ARGUMENT, and the upstream is not asked.
     Operation assets_get_recommended_assets: GET /assets/recommended with a body.
     """
     StreamAssets: _grpc.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetsRequest, _pieces_assets_service_pb2.StreamAssetsResponse]
@@ -154,7 +157,9 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]  # type: ignore[assignment]
     """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED.
+    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
+    see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+    UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
     Operation assets_delete_asset: POST /assets/{asset}/delete.
     """
     DraftAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DraftAssetRequest, _pieces_assets_service_pb2.DraftAssetResponse]  # type: ignore[assignment]
@@ -182,7 +187,7 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
     """
     SearchAssets: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsRequest, _pieces_assets_service_pb2.SearchAssetsResponse]  # type: ignore[assignment]
-    """Finds assets by text or tags. With neither it is INVALID_ARGUMENT, and the upstream is not asked.
+    """Finds assets by text or tags. With neither, or with a blank text, it is INVALID_ARGUMENT, and the upstream is not asked.
     Operation assets_search_assets: GET /assets/search.
     """
     SearchAssetsWithFilters: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsWithFiltersRequest, _pieces_assets_service_pb2.SearchAssetsWithFiltersResponse]  # type: ignore[assignment]
@@ -194,7 +199,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     Operation assets_get_related_assets: GET /assets/related with a body.
     """
     RecommendAssets: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.RecommendAssetsRequest, _pieces_assets_service_pb2.RecommendAssetsResponse]  # type: ignore[assignment]
-    """The assets the user may want next.
+    """The assets the user may want next. The recommendation has both of its members, though they may be empty; without them
+    it is INVALID_ARGUMENT, and the upstream is not asked.
     Operation assets_get_recommended_assets: GET /assets/recommended with a body.
     """
     StreamAssets: _aio.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetsRequest, _pieces_assets_service_pb2.StreamAssetsResponse]  # type: ignore[assignment]
@@ -264,7 +270,9 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.DeleteAssetResponse, _abc.Awaitable[_pieces_assets_service_pb2.DeleteAssetResponse]]:
         """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED.
+        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
+        see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+        UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
         Operation assets_delete_asset: POST /assets/{asset}/delete.
         """
 
@@ -334,7 +342,7 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.SearchAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.SearchAssetsResponse, _abc.Awaitable[_pieces_assets_service_pb2.SearchAssetsResponse]]:
-        """Finds assets by text or tags. With neither it is INVALID_ARGUMENT, and the upstream is not asked.
+        """Finds assets by text or tags. With neither, or with a blank text, it is INVALID_ARGUMENT, and the upstream is not asked.
         Operation assets_search_assets: GET /assets/search.
         """
 
@@ -364,7 +372,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.RecommendAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.RecommendAssetsResponse, _abc.Awaitable[_pieces_assets_service_pb2.RecommendAssetsResponse]]:
-        """The assets the user may want next.
+        """The assets the user may want next. The recommendation has both of its members, though they may be empty; without them
+        it is INVALID_ARGUMENT, and the upstream is not asked.
         Operation assets_get_recommended_assets: GET /assets/recommended with a body.
         """
 

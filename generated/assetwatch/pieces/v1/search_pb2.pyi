@@ -771,11 +771,11 @@ class SeededAssetsRecommendation(_message.Message):
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assets(self) -> _asset_pb2.Assets:
-        """The assets in view."""
+        """The assets in view; empty, but there, when there are none: the upstream fails on a recommendation without it."""
 
     @_builtins.property
     def interactions(self) -> Global___InteractedAssets:
-        """What the user did with them."""
+        """What the user did with them; empty, but there, when that is nothing."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from assetwatchd import telemetry
 from assetwatchd.errors import (
     AnswerTooLarge,
+    AssetGone,
     BadAnswer,
     ContentTooLarge,
     InvalidRequest,
@@ -109,17 +110,25 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             if not asset.id:
                 raise BadAnswer("the asset that was made has no id")
             scheduler = self._desk.sources.get(request.source)
-            revision = await writes.created(scheduler, self._desk.store, asset.id)
+            revision = await writes.created(scheduler, self._desk.store, asset.id.lower())
             return self._desk.fitting(request.source, pb.CreateAssetResponse(asset=asset, revision=revision))
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
         async with self._desk.call(request, context) as api:
             desk, scheduler = self._desk, self._desk.sources.get(request.source)
-            answered = await api.delete(request.asset_id)
-            tombstone = desk.tombstone(request.asset_id)
-            revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, telemetry.traceparent())
-            return pb.DeleteAssetResponse(asset_id=answered, revision=revision)
+            asset_id = _asset_id(request)
+            tombstone, traceparent = desk.tombstone(asset_id), telemetry.traceparent()
+            try:
+                await api.delete(asset_id)
+            except AssetGone:
+                await writes.found_gone(scheduler, desk.store, desk.hub, tombstone, traceparent)
+                raise
+            except BadAnswer:
+                scheduler.push_touched([asset_id])
+                raise
+            revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, traceparent)
+            return pb.DeleteAssetResponse(asset_id=asset_id, revision=revision)
 
     # Reads -----------------------------------------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     async def GetAsset(self, request: pb.GetAssetRequest, context: Context) -> pb.GetAssetResponse:
         """GET /assets/{asset}."""
         async with self._desk.call(request, context) as api:
-            document = await api.get(request.asset_id, transferables=_flag(request, "transferables"))
+            document = await api.get(_asset_id(request), transferables=_flag(request, "transferables"))
             response = pb.GetAssetResponse(asset=await _message(asset_pb2.Asset, document))
             return self._desk.fitting(request.source, response)
 
@@ -171,7 +180,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     ) -> pb.ListAssetFormatsResponse:
         """GET /assets/{asset}/formats."""
         async with self._desk.call(request, context) as api:
-            document = await api.formats(request.asset_id, transferables=_flag(request, "transferables"))
+            document = await api.formats(_asset_id(request), transferables=_flag(request, "transferables"))
             response = pb.ListAssetFormatsResponse(formats=await _message(asset_pb2.Formats, document))
             return self._desk.fitting(request.source, response)
 
@@ -238,6 +247,11 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         async with errors_as_status(context):
             validate(request)
             await self._streaming.stream(self._desk.api(request.source), stream, context)
+
+
+def _asset_id(request: Any) -> str:
+    """Return the id an asset is known by everywhere: upper case in a UUID means nothing (RFC 9562, 4)."""
+    return str(request.asset_id).lower()
 
 
 def _flag(request: Message, name: str) -> bool | None:
