@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build
 READY := $(VENV)/.ready
+PLOTTING := $(VENV)/.plotting
 PYTHON ?=
-SOURCES := src tests tools
+SOURCES := src tests tools bench
 AGAINST ?= .git\#ref=$(or $(REF),$(shell git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || echo HEAD))
 # What a test calls by name (assetwatch, buf, grpcurl, hadolint) is found in the environment made here.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types schema drift docker-lint tests test-faults soak mutants generate breaking format clean
+.PHONY: help setup demo test lint types schema drift docker-lint tests bench test-faults soak mutants generate breaking format clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,7 @@ lint: $(READY) ## Check style and who imports whom
 
 types: $(READY) ## Check types
 	$(BIN)/mypy
+	$(BIN)/mypy bench/*.py
 
 schema: $(READY) ## Check the schema
 	$(BIN)/buf lint
@@ -54,6 +56,14 @@ docker-lint: $(READY) ## Check the Dockerfile
 tests: $(READY) ## Run the tests
 	@mkdir -p $(BUILD)
 	$(BIN)/pytest --junitxml=$(BUILD)/pytest.xml -o junit_family=xunit2 $(ARGS)
+
+bench: $(READY) $(PLOTTING) ## Measure, beside the peers, into bench/RESULTS.md; a quarter of an hour, best on a quiet machine
+	@exec $(BIN)/python bench/run.py $(ARGS)
+
+$(PLOTTING): $(READY) bench/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
+		-c bench/constraints.txt -e '.[otlp,bench]'
+	@touch $@
 
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 

@@ -1,6 +1,6 @@
 """Serve one made-up source whose assets change at a given rate: the whole road from ingest to streams.
 
-Prints a line of JSON with the address when it serves; ends with SIGTERM, printing what it used.
+Prints a line of JSON with the address when it serves and all assets are known; ends with SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,79 +8,55 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
-from assetwatchd import app, config
-from assetwatchd.details import OmnDetail
-from assetwatchd.model import Facet, Observation, State
+from changes import SOURCE, Silent, asset, observation
+
+from assetwatchd import app, config, telemetry
 from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.rpc import service
 from assetwatchd.rpc.convert import ProtobufEncoder
-from assetwatchd.upstream import Capabilities
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SOURCE = "bench"
 TICK_S = 0.005
-STATES = (State.PENDING, State.PROCESSING, State.AVAILABLE)
+FILLED_AT_ONCE = 1000
 
 
-class Silent:
-    """An upstream that is never asked: the changes are fed in behind it."""
+class Feed:
+    """Changes one asset after another, by the road that every change takes."""
 
-    capabilities = Capabilities(batch_max=1000)
+    def __init__(self, server: app.App, assets: int) -> None:
+        self._road = Pipeline(server.store, server.hub, ProtobufEncoder())
+        self._assets = assets
 
-    def __init__(self, *_: object) -> None:
-        """Take what an adapter takes."""
+    async def fill(self) -> None:
+        """Make every asset known; those that the store has kept are."""
+        for first in range(0, self._assets, FILLED_AT_ONCE):
+            await self._change(range(first, min(first + FILLED_AT_ONCE, self._assets)))
 
-    def check(self, _asset_id: str) -> str | None:
-        """Any id will do."""
-        return None
+    async def run(self, rate: float) -> None:
+        """Change rate assets a second, those due at one moment together, as one read of an upstream finds them."""
+        began, turn = time.perf_counter(), self._assets
+        while True:
+            due = self._assets + int((time.perf_counter() - began) * rate)
+            if turn < due:
+                await self._change(range(turn, due))
+                turn = due
+            await asyncio.sleep(TICK_S)
 
-    async def probe(self) -> None:
-        """It is there."""
-
-    async def observe(self, asset_ids: Sequence[str]) -> list[Observation]:
-        """As they were first."""
-        return [observation(asset_id, 0) for asset_id in asset_ids]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def observation(asset_id: str, turn: int) -> Observation:
-    """One status of a plausible size."""
-    state = STATES[turn % len(STATES)]
-    facets = (
-        Facet("import", state, f"running-{turn}", "made for the measurement"),
-        Facet("object", State.AVAILABLE, "available"),
-    )
-    return Observation(
-        asset_id, state, facets=facets, detail=OmnDetail(asset_id, str(turn), "running", "import incomplete")
-    )
-
-
-async def feed(server: app.App, *, assets: int, rate: float) -> None:
-    """Change one asset after another, rate a second, by the road that every change takes."""
-    road = Pipeline(server.store, server.hub, ProtobufEncoder())
-    began, turn = time.perf_counter(), 0
-    while True:
-        due = int((time.perf_counter() - began) * rate)
-        sightings = [
-            Sighting(observation(f"tid:asset-{number % assets:06d}", number // assets), time.time())
-            for number in range(turn, due)
-        ]
-        turn = max(turn, due)
-        await road.ingest(SOURCE, sightings)
-        await asyncio.sleep(TICK_S)
+    async def _change(self, turns: range) -> None:
+        with telemetry.poll(SOURCE, len(turns)):
+            found = telemetry.traceparent()
+            sightings = [
+                Sighting(observation(asset(turn % self._assets), turn // self._assets), time.time(), found)
+                for turn in turns
+            ]
+        await self._road.ingest(SOURCE, sightings)
 
 
 def settings(args: argparse.Namespace) -> config.Settings:
-    """One source, and the store asked for."""
+    """One source, and the store and the tracing asked for."""
     store = {"kind": "sqlite", "path": args.sqlite} if args.sqlite else {"kind": "memory"}
     source = {
         "kind": "omn",
@@ -89,38 +65,50 @@ def settings(args: argparse.Namespace) -> config.Settings:
         "settled_interval_s": 100_000,
         "busy_interval_s": 100_000,
     }
+    server = {"listen": args.listen, "streams_max": 20_000, "streams_per_peer_max": 20_000}
+    tracing = {"otlp_endpoint": args.otlp or None, "sample_ratio": args.sample_ratio}
     return config.Settings.model_validate(
-        {"server": {"listen": args.listen}, "store": store, "sources": {SOURCE: source}}
+        {"server": server, "store": store, "telemetry": tracing, "sources": {SOURCE: source}}
     )
 
 
 async def main(args: argparse.Namespace) -> None:
     """Serve and feed until told to stop."""
     app.ADAPTERS["omn"] = Silent
+    if args.unvalidated:
+        vars(service)["validate"] = unchecked
     told = settings(args)
+    shut_telemetry = telemetry.configure(told.telemetry, version="bench")
     server = app.App(told, await app.open_store(told.store))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
-    async with asyncio.TaskGroup() as tasks:
-        feeding = tasks.create_task(feed(server, assets=args.assets, rate=args.rate))
-        await server.serve(lambda address: say(address=address))
-        feeding.cancel()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    say(cpu_s=used.ru_utime + used.ru_stime, rss_mib=used.ru_maxrss / 1024)
+    feed = Feed(server, args.assets)
+    await feed.fill()
+    feeding = asyncio.create_task(feed.run(args.rate))
+    feeding.add_done_callback(lambda _: server.stop())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, feeding.cancel)
+    await server.serve(say)
+    shut_telemetry()
 
 
-def say(**what: object) -> None:
-    """Tell the caller, a line of JSON."""
-    sys.stdout.write(json.dumps(what) + "\n")
+def unchecked(_request: object) -> None:
+    """Take any request."""
+
+
+def say(address: str) -> None:
+    """Tell the caller where."""
+    sys.stdout.write(json.dumps({"address": address}) + "\n")
     sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
-    """What the measurement may vary."""
+    """What the measurements vary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--assets", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=500)
-    parser.add_argument("--sqlite", default="")
+    parser.add_argument("--sqlite", default="", help="file; without it, in memory")
+    parser.add_argument("--otlp", default="", help="endpoint; without it, no tracing and no metrics")
+    parser.add_argument("--sample-ratio", type=float, default=0.01)
+    parser.add_argument("--unvalidated", action="store_true", help="requests are not held against the schema's rules")
     return parser.parse_args()
 
 

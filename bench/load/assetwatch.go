@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+const watchStatus = "/assetwatch.v1.AssetStatusService/WatchStatus"
+
+// Numbers of the fields, as in the schema.
+const (
+	requestAssets  = 1
+	requestSources = 2
+	requestStates  = 3
+	refSource      = 1
+	refAsset       = 2
+	synced         = 2
+	changes        = 4
+	status         = 1
+	observeTime    = 7
+	seconds        = 1
+	nanos          = 2
+)
+
+// The states there are changes to, and those that a filter may name without effect.
+const (
+	statesUsed = 3
+	statesMax  = 6
+)
+
+// assetwatch watches a source whole, or one of its assets.
+type assetwatch struct {
+	source         string
+	named, filters int
+}
+
+func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
+	stream, err := client.NewStream(context, &grpc.StreamDesc{ServerStreams: true}, watchStatus)
+	request := a.request(number)
+	if err != nil || stream.SendMsg(&request) != nil || stream.CloseSend() != nil {
+		total.failed.Add(1)
+		return
+	}
+	var ages []float64
+	for first := true; ; first = false {
+		var message []byte
+		if stream.RecvMsg(&message) != nil {
+			total.failed.Add(1)
+			return
+		}
+		if first {
+			total.open.Add(1)
+		}
+		sampled := number%sampleEvery == 0 && total.measuring.Load()
+		ages = read(message, sampled, total, ages[:0])
+		if sampled {
+			total.keep(ages)
+		}
+	}
+}
+
+// request of a stream. Filters differ in which of the states that never occur here they leave out.
+func (a assetwatch) request(number int) (request []byte) {
+	if a.named > 0 {
+		ref := protowire.AppendString(protowire.AppendTag(nil, refSource, protowire.BytesType), a.source)
+		ref = protowire.AppendString(protowire.AppendTag(ref, refAsset, protowire.BytesType),
+			fmt.Sprintf("tid:asset-%06d", number%a.named))
+		return protowire.AppendBytes(protowire.AppendTag(nil, requestAssets, protowire.BytesType), ref)
+	}
+	request = protowire.AppendString(protowire.AppendTag(nil, requestSources, protowire.BytesType), a.source)
+	if variant := number % a.filters; variant > 0 {
+		for state := uint64(1); state <= statesMax; state++ {
+			if state <= statesUsed || variant>>(state-statesUsed-1)&1 == 1 {
+				request = protowire.AppendVarint(protowire.AppendTag(request, requestStates, protowire.VarintType), state)
+			}
+		}
+	}
+	return request
+}
+
+func read(message []byte, sampled bool, total *counters, ages []float64) []float64 {
+	now, n := time.Now(), 0
+	for rest := message; len(rest) > 0; {
+		var number protowire.Number
+		var value []byte
+		number, value, rest = field(rest)
+		switch number {
+		case synced:
+			total.synced.Add(1)
+		case changes:
+			n++
+			if sampled {
+				ages = append(ages, float64(now.Sub(observed(value)).Microseconds())/1000)
+			}
+		}
+	}
+	total.took(message, n)
+	return ages
+}
+
+// observed digs the observe time out of an encoded Change.
+func observed(change []byte) time.Time {
+	stamp := find(find(change, status), observeTime)
+	var at [3]int64
+	for len(stamp) > 0 {
+		number, _, used := protowire.ConsumeTag(stamp)
+		value, more := protowire.ConsumeVarint(stamp[used:])
+		at[number] = int64(value)
+		stamp = stamp[used+more:]
+	}
+	return time.Unix(at[seconds], at[nanos])
+}
+
+// find returns the last length-delimited field of that number, a part of the message.
+func find(message []byte, wanted protowire.Number) (found []byte) {
+	for len(message) > 0 {
+		number, value, rest := field(message)
+		if number == wanted {
+			found = value
+		}
+		message = rest
+	}
+	return found
+}
+
+// field splits the first field off; its value is empty unless it is length-delimited.
+func field(message []byte) (protowire.Number, []byte, []byte) {
+	number, kind, used := protowire.ConsumeTag(message)
+	if kind == protowire.BytesType {
+		value, more := protowire.ConsumeBytes(message[used:])
+		return number, value, message[used+more:]
+	}
+	return number, nil, message[used+protowire.ConsumeFieldValue(number, kind, message[used:]):]
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	ticksPerS   = 100 // USER_HZ of Linux, a part of its interface
+	sampleEvery = 10  // only every tenth stream keeps ages
+)
+
+// counters of all streams together. Ages (ms) are kept only while measuring.
+type counters struct {
+	open, synced, failed, messages, changes, bytes atomic.Int64
+	measuring                                      atomic.Bool
+	mutex                                          sync.Mutex
+	ages                                           []float64
+}
+
+// took counts one message with n changes.
+func (c *counters) took(message []byte, n int) {
+	c.messages.Add(1)
+	c.changes.Add(int64(n))
+	c.bytes.Add(int64(len(message)))
+}
+
+func (c *counters) keep(ages []float64) {
+	c.mutex.Lock()
+	c.ages = append(c.ages, ages...)
+	c.mutex.Unlock()
+}
+
+// measure counts for a span, and tells what this program and the server used meanwhile.
+func (c *counters) measure(span time.Duration, pid int, writes *writer) map[string]any {
+	c.measuring.Store(true)
+	messages, changes, bytes := c.messages.Load(), c.changes.Load(), c.bytes.Load()
+	written, used, served, began := writes.written.Load(), usedS(), processS(pid), time.Now()
+	time.Sleep(span)
+	lasted := time.Since(began).Seconds()
+	perS := func(n int64) float64 { return float64(n) / lasted }
+	c.measuring.Store(false)
+	result := map[string]any{
+		"messages_per_s": perS(c.messages.Load() - messages),
+		"changes_per_s":  perS(c.changes.Load() - changes),
+		"bytes_per_s":    perS(c.bytes.Load() - bytes),
+		"written_per_s":  perS(writes.written.Load() - written),
+		"load_cpu":       (usedS() - used) / lasted,
+		"server_cpu":     (processS(pid) - served) / lasted,
+		"server_rss_kb":  residentKB(pid),
+	}
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	slices.Sort(c.ages)
+	result["age_p50_ms"], result["age_p99_ms"] = quantile(c.ages, 0.50), quantile(c.ages, 0.99)
+	return result
+}
+
+// quantile of sorted values; -1 without any.
+func quantile(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return -1
+	}
+	return sorted[int(q*float64(len(sorted)-1))]
+}
+
+// processS is the processor time of a process in seconds; 0 for no process.
+func processS(pid int) float64 {
+	if pid == 0 {
+		return 0
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')'):]))
+	return number(fields[12])/ticksPerS + number(fields[13])/ticksPerS // user and system time, the name being the first
+}
+
+// residentKB is the resident memory of a process; 0 for no process.
+func residentKB(pid int) float64 {
+	if pid == 0 {
+		return 0
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	return number(strings.Fields(after)[0])
+}
+
+func number(text string) float64 {
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}

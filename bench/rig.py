@@ -1,0 +1,200 @@
+"""What every measurement stands on: pinned child processes, the compiled programs, and medians of repeated runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+BENCH = Path(__file__).resolve().parent
+BUILD = BENCH.parent / "build" / "bench"
+SERVER_CORE, LOAD_CORE = 0, 1
+END_S = 10.0
+BUILD_S = 600.0
+
+Result = dict[str, Any]
+
+
+class Missing(Exception):
+    """A program that a measurement needs is not here; the text says which."""
+
+
+class Child:
+    """A program of ours on one core, in a session of its own: a Ctrl-C ends it through us, in order."""
+
+    def __init__(self, command: Sequence[object], core: int, *, env: dict[str, str] | None = None) -> None:
+        self._command = pinned(core, command)
+        self.process = subprocess.Popen(  # noqa: S603 - commands made here
+            self._command,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id; pinning replaces itself by the program, so it is the program's."""
+        return self.process.pid
+
+    def line(self) -> Result:
+        """Wait for the next line of JSON that it prints. Raises: RuntimeError when it ends instead."""
+        assert self.process.stdout is not None  # noqa: S101 - piped above
+        text = self.process.stdout.readline()
+        if not text:
+            raise RuntimeError(
+                f"ended with {self.process.wait()}: {' '.join(self._command)}; BENCH_VERBOSE=1 shows why"
+            )
+        said: Result = json.loads(text)
+        return said
+
+    def end(self, *, how: int = signal.SIGTERM) -> None:
+        """End it by its id, at the latest after END_S."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None  # noqa: S101 - piped above
+        self.process.stdout.close()
+
+
+def pinned(core: int, command: Sequence[object]) -> list[str]:
+    """Return the command such that it runs on one core, where there is more than one and a way to say so."""
+    bare = [str(part) for part in command]
+    taskset = shutil.which("taskset")
+    return [taskset, "-c", str(core), *bare] if taskset and (os.cpu_count() or 1) > 1 else bare
+
+
+@dataclass
+class Rig:
+    """Runs children, which end with it, and gives them a folder and an OTLP sink. quick: each figure once, shortly."""
+
+    quick: bool = False
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="assetwatch-bench-")))
+    _children: list[Child] = field(default_factory=list)
+    _sink: grpc.Server | None = None
+
+    def __enter__(self) -> Self:
+        if (os.cpu_count() or 1) > 1:
+            os.sched_setaffinity(0, {LOAD_CORE})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._children):
+            child.end(how=signal.SIGKILL)
+        if self._sink is not None:
+            self._sink.stop(None)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def child(self, *command: object, core: int = SERVER_CORE, env: dict[str, str] | None = None) -> Iterator[Child]:
+        """Run a program until the block ends."""
+        child = Child(command, core, env=env)
+        self._children.append(child)
+        try:
+            yield child
+        finally:
+            child.end()
+            self._children.remove(child)
+
+    def python(
+        self, program: str, *arguments: object, core: int = SERVER_CORE
+    ) -> contextlib.AbstractContextManager[Child]:
+        """Run a program of this folder."""
+        return self.child(sys.executable, BENCH / program, *arguments, core=core)
+
+    def load(self, address: str, **options: object) -> Result:
+        """Run the compiled client to its end, and return what it says."""
+        flags = [f"-{name.replace('_', '-')}={value}" for name, value in options.items()]
+        with self.child(go_program("load"), f"-address={address}", *flags, core=LOAD_CORE) as client:
+            return client.line()
+
+    def fresh(self, name: str) -> Path:
+        """Return a path in the rig's folder where nothing is yet."""
+        return Path(tempfile.mkdtemp(dir=self.folder)) / name
+
+    def otlp(self) -> str:
+        """Return the endpoint of a collector that keeps nothing of what it gets; it runs here, on the load's core."""
+        if self._sink is None:
+            self._sink = grpc.server(futures.ThreadPoolExecutor(1))
+            self._sink.add_generic_rpc_handlers((_Sink(),))
+            self._sink_port = self._sink.add_insecure_port("127.0.0.1:0")
+            self._sink.start()
+        return f"http://127.0.0.1:{self._sink_port}"
+
+    def repeated(self, times: int, run: Callable[[], Result]) -> Result:
+        """Run several times and return the median of each figure."""
+        return medians([run() for _ in range(1 if self.quick else times)])
+
+    def pairs(self, times: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float, float]:
+        """Run both in turns, the order changing; return the median of each and of the ratio one to other."""
+        found: list[tuple[float, float]] = []
+        for number in range(1 if self.quick else times):
+            if number % 2:
+                second = other()
+                found.append((one(), second))
+            else:
+                found.append((one(), other()))
+        ones, others = zip(*found, strict=True)
+        return statistics.median(ones), statistics.median(others), statistics.median(a / b for a, b in found)
+
+
+class _Sink(grpc.GenericRpcHandler):
+    """Answers every unary call with an empty message."""
+
+    def service(self, _details: object) -> grpc.RpcMethodHandler[bytes, bytes]:
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+
+def medians(results: Sequence[Result]) -> Result:
+    """Return the median of each figure of several runs."""
+    return {name: statistics.median(result[name] for result in results) for name in results[0]}
+
+
+def go_program(name: str) -> Path:
+    """Build a program of this folder once its sources are newer, with the Go tool chain. Raises: Missing."""
+    built, source = BUILD / name, BENCH / name
+    newest = max(path.stat().st_mtime for path in source.iterdir())
+    if built.exists() and built.stat().st_mtime >= newest:
+        return built
+    go = shutil.which("go")
+    if go is None:
+        raise Missing("Go is not installed")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(  # noqa: S603 - a tool by its path
+        [go, "build", "-o", str(built), "."], cwd=source, capture_output=True, text=True, timeout=BUILD_S, check=False
+    )
+    if done.returncode:
+        raise Missing(f"{name} cannot be built: {done.stderr.strip().splitlines()[-1]}")
+    return built
+
+
+def pid_cpu_s(pid: int) -> float:
+    """Return the processor time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pid_rss_kib(pid: int) -> float:
+    """Return the resident memory of a process, in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.partition("VmRSS:")[2].split()[0])

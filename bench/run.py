@@ -1,0 +1,55 @@
+"""Measure: `python bench/run.py` everything, `python bench/run.py b1 b5` parts; prints a table.
+
+Only a whole run writes RESULTS.md. BENCH_VERBOSE=1 shows what the programs under measurement say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import report
+from rig import BENCH, Rig
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+PARTS = {"b1": "b1_fanout"}
+RESULTS = BENCH / "RESULTS.md"
+
+
+def main() -> int:
+    """Run the parts asked for; 0 also when a target is missed: the table says so."""
+    args = _arguments()
+    signal.signal(signal.SIGTERM, _stopped)
+    began = time.monotonic()
+    machine = report.machine()
+    sys.stdout.writelines(f"{name}: {value}\n" for name, value in machine.items())
+    parts = []
+    with Rig(quick=args.quick) as rig:
+        for name in args.parts or PARTS:
+            parts.append(importlib.import_module(PARTS[name]).run(rig))
+            report.show(parts[-1])
+    if not args.parts and not args.quick:
+        RESULTS.write_text(report.markdown(parts, machine, time.monotonic() - began, RESULTS))
+    return 0
+
+
+def _stopped(_number: int, _frame: FrameType | None) -> None:
+    """End as with Ctrl-C: the rig takes its children along."""
+    raise KeyboardInterrupt
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all, if none is named")
+    parser.add_argument("--quick", action="store_true", help="each figure once: to try it out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
