@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from typing import TYPE_CHECKING
 
+from assetwatchd.sandbox.media_intelligence.answers import success
+from assetwatchd.sandbox.media_intelligence.results import page
 from faults.rig.evidence import Window, read_journal
 from faults.rig.recorder import Recorder, cancel_at_random
-from faults.rig.upstreams import PIECES, SOURCES
+from faults.rig.upstreams import MEDIA, OMN, PIECES, SOURCES
 
 if TYPE_CHECKING:
     import random
@@ -164,22 +167,32 @@ ANSWERS: Mapping[str, Mapping[str, object]] = {
     "slow body": {"drip_bytes_per_s": 50},
     "truncated": {"truncate_bytes": 40},
     "empty": {"status": 200, "body": ""},
-    "empty list": {
-        "status": 200,
-        "body": '{"tids": []}',
-        "content_type": "application/json",
-        "path": "/query",
-        "times": 1,
-    },
     "not UTF-8": {"charset_garbage": True},
     "no connection": {"disconnect": True},
 }
+ONCE: Mapping[str, object] = {"status": 200, "content_type": "application/json", "times": 1}
+LISTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    OMN: {
+        "empty list": {**ONCE, "path": "/query", "body": '{"tids": []}'},
+        "list with doubles": {**ONCE, "path": "/query", "body": '{"tids": ["LOAD-00000000", "LOAD-00000000"]}'},
+    },
+    MEDIA: {
+        "empty list": {**ONCE, "path": "/assets[?]", "body": json.dumps(success(page([], total=0, number=1, size=100)))}
+    },
+    PIECES: {"empty first frame": {"on": "frame", "path": "/assets/stream", "body": '{"iterable": []}', "times": 1}},
+}
+"""What is false of a whole source, once: a second one alike would be believed."""
+
+
+def answers_of(source: str) -> Mapping[str, Mapping[str, object]]:
+    """Return every bad answer that a source can give."""
+    return {**ANSWERS, **LISTS.get(source, {})}
 
 
 async def f10_answers(world: World, rng: random.Random) -> Window:
     """F10: an upstream answers badly, or not at all."""
     source = rng.choice(SOURCES)
-    what = rng.choice([name for name in ANSWERS if name != "empty list" or source == "omn"])
+    what = rng.choice(list(answers_of(source)))
     return await answering(world, source, what, rng.choice((1, 2, 4)))
 
 
@@ -187,7 +200,9 @@ async def answering(world: World, source: str, what: str, for_s: float) -> Windo
     """Let an upstream answer so for a while."""
     standin = world.upstreams[source]
     began, before = time.monotonic(), standin.requests.count()
-    standin.faults.add(**ANSWERS[what])
+    standin.faults.add(**answers_of(source)[what])
+    if what == "empty first frame":
+        await standin.commands["drop_streams"]({})
     await asyncio.sleep(for_s)
     standin.faults.clear()
     fired = standin.requests.count() > before
@@ -203,6 +218,15 @@ async def f10_down(world: World, rng: random.Random) -> Window:
     await asyncio.sleep(rng.choice((1, 2, 4)))
     await world.upstreams[source].start()
     return Window(f"F10 {source} is down", began, time.monotonic(), fired=True, source=source, silent=True)
+
+
+async def f10_clock(world: World, rng: random.Random) -> Window:
+    """F10: the clocks of all upstreams are an hour off: what they stamp is of the future, or older than before."""
+    began = time.monotonic()
+    world.upstreams.ahead_s = rng.choice((-3600.0, 3600.0))
+    await asyncio.sleep(rng.choice((1, 2, 4)))
+    world.upstreams.ahead_s = 0.0
+    return Window("F10 clocks off", began, time.monotonic(), fired=True)
 
 
 async def f11_push(world: World, rng: random.Random) -> Window:
@@ -280,6 +304,7 @@ FAULTS: Mapping[str, Callable[[World, random.Random], Awaitable[Window]]] = {
     "F7-exit": f7_exit,
     "F9": f9_sweep,
     "F10": f10_answers,
+    "F10-clock": f10_clock,
     "F10-down": f10_down,
     "F11": f11_push,
     "F12": f12_clients,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import statistics
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from assetwatch.v1 import asset_status_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from faults.catalogue import f1_kill
@@ -157,6 +159,12 @@ def test_streams_of_age_end_well() -> None:
     ]
     assert len(ended) >= 2 * len(evidence.recorders)
     assert all(message.HasField("bookmark") for _, message in ended)
+    assert all(
+        after.messages[0][1].started.mode == pb.WatchStarted.MODE_RESUMED
+        for recorder in evidence.recorders
+        for before, after in itertools.pairwise(recorder.streams)
+        if before.end is not None and before.end.code == "OK" and after.messages
+    )
     ages = [age for age, _ in ended]
     assert min(ages) >= 1.7
     assert statistics.stdev(ages) > 0.05

@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,7 +25,7 @@ from faults.rig.world import Plan, world
 from faults.runs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from faults.rig.evidence import Line
     from faults.rig.recorder import End
@@ -36,6 +37,8 @@ STALL_S = float(os.environ.get("FAULTS_STALL_S", "20"))
 PER_S = 1000
 ASSETS = 2000
 MEGABYTE = 2**20
+PINGED_S = 35.0
+"""Three pings of a client that pings every 10 s."""
 
 
 def test_stalled_watchers_cost_little_and_delay_nobody() -> None:
@@ -150,28 +153,51 @@ async def _watchers(running: World, count: int, *, within_s: float) -> bool:
 
 
 @pytest.mark.parametrize(("ping_s", "cut"), [(10, False), (1, True)])
-def test_pings(ping_s: int, cut: bool) -> None:  # noqa: FBT001 - a parameter of the table
-    """T50: a client may ping every 10 s for ever, with or without a stream; one that pings every second is cut."""
+def test_pings_on_a_stream(ping_s: int, cut: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """T50: a client with a stream may ping every 10 s for ever; one that pings every second is cut, and told why."""
 
     async def scenario() -> None:
-        async with world(Plan(9, recorders=0, churners=0, stalled=0, server={"heartbeat_s": 120})) as running:
-            address = f"127.0.0.1:{running.server.port}"
-            options = [
-                *OPTIONS,
-                ("grpc.keepalive_time_ms", ping_s * 1000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.max_pings_without_data", 0),
-            ]
-            async with grpc.aio.insecure_channel(address, options=options) as channel:
-                call = AssetStatusServiceStub(channel).WatchStatus(pb.WatchStatusRequest(sources=[OMN]))
-                end = await _ended(call, within_s=35 if not cut else 20)
-                assert (end is not None) == cut
-                if end is not None:
-                    assert end.code == "UNAVAILABLE"
-                    assert "too many pings" in end.text.lower().replace("_", " ")
-                call.cancel()
+        async with _pinging(ping_s) as (_, channel):
+            call = AssetStatusServiceStub(channel).WatchStatus(pb.WatchStatusRequest(sources=[OMN]))
+            end = await _ended(call, within_s=PINGED_S)
+            assert (end is not None) == cut
+            if end is not None:
+                assert end.code == "UNAVAILABLE"
+                assert "too many pings" in end.text.lower().replace("_", " ")
+            call.cancel()
 
     run(scenario())
+
+
+@pytest.mark.parametrize(("ping_s", "cut"), [(10, False), (1, True)])
+def test_pings_without_a_stream(ping_s: int, cut: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """T50: nor does a connection without any call need to be quiet: every 10 s is allowed, every second is not."""
+
+    async def scenario() -> None:
+        async with _pinging(ping_s) as (running, channel):
+            await channel.channel_ready()
+            assert running.front.counts.connections == 1
+            left = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
+            done, _ = await asyncio.wait([left], timeout=PINGED_S)
+            left.cancel()
+            assert bool(done) == cut
+            assert running.front.counts.closes == running.front.counts.resets == 0  # it was the server, if anybody
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def _pinging(ping_s: int) -> AsyncIterator[tuple[World, grpc.aio.Channel]]:
+    """Run a world that says little, and a channel that pings."""
+    options = [
+        *OPTIONS,
+        ("grpc.keepalive_time_ms", ping_s * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    plan = Plan(9, recorders=0, churners=0, stalled=0, server={"heartbeat_s": 120})
+    async with world(plan) as running, grpc.aio.insecure_channel(running.address(), options=options) as channel:
+        yield running, channel
 
 
 async def _ended(

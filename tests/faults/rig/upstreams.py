@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -46,10 +47,11 @@ PACE_FULL: Mapping[str, Mapping[str, float]] = {
 
 
 class Upstreams:
-    """Stand-ins in this process; the server reaches each through its proxy."""
+    """Stand-ins in this process; the server reaches each through its proxy. ahead_s: of their clocks."""
 
     def __init__(self) -> None:
-        self.sandbox = Sandbox(SOURCES)
+        self.ahead_s = 0.0
+        self.sandbox = Sandbox(SOURCES, clock=lambda: time.time() + self.ahead_s)
         self.proxies: dict[str, Proxy] = {}
 
     def __getitem__(self, name: str) -> Standin[Any]:
@@ -75,6 +77,7 @@ class Upstreams:
 
     def heal(self) -> None:
         """Clear every fault of stand-ins and links."""
+        self.ahead_s = 0.0
         for proxy in self.proxies.values():
             proxy.heal()
         for standin in self.sandbox.standins.values():
