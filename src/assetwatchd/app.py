@@ -26,7 +26,7 @@ from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
 from assetwatchd.pieces.discovery import PROBING, Probing, discover
-from assetwatchd.pieces.feed import Parts
+from assetwatchd.pieces.epoch import Parts
 from assetwatchd.pieces.feeds import Feeds
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert, server
@@ -96,9 +96,9 @@ class App:
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
         self._pieces = {
-            name: PiecesApi(name, Transport(name, source), Transport(name, source), source)
+            name: PiecesApi(name, Transport(name, source), Transport(name, source), source, upstream.line)
             for name, source in settings.sources.items()
-            if isinstance(source, PiecesSource)
+            if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces)
         }
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import SourceSettings
 
+OK = 200
 SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 512 * 1024
@@ -96,6 +97,27 @@ class Transport:
                 reply = Reply(response.status, response.headers, await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
+
+    @asynccontextmanager
+    async def parts(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """Make one call whose answer may be long: read it in parts while it comes, of any length altogether.
+
+        The Reply has a body, and there are no parts, when the status is not 200. timeout_s is the longest silence.
+        """
+        url = URL(str(self.base) + path, encoded=True)
+        await self._turn()
+        silence = aiohttp.ClientTimeout(sock_connect=self._settings.timeout_s, sock_read=self._settings.timeout_s)
+        with telemetry.upstream_call(self._source, method, url) as span, self._failures():
+            sent = {**(headers or {}), **self._context()}
+            async with self._client().request(
+                method, url, headers=sent, allow_redirects=False, timeout=silence
+            ) as response:
+                whole = response.status != OK
+                body = await self._body(response) if whole else b""
+                telemetry.upstream_answered(span, response.status)
+                yield Reply(response.status, response.headers, body), response.content.iter_chunked(CHUNK_BYTES)
 
     @asynccontextmanager
     async def websocket(

@@ -11,21 +11,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
-import aiohttp
-from aiohttp import WSMsgType
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from assetwatchd import jsonbody
 from assetwatchd.details import PiecesDetail, PiecesFormat
-from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable
+from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Observation, State
-from assetwatchd.transport import Reply, Transport
+from assetwatchd.pieces import frames
+from assetwatchd.pieces.line import Line
+from assetwatchd.transport import Transport
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from assetwatchd.config import PiecesSource
+    from assetwatchd.pieces.frames import Frame
+    from assetwatchd.transport import Reply
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,7 +35,6 @@ M = TypeVar("M", bound=BaseModel)
 
 ASSET = "/assets/{id}?transferables=false"
 IDENTIFIERS = "/assets/identifiers?pseudo={pseudo}"
-STREAM = "/assets/stream/identifiers"
 HEALTH = "/.well-known/health"
 VERSION = "/.well-known/version"
 APPLICATION_HEADER = "X-Application-ID"
@@ -144,36 +145,12 @@ class FlattenedAssets(Wire):
     indices: dict[str, Any] | None = None
 
 
-class StreamedIdentifier(Wire):
-    """One item of a frame; without `asset` it is about one of the other things the server keeps."""
-
-    asset: ReferencedAsset | None = None
-    deleted: Tombstone = None
-
-
-class StreamedIdentifiers(Wire):
-    """One frame of the identifiers stream."""
-
-    iterable: list[StreamedIdentifier]
-
-
 def decode(model: type[M], reply: Reply) -> M:
     """Read a JSON answer. Raises: BadAnswer."""
     try:
         return model.model_validate(jsonbody.decode(reply))
     except ValidationError as exc:
         raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='the body')}") from None
-
-
-def decode_frame(message: aiohttp.WSMessage) -> StreamedIdentifiers:
-    """Read one WebSocket message. Raises: BadAnswer (not a frame), Unreachable (the end of the stream)."""
-    if message.type is WSMsgType.TEXT:
-        return decode(StreamedIdentifiers, Reply(OK, {}, message.data.encode("utf-8", "surrogatepass")))
-    if message.type is WSMsgType.BINARY:
-        raise BadAnswer("a binary frame, where all are text")
-    if isinstance(message.data, aiohttp.WebSocketError):
-        raise BadAnswer(f"the stream broke the WebSocket protocol or a limit (code {message.data.code})")
-    raise Unreachable("the stream was closed")
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
@@ -217,22 +194,28 @@ def tombstone(asset_id: str, deleted_at: datetime | None, *, detail: PiecesDetai
     return Observation(asset_id, State.DELETED, facets=(facet,), change_time=deleted_at, detail=detail)
 
 
-def notices_of(frame: StreamedIdentifiers) -> Iterator[Notice]:
-    """Tell what a frame after the first says, each asset once; its tombstone wins wherever in the frame it stands."""
-    gone = {item.asset.id: item.deleted.at for item in frame.iterable if item.asset and item.deleted}
-    for asset_id, at in gone.items():
-        yield Removed(tombstone(asset_id, at))
-    if touched := tuple(dict.fromkeys(asset_id for asset_id in _present(frame) if asset_id not in gone)):
-        yield Touched(touched)
+def notices_of(frame: Frame) -> Iterator[Notice]:
+    """Tell what a frame after the first says. Raises: BadAnswer when a deletion may hide in what cannot be read."""
+    _expect_whole(frame)
+    touched = []
+    for item in frame.items:
+        if item.gone:
+            yield Removed(tombstone(item.asset_id, item.deleted_at))
+        else:
+            touched.append(item.asset_id)
+    if touched:
+        yield Touched(tuple(touched))
 
 
-def listed(frame: StreamedIdentifiers) -> Listed:
-    """Read the first frame, which lists every id there is."""
-    return Listed(frozenset(_present(frame)))
+def listed(frame: Frame) -> Listed:
+    """Read the first frame, which lists every id there is. Raises: BadAnswer."""
+    _expect_whole(frame)
+    return Listed(frozenset(item.asset_id for item in frames.living(frame.items)))
 
 
-def _present(frame: StreamedIdentifiers) -> Iterator[str]:
-    return (item.asset.id for item in frame.iterable if item.asset and not item.deleted)
+def _expect_whole(frame: Frame) -> None:
+    if frame.unreadable:
+        raise BadAnswer(f"{frame.unreadable} items of a frame name no asset that could be read")
 
 
 def _cloud(asset: Asset) -> Iterator[Facet]:
@@ -272,7 +255,7 @@ def _format(wire: Format) -> PiecesFormat:
 
 
 class Pieces:
-    """One Pieces OS server."""
+    """One Pieces OS server. line: its identifiers stream, which others may follow too."""
 
     capabilities = Capabilities(enumerates=True, pushes=True)
 
@@ -280,6 +263,7 @@ class Pieces:
         self._settings = settings
         self._transport = Transport(source, settings)
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
+        self.line = Line(source, self._transport, settings, self._headers)
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of Pieces OS."""
@@ -313,23 +297,15 @@ class Pieces:
 
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
-        heartbeat_s = self._settings.ping_interval_s
-        async with self._transport.websocket(STREAM, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
-            yield listed(await self._first_frame(socket))
-            while True:
-                for notice in notices_of(decode_frame(await socket.receive())):
+        async with self.line.listen() as stream:
+            yield listed(await anext(stream))
+            async for frame in stream:
+                for notice in notices_of(frame):
                     yield notice
 
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
-
-    async def _first_frame(self, socket: aiohttp.ClientWebSocketResponse) -> StreamedIdentifiers:
-        timeout_s = self._settings.first_frame_timeout_s
-        try:
-            return decode_frame(await socket.receive(timeout_s))
-        except TimeoutError:
-            raise Unreachable(f"no first frame within {timeout_s:g} s") from None
 
     async def _read(self, asset_id: str) -> Observation:
         path = ASSET.format(id=quote(asset_id, safe=""))

@@ -8,22 +8,23 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import aiohttp
-from aiohttp import WSMsgType
-
 from assetwatchd import jsonbody
-from assetwatchd.errors import AnswerTooLarge, AssetGone, BadAnswer, InvalidRequest, PiecesRefused, Unreachable
-from assetwatchd.transport import Reply, raise_for_status
+from assetwatchd.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
+from assetwatchd.pieces import documents
+from assetwatchd.pieces.split import Splitter
+from assetwatchd.transport import raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.config import PiecesSource
-    from assetwatchd.transport import Transport
+    from assetwatchd.pieces.documents import Documents
+    from assetwatchd.pieces.line import Line
+    from assetwatchd.transport import Reply, Transport
 
 OK = 200
 GONE = 410
@@ -37,8 +38,6 @@ APPLICATION_HEADER = "X-Application-ID"
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 TEXT_MAX = 300
 """Characters of an upstream's text that are passed on."""
-INLINE_BYTES_MAX = 256 * 1024
-"""A larger document is decoded in a thread, so that it does not hold up everybody else."""
 
 
 class Stream(enum.Enum):
@@ -55,8 +54,9 @@ class PiecesApi:
     Every operation raises UpstreamError (no answer, or none that can be read), PiecesRefused and AssetGone.
     """
 
-    def __init__(self, source: str, calls: Transport, sockets: Transport, settings: PiecesSource) -> None:
+    def __init__(self, source: str, calls: Transport, sockets: Transport, settings: PiecesSource, line: Line) -> None:
         self.source = source
+        self.line = line
         self._calls = calls
         self._sockets = sockets
         self.settings = settings
@@ -139,32 +139,23 @@ class PiecesApi:
         path = f"/assets/{quote(asset_id, safe='')}"
         return await self._document("GET", path, {"transferables": transferables}, asset_id=asset_id)
 
-    @asynccontextmanager
-    async def connect(self, stream: Stream) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Open a stream; iterate over its frames, decoded, until it ends (Unreachable, BadAnswer).
+    def connect(self, stream: Stream) -> AbstractAsyncContextManager[Documents]:
+        """Open a stream of assets; the stream of identifiers is `line`, since others follow it too."""
+        return documents.opened(self._sockets, stream.value, self.settings, self._headers)
 
-        A server that answers no ping within half of ping_interval_s has ended it.
+    async def listed(self, *, transferables: bool, pseudo: bool) -> AsyncGenerator[list[bytes]]:
+        """Yield every asset of the snapshot as its JSON, some at a time while they come.
+
+        Together they may be beyond the limit of an answer; one that is so by itself is left out.
         """
-        heartbeat_s = self.settings.ping_interval_s
-        async with self._sockets.websocket(stream.value, headers=self._headers, heartbeat_s=heartbeat_s) as socket:
-            yield self._frames(socket)
-
-    async def _frames(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncGenerator[dict[str, Any], None]:
-        while True:
-            body = self._frame(await socket.receive())
-            yield jsonbody.object_of(await _decode(Reply(OK, {}, body)), "a frame")
-
-    def _frame(self, message: aiohttp.WSMessage) -> bytes:
-        if message.type is WSMsgType.TEXT:
-            text: str = message.data
-            return text.encode("utf-8", "surrogatepass")
-        if message.type is WSMsgType.BINARY:
-            raise BadAnswer("a binary frame, where all are text")
-        if isinstance(message.data, aiohttp.WebSocketError):
-            if message.data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-                raise AnswerTooLarge(self.settings.body_bytes_max)
-            raise BadAnswer(f"the stream broke the WebSocket protocol (code {message.data.code})")
-        raise Unreachable("the stream was closed")
+        path = "/assets" + query({"transferables": transferables, "pseudo": pseudo})
+        splitter = Splitter(self.settings.body_bytes_max)
+        async with self._calls.parts("GET", path, headers=self._headers) as (reply, parts):
+            self._accepted(reply)
+            async for part in parts:
+                if assets := splitter.feed(part):
+                    yield assets
+        splitter.end()
 
     async def _document(
         self,
@@ -176,7 +167,7 @@ class PiecesApi:
         asset_id: str = "",
     ) -> dict[str, Any]:
         reply = await self._call(method, path + query(parameters), body, asset_id=asset_id)
-        return jsonbody.object_of(await _decode(reply), "the answer")
+        return jsonbody.object_of(await documents.decode(reply), "the answer")
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, asset_id: str = ""
@@ -184,7 +175,9 @@ class PiecesApi:
         """Make one call. A GET with a body is sent with it, though HTTP gives it no meaning (RFC 9110, 9.3.1)."""
         content = None if body is None else await asyncio.to_thread(_encode, body)
         headers = self._headers if content is None else {**self._headers, **JSON_HEADERS}
-        reply = await self._calls.raw(method, path, headers=headers, body=content)
+        return self._accepted(await self._calls.raw(method, path, headers=headers, body=content), asset_id)
+
+    def _accepted(self, reply: Reply, asset_id: str = "") -> Reply:
         if reply.status == OK:
             return reply
         if reply.status == GONE:
@@ -218,9 +211,3 @@ def _refusal(reply: Reply) -> bool:
     if reply.status == FAILED:
         return reply.content_type == "text/plain"
     return FAILED > reply.status >= 400 and reply.status not in NOT_REFUSALS  # noqa: PLR2004 - where client errors begin
-
-
-async def _decode(reply: Reply) -> Any:
-    if len(reply.body) <= INLINE_BYTES_MAX:
-        return jsonbody.decode(reply)
-    return await asyncio.to_thread(jsonbody.decode, reply)

@@ -7,55 +7,42 @@ breaks, its epoch stays to be read from; when it is back, a new epoch begins and
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd import schedule
-from assetwatchd.errors import AssetGone, BadAnswer, CallError, Refused, ResumeEpochChanged, Unreachable, UpstreamError
+from assetwatchd.errors import (
+    AnswerTooLarge,
+    BadAnswer,
+    CallError,
+    Refused,
+    ResumeEpochChanged,
+    Unreachable,
+    UpstreamError,
+)
 from assetwatchd.filters import Filter
-from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Started, Synced
-from assetwatchd.model import AssetKey, Condition, ConditionState, Freshness, State
-from assetwatchd.pieces import frames
+from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.model import Condition, ConditionState
+from assetwatchd.pieces import frames, snapshot
 from assetwatchd.pieces.api import Stream
-from assetwatchd.store import Draft
+from assetwatchd.pieces.epoch import Epoch
+from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.intake import Intake
+from assetwatchd.pieces.reads import reading
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from assetwatchd.config import ServerSettings
-    from assetwatchd.hub import Frame
+    from assetwatchd.hub import Hub
     from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.frames import Item
-    from assetwatchd.store import Store
+    from assetwatchd.pieces.epoch import Parts
 
-    Encode: TypeAlias = Callable[[Stream, Item], bytes]
-
-DIGEST_BYTES = 16
-INLINE_ITEMS_MAX = 8
-"""More items at once, or any with content, are encoded in a thread, so that they do not hold up everybody else."""
-TIDY_INTERVAL_S = 60.0
 NOT_CONNECTED = "not connected yet"
+FIRST_FRAME_WAIT_S = 2.0
+"""An Assets stream that says nothing for so long does not begin with all assets."""
 
 log = logging.getLogger(__name__)
-
-
-class Parts(NamedTuple):
-    """What every feed is made with.
-
-    encode: one item as bytes of the schema, its kind (UPSERT) in the last byte. frame: changes to one message.
-    """
-
-    make_store: Callable[[], Store]
-    encode: Encode
-    frame: Frame
-    limits: ServerSettings
-    rng: random.Random
-    now: Callable[[], float]
 
 
 class Begun(NamedTuple):
@@ -68,29 +55,20 @@ class Begun(NamedTuple):
 Signal: TypeAlias = Begun | Batch | Synced | Bookmark | Conditions
 
 
-@dataclass
-class Epoch:
-    """What one connection has told. known: the newest date of each asset. complete: its snapshot is in the store."""
-
-    store: Store
-    hub: Hub
-    complete: bool
-    known: dict[str, datetime] = field(default_factory=dict)
-    tidied_at: float = 0.0
-
-
 class Feed:
-    """One stream of one source. Its task alone writes here."""
+    """One stream of one source. epoch: the latest whose snapshot was complete; before the first, an empty one."""
 
     def __init__(self, api: PiecesApi, stream: Stream, parts: Parts) -> None:
-        store = parts.make_store()
-        self.epoch = Epoch(store, _hub(store, parts), complete=False)
+        self.epoch = Epoch(api.source, stream, parts)
+        self._complete = False
         self._api = api
         self._stream = stream
         self._parts = parts
         self._what = Filter(frozenset(), frozenset({api.source}), frozenset())
         self._condition = Condition(ConditionState.UNKNOWN, NOT_CONNECTED, parts.now())
         self._ending: Callable[[], CallError] | None = None
+        self._by_ids = stream is Stream.IDENTIFIERS
+        self._begins_with_all = True
 
     async def watch(self) -> AsyncGenerator[Signal]:
         """Yield a snapshot (Begun, Batch..., Synced) and what changes after it, again and again after each gap.
@@ -99,17 +77,17 @@ class Feed:
         """
         resync = False
         while True:
-            epoch = self.epoch
+            epoch, complete = self.epoch, self._complete
             try:
                 async with aclosing(epoch.hub.watch(self._what)) as signals:
                     async for signal in signals:
-                        if isinstance(signal, Started) and epoch.complete:
+                        if isinstance(signal, Started) and complete:
                             yield Begun(resync, self._condition)
                             resync = True
                         elif isinstance(signal, Started):
                             if self._condition.state is not ConditionState.UNKNOWN:
                                 yield Conditions({self._api.source: self._condition})
-                        elif epoch is self.epoch and (epoch.complete or not isinstance(signal, Synced)):
+                        elif epoch is self.epoch and (complete or not isinstance(signal, Synced)):
                             yield signal
             except ResumeEpochChanged:
                 continue
@@ -133,15 +111,13 @@ class Feed:
                 pause_s = schedule.backoff_s(failures, self._api.settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
-    # Connecting ------------------------------------------------------------------------------------------------------
-
     async def _broken(self, rounds: Rounds) -> UpstreamError:
         """Connect, and take in what comes; return why it ended."""
         try:
-            async with self._api.connect(self._stream) as documents:
-                await self._begin(await self._everything(documents), rounds)
-                async for document in documents:
-                    await self._take(frames.items(document, self._stream))
+            await self._follow(rounds)
+        except AnswerTooLarge as error:
+            self._by_ids = True
+            return error
         except UpstreamError as error:
             return error
         except CallError as error:  # the list that goes with the stream was refused
@@ -151,113 +127,56 @@ class Feed:
             return BadAnswer("the stream failed; see the log")
         return Unreachable("the stream was closed")
 
-    async def _everything(self, documents: AsyncIterator[dict[str, Any]]) -> list[Item]:
-        """Return what there is now: the first frame of the identifiers stream, which is known to list every id.
+    async def _follow(self, rounds: Rounds) -> None:
+        epoch = Epoch(self._api.source, self._stream, self._parts)
+        by_ids = self._by_ids and self._stream is not Stream.IDENTIFIERS
+        intake = Intake(epoch, self._api, self._stream, by_ids=by_ids, rng=self._parts.rng)
+        async with self._opened() as news, reading(intake.reads):
+            await self._fill(intake, news)
+            self._begin(epoch, rounds)
+            async for frame in news:
+                await intake.take(frame.items)
 
-        Whether the others begin with everything is not documented: there, with the stream open, the list is asked for.
-        """
-        if self._stream is Stream.IDENTIFIERS:
-            document = await self._first(documents)
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[AsyncIterator[Frame]]:
+        """Connect to the stream, or, when its frames are too large for us, to that of the ids."""
+        if self._by_ids:
+            async with self._api.line.listen() as listener:
+                yield listener
         else:
-            document = await self._api.snapshot(transferables=self._stream is Stream.TRANSFERABLES)
-        return frames.living(frames.items(document, self._stream))
+            async with self._api.connect(self._stream) as documents:
+                yield Frames(documents, self._stream)
 
-    async def _first(self, documents: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
-        timeout_s = self._api.settings.first_frame_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await anext(documents)
-        except TimeoutError:
-            raise Unreachable(f"no first frame within {timeout_s:g} s") from None
-
-    async def _begin(self, items: list[Item], rounds: Rounds) -> None:
-        """Begin an epoch with everything there is, and move every subscriber over to it."""
-        store = self._parts.make_store()
-        known = {item.asset_id: item.updated for item in items if item.updated is not None}
-        await store.commit(await self._drafts(items))
-        before, hub = self.epoch.hub, _hub(store, self._parts)
-        self.epoch = Epoch(store, hub, complete=True, known=known, tidied_at=self._parts.now())
-        self._turn(ConditionState.HEALTHY, "")
-        rounds.turn(hub)
-        before.end(lambda: ResumeEpochChanged("the upstream connection is a new one"))
-        if self._ending is not None:
-            hub.end(self._ending)
-
-    # Taking in -------------------------------------------------------------------------------------------------------
-
-    async def _take(self, items: Sequence[Item]) -> None:
-        """Commit what is news, and publish."""
-        epoch = self.epoch
-        news = [item for item in items if await self._believed(item)]
-        drafts = await self._drafts(news)
-        await epoch.store.commit(
-            [draft for item, draft in zip(news, drafts, strict=True) if not self._repeated(item, draft)]
-        )
-        epoch.known.update({item.asset_id: item.updated for item in news if item.updated is not None})
-        epoch.hub.publish()
-        await self._tidy(epoch)
-
-    async def _believed(self, item: Item) -> bool:
-        """Whether an item is news: a tombstone always is; what is older than what we know is not.
-
-        What brings back an asset that is gone may only have come late: then the server is asked.
-        """
-        known = self.epoch.known.get(item.asset_id)
-        if item.gone:
-            return True
-        if frames.overtaken(item.updated, known):
-            return False
-        entry = self.epoch.store.get(self._key(item))
-        if entry is None or not entry.gone or frames.overtaken(known, item.updated):
-            return True
-        return await self._there(item.asset_id)
-
-    async def _there(self, asset_id: str) -> bool:
-        """Ask the server for an asset; when it does not answer, take it to be there, as the stream says."""
-        try:
-            document = await self._api.get(asset_id, transferables=False)
-            return bool(frames.living(frames.items({"iterable": [document]}, Stream.ASSETS)))
-        except AssetGone:
-            return False
-        except (UpstreamError, CallError):
-            return True
-
-    def _repeated(self, item: Item, draft: Draft) -> bool:
-        """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""
-        entry = self.epoch.store.get(draft.key)
-        same = entry is not None and (entry.digest, entry.gone) == (draft.digest, draft.gone)
-        return same and (item.gone or item.updated is not None or self._stream is not Stream.IDENTIFIERS)
-
-    async def _drafts(self, items: Sequence[Item]) -> list[Draft]:
-        if len(items) <= INLINE_ITEMS_MAX and self._stream is not Stream.TRANSFERABLES:
-            return [self._draft(item) for item in items]
-        return await asyncio.to_thread(lambda: [self._draft(item) for item in items])
-
-    def _draft(self, item: Item) -> Draft:
-        upsert = self._parts.encode(self._stream, item)
-        return Draft(
-            key=self._key(item),
-            state=State.DELETED if item.gone else State.AVAILABLE,
-            gone=item.gone,
-            freshness=Freshness.FRESH,
-            digest=hashlib.blake2b(upsert, digest_size=DIGEST_BYTES).digest(),
-            committed_at=self._parts.now(),
-            traceparent="",
-            seal=lambda _: upsert,
-        )
-
-    async def _tidy(self, epoch: Epoch) -> None:
-        """Forget tombstones that no subscriber can still be waiting for: no stream is that old."""
-        now = self._parts.now()
-        if now - epoch.tidied_at < TIDY_INTERVAL_S:
+    async def _fill(self, intake: Intake, news: AsyncIterator[Frame]) -> None:
+        """Take in what there is now, with the stream open, so that nothing is missed in between."""
+        if self._stream is Stream.IDENTIFIERS:
+            await snapshot.of_identifiers(self._api, intake, await anext(news))
             return
-        epoch.tidied_at = now
-        await epoch.store.drop_gone(before=now - 2 * self._parts.limits.stream_age_s, keep=lambda _: False)
-        held = {key.asset_id for key in epoch.store.keys(self._api.source)}
-        epoch.known = {asset_id: at for asset_id, at in epoch.known.items() if asset_id in held}
+        first = await anext(news) if self._by_ids else None
+        asset_ids = frames.listed(await self._api.identifiers(pseudo=self._api.settings.pseudo))
+        if first is None and asset_ids and self._begins_with_all:
+            told = await self._first(news)
+        else:
+            told = Frame([])
+        await snapshot.of_assets(self._api, self._stream, intake, asset_ids, told)
 
-    def _key(self, item: Item) -> AssetKey:
-        return AssetKey(self._api.source, item.asset_id)
+    async def _first(self, news: AsyncIterator[Frame]) -> Frame:
+        """Return the first frame of an Assets stream; an empty one when it does not begin with any."""
+        try:
+            async with asyncio.timeout(min(FIRST_FRAME_WAIT_S, self._api.settings.first_frame_timeout_s)):
+                return await anext(news)
+        except TimeoutError:
+            self._begins_with_all = False
+            return Frame([])
+
+    def _begin(self, epoch: Epoch, rounds: Rounds) -> None:
+        """Begin an epoch, and move every subscriber over to it."""
+        before, self.epoch, self._complete = self.epoch, epoch, True
+        self._turn(ConditionState.HEALTHY, "")
+        rounds.turn(epoch.hub)
+        before.hub.end(lambda: ResumeEpochChanged("the upstream connection is a new one"))
+        if self._ending is not None:
+            epoch.hub.end(self._ending)
 
     def _turn(self, state: ConditionState, message: str) -> None:
         """Tell the subscribers how the connection is doing, if that is news."""
@@ -282,10 +201,6 @@ class Rounds:
         """Run this hub from now on."""
         self._task.cancel()
         self._task = self._tasks.create_task(hub.run())
-
-
-def _hub(store: Store, parts: Parts) -> Hub:
-    return Hub(store, parts.frame, heartbeat_s=parts.limits.heartbeat_s, stream_age_s=parts.limits.stream_age_s)
 
 
 def _state(error: UpstreamError) -> ConditionState:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.errors import CallError
     from assetwatchd.pieces.api import PiecesApi, Stream
-    from assetwatchd.pieces.feed import Parts, Signal
+    from assetwatchd.pieces.epoch import Parts
+    from assetwatchd.pieces.feed import Signal
 
 
 @dataclass

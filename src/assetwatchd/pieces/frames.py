@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetwatchd import jsonbody
+from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 DELETED_MECHANISM = "DELETED"
+
+
+class Omitted(NamedTuple):
+    """An asset that is larger than a limit of ours, by the name of its setting; it has at least that many bytes."""
+
+    setting: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +28,87 @@ class Item:
     """What was said of one asset: that it is there, or gone.
 
     updated: when it last changed; None when that was not said, or cannot be read.
-    document: the item as it came.
+    document: the item as it came; empty when omitted says why it was not read.
     """
 
     asset_id: str
     gone: bool
     updated: datetime | None
     document: Mapping[str, Any]
+    omitted: Omitted | None = None
+
+    @property
+    def pseudo(self) -> bool:
+        """Whether it says that the user did not save the asset; items of the identifiers stream never do."""
+        return self.document.get("pseudo") is True
+
+    @property
+    def deleted_at(self) -> datetime | None:
+        """When the asset was deleted; None when that was not said."""
+        return _moment(self.document.get("deleted"))
 
 
-def items(document: Mapping[str, Any], stream: Stream) -> list[Item]:
+class Frame(NamedTuple):
+    """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell."""
+
+    items: Sequence[Item]
+    unreadable: int = 0
+
+
+def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     """Read a frame (or Assets, which a list answers with), each asset once; items that name no asset are left out.
 
     Of several items for one asset a tombstone wins, else the newest, else the last. Raises: BadAnswer.
     """
-    read = _identifier if stream is Stream.IDENTIFIERS else _asset
+    name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
     found: dict[str, Item] = {}
+    unreadable = 0
     for element in jsonbody.list_of(document.get("iterable"), "iterable"):
-        item = read(element) if isinstance(element, dict) else None
-        if item is not None and not _outdone(item, found.get(item.asset_id)):
+        item = parse(element) if isinstance(element, dict) else None
+        if item is None:
+            unreadable += not isinstance(element, dict) or element.get(name) is not None
+        elif not _outdone(item, found.get(item.asset_id)):
             found.pop(item.asset_id, None)
             found[item.asset_id] = item
-    return list(found.values())
+    return Frame(list(found.values()), unreadable)
+
+
+class Frames:
+    """The frames of an open stream, read as they come. A wait for the next can be given up."""
+
+    def __init__(self, documents: AsyncIterator[dict[str, Any]], stream: Stream) -> None:
+        self._documents = documents
+        self._stream = stream
+
+    def __aiter__(self) -> Frames:
+        return self
+
+    async def __anext__(self) -> Frame:
+        return read(await anext(self._documents), self._stream)
+
+
+def items(document: Mapping[str, Any], stream: Stream) -> Sequence[Item]:
+    """Read only what can be read. Raises: BadAnswer."""
+    return read(document, stream).items
+
+
+def identifier(asset_id: str) -> Item:
+    """Make the item of the identifiers stream that says that an asset is there."""
+    return Item(asset_id, gone=False, updated=None, document={"asset": {"id": asset_id}})
+
+
+def dead_asset(item: Item) -> Item:
+    """Make an asset's tombstone of the one in the identifiers stream."""
+    return Item(item.asset_id, gone=True, updated=item.updated, document={"id": item.asset_id, **_deleted(item)})
+
+
+def listed(document: Mapping[str, Any]) -> frozenset[str]:
+    """Read FlattenedAssets: the ids; the vendor's model allows that the list is absent. Raises: BadAnswer."""
+    elements = document.get("iterable")
+    if elements is None and document.get("indices"):
+        raise BadAnswer("a list with indices and nothing that they could mean")
+    found = [_asset(element) for element in jsonbody.list_of(elements or [], "iterable") if isinstance(element, dict)]
+    return frozenset(item.asset_id for item in found if item is not None and not item.gone)
 
 
 def living(among: Iterable[Item]) -> list[Item]:
@@ -70,6 +137,10 @@ def _identifier(element: Mapping[str, Any]) -> Item | None:
     return _item(asset.get("id"), element, gone=_tombstone(element)) if isinstance(asset, dict) else None
 
 
+def _deleted(item: Item) -> dict[str, Any]:
+    return {"deleted": item.document["deleted"]} if "deleted" in item.document else {}
+
+
 def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool) -> Item | None:
     if not isinstance(asset_id, str) or not asset_id:
         return None
@@ -86,5 +157,5 @@ def _moment(value: Any) -> datetime | None:
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
         return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -1056,14 +1056,19 @@ class AssetChange(_message.Message):
     ASSET_FIELD_NUMBER: _builtins.int
     OMITTED_BYTES_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    OMITTED_SETTING_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """Which asset."""
     omitted_bytes: _builtins.int
-    """How large the asset would be here, in bytes, when it is larger than the server's limit for a message
-    (server.message_bytes_max) and therefore left out; 0 otherwise. Read it with GetAsset, transferables = false.
+    """How large the asset is, in bytes, when it is beyond a limit of the server and therefore left out, which
+    omitted_setting names; 0 otherwise. Read it with GetAsset, transferables = false.
     """
     kind: Global___ChangeKind.ValueType
     """What to do with it."""
+    omitted_setting: _builtins.str
+    """The setting that the asset is too large for. server.message_bytes_max: it would have omitted_bytes here.
+    sources.NAME.body_bytes_max: the upstream's answer has at least omitted_bytes, and was not read to its end.
+    """
     @_builtins.property
     def asset(self) -> _asset_pb2.Asset:
         """The whole asset; of a deleted one, what the upstream said of it last. Absent when it is too large."""
@@ -1075,10 +1080,11 @@ class AssetChange(_message.Message):
         asset: _asset_pb2.Asset | None = ...,
         omitted_bytes: _builtins.int = ...,
         kind: Global___ChangeKind.ValueType = ...,
+        omitted_setting: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "asset_id", b"asset_id", "kind", b"kind", "omitted_bytes", b"omitted_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "asset_id", b"asset_id", "kind", b"kind", "omitted_bytes", b"omitted_bytes", "omitted_setting", b"omitted_setting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,6 +103,14 @@ class PiecesAssetsServiceStub:
     """Streams the assets without their raw content: first what is, then what changes.
 
     All subscribers of a source share one upstream connection, which is opened for the first and closed after the last.
+    Frames of the upstream that are larger than the source's body_bytes_max make no difference here: from then on the stream
+    follows the ids (as StreamAssetIdentifiers, over the same connection) and each asset that changes is read. There may be any
+    number of assets; one that is too large by itself is told without its content, see AssetChange.omitted_bytes. One that
+    cannot be read holds up nothing: it is tried again, and comes when it can be.
+
+    Assets the user did not save explicitly (pseudo) are left out, or in, by the source's setting pseudo: in snapshots as in
+    changes. With them in, an upstream that does not stream their changes (which is not documented) is heard of them with
+    each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
     1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
        condition comes instead and the stream waits.
@@ -123,12 +131,12 @@ class PiecesAssetsServiceStub:
     """Streams the ids of the assets: first all, then those made, changed (which cannot be told apart) or deleted; as
     StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
     repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
-    sent only when the upstream confirms that the asset is there.
+    sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
+    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
     Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
     """
     StreamAssetTransferables: _grpc.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetTransferablesRequest, _pieces_assets_service_pb2.StreamAssetTransferablesResponse]
-    """Streams the assets with their raw content, as StreamAssets. An asset larger than the limit of a message is told without
-    its content, see AssetChange.omitted_bytes.
+    """Streams the assets with their raw content, as StreamAssets.
     Operation get_assets_stream_transferables: WebSocket /assets/stream/transferables.
     """
 
@@ -207,6 +215,14 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     """Streams the assets without their raw content: first what is, then what changes.
 
     All subscribers of a source share one upstream connection, which is opened for the first and closed after the last.
+    Frames of the upstream that are larger than the source's body_bytes_max make no difference here: from then on the stream
+    follows the ids (as StreamAssetIdentifiers, over the same connection) and each asset that changes is read. There may be any
+    number of assets; one that is too large by itself is told without its content, see AssetChange.omitted_bytes. One that
+    cannot be read holds up nothing: it is tried again, and comes when it can be.
+
+    Assets the user did not save explicitly (pseudo) are left out, or in, by the source's setting pseudo: in snapshots as in
+    changes. With them in, an upstream that does not stream their changes (which is not documented) is heard of them with
+    each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
     1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
        condition comes instead and the stream waits.
@@ -227,12 +243,12 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     """Streams the ids of the assets: first all, then those made, changed (which cannot be told apart) or deleted; as
     StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
     repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
-    sent only when the upstream confirms that the asset is there.
+    sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
+    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
     Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
     """
     StreamAssetTransferables: _aio.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetTransferablesRequest, _pieces_assets_service_pb2.StreamAssetTransferablesResponse]  # type: ignore[assignment]
-    """Streams the assets with their raw content, as StreamAssets. An asset larger than the limit of a message is told without
-    its content, see AssetChange.omitted_bytes.
+    """Streams the assets with their raw content, as StreamAssets.
     Operation get_assets_stream_transferables: WebSocket /assets/stream/transferables.
     """
 
@@ -386,6 +402,14 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the assets without their raw content: first what is, then what changes.
 
         All subscribers of a source share one upstream connection, which is opened for the first and closed after the last.
+        Frames of the upstream that are larger than the source's body_bytes_max make no difference here: from then on the stream
+        follows the ids (as StreamAssetIdentifiers, over the same connection) and each asset that changes is read. There may be any
+        number of assets; one that is too large by itself is told without its content, see AssetChange.omitted_bytes. One that
+        cannot be read holds up nothing: it is tried again, and comes when it can be.
+
+        Assets the user did not save explicitly (pseudo) are left out, or in, by the source's setting pseudo: in snapshots as in
+        changes. With them in, an upstream that does not stream their changes (which is not documented) is heard of them with
+        each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
         1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
            condition comes instead and the stream waits.
@@ -412,7 +436,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the ids of the assets: first all, then those made, changed (which cannot be told apart) or deleted; as
         StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
         repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
-        sent only when the upstream confirms that the asset is there.
+        sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
+        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
         Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
         """
 
@@ -422,8 +447,7 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.StreamAssetTransferablesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pieces_assets_service_pb2.StreamAssetTransferablesResponse], _abc.AsyncIterator[_pieces_assets_service_pb2.StreamAssetTransferablesResponse]]:
-        """Streams the assets with their raw content, as StreamAssets. An asset larger than the limit of a message is told without
-        its content, see AssetChange.omitted_bytes.
+        """Streams the assets with their raw content, as StreamAssets.
         Operation get_assets_stream_transferables: WebSocket /assets/stream/transferables.
         """
 

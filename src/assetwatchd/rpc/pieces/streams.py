@@ -15,6 +15,7 @@ from assetwatchd.errors import SlowConsumer
 from assetwatchd.hub import Batch, Bookmark, Conditions, Synced
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.feed import Begun
+from assetwatchd.pieces.frames import Omitted
 from assetwatchd.rpc import convert as status_convert
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import errors_as_status
@@ -46,13 +47,19 @@ def encoder(message_bytes_max: int) -> Callable[[Stream, Item], bytes]:
         if stream is Stream.IDENTIFIERS:
             identifier = convert.message(asset_pb2.StreamedIdentifier, item.document)
             change = pb.IdentifierChange(asset_id=item.asset_id, identifier=identifier)
+        elif item.omitted is not None:
+            change = _omitted(item.asset_id, item.omitted)
         else:
             change = pb.AssetChange(asset_id=item.asset_id, asset=convert.message(asset_pb2.Asset, item.document))
             if (size := change.ByteSize()) > message_bytes_max:
-                change = pb.AssetChange(asset_id=item.asset_id, omitted_bytes=size)
+                change = _omitted(item.asset_id, Omitted("server.message_bytes_max", size))
         return _sealed(change)
 
     return encode
+
+
+def _omitted(asset_id: str, why: Omitted) -> pb.AssetChange:
+    return pb.AssetChange(asset_id=asset_id, omitted_bytes=why.size_bytes, omitted_setting=why.setting)
 
 
 def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:

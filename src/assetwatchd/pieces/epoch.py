@@ -1,0 +1,108 @@
+"""What one upstream connection has told: a store with the latest item of each asset and a hub over it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from assetwatchd.hub import Hub
+from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.pieces.api import Stream
+from assetwatchd.store import Draft
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.hub import Frame
+    from assetwatchd.model import Entry
+    from assetwatchd.pieces.frames import Item
+    from assetwatchd.store import Store
+
+    Encode: TypeAlias = Callable[[Stream, Item], bytes]
+
+DIGEST_BYTES = 16
+INLINE_ITEMS_MAX = 8
+"""More items at once, or any with content, are encoded in a thread, so that they do not hold up everybody else."""
+TIDY_INTERVAL_S = 60.0
+
+
+class Parts(NamedTuple):
+    """What every feed is made with.
+
+    encode: one item as bytes of the schema, its kind (UPSERT) in the last byte. frame: changes to one message.
+    """
+
+    make_store: Callable[[], Store]
+    encode: Encode
+    frame: Frame
+    limits: ServerSettings
+    rng: random.Random
+    now: Callable[[], float]
+
+
+class Epoch:
+    """One connection of one stream of one source. known: the newest date told of each asset."""
+
+    def __init__(self, source: str, stream: Stream, parts: Parts) -> None:
+        limits = parts.limits
+        self.known: dict[str, datetime] = {}
+        self._store = parts.make_store()
+        self.hub = Hub(self._store, parts.frame, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
+        self._source = source
+        self._stream = stream
+        self._parts = parts
+        self._tidied_at = parts.now()
+
+    def get(self, asset_id: str) -> Entry | None:
+        """Return what is held of an asset, also of one that is gone."""
+        return self._store.get(self._key(asset_id))
+
+    async def commit(self, items: Sequence[Item]) -> None:
+        """Keep what is not merely repeated, and let the subscribers have it."""
+        drafts = await self._drafts(items)
+        news = [draft for item, draft in zip(items, drafts, strict=True) if not self._repeated(item, draft)]
+        await self._store.commit(news)
+        self.known.update({item.asset_id: item.updated for item in items if item.updated is not None})
+        self.hub.publish()
+        await self._tidy()
+
+    def _repeated(self, item: Item, draft: Draft) -> bool:
+        """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""
+        entry = self._store.get(draft.key)
+        same = entry is not None and (entry.digest, entry.gone) == (draft.digest, draft.gone)
+        return same and (item.gone or item.updated is not None or self._stream is not Stream.IDENTIFIERS)
+
+    async def _drafts(self, items: Sequence[Item]) -> list[Draft]:
+        if len(items) <= INLINE_ITEMS_MAX and self._stream is not Stream.TRANSFERABLES:
+            return [self._draft(item) for item in items]
+        return await asyncio.to_thread(lambda: [self._draft(item) for item in items])
+
+    def _draft(self, item: Item) -> Draft:
+        upsert = self._parts.encode(self._stream, item)
+        return Draft(
+            key=self._key(item.asset_id),
+            state=State.DELETED if item.gone else State.AVAILABLE,
+            gone=item.gone,
+            freshness=Freshness.FRESH,
+            digest=hashlib.blake2b(upsert, digest_size=DIGEST_BYTES).digest(),
+            committed_at=self._parts.now(),
+            traceparent="",
+            seal=lambda _: upsert,
+        )
+
+    async def _tidy(self) -> None:
+        """Forget tombstones that no subscriber can still be waiting for: no stream is that old."""
+        now = self._parts.now()
+        if now - self._tidied_at < TIDY_INTERVAL_S:
+            return
+        self._tidied_at = now
+        await self._store.drop_gone(before=now - 2 * self._parts.limits.stream_age_s, keep=lambda _: False)
+        held = {key.asset_id for key in self._store.keys(self._source)}
+        self.known = {asset_id: at for asset_id, at in self.known.items() if asset_id in held}
+
+    def _key(self, asset_id: str) -> AssetKey:
+        return AssetKey(self._source, asset_id)

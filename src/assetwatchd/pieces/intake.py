@@ -1,0 +1,91 @@
+"""What of a stream's news is believed as it comes, what the server is asked about first, and what is none."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from assetwatchd.pieces import frames
+from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.reads import Reads
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.pieces.epoch import Epoch
+    from assetwatchd.pieces.frames import Item
+
+
+class Intake:
+    """Takes the news of one connection into its epoch; what must be asked about holds up nothing else.
+
+    by_ids: the news of a stream of assets are only ids, so each asset is read.
+    """
+
+    def __init__(
+        self, epoch: Epoch, api: PiecesApi, stream: Stream, *, by_ids: bool = False, rng: random.Random
+    ) -> None:
+        self.epoch = epoch
+        self.reads = Reads(api, transferables=stream is Stream.TRANSFERABLES, answered=self._answered, rng=rng)
+        self._stream = stream
+        self._by_ids = by_ids
+        self._pseudo = api.settings.pseudo
+        self._asks_about_all = by_ids or (stream is Stream.IDENTIFIERS and not self._pseudo)
+        self._turn = asyncio.Lock()
+
+    def covers(self, item: Item) -> bool:
+        """Whether the stream is about that asset: one the user did not save only if so configured."""
+        return self._pseudo or not item.pseudo
+
+    async def take(self, items: Sequence[Item]) -> None:
+        """Take in a frame."""
+        async with self._turn:
+            judged = [self._buried(item) if item.gone else self._believed(item) for item in items]
+            await self.epoch.commit([item for item in judged if item is not None])
+
+    def _buried(self, item: Item) -> Item | None:
+        """Believe a tombstone at once; any question about its asset is answered with it.
+
+        That of an asset nobody was told of is kept for the news it overtook, unless these are asked about anyway.
+        """
+        self.reads.forget(item.asset_id)
+        if self.epoch.get(item.asset_id) is None and (self._asks_about_all or not self.covers(item)):
+            return None
+        return frames.dead_asset(item) if self._by_ids else item
+
+    def _believed(self, item: Item) -> Item | None:
+        """Return what an item is news of, None when it is none or must be asked about.
+
+        What brings back an asset that is gone may only have come late; of an id alone nobody can say whether the user
+        saved the asset.
+        """
+        entry = self.epoch.get(item.asset_id)
+        known = self.epoch.known.get(item.asset_id)
+        there = entry is not None and not entry.gone
+        if not self._by_ids and not self.covers(item):
+            return replace(item, gone=True) if there else None
+        if not self._by_ids and frames.overtaken(item.updated, known):
+            return None
+        if not self._by_ids and (there or self._newcomer(item)):
+            return item
+        self.reads.want(item)
+        return None
+
+    def _newcomer(self, item: Item) -> bool:
+        """Whether an asset that is not there can be believed to be so now."""
+        if self._stream is Stream.IDENTIFIERS:
+            return self._pseudo and self.epoch.get(item.asset_id) is None
+        known = self.epoch.known.get(item.asset_id)
+        return self.epoch.get(item.asset_id) is None or frames.overtaken(known, item.updated)
+
+    async def _answered(self, why: Item, answer: Item) -> None:
+        """Take in an asset that was read: as it was read, or as the item of the identifiers stream said."""
+        async with self._turn:
+            entry = self.epoch.get(answer.asset_id)
+            if not answer.gone and self.covers(answer):
+                await self.epoch.commit([why if self._stream is Stream.IDENTIFIERS else answer])
+            elif entry is not None and not entry.gone:
+                await self.epoch.commit([replace(answer, gone=True)])

@@ -1,0 +1,142 @@
+"""Single assets read beside a stream: one task each, so that none waits for another, tried until it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from assetwatchd import schedule
+from assetwatchd.errors import AnswerTooLarge, AssetGone, CallError, UpstreamError
+from assetwatchd.pieces import frames
+from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.frames import Item, Omitted
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from assetwatchd.pieces.api import PiecesApi
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Pending:
+    """A read that is not answered yet. item: the latest reason for it. again: there was one since it was sent."""
+
+    item: Item
+    again: bool = False
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Reads:
+    """At most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
+
+    answered is given why an asset was read, and the asset as an item of an Assets stream: there, gone, or too large.
+    """
+
+    def __init__(
+        self,
+        api: PiecesApi,
+        *,
+        transferables: bool,
+        answered: Callable[[Item, Item], Awaitable[None]],
+        rng: random.Random,
+    ) -> None:
+        self._api = api
+        self._transferables = transferables
+        self._answered = answered
+        self._rng = rng
+        self._slots = asyncio.Semaphore(max(1, api.settings.concurrency // 2))
+        self._pending: dict[str, _Pending] = {}
+
+    def want(self, item: Item) -> None:
+        """Have an asset read; once more if it is being read, for that answer may be older."""
+        if (pending := self._pending.get(item.asset_id)) is not None:
+            pending.item, pending.again = item, True
+            return
+        pending = self._pending[item.asset_id] = _Pending(item)
+        pending.task = asyncio.create_task(self._run(pending), name=f"{self._api.source}.read.{item.asset_id}")
+
+    def forget(self, asset_id: str) -> None:
+        """Give up reading an asset: the stream has said what became of it."""
+        pending = self._pending.pop(asset_id, None)
+        if pending is not None and pending.task is not None:
+            pending.task.cancel()
+            pending.tried.set()
+
+    async def tried(self) -> None:
+        """Return once everything wanted so far was answered, or failed for the first time."""
+        for pending in list(self._pending.values()):
+            await pending.tried.wait()
+
+    async def end(self) -> None:
+        """Give up all of them."""
+        tasks = [pending.task for pending in self._pending.values() if pending.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, pending: _Pending) -> None:
+        try:
+            await self._read(pending)
+        except Exception:  # a defect here must end neither the stream nor its snapshot
+            log.exception("source %s: reading asset %s failed", self._api.source, pending.item.asset_id)
+        finally:
+            pending.tried.set()
+            if self._pending.get(pending.item.asset_id) is pending:
+                del self._pending[pending.item.asset_id]
+
+    async def _read(self, pending: _Pending) -> None:
+        while True:
+            answer = await self._answer(pending)
+            if not (answer.gone and pending.again):
+                await self._answered(pending.item, answer)
+            if not pending.again:
+                return
+
+    async def _answer(self, pending: _Pending) -> Item:
+        """Ask until there is an answer, with growing pauses."""
+        failures = 0
+        while True:
+            pending.again = False
+            try:
+                async with self._slots:
+                    return await self._ask(pending.item.asset_id)
+            except (UpstreamError, CallError) as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("source %s: asset %s: %s; trying again", self._api.source, pending.item.asset_id, error)
+                pending.tried.set()
+                pause_s = schedule.backoff_s(failures, self._api.settings, self._rng)
+                await asyncio.sleep(max(pause_s, getattr(error, "retry_after_s", None) or 0.0))
+
+    async def _ask(self, asset_id: str) -> Item:
+        try:
+            document = await self._api.get(asset_id, transferables=self._transferables)
+        except AssetGone:
+            return Item(asset_id, gone=True, updated=None, document={"id": asset_id})
+        except AnswerTooLarge as error:
+            setting = f"sources.{self._api.source}.body_bytes_max"
+            return Item(asset_id, gone=False, updated=None, document={}, omitted=Omitted(setting, error.limit + 1))
+        return _item(asset_id, document)
+
+
+@asynccontextmanager
+async def reading(reads: Reads) -> AsyncIterator[Reads]:
+    """Let them run, and end them in the end."""
+    try:
+        yield reads
+    finally:
+        await reads.end()
+
+
+def _item(asset_id: str, document: dict[str, Any]) -> Item:
+    """Make an item of an answer; whatever it calls itself, it is about the asset that was asked for."""
+    [item] = frames.items({"iterable": [{**document, "id": asset_id}]}, Stream.ASSETS)
+    return replace(item, document=document)

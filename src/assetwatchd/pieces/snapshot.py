@@ -1,0 +1,82 @@
+"""Everything there is when a connection begins: the list of ids, and each asset once, from where it costs least.
+
+An Assets stream may begin with all assets in its first frame (not documented). What that frame lacks is read: a few
+assets one by one, more by one call for all, whose answer is taken apart while it comes and so may be of any length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from assetwatchd.errors import BadAnswer
+from assetwatchd.jsonbody import decode, object_of
+from assetwatchd.pieces import frames
+from assetwatchd.pieces.api import OK, Stream
+from assetwatchd.transport import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.pieces.frames import Frame, Item
+    from assetwatchd.pieces.intake import Intake
+
+READS_MAX = 20
+"""More assets than these are read by one call for all."""
+
+log = logging.getLogger(__name__)
+
+
+async def of_identifiers(api: PiecesApi, intake: Intake, first: Frame) -> None:
+    """Take in every id. The list says which there are, and the first frame what else the stream says of them.
+
+    An id in the frame alone may be new, just deleted, or of an asset the user did not save: it is asked about.
+    """
+    asset_ids = frames.listed(await api.identifiers(pseudo=api.settings.pseudo))
+    told = {item.asset_id: item for item in frames.living(first.items)}
+    unsaid = [frames.identifier(asset_id) for asset_id in sorted(asset_ids - told.keys())]
+    await intake.epoch.commit([item for item in told.values() if item.asset_id in asset_ids] + unsaid)
+    for item in told.values():
+        if item.asset_id not in asset_ids:
+            intake.reads.want(item)
+
+
+async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: frozenset[str], first: Frame) -> None:
+    """Take in every asset of that list, and what the first frame tells besides.
+
+    An asset that cannot be read holds up nothing: it is tried again, and comes as a change.
+    """
+    told = [item for item in frames.living(first.items) if intake.covers(item)]
+    await intake.epoch.commit(told)
+    missing = set(asset_ids) - {item.asset_id for item in told}
+    if len(missing) > READS_MAX:
+        missing -= await _all(api, stream, intake, missing)
+    for asset_id in missing:
+        intake.reads.want(frames.identifier(asset_id))
+    await intake.reads.tried()
+
+
+async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]) -> set[str]:
+    """Take in what is missing from the answer of one call; return what of it was there."""
+    found: set[str] = set()
+    lists = api.listed(transferables=stream is Stream.TRANSFERABLES, pseudo=api.settings.pseudo)
+    async for texts in lists:
+        wanted = [item for item in await asyncio.to_thread(_items, texts) if item.asset_id in missing]
+        await intake.epoch.commit(wanted)
+        found.update(item.asset_id for item in wanted)
+    return found
+
+
+def _items(texts: Sequence[bytes]) -> Sequence[Item]:
+    return frames.living(frames.items({"iterable": list(_documents(texts))}, Stream.ASSETS))
+
+
+def _documents(texts: Sequence[bytes]) -> Iterator[object]:
+    """Decode assets of a list; one that cannot be read spoils none of the others."""
+    for text in texts:
+        try:
+            yield object_of(decode(Reply(OK, {}, text)), "an asset")
+        except BadAnswer as error:
+            log.warning("an asset of a list cannot be read: %s; it is asked for alone", error)
