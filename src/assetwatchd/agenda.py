@@ -1,4 +1,4 @@
-"""What a source is to be asked, and in which order: targets in three lines. No clock, no I/O."""
+"""What a source is to be asked, and in which order: targets in four lines. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 NEVER = math.inf
 AT_ONCE = -math.inf
+NEW_IN_A_ROW = 3
+"""So many new ones go before one that is overdue for long."""
+YIELD_S = 10.0
+"""One that is overdue lets all new ones go first until it is this late."""
 SLACK = 1024
 """Superseded places are cleared away when they outnumber the targets that wait by this."""
 
@@ -27,6 +31,7 @@ class Target:
     listed: it was in an enumeration; absences counts the complete ones since without it.
     due: when it is to be read; NEVER while it is being read or nobody wants it.
     deadline: how late it may get before others have to stand back; place: which of its places in the lines counts.
+    new: nothing is known of it yet, so it goes before those that are only to be read again.
     calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
     doubted: a read said that it is missing, though it was there; one more must say so.
     turn: raised by a notice that is newer than any read under way.
@@ -45,6 +50,7 @@ class Target:
     due: float = NEVER
     deadline: float = NEVER
     place: int = 0
+    new: bool = False
     calm: int = 0
     failures: int = 0
     doubted: bool = False
@@ -60,26 +66,29 @@ Line: TypeAlias = list[tuple[float, int, Target]]
 
 
 class Agenda:
-    """Three lines: asked for at once (first come, first served), overdue (by deadline), and later (by due).
+    """Four lines: asked for at once and new (both first come, first served), overdue (by deadline), later (by due).
 
-    The first two are served in turn, so that neither a flood of fresh reads nor an overload of polls starves the other.
-    Superseded places stay in their line, and are skipped when they surface.
+    Those asked for at once and the others are served in turn. Of the others new ones go first, though one that is
+    overdue for YIELD_S comes after NEW_IN_A_ROW of them. So neither a flood of fresh reads nor one of new assets nor an
+    overload of polls starves the others. Superseded places stay in their line, and are skipped when they surface.
     """
 
     def __init__(self) -> None:
         self._asked: Line = []
+        self._new: Line = []
         self._overdue: Line = []
         self._later: Line = []
         self._places = itertools.count(1)
         self._waiting = 0
         self._asked_last = False
+        self._new_in_a_row = 0
 
-    def put(self, target: Target, due: float, *, patience_s: float = 0.0) -> None:
+    def put(self, target: Target, due: float, *, patience_s: float = 0.0, new: bool = False) -> None:
         """Read the target when due comes, and not much later than patience_s after; replaces what was agreed before."""
         if due == target.due == AT_ONCE:
             return
         self._waiting += (target.due == NEVER) - (due == NEVER)
-        target.due, target.deadline, target.place = due, due + patience_s, next(self._places)
+        target.due, target.deadline, target.place, target.new = due, due + patience_s, next(self._places), new
         if due == AT_ONCE:
             heapq.heappush(self._asked, (target.place, target.place, target))
         elif due != NEVER:
@@ -88,7 +97,7 @@ class Agenda:
 
     def next_due(self) -> float:
         """Return when the first target falls due; NEVER if none does."""
-        if _first(self._asked) or _first(self._overdue):
+        if _first(self._asked) or _first(self._new) or _first(self._overdue):
             return AT_ONCE
         later = _first(self._later)
         return later.due if later else NEVER
@@ -97,18 +106,30 @@ class Agenda:
         """Return who is to be read first of those who fall due by then."""
         while (later := _first(self._later)) and later.due <= upto:
             heapq.heappop(self._later)
-            heapq.heappush(self._overdue, (later.deadline, later.place, later))
-        asked, overdue = _first(self._asked), _first(self._overdue)
-        return (overdue or asked) if self._asked_last else (asked or overdue)
+            if later.new:
+                heapq.heappush(self._new, (later.place, later.place, later))
+            else:
+                heapq.heappush(self._overdue, (later.deadline, later.place, later))
+        asked, planned = _first(self._asked), self._planned(upto)
+        return (planned or asked) if self._asked_last else (asked or planned)
+
+    def _planned(self, at: float) -> Target | None:
+        new, overdue = _first(self._new), _first(self._overdue)
+        if overdue and self._new_in_a_row >= NEW_IN_A_ROW and overdue.deadline + YIELD_S <= at:
+            return overdue
+        return new or overdue
 
     def take_off(self, target: Target) -> None:
         """Take a target off that is being read now, or that nobody wants."""
         self._asked_last = target.due == AT_ONCE
+        if not self._asked_last:
+            self._new_in_a_row = self._new_in_a_row + 1 if target.new else 0
         self.put(target, NEVER)
 
     def _clear_away(self) -> None:
-        if sum(map(len, (self._asked, self._overdue, self._later))) > 2 * self._waiting + SLACK:
-            for line in (self._asked, self._overdue, self._later):
+        lines = (self._asked, self._new, self._overdue, self._later)
+        if sum(map(len, lines)) > 2 * self._waiting + SLACK:
+            for line in lines:
                 line[:] = [place for place in line if _counts(place)]
                 heapq.heapify(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,7 @@ from assetwatchd import schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.conditions import FAILURES_TO_TURN, Health
 from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
-from assetwatchd.model import Condition, ConditionState, Failure, FailureKind, Observation, State
+from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 
@@ -89,7 +90,7 @@ class Calls:
                 if at > loop_time():
                     await self._changed(at)
                 elif (job := self._next_job()) is not None:
-                    self._next_call_at = max(self._next_call_at, loop_time()) + 1 / self._settings.rate_per_s
+                    self._pace()
                     self._probe_at = loop_time() + self._settings.probe_interval_s
                     self._running += 1
                     calls.create_task(self._call(job))
@@ -223,10 +224,21 @@ class Calls:
         try:
             with telemetry.poll(self._name, 0):
                 asset_ids = await self._upstream.enumerate()
+                if (target := self._plan.proof(asset_ids)) is not None:
+                    await self._confirm_gone(target)
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
         self._succeeded()
         self.take_list(asset_ids, believe_absence=True)
+
+    async def _confirm_gone(self, target: Target) -> None:
+        """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""
+        self._pace()
+        self._figures.asset_reads += 1
+        with contextlib.suppress(AssetRejected):
+            observations = await self._upstream.observe([target.asset_id])
+            if not observations or observations[0].state not in GONE:
+                raise BadAnswer("a list has nothing of all that was there, and yet it can be read")
 
     async def _probe(self, _: Sequence[Target]) -> None:
         await self._upstream.probe()
@@ -266,6 +278,9 @@ class Calls:
         self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
         if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
             self._outcomes.failing(target)
+
+    def _pace(self) -> None:
+        self._next_call_at = max(self._next_call_at, loop_time()) + 1 / self._settings.rate_per_s
 
     def _pause(self, pause_s: float, why: str) -> None:
         self._not_before = max(self._not_before, loop_time() + pause_s)

@@ -121,12 +121,13 @@ class Outcomes:
 
     # Waiters ---------------------------------------------------------------------------------------------------------
 
-    def demand(self, target: Target) -> asyncio.Future[None]:
-        """Return a future for the read of a target that is under way, or for one that is asked for now."""
+    def demand(self, target: Target, *, at: float = AT_ONCE) -> asyncio.Future[None]:
+        """Return a future for the read of a target that is under way, or for one that is due at that time."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         in_doubt = target.doubted and target.due <= loop_time() + DOUBT_S
-        if not target.waiting and not target.reading and not in_doubt:
-            self._plan.put(target, AT_ONCE)
+        awaited = target.waiting and target.due in (AT_ONCE, NEVER)
+        if not (awaited or target.reading or in_doubt) and at < target.due:
+            self._plan.put(target, at)
         target.waiting.add(future)
         self._awaited.add(target)
         future.add_done_callback(lambda done: self._left(target, done))

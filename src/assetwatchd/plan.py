@@ -212,7 +212,8 @@ class Plan:
             target.again = True
             return
         interval_s = schedule.interval_s(self._state(target), target.calm, self._settings)
-        self._agenda.put(target, due, patience_s=interval_s)
+        new = target.observed_at is None and not target.failures
+        self._agenda.put(target, due, patience_s=interval_s, new=new)
         self.changed.set()
 
     def call_off(self, target: Target) -> None:
@@ -284,11 +285,23 @@ class Plan:
             target.absences += 1
         return [target for target in absent if target.absences >= ABSENCES_TO_BELIEVE], left_out
 
+    def proof(self, asset_ids: frozenset[str]) -> Target | None:
+        """Return what to read before a list is believed by which all is gone; None if it says no such thing."""
+        there = [target for target in self._targets.values() if target.listed and self._there(target)]
+        if any(target.asset_id in asset_ids for target in there):
+            return None
+        going = [target for target in there if target.absences + 1 >= ABSENCES_TO_BELIEVE]
+        return max(going, key=lambda target: target.observed_at or 0.0, default=None)
+
     # Small things ----------------------------------------------------------------------------------------------------
 
     def _state(self, target: Target) -> State | None:
         entry = self.entry(target)
         return None if entry is None else entry.state
+
+    def _there(self, target: Target) -> bool:
+        entry = self.entry(target)
+        return entry is not None and not entry.gone
 
     def _gone(self, target: Target) -> bool:
         entry = self.entry(target)

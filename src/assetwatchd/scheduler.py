@@ -19,7 +19,7 @@ from assetwatchd.errors import SourceUnreachable
 from assetwatchd.model import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
-from assetwatchd.plan import Plan
+from assetwatchd.plan import Plan, loop_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -157,9 +157,10 @@ class Scheduler:
             self._interest_begun.clear()
             await self._interest_begun.wait()
 
-    async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None) -> None:
+    async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None, in_line: bool = False) -> None:
         """Return once each asset was read at most max_age_s ago (None: ever); reads under way are shared.
 
+        in_line: with the others that are new here, and not before them; for many at a time.
         Raises: TooManyAssets; SourceUnreachable when a read was needed and failed.
         """
         targets = self._plan.claim(asset_ids)
@@ -168,7 +169,8 @@ class Scheduler:
         needed = [target for target in targets if not self._fresh_enough(target, max_age_s)]
         if needed and (refusal := self._calls.refusal()) is not None:
             raise refusal
-        await asyncio.gather(*[self._outcomes.demand(target) for target in needed])
+        at = loop_time() if in_line else AT_ONCE
+        await asyncio.gather(*[self._outcomes.demand(target, at=at) for target in needed])
 
     async def listed(self, timeout_s: float) -> None:
         """Have the whole source in view for a while; return once it was listed and read, or after timeout_s.
@@ -184,7 +186,7 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
                     await self._calls.listed.wait()
-                await self.read(self._unread(), max_age_s=None)
+                await self.read(self._unread(), max_age_s=None, in_line=True)
         except (TimeoutError, SourceUnreachable):
             return
 

@@ -56,20 +56,20 @@ class Sources:
                 stack.enter_context(self.get(name).interest(asset_ids, whole=name in what.sources))
             yield
 
-    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None) -> None:
-        """Have each asset read at most max_age_s ago (None: ever), all sources at once.
+    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, in_line: bool = False) -> None:
+        """Have each asset read at most max_age_s ago (None: ever), all sources at once; in_line: see Scheduler.read.
 
         Raises: SourceUnreachable, TooManyAssets.
         """
-        parts = _by_source(keys)
-        await asyncio.gather(*[self.get(name).read(ids, max_age_s=max_age_s) for name, ids in parts.items()])
+        parts = _by_source(keys).items()
+        await asyncio.gather(*[self.get(name).read(ids, max_age_s=max_age_s, in_line=in_line) for name, ids in parts])
 
     async def first_reads(self, what: Filter, *, timeout_s: float) -> None:
         """Give assets never read before a moment to be read, so that a snapshot does not begin empty."""
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(
-                    self.read(what.keys, max_age_s=None),
+                    self.read(what.keys, max_age_s=None, in_line=True),
                     *[self.get(name).listed(timeout_s) for name in what.sources],
                 )
         except (TimeoutError, SourceUnreachable):

@@ -58,6 +58,32 @@ def test_asked_for_at_once() -> None:
     assert drained(agenda, 5) == ["x", "overdue1", "y", "overdue2", "z"]
 
 
+def test_new_ones_go_first() -> None:
+    """Those of which nothing is known go before those overdue, which have every fourth place once they are late."""
+    agenda = Agenda()
+    for n in range(2):
+        agenda.put(Target(f"overdue{n}"), n, patience_s=2)
+    for n in range(2, 7):
+        agenda.put(Target(f"new{n}"), n, patience_s=60, new=True)
+    assert drained(agenda, 11.9) == ["new2", "new3", "new4", "new5", "new6", "overdue0", "overdue1"]
+    for n in range(2):
+        agenda.put(Target(f"overdue{n}"), n, patience_s=2)
+    for n in range(2, 7):
+        agenda.put(Target(f"new{n}"), n, patience_s=60, new=True)
+    assert drained(agenda, 13) == ["new2", "new3", "new4", "overdue0", "new5", "new6", "overdue1"]
+
+
+def test_new_ones_do_not_hold_up_fresh_reads() -> None:
+    """Who asks for something known anew waits for one new asset at most, however many there are."""
+    agenda = Agenda()
+    for n in range(4):
+        agenda.put(Target(f"new{n}"), 0, new=True)
+    agenda.put(Target("asked0"), AT_ONCE)
+    agenda.put(Target("asked1"), AT_ONCE)
+    assert agenda.next_due() == AT_ONCE
+    assert drained(agenda, 0) == ["asked0", "new0", "asked1", "new1", "new2", "new3"]
+
+
 def test_asking_again_keeps_the_place() -> None:
     """Who asks for the same again does not go to the end of the line."""
     agenda, first = Agenda(), Target("first")
@@ -72,9 +98,10 @@ def test_superseded_places_are_cleared_away() -> None:
     agenda, targets = Agenda(), [Target(str(n)) for n in range(10)]
     for turn in range(10_000):
         target = targets[turn % 10]
-        agenda.put(target, NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else 100_000.0 - turn)
+        due = NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else 100_000.0 - turn
+        agenda.put(target, due, new=turn % 3 == 0)
         agenda.first(turn / 2)
-    places = sum(map(len, (agenda._asked, agenda._overdue, agenda._later)))
+    places = sum(map(len, (agenda._asked, agenda._new, agenda._overdue, agenda._later)))
     assert places <= SLACK + 2 * 10 + 1
     waiting = {target.asset_id for target in targets if target.due != NEVER}
     assert set(drained(agenda, 1e9)) == waiting

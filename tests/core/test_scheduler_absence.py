@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, UpstreamError
+from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
@@ -233,6 +233,48 @@ async def test_an_empty_list_once_deletes_nothing() -> None:
             await asyncio.sleep(300)
             assert rig.store.count("src") == 3
             assert rig.store.head == 3
+
+
+@pytest.mark.parametrize("listed", [(), ("other",)], ids=["empty", "another"])
+@virtual
+async def test_that_all_is_gone_is_not_believed_while_it_can_be_read(listed: tuple[str, ...]) -> None:
+    """Lists without anything that was there remove nothing, however many, and cost one read each."""
+    upstream = FakeUpstream("a", "b", "c", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            upstream.listed = frozenset(listed)
+            wrong = now()
+            await until(lambda: len(upstream.lists) == 4)
+            await asyncio.sleep(1)
+            assert len([names for at, names in upstream.reads if at >= wrong and names != listed]) == 2
+            await until(lambda: len(upstream.lists) == 7)
+            assert rig.store.count("src") == 3
+            upstream.listed = None
+            del upstream.states["b"]
+            await until(lambda: len(upstream.lists) == 10)
+            assert rig.entry("b").gone
+            assert rig.store.count("src") == 2
+
+
+@virtual
+async def test_that_all_is_gone_is_believed_after_one_read() -> None:
+    """When the last assets go, two lists and one read remove them all; a read that fails removes none."""
+    upstream = FakeUpstream("a", "b", "c", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            upstream.states.clear()
+            upstream.poison = dict.fromkeys("abc", Unreachable("no"))
+            gone = now()
+            await until(lambda: len(upstream.lists) == 3)
+            await asyncio.sleep(1)
+            assert rig.store.count("src") == 3
+            upstream.poison.clear()
+            await until(lambda: len(upstream.lists) == 4)
+            await asyncio.sleep(1)
+            assert rig.store.count("src") == 0
+            assert len([at for at, _ in upstream.reads if at >= gone]) == 2
 
 
 @virtual

@@ -163,6 +163,38 @@ async def test_in_progress_before_settled() -> None:
 
 
 @virtual
+async def test_never_read_before_read_again() -> None:
+    """With a budget far below the demand, what was never read goes before what was, which still has its turn."""
+    upstream = FakeUpstream()
+    upstream.states.update(dict.fromkeys([f"a{n}" for n in range(400)], State.PROCESSING))
+    old, new = [f"a{n}" for n in range(200)], [f"a{n}" for n in range(200, 400)]
+    async with running(upstream, rate_per_s=5) as rig:
+        with rig.scheduler.interest(old):
+            await asyncio.sleep(100)
+            came = now()
+            with rig.scheduler.interest(new):
+                await asyncio.sleep(200 / 5 * 4 / 3 + 1)
+    assert all(upstream.reads_of(asset_id, since=came) for asset_id in new)
+    assert sum(len(upstream.reads_of(asset_id, since=came)) for asset_id in old) > 60
+
+
+@virtual
+async def test_a_get_does_not_wait_behind_the_first_reads_of_a_watch() -> None:
+    """A read of one new asset is answered at once though thousands are new, and so is one of those thousands."""
+    upstream = FakeUpstream()
+    async with running(upstream, rate_per_s=10) as rig:
+        names = [f"a{n}" for n in range(3000)]
+        with rig.scheduler.interest(names):
+            first = asyncio.create_task(rig.scheduler.read(names, max_age_s=None, in_line=True))
+            await asyncio.sleep(10)
+            for asset_id in ("one", "a2999"):
+                asked = now()
+                await rig.scheduler.read([asset_id], max_age_s=None)
+                assert now() - asked <= 0.3
+            first.cancel()
+
+
+@virtual
 async def test_a_flood_of_fresh_reads_does_not_stop_the_polls() -> None:
     """While more fresh reads are asked for than the budget allows, what is watched has its turn with what they left."""
     upstream = FakeUpstream()

@@ -23,6 +23,7 @@ class FakeUpstream:
     fault: raised by every call but the push connection; poison: raised when an asset is read; left_out: not answered.
     latency_s: how long every call takes. open: while it is not set, calls hang (counted, not answered).
     push_fault: raised by a connection at once. first_frame: what a connection begins with, if not all assets.
+    listed: what a list has, if not all assets.
     """
 
     def __init__(self, *asset_ids: str, batch_max: int = 1, enumerates: bool = False, pushes: bool = False) -> None:
@@ -34,6 +35,7 @@ class FakeUpstream:
         self.list_fault: Exception | None = None
         self.poison: dict[str, Exception] = {}
         self.left_out: set[str] = set()
+        self.listed: frozenset[str] | None = None
         self.latency_s = 0.0
         self.open = asyncio.Event()
         self.open.set()
@@ -72,7 +74,7 @@ class FakeUpstream:
         """List what there is."""
         self.lists.append(_time())
         await self._answer(self.list_fault)
-        return frozenset(self.states)
+        return frozenset(self.states) if self.listed is None else self.listed
 
     async def notices(self) -> AsyncGenerator[Notice, None]:
         """Connect; the first notice lists what there is."""
