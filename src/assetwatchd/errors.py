@@ -7,7 +7,7 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   ├── TooManyStreams          ├── TooManyAssets
+│   ├── TooManyStreams          ├── TooManyAssets         ├── BatchTooLarge
 │   ├── SourceKindMismatch      ├── AssetGone
 │   └── PiecesRefused           └── ContentTooLarge
 └── UpstreamError               an upstream did not answer as it should
@@ -123,6 +123,14 @@ class TooManyAssets(CallError):
         )
         self.subject = f"source:{source}"
         self.retry_after_s = 60.0
+
+
+class BatchTooLarge(CallError):
+    """The statuses asked for are more bytes than clients take. fit: so many of them, from the first, are not."""
+
+    def __init__(self, *, limit: int, fit: int) -> None:
+        text = f"the answer is larger than {limit} bytes, which clients take; ask for {fit} of these assets at a time"
+        super().__init__(text, limit=str(limit), fit=str(fit))
 
 
 class SourceKindMismatch(CallError):

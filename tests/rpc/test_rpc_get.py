@@ -7,8 +7,11 @@ import asyncio
 import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as service_pb
 
+from assetwatchd.errors import BatchTooLarge
 from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.rpc import service
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
@@ -203,6 +206,34 @@ async def test_a_batch_answers_in_the_order_of_the_request() -> None:
         statuses = await rig.batch(keys)
         assert [(status.asset.source, status.asset.asset_id) for status in statuses] == keys
         assert statuses[1] == statuses[3]
+
+
+async def test_a_batch_larger_than_a_message_says_how_many_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BATCH_TOO_LARGE tells a number of assets that is answered, and one more is not; one alone always is."""
+    async with running(("omn",), count=4) as rig:
+        keys = [sample("omn")] * 4
+        size = (await rig.batch(keys[:1]))[0].ByteSize()
+        monkeypatch.setattr(service, "BATCH_BYTES_MAX", 3 * size + 30)
+        told = await problem_of(rig.batch(keys))
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BATCH_TOO_LARGE")
+        assert told.metadata == {"limit": str(3 * size + 30), "fit": "3"}
+        assert len(await rig.batch(keys[:3])) == 3
+        monkeypatch.setattr(service, "BATCH_BYTES_MAX", 10)
+        assert (await problem_of(rig.batch(keys))).metadata["fit"] == "1"
+        assert len(await rig.batch(keys[:1])) == 1
+
+
+async def test_a_batch_that_is_answered_is_one_that_clients_take() -> None:
+    """What passes for a batch is no larger than gRPC's own limit of a message, to the byte."""
+    status = status_pb.AssetStatus(etag="x" * 4000)
+    fit = service.BATCH_BYTES_MAX // (status.ByteSize() + 1)
+    with pytest.raises(BatchTooLarge) as caught:
+        service._check_size([status] * fit)
+    allowed = int(caught.value.metadata["fit"])
+    service._check_size([status] * allowed)
+    message = service_pb.BatchGetAssetStatusesResponse(statuses=[status] * allowed)
+    assert fit - 10 < allowed
+    assert message.ByteSize() <= 4 * 1024 * 1024
 
 
 async def test_a_batch_of_one_source_shares_upstream_calls() -> None:

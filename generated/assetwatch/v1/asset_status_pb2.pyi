@@ -268,10 +268,11 @@ class AssetStatus(_message.Message):
     """
     revision: _builtins.int
     """The number this content got when it was committed: one counter for all sources, strictly rising. A read that finds
-    the same content moves observe_time only.
+    the same content moves observe_time only. 0 for an asset that is not there and never was, unless somebody watched it
+    by name: nothing was committed.
     """
     etag: _builtins.str
-    """The revision as a quoted string, for caches."""
+    """The revision as a quoted string, for caches. Empty when that is 0."""
     @_builtins.property
     def asset(self) -> Global___AssetRef:
         """Which asset."""

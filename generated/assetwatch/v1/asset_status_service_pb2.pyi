@@ -297,7 +297,7 @@ class WatchStatusRequest(_message.Message):
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Whole sources: every asset they list, and for one that cannot list, every asset known here, pinned in the
-        configuration or asked for by name.
+        configuration, or asked for by name and found.
         """
 
     @_builtins.property
@@ -437,7 +437,7 @@ Global___WatchStarted: _TypeAlias = WatchStarted  # noqa: Y015
 
 @_typing.final
 class WatchSynced(_message.Message):
-    """Says that the client's map is complete."""
+    """Says that the client's map is complete: it is what is known here. Named assets that were not read yet follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -43,7 +43,8 @@ class AssetStatusServiceStub:
 
     An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
     the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
-    time share one upstream call, so the answer is at most as old as a call that was already under way.
+    time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
+    never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
     Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
@@ -53,11 +54,15 @@ class AssetStatusServiceStub:
     BatchGetAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]
     """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
     any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+
+    An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
+    RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
+    ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
     """
     ListAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
@@ -74,14 +79,16 @@ class AssetStatusServiceStub:
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send.
+    3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
+       is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
        synced of the resumed stream; or, like any token, it has expired.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
-    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
+    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
+       appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
     7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
     8. A read that finds the same content is not a change.
 
@@ -109,7 +116,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
 
     An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
     the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
-    time share one upstream call, so the answer is at most as old as a call that was already under way.
+    time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
+    never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
     Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
@@ -119,11 +127,15 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     BatchGetAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]  # type: ignore[assignment]
     """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
     any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+
+    An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
+    RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
+    ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
     """
     ListAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]  # type: ignore[assignment]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
@@ -140,14 +152,16 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send.
+    3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
+       is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
        synced of the resumed stream; or, like any token, it has expired.
     5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
        intervals means the stream is dead: cancel it and watch again with the last token.
-    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
+    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
+       appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
     7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
     8. A read that finds the same content is not a change.
 
@@ -178,7 +192,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
 
         An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
         the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
-        time share one upstream call, so the answer is at most as old as a call that was already under way.
+        time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
+        never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
         Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
         UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
@@ -194,6 +209,10 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.BatchGetAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.BatchGetAssetStatusesResponse]]:
         """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
         any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+
+        An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
+        RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
+        ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
         """
 
     @_abc_1.abstractmethod
@@ -204,7 +223,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.ListAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.ListAssetStatusesResponse]]:
         """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
         may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-        asked for. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
 
         A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
         """
@@ -233,14 +252,16 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
            the client keeps its map and gets what changed since its token, removals included.
         2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
            revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-        3. synced comes always, even when there is nothing to send.
+        3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
+           is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
         4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
            means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
            before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
            synced of the resumed stream; or, like any token, it has expired.
         5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Nothing at all for three
            intervals means the stream is dead: cancel it and watch again with the last token.
-        6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it appears.
+        6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
+           appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
         7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
         8. A read that finds the same content is not a change.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd import resume
-from assetwatchd.errors import CallError, InvalidRequest, SourceUnreachable
+from assetwatchd.errors import BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Started
 from assetwatchd.model import SETTLED, AssetKey, Freshness, State
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""A batch beyond it is refused: clients take no larger message unless told otherwise, and say so less clearly."""
+FIELD_BYTES_MAX = 6
+"""What one status takes beside itself: its tag, and how long it is."""
 PAGE_BYTES_MAX = 2 * 1024 * 1024
 """A page ends before it: clients take messages of 4 MiB unless told otherwise."""
 WAIT_TIMEOUT_S = 60.0
@@ -75,7 +81,9 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             keys = self._checked(request.assets)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read(keys, max_age_s=max_age_s)
-            return pb.BatchGetAssetStatusesResponse(statuses=[self._view(key) for key in keys])
+            statuses = [self._view(key) for key in keys]
+            _check_size(statuses)
+            return pb.BatchGetAssetStatusesResponse(statuses=statuses)
 
     async def ListAssetStatuses(
         self, request: pb.ListAssetStatusesRequest, context: Context
@@ -218,6 +226,13 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 
     def _view(self, name: str) -> Any:
         return convert.source(self._sources.get(name), self._store, self._hub.watcher_count(name))
+
+
+def _check_size(statuses: Sequence[status_pb.AssetStatus]) -> None:
+    """Raise BatchTooLarge for statuses that are more than one message should be; one alone always may."""
+    ends = list(itertools.accumulate(status.ByteSize() + FIELD_BYTES_MAX for status in statuses))
+    if len(ends) > 1 and ends[-1] > BATCH_BYTES_MAX:
+        raise BatchTooLarge(limit=BATCH_BYTES_MAX, fit=max(1, bisect.bisect_right(ends, BATCH_BYTES_MAX)))
 
 
 def _page_digest(what: Filter) -> bytes:

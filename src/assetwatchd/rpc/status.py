@@ -34,6 +34,7 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.SourceUnreachable: (grpc.StatusCode.UNAVAILABLE, "SOURCE_UNREACHABLE"),
     errors.TooManyStreams: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TooManyAssets: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS"),
+    errors.BatchTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BATCH_TOO_LARGE"),
     errors.SlowConsumer: (grpc.StatusCode.ABORTED, "SLOW_CONSUMER"),
     errors.SourceKindMismatch: (grpc.StatusCode.FAILED_PRECONDITION, "SOURCE_KIND_MISMATCH"),
     errors.AssetGone: (grpc.StatusCode.NOT_FOUND, "ASSET_GONE"),
