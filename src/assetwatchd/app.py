@@ -142,7 +142,7 @@ class App:
             self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
         pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
-        sources = SourceService(self.store, self.hub, self.sources)
+        sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
         return server.build(limits, asset_status, sources, pieces_assets, self.health)
 
     async def _run(self) -> None:

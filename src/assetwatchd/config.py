@@ -152,6 +152,11 @@ class PiecesSource(SourceSettings):
     kind: Literal["pieces"]
     rate_per_s: float = Field(default=200, gt=0, description="it is local")
     concurrency: int = Field(default=16, ge=1)
+    body_bytes_max: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="a larger answer is refused; bytes come as numbers, 5 characters each, and content up to twice",
+    )
     application_id: str | None = Field(
         default=None, pattern=r"^[!-~]+$", description="sent as X-Application-ID when given"
     )
@@ -217,7 +222,11 @@ class ServerSettings(Frozen):
     first_read_wait_s: float = Field(
         default=2, ge=0, description="a watch waits this long for assets never read before"
     )
-    message_bytes_max: int = Field(default=4 * 1024 * 1024, ge=64 * 1024, description="of a request")
+    message_bytes_max: int = Field(
+        default=4 * 1024 * 1024,
+        ge=64 * 1024,
+        description="of a request, and of an answer of the assets API of Pieces OS",
+    )
 
     @model_validator(mode="after")
     def _tls_whole(self) -> ServerSettings:

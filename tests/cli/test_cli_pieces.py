@@ -7,13 +7,20 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 import yaml
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.pieces.v1 import seed_pb2
 
+from assetwatchd.cli.failures import explain
+from assetwatchd.pieces.api import READ_BACK_BYTES
+from assetwatchd.rpc.pieces import convert
 from assetwatchd.sandbox.pieces import PiecesStandin
 from support.command_line import COMMAND, environment
 from support.fake_service import serving
-from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, UNKNOWN, pieces_rig, shelve
+from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, UNKNOWN, pieces_rig, seed_document, shelve
+from support.problems import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 30
 PIXELS = bytes(range(256))
+LINE = b'"quoted\\", a tab:\t, and a new line\x01\r\n' * 8
 
 
 @pytest.fixture
@@ -34,6 +42,14 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     roomy = 64 * 1024 * 1024
     async with pieces_rig(source={"body_bytes_max": roomy}, server={"message_bytes_max": roomy}) as running:
         shelve(running.standin)
+        yield running
+
+
+@pytest.fixture
+async def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PiecesRig]:
+    """A server with the limits it has when nothing is configured."""
+    monkeypatch.chdir(tmp_path)
+    async with pieces_rig() as running:
         yield running
 
 
@@ -129,19 +145,92 @@ async def test_five_megabytes_go_in_and_come_out(pieces: Pieces) -> None:
     assert out == large
 
 
+@pytest.mark.parametrize("ext", ["txt", "bin"])
+async def test_whatever_was_created_can_be_read_back(usual: PiecesRig, ext: str) -> None:
+    """With the usual limits, 3 MB and the most that CreateAsset takes come back as they were, text and bytes alike."""
+    for size in (3_000_000, largest(ext)):
+        content = (LINE if ext == "txt" else PIXELS) * (size // 256 + 1)
+        made = await usual.call("CreateAsset", seed=seed_of(content[:size], ext), transferables=False)
+        code, out, err = await run_pieces("get", made.asset.id, "--content", address=usual.address)
+        assert (code, err) == (0, "")
+        assert out == content[:size]
+
+
+def seed_of(content: bytes, ext: str) -> seed_pb2.Seed:
+    """A seed of text, or of bytes."""
+    carrier = {"string": {"raw": content.decode()}} if ext == "txt" else {"bytes": {"raw": content}}
+    seed = convert.message(seed_pb2.Seed, seed_document())
+    seed.asset.format.CopyFrom(seed_pb2.SeededFormat(fragment={**carrier, "metadata": {"ext": ext}}))  # type: ignore[arg-type]  # a message as a dict
+    return seed
+
+
+def largest(ext: str) -> int:
+    """How long content may be, in bytes, for a request just within the limit of what can be read back."""
+    limit = 4 * 1024 * 1024 - READ_BACK_BYTES
+    near = limit - 1000
+    request = pb.CreateAssetRequest(source=SOURCE, seed=seed_of(b"x" * near, ext), transferables=False)
+    return near + limit - request.ByteSize()
+
+
+async def test_more_than_can_be_read_back_is_not_made(usual: PiecesRig) -> None:
+    """One byte more than can be read back is refused by the field, with the setting's name, and nothing is made."""
+    for ext in ("txt", "bin"):
+        seed = seed_of(b"x" * (largest(ext) + 1), ext)
+        problem = await problem_of(usual.call("CreateAsset", seed=seed, transferables=False))
+        assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+        assert "server.message_bytes_max leaves 4177920" in problem.violations["seed"]
+    assert usual.standin.asset_ids() == []
+
+
+async def test_more_json_than_can_be_read_back_is_not_made() -> None:
+    """Bytes are numbers in JSON: where the source's own limit would keep them from coming back, they are refused."""
+    async with pieces_rig(source={"body_bytes_max": 64 * 1024}) as rig:
+        assert (await rig.call("CreateAsset", seed=seed_of(PIXELS * 30, "bin"))).asset.id
+        problem = await problem_of(rig.call("CreateAsset", seed=seed_of(PIXELS * 60, "bin")))
+        assert problem.reason == "INVALID_REQUEST"
+        assert "body_bytes_max leaves 49152; raise it for source desk" in problem.violations["seed"]
+        assert len(rig.standin.asset_ids()) == 1
+
+
+async def test_more_than_the_server_takes_is_not_sent(usual: PiecesRig) -> None:
+    """The command asks how large a request may be: one beyond it ends with 4, naming the setting, and is not sent."""
+    for command in ("create", "draft"):
+        code, out, err = await run_pieces(command, "-", address=usual.address, given=b"x" * (5 * 1024 * 1024))
+        assert (code, out) == (4, b"")
+        assert err.startswith("assetwatch: the request is 52")
+        assert err.endswith("and the server takes 4194304: send less, or raise server.message_bytes_max there\n")
+    with pytest.raises(grpc.aio.AioRpcError, match="larger than max") as caught:
+        await usual.call("DraftAsset", seed=seed_of(b"x" * (5 * 1024 * 1024), "txt"))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    code, [line] = explain(caught.value, "nowhere")
+    assert code == 4
+    assert line.endswith("or raise server.message_bytes_max there [RESOURCE_EXHAUSTED]")
+
+
 async def test_what_draft_prints_is_a_seed_for_create(pieces: Pieces, rig: PiecesRig) -> None:
     """`draft` says what could be made of it and makes nothing; its JSON goes into `create --seed -`."""
     before = rig.standin.asset_ids()
-    _, table, _ = await pieces("draft", "-", "--name", "drafted", "--ext", "py", given=b"x = 1")
-    given = ("-", "--name", "drafted", "--ext", "py", "--raw", "-o", "json")
-    code, drafted, _ = await pieces("draft", *given, given=b"x = 1")
-    assert code == 0
+    _, table, _ = await pieces("draft", "-", "--name", "drafted", "--ext", "py", "-o", "table", given=b"x = 1")
+    given = ("-", "--name", "drafted", "--ext", "py")
     assert b"CODE/py, TEXT/txt" in table
     assert rig.standin.asset_ids() == before
-    code, out, err = await pieces("create", "--seed", "-", given=drafted)
+    for printed, taken in (((), ()), (("-o", "json"), ("--seed", "-")), (("-o", "ndjson", "--raw"), ("-", "--seed"))):
+        code, drafted, _ = await pieces("draft", *given, *printed, given=b"x = 1")
+        assert (code, rig.standin.asset_ids()) == (0, before)
+        code, out, err = await pieces("create", *taken, given=drafted)
+        assert (code, err) == (0, "")
+        [asset_id] = first_words(out)
+        assert rig.standin.get(asset_id)["content"] == "x = 1"
+        rig.standin.remove(asset_id)
+
+
+async def test_bytes_go_through_a_draft(pieces: Pieces, rig: PiecesRig) -> None:
+    """Content that is no text comes through draft and create unchanged, too."""
+    _, drafted, _ = await pieces("draft", "-", "--ext", "png", given=PIXELS)
+    code, out, err = await pieces("create", given=drafted)
     assert (code, err) == (0, "")
     [asset_id] = first_words(out)
-    assert rig.standin.get(asset_id)["content"] == "x = 1"
+    assert rig.standin.get(asset_id)["content"].encode("latin-1") == PIXELS
 
 
 async def test_rm_deletes_one_after_the_other(pieces: Pieces, rig: PiecesRig) -> None:
@@ -324,6 +413,8 @@ async def test_nobody_there() -> None:
         ("create", "/nonexistent/file"),
         ("create", "-", "--seed", "--name", "x"),
         ("create", "-", "--seed"),
+        ("create",),
+        ("create", "--name", "x"),
         ("search", "--filters", "-"),
         ("search", "--filters", "-", "--tag", "x"),
         ("stream", "--ids", "--raw"),

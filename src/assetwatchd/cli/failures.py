@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -31,6 +32,8 @@ WHAT_TO_DO = {
     "PIECES_REFUSED": "mend the call",
     "CONTENT_TOO_LARGE": "raise that setting of the server, or leave out the content",
 }
+TOO_LARGE = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
+"""What gRPC says of a request beyond the server's limit, before the server itself sees it."""
 BY_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: "mend the call",
     grpc.StatusCode.UNAUTHENTICATED: "give credentials the server takes",
@@ -48,9 +51,18 @@ def explain(error: grpc.aio.AioRpcError | TimeoutError, server: str) -> tuple[Ex
     if error.code() in SILENT and reason is None:
         return ExitCode.UNREACHABLE, [_unreachable(error, server)]
     action = WHAT_TO_DO.get(reason or "") or BY_CODE.get(error.code())
+    if reason is None and (sizes := TOO_LARGE.search(error.details() or "")):
+        return ExitCode.REFUSED, [f"{too_large(int(sizes[1]), int(sizes[2]))} [{error.code().name}]"]
     name = f"{error.code().name} {reason}" if reason else error.code().name
     first = f"{error.details() or 'the server refuses the call'} [{name}]{f': {action}' if action else ''}"
     return ExitCode.REFUSED, [first, *_particulars(error), *_delay(error)]
+
+
+def too_large(size: int, limit: int) -> str:
+    """Say that a request is larger than the server takes; both in bytes."""
+    return (
+        f"the request is {size} bytes, and the server takes {limit}: send less, or raise server.message_bytes_max there"
+    )
 
 
 def _unreachable(error: grpc.aio.AioRpcError, server: str) -> str:

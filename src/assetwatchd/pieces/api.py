@@ -36,6 +36,8 @@ NOT_REFUSALS = frozenset({401, 403, 429})
 
 APPLICATION_HEADER = "X-Application-ID"
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+READ_BACK_BYTES = 16 * 1024
+"""Beside its content, what the formats of an asset hold: names, times, who made it [assumed]."""
 TEXT_MAX = 300
 """Characters of an upstream's text that are passed on."""
 
@@ -68,8 +70,12 @@ class PiecesApi:
         await self._sockets.close()
 
     async def create(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> dict[str, Any]:
-        """Seed to Asset."""
-        return await self._document("POST", "/assets/create", {"transferables": transferables}, seed)
+        """Seed to Asset. Raises InvalidRequest too when the formats of the asset, as JSON, could not be read back."""
+        body = await asyncio.to_thread(_encode, seed)
+        if len(body) > (limit := self.settings.body_bytes_max - READ_BACK_BYTES):
+            text = f"is too large to be read back: {len(body)} bytes as JSON, where body_bytes_max leaves {limit}"
+            raise InvalidRequest(("seed", f"{text}; raise it for source {self.source}"))
+        return await self._document("POST", "/assets/create", {"transferables": transferables}, body)
 
     async def delete(self, asset_id: str) -> None:
         """Delete; the answer is the id, as text. Raises BadAnswer too when it is another."""
@@ -162,7 +168,7 @@ class PiecesApi:
         method: str,
         path: str,
         parameters: Mapping[str, bool | str | None],
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         *,
         asset_id: str = "",
     ) -> dict[str, Any]:
@@ -170,10 +176,10 @@ class PiecesApi:
         return jsonbody.object_of(await documents.decode(reply), "the answer")
 
     async def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, asset_id: str = ""
+        self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, *, asset_id: str = ""
     ) -> Reply:
         """Make one call. A GET with a body is sent with it, though HTTP gives it no meaning (RFC 9110, 9.3.1)."""
-        content = None if body is None else await asyncio.to_thread(_encode, body)
+        content = body if body is None or isinstance(body, bytes) else await asyncio.to_thread(_encode, body)
         headers = self._headers if content is None else {**self._headers, **JSON_HEADERS}
         return self._accepted(await self._calls.raw(method, path, headers=headers, body=content), asset_id)
 

@@ -205,10 +205,11 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 class SourceService(source_grpc_pb.SourceServiceServicer):
     """Tells about the sources; asks no upstream."""
 
-    def __init__(self, store: Store, hub: Hub, sources: Sources) -> None:
+    def __init__(self, store: Store, hub: Hub, sources: Sources, message_bytes_max: int) -> None:
         self._store = store
         self._hub = hub
         self._sources = sources
+        self._message_bytes_max = message_bytes_max
 
     async def ListSources(
         self, request: source_pb.ListSourcesRequest, context: Context
@@ -216,7 +217,8 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         """All, by name."""
         async with errors_as_status(context):
             validate(request)
-            return source_pb.ListSourcesResponse(sources=[self._view(name) for name in self._sources.names()])
+            views = [self._view(name) for name in self._sources.names()]
+            return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """One."""

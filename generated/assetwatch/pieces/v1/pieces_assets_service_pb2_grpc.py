@@ -37,8 +37,12 @@ class PiecesAssetsServiceStub:
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     def __init__(self, channel):
@@ -136,13 +140,19 @@ class PiecesAssetsServiceServicer:
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     def CreateAsset(self, request, context):
         """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
-        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
+        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false. What
+        this accepts can be read back, by ListAssetFormats: a request within 16 KiB of a limit (message_bytes_max; as JSON, the
+        source's body_bytes_max) is INVALID_ARGUMENT, and nothing was made.
         Operation assets_create_new_asset: POST /assets/create.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,8 +161,8 @@ class PiecesAssetsServiceServicer:
 
     def DeleteAsset(self, request, context):
         """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
-        see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the
+        asset see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
         UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
         Operation assets_delete_asset: POST /assets/{asset}/delete.
         """
@@ -169,7 +179,8 @@ class PiecesAssetsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAsset(self, request, context):
-        """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which.
+        """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which. With raw content it
+        holds that twice, in formats and in original: read large content with ListAssetFormats.
         Operation assets_specific_asset_snapshot: GET /assets/{asset}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +212,8 @@ class PiecesAssetsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAssetFormats(self, request, context):
-        """The formats of one asset. What the upstream says of an id it does not know is not documented, as in DeleteAsset.
+        """The formats of one asset, each with its content once. What the upstream says of an id it does not know is not documented,
+        as in DeleteAsset.
         Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -391,8 +403,12 @@ class PiecesAssetsService:
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     @staticmethod

@@ -38,8 +38,12 @@ class PiecesAssetsServiceStub:
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     @_typing.overload
@@ -48,13 +52,15 @@ class PiecesAssetsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PiecesAssetsServiceAsyncStub: ...
     CreateAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.CreateAssetRequest, _pieces_assets_service_pb2.CreateAssetResponse]
     """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
-    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
+    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false. What
+    this accepts can be read back, by ListAssetFormats: a request within 16 KiB of a limit (message_bytes_max; as JSON, the
+    source's body_bytes_max) is INVALID_ARGUMENT, and nothing was made.
     Operation assets_create_new_asset: POST /assets/create.
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]
     """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
-    see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the
+    asset see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
     UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
     Operation assets_delete_asset: POST /assets/{asset}/delete.
     """
@@ -63,7 +69,8 @@ class PiecesAssetsServiceStub:
     Operation assets_draft: POST /assets/draft.
     """
     GetAsset: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.GetAssetRequest, _pieces_assets_service_pb2.GetAssetResponse]
-    """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which.
+    """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which. With raw content it
+    holds that twice, in formats and in original: read large content with ListAssetFormats.
     Operation assets_specific_asset_snapshot: GET /assets/{asset}.
     """
     ListAssets: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.ListAssetsRequest, _pieces_assets_service_pb2.ListAssetsResponse]
@@ -79,7 +86,8 @@ class PiecesAssetsServiceStub:
     Operation assets_pseudo_snapshot: GET /assets/pseudo.
     """
     ListAssetFormats: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.ListAssetFormatsRequest, _pieces_assets_service_pb2.ListAssetFormatsResponse]
-    """The formats of one asset. What the upstream says of an id it does not know is not documented, as in DeleteAsset.
+    """The formats of one asset, each with its content once. What the upstream says of an id it does not know is not documented,
+    as in DeleteAsset.
     Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
     """
     SearchAssets: _grpc.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsRequest, _pieces_assets_service_pb2.SearchAssetsResponse]
@@ -153,20 +161,26 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.CreateAssetRequest, _pieces_assets_service_pb2.CreateAssetResponse]  # type: ignore[assignment]
     """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
-    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
+    made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false. What
+    this accepts can be read back, by ListAssetFormats: a request within 16 KiB of a limit (message_bytes_max; as JSON, the
+    source's body_bytes_max) is INVALID_ARGUMENT, and nothing was made.
     Operation assets_create_new_asset: POST /assets/create.
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.DeleteAssetRequest, _pieces_assets_service_pb2.DeleteAssetResponse]  # type: ignore[assignment]
     """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
-    see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+    not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the
+    asset see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
     UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
     Operation assets_delete_asset: POST /assets/{asset}/delete.
     """
@@ -175,7 +189,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     Operation assets_draft: POST /assets/draft.
     """
     GetAsset: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.GetAssetRequest, _pieces_assets_service_pb2.GetAssetResponse]  # type: ignore[assignment]
-    """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which.
+    """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which. With raw content it
+    holds that twice, in formats and in original: read large content with ListAssetFormats.
     Operation assets_specific_asset_snapshot: GET /assets/{asset}.
     """
     ListAssets: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.ListAssetsRequest, _pieces_assets_service_pb2.ListAssetsResponse]  # type: ignore[assignment]
@@ -191,7 +206,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     Operation assets_pseudo_snapshot: GET /assets/pseudo.
     """
     ListAssetFormats: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.ListAssetFormatsRequest, _pieces_assets_service_pb2.ListAssetFormatsResponse]  # type: ignore[assignment]
-    """The formats of one asset. What the upstream says of an id it does not know is not documented, as in DeleteAsset.
+    """The formats of one asset, each with its content once. What the upstream says of an id it does not know is not documented,
+    as in DeleteAsset.
     Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
     """
     SearchAssets: _aio.UnaryUnaryMultiCallable[_pieces_assets_service_pb2.SearchAssetsRequest, _pieces_assets_service_pb2.SearchAssetsResponse]  # type: ignore[assignment]
@@ -264,8 +280,12 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
     INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
     gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
     300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it. A message larger than
-    4 MiB also needs a client that takes it: gRPC's own default limit is that.
+    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+
+    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
+    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
+    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    clients must take larger messages too: their own default is that.
     """
 
     @_abc_1.abstractmethod
@@ -275,7 +295,9 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.CreateAssetResponse, _abc.Awaitable[_pieces_assets_service_pb2.CreateAssetResponse]]:
         """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
-        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false.
+        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false. What
+        this accepts can be read back, by ListAssetFormats: a request within 16 KiB of a limit (message_bytes_max; as JSON, the
+        source's body_bytes_max) is INVALID_ARGUMENT, and nothing was made.
         Operation assets_create_new_asset: POST /assets/create.
         """
 
@@ -286,8 +308,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.DeleteAssetResponse, _abc.Awaitable[_pieces_assets_service_pb2.DeleteAssetResponse]]:
         """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the asset
-        see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
+        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the
+        asset see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
         UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
         Operation assets_delete_asset: POST /assets/{asset}/delete.
         """
@@ -308,7 +330,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.GetAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.GetAssetResponse, _abc.Awaitable[_pieces_assets_service_pb2.GetAssetResponse]]:
-        """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which.
+        """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which. With raw content it
+        holds that twice, in formats and in original: read large content with ListAssetFormats.
         Operation assets_specific_asset_snapshot: GET /assets/{asset}.
         """
 
@@ -348,7 +371,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pieces_assets_service_pb2.ListAssetFormatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pieces_assets_service_pb2.ListAssetFormatsResponse, _abc.Awaitable[_pieces_assets_service_pb2.ListAssetFormatsResponse]]:
-        """The formats of one asset. What the upstream says of an id it does not know is not documented, as in DeleteAsset.
+        """The formats of one asset, each with its content once. What the upstream says of an id it does not know is not documented,
+        as in DeleteAsset.
         Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
         """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 import typer
@@ -11,11 +11,14 @@ from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 from assetwatch.v1.source_pb2 import SourceKind
 from assetwatch.v1.source_service_pb2 import ListSourcesRequest
+from google.protobuf.message import Message
 
 from assetwatch_client import reason_of
 from assetwatchd.cli import client
 from assetwatchd.cli.client import CALL_TIMEOUT_S
 from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.failures import too_large
+from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import write
 from assetwatchd.cli.pieces import tables
 
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
     from assetwatchd.cli.client import Client
-    from assetwatchd.cli.options import Format, Target
-
-    Command = Callable[[PiecesAssetsServiceAsyncStub, str], Coroutine[Any, Any, ExitCode | None]]
+    from assetwatchd.cli.options import Target
 
 
+M = TypeVar("M", bound=Message)
+
+ALWAYS_TAKEN_BYTES = 64 * 1024
+"""The least that the limit of a server can be."""
 PERHAPS_MADE = {"SOURCE_UNREACHABLE", "CONTENT_TOO_LARGE"}
 """Reasons of a creation that failed, and yet may have happened."""
 
@@ -43,14 +48,33 @@ class Desk(NamedTuple):
     output: Format
 
 
-def run(
-    desk: Desk, command: Callable[[PiecesAssetsServiceAsyncStub, str], Coroutine[Any, Any, ExitCode | None]]
-) -> None:
-    """Run a command with the stub and the source's name, and exit with its code; None is OK."""
+class Session(NamedTuple):
+    """A connection while a command runs: the service, the source's name, and the services beside it."""
+
+    stub: PiecesAssetsServiceAsyncStub
+    source: str
+    connected: Client
+
+    async def fitting(self, request: M) -> M:
+        """Return the request if the server takes one that large; else the command ends, and nothing was sent.
+
+        Raises: AioRpcError.
+        """
+        size = request.ByteSize()
+        if size > ALWAYS_TAKEN_BYTES:
+            listed = await self.connected.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
+            if 0 < listed.message_bytes_max < size:
+                fail(ExitCode.REFUSED, too_large(size, listed.message_bytes_max))
+        return request
+
+
+def run(desk: Desk, command: Callable[[Session], Coroutine[Any, Any, ExitCode | None]]) -> None:
+    """Run a command with a session, and exit with its code; None is OK."""
 
     async def whole(connected: Client) -> ExitCode:
         source = desk.source or await _only_source(connected)
-        return await command(PiecesAssetsServiceStub(connected.channel), source) or ExitCode.OK
+        session = Session(PiecesAssetsServiceStub(connected.channel), source, connected)
+        return await command(session) or ExitCode.OK
 
     client.run(desk.target, whole)
 
@@ -68,11 +92,11 @@ async def _only_source(connected: Client) -> str:
 def ls(desk: Desk, *, raw: bool, suggested: bool, pseudo: bool) -> None:
     """Print the assets."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         request = pb.ListAssetsRequest(
-            source=source, transferables=raw, suggested=suggested or None, pseudo=pseudo or None
+            source=at.source, transferables=raw, suggested=suggested or None, pseudo=pseudo or None
         )
-        _write_assets((await stub.ListAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+        _write_assets((await at.stub.ListAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
 
     run(desk, call)
 
@@ -80,13 +104,13 @@ def ls(desk: Desk, *, raw: bool, suggested: bool, pseudo: bool) -> None:
 def ids(desk: Desk, *, pseudo: bool, only_pseudo: bool) -> None:
     """Print the ids, of all assets or of those the user did not save explicitly."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         if only_pseudo:
-            alone = await stub.ListPseudoAssets(pb.ListPseudoAssetsRequest(source=source), timeout=CALL_TIMEOUT_S)
+            alone = await at.stub.ListPseudoAssets(pb.ListPseudoAssetsRequest(source=at.source), timeout=CALL_TIMEOUT_S)
             found = alone.assets.identifiers
         else:
-            request = pb.ListAssetIdentifiersRequest(source=source, pseudo=pseudo or None)
-            found = (await stub.ListAssetIdentifiers(request, timeout=CALL_TIMEOUT_S)).assets
+            request = pb.ListAssetIdentifiersRequest(source=at.source, pseudo=pseudo or None)
+            found = (await at.stub.ListAssetIdentifiers(request, timeout=CALL_TIMEOUT_S)).assets
         write(found, desk.output, lambda: tables.ids(found.iterable), lines=found.iterable)
 
     run(desk, call)
@@ -95,42 +119,47 @@ def ids(desk: Desk, *, pseudo: bool, only_pseudo: bool) -> None:
 def get(desk: Desk, asset_id: str, *, raw: bool) -> None:
     """Print one asset."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        asset = await asset_of(stub, source, asset_id, raw=raw)
+    async def call(at: Session) -> None:
+        asset = await asset_of(at, asset_id, raw=raw)
         write(asset, desk.output, lambda: tables.assets([asset]))
 
     run(desk, call)
 
 
-async def asset_of(stub: PiecesAssetsServiceAsyncStub, source: str, asset_id: str, *, raw: bool) -> asset_pb2.Asset:
+async def asset_of(at: Session, asset_id: str, *, raw: bool) -> asset_pb2.Asset:
     """Return one asset. Raises: AioRpcError."""
-    request = pb.GetAssetRequest(source=source, asset_id=asset_id, transferables=raw)
-    return (await stub.GetAsset(request, timeout=CALL_TIMEOUT_S)).asset
+    request = pb.GetAssetRequest(source=at.source, asset_id=asset_id, transferables=raw)
+    return (await at.stub.GetAsset(request, timeout=CALL_TIMEOUT_S)).asset
 
 
-async def _assets_of(stub: PiecesAssetsServiceAsyncStub, source: str, asset_ids: Iterable[str]) -> asset_pb2.Assets:
-    return asset_pb2.Assets(iterable=[await asset_of(stub, source, each, raw=False) for each in asset_ids])
+async def _assets_of(at: Session, asset_ids: Iterable[str]) -> asset_pb2.Assets:
+    return asset_pb2.Assets(iterable=[await asset_of(at, each, raw=False) for each in asset_ids])
 
 
 def formats(desk: Desk, asset_id: str, *, raw: bool) -> None:
     """Print the formats of an asset."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        request = pb.ListAssetFormatsRequest(source=source, asset_id=asset_id, transferables=raw)
-        found = (await stub.ListAssetFormats(request, timeout=CALL_TIMEOUT_S)).formats
+    async def call(at: Session) -> None:
+        found = await formats_of(at, asset_id, raw=raw)
         write(found, desk.output, lambda: tables.formats(found.iterable), lines=found.iterable)
 
     run(desk, call)
 
 
+async def formats_of(at: Session, asset_id: str, *, raw: bool) -> asset_pb2.Formats:
+    """Return the formats of one asset. Raises: AioRpcError."""
+    request = pb.ListAssetFormatsRequest(source=at.source, asset_id=asset_id, transferables=raw)
+    return (await at.stub.ListAssetFormats(request, timeout=CALL_TIMEOUT_S)).formats
+
+
 def search(desk: Desk, query: str | None, tags: Sequence[str], *, raw: bool, pseudo: bool) -> None:
     """Print what is found by text or tags."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         request = pb.SearchAssetsRequest(
-            source=source, query=query, searchable_tags=tags, transferables=raw, pseudo=pseudo or None
+            source=at.source, query=query, searchable_tags=tags, transferables=raw, pseudo=pseudo or None
         )
-        _write_found((await stub.SearchAssets(request, timeout=CALL_TIMEOUT_S)).results, desk)
+        _write_found((await at.stub.SearchAssets(request, timeout=CALL_TIMEOUT_S)).results, desk)
 
     run(desk, call)
 
@@ -140,11 +169,11 @@ def search_with_filters(
 ) -> None:
     """Print what is found by filters."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         request = pb.SearchAssetsWithFiltersRequest(
-            source=source, input=wanted, transferables=raw, pseudo=pseudo or None
+            source=at.source, input=wanted, transferables=raw, pseudo=pseudo or None
         )
-        answer = await stub.SearchAssetsWithFilters(request, timeout=CALL_TIMEOUT_S)
+        answer = await at.stub.SearchAssetsWithFilters(await at.fitting(request), timeout=CALL_TIMEOUT_S)
         _write_found(answer.output.results, desk)
 
     run(desk, call)
@@ -153,9 +182,9 @@ def search_with_filters(
 def related(desk: Desk, asset_ids: Sequence[str]) -> None:
     """Print the assets most like some; those are read first, since the upstream wants them whole."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        request = pb.ListRelatedAssetsRequest(source=source, assets=await _assets_of(stub, source, asset_ids))
-        _write_assets((await stub.ListRelatedAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+    async def call(at: Session) -> None:
+        request = pb.ListRelatedAssetsRequest(source=at.source, assets=await _assets_of(at, asset_ids))
+        _write_assets((await at.stub.ListRelatedAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, desk)
 
     run(desk, call)
 
@@ -163,12 +192,12 @@ def related(desk: Desk, asset_ids: Sequence[str]) -> None:
 def recommend(desk: Desk, in_view: Sequence[str], *, touched: Sequence[str], scrolled: Sequence[str]) -> None:
     """Print what the user may want next."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         seen = search_pb2.SeededAssetsRecommendation(
-            assets=await _assets_of(stub, source, in_view), interactions=interactions(touched, scrolled)
+            assets=await _assets_of(at, in_view), interactions=interactions(touched, scrolled)
         )
-        request = pb.RecommendAssetsRequest(source=source, recommendation=seen)
-        _write_assets((await stub.RecommendAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+        request = pb.RecommendAssetsRequest(source=at.source, recommendation=seen)
+        _write_assets((await at.stub.RecommendAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, desk)
 
     run(desk, call)
 
@@ -191,10 +220,10 @@ def interactions(touched: Sequence[str], scrolled: Sequence[str]) -> search_pb2.
 def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
     """Make an asset and print it."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        request = pb.CreateAssetRequest(source=source, seed=seed, transferables=raw)
+    async def call(at: Session) -> None:
+        request = await at.fitting(pb.CreateAssetRequest(source=at.source, seed=seed, transferables=raw))
         try:
-            answer = await stub.CreateAsset(request, timeout=CALL_TIMEOUT_S)
+            answer = await at.stub.CreateAsset(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             if reason_of(error) in PERHAPS_MADE or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 typer.echo("assetwatch: the asset may have been made: look before trying again", err=True)
@@ -204,12 +233,13 @@ def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
     run(desk, call)
 
 
-def draft(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
-    """Print what could be made of a seed."""
+def draft(desk: Desk, seed: seed_pb2.Seed) -> None:
+    """Print what could be made of a seed; unless as a table, with its content: so an asset can be made of it."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        request = pb.DraftAssetRequest(source=source, seed=seed, transferables=raw)
-        found = (await stub.DraftAsset(request, timeout=CALL_TIMEOUT_S)).seed
+    async def call(at: Session) -> None:
+        whole = desk.output is not Format.TABLE
+        request = pb.DraftAssetRequest(source=at.source, seed=seed, transferables=whole)
+        found = (await at.stub.DraftAsset(await at.fitting(request), timeout=CALL_TIMEOUT_S)).seed
         write(found, desk.output, lambda: tables.drafts(found))
 
     run(desk, call)
@@ -218,10 +248,10 @@ def draft(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
 def rm(desk: Desk, asset_ids: Sequence[str]) -> None:
     """Delete assets; print each as soon as it is gone."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
+    async def call(at: Session) -> None:
         for asset_id in asset_ids:
-            request = pb.DeleteAssetRequest(source=source, asset_id=asset_id)
-            answer = await stub.DeleteAsset(request, timeout=CALL_TIMEOUT_S)
+            request = pb.DeleteAssetRequest(source=at.source, asset_id=asset_id)
+            answer = await at.stub.DeleteAsset(request, timeout=CALL_TIMEOUT_S)
             write(answer, desk.output, lambda gone=answer: gone.asset_id)  # type: ignore[misc]  # its default is its type
 
     run(desk, call)

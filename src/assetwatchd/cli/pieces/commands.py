@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ File = Annotated[str, typer.Argument(metavar="FILE", help="The content; - is sta
 Name = Annotated[str | None, typer.Option("--name", help="The asset's name; else that of the file.")]
 Ext = Annotated[str | None, typer.Option("--ext", metavar="EXT", help="What it holds, e.g. py; else as the file.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; repeatable.")]
-AsSeed = Annotated[bool, typer.Option("--seed", help="FILE is a whole seed: JSON, as `draft -o json` prints it.")]
+AsSeed = Annotated[bool, typer.Option("--seed", help="FILE is a whole seed: JSON, as `draft` prints it.")]
 
 
 @app.command("ls")
@@ -195,7 +196,12 @@ def stream(
 @app.command("create")
 @takes_target
 def create(
-    file: File,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]", help="The content; - is standard input. Without: a seed from there, as draft prints it."
+        ),
+    ] = None,
     *,
     name: Name = None,
     ext: Ext = None,
@@ -206,11 +212,13 @@ def create(
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
-    """Make an asset of a file or standard input: of text a fragment, of other bytes a file."""
+    """Make an asset of a file, of standard input or of a draft: of text a fragment, of other bytes a file."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
 
     desk = asking.Desk(target, source, output)
-    asking.create(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed), raw=raw)
+    whole = seed or file is None
+    made_of = files.seed(file or files.piped_seed(), name=name, ext=ext, tags=tag or [], whole=whole)
+    asking.create(desk, made_of, raw=raw)
 
 
 @app.command("draft")
@@ -222,16 +230,19 @@ def draft(
     ext: Ext = None,
     tag: Tags = None,
     seed: AsSeed = False,
-    raw: Raw = False,
+    raw: Annotated[bool, typer.Option("--raw", hidden=True, help="Whatever is no table has the content.")] = False,
     source: Source = None,
-    output: Output = Format.TABLE,
+    output: Annotated[
+        Format | None, typer.Option("--output", "-o", help="Default: a table on a terminal, else json, for create.")
+    ] = None,
     target: Target,
 ) -> None:
-    """Say what could be made of a file or standard input, and make nothing; as JSON: a seed for create."""
+    """Say what could be made of a file or standard input, and make nothing; piped, print a seed for create."""
     from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(target, source, output)
-    asking.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed), raw=raw)
+    piped = Format.JSON if raw or not sys.stdout.isatty() else Format.TABLE
+    desk = asking.Desk(target, source, output or piped)
+    asking.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed))
 
 
 @app.command("rm")

@@ -13,14 +13,12 @@ from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import Message
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.pieces.asking import asset_of, run
+from assetwatchd.cli.pieces.asking import asset_of, formats_of, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
-
-    from assetwatchd.cli.pieces.asking import Desk
+    from assetwatchd.cli.pieces.asking import Desk, Session
 
 M = TypeVar("M", bound=Message)
 
@@ -42,7 +40,7 @@ def seed(file: str, *, name: str | None, ext: str | None, tags: Sequence[str], w
     """Make a seed of a file; whole: the file is one already. Text becomes a fragment, other bytes a file."""
     if whole:
         if name or ext or tags:
-            fail(ExitCode.USAGE, "--seed goes without --name, --ext and --tag: they are in the seed")
+            fail(ExitCode.USAGE, "a seed goes without --name, --ext and --tag: they are in it")
         return _parsed(seed_pb2.Seed(), file)
     content = _content(read(file))
     path = Path("" if file == STANDARD else file)
@@ -93,17 +91,35 @@ def _parsed(into: M, file: str) -> M:
         fail(ExitCode.USAGE, f"{file} is not the JSON of {into.DESCRIPTOR.full_name}: {error}")
 
 
+def piped_seed() -> str:
+    """Return the name of standard input when a seed can come from there; else the command ends."""
+    if sys.stdin.isatty():
+        fail(ExitCode.USAGE, "give a FILE, - for content from standard input, or pipe in what `draft` prints")
+    return STANDARD
+
+
 def save(desk: Desk, asset_id: str, file: str) -> None:
     """Write the content of an asset to a file or standard output."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> ExitCode | None:
-        content = content_of(await asset_of(stub, source, asset_id, raw=True))
+    async def call(at: Session) -> ExitCode | None:
+        content = await _content_read(at, asset_id)
         if content is None:
             fail(ExitCode.NOT_MET, f"asset {asset_id} has no content")
         _write(content, file)
         return None
 
     run(desk, call)
+
+
+async def _content_read(at: Session, asset_id: str) -> bytes | None:
+    """Read the content by the formats, which hold it once; an asset holds it again for the original, twice as large.
+
+    Only where no format has it, the asset is asked for whole. Raises: AioRpcError.
+    """
+    asset = await asset_of(at, asset_id, raw=False)
+    asset.formats.CopyFrom(await formats_of(at, asset_id, raw=True))
+    content = content_of(asset)
+    return content_of(await asset_of(at, asset_id, raw=True)) if content is None else content
 
 
 def content_of(asset: asset_pb2.Asset) -> bytes | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
-    from assetwatchd.cli.pieces.asking import Desk
+    from assetwatchd.cli.pieces.asking import Desk, Session
 
 FIRST_SILENCE_S = 60.0
 """How long a stream may be silent before it has said how often its heartbeat comes."""
@@ -34,8 +34,8 @@ DEAD_AFTER_HEARTBEATS = 3
 def follow(desk: Desk, *, ids: bool, raw: bool) -> None:
     """Print a stream until interrupted."""
 
-    async def call(stub: PiecesAssetsServiceAsyncStub, source: str) -> None:
-        async with aclosing(_messages(stub, source, ids=ids, raw=raw)) as messages:
+    async def call(at: Session) -> None:
+        async with aclosing(_messages(at.stub, at.source, ids=ids, raw=raw)) as messages:
             async for message in messages:
                 if desk.output is Format.TABLE:
                     for line in text_lines(message):

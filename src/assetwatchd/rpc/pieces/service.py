@@ -25,7 +25,7 @@ from assetwatchd.errors import (
 )
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces import writes
-from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.api import READ_BACK_BYTES, Stream
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import errors_as_status
 from assetwatchd.rpc.validate import validate
@@ -84,6 +84,15 @@ class Desk:
                 wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
                 raise SourceUnreachable(request.source, str(error), retry_after_s=wait_s) from error
 
+    def check_readable(self, request: pb.CreateAssetRequest) -> None:
+        """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
+        size, limit = request.ByteSize(), self.limits.message_bytes_max - READ_BACK_BYTES
+        if size > limit:
+            text = (
+                f"is too large to be read back: {size} bytes, where server.message_bytes_max leaves {limit}; raise it"
+            )
+            raise InvalidRequest(("seed", text))
+
     def fitting(self, source: str, response: M) -> M:
         """Return the response if it is within the limit of a message. Raises: ContentTooLarge."""
         limit = self.limits.message_bytes_max
@@ -104,6 +113,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     async def CreateAsset(self, request: pb.CreateAssetRequest, context: Context) -> pb.CreateAssetResponse:
         """Create, then have it read."""
         async with self._desk.call(request, context) as api:
+            self._desk.check_readable(request)
             seed = await _document("seed", request.seed)
             document = await api.create(seed, transferables=_flag(request, "transferables"))
             asset = await _message(asset_pb2.Asset, document)
