@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 PREFIX = "ASSETWATCH__"
 SECRETS_DIR = "ASSETWATCH_SECRETS_DIR"
 MASK = "**********"
+REMEDY = "check the quotes, brackets and indentation here and in the lines above"
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "mapping values are not allowed": "put a text that holds a colon in quotes, and check the indentation",
+        "found character": "indent with spaces, not tabs, and put a text that begins with a sign in quotes",
+        "found unexpected end of stream": "close the quote or bracket that is still open",
+        "found undefined alias": "put a text that begins with * in quotes",
+        "could not determine a constructor": "put a text that begins with ! in quotes",
+        "a name is given twice": "leave one of them",
+    }
+)
+"""What to do about what the YAML library says, by how it begins."""
 NONE: Mapping[str, object] = MappingProxyType({})
 
 Tree = dict[str, Any]
@@ -118,15 +130,28 @@ def _read_file(path: Path) -> Tree:
     try:
         data = _yaml(text)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        what = re.sub(r"'[^']*'", "…", error.problem or "it cannot be read")  # quoted: a piece of a value, perhaps
-        raise ConfigError(f"{where}: not YAML: {what}") from None
+        raise ConfigError(_marked(path, error)) from None
+    except yaml.reader.ReaderError as error:
+        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
+        raise ConfigError(f"{path}:{line}:{column}: not YAML: a character that is not text; remove it") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"{path}: not YAML: it holds something that cannot be read") from None
     if data is not None and not isinstance(data, dict):
         raise ConfigError(f"{path}: should hold names and values, not a {type(data).__name__}")
     return data or {}
+
+
+def _marked(path: Path, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    problem = error.problem or "it cannot be read"
+    advice = next((advice for start, advice in REMEDIES.items() if problem.startswith(start)), REMEDY)
+    since = error.context_mark
+    begun = (
+        f" (of what begins at {since.line + 1}:{since.column + 1})" if since and mark and since.line < mark.line else ""
+    )
+    what = re.sub(r"'[^']*'", "…", problem)  # quoted: a piece of a value, perhaps
+    return f"{where}: not YAML: {what}{begun}; {advice}"
 
 
 def _text(path: Path) -> str:

@@ -155,13 +155,23 @@ async def test_a_defect_in_a_loop_ends_the_process_loudly(monkeypatch: pytest.Mo
 # Port and options ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_server_on_a_port_is_refused() -> None:
-    """ConfigError names the setting and the address; the first goes on."""
+async def test_a_second_server_on_a_port_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """ConfigError names the setting, the address and why; gRPC adds no line of its own; the first goes on."""
     async with running(("omn",)) as rig:
-        with pytest.raises(ConfigError, match=rf"server\.listen: cannot listen on {rig.address}"):
+        with pytest.raises(
+            ConfigError, match=rf"server\.listen: cannot listen on {rig.address}: Address already in use"
+        ):
             async with serving({}, {"listen": rig.address}):
                 pass
         await rig.get(sample("omn"))
+    assert "bind" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("listen", ["localhost:0", "0.0.0.0:0"])
+async def test_any_form_of_an_address_is_taken(listen: str) -> None:
+    """A name, and every address there is."""
+    async with serving({}, {"listen": listen}) as (_, address):
+        assert address.rpartition(":")[0] == listen.rpartition(":")[0]
 
 
 @pytest.mark.parametrize("listen", ["203.0.113.1:50051", "127.0.0.1:70000"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +113,9 @@ def _decoder(request: type[Message]) -> Callable[[bytes], Message | None]:
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     host, _, wanted = settings.listen.rpartition(":")
-    text = f"server.listen: cannot listen on {settings.listen}: is it a HOST:PORT of this machine, and free?"
     if not wanted.isdecimal() or int(wanted) > PORT_MAX:  # gRPC would take another port
-        raise ConfigError(text)
+        raise _cannot_listen(settings, f"a port is a number up to {PORT_MAX}")
+    _try_out(settings, host, int(wanted))
     credentials = _credentials(settings) if settings.tls_cert_file else None
     try:
         port = (
@@ -123,8 +124,36 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
             else server.add_insecure_port(settings.listen)
         )
     except RuntimeError as error:
-        raise ConfigError(text) from error
+        raise _cannot_listen(settings, "gRPC does not say why") from error
     return f"{host}:{port}"
+
+
+def _try_out(settings: ServerSettings, host: str, port: int) -> None:
+    """Bind an address and let it go again: gRPC would write a line of its own about one that cannot be had."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(settings, getattr(error, "strerror", None) or "no such host") from error
+    failures = [failure for family, *_, address in found if (failure := _unbindable(family, address)) is not None]
+    if len(failures) == len(found):
+        raise _cannot_listen(settings, failures[0].strerror) from failures[0]
+
+
+def _unbindable(family: socket.AddressFamily, address: Any) -> OSError | None:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: a port just left is free
+            trial.bind(address)
+            trial.listen()
+    except OSError as error:
+        return error
+    return None
+
+
+def _cannot_listen(settings: ServerSettings, why: str | None) -> ConfigError:
+    return ConfigError(
+        f"server.listen: cannot listen on {settings.listen}: {why}; give a HOST:PORT of this machine that is free"
+    )
 
 
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
