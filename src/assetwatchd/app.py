@@ -80,29 +80,31 @@ class App:
         self.health = Health()
         self._stopping = asyncio.Event()
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
-        self.sources = Sources(
-            Scheduler(
-                name,
-                SourceKind[source.kind.upper()],
-                ADAPTERS[source.kind](name, source),
-                source,
-                store=self.store,
-                pipeline=pipeline,
-                tell=self._tell,
-            )
-            for name, source in settings.sources.items()
-        )
+        self.sources = Sources(self._scheduler(name, source, pipeline) for name, source in settings.sources.items())
         check_pins(self.sources)
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
-        self._pieces = {
-            name: PiecesApi(name, Transport(name, source), Transport(name, source), source, upstream.line)
-            for name, source in settings.sources.items()
-            if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces)
-        }
+        self._pieces = dict(self._pieces_apis())
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
         self._feeds = Feeds(Parts(MemoryStore, encode, frame, settings.server, jitter, time.time))
+
+    def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
+        return Scheduler(
+            name,
+            SourceKind[source.kind.upper()],
+            ADAPTERS[source.kind](name, source),
+            source,
+            store=self.store,
+            pipeline=pipeline,
+            tell=self._tell,
+        )
+
+    def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
+        for name, source in self.settings.sources.items():
+            if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
+                transports = Transport(name, source), Transport(name, source)
+                yield name, PiecesApi(name, *transports, source, upstream.line)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.

@@ -54,8 +54,8 @@ EDITS = {
     "src/assetwatchd/model.py": ("    ORACLE_SBC = 5\n", "    ORACLE_SBC = 5\n    ACME = 6\n"),
     "src/assetwatchd/details.py": ("Detail: TypeAlias = ", DETAIL),
     "src/assetwatchd/rpc/convert.py": (
-        '    "OracleSbcDetail": "oracle_sbc",\n',
-        '    "OracleSbcDetail": "oracle_sbc",\n    "AcmeDetail": "acme",\n',
+        '    details.OracleSbcDetail: "oracle_sbc",\n',
+        '    details.OracleSbcDetail: "oracle_sbc",\n    details.AcmeDetail: "acme",\n',
     ),
     "src/assetwatchd/config.py": ("AnySource = Annotated[\n    ", SOURCE),
     "src/assetwatchd/app.py": (

@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assetwatchd.errors import ServerDraining
 from assetwatchd.model import Condition, ConditionState
-from assetwatchd.rpc.health import Health, source_name
+from assetwatchd.rpc.health import Health
+from assetwatchd.rpc.names import source_health
 from support.problems import problem_of
 from support.rig import Rig, running, sample
 
@@ -43,7 +44,7 @@ async def test_a_source_has_a_name_of_its_own() -> None:
     """Its watcher is told NOT_SERVING when the source fails and SERVING when it is back."""
     async with running(("omn", "pieces")) as rig:
         await rig.get(sample("omn"))
-        call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service=source_name("omn")))
+        call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service=source_health("omn")))
         assert (await call.read()).status == SERVING
         stream = await rig.watch(sources=["omn"]).synced()
         await rig["omn"].stop()
@@ -71,7 +72,7 @@ async def test_list_names_everything() -> None:
             response_deserializer=messages.HealthListResponse.FromString,
         )
         listed = (await method(messages.HealthListRequest())).statuses
-        assert {"", "assetwatch.v1.AssetStatusService", source_name("omn"), source_name("pieces")} <= set(listed)
+        assert {"", "assetwatch.v1.AssetStatusService", source_health("omn"), source_health("pieces")} <= set(listed)
         assert listed[""].status == SERVING
 
 
@@ -89,7 +90,7 @@ async def test_a_source_serves_while_it_can_be_read(state: ConditionState, statu
     """HEALTHY and DEGRADED serve."""
     health = Health()
     health.tell("omn", Condition(state, "", 0.0))
-    answer = await health.Check(health_pb2.HealthCheckRequest(service=source_name("omn")), None)  # type: ignore[arg-type]  # not used
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=source_health("omn")), None)  # type: ignore[arg-type]  # not used
     assert answer.status == status
 
 
@@ -104,7 +105,7 @@ async def test_nothing_serves_before_it_is_said_and_after_the_end() -> None:
     health.end(lambda: ServerDraining(retry_after_s=1))
     health.tell("omn", Condition(ConditionState.HEALTHY, "", 0.0))
     health.serving()
-    for name in ("", source_name("omn")):
+    for name in ("", source_health("omn")):
         assert (await health.Check(health_pb2.HealthCheckRequest(service=name), context)).status == NOT_SERVING
 
 

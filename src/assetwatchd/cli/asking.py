@@ -20,6 +20,7 @@ from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
 from assetwatchd.cli.output import facet_table, source_table, status_table, write
+from assetwatchd.rpc.names import HEALTH, source_health
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,11 +132,11 @@ def sources(target: Target, name: str | None, output: Format) -> None:
 
 def health(target: Target, name: str, output: Format) -> None:
     """Print what the standard health service says of a service (its name has dots) or a source; empty: the process."""
-    service = name if not name or "." in name else f"assetwatch.v1.AssetStatusService/{name}"
+    service = name if not name or "." in name else source_health(name)
 
     async def call(client: Client) -> ExitCode:
         check = client.channel.unary_unary(
-            "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
+            f"/{HEALTH.full_name}/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
         )
         answer: HealthCheckResponse = await check(HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S)
         write(answer, output, lambda: HealthCheckResponse.ServingStatus.Name(answer.status))

@@ -11,6 +11,7 @@ import typer
 
 from assetwatchd.app import serve
 from assetwatchd.config import Settings
+from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
 ROWS_MAX = 12
 """Leaves the commands to try on the screen."""
-STATUS_SERVICE = "assetwatch.v1.AssetStatusService"
+STATUS_SERVICE = ASSET_STATUS.full_name
 
 
 async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, assets: int) -> None:

@@ -13,24 +13,23 @@ from assetwatch.v1 import asset_status_service_pb2 as service_pb
 from assetwatch.v1 import source_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assetwatchd import resume
+from assetwatchd import details, resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
-    from assetwatchd.details import Detail
     from assetwatchd.model import Condition, Entry, Facet, Freshness, Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 
-_DETAIL_FIELDS = {
-    "UsdSearchDetail": "usd_search",
-    "OmnDetail": "omn",
-    "PiecesDetail": "pieces",
-    "MediaIntelligenceDetail": "media_intelligence",
-    "OracleSbcDetail": "oracle_sbc",
+_DETAIL_FIELDS: dict[type[details.Detail], str] = {
+    details.UsdSearchDetail: "usd_search",
+    details.OmnDetail: "omn",
+    details.PiecesDetail: "pieces",
+    details.MediaIntelligenceDetail: "media_intelligence",
+    details.OracleSbcDetail: "oracle_sbc",
 }
 
 
@@ -54,7 +53,7 @@ class ProtobufEncoder:
         if observation.change_time is not None:
             status.change_time.FromDatetime(observation.change_time)
         if observation.detail is not None:
-            _fill(getattr(status, _DETAIL_FIELDS[type(observation.detail).__name__]), observation.detail)
+            _fill(getattr(status, _DETAIL_FIELDS[type(observation.detail)]), observation.detail)
         return status.SerializeToString(deterministic=True)
 
     def stale(self, entry: Entry) -> bytes:
@@ -114,7 +113,7 @@ def _facet(facet: Facet) -> status_pb.Facet:
     return message
 
 
-def _fill(message: Message, value: Detail | Any) -> None:
+def _fill(message: Message, value: details.Detail | Any) -> None:
     """Copy a dataclass into the message of the same member names."""
     for member in dataclasses.fields(value):
         content = getattr(value, member.name)

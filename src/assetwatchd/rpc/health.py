@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from assetwatchd.rpc import names
 from assetwatchd.rpc.status import errors_as_status
 
 if TYPE_CHECKING:
@@ -25,17 +26,7 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = (
-    "",
-    "assetwatch.v1.AssetStatusService",
-    "assetwatch.v1.SourceService",
-    "assetwatch.pieces.v1.PiecesAssetsService",
-)
-
-
-def source_name(source: str) -> str:
-    """The name under which a source's health is asked for."""
-    return f"assetwatch.v1.AssetStatusService/{source}"
+SERVICES = ("", *(service.full_name for service in names.SERVICES))
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -52,7 +43,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def tell(self, source: str, condition: Condition) -> None:
         """A source serves while what it says can be had."""
-        self._set({source_name(source): SERVING if condition.readable else NOT_SERVING})
+        self._set({names.source_health(source): SERVING if condition.readable else NOT_SERVING})
 
     def end(self, why: Callable[[], CallError]) -> None:
         """Nothing serves any more; those who watch are told, then end with an error of their own."""

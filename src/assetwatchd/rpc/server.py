@@ -7,14 +7,13 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from assetwatch.pieces.v1 import pieces_assets_service_pb2
-from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2_grpc
 
 from assetwatchd.errors import ConfigError
 from assetwatchd.rpc import reflection
+from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
 from assetwatchd.rpc.telemetry import Tracing
 
 if TYPE_CHECKING:
@@ -39,10 +38,6 @@ CLIENT_PING_MIN_S = 5
 CONNECTION_GRACE_S = 3900
 """Calls may go on for this long on a connection that has reached its age: longer than any wait or watch by itself. Only
 streams whose client takes nothing more, not even their status, are cut by it."""
-
-ASSET_STATUS = asset_status_service_pb2.DESCRIPTOR.services_by_name["AssetStatusService"]
-SOURCE = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
-PIECES_ASSETS = pieces_assets_service_pb2.DESCRIPTOR.services_by_name["PiecesAssetsService"]
 
 
 def options(settings: ServerSettings) -> list[tuple[str, int]]:
@@ -77,7 +72,7 @@ def build(
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
     server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in servicers.items()])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = [*(service.full_name for service in servicers), "grpc.health.v1.Health"]
+    names = [*(service.full_name for service in servicers), HEALTH.full_name]
     reflection.add(server, names)
     return server, _bind(server, settings)
 

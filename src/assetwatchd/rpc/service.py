@@ -118,7 +118,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                     await self._until(key, wanted)
             return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
 
-    async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]
+    async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
         async with errors_as_status(context):
             validate(request)

@@ -237,17 +237,17 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     # Streams: they write encoded messages themselves (registered without a serializer, see server.py) -----------------
 
-    async def StreamAssets(self, request: pb.StreamAssetsRequest, context: Context) -> None:  # type: ignore[override]
+    async def StreamAssets(self, request: pb.StreamAssetsRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """WebSocket /assets/stream."""
         await self._stream(Stream.ASSETS, request, context)
 
-    async def StreamAssetIdentifiers(  # type: ignore[override]
+    async def StreamAssetIdentifiers(  # type: ignore[override]  # same
         self, request: pb.StreamAssetIdentifiersRequest, context: Context
     ) -> None:
         """WebSocket /assets/stream/identifiers."""
         await self._stream(Stream.IDENTIFIERS, request, context)
 
-    async def StreamAssetTransferables(  # type: ignore[override]
+    async def StreamAssetTransferables(  # type: ignore[override]  # same
         self, request: pb.StreamAssetTransferablesRequest, context: Context
     ) -> None:
         """WebSocket /assets/stream/transferables."""
