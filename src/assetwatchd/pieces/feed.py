@@ -116,6 +116,10 @@ class Feed:
         try:
             await self._follow(rounds)
         except AnswerTooLarge as error:
+            if not self._by_ids:
+                log.warning(
+                    "source %s: stream %s: %s; its assets are read", self._api.source, self._stream.value, error
+                )
             self._by_ids = True
             return error
         except UpstreamError as error:
@@ -152,13 +156,12 @@ class Feed:
         if self._stream is Stream.IDENTIFIERS:
             await snapshot.of_identifiers(self._api, intake, await anext(news))
             return
-        first = await anext(news) if self._by_ids else None
+        if self._by_ids:
+            await anext(news)  # from here on every change is heard of
         asset_ids = frames.listed(await self._api.identifiers(pseudo=self._api.settings.pseudo))
-        if first is None and asset_ids and self._begins_with_all:
-            told = await self._first(news)
-        else:
-            told = Frame([])
-        await snapshot.of_assets(self._api, self._stream, intake, asset_ids, told)
+        wait = asset_ids and self._begins_with_all and not self._by_ids
+        first = await self._first(news) if wait else Frame([])
+        await snapshot.of_assets(self._api, self._stream, intake, asset_ids, first)
 
     async def _first(self, news: AsyncIterator[Frame]) -> Frame:
         """Return the first frame of an Assets stream; an empty one when it does not begin with any."""

@@ -122,6 +122,7 @@ class Reads:
         except AssetGone:
             return Item(asset_id, gone=True, updated=None, document={"id": asset_id})
         except AnswerTooLarge as error:
+            log.warning("source %s: asset %s: %s; it is told without content", self._api.source, asset_id, error)
             setting = f"sources.{self._api.source}.body_bytes_max"
             return Item(asset_id, gone=False, updated=None, document={}, omitted=Omitted(setting, error.limit + 1))
         return _item(asset_id, document)

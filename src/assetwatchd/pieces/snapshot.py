@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import BadAnswer
@@ -61,11 +62,12 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
 async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]) -> set[str]:
     """Take in what is missing from the answer of one call; return what of it was there."""
     found: set[str] = set()
-    lists = api.listed(transferables=stream is Stream.TRANSFERABLES, pseudo=api.settings.pseudo)
-    async for texts in lists:
-        wanted = [item for item in await asyncio.to_thread(_items, texts) if item.asset_id in missing]
-        await intake.epoch.commit(wanted)
-        found.update(item.asset_id for item in wanted)
+    answer = api.listed(transferables=stream is Stream.TRANSFERABLES, pseudo=api.settings.pseudo)
+    async with aclosing(answer) as parts:
+        async for texts in parts:
+            wanted = [item for item in await asyncio.to_thread(_items, texts) if item.asset_id in missing]
+            await intake.epoch.commit(wanted)
+            found.update(item.asset_id for item in wanted)
     return found
 
 

@@ -290,7 +290,8 @@ class PiecesAssetsServiceServicer:
         StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
         repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
         sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
-        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
+        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that. That the user
+        turned an asset into such a one is seen with the next snapshot only: an id does not say so.
         Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

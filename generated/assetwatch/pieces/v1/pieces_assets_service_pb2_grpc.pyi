@@ -140,7 +140,8 @@ class PiecesAssetsServiceStub:
     StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
     repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
     sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
-    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
+    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that. That the user
+    turned an asset into such a one is seen with the next snapshot only: an id does not say so.
     Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
     """
     StreamAssetTransferables: _grpc.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetTransferablesRequest, _pieces_assets_service_pb2.StreamAssetTransferablesResponse]
@@ -260,7 +261,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
     repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
     sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
-    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
+    id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that. That the user
+    turned an asset into such a one is seen with the next snapshot only: an id does not say so.
     Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
     """
     StreamAssetTransferables: _aio.UnaryStreamMultiCallable[_pieces_assets_service_pb2.StreamAssetTransferablesRequest, _pieces_assets_service_pb2.StreamAssetTransferablesResponse]  # type: ignore[assignment]
@@ -461,7 +463,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
         repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
         sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
-        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that.
+        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that. That the user
+        turned an asset into such a one is seen with the next snapshot only: an id does not say so.
         Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
         """
 

@@ -1,0 +1,133 @@
+"""The identifiers stream of a source: one upstream connection for all that follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from assetwatch.v1 import asset_status_service_pb2
+
+from assetwatchd.adapters.pieces import Pieces
+from assetwatchd.config import PiecesSource
+from assetwatchd.errors import Unreachable
+from assetwatchd.pieces import line as lines
+from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from assetwatchd.pieces.frames import Frame
+    from assetwatchd.pieces.line import Line
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[PiecesRig]:
+    async with pieces_rig() as rig:
+        shelve(rig.standin)
+        yield rig
+
+
+@pytest.fixture
+async def line(rig: PiecesRig) -> AsyncIterator[Line]:
+    upstream = Pieces("desk", PiecesSource(kind="pieces", base_url=rig.standin.url, first_frame_timeout_s=0.5))  # type: ignore[arg-type]  # read as in a file
+    yield upstream.line
+    await upstream.close()
+
+
+def ids(frame: Frame) -> dict[str, bool]:
+    return {item.asset_id: item.gone for item in frame.items}
+
+
+async def test_watches_and_streams_share_one_socket(rig: PiecesRig) -> None:
+    """Watches of a status, streams of ids, and a stream of assets by ids have one upstream connection together."""
+    request = asset_status_service_pb2.WatchStatusRequest(sources=[SOURCE])
+    watch = rig.statuses.WatchStatus(request)
+    await rig.connected("identifiers", 1)
+    async with asyncio.timeout(15):
+        while not rig.app.sources.get(SOURCE).pushing:  # noqa: ASYNC110 - there is no bell for it
+            await asyncio.sleep(0.005)
+    stream = await rig.stream("StreamAssetIdentifiers").synced()
+    assert set(stream.map) == {ONE, TWO}
+    rig.standin.remove(ONE)
+    await stream.holds(lambda held: ONE not in held)
+    while not any(change.kind == 2 for change in (await watch.read()).changes):
+        pass
+    assert rig.standin.requests.count("/assets/stream/identifiers") == 1
+    watch.cancel()
+    rig.standin.remove(TWO)
+    await stream.holds(lambda held: not held)
+    assert rig.sockets("identifiers") == 1
+    stream.call.cancel()
+
+
+async def test_a_late_listener_begins_with_all_there_is(rig: PiecesRig, line: Line) -> None:
+    """Its first frame is what the frames before it add up to; then both hear the same."""
+    async with line.listen() as early, AsyncExitStack() as stack:
+        assert ids(await anext(early)) == {ONE: False, TWO: False}
+        rig.standin.remove(ONE)
+        assert ids(await anext(early)) == {ONE: True}
+        late = await stack.enter_async_context(line.listen())
+        assert ids(await anext(late)) == {TWO: False}
+        rig.standin.put(ONE, {"name": "back"})
+        assert ids(await anext(early)) == ids(await anext(late)) == {ONE: False}
+        assert rig.sockets("identifiers") == 1
+    await rig.connected("identifiers", 0)
+
+
+async def test_one_that_comes_before_the_first_frame(rig: PiecesRig, line: Line) -> None:
+    """Two at once share the first frame."""
+    async with line.listen() as one, line.listen() as other:
+        assert ids(await anext(one)) == ids(await anext(other)) == {ONE: False, TWO: False}
+        assert rig.sockets("identifiers") == 1
+
+
+async def test_one_that_leaves_takes_nothing_from_another(rig: PiecesRig, line: Line) -> None:
+    """The connection stays until the last one goes."""
+    async with line.listen() as stays:
+        async with line.listen():
+            pass
+        await anext(stays)
+        rig.standin.remove(ONE)
+        assert ids(await anext(stays)) == {ONE: True}
+
+
+async def test_a_break_is_told_to_all(rig: PiecesRig, line: Line) -> None:
+    """Each hears that the connection broke, and a new one begins while the others have not left yet."""
+    async with line.listen() as one, line.listen() as other:
+        await anext(one)
+        await rig.command("drop_streams", stream="identifiers")
+        with pytest.raises(Unreachable):
+            await anext(one)
+        async with line.listen() as again:
+            assert ids(await anext(again)) == {ONE: False, TWO: False}
+        assert ids(await anext(other)) == {ONE: False, TWO: False}
+        with pytest.raises(Unreachable):
+            await anext(other)
+
+
+async def test_a_first_frame_that_does_not_come(rig: PiecesRig, line: Line) -> None:
+    """Nobody waits for it any longer than the setting says."""
+    await rig.command("mute_streams", stream="identifiers", also_new=True)
+    async with line.listen() as one:
+        with pytest.raises(Unreachable, match="first frame"):
+            await anext(one)
+
+
+async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves waiting is bounded: it is ended, and the others are not; anew it begins with all there is."""
+    monkeypatch.setattr(lines, "BEHIND_MAX", 3)
+    async with line.listen() as quick:
+        async with line.listen() as slow:
+            await anext(quick)
+            for number in range(5):
+                item: dict[str, Any] = {"asset": {"id": f"id {number}"}}
+                await rig.command("send_frame", stream="identifiers", text=json.dumps({"iterable": [item]}))
+                assert ids(await anext(quick)) == {f"id {number}": False}
+            assert [len(ids(await anext(slow))) for _ in range(3)] == [2, 1, 1]
+            with pytest.raises(Unreachable, match="faster"):
+                await anext(slow)
+        async with line.listen() as anew:
+            assert len(ids(await anext(anew))) == 7
