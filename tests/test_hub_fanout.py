@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+from typing import TYPE_CHECKING
 
-from assetwatchd.hub import DRAINS_SHARED, Batch, Watcher
+from assetwatchd.errors import ServerDraining
+from assetwatchd.hub import DRAINS_SHARED, WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, State
 from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
+
+if TYPE_CHECKING:
+    from support.hub_client import Rig
 
 DAM = asking(sources=["dam"])
 
@@ -189,3 +195,56 @@ async def test_a_stream_opened_in_the_middle_of_rounds_gets_everything_once() ->
             revisions = [change.revision for change in client.changes()]
             assert revisions == sorted(set(revisions))
             assert {key: change.revision for key, change in client.map.items()} == truth
+
+
+@virtual
+async def test_a_round_leaves_the_loop_to_others_in_between() -> None:
+    """However many streams a round concerns, no more than a few are woken each time around the loop."""
+    async with rigged() as rig:
+        clients = [Client(rig.hub, DAM) for _ in range(10 * WOKEN_TOGETHER)]
+        await rig.settle()
+        await rig.change("dam/a")
+        counts = [told(clients)]
+        while counts[-1] < len(clients):
+            await asyncio.sleep(0)
+            counts.append(told(clients))
+        assert max(after - before for before, after in itertools.pairwise(counts)) <= WOKEN_TOGETHER
+
+
+@virtual
+async def test_whatever_wakes_a_stream_in_the_middle_of_a_round_hides_no_change() -> None:
+    """News, bookmarks, and the end reach streams that the round has not come to yet, and the change comes first."""
+    for what in (tell_of_trouble, beat, end):
+        async with rigged(heartbeat_s=1000.0) as rig:
+            clients = [Client(rig.hub, DAM) for _ in range(5 * WOKEN_TOGETHER)]
+            await rig.settle()
+            await rig.change("dam/a")
+            while not told(clients):  # noqa: ASYNC110 - step by step, to stop in the middle of the round
+                await asyncio.sleep(0)
+            assert told(clients) < len(clients)
+            what(rig)
+            await rig.settle()
+            for client in clients:
+                assert len(client.changes()) == 1
+                assert next(kind for kind in client.kinds() if kind in {"Batch", "Bookmark"}) == "Batch"
+                assert what is not tell_of_trouble or len(client.all(Conditions)) == 1
+
+
+def told(clients: list[Client]) -> int:
+    """Return how many have had a change."""
+    return sum(bool(client.all(Batch)) for client in clients)
+
+
+def tell_of_trouble(rig: Rig) -> None:
+    """A condition changes."""
+    rig.tell("dam", Condition(ConditionState.UNREACHABLE, "no answer", since=1.0))
+
+
+def beat(rig: Rig) -> None:
+    """A bookmark is due to everybody."""
+    rig.hub._beat(asyncio.get_running_loop().time() + 2000.0)
+
+
+def end(rig: Rig) -> None:
+    """The server drains."""
+    rig.hub.end(lambda: ServerDraining(retry_after_s=1.0))

@@ -33,6 +33,8 @@ DRAINS_SHARED = 8
 """Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
 DRAIN_SHARED_CHANGES_MAX = 2000
 """A longer drain is somebody's way back from far behind, not a round."""
+WOKEN_TOGETHER = 32
+"""Watchers woken at one go. Among 1,000 at once, a new stream would wait for all of them at each of its steps."""
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
 ROUND_S_MAX = 0.15
@@ -85,22 +87,37 @@ class Watcher:
     """One open stream.
 
     bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
-    beyond, so its cursor is only set when it is woken, and a round that does not concern it costs it nothing.
+    beyond, so its cursor is only set when it falls behind or is woken, and a round that does not concern it costs it
+    nothing.
     """
 
     group: Group
     ends_at: float
+    heartbeat_s: float
+    told_at: float
     cursor: int = 0
     bell: asyncio.Future[None] | None = None
-    quiet_until: float = 0.0
+    in_step: bool = False
     bookmark_due: bool = False
     news: dict[str, Condition] = field(default_factory=dict)
 
-    def ring(self, cursor: int) -> None:
-        """Wake it if it is parked: it has been told everything up to cursor, at least."""
+    def fall_behind(self, cursor: int) -> bool:
+        """Note that there is something after cursor for it; return whether it is parked and must be woken."""
+        if not self.in_step:
+            return False
+        self.in_step = False
+        self.cursor = max(self.cursor, cursor)
+        return True
+
+    def wake(self) -> None:
+        """Ring its bell, if it is parked."""
         if self.bell is not None and not self.bell.done():
-            self.cursor = max(self.cursor, cursor)
             self.bell.set_result(None)
+
+    def ring(self, cursor: int) -> None:
+        """Wake it; if it is in step, it has been told everything up to cursor, at least."""
+        self.fall_behind(cursor)
+        self.wake()
 
 
 class Group:
@@ -268,15 +285,16 @@ class Hub:
         if watcher.news or watcher.cursor < self.head or self._over(watcher):
             return
         watcher.bell = asyncio.get_running_loop().create_future()
+        watcher.in_step = True
         try:
             await watcher.bell
         finally:
-            watcher.bell = None
+            watcher.bell, watcher.in_step = None, False
 
     def _hush(self, watcher: Watcher) -> None:
         """A message went out: the next bookmark is a heartbeat away."""
         watcher.bookmark_due = False
-        watcher.quiet_until = asyncio.get_running_loop().time() + self._jittered(self._heartbeat_s)
+        watcher.told_at = asyncio.get_running_loop().time()
 
     def _over(self, watcher: Watcher) -> bool:
         return self._ending is not None or asyncio.get_running_loop().time() >= watcher.ends_at
@@ -287,8 +305,9 @@ class Hub:
     @contextmanager
     def _joined(self, what: Filter) -> Iterator[Watcher]:
         group = self._groups.get(what.digest) or self._open(what)
-        watcher = Watcher(group, asyncio.get_running_loop().time() + self._jittered(self._stream_age_s))
-        self._hush(watcher)
+        now = asyncio.get_running_loop().time()
+        ends_at = now + self._jittered(self._stream_age_s)
+        watcher = Watcher(group, ends_at, heartbeat_s=self._jittered(self._heartbeat_s), told_at=now)
         group.watchers.add(watcher)
         try:
             yield watcher
@@ -326,19 +345,26 @@ class Hub:
             await self._published.wait()
             self._published.clear()
             began, worked_s = loop.time(), self._worked_s()
-            self._round()
+            await self._wake(self._round())
             pause_s = ROUND_PAUSE_S
             while pause_s > 0:
                 await asyncio.sleep(pause_s)
                 pause_s = began + min(2 * (self._worked_s() - worked_s), ROUND_S_MAX) - loop.time()
 
-    def _round(self) -> None:
+    def _round(self) -> list[Watcher]:
+        """Move the head; return the parked watchers that are behind now."""
         before, self.head = self.head, self._store.head
         self._moved.set()
         self._moved = asyncio.Event()
-        for group in self._concerned(self._store.after(before, self.head)):
-            for watcher in group.watchers:
-                watcher.ring(before)
+        concerned = self._concerned(self._store.after(before, self.head))
+        return [watcher for group in concerned for watcher in group.watchers if watcher.fall_behind(before)]
+
+    async def _wake(self, watchers: Sequence[Watcher]) -> None:
+        """Wake a few, then let everybody else run: gRPC takes one new call each time around the loop."""
+        for start in range(0, len(watchers), WOKEN_TOGETHER):
+            for watcher in watchers[start : start + WOKEN_TOGETHER]:
+                watcher.wake()
+            await asyncio.sleep(0)
 
     def _concerned(self, entries: Iterable[Entry]) -> set[Group]:
         groups: set[Group] = set()
@@ -353,7 +379,7 @@ class Hub:
 
     def _beat(self, now: float) -> None:
         for watcher in self._watchers():
-            watcher.bookmark_due = watcher.bookmark_due or now >= watcher.quiet_until
+            watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
             if watcher.bookmark_due or now >= watcher.ends_at:
                 watcher.ring(self.head)
 

@@ -277,6 +277,11 @@ def traceparent() -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
+def recording() -> bool:
+    """Whether the current span is recorded; that of a call is, or is not, from its beginning to its end."""
+    return trace.get_current_span().is_recording()
+
+
 def link_delivery(traceparents: Iterable[str]) -> None:
     """Link the current span to the spans that found what is delivered; each once, the last SPAN_LINKS_MAX of them.
 

@@ -52,7 +52,7 @@ MUTANTS: Mapping[str, Mutant] = {
             Change(
                 HUB,
                 "            yield Synced(watcher.cursor)\n            self._hush(watcher)",
-                "            yield Synced(watcher.cursor)\n            watcher.quiet_until = float('inf')",
+                "            yield Synced(watcher.cursor)\n            watcher.told_at = float('inf')",
             )
         ],
     ),
@@ -175,8 +175,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            self._round()\n",
-                "            self._round()\n"
+                "            await self._wake(self._round())\n",
+                "            await self._wake(self._round())\n"
                 "            while any(watcher.bell is None for watcher in self._watchers()):\n"
                 "                await asyncio.sleep(0.001)\n",
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,21 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd import points, resume, telemetry
-from assetwatchd.errors import ReplicaBehind, SlowConsumer
+from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.rpc import convert
+from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import errors_as_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     import grpc
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.filters import Filter
     from assetwatchd.hub import Hub, Signal
+    from assetwatchd.model import Entry
     from assetwatchd.rpc.admission import Admission
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 BEHIND_WAIT_S = 3.0
 """A revision that is not known here yet may take this long to come."""
+LAG_EVERY_S = 1.0
+"""A stream measures how late its changes are no oftener than this: a measurement costs a third of a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +58,29 @@ class Watching:
                 await self._stream(what, cursor, context)
 
     async def _stream(self, what: Filter, cursor: int | None, context: Context) -> None:
-        live = False
+        delivery = Delivery()
+        async with (
+            self._following(what, cursor) as signals,
+            Patience(context, self.settings.slow_consumer_s) as client,
+        ):
+            async for signal in signals:
+                if isinstance(signal, Batch):
+                    await points.hit("before_send")
+                    await client.write(signal.message)
+                    delivery.handed_over(signal.entries)
+                    continue
+                await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
+                await client.write(self._message(signal, what, resumed=cursor is not None))
+                if isinstance(signal, Synced):
+                    delivery.live()
+                if isinstance(signal, Started) and cursor is None:
+                    await self._first_reads(what)
+
+    @asynccontextmanager
+    async def _following(self, what: Filter, cursor: int | None) -> AsyncIterator[AsyncIterator[Signal]]:
         with self.sources.interest(what):
             async with aclosing(self.hub.watch(what, cursor)) as signals:
-                async for signal in signals:
-                    await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
-                    await self._write(context, self._message(signal, what, resumed=cursor is not None))
-                    if live and isinstance(signal, Batch):
-                        telemetry.record_lag(time.time() - signal.entries[0].committed_at)
-                    live = live or isinstance(signal, Synced)
-                    if isinstance(signal, Started) and cursor is None:
-                        await self._first_reads(what)
+                yield signals
 
     async def _first_reads(self, what: Filter) -> None:
         """Let what was never read be read, and the hub know of it, before the snapshot is taken."""
@@ -77,19 +94,8 @@ class Watching:
         await reach(self.hub, revision)
         return revision
 
-    async def _write(self, context: Context, message: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.settings.slow_consumer_s):
-                await context.write(message)
-        except TimeoutError:
-            text = f"no message was taken for {self.settings.slow_consumer_s:g} s; watch again with the last token"
-            raise SlowConsumer(text) from None
-
-    def _message(self, signal: Signal, what: Filter, *, resumed: bool) -> bytes:
+    def _message(self, signal: Started | Synced | Bookmark | Conditions, what: Filter, *, resumed: bool) -> bytes:
         match signal:
-            case Batch(_, message, entries):
-                telemetry.link_delivery(entry.traceparent for entry in entries)
-                return message
             case Started(conditions):
                 return self._started(conditions, resumed=resumed).SerializeToString()
             case Synced(revision):
@@ -116,6 +122,27 @@ class Watching:
     def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
         token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
         return pb.WatchStatusResponse(resume_token=token, head_revision=self.store.head, **signal)
+
+
+class Delivery:
+    """Tells telemetry of the changes one stream hands over: links of its span, and now and then the lag."""
+
+    def __init__(self) -> None:
+        self._linking = telemetry.recording()
+        self._lag_due = math.inf
+
+    def live(self) -> None:
+        """Measure the lag from here on: what came before was older than the stream."""
+        self._lag_due = 0.0
+
+    def handed_over(self, entries: Sequence[Entry]) -> None:
+        """One batch was written."""
+        if self._linking:
+            telemetry.link_delivery(entry.traceparent for entry in entries)
+        now = time.time()
+        if now >= self._lag_due:
+            self._lag_due = now + LAG_EVERY_S
+            telemetry.record_lag(now - entries[0].committed_at)
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""How long a stream waits for a client that takes nothing. It costs a message no timer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+from assetwatchd.errors import SlowConsumer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import grpc
+
+
+class Patience:
+    """Writes the messages of one stream; as a context manager it raises SlowConsumer when one was not taken in time.
+
+    Its one timer looks when the write under way, if there is one, would be too old, and is then set again.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, bytes], limit_s: float) -> None:
+        self._write = context.write
+        self._limit_s = limit_s
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None
+        self._limit = asyncio.timeout(None)
+
+    async def write(self, message: bytes) -> None:
+        """Write one message; the stream ends if its client does not take it within the limit."""
+        self._began = self._loop.time()
+        await self._write(message)
+        self._began = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to look."""
+        await self._limit.__aenter__()
+        self._timer = self._loop.call_later(self._limit_s, self._look)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop to look. Raises: SlowConsumer."""
+        self._timer.cancel()
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError:
+            text = f"no message was taken for {self._limit_s:g} s; watch again with the last token"
+            raise SlowConsumer(text) from None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        began = now if self._began is None else self._began
+        if now - began >= self._limit_s:
+            self._limit.reschedule(now)
+        else:
+            self._timer = self._loop.call_at(began + self._limit_s, self._look)
