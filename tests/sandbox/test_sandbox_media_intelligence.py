@@ -184,6 +184,17 @@ async def test_optional_members_can_be_left_out(caller: Caller) -> None:
     assert (await caller.call(STATUS))[1]["result"] == {"uploadStatus": "IN_PROGRESS"}
 
 
+@pytest.mark.parametrize(("form", "told"), [("png", {"durationMs": 0}), ("mp4", {})])
+async def test_duration_of_an_image(caller: Caller, form: str, told: dict[str, int]) -> None:
+    """Without a duration of its own an image has none, or 0 by switch, in its status and in lists; a video has none."""
+    caller.standin.put(ASSET, {"metaData": {"format": form, "size": 1}})
+    assert (await caller.call(STATUS))[1]["result"]["metaData"] == {"format": form, "size": 1}
+    caller.standin.switch({"image_duration": "zero"})
+    assert (await caller.call(STATUS))[1]["result"]["metaData"] == {"format": form, "size": 1, **told}
+    (item,) = (await caller.call(LIST + "?pageNum=1"))[1]["result"]["content"]
+    assert item["metaData"] == {"format": form, "size": 1, **told}
+
+
 async def test_deprecated_twin(caller: Caller) -> None:
     """The video-assets paths say videoId and videoName where the current ones say assetId and assetName."""
     caller.standin.put(ASSET, {"uploadStatus": "COMPLETED", "name": "intro.mp4"})

@@ -110,6 +110,23 @@ async def test_an_empty_account_sends_an_empty_frame(http: aiohttp.ClientSession
         assert await reader.frame() == {"iterable": []}
 
 
+@pytest.mark.parametrize("name", ["identifiers", "assets", "transferables"])
+async def test_an_empty_account_may_begin_with_silence(
+    http: aiohttp.ClientSession, standin: PiecesStandin, name: str
+) -> None:
+    """By switch no frame comes before the first change; an account that has assets begins as ever."""
+    standin.switch({"empty_first_frame": "none"})
+    path = "/assets/stream" + ("" if name == "assets" else f"/{name}")
+    async with stream(http, path) as reader:
+        assert len((await reader.frame())["iterable"]) == 2
+    for asset_id in standin.asset_ids():
+        standin.remove(asset_id)
+    async with stream(http, path) as reader:
+        await until_connected(standin, name)
+        standin.put(FIRST, {"name": "x"})
+        assert len((await reader.frame())["iterable"]) == 1
+
+
 @pytest.mark.parametrize(("path", "content"), [("/assets/stream", False), ("/assets/stream/transferables", True)])
 async def test_assets_frames(http: aiohttp.ClientSession, standin: PiecesStandin, path: str, *, content: bool) -> None:
     """All assets, then one element a frame; the content in one stream only; deletion by timestamp or mechanism."""

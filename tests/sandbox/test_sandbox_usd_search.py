@@ -208,6 +208,13 @@ async def test_switches_change_what_is_assumed(usd: UsdSearch, http: aiohttp.Cli
     usd.switch({"outage": "cache"})
     async with http.get(STATUS, params={"url": CRATE}) as answer:
         assert (answer.status, (await answer.json())["error"]) == (501, "Redis Cache unavailable")
+    usd.switch({"outage": "unhandled"})
+    async with http.get(STATUS, params={"url": CRATE}) as answer:
+        assert (answer.status, answer.content_type) == (500, "text/plain")
+        assert await answer.text() == "Internal Server Error"
+    usd.switch({"unhandled_body": "json"})
+    async with http.get(STATUS, params={"url": CRATE}) as answer:
+        assert (answer.status, await answer.json()) == (500, {"detail": "Internal Server Error"})
 
 
 async def test_an_ingress_asks_for_the_credential_its_switch_names(usd: UsdSearch, http: aiohttp.ClientSession) -> None:

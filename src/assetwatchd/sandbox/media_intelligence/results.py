@@ -16,8 +16,12 @@ def import_status(path: AssetPath, asset: Native, switches: Switches, *, id_fiel
     """Return the registration status; every member but `uploadStatus` may be missing."""
     if switches.only_upload_status:
         return {"uploadStatus": asset["uploadStatus"]}
-    members = ("uploadStatus", "uploadResult", "metaData")
-    return {id_field: path.number, **{name: asset[name] for name in members if name in asset}}
+    members = ("uploadStatus", "uploadResult")
+    return {
+        id_field: path.number,
+        **{name: asset[name] for name in members if name in asset},
+        **_metadata(asset, switches),
+    }
 
 
 def analyze_status(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, Any]:
@@ -40,12 +44,21 @@ def list_item(path: AssetPath, asset: Native, switches: Switches, *, id_field: s
         name_field: asset["name"],
         "projectId": int(project) if project.isdigit() else project,
         "type": "IMAGE" if form in IMAGE_FORMATS else "VIDEO",
+        **_metadata(asset, switches),
     }
-    if "metaData" in asset:
-        item["metaData"] = asset["metaData"]
     if switches.list_upload_status:
         item["uploadStatus"] = asset["uploadStatus"]
     return item
+
+
+def _metadata(asset: Native, switches: Switches) -> dict[str, Any]:
+    """Return the member `metaData`, if the asset has it."""
+    if "metaData" not in asset:
+        return {}
+    metadata = asset["metaData"]
+    if metadata.get("format") in IMAGE_FORMATS and switches.image_duration == "zero":
+        metadata = {"durationMs": 0, **metadata}
+    return {"metaData": metadata}
 
 
 def page_wanted(query: Mapping[str, str]) -> tuple[int, int] | None:

@@ -35,6 +35,8 @@ class MediaIntelligenceSwitches(Switches):
     """`Retry-After` on a 429; None sends none (none is published)."""
     list_upload_status: bool = False
     """Whether the items of a list carry `uploadStatus` [assumed not]."""
+    image_duration: Literal["absent", "zero"] = "absent"
+    """`durationMs` in the metadata of an image: left out, or 0 [assumed]."""
     list_name_field: Literal["assetName", "name"] = "assetName"
     """The member that names an asset in a list [assumed]."""
     only_upload_status: bool = False

@@ -131,7 +131,16 @@ class Front(Standin[OracleSbcSwitches]):
             return 404
         if self._needs_token(resource) and (status := self._unauthorised(request)) is not None:
             return status
-        return _misuse(request, resource)
+        return self._misuse(request, resource)
+
+    def _misuse(self, request: web.Request, resource: Resource) -> int | None:
+        """Return the status of a wrong verb, an Accept without XML, or a body of another type; None for neither."""
+        if request.method not in resource.methods:
+            return 405
+        if not _accepts_xml(request.headers.get("Accept", XML)):
+            return 406
+        foreign = request.can_read_body and request.content_type not in resource.body_types
+        return self.switches.wrong_type_status if foreign else None
 
     def _needs_token(self, resource: Resource) -> bool:
         return self.switches.versions_need_token if resource.access == "by_switch" else resource.access == "admin"
@@ -153,15 +162,6 @@ def bearer(request: web.Request) -> str:
     """Return the token of the Authorization header, empty where there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _misuse(request: web.Request, resource: Resource) -> int | None:
-    """Return the status of a wrong verb, an Accept without XML, or a body of another type; None for neither."""
-    if request.method not in resource.methods:
-        return 405
-    if not _accepts_xml(request.headers.get("Accept", XML)):
-        return 406
-    return 415 if request.can_read_body and request.content_type not in resource.body_types else None
 
 
 def _accepts_xml(accept: str) -> bool:

@@ -20,6 +20,8 @@ class OracleSbcSwitches(Switches):
     """How a slot looks in which nothing ran since boot [assumed]."""
     messages_form: Literal["one", "many", "nested", "bare", "none"] = "one"
     """An error's text in `<messages>`: one or many `<message>`, `<text>` inside it, no item, or left out [assumed]."""
+    wrong_type_status: Literal[415, 400] = 415
+    """The refusal of a body that is not XML [assumed]."""
     error_links: bool = True
     """Whether a 404 lists valid URLs as `<link>` items in its messages (optional in the guides)."""
     token_life_s: float = 600.0

@@ -126,17 +126,22 @@ class PiecesStandin(Standin[PiecesSwitches]):
     def _visible(self, piece: Piece) -> bool:
         return self.switches.pseudo_in_streams or not piece.pseudo
 
-    def _first_identifiers(self) -> str:
-        pieces = self._shelf.list(pseudo=self.switches.pseudo_in_streams)
+    def _first_identifiers(self) -> str | None:
+        if (pieces := self._first_pieces()) is None:
+            return None
         return wire.dumps({"iterable": [wire.identifier(piece, self.switches, first=True) for piece in pieces]})
 
     def _first_assets(self, *, transferables: bool) -> str | None:
-        if not self.switches.assets_first_frame:
+        if not self.switches.assets_first_frame or (pieces := self._first_pieces()) is None:
             return None
-        pieces = self._shelf.list(pseudo=self.switches.pseudo_in_streams)
         if transferables:
             return wire.dumps({"iterable": [wire.asset(piece, transferables=True) for piece in pieces]})
         return wire.iterable_text(map(self._lean.of, pieces))
+
+    def _first_pieces(self) -> list[Piece] | None:
+        """List what a first frame has, None for no frame."""
+        pieces = self._shelf.list(pseudo=self.switches.pseudo_in_streams)
+        return pieces if pieces or self.switches.empty_first_frame == "empty" else None
 
     def _health(self) -> str:
         return f"ok:{wire.OS_ID}" if self.switches.health_with_id else "ok"

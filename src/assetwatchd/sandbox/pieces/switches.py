@@ -61,5 +61,7 @@ class PiecesSwitches(Switches):
     """`deleted` of an identifiers frame: true, or a timestamp object as in an asset."""
     assets_tombstone: Literal["timestamp", "mechanism"] = "timestamp"
     """How an Assets frame shows a deletion: `deleted` is set, or the mechanism is DELETED."""
+    empty_first_frame: Literal["empty", "none"] = "empty"
+    """How a stream of assets or ids begins for an account without any: an empty frame, or silence until a change."""
     assets_first_frame: bool = True
     """The two Assets streams begin with all assets, as the identifiers stream does."""

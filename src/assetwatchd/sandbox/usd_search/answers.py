@@ -65,6 +65,14 @@ def error(status: int, error: str, details: str) -> web.Response:
     return web.json_response({"error": error, "details": details}, status=status)
 
 
+def unhandled(switches: UsdSearchSwitches) -> web.Response:
+    """Return what the framework answers when nothing handled an error [assumed]."""
+    text = "Internal Server Error"
+    if switches.unhandled_body == "json":
+        return web.json_response({"detail": text}, status=500)
+    return web.Response(status=500, text=text)
+
+
 def path_type(asset: Asset) -> JSON:
     """Return the storage's own record of the file; every field of it is optional (client 1.3.0)."""
     return {

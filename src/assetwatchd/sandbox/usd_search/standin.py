@@ -16,6 +16,7 @@ from assetwatchd.sandbox.usd_search.answers import (
     path_type,
     plugin_descriptions,
     plugin_info,
+    unhandled,
 )
 from assetwatchd.sandbox.usd_search.model import PLUGINS, Asset, NativeAsset, NativePlugin, Plugin, applicable
 from assetwatchd.sandbox.usd_search.queries import Invalid, choices, flag, required
@@ -146,6 +147,8 @@ class UsdSearch(Standin[UsdSearchSwitches]):
             return None if _inside(url) else error(400, "Invalid URL", f"Invalid URL: {url!r}")
         if outage == "cache":
             return error(501, "Redis Cache unavailable", "Error connecting to the cache")
+        if outage == "unhandled":
+            return unhandled(self.switches)
         return error(501, "NGSearch storage backend unavailable", "Error connecting to the search backend")
 
     async def _status(self, request: web.Request) -> web.Response:

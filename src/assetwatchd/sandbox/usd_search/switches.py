@@ -43,5 +43,7 @@ class UsdSearchSwitches(Switches):
     """1.4.0 sends server-local text without a zone; the type allows epoch seconds too."""
     server_utc_offset_minutes: int = 0
     """How far the server's local time is from UTC."""
-    outage: Literal["none", "cache", "storage"] = "none"
-    """Which backend is down; the status and process calls then answer 501."""
+    outage: Literal["none", "cache", "storage", "unhandled"] = "none"
+    """Which backend is down; the status and process calls then answer 501, or 500 when nothing handled the error."""
+    unhandled_body: Literal["text", "json"] = "text"
+    """The body of that 500: the framework's plain text, or its JSON [assumed]."""
