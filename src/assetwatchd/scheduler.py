@@ -202,12 +202,17 @@ class Scheduler:
             entry = self._plan.entry(target)
             if self._plan.wanted(target) or target.reading:
                 continue
+            target.listed = target.listed and self._is_there(target)
             if entry is None or entry.gone:
-                self._plan.drop(target)
+                if not target.listed:
+                    self._plan.drop(target)
             elif max(target.observed_at or 0.0, entry.committed_at) < before:
-                target.listed = False
                 last = Observation(target.asset_id, entry.state)
                 self._outcomes.told(target, Sighting(last, self._now(), forgotten=True))
+
+    def _is_there(self, target: Target) -> bool:
+        """Whether a target is there as far as is pushed: no list will say so again to who wants the whole one day."""
+        return self.pushing and target.absences == 0
 
     def _fresh_enough(self, target: Target, max_age_s: float | None) -> bool:
         if target.observed_at is None:
@@ -233,7 +238,7 @@ class Scheduler:
         for asset_id in asset_ids:
             if (target := self._plan.admit(asset_id)) is None:
                 continue
-            target.listed = True
+            target.listed, target.absences = True, 0
             if self._plan.wanted(target):
                 self._plan.put(target, AT_ONCE)
             else:

@@ -346,3 +346,57 @@ async def test_no_room() -> None:
             await asyncio.sleep(10)
             assert rig.scheduler.polled_assets == 3
             assert rig.scheduler.pushing
+
+
+@virtual
+async def test_what_is_pushed_is_not_tidied_away() -> None:
+    """While changes are pushed no list is made: what nobody wanted yet is there for whoever watches the whole later."""
+    upstream = FakeUpstream("a", "b", "c", pushes=True, enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"]):
+            await until(lambda: upstream.connected)
+            upstream.push_removed("c")
+            await asyncio.sleep(1)
+            rig.scheduler.tidy(forget_after_s=1e6)
+            with rig.scheduler.interest([], whole=True):
+                await asyncio.sleep(1)
+                assert rig.knows("b")
+                assert rig.entry("c").gone
+            assert upstream.lists == []
+
+
+@virtual
+async def test_made_again_while_nobody_wanted_it() -> None:
+    """An asset that was gone and is pushed as touched is there for the next watcher of the whole, tidied or not."""
+    upstream = FakeUpstream("a", "b", pushes=True, enumerates=True)
+    async with running(upstream, linger_s=1) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest([], whole=True):
+                await asyncio.sleep(1)
+                upstream.push_removed("b")
+                await until(lambda: rig.entry("b").gone)
+            await asyncio.sleep(5)
+            upstream.states["b"] = State.PENDING
+            upstream.push_touched("b")
+            await asyncio.sleep(1)
+            rig.scheduler.tidy(forget_after_s=1e6)
+            with rig.scheduler.interest([], whole=True):
+                await asyncio.sleep(1)
+                assert rig.state("b") is State.PENDING
+
+
+@virtual
+async def test_forgotten_while_it_is_pushed() -> None:
+    """What was forgotten, since nobody wanted it for long, is read again for the next watcher of the whole."""
+    upstream = FakeUpstream("a", "b", pushes=True, enumerates=True)
+    async with running(upstream, linger_s=1) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest([], whole=True):
+                await until(lambda: rig.knows("b"))
+            await asyncio.sleep(1000)
+            rig.scheduler.tidy(forget_after_s=900)
+            await until(lambda: rig.entry("b").gone)
+            rig.scheduler.tidy(forget_after_s=900)
+            with rig.scheduler.interest([], whole=True):
+                await asyncio.sleep(1)
+                assert not rig.entry("b").gone
