@@ -31,13 +31,15 @@ def test_outages(source: str) -> None:
     The sources differ in whether they list, batch and push; each is given every answer that it can give.
     """
 
+    spans = {"hang": max(OUTAGE_S, oracle.TURN_ALONE_S + 0.5)}  # so that each source must be told to be silent
+
     async def scenario() -> Evidence:
         async with world(Plan(11, churners=1, stalled=0, retention_s=60.0)) as running:
             running.work()
             await asyncio.sleep(1.2)
             running.measure()
             for what in answers_of(source):
-                running.windows.append(await answering(running, source, what, OUTAGE_S))
+                running.windows.append(await answering(running, source, what, spans.get(what, OUTAGE_S)))
                 await asyncio.sleep(MENDED_S)
             running.windows.append(await f10_clock(running, running.rng))
             await asyncio.sleep(MENDED_S)

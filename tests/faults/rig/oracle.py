@@ -13,6 +13,7 @@ from faults.rig.evidence import GONE, holds
 from faults.rig.load import number_of
 from faults.rig.mirror import Mirror, key_of
 from faults.rig.recorder import read_token
+from faults.rig.upstreams import SBC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,9 @@ CHANGES_PER_S_MIN = 100.0
 CATCH_UP_S = 5.0
 RESTART_S = 2.0
 TURN_S = 3.0
-"""A source that is silent is told to be within this; three polls that time out after 1 s each, side by side."""
+"""A source that is silent is told to be within this: three polls that time out after 1 s each, side by side."""
+TURN_ALONE_S = 4.5
+"""So where there is one asset to be read: three such polls and the pauses between them, one after another."""
 MEND_S = 3.0
 """A source that is back is told to be within this: the pause before the next try, its time-out, two polls."""
 CLOCKS_S = 0.05
@@ -424,8 +427,9 @@ def _condition(who: Recorder, window: Window) -> Iterator[str]:
     ]
     turned = [t for t, state in told if state != healthy and window.began_at <= t <= window.ended_at + 1]
     mended = [t for t, state in told if state == healthy and turned and t > turned[-1]]
-    if window.ended_at - window.began_at >= TURN_S and not (turned and turned[0] - window.began_at <= TURN_S):
-        yield f"{window.source} was silent, and was not told to be in {TURN_S} s"
+    turn_s = TURN_ALONE_S if window.source == SBC else TURN_S
+    if window.ended_at - window.began_at >= turn_s and not (turned and turned[0] - window.began_at <= turn_s):
+        yield f"{window.source} was silent, and was not told to be in {turn_s} s"
     if turned and not (mended and mended[0] - window.ended_at <= MEND_S):
         yield f"{window.source} was back, and was not told to be in {MEND_S} s"
 
