@@ -43,6 +43,7 @@ BY_REASON = {
     "SOURCE_KIND_MISMATCH": Action.FAIL,
     "ASSET_GONE": Action.FAIL,
     "PIECES_REFUSED": Action.FAIL,
+    "BATCH_TOO_LARGE": Action.FAIL,
     "CONTENT_TOO_LARGE": Action.FAIL,
 }
 """Every reason the server gives, in all its services."""

@@ -128,6 +128,21 @@ async def test_an_asset_named_twice_or_by_source_too_comes_once() -> None:
         assert len(told) == 4
 
 
+async def test_a_long_wait_for_first_reads_shows_that_the_stream_lives() -> None:
+    """Until the snapshot a message with head_revision alone comes every heartbeat, and no token; nothing after it."""
+    async with running(("omn",), server={"first_read_wait_s": 1.2, "heartbeat_s": 0.2}) as rig:
+        await rig.get(sample("omn"))
+        rig["omn"].faults.add(hang=True)
+        stream = await rig.watch(assets=[ref(AssetKey("omn", SAMPLES["omn"].unknown))]).synced()
+        rig["omn"].faults.clear()
+        started, *waiting, synced = stream.messages
+        assert started.HasField("started")
+        assert 4 <= len(waiting) <= 6
+        assert {len(message.ListFields()) for message in waiting} == {1}
+        assert all(message.head_revision for message in waiting)
+        assert synced.resume_token
+
+
 async def test_a_named_asset_nobody_has_seen_is_missing_then_appears() -> None:
     """An entry with state MISSING by synced; the stream stays and tells when it appears."""
     async with running(("omn",)) as rig:

@@ -30,6 +30,7 @@ WHAT_TO_DO = {
     "SLOW_CONSUMER": "watch again with the last token",
     "ASSET_GONE": "see `assetwatch pieces ls`",
     "PIECES_REFUSED": "mend the call",
+    "BATCH_TOO_LARGE": "ask for fewer assets at a time",
     "CONTENT_TOO_LARGE": "raise that setting of the server, or leave out the content",
 }
 TOO_LARGE = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")

@@ -74,7 +74,7 @@ class Watching:
                 if isinstance(signal, Synced):
                     delivery.live()
                 if isinstance(signal, Started) and cursor is None:
-                    await self._first_reads(what)
+                    await self._first_reads(what, client)
 
     @asynccontextmanager
     async def _following(self, what: Filter, cursor: int | None) -> AsyncIterator[AsyncIterator[Signal]]:
@@ -82,9 +82,18 @@ class Watching:
             async with aclosing(self.hub.watch(what, cursor)) as signals:
                 yield signals
 
-    async def _first_reads(self, what: Filter) -> None:
-        """Let what was never read be read, and the hub know of it, before the snapshot is taken."""
-        await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
+    async def _first_reads(self, what: Filter, client: Patience) -> None:
+        """Let what was never read be read, and the hub know of it, before the snapshot is taken.
+
+        A wait for longer than a heartbeat shows meanwhile that the stream lives; a token there is none yet.
+        """
+        reads = asyncio.create_task(self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s))
+        try:
+            while not (await asyncio.wait([reads], timeout=self.settings.heartbeat_s))[0]:
+                await client.write(pb.WatchStatusResponse(head_revision=self.store.head).SerializeToString())
+            reads.result()
+        finally:
+            reads.cancel()
         await self.hub.reached(self.store.head)
 
     async def _cursor(self, token: str, what: Filter) -> int | None:
