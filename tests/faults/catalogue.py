@@ -17,6 +17,7 @@ from faults.rig.upstreams import MEDIA, OMN, PIECES, SOURCES
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from faults.rig.world import World
 
@@ -148,6 +149,40 @@ def _point(world: World, rng: random.Random) -> str:
     """Choose one that is passed: those of the sweep are, where removals are kept shortly."""
     swept = world.plan.retention_s <= 1
     return rng.choice(POINTS if swept else [name for name in POINTS if "floor" not in name])
+
+
+async def f8_wiped(world: World, rng: random.Random) -> Window:
+    """F8: the file of the store is gone when the server starts again."""
+    began = time.monotonic()
+    code = await world.server.kill()
+    files = _store_files(world)
+    for file in files:
+        file.unlink()
+    await asyncio.sleep(rng.choice((0, 1)))
+    await world.server.start()
+    return Window("F8 store wiped", began, time.monotonic(), code == -signal.SIGKILL and bool(files), restarts=True)
+
+
+async def f8_older(world: World, rng: random.Random) -> Window:
+    """F8: a backup of the store is put back, from a second or so before."""
+    began = time.monotonic()
+    await world.server.kill()
+    backup = {file: file.read_bytes() for file in _store_files(world)}
+    await world.server.start()
+    await asyncio.sleep(rng.uniform(1, 2))
+    before = read_journal(world.server.journal).last.revisions[-1]
+    await world.server.kill()
+    for file in _store_files(world):
+        file.unlink()
+    for file, content in backup.items():
+        file.write_bytes(content)
+    await world.server.start()
+    went_back = read_journal(world.server.journal).heads[-1] < before
+    return Window("F8 older store", began, time.monotonic(), fired=went_back, restarts=True)
+
+
+def _store_files(world: World) -> list[Path]:
+    return list(world.directory.glob("store.db*"))
 
 
 async def f9_sweep(world: World, rng: random.Random) -> Window:
@@ -302,6 +337,8 @@ FAULTS: Mapping[str, Callable[[World, random.Random], Awaitable[Window]]] = {
     "F6-cut": f6_cut,
     "F7-sleep": f7_sleep,
     "F7-exit": f7_exit,
+    "F8-wiped": f8_wiped,
+    "F8-older": f8_older,
     "F9": f9_sweep,
     "F10": f10_answers,
     "F10-clock": f10_clock,

@@ -38,13 +38,14 @@ QUIET_S = 5.0
 
 @dataclass
 class Outcome:
-    """How one run went."""
+    """How one run went. reasons: with which of ours streams ended."""
 
     seed: int
     windows: Sequence[Window]
     verdict: Verdict
     changes_per_s: float
     took_s: float
+    reasons: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         faults = " + ".join(window.fault for window in self.windows) or "no fault"
@@ -99,7 +100,9 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
         await asyncio.sleep(rng.uniform(0.8, 1.2))
         evidence = await running.evidence(quiet_s=QUIET_S)
     verdict = oracle.judge(evidence)
-    return Outcome(plan.seed, running.windows, verdict, running.changes_per_s, time.monotonic() - began)
+    clients = (*evidence.recorders, *evidence.churners)
+    reasons = frozenset(stream.end.reason for who in clients for stream in who.streams if stream.end is not None)
+    return Outcome(plan.seed, running.windows, verdict, running.changes_per_s, time.monotonic() - began, reasons)
 
 
 def planned(seed: int, faults: Sequence[str] = (), *, store: str, full: bool = False, mutant: str = "") -> Plan:

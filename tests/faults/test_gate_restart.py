@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "20"))
 RUNS = int(os.environ.get("FAULTS_RUNS", "20"))
+CRASHES = int(os.environ.get("FAULTS_CRASHES", "10"))
 SYNCED_S = 2.0
 
 
@@ -60,9 +61,18 @@ def test_killed_again_and_again_under_full_load() -> None:
 
 @pytest.mark.parametrize("seed", range(1, RUNS + 1))
 def test_resume_over_a_restart(seed: int) -> None:
-    """T10: over a kill or a SIGTERM nothing is lost or repeated, and every token just issued is taken."""
+    """T10, T25: over a kill or a SIGTERM nothing is lost or repeated, and every token just issued is taken."""
     outcome = run(explore(planned(seed, store="sqlite"), ["F1" if seed % 2 else "F1-term"]))
     assert outcome.verdict.violations == [], outcome
+
+
+@pytest.mark.parametrize(("fault", "seed"), [("F8-wiped", 1), ("F8-older", 1), ("F8-older", 2)])
+def test_another_store_is_never_taken_for_the_one_before(fault: str, seed: int) -> None:
+    """T22: wiped, or an older one put back: RESUME_EPOCH_CHANGED for what it cannot vouch for, never a silent gap."""
+    outcome = run(explore(planned(seed, store="sqlite"), [fault]))
+    assert outcome.verdict.violations == [], outcome
+    assert outcome.verdict.void == []
+    assert "RESUME_EPOCH_CHANGED" in outcome.reasons
 
 
 def test_the_floor_is_kept_over_a_crash() -> None:
@@ -70,8 +80,9 @@ def test_the_floor_is_kept_over_a_crash() -> None:
 
     async def scenario() -> None:
         async with world(Plan(3, recorders=1, churners=0, stalled=0, retention_s=0.5)) as running:
-            for point in ("before_floor_write", "after_floor_before_purge"):
-                await _crashed_while_sweeping(running, point)
+            for _ in range(CRASHES):
+                for point in ("before_floor_write", "after_floor_before_purge"):
+                    await _crashed_while_sweeping(running, point)
 
     run(scenario())
 

@@ -30,7 +30,6 @@ def test_outages(source: str) -> None:
 
     The sources differ in whether they list, batch and push; each is given every answer that it can give.
     """
-
     spans = {"hang": max(OUTAGE_S, oracle.TURN_ALONE_S + 0.5)}  # so that each source must be told to be silent
 
     async def scenario() -> Evidence:

@@ -62,6 +62,13 @@ class Line:
         self.drops.append((t, revisions))
         self.floor = max([self.floor, *revisions])
 
+    def upto(self, head: int) -> Line:
+        """Return what a backup of it holds that was made at a revision."""
+        line = Line(drops=list(self.drops), floor=self.floor)
+        for entry in self.between(0, head):
+            line.add(entry)
+        return line
+
     def may_lack(self, key: Key) -> bool:
         """Whether an asset is gone since so long that a store need not know of it, nor a snapshot hold it."""
         past = self.past(key)
@@ -95,11 +102,15 @@ class Line:
 
 @dataclass
 class Journal:
-    """Lines by epoch (a store that goes on after a restart goes on with its line), starts, delay points."""
+    """Lines by epoch (a store that goes on after a restart goes on with its line), starts, delay points.
+
+    heads: of the store, as each start found it.
+    """
 
     lines: list[Line] = field(default_factory=list)
     by_epoch: dict[str, Line] = field(default_factory=dict)
     ready_at: list[float] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
     points: list[tuple[float, str]] = field(default_factory=list)
 
     @property
@@ -117,14 +128,8 @@ def read_journal(path: Path) -> Journal:
             case "boot":
                 loading = []
             case "ready":
-                if fields["head"] == 0 or not journal.lines or not _goes_on(journal.last, loading or []):
-                    journal.lines.append(Line())
-                for entry in loading or ():
-                    journal.last.add(entry)
+                _started(journal, fields, loading or [])
                 loading = None
-                journal.by_epoch[fields["epoch"]] = journal.last
-                journal.last.drop(fields["t"], [fields["floor"]])
-                journal.ready_at.append(fields["t"])
             case "entry" if loading is not None:
                 loading.append(_logged(fields))
             case "entry":
@@ -134,6 +139,20 @@ def read_journal(path: Path) -> Journal:
             case "point":
                 journal.points.append((fields["t"], fields["name"]))
     return journal
+
+
+def _started(journal: Journal, fields: Mapping[str, Any], loaded: Sequence[Logged]) -> None:
+    """A store was opened: a new one, one that goes on, or a backup that was put back."""
+    if fields["head"] == 0 or not journal.lines or not _goes_on(journal.last, loaded):
+        journal.lines.append(Line())
+    elif journal.last.revisions and fields["head"] < journal.last.revisions[-1]:
+        journal.lines.append(journal.last.upto(fields["head"]))
+    for entry in loaded:
+        journal.last.add(entry)
+    journal.by_epoch[fields["epoch"]] = journal.last
+    journal.last.drop(fields["t"], [fields["floor"]])
+    journal.ready_at.append(fields["t"])
+    journal.heads.append(fields["head"])
 
 
 def _goes_on(line: Line, loaded: Sequence[Logged]) -> bool:
