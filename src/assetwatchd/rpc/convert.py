@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as service_pb
 from assetwatch.v1 import source_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assetwatchd import details, resume
@@ -199,3 +200,10 @@ def source(scheduler: Scheduler, store: Store, watchers: int) -> source_pb2.Sour
         watcher_count=watchers,
         poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=scheduler.polled_assets),
     )
+
+
+def duration(span_s: float) -> Duration:
+    """Write a span of time, in seconds, to the millisecond."""
+    written = Duration()
+    written.FromMilliseconds(round(span_s * 1000))
+    return written

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 class Patience:
     """Writes the messages of one stream; as a context manager it raises SlowConsumer when one was not taken in time.
 
-    Its one timer looks when the write under way, if there is one, would be too old, and is then set again.
+    Its one timer looks when the write under way, if there is one, would be too old, and is then set again. What the
+    client can do then is said in the error.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, bytes], limit_s: float) -> None:
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Any, bytes],
+        limit_s: float,
+        then: str = "watch again with the last token",
+    ) -> None:
         self._write = context.write
         self._limit_s = limit_s
+        self._then = then
         self._loop = asyncio.get_running_loop()
         self._began: float | None = None
         self._limit = asyncio.timeout(None)
@@ -46,8 +53,7 @@ class Patience:
         try:
             await self._limit.__aexit__(kind, error, trace)
         except TimeoutError:
-            text = f"no message was taken for {self._limit_s:g} s; watch again with the last token"
-            raise SlowConsumer(text) from None
+            raise SlowConsumer(f"no message was taken for {self._limit_s:g} s; {self._then}") from None
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd import points, resume, telemetry
 from assetwatchd.errors import ReplicaBehind
@@ -119,8 +118,7 @@ class Watching:
                 ).SerializeToString()
 
     def _started(self, conditions: Any, *, resumed: bool) -> pb.WatchStatusResponse:
-        heartbeat = Duration()
-        heartbeat.FromMilliseconds(round(self.settings.heartbeat_s * 1000))
+        heartbeat = convert.duration(self.settings.heartbeat_s)
         mode = pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT
         return pb.WatchStatusResponse(
             started=pb.WatchStarted(mode=mode, epoch=self.store.epoch, heartbeat_interval=heartbeat),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
-from google.protobuf.duration_pb2 import Duration
 
-from assetwatchd.errors import SlowConsumer
 from assetwatchd.hub import Batch, Bookmark, Conditions, Synced
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.feed import Begun
 from assetwatchd.pieces.frames import Omitted
 from assetwatchd.rpc import convert as status_convert
+from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import errors_as_status
 
@@ -86,17 +84,10 @@ class Streaming:
             async with (
                 errors_as_status(context),
                 aclosing(self.feeds.watch(api, which)) as signals,
+                Patience(context, self.limits.slow_consumer_s, then="call again") as client,
             ):
                 async for signal in signals:
-                    await self._write(context, self._message(signal))
-
-    async def _write(self, context: Context, message: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.limits.slow_consumer_s):
-                await context.write(message)
-        except TimeoutError:
-            text = f"no message was taken for {self.limits.slow_consumer_s:g} s; call again"
-            raise SlowConsumer(text) from None
+                    await client.write(self._message(signal))
 
     def _message(self, signal: Signal) -> bytes:
         match signal:
@@ -113,8 +104,7 @@ class Streaming:
                 return pb.StreamAssetsResponse(condition=status_convert.condition(condition)).SerializeToString()
 
     def _started(self, resync: bool, condition: Condition) -> pb.StreamAssetsResponse:  # noqa: FBT001 - a signal's member
-        heartbeat = Duration()
-        heartbeat.FromMilliseconds(round(self.limits.heartbeat_s * 1000))
+        heartbeat = status_convert.duration(self.limits.heartbeat_s)
         mode = pb.StreamStarted.MODE_RESYNC if resync else pb.StreamStarted.MODE_SNAPSHOT
         return pb.StreamAssetsResponse(
             started=pb.StreamStarted(mode=mode, heartbeat_interval=heartbeat),
