@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd import resume
 from assetwatchd.sandbox import Sandbox
 from faults.rig.process import Server
 from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
+from support.problems import problem_of
 from support.rig import QUICK, SAMPLES, SERVER, Rig, of_standin, running, sample
 
 if TYPE_CHECKING:
@@ -78,6 +83,38 @@ async def test_a_printed_token_misused(
         assert (ran.error["code"], info["reason"], info["domain"]) == (code, reason, "assetwatch")
         retried = [each for each in ran.error["details"] if each["@type"].endswith("RetryInfo")]
         assert len(retried) == (reason == "REPLICA_BEHIND")
+
+
+async def test_no_text_is_taken_for_a_token() -> None:
+    """T13: 200 texts, any and almost tokens: each is RESUME_TOKEN_INVALID, at once; the stream beside them goes on."""
+    rng = random.Random(13)  # noqa: S311 - a test must be repeatable
+    async with running(("omn",)) as rig:
+        stream = await rig.watch(**WHOLE).synced()
+        raw = base64.urlsafe_b64decode(stream.token + "=" * (-len(stream.token) % 4))
+        for number in range(200):
+            spoilt = bytearray(raw)
+            spoilt[number % len(raw)] ^= 1 << rng.randrange(8)
+            texts = (base64.urlsafe_b64encode(spoilt).rstrip(b"=").decode(), rng.randbytes(rng.randrange(1, 120)).hex())
+            told = await problem_of(rig.watch(**WHOLE, resume_token=texts[number % 2]).next())
+            assert (told.code.name, told.reason) == ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
+        assert (await rig.source("omn")).watcher_count == 1
+        rig.vary("omn")
+        await stream.holds(lambda held: held[sample("omn")].state == status_pb.STATE_PROCESSING)
+
+
+async def test_a_token_of_a_moment_ahead_is_waited_for() -> None:
+    """T21: a revision that is known here a moment later is waited for, and the stream goes on from it."""
+    async with running(("omn",)) as rig:
+        stream = await rig.watch(**WHOLE).synced()
+        epoch, revision, digest = resume._decode(stream.token)
+        assert revision == rig.app.store.head
+        ahead = resume.encode(epoch=epoch, revision=revision + 1, digest=digest)
+        early = asyncio.create_task(rig.watch(**WHOLE, resume_token=ahead).synced())
+        await rig.shows("omn", lambda source: source.watcher_count == 1)
+        rig.vary("omn")
+        resumed = await early
+        assert resumed.messages[0].started.mode == pb.WatchStarted.MODE_RESUMED
+        assert resumed.map == {}  # the change that it waited for is what its token says it knows
 
 
 async def test_a_foreign_token() -> None:

@@ -158,8 +158,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 CALLS,
-                "                self._asset_failed(target, error)\n        if failing:\n",
-                "                self._asset_failed(target, error)\n"
+                "            self._asset_failed(target, error)\n        if failing:\n",
+                "            self._asset_failed(target, error)\n"
                 "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
                 "            self._outcomes.told(target, gone)\n"
                 "        if failing:\n",

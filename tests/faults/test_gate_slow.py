@@ -37,6 +37,10 @@ STALL_S = float(os.environ.get("FAULTS_STALL_S", "20"))
 PER_S = 1000
 ASSETS = 2000
 MEGABYTE = 2**20
+GROWN_S = 5
+"""A window that grows has grown by then."""
+STALE_MESSAGES_MAX = 1000
+"""With a window that stays small, so few are under way to a client that does not read."""
 PINGED_S = 35.0
 """Three pings of a client that pings every 10 s."""
 
@@ -110,6 +114,41 @@ def _folded(line: Line, wanted: Wanted) -> dict[tuple[str, str], int]:
 
 def _revisions(recorder: Recorder) -> dict[tuple[str, str], int]:
     return {key: status.revision for key, status in recorder.map.items()}
+
+
+@pytest.mark.parametrize("probing", [True, False], ids=["gRPC's default", "bdp_probe=0"])
+def test_what_waits_in_the_transport(probing: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    """T33: what a client that stops reading must take that is long past; `head_revision` shows by how much."""
+
+    async def scenario() -> tuple[int, int]:
+        async with world(Plan(13, recorders=0, churners=0, stalled=0)) as running:
+            address = f"127.0.0.1:{running.server.port}"
+            options = [option for option in OPTIONS if not (probing and option[0] == "grpc.http2.bdp_probe")]
+            async with grpc.aio.insecure_channel(address, options=options) as channel:
+                call = AssetStatusServiceStub(channel).WatchStatus(pb.WatchStatusRequest(sources=[OMN]))
+                running.server.tell(ingest={"source": OMN, "assets": ASSETS, "per_s": PER_S})
+                until = time.monotonic() + GROWN_S
+                while time.monotonic() < until:
+                    await call.read()
+                await asyncio.sleep(STALL_S / 2)
+                running.server.tell(ingest={"per_s": 0})
+                return await _taken(call)
+
+    messages, behind = run(scenario())
+    print(f"{messages} messages, the first {behind} revisions behind")  # noqa: T201 - figures for whoever asks with -s
+    assert behind > 0
+    assert probing or messages < STALE_MESSAGES_MAX
+
+
+async def _taken(call: grpc.aio.UnaryStreamCall[pb.WatchStatusRequest, pb.WatchStatusResponse]) -> tuple[int, int]:
+    """Read on until there is nothing to tell: how many messages came, and how far the first was behind."""
+    taken: list[pb.WatchStatusResponse] = []
+    while not (taken and taken[-1].HasField("bookmark")):
+        message = await call.read()
+        assert isinstance(message, pb.WatchStatusResponse)
+        taken.append(message)
+    changed = [message for message in taken if message.changes]
+    return len(changed), taken[-1].head_revision - changed[0].changes[-1].status.revision
 
 
 def test_a_stopped_client_is_reaped() -> None:

@@ -1,0 +1,256 @@
+"""Which test holds what: the list of what was asked to be proven of a watch, each with tests that exist.
+
+Tier P runs with `make test`, tier G with `make test-faults`; what is longer than either runs with `make soak`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+
+
+class Held(NamedTuple):
+    """What must be so, and the tests that fail when it is not, as FILE::NAME below tests/."""
+
+    what: str
+    tests: tuple[str, ...]
+
+
+HELD: Mapping[str, Held] = {
+    "T01": Held(
+        "one contract for all stores, and one model for the core and for the service over gRPC",
+        (
+            "store/test_store_contract.py::test_after_gives_the_latest_of_each_asset_in_order",
+            "test_core_machine.py::TestCore",
+            "e2e/test_e2e_machine.py::TestOverMemory",
+            "e2e/test_e2e_machine.py::TestOverSqlite",
+        ),
+    ),
+    "T02": Held(
+        "synced for no, one, 101 and 5,000 assets, with writes meanwhile",
+        ("core/test_watch_guarantees.py::test_synced_says_what_there_is_whatever_is_written_meanwhile",),
+    ),
+    "T03": Held(
+        "a write while a stream begins",
+        (
+            "core/test_watch_guarantees.py::test_a_write_while_a_stream_begins_is_not_lost",
+            "test_hub.py::test_a_change_at_any_step_between_snapshot_and_park_is_not_lost",
+        ),
+    ),
+    "T04": Held(
+        "a name that nobody knows yet", ("e2e/test_e2e_sources.py::test_a_name_nobody_knows_then_it_is_there",)
+    ),
+    "T05": Held(
+        "leaving and entering a filter, removed and made again, while conflated",
+        (
+            "core/test_watch_guarantees.py::test_fifty_assets_leave_and_enter_a_filter_unseen",
+            "test_hub.py::test_leaving_a_state_filter_unseen",
+        ),
+    ),
+    "T10": Held("resuming over a restart", ("faults/test_gate_restart.py::test_resume_over_a_restart",)),
+    "T13": Held(
+        "texts that are no token",
+        (
+            "test_resume.py::test_random_texts_are_invalid_and_nothing_worse",
+            "test_resume.py::test_every_flipped_bit_is_noticed",
+            "test_resume.py::test_truncated_and_extended_tokens_are_refused",
+            "test_resume.py::test_another_version_is_refused",
+            "e2e/test_e2e_tokens.py::test_no_text_is_taken_for_a_token",
+            "e2e/test_e2e_tokens.py::test_a_printed_token_misused",
+        ),
+    ),
+    "T20": Held(
+        "a token below the floor",
+        (
+            "e2e/test_e2e_tokens.py::test_an_old_token",
+            "rpc/test_rpc_resume.py::test_a_token_from_before_the_floor_is_expired",
+            "client/test_watch.py::test_token_of_no_use_is_dropped",
+        ),
+    ),
+    "T21": Held(
+        "a token ahead",
+        (
+            "e2e/test_e2e_tokens.py::test_a_token_of_a_moment_ahead_is_waited_for",
+            "rpc/test_rpc_resume.py::test_a_token_ahead_of_this_process_is_replica_behind",
+        ),
+    ),
+    "T22": Held(
+        "another store: wiped, restored from an older copy, or of somebody else",
+        (
+            "faults/test_gate_restart.py::test_another_store_is_never_taken_for_the_one_before",
+            "store/test_sqlite.py::test_a_backup_put_back_is_noticed",
+            "store/test_sqlite.py::test_a_wiped_store_counts_anew",
+            "e2e/test_e2e_tokens.py::test_a_foreign_token",
+        ),
+    ),
+    "T23": Held(
+        "a token of another filter",
+        (
+            "rpc/test_rpc_resume.py::test_a_token_of_another_filter_is_a_mismatch",
+            "e2e/test_e2e_tokens.py::test_a_printed_token_misused",
+        ),
+    ),
+    "T24": Held(
+        "the floor is written before the purge",
+        (
+            "faults/test_gate_restart.py::test_the_floor_is_kept_over_a_crash",
+            "store/test_store_contract.py::test_the_floor_is_raised_before_anything_is_dropped",
+        ),
+    ),
+    "T25": Held(
+        "a token just issued is accepted",
+        (
+            "faults/test_gate_restart.py::test_resume_over_a_restart",
+            "test_resume.py::test_a_token_just_issued_is_always_accepted",
+            "store/test_sqlite.py::test_tokens_outlive_restarts",
+        ),
+    ),
+    "T30": Held(
+        "bookmarks: idle, filtered, without any change, under load, behind",
+        (
+            "test_hub_endings.py::test_bookmarks_come_every_heartbeat",
+            "test_hub_endings.py::test_a_bookmark_waits_for_quiet",
+            "test_hub_endings.py::test_bookmarks_follow_the_changes_of_others",
+            "test_hub_endings.py::test_a_bookmark_never_overtakes_a_change",
+            "test_hub_endings.py::test_a_stalled_stream_gets_no_pile_of_bookmarks",
+            "rpc/test_rpc_watch.py::test_a_quiet_stream_gets_bookmarks_as_often_as_promised",
+        ),
+    ),
+    "T31": Held(
+        "stalled readers beside healthy ones",
+        ("faults/test_gate_slow.py::test_stalled_watchers_cost_little_and_delay_nobody",),
+    ),
+    "T32": Held(
+        "no drain starves anybody, and its tokens are true",
+        (
+            "core/test_watch_guarantees.py::test_no_drain_starves_anybody",
+            "test_hub.py::test_a_drain_is_frozen_and_starves_nobody",
+            "store/test_ledger.py::test_reads_as_a_list_of_all_entries_would",
+        ),
+    ),
+    "T33": Held(
+        "what waits in the transport, and how a client sees it",
+        ("faults/test_gate_slow.py::test_what_waits_in_the_transport",),
+    ),
+    "T40": Held("drain", ("faults/test_gate_restart.py::test_drain_with_200_streams",)),
+    "T41": Held(
+        "old age",
+        (
+            "faults/test_gate_restart.py::test_streams_of_age_end_well",
+            "test_hub_endings.py::test_a_stream_ends_well_at_its_age",
+        ),
+    ),
+    "T42": Held("all reconnect at once", ("faults/test_gate_restart.py::test_200_reconnect_at_once",)),
+    "T50": Held(
+        "pings of clients",
+        (
+            "faults/test_gate_slow.py::test_pings_on_a_stream",
+            "faults/test_gate_slow.py::test_pings_without_a_stream",
+        ),
+    ),
+    "T51": Held("a client that was stopped", ("faults/test_gate_slow.py::test_a_stopped_client_is_reaped",)),
+    "T60": Held(
+        "many watchers cost an upstream no more than one",
+        ("e2e/test_e2e_fan_in.py::test_500_watchers_make_as_many_upstream_requests_as_one",),
+    ),
+    "T61": Held(
+        "reads that find the same",
+        (
+            "e2e/test_e2e_sources.py::test_reads_that_find_the_same_are_no_changes",
+            "core/test_pipeline.py::test_the_same_is_no_change",
+            "adapters/test_contract.py::test_equal_answers_make_equal_observations",
+        ),
+    ),
+    "T62": Held(
+        "every bad answer of each source",
+        ("faults/test_gate_sources.py::test_outages", "faults/test_gate_sources.py::test_retry_after"),
+    ),
+    "T63": Held(
+        "one false list deletes nothing; two complete ones do",
+        (
+            "core/test_scheduler_absence.py::test_absence_needs_two_lists",
+            "core/test_scheduler_absence.py::test_an_empty_list_once_deletes_nothing",
+            "core/test_scheduler_absence.py::test_a_failed_list_counts_for_nothing",
+            "core/test_scheduler_absence.py::test_reappearance_clears_an_absence",
+        ),
+    ),
+    "T64": Held(
+        "reads, lists and pushes in any order",
+        (
+            "core/test_scheduler_interleavings.py::test_in_the_end_it_is_known",
+            "core/test_push.py::test_removed_wins_over_a_read_under_way",
+            "core/test_push.py::test_what_is_pushed_is_not_tidied_away",
+        ),
+    ),
+    "T65": Held(
+        "one slot for the last operation",
+        (
+            "e2e/test_e2e_sources.py::test_one_slot_holds_one_operation_after_another",
+            "adapters/test_oracle_sbc.py::test_life_of_an_operation",
+        ),
+    ),
+    "T80": Held(
+        "every reason, by grpcurl and by gRPC",
+        (
+            "e2e/test_e2e_errors.py::test_slow_consumer",
+            "e2e/test_e2e_errors.py::test_too_many_streams",
+            "rpc/test_rpc_status.py::test_each_error_has_its_code_reason_and_details",
+            "rpc/test_rpc_status.py::test_every_call_error_has_a_row",
+        ),
+    ),
+    "T81": Held(
+        "everything by grpcurl alone, with a kill between",
+        (
+            "e2e/test_e2e_grpcurl.py::test_a_watch_prints_started_a_snapshot_synced_and_changes_of_all_five",
+            "e2e/test_e2e_grpcurl.py::test_pages",
+            "e2e/test_e2e_tokens.py::test_a_printed_token_outlives_kill_9",
+        ),
+    ),
+    "T82": Held(
+        "lists and batches",
+        (
+            "rpc/test_rpc_list.py::test_a_page_token_of_another_list_is_refused",
+            "rpc/test_rpc_list.py::test_pages_have_every_asset_once_in_the_order_of_changes",
+            "rpc/test_rpc_list.py::test_an_asset_that_changes_between_pages_comes_again_and_none_is_left_out",
+            "rpc/test_rpc_list.py::test_sources_that_cannot_be_read_are_named_and_listed_all_the_same",
+            "rpc/test_rpc_get.py::test_a_batch_answers_in_the_order_of_the_request",
+            "rpc/test_rpc_get.py::test_a_batch_is_all_or_nothing",
+            "rpc/test_rpc_odd.py::test_a_page_token_resumes_no_watch_and_a_resume_token_no_list",
+        ),
+    ),
+    "T90": Held(
+        "one random fault under load, judged afterwards: `python -m faults.runs`",
+        ("faults/test_smoke_faults.py::test_killed_under_load_nothing_is_lost",),
+    ),
+    "T93": Held(
+        "streams cancelled by the thousand", ("faults/test_gate_churn.py::test_cancelled_streams_leave_nothing",)
+    ),
+}
+JUDGED = [f"I{number}" for number in range(1, 18) if number != 12]
+"""The invariants; I12 is of replicas, which are not offered."""
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_holds_it_is_there(name: str) -> None:
+    """Each test that the list names is one that pytest collects."""
+    for test in HELD[name].tests:
+        file, _, function = test.partition("::")
+        text = (ROOT / "tests" / file).read_text()
+        form = rf"^(async )?def {function}\(" if function.startswith("test_") else rf"^{function} = \w+\.TestCase$"
+        assert re.search(form, text, flags=re.MULTILINE), test
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_each_invariant_is_judged_and_told(name: str) -> None:
+    """The judge has a function of its name, whose words begin with it; ARCHITECTURE names it too."""
+    judge = (ROOT / "tests/faults/rig/oracle.py").read_text()
+    assert re.search(rf'^def {name.lower()}\(.*\n    """{name}: ', judge, flags=re.MULTILINE)
+    assert re.search(rf"\b{name}\b", (ROOT / "ARCHITECTURE.md").read_text())
