@@ -12,8 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AnyHttpUrl
-
 from assetwatchd import logs, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
@@ -21,13 +19,14 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
-from assetwatchd.errors import ConfigError, ServerDraining, StoreError, UpstreamError
+from assetwatchd.errors import ConfigError, ServerDraining, StoreError
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
-from assetwatchd.pieces.discovery import PROBING, Probing, discover
+from assetwatchd.pieces.discovery import PROBING, Probing
 from assetwatchd.pieces.epoch import Parts
 from assetwatchd.pieces.feeds import Feeds
+from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
@@ -40,7 +39,6 @@ from assetwatchd.scheduler import Scheduler
 from assetwatchd.sources import Sources
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
-from assetwatchd.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -68,8 +66,9 @@ log = logging.getLogger(__name__)
 class App:
     """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
-    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+    def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
         self.settings = settings
+        self._probing = probing
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
@@ -93,18 +92,23 @@ class App:
         return Scheduler(
             name,
             SourceKind[source.kind.upper()],
-            ADAPTERS[source.kind](name, source),
+            self._upstream(name, source),
             source,
             store=self.store,
             pipeline=pipeline,
             tell=self._tell,
         )
 
+    def _upstream(self, name: str, source: AnySource) -> Upstream:
+        if isinstance(source, PiecesSource):
+            return Pieces(name, source, Place(source, self._probing))
+        return ADAPTERS[source.kind](name, source)
+
     def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
         for name, source in self.settings.sources.items():
             if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
-                transports = Transport(name, source), Transport(name, source)
-                yield name, PiecesApi(name, *transports, source, upstream.line)
+                calls, sockets = (PiecesTransport(name, source, upstream.place) for _ in range(2))
+                yield name, PiecesApi(name, calls, sockets, source, upstream.line)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -215,7 +219,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
-        app = App(await discovered(settings), await open_store(settings.store))
+        app = App(settings, await open_store(settings.store))
         with _signals(app.stop):
             await app.serve(on_ready)
     finally:
@@ -225,23 +229,6 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
     """Open the store that was asked for. Raises: StoreError."""
     return await SqliteStore.open(Path(settings.path)) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
-
-
-async def discovered(settings: Settings, probing: Probing = PROBING) -> Settings:
-    """Return the settings, each Pieces OS that is to be looked for at the address where it was found, if it was."""
-    sources = {name: await _discovered(name, source, probing) for name, source in settings.sources.items()}
-    return settings.model_copy(update={"sources": sources})
-
-
-async def _discovered(name: str, source: AnySource, probing: Probing) -> AnySource:
-    if not isinstance(source, PiecesSource) or not source.discover:
-        return source
-    try:
-        found = AnyHttpUrl(str(await discover(source, probing)))
-    except UpstreamError as error:
-        log.warning("source %s: %s; using %s", name, error, source.base_url)
-        return source
-    return source.model_copy(update={"base_url": found})
 
 
 def _draining() -> ServerDraining:

@@ -162,7 +162,8 @@ class PiecesSource(SourceSettings):
     )
     pseudo: bool = Field(default=False, description="include assets the user did not save")
     discover: bool = Field(
-        default=False, description="look for it at the start: at base_url, then at the known ports of this machine"
+        default=False,
+        description="look for it whenever it is not there: at base_url, then at this machine's known ports",
     )
     ping_interval_s: Seconds = Field(default=20, description="a server silent for half of this after a ping is gone")
     first_frame_timeout_s: Seconds = Field(default=10, description="from the connection to its list of ids")

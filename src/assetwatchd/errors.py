@@ -13,6 +13,7 @@ AssetwatchError
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
     ├── Refused                 it does not take our credentials
+    │   └── VersionUnsupported  it is of a version that we cannot talk to
     ├── Throttled               it asks us to slow down
     └── BadAnswer               it answered with something that cannot be read
         ├── AssetRejected       it will not speak about this one asset
@@ -184,6 +185,10 @@ class Unreachable(UpstreamError):
 
 class Refused(UpstreamError):
     """The upstream does not take our credentials, or they lack a right."""
+
+
+class VersionUnsupported(Refused):
+    """The upstream is there, and of a version that we cannot talk to; the text says what to update."""
 
 
 class Throttled(UpstreamError):

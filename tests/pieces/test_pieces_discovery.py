@@ -9,10 +9,10 @@ import pytest
 from pieces_os_client.wrapper.version_compatibility import VersionChecker
 from yarl import URL
 
-from assetwatchd.app import discovered
-from assetwatchd.config import PiecesSource, Settings
-from assetwatchd.errors import BadAnswer, Unreachable
-from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, discover, parse_version
+from assetwatchd.config import PiecesSource
+from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
+from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.sandbox.pieces import PiecesStandin
 
 if TYPE_CHECKING:
@@ -35,10 +35,17 @@ async def standins() -> AsyncIterator[list[PiecesStandin]]:
 
 
 async def found(base_url: str, *standins: PiecesStandin, before: int = 0, health_timeout_s: float = 10) -> str:
-    """Discover among the ports of these servers, with dead ports before them; return the URL."""
+    """Look among the ports of these servers, with dead ports before them; return the URL that was taken."""
     ports = [*[9] * before, *(URL(standin.url).port or 0 for standin in standins)]
     probing = Probing(ports=ports, connect_timeout_s=10, health_timeout_s=health_timeout_s)
-    return str(await discover(PiecesSource(kind="pieces", base_url=base_url), probing)).rstrip("/")
+    settings = PiecesSource(kind="pieces", base_url=base_url, discover=True)
+    place = Place(settings, probing)
+    transport = PiecesTransport("desk", settings, place)
+    try:
+        await transport.request("GET", "/assets/identifiers")
+    finally:
+        await transport.close()
+    return str(place.url).rstrip("/")
 
 
 async def test_the_configured_address_wins(standins: list[PiecesStandin]) -> None:
@@ -112,7 +119,7 @@ async def test_versions_that_are_taken(standins: list[PiecesStandin], version: s
 async def test_versions_that_are_refused(standins: list[PiecesStandin], version: str, text: str) -> None:
     """A version out of range is refused, saying what to update, and no other server is taken in its place."""
     standins[0].switch({"version": version})
-    with pytest.raises(BadAnswer, match=text.replace(".", r"\.")):
+    with pytest.raises(VersionUnsupported, match=text.replace(".", r"\.")):
         await found(standins[0].url, standins[1])
     least, limit = map(str, SUPPORTED)
     assert not VersionChecker(least, limit, version).version_check().compatible
@@ -129,19 +136,8 @@ async def test_what_is_no_version(standins: list[PiecesStandin], version: str) -
 async def test_a_server_that_goes_before_it_tells_its_version(standins: list[PiecesStandin]) -> None:
     """A server that is healthy and then breaks off is unreachable."""
     standins[0].faults.add(path="version", disconnect=True)
-    with pytest.raises(Unreachable, match="does not tell its version"):
+    with pytest.raises(Unreachable, match="connection failed"):
         await found(standins[0].url)
-
-
-async def test_the_service_looks_for_those_it_is_told_to(standins: list[PiecesStandin]) -> None:
-    """With discover the source has the address that was found, or else the configured one; others are left alone."""
-    told = {"kind": "pieces", "base_url": NOWHERE}
-    settings = Settings.model_validate({"sources": {"here": {**told, "discover": True}, "left": told}})
-    there = await discovered(settings, Probing(ports=[URL(standins[0].url).port or 0], health_timeout_s=10))
-    nowhere = await discovered(settings, Probing(ports=[9]))
-    assert str(there.sources["here"].base_url).rstrip("/") == standins[0].url
-    assert there.sources["left"] == nowhere.sources["left"] == settings.sources["left"]
-    assert nowhere.sources["here"] == settings.sources["here"]
 
 
 def test_the_known_ports() -> None:

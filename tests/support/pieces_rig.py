@@ -13,6 +13,7 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatchd.app import App
 from assetwatchd.config import Settings
+from assetwatchd.pieces.discovery import PROBING
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.sandbox.pieces import PiecesStandin
 from support.reader import PATIENCE_S, Reader
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from google.protobuf.message import Message
+
+    from assetwatchd.pieces.discovery import Probing
 
 SOURCE = "desk"
 OTHER_KIND = "sbc"
@@ -141,6 +144,7 @@ async def pieces_rig(
     source: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
     standin: PiecesStandin | None = None,
+    probing: Probing = PROBING,
 ) -> AsyncIterator[PiecesRig]:
     """Run both; overrides are laid over the settings. A stand-in that is given is stopped too."""
     standin = standin or PiecesStandin(clock=lambda: NOW_S)
@@ -148,7 +152,7 @@ async def pieces_rig(
     desk = {"kind": "pieces", "base_url": standin.url, **QUICK, **(source or {})}
     sbc = {"kind": "oracle_sbc", "base_url": "http://127.0.0.1:9", "username": "u", "password": "p"}
     settings = {"server": {**SERVER, **(server or {})}, "sources": {SOURCE: desk, OTHER_KIND: sbc}}
-    app = App(Settings.model_validate(settings))
+    app = App(Settings.model_validate(settings), probing=probing)
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(app.serve(ready.set_result))
     try:

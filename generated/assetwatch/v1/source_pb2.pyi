@@ -71,7 +71,9 @@ class _ConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Condit
     CONDITION_STATE_UNREACHABLE: _ConditionState.ValueType  # 4
     """It cannot be reached."""
     CONDITION_STATE_REFUSED: _ConditionState.ValueType  # 5
-    """It refuses the credentials of this service. Never the caller's fault."""
+    """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
+    Never the caller's fault.
+    """
 
 class ConditionState(_ConditionState, metaclass=_ConditionStateEnumTypeWrapper):
     """How a source itself is doing, apart from its assets."""
@@ -87,7 +89,9 @@ CONDITION_STATE_DEGRADED: ConditionState.ValueType  # 3
 CONDITION_STATE_UNREACHABLE: ConditionState.ValueType  # 4
 """It cannot be reached."""
 CONDITION_STATE_REFUSED: ConditionState.ValueType  # 5
-"""It refuses the credentials of this service. Never the caller's fault."""
+"""It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
+Never the caller's fault.
+"""
 Global___ConditionState: _TypeAlias = ConditionState  # noqa: Y015
 
 @_typing.final

@@ -19,7 +19,7 @@ from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
-from assetwatchd.transport import Transport
+from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ M = TypeVar("M", bound=BaseModel)
 
 ASSET = "/assets/{id}?transferables=false"
 IDENTIFIERS = "/assets/identifiers?pseudo={pseudo}"
-HEALTH = "/.well-known/health"
-VERSION = "/.well-known/version"
 APPLICATION_HEADER = "X-Application-ID"
 """What newer clients send with every asset operation; servers seem to accept calls without [assumed]."""
 
@@ -50,7 +48,6 @@ DELETED_MECHANISM = "DELETED"
 LOCAL, CLOUD = "local", "cloud"
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """In lower case alone, so that one asset has one id here, though upper case means nothing in a UUID (RFC 9562, 4)."""
-VERSION_FORM = re.compile(r"\d+\.\d+\.\d+(-\S+)?")
 INT64_MAX = 2**63 - 1
 
 
@@ -255,13 +252,14 @@ def _format(wire: Format) -> PiecesFormat:
 
 
 class Pieces:
-    """One Pieces OS server. line: its identifiers stream, which others may follow too."""
+    """One Pieces OS server. place: shared with whoever else calls it. line: its identifiers stream, shared likewise."""
 
     capabilities = Capabilities(enumerates=True, pushes=True)
 
-    def __init__(self, source: str, settings: PiecesSource) -> None:
+    def __init__(self, source: str, settings: PiecesSource, place: Place | None = None) -> None:
         self._settings = settings
-        self._transport = Transport(source, settings)
+        self.place = place or Place(settings)
+        self._transport = PiecesTransport(source, settings, self.place)
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
         self.line = Line(source, self._transport, settings, self._headers)
 
@@ -274,9 +272,8 @@ class Pieces:
         return "is not a UUID; an asset of Pieces OS is named like 6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
 
     async def probe(self) -> None:
-        """Ask for health, and for the version, which shows that it is Pieces OS."""
-        await self._well_known(HEALTH, re.compile(r"ok.*", re.IGNORECASE | re.DOTALL))
-        await self._well_known(VERSION, VERSION_FORM)
+        """Ask for health, and for the version: that it is Pieces OS, and one we can talk to."""
+        await self._transport.probe()
 
     async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
         """Read each asset, without its content."""
@@ -310,12 +307,6 @@ class Pieces:
     async def _read(self, asset_id: str) -> Observation:
         path = ASSET.format(id=quote(asset_id, safe=""))
         return read(await self._transport.request("GET", path, headers=self._headers), asset_id=asset_id)
-
-    async def _well_known(self, path: str, form: re.Pattern[str]) -> None:
-        reply = await self._transport.request("GET", path)
-        _expect_ok(reply)
-        if not form.fullmatch(reply.body.decode("utf-8", "replace").strip()):
-            raise BadAnswer(f"{path} did not answer as Pieces OS does; correct base_url")
 
 
 def _expect_ok(reply: Reply) -> None:

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from yarl import URL
 
-from assetwatchd.errors import BadAnswer, Unreachable
+from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from assetwatchd.config import PiecesSource
+    from assetwatchd.transport import Reply
+
+    Ask = Callable[[URL, str], Awaitable[Reply]]
+    """Makes a GET of a path at a base URL."""
 
 HOST = "127.0.0.1"
 PORTS = (*range(39300, 39334), 1000, 5323)
@@ -27,11 +31,14 @@ HEALTH = ".well-known/health"
 VERSION = ".well-known/version"
 OK = 200
 
-VERSION_TIMEOUT_S = 2.0
 PARALLEL = 20
+UNSUPPORTED_WAIT_S = 30.0
+"""A server of a version that is not supported is left alone for so long: an update takes longer than that."""
 
+HEALTHY_FORM = re.compile(r"ok.*", re.IGNORECASE | re.DOTALL)
+ANY_FORM = re.compile(r".*", re.DOTALL)
 VERSION_FORM = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-.](\S+))?")
-VERSION_BYTES_MAX = 200
+TEXT_BYTES_MAX = 200
 
 
 class Version(NamedTuple):
@@ -77,15 +84,12 @@ PROBING = Probing()
 async def discover(settings: PiecesSource, probing: Probing = PROBING) -> URL:
     """Return the base URL of the first server that is healthy: the configured one, else by the order of the ports.
 
-    Raises: Unreachable when there is none; BadAnswer when its version is not supported.
+    Raises: Unreachable when there is none.
     """
     known = [URL.build(scheme="http", host=probing.host, port=port) for port in probing.ports]
     candidates = [URL(str(settings.base_url).rstrip("/")), *known]
-    limits = aiohttp.ClientTimeout(total=VERSION_TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=limits, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
-        found = await _first_healthy(session, candidates, probing)
-        _check(await _version(session, found), probing.supported, found)
-    return found
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
+        return await _first_healthy(session, candidates, probing)
 
 
 async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[URL], probing: Probing) -> URL:
@@ -113,18 +117,28 @@ async def _healthy(session: aiohttp.ClientSession, url: URL, probing: Probing) -
         return False
 
 
-async def _version(session: aiohttp.ClientSession, url: URL) -> Version:
-    try:
-        async with session.get(url / VERSION, allow_redirects=False) as answer:
-            body = await answer.content.read(VERSION_BYTES_MAX)
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise Unreachable(f"Pieces OS at {url} does not tell its version: {type(error).__name__}") from error
-    return parse_version(body.decode("utf-8", "replace"))
+async def check(ask: Ask, url: URL, supported: tuple[Version, Version] = SUPPORTED) -> None:
+    """Check that a server is healthy, is Pieces OS, and is of a version that we can talk to; ask makes the two calls.
 
-
-def _check(version: Version, supported: tuple[Version, Version], url: URL) -> None:
+    Raises: VersionUnsupported; BadAnswer when it is no Pieces OS; Unreachable and the like, as ask does.
+    """
+    await _text(ask, url, HEALTH, HEALTHY_FORM)
+    version = parse_version(await _text(ask, url, VERSION, ANY_FORM))
     least, limit = supported
     if version < least:
-        raise BadAnswer(f"Pieces OS at {url} is {version}; at least {least} is needed: update Pieces OS")
-    if version >= limit:
-        raise BadAnswer(f"Pieces OS at {url} is {version}; versions before {limit} are supported: update assetwatch")
+        text = f"Pieces OS at {url} is {version}; at least {least} is needed: update Pieces OS"
+    elif version >= limit:
+        text = f"Pieces OS at {url} is {version}; versions before {limit} are supported: update assetwatch"
+    else:
+        return
+    raise VersionUnsupported(text, retry_after_s=UNSUPPORTED_WAIT_S)
+
+
+async def _text(ask: Ask, url: URL, path: str, form: re.Pattern[str]) -> str:
+    reply = await ask(url, f"/{path}")
+    if reply.status != OK:
+        raise BadAnswer(f"HTTP {reply.status} for /{path}: not as Pieces OS does; correct base_url")
+    text = reply.body[:TEXT_BYTES_MAX].decode("utf-8", "replace").strip()
+    if not form.fullmatch(text):
+        raise BadAnswer(f"/{path} did not answer as Pieces OS does; correct base_url")
+    return text

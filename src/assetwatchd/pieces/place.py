@@ -1,0 +1,143 @@
+"""Where one Pieces OS is, for all who call it: checked before the first call, and looked for again after each break.
+
+There is no loop and no clock of its own here: whoever calls has pauses that grow, and each try is another look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from assetwatchd.errors import Unreachable, UpstreamError
+from assetwatchd.pieces.discovery import PROBING, check, discover
+from assetwatchd.transport import Transport, raise_for_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+
+    from assetwatchd.config import PiecesSource
+    from assetwatchd.pieces.discovery import Ask, Probing
+    from assetwatchd.transport import Reply
+
+
+class Place:
+    """One a source. url: where the server is, as far as is known."""
+
+    def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
+        self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
+        self._settings = settings
+        self._probing = probing
+        self._checked = False
+        self._checking = asyncio.Lock()
+        self._look_at = 0.0
+
+    def lost(self) -> None:
+        """A connection broke, or there was no answer: the next call finds out what is there now."""
+        self._checked = False
+
+    async def reach(self, ask: Ask) -> None:
+        """Return once the server is known: found, healthy and of a version we can talk to; callers share the check.
+
+        Raises: UpstreamError, VersionUnsupported among them.
+        """
+        if self._checked:
+            return
+        async with self._checking:
+            if not self._checked:
+                await self._find(ask)
+
+    async def probe(self, ask: Ask) -> None:
+        """Check the server that is known anew, or find one. Raises: as reach."""
+        if not self._checked:
+            return await self.reach(ask)
+        try:
+            await check(ask, self.url, self._probing.supported)
+        except UpstreamError:
+            self.lost()
+            raise
+
+    async def _find(self, ask: Ask) -> None:
+        nowhere: Unreachable | None = None
+        url = self._configured
+        if self._settings.discover and self._due():
+            try:
+                url = await discover(self._settings, self._probing)
+            except Unreachable as error:
+                nowhere = error
+        try:
+            await check(ask, url, self._probing.supported)
+        except Unreachable:
+            if nowhere is None:
+                raise
+            raise nowhere from None
+        self.url, self._checked = url, True
+
+    def _due(self) -> bool:
+        """Whether ports may be tried: not more often than a first pause, however many callers there are."""
+        now = asyncio.get_running_loop().time()
+        due = now >= self._look_at
+        if due:
+            self._look_at = now + self._settings.backoff_first_s
+        return due
+
+
+class PiecesTransport(Transport):
+    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does."""
+
+    def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
+        super().__init__(source, settings)
+        self._place = place
+
+    async def probe(self) -> None:
+        """Check the server's health and version now."""
+        await self._place.probe(self._ask)
+
+    async def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        origin: URL | None = None,
+    ) -> Reply:
+        """Make one call, as Transport does."""
+        async with self._there():
+            return await super().raw(method, path, headers=headers, body=body, origin=origin)
+
+    @asynccontextmanager
+    async def parts(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """Make one call, its answer read in parts, as Transport does."""
+        async with self._there(), super().parts(method, path, headers=headers) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket, as Transport does."""
+        async with self._there(), super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
+            yield socket
+
+    @asynccontextmanager
+    async def _there(self) -> AsyncIterator[None]:
+        await self._place.reach(self._ask)
+        self.base = self._place.url
+        try:
+            yield
+        except Unreachable:
+            self._place.lost()
+            raise
+
+    async def _ask(self, url: URL, path: str) -> Reply:
+        self.base = url
+        reply = await super().raw("GET", path)
+        raise_for_status(reply)
+        return reply
