@@ -65,17 +65,19 @@ $(PLOTTING): $(READY) bench/constraints.txt
 		-c bench/constraints.txt -e '.[otlp,bench]'
 	@touch $@
 
+MACHINES = tests/test_core_machine.py tests/e2e/test_e2e_machine.py tests/core/test_watch_guarantees.py
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 
 test-faults: $(READY) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
 
-soak: $(READY) ## The same, longer: 20,000 streams, ten minutes of stalling, half an hour of faults two at once
+soak: $(READY) ## The same, longer: 20,000 streams, ten minutes of stalling, machines, half an hour of faults two at once
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 $(BIN)/python -m pytest -m faults tests/faults
+	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
 	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
 
-mutants: $(READY) ## Plant defects one by one, and report which of them the tests find
+mutants: $(READY) ## Plant defects one by one, and report which of them the tests of both tiers find
 	$(FAULTS) $(BIN)/python -m faults.killing
 
 generate: $(READY) ## Make generated/ anew from proto/
