@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
@@ -25,9 +25,10 @@ MIDDLE_REVISION = 100_000
 
 
 class Silent:
-    """An upstream that is never asked: the changes are fed in behind it."""
+    """An upstream whose changes are fed in behind it. turns: how often each asset was changed."""
 
-    capabilities = Capabilities(batch_max=1000)
+    capabilities = Capabilities(batch_max=100)
+    turns: ClassVar[dict[str, int]] = {}
 
     def __init__(self, *_: object) -> None:
         """Take what an adapter takes."""
@@ -40,8 +41,8 @@ class Silent:
         """It is there."""
 
     async def observe(self, asset_ids: Sequence[str]) -> list[Observation]:
-        """As they were first."""
-        return [observation(asset_id, 0) for asset_id in asset_ids]
+        """As they were fed in last."""
+        return [observation(asset_id, self.turns.get(asset_id, 0)) for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
         """Never called: it does not say that it can."""

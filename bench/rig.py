@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent import futures
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BENCH = Path(__file__).resolve().parent
+ASSETWATCH = Path(sys.executable).with_name("assetwatch")
 BUILD = BENCH.parent / "build" / "bench"
 SERVER_CORE, LOAD_CORE = 0, 1
 END_S = 10.0
@@ -41,6 +43,7 @@ class Child:
         self._command = pinned(core, command)
         self.process = subprocess.Popen(  # noqa: S603 - commands made here
             self._command,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sys.stderr if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
             text=True,
@@ -55,14 +58,24 @@ class Child:
 
     def line(self) -> Result:
         """Wait for the next line of JSON that it prints. Raises: RuntimeError when it ends instead."""
+        said: Result = json.loads(self.text())
+        return said
+
+    def tell(self, **what: object) -> None:
+        """Give it a line of JSON to read."""
+        assert self.process.stdin is not None  # noqa: S101 - piped above
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+
+    def text(self) -> str:
+        """Wait for the next line that it prints. Raises: RuntimeError when it ends instead."""
         assert self.process.stdout is not None  # noqa: S101 - piped above
         text = self.process.stdout.readline()
         if not text:
             raise RuntimeError(
                 f"ended with {self.process.wait()}: {' '.join(self._command)}; BENCH_VERBOSE=1 shows why"
             )
-        said: Result = json.loads(text)
-        return said
+        return text
 
     def end(self, *, how: int = signal.SIGTERM) -> None:
         """End it by its id, at the latest after END_S."""
@@ -73,8 +86,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        assert self.process.stdout is not None  # noqa: S101 - piped above
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None  # noqa: S101 - piped above
+            pipe.close()
 
 
 def pinned(core: int, command: Sequence[object]) -> list[str]:
@@ -91,6 +105,7 @@ class Rig:
     quick: bool = False
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="assetwatch-bench-")))
     _children: list[Child] = field(default_factory=list)
+    _filled: dict[int, Path] = field(default_factory=dict)
     _sink: grpc.Server | None = None
 
     def __enter__(self) -> Self:
@@ -116,21 +131,47 @@ class Rig:
             child.end()
             self._children.remove(child)
 
-    def python(
-        self, program: str, *arguments: object, core: int = SERVER_CORE
-    ) -> contextlib.AbstractContextManager[Child]:
+    def python(self, program: str, *arguments: object, core: int = SERVER_CORE) -> AbstractContextManager[Child]:
         """Run a program of this folder."""
         return self.child(sys.executable, BENCH / program, *arguments, core=core)
 
+    @contextlib.contextmanager
+    def product(
+        self, sources: Mapping[str, object], *, store: Path | None = None, **telemetry: object
+    ) -> Iterator[tuple[Child, str]]:
+        """Run `assetwatch serve` over sources, with SQLite, until the block ends; yield it and its address."""
+        told = {
+            "server": {"listen": "127.0.0.1:0", "streams_per_peer_max": 5000},
+            "store": {"kind": "sqlite", "path": str(store or self.fresh("store.sqlite"))},
+            "telemetry": {"log_level": "error", **telemetry},
+            "sources": sources,
+        }
+        config = self.fresh("assetwatch.yaml")
+        config.write_text(json.dumps(told))  # JSON is YAML
+        with self.child(ASSETWATCH, "serve", "--config", config) as server:
+            yield server, server.text().rpartition(" ")[2].strip()
+
     def load(self, address: str, **options: object) -> Result:
         """Run the compiled client to its end, and return what it says."""
-        flags = [f"-{name.replace('_', '-')}={value}" for name, value in options.items()]
-        with self.child(go_program("load"), f"-address={address}", *flags, core=LOAD_CORE) as client:
+        with self.loading(address, **options) as client:
             return client.line()
+
+    def loading(self, address: str, **options: object) -> AbstractContextManager[Child]:
+        """Run the compiled client; its line comes at its end."""
+        flags = [f"-{name.replace('_', '-')}={value}" for name, value in options.items()]
+        return self.child(go_program("load"), f"-address={address}", *flags, core=LOAD_CORE)
 
     def fresh(self, name: str) -> Path:
         """Return a path in the rig's folder where nothing is yet."""
         return Path(tempfile.mkdtemp(dir=self.folder)) / name
+
+    def filled(self, assets: int) -> Path:
+        """Return a copy of a store file with so many assets, which is made once."""
+        if assets not in self._filled:
+            made = self._filled[assets] = self.fresh("store.sqlite")
+            with self.python("fanout_server.py", "--assets", assets, "--rate", 0, "--sqlite", made) as server:
+                server.line()
+        return Path(shutil.copy(self._filled[assets], self.fresh("store.sqlite")))
 
     def otlp(self) -> str:
         """Return the endpoint of a collector that keeps nothing of what it gets; it runs here, on the load's core."""

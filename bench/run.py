@@ -18,7 +18,15 @@ from rig import BENCH, Rig
 if TYPE_CHECKING:
     from types import FrameType
 
-PARTS = {"b1": "b1_fanout"}
+PARTS = {
+    "b1": "b1_fanout",
+    "b2": "b2_upstream",
+    "b3": "b3_push",
+    "b4": "b4_memory",
+    "b5": "b5_start",
+    "b6": "b6_price",
+    "b7": "b7_growth",
+}
 RESULTS = BENCH / "RESULTS.md"
 
 
@@ -29,11 +37,15 @@ def main() -> int:
     began = time.monotonic()
     machine = report.machine()
     sys.stdout.writelines(f"{name}: {value}\n" for name, value in machine.items())
+    sys.stdout.flush()
     parts = []
     with Rig(quick=args.quick) as rig:
         for name in args.parts or PARTS:
+            started = time.monotonic()
             parts.append(importlib.import_module(PARTS[name]).run(rig))
             report.show(parts[-1])
+            sys.stdout.write(f"({name}: {time.monotonic() - started:.0f} s)\n")
+            sys.stdout.flush()
     if not args.parts and not args.quick:
         RESULTS.write_text(report.markdown(parts, machine, time.monotonic() - began, RESULTS))
     return 0

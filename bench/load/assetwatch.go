@@ -9,10 +9,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-const watchStatus = "/assetwatch.v1.AssetStatusService/WatchStatus"
+const (
+	watchStatus = "/assetwatch.v1.AssetStatusService/WatchStatus"
+	getStatus   = "/assetwatch.v1.AssetStatusService/GetAssetStatus"
+)
 
 // Numbers of the fields, as in the schema.
 const (
+	getAsset       = 1
 	requestAssets  = 1
 	requestSources = 2
 	requestStates  = 3
@@ -36,6 +40,7 @@ const (
 type assetwatch struct {
 	source         string
 	named, filters int
+	stamp          protowire.Number
 }
 
 func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
@@ -56,7 +61,7 @@ func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, numb
 			total.open.Add(1)
 		}
 		sampled := number%sampleEvery == 0 && total.measuring.Load()
-		ages = read(message, sampled, total, ages[:0])
+		ages = a.read(message, sampled, total, ages[:0])
 		if sampled {
 			total.keep(ages)
 		}
@@ -66,12 +71,9 @@ func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, numb
 // request of a stream. Filters differ in which of the states that never occur here they leave out.
 func (a assetwatch) request(number int) (request []byte) {
 	if a.named > 0 {
-		ref := protowire.AppendString(protowire.AppendTag(nil, refSource, protowire.BytesType), a.source)
-		ref = protowire.AppendString(protowire.AppendTag(ref, refAsset, protowire.BytesType),
-			fmt.Sprintf("tid:asset-%06d", number%a.named))
-		return protowire.AppendBytes(protowire.AppendTag(nil, requestAssets, protowire.BytesType), ref)
+		return bytesField(nil, requestAssets, ref(a.source, number%a.named))
 	}
-	request = protowire.AppendString(protowire.AppendTag(nil, requestSources, protowire.BytesType), a.source)
+	request = bytesField(nil, requestSources, []byte(a.source))
 	if variant := number % a.filters; variant > 0 {
 		for state := uint64(1); state <= statesMax; state++ {
 			if state <= statesUsed || variant>>(state-statesUsed-1)&1 == 1 {
@@ -82,7 +84,12 @@ func (a assetwatch) request(number int) (request []byte) {
 	return request
 }
 
-func read(message []byte, sampled bool, total *counters, ages []float64) []float64 {
+// ref names an asset as bench/changes.py does.
+func ref(source string, number int) []byte {
+	return bytesField(bytesField(nil, refSource, []byte(source)), refAsset, fmt.Appendf(nil, "tid:asset-%06d", number))
+}
+
+func (a assetwatch) read(message []byte, sampled bool, total *counters, ages []float64) []float64 {
 	now, n := time.Now(), 0
 	for rest := message; len(rest) > 0; {
 		var number protowire.Number
@@ -94,7 +101,7 @@ func read(message []byte, sampled bool, total *counters, ages []float64) []float
 		case changes:
 			n++
 			if sampled {
-				ages = append(ages, float64(now.Sub(observed(value)).Microseconds())/1000)
+				ages = append(ages, float64(now.Sub(stamped(value, a.stamp)).Microseconds())/1000)
 			}
 		}
 	}
@@ -102,9 +109,9 @@ func read(message []byte, sampled bool, total *counters, ages []float64) []float
 	return ages
 }
 
-// observed digs the observe time out of an encoded Change.
-func observed(change []byte) time.Time {
-	stamp := find(find(change, status), observeTime)
+// stamped digs a time of the status out of an encoded Change.
+func stamped(change []byte, field protowire.Number) time.Time {
+	stamp := find(find(change, status), field)
 	var at [3]int64
 	for len(stamp) > 0 {
 		number, _, used := protowire.ConsumeTag(stamp)
@@ -135,4 +142,24 @@ func field(message []byte) (protowire.Number, []byte, []byte) {
 		return number, value, message[used+more:]
 	}
 	return number, nil, message[used+protowire.ConsumeFieldValue(number, kind, message[used:]):]
+}
+
+// asking asks for one asset after another, an answer at a time; each answer counts as a change.
+type asking struct {
+	source string
+	named  int
+}
+
+func (a asking) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
+	request := bytesField(nil, getAsset, ref(a.source, number%max(a.named, 1)))
+	total.open.Add(1)
+	total.synced.Add(1)
+	for context.Err() == nil {
+		var answer []byte
+		if client.Invoke(context, getStatus, &request, &answer) != nil {
+			total.failed.Add(1)
+			return
+		}
+		total.took(answer, 1)
+	}
 }

@@ -75,7 +75,7 @@ func readEvents(message []byte, sampled bool, total *counters, ages []float64) [
 		}
 		n++
 		if sampled {
-			ages = append(ages, float64(now.Sub(observed(find(find(value, eventKV), kvValue))).Microseconds())/1000)
+			ages = append(ages, float64(now.Sub(stamped(find(find(value, eventKV), kvValue), observeTime)).Microseconds())/1000)
 		}
 	}
 	total.took(message, n)
@@ -130,11 +130,11 @@ func (w *writer) request(n int) (method string, request []byte) {
 func (w *writer) put() []byte {
 	name := fmt.Sprintf("asset-%06d", w.turn%w.keys)
 	w.turn++
-	return bytesField(bytesField(nil, putKey, []byte(name)), putValue, stamped(w.template, time.Now()))
+	return bytesField(bytesField(nil, putKey, []byte(name)), putValue, timed(w.template, time.Now()))
 }
 
-// stamped returns a copy of an encoded change whose observe time, of two padded numbers, is that moment.
-func stamped(change []byte, at time.Time) []byte {
+// timed returns a copy of an encoded change whose observe time, of two padded numbers, is that moment.
+func timed(change []byte, at time.Time) []byte {
 	copied := bytes.Clone(change)
 	stamp := find(find(copied, status), observeTime)
 	if len(stamp) != 2+2*stampVarints {

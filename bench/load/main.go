@@ -15,9 +15,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-const windowBytes = 1 << 20
+const (
+	windowBytes = 1 << 20
+	look        = 5 * time.Millisecond // how often it is looked whether all are in sync
+)
 
 type rawCodec struct{}
 
@@ -25,17 +29,18 @@ func (rawCodec) Marshal(v any) ([]byte, error)      { return *(v.(*[]byte)), nil
 func (rawCodec) Unmarshal(data []byte, v any) error { *(v.(*[]byte)) = data; return nil }
 func (rawCodec) Name() string                       { return "proto" }
 
-// peer is what can be watched: it returns how the stream of one watcher is opened and read.
+// peer is what can be watched, or asked again and again.
 type peer interface {
 	watch(context context.Context, client *grpc.ClientConn, number int, total *counters)
 }
 
 func main() {
 	address := flag.String("address", "127.0.0.1:50051", "server")
-	mode := flag.String("mode", "assetwatch", "assetwatch or etcd")
+	mode := flag.String("mode", "assetwatch", "assetwatch, etcd, or get: ask assetwatch for single assets")
 	source := flag.String("source", "bench", "source to watch whole")
 	named := flag.Int("named", 0, "0: watch the source whole; n: each stream watches one of the first n assets")
 	filters := flag.Int("filters", 1, "different filters that the streams have, by states; all let every change pass")
+	stamp := flag.Int("stamp", observeTime, "field of AssetStatus that ages are counted from")
 	streams := flag.Int("streams", 100, "watch streams")
 	connections := flag.Int("connections", 8, "connections they share")
 	warmUp := flag.Duration("warm-up", 3*time.Second, "before counting, at least; streams open by then are reported")
@@ -55,10 +60,14 @@ func main() {
 		clients[i] = connect(*address)
 	}
 	total := &counters{}
-	var watched peer = assetwatch{source: *source, named: *named, filters: *filters}
-	if *mode == "etcd" {
+	var watched peer = assetwatch{source: *source, named: *named, filters: *filters, stamp: protowire.Number(*stamp)}
+	switch *mode {
+	case "etcd":
 		watched = etcd{}
+	case "get":
+		watched = asking{source: *source, named: *named}
 	}
+	began := time.Now()
 	for i := 0; i < *streams; i++ {
 		go watched.watch(context, clients[i%len(clients)], i, total)
 	}
@@ -73,10 +82,12 @@ func main() {
 	}
 	time.Sleep(*warmUp)
 	opened, inSync := total.open.Load(), total.synced.Load()
-	for waited := time.Duration(0); waited < *patience && total.synced.Load() < int64(*streams); waited += 50 * time.Millisecond {
-		time.Sleep(50 * time.Millisecond)
+	for time.Since(began) < *warmUp+*patience && total.synced.Load() < int64(*streams) {
+		time.Sleep(look)
 	}
+	syncedAfter := time.Since(began).Seconds()
 	result := total.measure(*span, *pid, writer)
+	result["synced"], result["synced_after_s"] = total.synced.Load(), syncedAfter
 	result["streams"], result["open_at_warm_up"], result["synced_at_warm_up"] = *streams, opened, inSync
 	result["failed"] = total.failed.Load()
 	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {

@@ -1,0 +1,152 @@
+"""B2: what the upstreams are asked, and what that gives, beside clients that ask for themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import urllib.request
+from functools import partial
+from typing import TYPE_CHECKING
+
+from report import Part, Row, at_least, figure
+from rig import LOAD_CORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from rig import Child, Rig
+
+WATCHERS = (1, 10, 500)
+USD_ASSETS, USD_EVERY_S = 100, 1.0
+OMN_ASSETS, OMN_BATCH, OMN_EVERY_S = 1000, 100, 1.0
+SETTLE_S, COUNT_S = 3.0, 8.0
+CLIENTS, SHARED_ASSETS, SHARED_EVERY_S = 10, 20, 0.5
+
+
+def run(rig: Rig) -> Part:
+    """Count requests, then compare."""
+    how = (
+        f"Requests: USD Search, {USD_ASSETS} assets read every {USD_EVERY_S:g} s, counted by the stand-in for"
+        f" {COUNT_S:g} s. OMN: {OMN_ASSETS:,} assets, {OMN_BATCH} a call, read every {OMN_EVERY_S:g} s."
+        " Polls: scheduler, adapter and diff against one recorded answer, as fast as it goes, in turns with aiohttp"
+        f" alone. Delay: a change of one of {SHARED_ASSETS} assets until each of {CLIENTS} clients has seen it; clients"
+        " that poll for themselves share out as many requests as assetwatch made."
+    )
+    return Part("B2 upstream", how, [*_requests(rig), *_batches(rig), *_polls(rig), *_delay(rig)])
+
+
+# Requests ------------------------------------------------------------------------------------------------------------
+
+
+def _requests(rig: Rig) -> list[Row]:
+    counts = {watchers: _asked(rig, watchers) for watchers in WATCHERS}
+    rows = [Row(f"requests for {watchers} watchers", f"{count / COUNT_S:.1f}/s") for watchers, count in counts.items()]
+    for watchers in WATCHERS[1:]:
+        ratio = counts[watchers] / counts[1]
+        rows.append(Row(f"{watchers} watchers to 1", f"{ratio:.3f}", "1.00 ± 0.02", abs(ratio - 1) <= 0.02))
+    return rows
+
+
+def _asked(rig: Rig, watchers: int) -> int:
+    with rig.python("upstreams.py", "usd-search", "--assets", USD_ASSETS, core=LOAD_CORE) as upstreams:
+        said = upstreams.line()
+        sources = _every(said["sources"], USD_EVERY_S)
+        with rig.product(sources) as (server, address), _watching(rig, address, "usd-search", watchers) as load:
+            count = _count(said["control"], "usd-search")
+            assert server.process.poll() is None  # noqa: S101 - else the figures are of nothing
+            load.line()
+    return count
+
+
+def _every(sources: Mapping[str, Mapping[str, object]], seconds: float) -> dict[str, object]:
+    fixed = {"busy_interval_s": seconds, "settled_interval_s": seconds, "rate_per_s": 5000}
+    return {name: {**settings, **fixed} for name, settings in sources.items()}
+
+
+def _watching(rig: Rig, address: str, source: str, watchers: int) -> AbstractContextManager[Child]:
+    span = SETTLE_S + COUNT_S + 1
+    return rig.loading(address, source=source, streams=watchers, warm_up=f"{span}s", span="100ms")
+
+
+def _count(control: str, source: str, path: str = "") -> int:
+    time.sleep(SETTLE_S)
+    before = _requests_of(control, source, path)
+    time.sleep(COUNT_S)
+    return _requests_of(control, source, path) - before
+
+
+def _requests_of(control: str, source: str, path: str) -> int:
+    with urllib.request.urlopen(f"{control}/sources/{source}/requests?path={path}") as reply:  # noqa: S310 - ours
+        return int(json.load(reply)["count"])
+
+
+def _batches(rig: Rig) -> list[Row]:
+    with rig.python("upstreams.py", "omn", "--assets", OMN_ASSETS, core=LOAD_CORE) as upstreams:
+        said = upstreams.line()
+        settings = {**said["sources"]["omn"], "batch_size": OMN_BATCH}
+        with (
+            rig.product(_every({"omn": settings}, OMN_EVERY_S)) as (_, address),
+            _watching(rig, address, "omn", 1) as load,
+        ):
+            calls = _count(said["control"], "omn", "assets/status") / COUNT_S * OMN_EVERY_S
+            load.line()
+    wanted = math.ceil(OMN_ASSETS / OMN_BATCH)
+    return [Row("OMN calls a round", f"{calls:.2f}", f"{wanted}", abs(calls / wanted - 1) <= 0.02)]
+
+
+# Beside others -------------------------------------------------------------------------------------------------------
+
+
+def _polls(rig: Rig) -> list[Row]:
+    with rig.python("polling.py", "serve", core=LOAD_CORE) as canned:
+        said = canned.line()
+        polled = partial(_polled, rig, said["url"])
+        mine, theirs, ratio = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"))
+        _, parsing, to_parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"))
+    note = f"{figure(mine)}/s to {figure(theirs)}/s, answers of {said['bytes']:,} bytes"
+    return [
+        at_least("polls to those of bare aiohttp", 100 * ratio, 80, "%", note),
+        Row("polls to those of aiohttp and json.loads", f"{100 * to_parsing:.0f} %", note=f"{figure(parsing)}/s"),
+    ]
+
+
+def _polled(rig: Rig, url: str, what: str) -> float:
+    with rig.python("polling.py", what, "--url", url) as child:
+        return float(child.line()["polls_per_s"])
+
+
+def _delay(rig: Rig) -> list[Row]:
+    mine = rig.repeated(1, partial(_watched, rig))
+    budget = mine["requests_per_s"]
+    round_s = SHARED_ASSETS / (budget / CLIENTS)
+    theirs = rig.repeated(1, partial(_self_polled, rig, budget, 1.2 * round_s))
+    return [
+        Row(
+            f"change to {CLIENTS} clients, {who}",
+            f"p50 {1000 * found['p50_s']:,.0f} ms, p99 {1000 * found['p99_s']:,.0f} ms",
+            note=f"{found['requests_per_s']:.0f} requests/s",
+        )
+        for who, found in (("assetwatch", mine), ("each polling for itself", theirs))
+    ]
+
+
+def _delays(rig: Rig, wait_s: float) -> AbstractContextManager[Child]:
+    options = ("--clients", CLIENTS, "--assets", SHARED_ASSETS, "--wait", wait_s)
+    return rig.python("delays.py", *options, core=LOAD_CORE)
+
+
+def _watched(rig: Rig) -> dict[str, float]:
+    with _delays(rig, 1) as clients:
+        sources = _every(clients.line()["sources"], SHARED_EVERY_S)
+        with rig.product(sources) as (_, address):
+            clients.tell(address=address)
+            return clients.line()
+
+
+def _self_polled(rig: Rig, budget: float, wait_s: float) -> dict[str, float]:
+    with _delays(rig, wait_s) as clients:
+        clients.line()
+        clients.tell(budget_per_s=budget)
+        return clients.line()

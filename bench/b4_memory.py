@@ -1,0 +1,59 @@
+"""B4: memory, of an idle process, an asset, and a watcher."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from report import Part, at_most
+from rig import LOAD_CORE, pid_rss_kib
+
+if TYPE_CHECKING:
+    from rig import Result, Rig
+
+ASSETS, WATCHERS = 100_000, 1000
+SETTLE_S = 2.0
+
+
+def run(rig: Rig) -> Part:
+    """Measure each as a difference of two processes."""
+    how = (
+        "Resident memory (VmRSS). Idle: `assetwatch serve` over all five stand-ins, nobody watching. An asset: a"
+        f" process restarted on {ASSETS:,} assets with one watcher of all, so with what its polling plan holds, less"
+        f" one with a single asset. A watcher: {WATCHERS:,} streams of 1,000 assets on 8 connections, less one stream."
+    )
+    idle = rig.repeated(3, partial(_idle, rig))["rss_kb"]
+    many, one = (rig.repeated(3, partial(_restarted, rig, assets))["server_rss_kb"] for assets in (ASSETS, 1))
+    crowd, single = (rig.repeated(3, partial(_watched, rig, streams))["server_rss_kb"] for streams in (WATCHERS, 1))
+    return Part(
+        "B4 memory",
+        how,
+        [
+            at_most("idle", idle / 1024, 80, "MiB"),
+            at_most("an asset", (many - one) / (ASSETS - 1), 1.5, "KiB", f"{many / 1024:,.0f} MiB in all"),
+            at_most("a watcher", (crowd - single) / (WATCHERS - 1), 40, "KiB", f"{crowd / 1024:,.0f} MiB in all"),
+        ],
+    )
+
+
+def _idle(rig: Rig) -> Result:
+    with (
+        rig.python("upstreams.py", core=LOAD_CORE) as upstreams,
+        rig.product(upstreams.line()["sources"]) as (server, _),
+    ):
+        time.sleep(SETTLE_S)
+        return {"rss_kb": pid_rss_kib(server.pid)}
+
+
+def _restarted(rig: Rig, assets: int) -> Result:
+    options = ("--assets", assets, "--rate", 0, "--sqlite", rig.filled(assets))
+    with rig.python("fanout_server.py", *options) as server:
+        address = server.line()["address"]
+        return rig.load(address, streams=1, pid=server.pid, warm_up="0s", patience="60s", span="1s")
+
+
+def _watched(rig: Rig, streams: int) -> Result:
+    with rig.python("fanout_server.py", "--rate", 100, "--sqlite", rig.fresh("store.sqlite")) as server:
+        address = server.line()["address"]
+        return rig.load(address, streams=streams, pid=server.pid, patience="30s", span="1s")

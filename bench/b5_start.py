@@ -1,0 +1,78 @@
+"""B5: a snapshot of many assets, and how soon a process serves, starts again, and prints its help."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from changes import SOURCE
+from report import Part, Row, at_least, at_most, figure
+from rig import ASSETWATCH, LOAD_CORE, SERVER_CORE, pinned
+
+if TYPE_CHECKING:
+    from rig import Result, Rig
+
+ASSETS = 100_000
+CROWD = 50
+UNPOLLED = {
+    "kind": "omn",
+    "base_url": "http://127.0.0.1:1",
+    "auth": {"kind": "bearer", "token": "made-up"},
+}
+"""A source for the assets in the store; nothing answers there."""
+
+
+def run(rig: Rig) -> Part:
+    """Measure from the clients' side."""
+    one, crowd = (rig.repeated(3, partial(snapshot, rig, ASSETS, clients)) for clients in (1, CROWD))
+    how = (
+        "Snapshot: from the request until the last client has everything, the server on the other core. Start: from the"
+        " start of `assetwatch serve` to its line that says it is ready, over five sources and an empty file; again:"
+        f" over a SQLite file with {ASSETS:,} assets. Help: the whole process."
+    )
+    cold = rig.repeated(5, partial(_cold, rig))["s"]
+    again = rig.repeated(3, partial(restart, rig, ASSETS))["s"]
+    rows = [
+        at_most(f"snapshot of {ASSETS:,} assets to 1 client", one["synced_after_s"], 2, "s"),
+        Row(f"snapshot of {ASSETS:,} assets to {CROWD} clients", f"{figure(crowd['synced_after_s'])} s"),
+        at_least("clients served of those", crowd["synced"], CROWD, ""),
+        at_most("start to SERVING", cold, 1, "s"),
+        at_most(f"start to SERVING with {ASSETS:,} assets", again, 3, "s"),
+    ]
+    for words in (["--help"], ["watch", "--help"]):
+        took = rig.repeated(7, partial(_command, words))["s"]
+        rows.append(at_most(f"assetwatch {' '.join(words)}", took, 0.25, "s"))
+    return Part("B5 snapshot and start", how, rows)
+
+
+def snapshot(rig: Rig, assets: int, clients: int) -> Result:
+    """Give clients the snapshot at once."""
+    options = ("--assets", assets, "--rate", 0, "--sqlite", rig.filled(assets))
+    with rig.python("fanout_server.py", *options) as server:
+        address = server.line()["address"]
+        return rig.load(address, streams=clients, pid=server.pid, warm_up="0s", patience="60s", span="1ms")
+
+
+def restart(rig: Rig, assets: int) -> Result:
+    """Start on a file with so many assets; return the seconds until it serves."""
+    store = rig.filled(assets)
+    began = time.perf_counter()
+    with rig.product({SOURCE: UNPOLLED}, store=store):
+        return {"s": time.perf_counter() - began}
+
+
+def _cold(rig: Rig) -> Result:
+    with rig.python("upstreams.py", core=LOAD_CORE) as upstreams:
+        sources = upstreams.line()["sources"]
+        began = time.perf_counter()
+        with rig.product(sources):
+            return {"s": time.perf_counter() - began}
+
+
+def _command(words: list[str]) -> Result:
+    began = time.perf_counter()
+    command = pinned(SERVER_CORE, [ASSETWATCH, *words])
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)  # noqa: S603 - ours
+    return {"s": time.perf_counter() - began}
