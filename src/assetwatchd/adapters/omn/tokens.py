@@ -11,8 +11,6 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
-import jwt
-from jwt.warnings import InsecureKeyLengthWarning
 from yarl import URL
 
 from assetwatchd.config import BearerAuth, SignedJwtAuth
@@ -42,6 +40,9 @@ def sign(auth: SignedJwtAuth, *, at: float) -> str:
 
     Raises: ConfigError when the secret cannot be a key.
     """
+    import jwt  # noqa: PLC0415 - with its cryptography it takes 10 MB, which only those who sign need to pay for
+    from jwt.warnings import InsecureKeyLengthWarning  # noqa: PLC0415 - as above
+
     claims: dict[str, Any] = {
         "mandator": auth.mandator,
         "sub": auth.subject,
