@@ -647,6 +647,20 @@ async def test_upper_case_names_the_same_asset(rig: PiecesRig) -> None:
         assert any(f"in lower case alone: {TWO}" in text for text in problem.violations.values())
 
 
+async def test_a_server_that_writes_upper_case(rig: PiecesRig) -> None:
+    """Ids that the upstream lists and pushes in upper case are those in lower case: one asset, under one id."""
+    item = json.dumps({"iterable": [{"asset": {"id": ONE.upper()}}]})
+    ids = json.dumps({"iterable": [{"id": ONE.upper()}]})
+    rig.standin.faults.add(path="/assets/identifiers", body=ids, content_type="application/json")
+    rig.standin.faults.add(path="/assets/stream/identifiers", on="frame", body=item)
+    call = watch(rig)
+    assert (await change(call, ONE)).status.pieces.name == "retry loop"
+    listed = await rig.statuses.ListAssetStatuses(asset_status_service_pb2.ListAssetStatusesRequest(sources=[SOURCE]))
+    assert [one.asset.asset_id for one in listed.statuses] == [ONE]
+    call.cancel()
+    assert await rig.app.sources.get(SOURCE).upstream.enumerate() == {ONE}
+
+
 async def test_a_write_nobody_watches(rig: PiecesRig) -> None:
     """Without any watcher the returned revision can be read just the same, of assets never seen before too."""
     made = await rig.call("CreateAsset", seed=convert.message(seed_pb2.Seed, seed_document(name="new")))

@@ -287,7 +287,7 @@ class Pieces:
         assets = decode(FlattenedAssets, reply)
         if assets.iterable is None and assets.indices:
             raise BadAnswer("a list with indices and nothing that they could mean")
-        return frozenset(each.id for each in assets.iterable or ())
+        return frozenset(each.id.lower() for each in assets.iterable or ())
 
     async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.

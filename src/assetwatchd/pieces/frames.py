@@ -144,7 +144,7 @@ def _deleted(item: Item) -> dict[str, Any]:
 def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool) -> Item | None:
     if not isinstance(asset_id, str) or not asset_id:
         return None
-    return Item(asset_id, gone, _moment(element.get("updated")), element)
+    return Item(asset_id.lower(), gone, _moment(element.get("updated")), element)  # a UUID is the same in any case
 
 
 def _tombstone(element: Mapping[str, Any]) -> bool:

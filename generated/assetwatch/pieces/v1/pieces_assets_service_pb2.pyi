@@ -1061,7 +1061,7 @@ class AssetChange(_message.Message):
     """Which asset."""
     omitted_bytes: _builtins.int
     """How large the asset is, in bytes, when it is beyond a limit of the server and therefore left out, which
-    omitted_setting names; 0 otherwise. Read it with GetAsset, transferables = false.
+    omitted_setting names; 0 otherwise. Read it with GetAsset, transferables = false, its content with ListAssetFormats.
     """
     kind: Global___ChangeKind.ValueType
     """What to do with it."""
