@@ -38,7 +38,7 @@ QUIET_S = 5.0
 
 @dataclass
 class Outcome:
-    """How one run went. reasons: with which of ours streams ended."""
+    """How one run went. reasons: with which of ours streams ended; starved: see Evidence."""
 
     seed: int
     windows: Sequence[Window]
@@ -46,11 +46,15 @@ class Outcome:
     changes_per_s: float
     took_s: float
     reasons: frozenset[str] = frozenset()
+    starved: float = 0.0
 
     def __str__(self) -> str:
         faults = " + ".join(window.fault for window in self.windows) or "no fault"
         words = f"seed {self.seed}: {self.verdict.word}  {faults}  {self.changes_per_s:.0f} changes/s"
-        lines = [f"{words}  {self.took_s:.1f} s", *(f"    void: {why}" for why in self.verdict.void)]
+        lines = [
+            f"{words}  {self.took_s:.1f} s  starved {self.starved:.0%}",
+            *(f"    void: {why}" for why in self.verdict.void),
+        ]
         shown = self.verdict.violations[:10]
         lines += [f"    {violation.invariant}: {violation.text}" for violation in shown]
         if len(self.verdict.violations) > len(shown):
@@ -102,7 +106,10 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
     verdict = oracle.judge(evidence)
     clients = (*evidence.recorders, *evidence.churners)
     reasons = frozenset(stream.end.reason for who in clients for stream in who.streams if stream.end is not None)
-    return Outcome(plan.seed, running.windows, verdict, running.changes_per_s, time.monotonic() - began, reasons)
+    took_s = time.monotonic() - began
+    return Outcome(
+        plan.seed, running.windows, verdict, running.changes_per_s, took_s, reasons=reasons, starved=evidence.starved
+    )
 
 
 def planned(seed: int, faults: Sequence[str] = (), *, store: str, full: bool = False, mutant: str = "") -> Plan:

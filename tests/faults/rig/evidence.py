@@ -191,7 +191,10 @@ class Window:
 
 @dataclass
 class Evidence:
-    """All of it. rates: calls a second that each source may be asked; listed: what List gave at the end, by key."""
+    """All of it. rates: calls a second that each source may be asked; listed: what List gave at the end, by key.
+
+    starved: the share of time in which server or clients could run and had no processor.
+    """
 
     journal: Journal
     recorders: Sequence[Recorder]
@@ -205,4 +208,5 @@ class Evidence:
     requests: Mapping[str, Sequence[tuple[float, str, int | None]]] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     changes_per_s: float = 0.0
+    starved: float = 0.0
     stderr: str = ""

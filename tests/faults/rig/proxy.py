@@ -144,8 +144,10 @@ class Proxy:
     def _reset(self, pair: Pair) -> None:
         self.counts.resets += 1
         for writer in pair.writers():
+            if writer.transport.is_closing():
+                continue
             sock = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # the second: uvloop has closed it
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
             writer.transport.abort()
 

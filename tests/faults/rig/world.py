@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import tempfile
@@ -71,6 +72,7 @@ class World:
         self.churners: list[Churner] = []
         self.stalled: list[Stalled] = []
         self.changes_per_s = 0.0
+        self._working_since: tuple[float, float] = (0.0, 0.0)
         self._expectations: dict[Wanted, tuple[int, dict[Key, int]]] = {}
         self.server: Server
         self.front: Proxy
@@ -161,6 +163,7 @@ class World:
 
     def work(self, per_s: float = LOAD_PER_S) -> None:
         """Begin to change assets."""
+        self._working_since = (time.monotonic(), _starved_s(os.getpid()))
         self._loading = asyncio.create_task(self.load.run(per_s))
 
     async def rest(self) -> None:
@@ -221,10 +224,14 @@ class World:
     async def evidence(self, *, quiet_s: float = QUIET_S) -> Evidence:
         """Stop the load, wait until all is quiet, ask List, and put down everything there is to judge."""
         await self.rest()
-        quiet_at = time.monotonic()
+        quiet_at, server_starved_s = time.monotonic(), _starved_s(self.server.pid)
         settled = await self.settles(quiet_s)
         if not settled:
             print(self.unsettled())  # noqa: T201 - for whoever looks at the failure
+        starved = max(
+            _share(_starved_s(os.getpid()) - self._working_since[1], time.monotonic() - self._working_since[0]),
+            _share(_starved_s(self.server.pid) - server_starved_s, max(time.monotonic() - quiet_at, 1.0)),
+        )
         await asyncio.sleep(3 * SERVER["heartbeat_s"])
         listed = await self._list()
         return Evidence(
@@ -243,6 +250,7 @@ class World:
             },
             rates={name: pace["rate_per_s"] for name, pace in self.plan.pace.items()},
             changes_per_s=self.changes_per_s,
+            starved=starved,
             stderr=self.server.stderr.read_text(),
         )
 
@@ -258,6 +266,15 @@ class World:
                     found[status.asset.source, status.asset.asset_id] = status
                 if not (token := page.next_page_token):
                     return found
+
+
+def _starved_s(pid: int) -> float:
+    """How long the main thread of a process has waited for a processor; seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def _share(part_s: float, whole_s: float) -> float:
+    return part_s / whole_s
 
 
 @asynccontextmanager
