@@ -110,6 +110,7 @@ async def test_an_asset_that_becomes_pseudo(rpc: str, by_ids: bool) -> None:  # 
 @ANY_STREAM
 async def test_everything_is_read_once(rig: PiecesRig, rpc: str) -> None:
     """A connection that begins with everything is asked for the ids, and for nothing else; after a break again."""
+    rig.standin.switch({"pseudo_in_streams": True})
     mirror = await rig.stream(rpc).synced()
     for turn in (1, 2):
         assert rig.standin.requests.count("/assets/identifiers") == turn

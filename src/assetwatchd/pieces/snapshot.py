@@ -33,15 +33,12 @@ log = logging.getLogger(__name__)
 async def of_identifiers(api: PiecesApi, intake: Intake, first: Frame) -> None:
     """Take in every id. The list says which there are, and the first frame what else the stream says of them.
 
-    An id in the frame alone may be new, just deleted, or of an asset the user did not save: it is asked about.
+    The list is the later of the two: an id in the frame alone was deleted since, or the user did not save its asset.
     """
     asset_ids = frames.listed(await api.identifiers(pseudo=api.settings.pseudo))
     told = {item.asset_id: item for item in frames.living(first.items)}
     unsaid = [frames.identifier(asset_id) for asset_id in sorted(asset_ids - told.keys())]
     await intake.epoch.commit([item for item in told.values() if item.asset_id in asset_ids] + unsaid)
-    for item in told.values():
-        if item.asset_id not in asset_ids:
-            intake.reads.want(item)
 
 
 async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: frozenset[str], first: Frame) -> None:
