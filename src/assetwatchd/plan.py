@@ -263,6 +263,8 @@ class Plan:
         return taken
 
     def _next_read(self, target: Target) -> float:
+        if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile
+            return loop_time()
         if self.pushing and self._state(target) is not State.UNKNOWN:  # of what was not understood, no news may come
             return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
         wait_s = schedule.interval_s(self._state(target), target.calm, self._settings)

@@ -102,6 +102,25 @@ async def test_touched_unwanted() -> None:
 
 
 @virtual
+async def test_touched_unwanted_while_being_read() -> None:
+    """A read that a touch made worthless, since nobody wanted the asset just then, is made again for who wants it."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, linger_s=1) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(10)
+                upstream.latency_s = 1
+                upstream.push_touched("b")
+                await asyncio.sleep(0.5)
+            upstream.states["b"] = State.FAILED
+            upstream.push_touched("b")
+            await asyncio.sleep(0.1)
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(5)
+                assert rig.state("b") is State.FAILED
+
+
+@virtual
 async def test_touched_unwanted_then_watched() -> None:
     """A change that nobody wanted when it was pushed is read when somebody begins to watch, not at reconciliation."""
     upstream = FakeUpstream("a", "b", pushes=True)
