@@ -64,6 +64,7 @@ def test_resume_over_a_restart(seed: int) -> None:
     """T10, T25: over a kill or a SIGTERM nothing is lost or repeated, and every token just issued is taken."""
     outcome = run(explore(planned(seed, store="sqlite"), ["F1" if seed % 2 else "F1-term"]))
     assert outcome.verdict.violations == [], outcome
+    assert outcome.verdict.void == []
 
 
 @pytest.mark.parametrize(("fault", "seed"), [("F8-wiped", 1), ("F8-older", 1), ("F8-older", 2)])

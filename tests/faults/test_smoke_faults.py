@@ -36,7 +36,9 @@ async def _killed_once() -> Evidence:
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
     """One run, judged by each test in its own way."""
-    return run(_killed_once())
+    found = run(_killed_once())
+    found.starved = 0.0  # it was given time enough for a busy machine: everything is judged
+    return found
 
 
 @pytest.fixture
@@ -98,6 +100,17 @@ def test_too_little_load_is_void(tampered: Evidence) -> None:
     tampered.changes_per_s = 99
     tampered.windows = [tampered.windows[0].__class__("F6 RST", 0.0, 0.0, fired=False)]
     assert oracle.judge(tampered).void == ["99 changes/s before the fault", "F6 RST struck nothing"]
+
+
+def test_a_starved_run_is_void(tampered: Evidence) -> None:
+    """Where there was no processor to run on, what takes time is not judged; what was told wrongly is."""
+    tampered.starved = 0.9
+    tampered.settled = False
+    assert "I4" not in _broken(tampered)
+    assert oracle.judge(tampered).void == ["no processor for 90% of the time, I16, I4 not judged"]
+    message = _live(tampered)[0]
+    message.changes.append(message.changes[0])
+    assert oracle.judge(tampered).word == "VIOLATION"
 
 
 def _broken(run: Evidence) -> set[str]:
