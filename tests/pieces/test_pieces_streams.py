@@ -571,7 +571,7 @@ async def test_assets_no_one_expected(rig: PiecesRig, rpc: str) -> None:
 @ANY_STREAM
 async def test_ten_thousand_assets_in_the_first_frame(rpc: str) -> None:
     """All of them arrive, in messages of bounded size, over one connection."""
-    async with pieces_rig(source={"body_bytes_max": 64 * MIB, "timeout_s": 60, "first_frame_timeout_s": 60}) as rig:
+    async with pieces_rig(source={"timeout_s": 60, "first_frame_timeout_s": 60}) as rig:
         rig.standin.seed(random.Random(3), 10_000)  # noqa: S311 - a scenario that repeats, not a secret
         there = {i for i in rig.standin.asset_ids() if not rig.standin.get(i)["pseudo"]}
         mirror = await asyncio.wait_for(patient(rig.stream(rpc)), 90)
