@@ -103,11 +103,11 @@ def test_too_little_load_is_void(tampered: Evidence) -> None:
 
 
 def test_a_starved_run_is_void(tampered: Evidence) -> None:
-    """Where there was no processor to run on, what takes time is not judged; what was told wrongly is."""
+    """Where there was no processor to run on, what came too late proves nothing; what was told wrongly does."""
     tampered.starved = 0.9
     tampered.settled = False
     assert "I4" not in _broken(tampered)
-    assert oracle.judge(tampered).void == ["no processor for 90% of the time, I16, I4 not judged"]
+    assert oracle.judge(tampered).void == ["I4 does not hold, with no processor for 90% of the time"]
     message = _live(tampered)[0]
     message.changes.append(message.changes[0])
     assert oracle.judge(tampered).word == "VIOLATION"
