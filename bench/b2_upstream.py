@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from rig import Child, Rig
+    from children import Child
+    from rig import Rig
 
 WATCHERS = (1, 10, 500)
 USD_ASSETS, USD_EVERY_S = 100, 1.0

@@ -9,7 +9,8 @@ from report import Part, Row, at_least, at_most, figure
 from rig import LOAD_CORE
 
 if TYPE_CHECKING:
-    from rig import Result, Rig
+    from children import Result
+    from rig import Rig
 
 WATCHERS, RATE, ASSETS = 100, 100, 100
 CHANGE_TIME = 8

@@ -6,11 +6,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from children import pid_rss_kib
 from report import Part, at_most
-from rig import LOAD_CORE, pid_rss_kib
+from rig import LOAD_CORE
 
 if TYPE_CHECKING:
-    from rig import Result, Rig
+    from children import Result
+    from rig import Rig
 
 ASSETS, WATCHERS = 100_000, 1000
 SETTLE_S = 2.0

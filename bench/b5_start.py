@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from changes import SOURCE
+from children import pinned
 from report import Part, Row, at_least, at_most, figure
-from rig import ASSETWATCH, LOAD_CORE, SERVER_CORE, pinned
+from rig import ASSETWATCH, LOAD_CORE, SERVER_CORE
 
 if TYPE_CHECKING:
-    from rig import Result, Rig
+    from children import Result
+    from rig import Rig
 
 ASSETS = 100_000
 CROWD = 50

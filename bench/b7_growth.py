@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rig import Rig
 
 SIZES = (1_000, 10_000, 100_000)
-CELL = Cell(100, 500)
+CELL = Cell(30, 500)
 NAMED = Cell(1000, 500)
 FLAT, LINEAR = 0.15, 0.85
 """Exponents below which a figure is called independent of the assets, and above which linear in them."""

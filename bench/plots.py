@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from b1_fanout import Cell
-    from rig import Result
+    from children import Result
 
 FOLDER = Path(__file__).resolve().parent / "plots"
 
@@ -21,7 +21,7 @@ def fanout(ours: Mapping[Cell, Result], peers: Mapping[str, Mapping[Cell, Result
         return []
     picture, (delivered, late) = figure
     for name, cells in {"assetwatch": ours, **peers}.items():
-        in_order = sorted(cells, key=lambda cell: cell.due)
+        in_order = sorted((cell for cell in cells if cells[cell]["age_p99_ms"] > 0), key=lambda cell: cell.due)
         due = [cell.due for cell in in_order]
         delivered.plot(due, [cells[cell]["changes_per_s"] for cell in in_order], "o-", label=name)
         late.plot(due, [cells[cell]["age_p99_ms"] for cell in in_order], "o-", label=name)

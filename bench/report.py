@@ -46,8 +46,8 @@ class Part:
 
 
 def at_most(what: str, value: float, limit: float, unit: str, note: str = "") -> Row:
-    """Make the row of a figure that has an upper limit."""
-    return Row(what, f"{figure(value)} {unit}", f"≤ {figure(limit)} {unit}", value <= limit, note)
+    """Make the row of a figure that has an upper limit; a negative one was not found out, so it is not met."""
+    return Row(what, f"{figure(value)} {unit}", f"≤ {figure(limit)} {unit}", 0 <= value <= limit, note)
 
 
 def at_least(what: str, value: float, limit: float, unit: str, note: str = "") -> Row:
@@ -57,6 +57,8 @@ def at_least(what: str, value: float, limit: float, unit: str, note: str = "") -
 
 def figure(value: float) -> str:
     """Write a number with three digits that count; thousands apart."""
+    if value < 0:
+        return "no"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -11,13 +11,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent import futures
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
+from children import Child, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,84 +28,28 @@ BENCH = Path(__file__).resolve().parent
 ASSETWATCH = Path(sys.executable).with_name("assetwatch")
 BUILD = BENCH.parent / "build" / "bench"
 SERVER_CORE, LOAD_CORE = 0, 1
-END_S = 10.0
 BUILD_S = 600.0
 
-Result = dict[str, Any]
+LATE_S = 600.0
+"""After this long each figure is measured once, so that a slow machine comes to an end too."""
 
 
 class Missing(Exception):
     """A program that a measurement needs is not here; the text says which."""
 
 
-class Child:
-    """A program of ours on one core, in a session of its own: a Ctrl-C ends it through us, in order."""
-
-    def __init__(self, command: Sequence[object], core: int, *, env: dict[str, str] | None = None) -> None:
-        self._command = pinned(core, command)
-        self.process = subprocess.Popen(  # noqa: S603 - commands made here
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=sys.stderr if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, **(env or {})},
-        )
-
-    @property
-    def pid(self) -> int:
-        """Its process id; pinning replaces itself by the program, so it is the program's."""
-        return self.process.pid
-
-    def line(self) -> Result:
-        """Wait for the next line of JSON that it prints. Raises: RuntimeError when it ends instead."""
-        said: Result = json.loads(self.text())
-        return said
-
-    def tell(self, **what: object) -> None:
-        """Give it a line of JSON to read."""
-        assert self.process.stdin is not None  # noqa: S101 - piped above
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
-
-    def text(self) -> str:
-        """Wait for the next line that it prints. Raises: RuntimeError when it ends instead."""
-        assert self.process.stdout is not None  # noqa: S101 - piped above
-        text = self.process.stdout.readline()
-        if not text:
-            raise RuntimeError(
-                f"ended with {self.process.wait()}: {' '.join(self._command)}; BENCH_VERBOSE=1 shows why"
-            )
-        return text
-
-    def end(self, *, how: int = signal.SIGTERM) -> None:
-        """End it by its id, at the latest after END_S."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        try:
-            self.process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None  # noqa: S101 - piped above
-            pipe.close()
-
-
-def pinned(core: int, command: Sequence[object]) -> list[str]:
-    """Return the command such that it runs on one core, where there is more than one and a way to say so."""
-    bare = [str(part) for part in command]
-    taskset = shutil.which("taskset")
-    return [taskset, "-c", str(core), *bare] if taskset and (os.cpu_count() or 1) > 1 else bare
-
-
 @dataclass
 class Rig:
-    """Runs children, which end with it, and gives them a folder and an OTLP sink. quick: each figure once, shortly."""
+    """Runs children, which end with it, and gives them a folder and an OTLP sink. quick: each figure once, shortly.
+
+    late: figures are measured once by now. others: the most that other programs had of the server's core.
+    """
 
     quick: bool = False
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="assetwatch-bench-")))
+    late: bool = False
+    others: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
     _children: list[Child] = field(default_factory=list)
     _filled: dict[int, Path] = field(default_factory=dict)
     _sink: grpc.Server | None = None
@@ -154,7 +100,9 @@ class Rig:
     def load(self, address: str, **options: object) -> Result:
         """Run the compiled client to its end, and return what it says."""
         with self.loading(address, **options) as client:
-            return client.line()
+            said = client.line()
+        self.others = max(self.others, said["others_cpu"])
+        return said
 
     def loading(self, address: str, **options: object) -> AbstractContextManager[Child]:
         """Run the compiled client; its line comes at its end."""
@@ -184,12 +132,12 @@ class Rig:
 
     def repeated(self, times: int, run: Callable[[], Result]) -> Result:
         """Run several times and return the median of each figure."""
-        return medians([run() for _ in range(1 if self.quick else times)])
+        return medians([run() for _ in range(self._times(times))])
 
     def pairs(self, times: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float, float]:
         """Run both in turns, the order changing; return the median of each and of the ratio one to other."""
         found: list[tuple[float, float]] = []
-        for number in range(1 if self.quick else times):
+        for number in range(self._times(times)):
             if number % 2:
                 second = other()
                 found.append((one(), second))
@@ -197,6 +145,10 @@ class Rig:
                 found.append((one(), other()))
         ones, others = zip(*found, strict=True)
         return statistics.median(ones), statistics.median(others), statistics.median(a / b for a, b in found)
+
+    def _times(self, wanted: int) -> int:
+        self.late = self.late or time.monotonic() - self._began > LATE_S
+        return 1 if self.quick or self.late else wanted
 
 
 class _Sink(grpc.GenericRpcHandler):
@@ -227,15 +179,3 @@ def go_program(name: str) -> Path:
     if done.returncode:
         raise Missing(f"{name} cannot be built: {done.stderr.strip().splitlines()[-1]}")
     return built
-
-
-def pid_cpu_s(pid: int) -> float:
-    """Return the processor time of a process, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def pid_rss_kib(pid: int) -> float:
-    """Return the resident memory of a process, in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return float(status.partition("VmRSS:")[2].split()[0])

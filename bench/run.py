@@ -1,11 +1,12 @@
 """Measure: `python bench/run.py` everything, `python bench/run.py b1 b5` parts; prints a table.
 
-Only a whole run writes RESULTS.md. BENCH_VERBOSE=1 shows what the programs under measurement say.
+Only a whole run writes RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import signal
 import sys
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import report
-from rig import BENCH, Rig
+from rig import BENCH, Missing, Rig, go_program
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,6 +40,9 @@ def main() -> int:
     sys.stdout.writelines(f"{name}: {value}\n" for name, value in machine.items())
     sys.stdout.flush()
     parts = []
+    sys.stdout.write("building the Go programs, unless they are there\n")
+    sys.stdout.flush()
+    build()
     with Rig(quick=args.quick) as rig:
         for name in args.parts or PARTS:
             started = time.monotonic()
@@ -46,9 +50,20 @@ def main() -> int:
             report.show(parts[-1])
             sys.stdout.write(f"({name}: {time.monotonic() - started:.0f} s)\n")
             sys.stdout.flush()
+    machine["others"] = f"other programs had up to {100 * rig.others:.0f} % of the server's core while it was measured"
+    sys.stdout.write(f"\n{machine['others']}\n")
+    if rig.late:
+        machine["late"] = "the machine was slow: what came last was measured once, not several times"
     if not args.parts and not args.quick:
         RESULTS.write_text(report.markdown(parts, machine, time.monotonic() - began, RESULTS))
     return 0
+
+
+def build() -> None:
+    """Build the peers and the client before the time counts."""
+    for name in ("load", "etcd"):
+        with contextlib.suppress(Missing):  # said where it is needed
+            go_program(name)
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:

@@ -50,7 +50,7 @@ func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, numb
 		total.failed.Add(1)
 		return
 	}
-	var ages []float64
+	reader := reader{stamp: a.stamp, live: a.stamp == 0, total: total}
 	for first := true; ; first = false {
 		var message []byte
 		if stream.RecvMsg(&message) != nil {
@@ -60,11 +60,8 @@ func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, numb
 		if first {
 			total.open.Add(1)
 		}
-		sampled := number%sampleEvery == 0 && total.measuring.Load()
-		ages = a.read(message, sampled, total, ages[:0])
-		if sampled {
-			total.keep(ages)
-		}
+		reader.sampled = a.stamp != 0 && number%sampleEvery == 0 && total.measuring.Load()
+		reader.read(message)
 	}
 }
 
@@ -89,24 +86,34 @@ func ref(source string, number int) []byte {
 	return bytesField(bytesField(nil, refSource, []byte(source)), refAsset, fmt.Appendf(nil, "tid:asset-%06d", number))
 }
 
-func (a assetwatch) read(message []byte, sampled bool, total *counters, ages []float64) []float64 {
+// reader counts the changes of one stream, once it is live: in sync. It keeps their ages while sampled.
+type reader struct {
+	stamp         protowire.Number
+	live, sampled bool
+	ages          []float64
+	total         *counters
+}
+
+func (r *reader) read(message []byte) {
 	now, n := time.Now(), 0
+	r.ages = r.ages[:0]
 	for rest := message; len(rest) > 0; {
 		var number protowire.Number
 		var value []byte
 		number, value, rest = field(rest)
-		switch number {
-		case synced:
-			total.synced.Add(1)
-		case changes:
+		switch {
+		case number == synced && !r.live:
+			r.live = true
+			r.total.synced.Add(1)
+		case number == changes && r.live:
 			n++
-			if sampled {
-				ages = append(ages, float64(now.Sub(stamped(value, a.stamp)).Microseconds())/1000)
+			if r.sampled {
+				r.ages = append(r.ages, float64(now.Sub(stamped(value, r.stamp)).Microseconds())/1000)
 			}
 		}
 	}
-	total.took(message, n)
-	return ages
+	r.total.took(message, n)
+	r.total.keep(r.ages)
 }
 
 // stamped digs a time of the status out of an encoded Change.

@@ -14,7 +14,8 @@ import (
 
 const (
 	ticksPerS   = 100 // USER_HZ of Linux, a part of its interface
-	sampleEvery = 10  // only every tenth stream keeps ages
+	serverCore  = "cpu0"
+	sampleEvery = 10 // only every tenth stream keeps ages
 )
 
 // counters of all streams together. Ages (ms) are kept only while measuring.
@@ -33,16 +34,18 @@ func (c *counters) took(message []byte, n int) {
 }
 
 func (c *counters) keep(ages []float64) {
-	c.mutex.Lock()
-	c.ages = append(c.ages, ages...)
-	c.mutex.Unlock()
+	if len(ages) > 0 {
+		c.mutex.Lock()
+		c.ages = append(c.ages, ages...)
+		c.mutex.Unlock()
+	}
 }
 
 // measure counts for a span, and tells what this program and the server used meanwhile.
 func (c *counters) measure(span time.Duration, pid int, writes *writer) map[string]any {
 	c.measuring.Store(true)
 	messages, changes, bytes := c.messages.Load(), c.changes.Load(), c.bytes.Load()
-	written, used, served, began := writes.written.Load(), usedS(), processS(pid), time.Now()
+	written, used, served, busy, began := writes.written.Load(), usedS(), processS(pid), coreS(), time.Now()
 	time.Sleep(span)
 	lasted := time.Since(began).Seconds()
 	perS := func(n int64) float64 { return float64(n) / lasted }
@@ -54,6 +57,7 @@ func (c *counters) measure(span time.Duration, pid int, writes *writer) map[stri
 		"written_per_s":  perS(writes.written.Load() - written),
 		"load_cpu":       (usedS() - used) / lasted,
 		"server_cpu":     (processS(pid) - served) / lasted,
+		"others_cpu":     max(0, coreS()-busy-processS(pid)+served) / lasted,
 		"server_rss_kb":  residentKB(pid),
 	}
 	c.mutex.Lock()
@@ -82,6 +86,18 @@ func processS(pid int) float64 {
 	}
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')'):]))
 	return number(fields[12])/ticksPerS + number(fields[13])/ticksPerS // user and system time, the name being the first
+}
+
+// coreS is how long the server's core has been busy with programs, or was taken from this machine, in seconds.
+func coreS() float64 {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), "\n"+serverCore+" ")
+	fields := strings.Fields(after)
+	const user, nice, system, steal = 0, 1, 2, 7
+	return (number(fields[user]) + number(fields[nice]) + number(fields[system]) + number(fields[steal])) / ticksPerS
 }
 
 // residentKB is the resident memory of a process; 0 for no process.

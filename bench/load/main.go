@@ -40,7 +40,7 @@ func main() {
 	source := flag.String("source", "bench", "source to watch whole")
 	named := flag.Int("named", 0, "0: watch the source whole; n: each stream watches one of the first n assets")
 	filters := flag.Int("filters", 1, "different filters that the streams have, by states; all let every change pass")
-	stamp := flag.Int("stamp", observeTime, "field of AssetStatus that ages are counted from")
+	stamp := flag.Int("stamp", observeTime, "field of AssetStatus that ages are counted from; 0: no ages, and streams are never in sync")
 	streams := flag.Int("streams", 100, "watch streams")
 	connections := flag.Int("connections", 8, "connections they share")
 	warmUp := flag.Duration("warm-up", 3*time.Second, "before counting, at least; streams open by then are reported")
