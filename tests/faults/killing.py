@@ -1,7 +1,7 @@
 """Plants each defect in turn, runs the tests that should see it, and reports killed/planted by tier.
 
 PYTHONPATH=tests python -m faults.killing [--tier P|G] [M1 M6 ...]. Tier P: the tests of every commit. Tier G: directed
-runs with faults too, for those that P let live. A test that fails without the defect as well kills nothing. Ends 1 when
+runs with faults too, for those that P let live. Only a test that fails again with the defect, and passes without it, kills. Ends 1 when
 fewer were killed than must be: 12 by tier P, all by both.
 """
 
@@ -102,30 +102,25 @@ def killed_by_runs(name: str, arguments: Sequence[str]) -> Death:
     return Death(f"a run: {', '.join(seen)}" if seen else "", time.monotonic() - began)
 
 
-def fails_anyway(test: str, *more: str) -> bool:
-    """Whether a test fails without any defect."""
-    return bool(killed_by_tests("", [test], *more).by)
-
-
 def death(name: str, tier: str) -> Death:
     """Try tier P, then, if that is asked for, tier G."""
     began = time.monotonic()
-    found = _confirmed(killed_by_tests(name, [FIRST[name]]))
+    found = _confirmed(name, killed_by_tests(name, [FIRST[name]]))
     if not found.by:
-        found = _confirmed(killed_by_tests(name, TIER_P))
+        found = _confirmed(name, killed_by_tests(name, TIER_P))
     if not found.by and tier == "G":
         arguments = TIER_G.get(name, ("--runs", "10"))
         if arguments[0] == "--pytest":
-            found = _confirmed(killed_by_tests(name, arguments[1:], *FAULTS), *FAULTS)
+            found = _confirmed(name, killed_by_tests(name, arguments[1:], *FAULTS), *FAULTS)
         else:
             found = killed_by_runs(name, arguments)
         found = found._replace(tier="G" if found.by else "")
     return found._replace(took_s=time.monotonic() - began)
 
 
-def _confirmed(found: Death, *more: str) -> Death:
-    """Let a death count only if its test passes without the defect."""
-    if not found.by or fails_anyway(found.by, *more):
+def _confirmed(name: str, found: Death, *more: str) -> Death:
+    """Let a death count only if its test fails again with the defect, and passes without it."""
+    if not found.by or not killed_by_tests(name, [found.by], *more).by or killed_by_tests("", [found.by], *more).by:
         return Death("", found.took_s)
     return found._replace(tier="P")
 
