@@ -1,8 +1,8 @@
 """Plants each defect in turn, runs the tests that should see it, and reports killed/planted by tier.
 
 PYTHONPATH=tests python -m faults.killing [--tier P|G] [M1 M6 ...]. Tier P: the tests of every commit. Tier G: directed
-runs with faults too, for those that P let live. Only a test that fails again with the defect, and passes without it, kills. Ends 1 when
-fewer were killed than must be: 12 by tier P, all by both.
+runs with faults too, for those that P let live. Only a test that fails again with the defect, and passes without it,
+kills. Ends 1 when fewer were killed than must be: 12 by tier P, all by both.
 """
 
 from __future__ import annotations
