@@ -394,6 +394,17 @@ async def test_overtaken_frames_do_not_undo_newer_ones(rig: PiecesRig, rpc: str)
     mirror.call.cancel()
 
 
+@WHOLE_ASSETS
+async def test_an_overtaken_frame_does_not_take_an_asset_out(rig: PiecesRig, rpc: str) -> None:
+    """That the user had not saved an asset yet, said late, is older than that he has."""
+    mirror = await rig.stream(rpc).synced()
+    saved = await rig.document("GetAsset", "asset", asset_id=ONE)
+    await send(rig, rpc, {**saved, "updated": {"value": "2020-01-01T00:00:00Z"}, "pseudo": True})
+    await passed(rig, mirror)
+    assert (set(mirror.map), mirror.removed) == ({ONE, TWO}, [])
+    mirror.call.cancel()
+
+
 async def test_an_identifier_that_comes_after_its_deletion(rig: PiecesRig) -> None:
     """An item about an asset just deleted is checked with the upstream: late news is dropped, a real return is told."""
     mirror = await rig.stream("StreamAssetIdentifiers").synced()
@@ -454,6 +465,35 @@ async def test_a_check_holds_up_nothing_else(rig: PiecesRig, rpc: str) -> None:
     rig.standin.remove(TWO)
     await mirror.holds(lambda held: TWO not in held)
     assert (mirror.removed, mirror.modes) == ([ONE, TWO], [SNAPSHOT])
+    mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+@pytest.mark.parametrize("pseudo", [False, True])
+@pytest.mark.parametrize("answer", [{"status": 410, "body": "gone", "content_type": "text/plain"}, {}])
+async def test_news_while_a_check_is_in_flight(
+    rig: PiecesRig,
+    rpc: str,
+    pseudo: bool,  # noqa: FBT001 - a parameter of the case
+    answer: dict[str, Any],
+) -> None:
+    """What the stream says of an asset that is being asked about wins over the answer, which may be older."""
+    mirror = await rig.stream(rpc).synced()
+    old = await rig.document("GetAsset", "asset", asset_id=ONE)
+    rig.standin.remove(ONE)
+    await mirror.holds(lambda held: ONE not in held)
+    rig.standin.requests.clear()
+    stale = {"body": json.dumps(old), "content_type": "application/json", **answer}
+    rig.standin.faults.add(path=f"/assets/{ONE}", times=1, hang=True, **stale)
+    await send(rig, rpc, {key: value for key, value in old.items() if key != "updated"})
+    await asked(rig, ONE, 1)
+    newer = {**old, "updated": {"value": "2031-01-01T00:00:00Z"}, "name": "newer", "pseudo": pseudo}
+    await send(rig, rpc, newer)
+    await passed(rig, mirror)
+    rig.standin.faults.clear()
+    await rig.call("GetAsset", asset_id=TWO)
+    await passed(rig, mirror)
+    assert mirror.names().get(ONE) == (None if pseudo else "newer")
     mirror.call.cancel()
 
 

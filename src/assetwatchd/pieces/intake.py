@@ -60,19 +60,19 @@ class Intake:
         """Return what an item is news of, None when it is none or must be asked about.
 
         What brings back an asset that is gone may only have come late; of an id alone nobody can say whether the user
-        saved the asset.
+        saved the asset. What is believed leaves nothing to ask: an answer to come may be older.
         """
         entry = self.epoch.get(item.asset_id)
-        known = self.epoch.known.get(item.asset_id)
         there = entry is not None and not entry.gone
-        if not self._by_ids and not self.covers(item):
-            return replace(item, gone=True) if there else None
-        if not self._by_ids and frames.overtaken(item.updated, known):
+        if not self._by_ids and frames.overtaken(item.updated, self.epoch.known.get(item.asset_id)):
             return None
-        if not self._by_ids and (there or self._newcomer(item)):
+        if self._by_ids or (self.covers(item) and not there and not self._newcomer(item)):
+            self.reads.want(item)
+            return None
+        self.reads.forget(item.asset_id)
+        if self.covers(item):
             return item
-        self.reads.want(item)
-        return None
+        return replace(item, gone=True) if there else None
 
     def _newcomer(self, item: Item) -> bool:
         """Whether an asset that is not there can be believed to be so now."""
