@@ -161,6 +161,19 @@ async def test_an_unhealthy_server_is_not_called() -> None:
         await rig.call("ListAssets")
 
 
+async def test_a_server_that_was_found_is_not_forgotten_by_a_lost_call() -> None:
+    """Calls that get no answer one after the other, sooner than it is looked again: the next goes where it was."""
+    standin = PiecesStandin()
+    await standin.start()
+    shelve(standin)
+    async with found_by_ports(standin, backoff_first_s=600, backoff_max_s=600) as rig:
+        await rig.call("GetAsset", asset_id=ONE)
+        for _ in range(2):
+            standin.faults.add(path=f"/assets/{ONE}", times=1, disconnect=True, method="POST")
+            assert (await problem_of(rig.call("DeleteAsset", asset_id=ONE))).reason == "SOURCE_UNREACHABLE"
+            assert (await rig.call("GetAsset", asset_id=ONE)).asset.name == "retry loop"
+
+
 async def test_many_callers_look_for_a_server_once() -> None:
     """While nobody is there, ports are tried once a first pause, however many calls there are."""
     knocks = 0

@@ -63,12 +63,12 @@ class Place:
 
     async def _find(self, ask: Ask) -> None:
         nowhere: Unreachable | None = None
-        url = self._configured
+        url = self.url
         if self._settings.discover and self._due():
             try:
                 url = await discover(self._settings, self._probing)
             except Unreachable as error:
-                nowhere = error
+                url, nowhere = self._configured, error
         try:
             await check(ask, url, self._probing.supported)
         except Unreachable:
