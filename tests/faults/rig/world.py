@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from faults.rig.load import Key
 
 LOAD_PER_S = 200.0
-READY_S = 20.0
+READY_S = 60.0
 QUIET_S = 5.0
 LOOK_S = 0.1
 NAMED_MAX = 10
