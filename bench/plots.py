@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from b1_fanout import Cell
     from children import Result
 
-FOLDER = Path(__file__).resolve().parent / "plots"
+OF_RESULTS = Path(__file__).resolve().parent / "plots"
+folder = OF_RESULTS
+"""Where pictures go; those of a part measured alone go elsewhere."""
 
 
 def fanout(ours: Mapping[Cell, Result], peers: Mapping[str, Mapping[Cell, Result]]) -> list[Path]:
@@ -63,7 +65,7 @@ def _axes(axes: Any, x: str, y: str) -> None:
 
 
 def _saved(picture: Any, name: str) -> Path:
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.svg"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.svg"
     picture.savefig(path, metadata={"Date": None})
     return path

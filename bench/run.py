@@ -13,8 +13,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import plots
 import report
-from rig import BENCH, Missing, Rig, go_program
+from rig import BENCH, BUILD, Missing, Rig, go_program
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,6 +29,7 @@ PARTS = {
     "b6": "b6_price",
     "b7": "b7_growth",
 }
+INTERRUPTED = 130
 RESULTS = BENCH / "RESULTS.md"
 
 
@@ -35,28 +37,38 @@ def main() -> int:
     """Run the parts asked for; 0 also when a target is missed: the table says so."""
     args = _arguments()
     signal.signal(signal.SIGTERM, _stopped)
-    began = time.monotonic()
-    machine = report.machine()
-    sys.stdout.writelines(f"{name}: {value}\n" for name, value in machine.items())
-    sys.stdout.flush()
-    parts = []
-    sys.stdout.write("building the Go programs, unless they are there\n")
-    sys.stdout.flush()
+    whole = not args.parts and not args.quick
+    if not whole:
+        plots.folder = BUILD / "plots"
+    began, machine = time.monotonic(), report.machine()
+    for name, value in machine.items():
+        say(f"{name}: {value}")
+    say("building the Go programs, unless they are there")
     build()
     with Rig(quick=args.quick) as rig:
-        for name in args.parts or PARTS:
-            started = time.monotonic()
-            parts.append(importlib.import_module(PARTS[name]).run(rig))
-            report.show(parts[-1])
-            sys.stdout.write(f"({name}: {time.monotonic() - started:.0f} s)\n")
-            sys.stdout.flush()
+        parts = [measured(rig, name) for name in args.parts or PARTS]
     machine["others"] = f"other programs had up to {100 * rig.others:.0f} % of the server's core while it was measured"
-    sys.stdout.write(f"\n{machine['others']}\n")
+    say(f"\n{machine['others']}")
     if rig.late:
         machine["late"] = "the machine was slow: what came last was measured once, not several times"
-    if not args.parts and not args.quick:
+    if whole:
         RESULTS.write_text(report.markdown(parts, machine, time.monotonic() - began, RESULTS))
     return 0
+
+
+def measured(rig: Rig, name: str) -> report.Part:
+    """Run one part and print it."""
+    began = time.monotonic()
+    part: report.Part = importlib.import_module(PARTS[name]).run(rig)
+    report.show(part)
+    say(f"({name}: {time.monotonic() - began:.0f} s)")
+    return part
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def build() -> None:
@@ -79,4 +91,7 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -47,6 +47,7 @@ func (c *counters) measure(span time.Duration, pid int, writes *writer) map[stri
 	messages, changes, bytes := c.messages.Load(), c.changes.Load(), c.bytes.Load()
 	written, used, served, busy, began := writes.written.Load(), usedS(), processS(pid), coreS(), time.Now()
 	time.Sleep(span)
+	used, served, busy = usedS()-used, processS(pid)-served, coreS()-busy
 	lasted := time.Since(began).Seconds()
 	perS := func(n int64) float64 { return float64(n) / lasted }
 	c.measuring.Store(false)
@@ -55,9 +56,9 @@ func (c *counters) measure(span time.Duration, pid int, writes *writer) map[stri
 		"changes_per_s":  perS(c.changes.Load() - changes),
 		"bytes_per_s":    perS(c.bytes.Load() - bytes),
 		"written_per_s":  perS(writes.written.Load() - written),
-		"load_cpu":       (usedS() - used) / lasted,
-		"server_cpu":     (processS(pid) - served) / lasted,
-		"others_cpu":     max(0, coreS()-busy-processS(pid)+served) / lasted,
+		"load_cpu":       used / lasted,
+		"server_cpu":     served / lasted,
+		"others_cpu":     max(0, busy-served) / lasted,
 		"server_rss_kb":  residentKB(pid),
 	}
 	c.mutex.Lock()
