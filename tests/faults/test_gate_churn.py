@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from faults.rig import oracle
+from faults.rig import limits
 from faults.rig.recorder import Wanted, cancel_at_random
 from faults.rig.upstreams import OMN, PIECES
 from faults.rig.world import Plan, world
@@ -43,4 +43,4 @@ def test_cancelled_streams_leave_nothing() -> None:
 
     before, after = run(scenario())
     assert after["watchers"] == 2
-    assert list(oracle.i14(before, after)) == []
+    assert list(limits.i14(before, after)) == []

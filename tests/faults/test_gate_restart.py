@@ -16,7 +16,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from faults.catalogue import f1_kill
-from faults.rig import oracle
+from faults.rig import limits, oracle
 from faults.rig.load import FULL
 from faults.rig.recorder import Recorder, Wanted
 from faults.rig.upstreams import OMN, PACE_FULL, PIECES, SBC
@@ -201,12 +201,12 @@ def test_200_reconnect_at_once() -> None:
                 waits += [_synced_at(recorder) - began for recorder in crowd]
             after = (await running.server.ask(census=True))["census"]
             evidence = await running.evidence()
-            assert list(oracle.i17(evidence)) == []
+            assert list(limits.i17(evidence)) == []
             return waits, before, after
 
     waits, before, after = run(scenario())
     assert statistics.quantiles(waits, n=100)[98] <= 3.0
-    assert list(oracle.i14(before, after, spare=20)) == []
+    assert list(limits.i14(before, after, spare=20)) == []
 
 
 def _one_of(number: int) -> Wanted:

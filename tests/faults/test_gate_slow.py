@@ -16,7 +16,7 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from faults.rig import oracle
+from faults.rig import limits
 from faults.rig.evidence import holds, read_journal
 from faults.rig.process import ROOT
 from faults.rig.recorder import OPTIONS, Recorder, Stalled, Wanted, end_of
@@ -76,7 +76,7 @@ def test_stalled_watchers_cost_little_and_delay_nobody() -> None:
     alone, beside, cost_bytes = run(scenario())
     words = f"p99 {alone * 1000:.0f} ms alone, {beside * 1000:.0f} ms beside; {cost_bytes / MEGABYTE:.2f} MB each"
     print(words)  # noqa: T201 - figures for whoever asks with -s
-    assert list(oracle.i13(alone, beside)) == []
+    assert list(limits.i13(alone, beside)) == []
     assert cost_bytes < MEGABYTE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faults.catalogue import ANSWERS, answering, answers_of, f10_clock
-from faults.rig import oracle
+from faults.rig import limits, oracle
 from faults.rig.upstreams import SOURCES
 from faults.rig.world import Plan, world
 from faults.runs import run
@@ -30,7 +30,7 @@ def test_outages(source: str) -> None:
 
     The sources differ in whether they list, batch and push; each is given every answer that it can give.
     """
-    spans = {"hang": max(OUTAGE_S, oracle.TURN_ALONE_S + 0.5)}  # so that each source must be told to be silent
+    spans = {"hang": max(OUTAGE_S, limits.TURN_ALONE_S + 0.5)}  # so that each source must be told to be silent
 
     async def scenario() -> Evidence:
         async with world(Plan(11, churners=1, stalled=0, retention_s=60.0)) as running:

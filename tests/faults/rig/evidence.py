@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faults.rig.load import Fact, Key
-    from faults.rig.recorder import Recorder, Wanted
+    from faults.rig.recorder import Recorder, Stream, Wanted
 
 GONE = frozenset({asset_status_pb2.STATE_DELETED, asset_status_pb2.STATE_MISSING})
 
@@ -210,3 +210,22 @@ class Evidence:
     changes_per_s: float = 0.0
     starved: float = 0.0
     stderr: str = ""
+
+
+def streams(run: Evidence) -> Iterator[tuple[Recorder, Stream]]:
+    """Every stream of those whose messages are kept."""
+    for who in (*run.recorders, *run.churners):
+        for stream in who.streams:
+            yield who, stream
+
+
+def changes_of(stream: Stream) -> Iterator[tuple[float, pb.Change]]:
+    """Every change a stream was told, and when."""
+    for t, message in stream.messages:
+        for change in message.changes:
+            yield t, change
+
+
+def line_of(run: Evidence, stream: Stream) -> Line | None:
+    """What the log has of the epoch a stream was told; None when it was told none."""
+    return run.journal.by_epoch.get(stream.messages[0][1].started.epoch) if stream.messages else None
