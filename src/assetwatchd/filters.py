@@ -44,6 +44,8 @@ class Filter:
         An asset that is gone is held only by those who named it or asked for its state; one that was merely forgotten
         here, whatever its last state, only by those who named it.
         """
+        if not entry.gone and not self.states:
+            return True
         if self.states and entry.state not in self.states:
             return False
         asked_for = entry.key in self.keys or bool(self.states and entry.state in GONE)

@@ -7,12 +7,14 @@ bytes. A watcher that was busy meanwhile drains its own suffix up to the newest 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from assetwatchd import points
 from assetwatchd.errors import ResumeTokenExpired
@@ -33,7 +35,7 @@ DRAINS_SHARED = 8
 """Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
 DRAIN_SHARED_CHANGES_MAX = 2000
 """A longer drain is somebody's way back from far behind, not a round."""
-WOKEN_TOGETHER = 32
+WOKEN_TOGETHER = 8
 """Watchers woken at one go. Among 1,000 at once, a new stream would wait for all of them at each of its steps."""
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
@@ -120,6 +122,12 @@ class Watcher:
         self.wake()
 
 
+class Drain(list[Batch]):
+    """Batches that several watchers are sent; a list that can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Group:
     """All watchers of one filter, and the drains they share."""
 
@@ -128,7 +136,8 @@ class Group:
         self.watchers: set[Watcher] = set()
         self._store = store
         self._frame = frame
-        self._drains: OrderedDict[tuple[int, int], list[Batch]] = OrderedDict()
+        self._drains: OrderedDict[tuple[int, int], Drain] = OrderedDict()
+        self._snapshots: WeakValueDictionary[int, Drain] = WeakValueDictionary()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike.
@@ -138,24 +147,33 @@ class Group:
         if (drain := self._drains.get((cursor, head))) is not None:
             return drain
         entries = self.filter.select(self._store, cursor, head)
-        batches = self._batches(entries, head)
         if len(entries) > DRAIN_SHARED_CHANGES_MAX:
-            return batches
-        drain = self._drains[cursor, head] = list(batches)
+            return self._batches(entries, head)
+        drain = self._drains[cursor, head] = Drain(self._batches(entries, head))
         if len(self._drains) > DRAINS_SHARED:
             self._drains.popitem(last=False)
         return drain
 
-    def snapshot(self, head: int) -> Iterator[Batch]:
-        """Batch what the client's map shall hold as of head; frozen now, encoded as it is taken."""
-        entries = self.filter.select(self._store, 0, head)
-        return self._batches([entry for entry in entries if self.filter.holds(entry)], head)
+    def snapshot(self, head: int) -> Iterable[Batch]:
+        """Return what the client's map shall hold as of head; kept only by those who begin together."""
+        if (drain := self._snapshots.get(head)) is not None:
+            return drain
+        entries = [entry for entry in self.filter.select(self._store, 0, head) if self.filter.holds(entry)]
+        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
+            return self._batches(entries, head)
+        drain = self._snapshots[head] = Drain(self._batches(entries, head))
+        return drain
 
     def _batches(self, entries: Sequence[Entry], head: int) -> Iterator[Batch]:
-        for part in _parts(entries):
+        start = 0
+        while start < len(entries):
+            part = entries[start : start + BATCH_CHANGES_MAX]
             changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
+            count = fitting(changes)
+            part = part[:count]
             revision = part[-1].revision
-            yield Batch(revision, self._frame(changes, revision, head, self.filter.digest), part)
+            yield Batch(revision, self._frame(changes[:count], revision, head, self.filter.digest), part)
+            start += count
 
 
 class Hub:
@@ -389,20 +407,15 @@ def removal(upsert: bytes) -> bytes:
     return upsert[:-1] + b"\x02"
 
 
+def fitting(changes: Sequence[bytes]) -> int:
+    """Return how many of the first changes go into one message: at least one, however large it is."""
+    if sum(map(len, changes)) <= BATCH_BYTES_MAX:
+        return len(changes)
+    ends = itertools.accumulate(map(len, changes))
+    return max(1, sum(end <= BATCH_BYTES_MAX for end in ends))
+
+
 def _discard(index: dict[K, set[Group]], name: K, group: Group) -> None:
     index[name].discard(group)
     if not index[name]:
         del index[name]
-
-
-def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if part and (len(part) == BATCH_CHANGES_MAX or size + len(entry.upsert) > BATCH_BYTES_MAX):
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += len(entry.upsert)
-    if part:
-        yield part
