@@ -35,7 +35,7 @@ class Target:
     calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
     doubted: a read said that it is missing, though it was there; one more must say so.
     turn: raised by a notice that is newer than any read under way.
-    again: it was touched while being read.
+    again: it was touched while being read. touched: no read that began since it was touched has ended well.
     observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
     unseen: what the last read said of an asset that is not there and never was: told to who asks, and not kept.
     waiting: fresh reads to be told the outcome.
@@ -57,6 +57,7 @@ class Target:
     reading: bool = False
     turn: int = 0
     again: bool = False
+    touched: bool = False
     observed_at: float | None = None
     unseen: Observation | None = None
     waiting: set[asyncio.Future[None]] = field(default_factory=set)

@@ -229,7 +229,8 @@ class Calls:
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
         self._succeeded()
-        self.take_list(asset_ids, believe_absence=True)
+        if not self._plan.pushing:  # else a newer list came with the push connection
+            self.take_list(asset_ids, believe_absence=True)
 
     async def _confirm_gone(self, target: Target) -> None:
         """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""

@@ -37,11 +37,13 @@ class Figures:
 class Seen(NamedTuple):
     """Something for the road: what was seen of a target, or (None) that its own reads keep failing.
 
+    turn: of the target, when it was seen. Raised since then, something newer is known, or to be read.
     by_read: a read saw it, and is over once it is in the store; else it was a notice, a list or the forgetting.
     """
 
     target: Target
     sighting: Sighting | None
+    turn: int
     by_read: bool = False
 
 
@@ -74,7 +76,7 @@ class Outcomes:
                 elif seen.target in kept:
                     self._plan.remember(seen.target, unseen=None)
                     self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
-                elif _told_to(seen.target):  # somebody named it meanwhile
+                elif _told_to(seen.target) and seen.target.turn == seen.turn:  # somebody named it meanwhile
                     self._see(seen)
                 else:
                     self._plan.remember(seen.target, unseen=seen.sighting.observation)
@@ -91,23 +93,25 @@ class Outcomes:
             target.doubted = True
             self._plan.ended(target, retry_at=loop_time() + DOUBT_S)
         else:
-            self._see(Seen(target, sighting, by_read=True))
+            target.touched = target.again
+            self._see(Seen(target, sighting, turn, by_read=True))
 
     def told(self, target: Target, sighting: Sighting) -> None:
         """It is known otherwise than by a read what the target is; reads under way are older and no longer count."""
         target.turn += 1
+        target.touched = False
         self._plan.call_off(target)
-        self._see(Seen(target, sighting))
+        self._see(Seen(target, sighting, target.turn))
 
     def outdated(self, target: Target) -> None:
-        """What is known of a target nobody wants is not so any more: whoever wants it next has it read at once."""
+        """A target nobody wants was touched. Reads under way are older and no longer count."""
         target.turn += 1
-        target.observed_at = None
         self._plan.call_off(target)
+        self._plan.outdate(target)
 
     def failing(self, target: Target) -> None:
         """The target's own reads keep failing while the source is well."""
-        self._see(Seen(target, None))
+        self._see(Seen(target, None, target.turn))
 
     def failed(self, target: Target, error: SourceUnreachable, *, retry_at: float) -> None:
         """A read of the target failed."""
@@ -159,7 +163,8 @@ class Outcomes:
         """The store is as new as what was seen."""
         target = seen.target
         target.doubted = False
-        target.observed_at = None if sighting.forgotten else sighting.observed_at
+        if target.turn == seen.turn:
+            target.observed_at = None if sighting.forgotten else sighting.observed_at
         target.calm = 0 if changed else target.calm + 1
         if seen.by_read:
             self._ended(target)

@@ -79,6 +79,11 @@ class Plan:
         """Return what the store has of a target."""
         return self._store.get(AssetKey(self._name, target.asset_id))
 
+    def known(self, target: Target) -> bool:
+        """Whether anything can be told of a target without a read, however old."""
+        entry = self.entry(target)
+        return target.unseen is not None if entry is None else not forgotten(entry)
+
     def claim(self, asset_ids: Iterable[str]) -> list[Target]:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
@@ -221,6 +226,10 @@ class Plan:
         target.again = False
         self._agenda.put(target, NEVER)
 
+    def outdate(self, target: Target) -> None:
+        """What is known of a target nobody wants is not so any more: whoever wants it next has it read at once."""
+        target.observed_at, target.touched = None, False
+
     def replan(self) -> None:
         """Agree anew on the next read of every target."""
         for target in self._targets.values():
@@ -260,6 +269,8 @@ class Plan:
                 taken.append(target)
                 if alone:
                     break
+            elif target.touched:
+                self.outdate(target)
         return taken
 
     def _next_read(self, target: Target) -> float:

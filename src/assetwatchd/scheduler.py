@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from assetwatchd import push
@@ -161,16 +161,21 @@ class Scheduler:
         """Return once each asset was read at most max_age_s ago (None: ever); reads under way are shared.
 
         in_line: with the others that are new here, and not before them; for many at a time.
+        A read may fail where any age will do and something is known, though it was said since that it changed.
         Raises: TooManyAssets; SourceUnreachable when a read was needed and failed.
         """
         targets = self._plan.claim(asset_ids)
         self._plan.linger(targets)
         self._interest_begun.set()
         needed = [target for target in targets if not self._fresh_enough(target, max_age_s)]
+        helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
         if needed and (refusal := self._calls.refusal()) is not None:
-            raise refusal
+            if len(helpful) < len(needed):
+                raise refusal
+            return
         at = loop_time() if in_line else AT_ONCE
-        await asyncio.gather(*[self._outcomes.demand(target, at=at) for target in needed])
+        reads = [(target, self._outcomes.demand(target, at=at)) for target in needed]
+        await asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
 
     async def listed(self, timeout_s: float) -> None:
         """Have the whole source in view for a while; return once it was listed and read, or after timeout_s.
@@ -240,6 +245,7 @@ class Scheduler:
                 continue
             target.listed, target.absences = True, 0
             if self._plan.wanted(target):
+                target.touched = True
                 self._plan.put(target, AT_ONCE)
             else:
                 self._outcomes.outdated(target)
@@ -259,3 +265,9 @@ class Scheduler:
         if error is not None:
             self._calls.want_sign_of_life()
         self._plan.changed.set()
+
+
+async def _at_best(read: asyncio.Future[None]) -> None:
+    """Wait for a read that may fail."""
+    with suppress(SourceUnreachable):
+        await read

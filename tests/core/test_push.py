@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, Unreachable
+from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Unreachable
 from assetwatchd.model import ConditionState, Freshness, State
+from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from assetwatchd.model import Entry
+    from assetwatchd.store import Draft
+
+
+class SlowStore(MemoryStore):
+    """Takes delay_s for a commit."""
+
+    delay_s = 0.0
+
+    async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Commit, in the end."""
+        await asyncio.sleep(self.delay_s)
+        return await super().commit(drafts)
 
 
 @virtual
@@ -118,6 +137,82 @@ async def test_touched_unwanted_while_being_read() -> None:
             with rig.scheduler.interest(["b"]):
                 await asyncio.sleep(5)
                 assert rig.state("b") is State.FAILED
+
+
+@virtual
+async def test_touched_unwanted_while_being_kept() -> None:
+    """What a read saw is no longer known when it is in the store at last, if the asset was touched meanwhile."""
+    upstream, store = FakeUpstream("a", "b", pushes=True), SlowStore()
+    async with running(upstream, store, linger_s=1) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(10)
+                store.delay_s = 1
+                upstream.states["b"] = State.PENDING
+                upstream.push_touched("b")
+                await asyncio.sleep(0.1)
+            upstream.states["b"] = State.FAILED
+            upstream.push_touched("b")
+            await asyncio.sleep(0.1)
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(5)
+                assert rig.state("b") is State.FAILED
+
+
+@virtual
+async def test_touched_while_failing_and_then_unwanted() -> None:
+    """A change that could not be read while somebody wanted the asset is read for who asks next, before the answer."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, linger_s=1) as rig:
+        with rig.scheduler.interest(["a"]):
+            with rig.scheduler.interest(["b"]):
+                await asyncio.sleep(10)
+                upstream.fault = Unreachable("x")
+                upstream.states["b"] = State.FAILED
+                upstream.push_touched("b")
+                await asyncio.sleep(30)
+            upstream.fault = None
+            await asyncio.sleep(100)
+            assert rig.state("b") is State.AVAILABLE
+            await rig.scheduler.read(["b"], max_age_s=None)
+            assert rig.state("b") is State.FAILED
+
+
+@virtual
+async def test_touched_unwanted_and_then_out_of_reach() -> None:
+    """What was known before an unread change is the answer for who takes any age, when the source cannot be asked."""
+    upstream = FakeUpstream("a", "b", pushes=True)
+    async with running(upstream, linger_s=1) as rig:
+        await rig.scheduler.read(["b"], max_age_s=None)
+        with rig.scheduler.interest(["a"]):
+            await asyncio.sleep(100)
+            upstream.push_touched("b")
+            await asyncio.sleep(1)
+            upstream.fault = Refused("x")
+            await rig.scheduler.read(["b"], max_age_s=None)
+            assert rig.source_state() is ConditionState.REFUSED
+            await rig.scheduler.read(["b"], max_age_s=None)
+            with pytest.raises(SourceUnreachable):
+                await rig.scheduler.read(["b"], max_age_s=0)
+            with pytest.raises(SourceUnreachable):
+                await rig.scheduler.read(["b", "c"], max_age_s=None)
+
+
+@virtual
+async def test_a_list_from_before_the_connection_is_of_no_use() -> None:
+    """A list that was under way when the push connection came is older than what that began with."""
+    upstream = FakeUpstream("a", "b", enumerates=True, pushes=True)
+    upstream.push_fault = Unreachable("refused")
+    async with running(upstream, linger_s=1, backoff_first_s=1) as rig:
+        with rig.scheduler.interest((), whole=True):
+            upstream.latency_s, upstream.listed = 20, frozenset("ab")
+            await until(lambda: bool(upstream.lists))
+            del upstream.states["b"]
+            upstream.push_fault = None
+            await until(lambda: upstream.connected)
+            upstream.latency_s = 0
+            await asyncio.sleep(30)
+            assert not rig.knows("b")
 
 
 @virtual
