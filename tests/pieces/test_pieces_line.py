@@ -13,7 +13,7 @@ from assetwatch.v1 import asset_status_service_pb2
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.config import PiecesSource
 from assetwatchd.errors import Unreachable
-from assetwatchd.pieces import line as lines
+from assetwatchd.pieces import listener
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def test_a_first_frame_that_does_not_come(rig: PiecesRig, line: Line) -> N
 
 async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it leaves waiting is bounded: it is ended, and the others are not; anew it begins with all there is."""
-    monkeypatch.setattr(lines, "BEHIND_MAX", 3)
+    monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 2.5 * listener.FRAME_BYTES)
     async with line.listen() as quick:
         async with line.listen() as slow:
             await anext(quick)

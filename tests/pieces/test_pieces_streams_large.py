@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
+from assetwatchd.pieces import listener
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 
@@ -101,6 +102,35 @@ async def test_after_a_break_frames_are_done_without_from_the_start(rig: PiecesR
     assert set(mirror.map) == saved(rig)
     assert rig.standin.requests.count(f"/assets/stream({'/' + NAMES[rpc] if rpc != 'StreamAssets' else ''})$") == 1
     mirror.call.cancel()
+
+
+@WHOLE_ASSETS
+@pytest.mark.parametrize("room", [True, False])
+async def test_much_news_while_the_snapshot_is_made(
+    rpc: str,
+    room: bool,  # noqa: FBT001 - a parameter of the case
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long it takes, the connection is read and stays; what it brought comes next, though little may wait."""
+    if not room:
+        monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 64 * KIB)
+    async with pieces_rig(source={"ping_interval_s": 0.4 if room else 60}) as rig:
+        shelve(rig.standin)
+        rig.standin.faults.add(path="/assets/identifiers", hang=True)
+        mirror = rig.stream(rpc)
+        await rig.connected(NAMES[rpc], 1)
+        news = [
+            {"id": ONE, "updated": {"value": f"2031-01-{day:02}T00:00:00Z"}, "x": 60_000 * "x"} for day in range(1, 21)
+        ]
+        for item in news:
+            await rig.command("send_frame", stream=NAMES[rpc], text=json.dumps({"iterable": [item]}))
+        for _ in range(3):
+            await mirror.until(lambda message: message.HasField("heartbeat"))
+        rig.standin.faults.clear()
+        await mirror.holds(lambda held: ONE in held and held[ONE].asset.updated.value == news[-1]["updated"]["value"])
+        assert mirror.modes == [pb.StreamStarted.MODE_SNAPSHOT]
+        assert rig.standin.requests.count(f"/assets/stream({'/' + NAMES[rpc] if rpc != 'StreamAssets' else ''})$") == 1
+        mirror.call.cancel()
 
 
 async def test_an_asset_that_is_too_large_by_itself(rig: PiecesRig) -> None:

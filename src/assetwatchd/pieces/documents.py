@@ -32,17 +32,22 @@ async def decode(reply: Reply) -> Any:
 
 
 class Documents:
-    """The frames of one WebSocket, decoded, until it ends: an UpstreamError. A wait for the next can be given up."""
+    """The frames of one WebSocket, decoded, until it ends: an UpstreamError. A wait for the next can be given up.
+
+    size_bytes: that of the latest, as text.
+    """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, bytes_max: int) -> None:
         self._socket = socket
         self._bytes_max = bytes_max
+        self.size_bytes = 0
 
     def __aiter__(self) -> Documents:
         return self
 
     async def __anext__(self) -> dict[str, Any]:
         body = self._body(await self._socket.receive())
+        self.size_bytes = len(body)
         return jsonbody.object_of(await decode(Reply(OK, {}, body)), "a frame")
 
     def _body(self, message: aiohttp.WSMessage) -> bytes:

@@ -27,8 +27,9 @@ from assetwatchd.model import Condition, ConditionState
 from assetwatchd.pieces import frames, snapshot
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.epoch import Epoch
-from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.frames import Frame
 from assetwatchd.pieces.intake import Intake
+from assetwatchd.pieces.listener import ahead
 from assetwatchd.pieces.reads import reading
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ class Feed:
             async with self._api.line.listen() as listener:
                 yield listener
         else:
-            async with self._api.connect(self._stream) as documents:
-                yield Frames(documents, self._stream)
+            async with ahead(self._api.connect(self._stream), self._stream) as listener:
+                yield listener
 
     async def _fill(self, intake: Intake, news: AsyncIterator[Frame]) -> None:
         """Take in what there is now, with the stream open, so that nothing is missed in between."""

@@ -11,7 +11,9 @@ from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from assetwatchd.pieces.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
 
@@ -49,10 +51,14 @@ class Item:
 
 
 class Frame(NamedTuple):
-    """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell."""
+    """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell.
+
+    size_bytes: that of its text; 0 for what was not read off a stream.
+    """
 
     items: Sequence[Item]
     unreadable: int = 0
+    size_bytes: int = 0
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
@@ -76,7 +82,7 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
 class Frames:
     """The frames of an open stream, read as they come. A wait for the next can be given up."""
 
-    def __init__(self, documents: AsyncIterator[dict[str, Any]], stream: Stream) -> None:
+    def __init__(self, documents: Documents, stream: Stream) -> None:
         self._documents = documents
         self._stream = stream
 
@@ -84,7 +90,8 @@ class Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        return read(await anext(self._documents), self._stream)
+        document = await anext(self._documents)
+        return read(document, self._stream)._replace(size_bytes=self._documents.size_bytes)
 
 
 def items(document: Mapping[str, Any], stream: Stream) -> Sequence[Item]:

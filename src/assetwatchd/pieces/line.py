@@ -11,49 +11,26 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces import documents, frames
+from assetwatchd.pieces import documents
 from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Frame
+from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from assetwatchd.config import PiecesSource
-    from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.frames import Item
     from assetwatchd.transport import Transport
-
-BEHIND_MAX = 10_000
-"""Frames that one listener may leave waiting; then it is ended, and begins anew with all of them in one."""
 
 log = logging.getLogger(__name__)
 
 
-class Listener:
-    """One that follows the line; iterates over frames until the connection ends: an UpstreamError."""
-
-    def __init__(self) -> None:
-        self._waiting: asyncio.Queue[Frame | UpstreamError] = asyncio.Queue()
-
-    def __aiter__(self) -> Listener:
-        return self
-
-    async def __anext__(self) -> Frame:
-        told = await self._waiting.get()
-        if isinstance(told, UpstreamError):
-            raise told
-        return told
-
-    def tell(self, what: Frame | UpstreamError) -> None:
-        """Let a frame, or the end, wait for it."""
-        if self._waiting.qsize() < BEHIND_MAX:
-            self._waiting.put_nowait(what)
-        elif self._waiting.qsize() == BEHIND_MAX:
-            self._waiting.put_nowait(Unreachable("the stream was faster than we are"))
-
-
 class Line:
-    """Connected while somebody listens. Each listener's first frame lists every id there is, also a late one's."""
+    """Connected while somebody listens. Each listener's first frame lists every id there is, also a late one's.
+
+    One that leaves too much waiting is ended, and begins anew with all of it in one frame.
+    """
 
     def __init__(self, source: str, transport: Transport, settings: PiecesSource, headers: Mapping[str, str]) -> None:
         self._source = source
@@ -99,16 +76,17 @@ class Line:
     async def _read(self, connection: _Connection) -> UpstreamError:
         stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings, self._headers)
         async with stream as read:
-            connection.tell(await self._first(read))
-            async for document in read:
-                connection.tell(frames.read(document, Stream.IDENTIFIERS))
+            news = Frames(read, Stream.IDENTIFIERS)
+            connection.tell(await self._first(news))
+            async for frame in news:
+                connection.tell(frame)
         return Unreachable("the stream was closed")
 
-    async def _first(self, read: Documents) -> Frame:
+    async def _first(self, news: Frames) -> Frame:
         timeout_s = self._settings.first_frame_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                return frames.read(await anext(read), Stream.IDENTIFIERS)
+                return await anext(news)
         except TimeoutError:
             raise Unreachable(f"no first frame within {timeout_s:g} s") from None
 
