@@ -41,6 +41,8 @@ ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
 ROUND_S_MAX = 0.15
 """The longest time between two rounds while there is something to tell."""
+ROUND_JOINING_S_MAX = 1.0
+"""The same while streams begin: a round that fills the whole time would let gRPC take hardly a new one."""
 JITTER = 0.1
 
 
@@ -203,6 +205,7 @@ class Hub:
         self._by_key: dict[AssetKey, set[Group]] = {}
         self._published = asyncio.Event()
         self._moved = asyncio.Event()
+        self._newcomers = False
         self._ending: Callable[[], CallError] | None = None
 
     def publish(self) -> None:
@@ -327,6 +330,7 @@ class Hub:
         ends_at = now + self._jittered(self._stream_age_s)
         watcher = Watcher(group, ends_at, heartbeat_s=self._jittered(self._heartbeat_s), told_at=now)
         group.watchers.add(watcher)
+        self._newcomers = True
         try:
             yield watcher
         finally:
@@ -362,12 +366,13 @@ class Hub:
         while True:
             await self._published.wait()
             self._published.clear()
-            began, worked_s = loop.time(), self._worked_s()
+            began, worked_s, self._newcomers = loop.time(), self._worked_s(), False
             await self._wake(self._round())
             pause_s = ROUND_PAUSE_S
             while pause_s > 0:
                 await asyncio.sleep(pause_s)
-                pause_s = began + min(2 * (self._worked_s() - worked_s), ROUND_S_MAX) - loop.time()
+                longest_s = ROUND_JOINING_S_MAX if self._newcomers else ROUND_S_MAX
+                pause_s = began + min(2 * (self._worked_s() - worked_s), longest_s) - loop.time()
 
     def _round(self) -> list[Watcher]:
         """Move the head; return the parked watchers that are behind now."""

@@ -53,6 +53,8 @@ def options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", int(settings.stream_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", int(max(CONNECTION_GRACE_S, 2 * settings.stream_age_s) * 1000)),
         ("grpc.max_concurrent_streams", settings.streams_max + 1000),
+        ("grpc.server.max_pending_requests", settings.streams_max + 1000),
+        ("grpc.server.max_pending_requests_hard_limit", settings.streams_max + 2000),
         ("grpc.max_receive_message_length", settings.message_bytes_max),
     ]
 

@@ -1,0 +1,74 @@
+"""The pace of rounds when the process has no time left: regular, and rarer while streams begin."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd.hub import ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
+from assetwatchd.store.memory import MemoryStore
+from support.entries import asking, frame
+from support.hub_client import Client, Rig, virtual
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DAM = asking(sources=["dam"])
+CHANGE_EVERY_S = 0.01
+
+
+@asynccontextmanager
+async def saturated() -> AsyncIterator[Rig]:
+    """A hub in a thread that never rests, over a store in which something changes all the time."""
+    store = MemoryStore()
+    rig = Rig(store, Hub(store, frame, heartbeat_s=1000.0, worked_s=asyncio.get_running_loop().time))
+    tasks = [asyncio.create_task(rig.hub.run()), asyncio.create_task(changing(rig))]
+    try:
+        yield rig
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def changing(rig: Rig) -> None:
+    """Change one asset after another."""
+    for number in itertools.count():
+        await rig.change(f"dam/{number % 100}")
+        await asyncio.sleep(CHANGE_EVERY_S)
+
+
+def gaps(client: Client) -> list[float]:
+    """Return the seconds between one message with changes and the next."""
+    came = [taken.at for taken in client.taken if isinstance(taken.signal, Batch)]
+    return [later - earlier for earlier, later in itertools.pairwise(came)]
+
+
+@virtual
+async def test_a_saturated_process_still_has_its_rounds() -> None:
+    """However long the watchers of a round take, the next begins after the longest pause."""
+    async with saturated() as rig:
+        client = Client(rig.hub, DAM)
+        await asyncio.sleep(10)
+        assert gaps(client)[3:] == pytest.approx([ROUND_S_MAX] * len(gaps(client)[3:]), abs=CHANGE_EVERY_S)
+        assert len(gaps(client)) >= 10 / (ROUND_S_MAX + CHANGE_EVERY_S) - 10
+
+
+@virtual
+async def test_rounds_make_room_for_streams_that_begin_and_for_no_longer() -> None:
+    """While a stream has begun since the last round there is more time to the next; then all is as before."""
+    async with saturated() as rig:
+        client = Client(rig.hub, DAM)
+        await asyncio.sleep(5)
+        newcomers = [Client(rig.hub, DAM)]
+        await asyncio.sleep(5)
+        assert sum(gap > 2 * ROUND_S_MAX for gap in gaps(client)[3:]) == 1
+        assert max(gaps(client)[3:]) == pytest.approx(ROUND_JOINING_S_MAX, abs=CHANGE_EVERY_S)
+        for _ in range(100):
+            newcomers.append(Client(rig.hub, DAM))
+            await asyncio.sleep(0.05)
+        assert max(gaps(client)[3:]) == pytest.approx(ROUND_JOINING_S_MAX, abs=CHANGE_EVERY_S)
