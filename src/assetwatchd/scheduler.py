@@ -131,10 +131,11 @@ class Scheduler:
     def _freshness(self, asset_id: str, committed_at: float) -> Freshness:
         if not self.condition.readable:
             return Freshness.UNREACHABLE
-        observed_at = self.observed_at(asset_id)
+        target = self._plan.get(asset_id)
+        observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
-        known = self.pushing and observed_at is not None
-        fresh = known or self._now() - (observed_at or committed_at) <= age_max_s
+        told = self.pushing and target is not None and observed_at is not None and not target.touched
+        fresh = told or self._now() - (observed_at or committed_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
     # Interest and reads ----------------------------------------------------------------------------------------------

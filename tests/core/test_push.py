@@ -216,6 +216,22 @@ async def test_a_list_from_before_the_connection_is_of_no_use() -> None:
 
 
 @virtual
+async def test_not_fresh_until_read_after_a_break() -> None:
+    """What was read before the push connection broke is not trusted for being pushed again, but once it was read."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream, linger_s=1) as rig:
+        await rig.scheduler.read(["a"], max_age_s=None)
+        await asyncio.sleep(1000)
+        assert not rig.scheduler.pushing
+        upstream.latency_s = 5
+        with rig.scheduler.interest(["a"]):
+            await until(lambda: rig.scheduler.pushing)
+            assert rig.scheduler.freshness(rig.entry("a")) is Freshness.STALE
+            await asyncio.sleep(10)
+            assert rig.scheduler.freshness(rig.entry("a")) is Freshness.FRESH
+
+
+@virtual
 async def test_touched_unwanted_then_watched() -> None:
     """A change that nobody wanted when it was pushed is read when somebody begins to watch, not at reconciliation."""
     upstream = FakeUpstream("a", "b", pushes=True)

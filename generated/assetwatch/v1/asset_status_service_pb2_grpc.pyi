@@ -42,7 +42,8 @@ class AssetStatusServiceStub:
     """The status of one asset.
 
     An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-    the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
+    the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
+    what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
     time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
     never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
@@ -62,14 +63,16 @@ class AssetStatusServiceStub:
     ListAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
+    unreachable; their last known statuses are listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
     with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -116,7 +119,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     """The status of one asset.
 
     An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-    the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
+    the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
+    what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
     time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
     never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
@@ -136,14 +140,16 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     ListAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]  # type: ignore[assignment]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
+    unreachable; their last known statuses are listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
     with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -193,7 +199,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         """The status of one asset.
 
         An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-        the upstream is asked only if nothing is. max_age 0 asks the upstream now; calls that want the same asset at the same
+        the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
+        what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
         time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
         never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
 
@@ -225,7 +232,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.ListAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.ListAssetStatusesResponse]]:
         """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
         may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in unreachable; their last known statuses are listed all the same.
+        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
+        unreachable; their last known statuses are listed all the same.
 
         A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
         """
@@ -238,7 +246,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
         with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-        INVALID_ARGUMENT or RESOURCE_EXHAUSTED / TOO_MANY_ASSETS. For shells and pipelines; to follow many assets, watch.
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+        or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         """
 
     @_abc_1.abstractmethod
