@@ -121,7 +121,8 @@ class PiecesAssetsServiceStub:
     each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
     1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
-       condition comes instead and the stream waits.
+       condition comes instead and the stream waits; where other subscribers have what it told last, that comes at once, its
+       condition with started.
     2. changes until synced are everything there is. Then changes as they happen, in the order of the upstream, each asset at
        most once between two states of the client's map: intermediate states may be skipped, the last never is. Repeated and
        overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
@@ -242,7 +243,8 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
     1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
-       condition comes instead and the stream waits.
+       condition comes instead and the stream waits; where other subscribers have what it told last, that comes at once, its
+       condition with started.
     2. changes until synced are everything there is. Then changes as they happen, in the order of the upstream, each asset at
        most once between two states of the client's map: intermediate states may be skipped, the last never is. Repeated and
        overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
@@ -438,7 +440,8 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
         each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
 
         1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
-           condition comes instead and the stream waits.
+           condition comes instead and the stream waits; where other subscribers have what it told last, that comes at once, its
+           condition with started.
         2. changes until synced are everything there is. Then changes as they happen, in the order of the upstream, each asset at
            most once between two states of the client's map: intermediate states may be skipped, the last never is. Repeated and
            overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
