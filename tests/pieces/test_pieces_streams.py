@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
 from assetwatchd.errors import ServerDraining
+from assetwatchd.pieces import feed
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
@@ -246,6 +248,35 @@ async def test_a_dropped_socket_is_followed_by_a_fresh_snapshot(rig: PiecesRig, 
         assert source_pb2.CONDITION_STATE_UNREACHABLE in states
     assert rig.sockets(NAMES[rpc]) == 1
     for mirror in mirrors:
+        mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_a_connection_that_never_lasts_is_tried_ever_less(rpc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that breaks right after its snapshot is a failure as any other; one that has lasted begins anew."""
+    counted: list[int] = []
+
+    def pause(failures: int, *_: object) -> float:
+        counted.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(feed, "schedule", SimpleNamespace(backoff_s=pause))
+    async with pieces_rig(source={"backoff_max_s": 600}) as rig:
+        mirror = await rig.stream(rpc).synced()
+        for _ in range(3):
+            await rig.command("drop_streams", stream=NAMES[rpc])
+            await mirror.until(lambda message: message.HasField("started"))
+            await mirror.synced()
+        assert counted == [1, 2, 3]
+        mirror.call.cancel()
+    counted.clear()
+    async with pieces_rig(source={"backoff_first_s": 0.001, "backoff_max_s": 0.001}) as rig:
+        mirror = await rig.stream(rpc).synced()
+        for _ in range(3):
+            await rig.command("drop_streams", stream=NAMES[rpc])
+            await mirror.until(lambda message: message.HasField("started"))
+            await mirror.synced()
+        assert counted == [1, 1, 1]
         mirror.call.cancel()
 
 

@@ -100,16 +100,20 @@ class Feed:
         self.epoch.hub.end(why)
 
     async def run(self) -> None:
-        """Keep the stream connected until cancelled, with growing pauses between tries."""
+        """Keep the stream connected until cancelled, with growing pauses between tries.
+
+        They grow until a connection has lasted for backoff_max_s: each try costs the server a list of everything.
+        """
+        settings, loop = self._api.settings, asyncio.get_running_loop()
         failures = 0
         async with asyncio.TaskGroup() as tasks:
             rounds = Rounds(tasks, self.epoch.hub)
             while True:
-                before = self.epoch
+                began = loop.time()
                 error = await self._broken(rounds)
-                failures = 1 if self.epoch is not before else failures + 1
+                failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
                 self._turn(_state(error), str(error))
-                pause_s = schedule.backoff_s(failures, self._api.settings, self._parts.rng)
+                pause_s = schedule.backoff_s(failures, settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
     async def _broken(self, rounds: Rounds) -> UpstreamError:
