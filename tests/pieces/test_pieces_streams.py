@@ -436,6 +436,20 @@ async def test_an_overtaken_frame_does_not_take_an_asset_out(rig: PiecesRig, rpc
     mirror.call.cancel()
 
 
+@WHOLE_ASSETS
+async def test_an_overtaken_frame_does_not_bring_an_asset_in(rig: PiecesRig, rpc: str) -> None:
+    """That an asset nobody was told of was saved once, said late, is older than that it is so no more."""
+    mirror = await rig.stream(rpc).synced()
+    asset = {**await rig.document("GetAsset", "asset", asset_id=ONE), "id": NOTE}
+    await send(rig, rpc, {**asset, "updated": {"value": "2031-01-02T00:00:00Z"}, "pseudo": True})
+    await send(rig, rpc, {**asset, "updated": {"value": "2031-01-01T00:00:00Z"}})
+    await passed(rig, mirror)
+    assert set(mirror.map) == {ONE, TWO}
+    await send(rig, rpc, {**asset, "updated": {"value": "2031-01-03T00:00:00Z"}})
+    await mirror.holds(lambda held: NOTE in held)
+    mirror.call.cancel()
+
+
 async def test_an_identifier_that_comes_after_its_deletion(rig: PiecesRig) -> None:
     """An item about an asset just deleted is checked with the upstream: late news is dropped, a real return is told."""
     mirror = await rig.stream("StreamAssetIdentifiers").synced()

@@ -66,9 +66,13 @@ class Epoch:
         drafts = await self._drafts(items)
         news = [draft for item, draft in zip(items, drafts, strict=True) if not self._repeated(item, draft)]
         await self._store.commit(news)
-        self.known.update({item.asset_id: item.updated for item in items if item.updated is not None})
+        self.heard(items)
         self.hub.publish()
         await self._tidy()
+
+    def heard(self, items: Sequence[Item]) -> None:
+        """Know what was said last, so that what is older is known to be late."""
+        self.known.update({item.asset_id: item.updated for item in items if item.updated is not None})
 
     def _repeated(self, item: Item, draft: Draft) -> bool:
         """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""

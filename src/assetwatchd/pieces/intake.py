@@ -72,6 +72,7 @@ class Intake:
         self.reads.forget(item.asset_id)
         if self.covers(item):
             return item
+        self.epoch.heard([item])
         return replace(item, gone=True) if there else None
 
     def _newcomer(self, item: Item) -> bool:
