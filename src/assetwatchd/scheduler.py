@@ -232,24 +232,31 @@ class Scheduler:
     # What the push bridge tells it -----------------------------------------------------------------------------------
 
     def push_listed(self, asset_ids: frozenset[str]) -> None:
-        """The push connection began with this complete list: read all anew, anything may have happened meanwhile."""
+        """The push connection began with this complete list: read all anew, anything may have happened meanwhile.
+
+        They are read in line, so that what is asked for, or changes from now on, need not wait for all of them.
+        """
         self._plan.pushing = True
         self._calls.note(self._calls.health.push_lost("", self._now()))
         self._calls.take_list(asset_ids, believe_absence=False)
         self._calls.try_again()
-        self.push_touched(target.asset_id for target in self._plan if target.listed)
+        for target in self._plan:
+            if target.listed:
+                self._touched(target, at=loop_time())
 
     def push_touched(self, asset_ids: Iterable[str]) -> None:
         """These assets changed upstream: read them at once, and once more if they are being read."""
         for asset_id in asset_ids:
-            if (target := self._plan.admit(asset_id)) is None:
-                continue
-            target.listed, target.absences = True, 0
-            if self._plan.wanted(target):
-                target.touched = True
-                self._plan.put(target, AT_ONCE)
-            else:
-                self._outcomes.outdated(target)
+            if (target := self._plan.admit(asset_id)) is not None:
+                self._touched(target, at=AT_ONCE)
+
+    def _touched(self, target: Target, *, at: float) -> None:
+        target.listed, target.absences = True, 0
+        if not self._plan.wanted(target):
+            self._outcomes.outdated(target)
+            return
+        target.touched = True
+        self._plan.put(target, min(at, target.due))
 
     def push_removed(self, observation: Observation, traceparent: str) -> None:
         """The upstream says that an asset was deleted. Any read under way is older and no longer counts."""

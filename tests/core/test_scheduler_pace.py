@@ -226,6 +226,30 @@ async def test_a_fresh_read_does_not_wait_behind_the_polls() -> None:
 
 
 @virtual
+async def test_what_is_read_anew_after_a_break_holds_up_nobody() -> None:
+    """While all that is pushed is read again, since the connection was lost, a fresh read and a change go first."""
+    names = [f"a{number}" for number in range(1000)]
+    upstream = FakeUpstream(*names, pushes=True)
+    async with running(upstream, rate_per_s=20) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(100)
+            upstream.drop_push()
+            await asyncio.sleep(5)
+            assert rig.scheduler.pushing
+            for asset_id in (names[-1], "unheard-of"):
+                asked = now()
+                await rig.scheduler.read([asset_id], max_age_s=0)
+                assert now() - asked <= 1
+            upstream.states[names[-2]] = State.FAILED
+            upstream.push_touched(names[-2])
+            await asyncio.sleep(1)
+            assert rig.state(names[-2]) is State.FAILED
+            began = upstream.connects[-1]
+            await asyncio.sleep(60)
+            assert all(upstream.reads_of(name, since=began) for name in names)
+
+
+@virtual
 async def test_a_hanging_call_gives_its_place_back() -> None:
     """An adapter that never answers costs a failure, not the source."""
     upstream = FakeUpstream("a")

@@ -23,7 +23,7 @@ WHAT_TO_DO = {
     "RESUME_EPOCH_CHANGED": "watch again without the token",
     "REPLICA_BEHIND": "try again",
     "SERVER_DRAINING": "try again",
-    "SOURCE_UNREACHABLE": "try again, or ask for what is known: `assetwatch get` without --max-age, `assetwatch list`",
+    "SOURCE_UNREACHABLE": "try again; `assetwatch get` without --max-age, and `assetwatch list`, tell what is known",
     "SOURCE_KIND_MISMATCH": "see `assetwatch sources`",
     "TOO_MANY_STREAMS": "try again later, or close other watches",
     "TOO_MANY_ASSETS": "ask for fewer assets",
