@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from assetwatchd.hub import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX, Batch, Bookmark, Started, Synced
+from assetwatchd.drains import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
+from assetwatchd.hub import Batch, Bookmark, Started, Synced
 from assetwatchd.model import AssetKey, Condition, ConditionState, State
 from support.entries import asking, read
 from support.hub_client import Client, Rig, rigged, virtual

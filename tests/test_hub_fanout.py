@@ -7,8 +7,9 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
+from assetwatchd.drains import DRAINS_SHARED
 from assetwatchd.errors import ServerDraining
-from assetwatchd.hub import DRAINS_SHARED, WOKEN_TOGETHER, Batch, Conditions, Watcher
+from assetwatchd.hub import WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, State
 from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual

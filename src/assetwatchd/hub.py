@@ -7,16 +7,14 @@ bytes. A watcher that was busy meanwhile drains its own suffix up to the newest 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
-from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
 
 from assetwatchd import points
+from assetwatchd.drains import Batch, Drains, Frame
 from assetwatchd.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
@@ -27,14 +25,8 @@ if TYPE_CHECKING:
     from assetwatchd.model import AssetKey, Condition, Entry
     from assetwatchd.store import Store
 
-BATCH_CHANGES_MAX = 100
-MESSAGE_BYTES_MAX = 64 * 1024
-BATCH_BYTES_MAX = MESSAGE_BYTES_MAX - 128
-"""What changes may take of a message: the rest is for its token and head."""
-DRAINS_SHARED = 8
-"""Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
-DRAIN_SHARED_CHANGES_MAX = 2000
-"""A longer drain is somebody's way back from far behind, not a round."""
+__all__ = ["Batch", "Bookmark", "Conditions", "Frame", "Hub", "Signal", "Started", "Synced", "Watcher"]
+
 WOKEN_TOGETHER = 8
 """Watchers woken at one go. Among 1,000 at once, a new stream would wait for all of them at each of its steps."""
 ROUND_PAUSE_S = 0.002
@@ -50,14 +42,6 @@ class Started(NamedTuple):
     """The stream is open: from here on every change of these conditions is told."""
 
     conditions: Mapping[str, Condition]
-
-
-class Batch(NamedTuple):
-    """Changes up to a revision, as one encoded message for all watchers with the filter."""
-
-    revision: int
-    message: bytes
-    entries: Sequence[Entry]
 
 
 class Synced(NamedTuple):
@@ -79,8 +63,6 @@ class Conditions(NamedTuple):
 
 
 Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
-Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
-"""(changes, revision, head, filter digest) -> one message."""
 
 
 K = TypeVar("K", str, "AssetKey")
@@ -124,58 +106,12 @@ class Watcher:
         self.wake()
 
 
-class Drain(list[Batch]):
-    """Batches that several watchers are sent; a list that can be referred to weakly."""
-
-    __slots__ = ("__weakref__",)
-
-
-class Group:
+class Group(Drains):
     """All watchers of one filter, and the drains they share."""
 
     def __init__(self, what: Filter, store: Store, frame: Frame) -> None:
-        self.filter = what
+        super().__init__(what, store, frame)
         self.watchers: set[Watcher] = set()
-        self._store = store
-        self._frame = frame
-        self._drains: OrderedDict[tuple[int, int], Drain] = OrderedDict()
-        self._snapshots: WeakValueDictionary[int, Drain] = WeakValueDictionary()
-
-    def drain(self, cursor: int, head: int) -> Iterable[Batch]:
-        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike.
-
-        A long one is not kept: it is frozen for one watcher, and encoded as that one takes it.
-        """
-        if (drain := self._drains.get((cursor, head))) is not None:
-            return drain
-        entries = self.filter.select(self._store, cursor, head)
-        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
-            return self._batches(entries, head)
-        drain = self._drains[cursor, head] = Drain(self._batches(entries, head))
-        if len(self._drains) > DRAINS_SHARED:
-            self._drains.popitem(last=False)
-        return drain
-
-    def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what the client's map shall hold as of head; kept only by those who begin together."""
-        if (drain := self._snapshots.get(head)) is not None:
-            return drain
-        entries = [entry for entry in self.filter.select(self._store, 0, head) if self.filter.holds(entry)]
-        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
-            return self._batches(entries, head)
-        drain = self._snapshots[head] = Drain(self._batches(entries, head))
-        return drain
-
-    def _batches(self, entries: Sequence[Entry], head: int) -> Iterator[Batch]:
-        start = 0
-        while start < len(entries):
-            part = entries[start : start + BATCH_CHANGES_MAX]
-            changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
-            count = fitting(changes)
-            part = part[:count]
-            revision = part[-1].revision
-            yield Batch(revision, self._frame(changes[:count], revision, head, self.filter.digest), part)
-            start += count
 
 
 class Hub:
@@ -405,19 +341,6 @@ class Hub:
             watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
             if watcher.bookmark_due or now >= watcher.ends_at:
                 watcher.ring(self.head)
-
-
-def removal(upsert: bytes) -> bytes:
-    """Turn an encoded UPSERT into the REMOVED of the same status: the kind is the last byte."""
-    return upsert[:-1] + b"\x02"
-
-
-def fitting(changes: Sequence[bytes]) -> int:
-    """Return how many of the first changes go into one message: at least one, however large it is."""
-    if sum(map(len, changes)) <= BATCH_BYTES_MAX:
-        return len(changes)
-    ends = itertools.accumulate(map(len, changes))
-    return max(1, sum(end <= BATCH_BYTES_MAX for end in ends))
 
 
 def _discard(index: dict[K, set[Group]], name: K, group: Group) -> None:

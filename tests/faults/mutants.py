@@ -31,6 +31,7 @@ class Mutant(NamedTuple):
 
 
 HUB, WATCH, LEDGER = "assetwatchd.hub", "assetwatchd.rpc.watch", "assetwatchd.store.ledger"
+DRAINS = "assetwatchd.drains"
 CALLS, PIPELINE, RESUME = "assetwatchd.calls", "assetwatchd.pipeline", "assetwatchd.resume"
 SQLITE = "assetwatchd.store.sqlite"
 
@@ -58,7 +59,7 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "M3": Mutant(
         "a token says the newest revision there is, not the last one sent",
-        [Change(HUB, "            revision = part[-1].revision\n", "            revision = head\n")],
+        [Change(DRAINS, "            revision = part[-1].revision\n", "            revision = head\n")],
     ),
     "M4": Mutant(
         "an asset that changes keeps its first place in the line",
