@@ -38,6 +38,7 @@ class Target:
     again: it was touched while being read. touched: no read that began since it was touched has ended well.
     observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
     unseen: what the last read said of an asset that is not there and never was: told to who asks, and not kept.
+    answer: digest of the answer that the store's entry is made of; empty while something else may be on its way there.
     waiting: fresh reads to be told the outcome.
     """
 
@@ -60,6 +61,7 @@ class Target:
     touched: bool = False
     observed_at: float | None = None
     unseen: Observation | None = None
+    answer: bytes = b""
     waiting: set[asyncio.Future[None]] = field(default_factory=set)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
+from assetwatchd.answers import Unchanged
 from assetwatchd.conditions import FAILURES_TO_TURN, Health
 from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from assetwatchd.agenda import Target
+    from assetwatchd.answers import Answer
     from assetwatchd.config import SourceSettings
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
@@ -199,23 +201,26 @@ class Calls:
     async def _read(self, targets: Sequence[Target]) -> None:
         began, turns = self._now(), [target.turn for target in targets]
         with telemetry.poll(self._name, len(targets)):
-            observations = await self._observe(targets)
+            answers = await self._observe(targets)
             traceparent = telemetry.traceparent()
-        by_id = {observation.asset_id: observation for observation in observations}
+        by_id = {answer.asset_id: answer for answer in answers}
         self._succeeded()
         for target, turn in zip(targets, turns, strict=True):
-            if (observation := by_id.get(target.asset_id)) is None:
+            if (answer := by_id.get(target.asset_id)) is None:
                 self._asset_failed(target, BadAnswer("the answer leaves the asset out"))
+            elif isinstance(answer, Unchanged):
+                self._outcomes.unchanged(target, began, turn=turn)
             else:
-                self._outcomes.read(target, Sighting(observation, began, traceparent), turn=turn)
+                self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
 
-    async def _observe(self, targets: Sequence[Target]) -> Sequence[Observation]:
+    async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask. That the upstream will not speak about an asset is an answer, if nothing better was ever known of it."""
         try:
-            return await self._upstream.observe([target.asset_id for target in targets])
+            known = {target.asset_id: target.answer for target in targets if target.answer}
+            return await self._upstream.observe([target.asset_id for target in targets], known)
         except AssetRejected as error:
-            known = self._plan.entry(targets[0])
-            if len(targets) > 1 or (known is not None and known.state is not State.UNKNOWN):
+            entry = self._plan.entry(targets[0])
+            if len(targets) > 1 or (entry is not None and entry.state is not State.UNKNOWN):
                 raise
             failure = Failure(FailureKind.PERMANENT, REJECTED, str(error))
             return [Observation(targets[0].asset_id, State.UNKNOWN, failure=failure)]
@@ -237,8 +242,8 @@ class Calls:
         self._pace()
         self._figures.asset_reads += 1
         with contextlib.suppress(AssetRejected):
-            observations = await self._upstream.observe([target.asset_id])
-            if not observations or observations[0].state not in GONE:
+            answers = await self._upstream.observe([target.asset_id])
+            if not answers or isinstance(answers[0], Unchanged) or answers[0].state not in GONE:
                 raise BadAnswer("a list has nothing of all that was there, and yet it can be read")
 
     async def _probe(self, _: Sequence[Target]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an adapter read about one asset, normalised. The reader adds the source and the moment."""
+    """What an adapter read about one asset, normalised. The reader adds the source and the moment.
+
+    answer: digest of all that it was made of, so that the same answer need not be read again; empty when it is no help.
+    """
 
     asset_id: str
     state: State
@@ -108,6 +111,7 @@ class Observation:
     locked: bool = False
     change_time: datetime | None = None
     detail: Detail | None = None
+    answer: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

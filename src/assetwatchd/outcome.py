@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.model import AssetKey, State
+from assetwatchd.model import GONE, AssetKey, State
 from assetwatchd.plan import loop_time
 
 if TYPE_CHECKING:
@@ -95,6 +95,16 @@ class Outcomes:
         else:
             target.touched = target.again
             self._see(Seen(target, sighting, turn, by_read=True))
+            if sighting.observation.state not in GONE:
+                target.answer = sighting.observation.answer
+
+    def unchanged(self, target: Target, observed_at: float, *, turn: int) -> None:
+        """A read that began in that turn of the target ended well, with the answer that the store has already."""
+        target.failures = 0
+        if target.turn == turn:
+            target.touched, target.doubted = target.again, False
+            target.observed_at, target.calm = observed_at, target.calm + 1
+        self._ended(target)
 
     def told(self, target: Target, sighting: Sighting) -> None:
         """It is known otherwise than by a read what the target is; reads under way are older and no longer count."""
@@ -156,6 +166,7 @@ class Outcomes:
     # The road --------------------------------------------------------------------------------------------------------
 
     def _see(self, seen: Seen) -> None:
+        seen.target.answer = b""
         self._inbox.append(seen)
         self._arrived.set()
 

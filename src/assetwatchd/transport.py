@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from assetwatchd import telemetry
+from assetwatchd.answers import digest
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Reply:
     def content_type(self) -> str:
         """The media type without parameters, lower case."""
         return self.headers.get("Content-Type", "").split(";")[0].strip().lower()
+
+    @property
+    def digest(self) -> bytes:
+        """What tells this answer from others: status, media type and body, which are all that is read."""
+        return digest(b"%d" % self.status, self.content_type.encode(errors="replace"), self.body)
 
 
 class Transport:

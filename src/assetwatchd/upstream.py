@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from assetwatchd.answers import NOTHING_KNOWN
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.model import Observation
 
 
@@ -65,8 +68,11 @@ class Upstream(Protocol):
         """Make the cheapest call that shows that the upstream is there and takes our credentials."""
         ...
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
-        """Read 1 to batch_max assets; one observation for each, MISSING for what it lacks."""
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
+        """Read 1 to batch_max assets; one observation for each, MISSING for what it lacks.
+
+        Unchanged stands for an observation that would be made of the very answer that is known of its asset.
+        """
         ...
 
     async def enumerate(self) -> frozenset[str]:

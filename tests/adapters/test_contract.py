@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd.answers import ANSWER_BYTES, Unchanged
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
 from support.harness import KINDS, Harness, harness_of
@@ -98,6 +99,15 @@ async def test_equal_answers_make_equal_observations(harness: Harness) -> None:
     """Two reads of an asset that did not change are equal, so that nobody is told of a change."""
     upstream = harness.upstream()
     assert await observed(upstream, harness.known) == await observed(upstream, harness.known)
+
+
+async def test_the_answer_that_is_known_is_not_read_again(harness: Harness) -> None:
+    """An observation carries the digest of its answer; given it, the adapter tells the same answer, and no other."""
+    upstream = harness.upstream()
+    first = await observed(upstream, harness.known)
+    assert await upstream.observe([harness.known], {harness.known: first.answer}) == [Unchanged(harness.known)]
+    assert await upstream.observe([harness.known], {harness.known: bytes(16)}) == [first]
+    assert len(first.answer) == ANSWER_BYTES
 
 
 async def test_known_id_passes_the_check(harness: Harness) -> None:

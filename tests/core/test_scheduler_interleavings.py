@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.errors import AssetRejected, CallError, Refused, Throttled, Unreachable
 from assetwatchd.model import GONE, ConditionState, Freshness, State
 from support import virtual_time
@@ -20,7 +21,7 @@ from support.fake_upstream import FakeUpstream, most_in_a_second
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Observation
+    from assetwatchd.answers import Answer, Known
 
 ASSETS = ("a", "b", "c", "d")
 STEPS = 30
@@ -35,12 +36,12 @@ class Careful(FakeUpstream):
         self.being_read: list[str] = []
         self.read_twice: set[str] = set()
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Answer as FakeUpstream does."""
         self.read_twice |= set(asset_ids) & set(self.being_read)
         self.being_read += asset_ids
         try:
-            return await super().observe(asset_ids)
+            return await super().observe(asset_ids, known)
         finally:
             for asset_id in asset_ids:
                 self.being_read.remove(asset_id)

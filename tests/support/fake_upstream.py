@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
 from assetwatchd.errors import Unreachable
 from assetwatchd.model import Observation, State
 from assetwatchd.upstream import Capabilities, Listed, Removed, Touched
@@ -13,6 +14,7 @@ from assetwatchd.upstream import Capabilities, Listed, Removed, Touched
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.upstream import Notice
 
 
@@ -23,7 +25,7 @@ class FakeUpstream:
     fault: raised by every call but the push connection; poison: raised when an asset is read; left_out: not answered.
     latency_s: how long every call takes. open: while it is not set, calls hang (counted, not answered).
     push_fault: raised by a connection at once. first_frame: what a connection begins with, if not all assets.
-    listed: what a list has, if not all assets.
+    listed: what a list has, if not all assets. known: of which assets the last read was given the answer that is known.
     """
 
     def __init__(self, *asset_ids: str, batch_max: int = 1, enumerates: bool = False, pushes: bool = False) -> None:
@@ -36,6 +38,7 @@ class FakeUpstream:
         self.poison: dict[str, Exception] = {}
         self.left_out: set[str] = set()
         self.listed: frozenset[str] | None = None
+        self.known: frozenset[str] = frozenset()
         self.latency_s = 0.0
         self.open = asyncio.Event()
         self.open.set()
@@ -59,16 +62,23 @@ class FakeUpstream:
         self.probes.append(_time())
         await self._answer(self.probe_fault)
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Tell the states, as they are when the answer goes out."""
         self.reads.append((_time(), tuple(asset_ids)))
+        self.known = frozenset(known)
         states = dict(self.states)
         await self._answer(next((self.poison[a] for a in asset_ids if a in self.poison), None))
-        return [
+        found = [
             self.extra.get(asset_id) or Observation(asset_id, states.get(asset_id, State.MISSING))
             for asset_id in asset_ids
             if asset_id not in self.left_out
         ]
+        return [self._answered(observation, known) for observation in found]
+
+    def _answered(self, observation: Observation, known: Known) -> Answer:
+        """Know an answer again, as adapters do: all that makes one here is what it says."""
+        answer = digest(repr(observation).encode())
+        return unless_known(observation.asset_id, answer, known, lambda: observation)
 
     async def enumerate(self) -> frozenset[str]:
         """List what there is."""

@@ -64,9 +64,12 @@ def expectation(golden: Golden) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> Any:
-    """Turn dataclasses into JSON: enums by name, times in ISO form, members that are None, empty or False left out."""
+    """Turn dataclasses into JSON: enums by name, times in ISO form, members that are None, empty or False left out.
+
+    Members that do not count when two are compared are left out too.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        members = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        members = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.compare}
         return {name: as_json(item) for name, item in members.items() if item not in (None, "", (), False)}
     if isinstance(value, enum.Enum):
         return value.name

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assetwatchd import jsonbody
+from assetwatchd.answers import NOTHING_KNOWN, Unchanged
 from assetwatchd.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
@@ -27,6 +29,7 @@ from assetwatchd.upstream import Capabilities, Notice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.config import MediaIntelligenceSource
 
 M = TypeVar("M", bound=BaseModel)
@@ -318,9 +321,9 @@ class MediaIntelligence:
         if not fault_of(reply).code:
             decode(ImportStatus, reply)
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read the registration of each asset."""
-        return [await self._read(asset_id) for asset_id in asset_ids]
+        return [await self._read(asset_id, known) for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
         """List the assets of every configured project, page by page."""
@@ -340,13 +343,16 @@ class MediaIntelligence:
         """Give back connections."""
         await self._transport.close()
 
-    async def _read(self, asset_id: str) -> Observation:
+    async def _read(self, asset_id: str, known: Known) -> Answer:
         path = AssetPath.parse(asset_id)
         if path is None:
             raise AssetRejected("not an id of Media Intelligence")
-        observation = read(await self._get(path.fill(STATUS)), path)
-        if observation is not None:
-            return observation
+        reply = await self._get(path.fill(STATUS))
+        answer = reply.digest
+        if known.get(asset_id) == answer:
+            return Unchanged(asset_id)
+        if (observation := read(reply, path)) is not None:
+            return replace(observation, answer=answer)
         if any([path.is_numbered(number) async for number in self._numbers(path)]):
             raise AssetRejected("its project lists the asset, yet its status cannot be had")
         return Observation(asset_id, State.MISSING)

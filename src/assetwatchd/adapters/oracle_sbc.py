@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 from lxml import etree
 
 from assetwatchd import xml
+from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.details import OracleSbcDetail
 from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
@@ -26,6 +27,7 @@ from assetwatchd.upstream import Capabilities, Notice
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
@@ -223,11 +225,11 @@ class OracleSbc:
         """Read the slot: nothing less shows that the account is an administrator's."""
         await self._slot()
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read the slot once."""
         if set(asset_ids) != {ASSET_ID}:
             raise AssetRejected(f"a device has no asset but {ASSET_ID}")
-        return [await self._slot()] * len(asset_ids)
+        return [await self._slot(known)] * len(asset_ids)
 
     async def enumerate(self) -> frozenset[str]:
         """Raise: a slot is not a list."""
@@ -241,7 +243,7 @@ class OracleSbc:
         """Give back connections; the token ends by itself, for there is no call that ends it."""
         await self._transport.close()
 
-    async def _slot(self) -> Observation:
+    async def _slot(self, known: Known = NOTHING_KNOWN) -> Answer:
         """Ask with the token there is, and once more with a new one when that is refused."""
         token = await self._valid_token(refused="")
         reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
@@ -249,7 +251,7 @@ class OracleSbc:
             token = await self._valid_token(refused=token)
             reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
         raise_for_status(reply)
-        return read(reply)
+        return unless_known(ASSET_ID, reply.digest, known, lambda: read(reply))
 
     async def _valid_token(self, *, refused: str) -> str:
         """Return the token, a new one if need be; callers that need one at the same time share it."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from assetwatchd import jsonbody
+from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.details import PiecesDetail, PiecesFormat
 from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Observation, State
@@ -25,6 +26,7 @@ from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.frames import Frame
     from assetwatchd.transport import Reply
@@ -275,9 +277,9 @@ class Pieces:
         """Ask for health, and for the version: that it is Pieces OS, and one we can talk to."""
         await self._transport.probe()
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read each asset, without its content."""
-        return [await self._read(asset_id) for asset_id in asset_ids]
+        return [await self._read(asset_id, known) for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
         """List the ids, those of assets the user did not save only if so configured; the answer has no pages."""
@@ -304,9 +306,10 @@ class Pieces:
         """Give back connections."""
         await self._transport.close()
 
-    async def _read(self, asset_id: str) -> Observation:
+    async def _read(self, asset_id: str, known: Known) -> Answer:
         path = ASSET.format(id=quote(asset_id, safe=""))
-        return read(await self._transport.request("GET", path, headers=self._headers), asset_id=asset_id)
+        reply = await self._transport.request("GET", path, headers=self._headers)
+        return unless_known(asset_id, reply.digest, known, lambda: read(reply, asset_id=asset_id))
 
 
 def _expect_ok(reply: Reply) -> None:

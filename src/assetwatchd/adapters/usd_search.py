@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
 from assetwatchd.credentials import bearer_token, kept_secret
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
@@ -26,6 +27,7 @@ from assetwatchd.upstream import Capabilities
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
+    from assetwatchd import answers
     from assetwatchd.config import UsdSearchSource
     from assetwatchd.upstream import Notice
 
@@ -338,9 +340,9 @@ class UsdSearch:
         """Ask for the list of storage backends."""
         await self._ask(STORAGE_PATH, backends)
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: answers.Known = NOTHING_KNOWN) -> Sequence[answers.Answer]:
         """Read one asset; batch_max is 1."""
-        return [await self._observe(asset_id) for asset_id in asset_ids]
+        return [await self._observe(asset_id, known) for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
         """Raise: there is no list of all assets; the search knows indexed ones alone."""
@@ -354,9 +356,13 @@ class UsdSearch:
         """Give back connections."""
         await self._transport.close()
 
-    async def _observe(self, asset_id: str) -> Observation:
-        answer = await self._ask(status_path(asset_id, metadata=self._settings.asset_metadata), answer_of)
-        return normalise(asset_id, answer, zone=self._zone)
+    async def _observe(self, asset_id: str, known: answers.Known) -> answers.Answer:
+        def read(reply: Reply) -> answers.Answer:
+            return unless_known(
+                asset_id, reply.digest, known, lambda: normalise(asset_id, answer_of(reply), zone=self._zone)
+            )
+
+        return await self._ask(status_path(asset_id, metadata=self._settings.asset_metadata), read)
 
     async def _ask(self, path: str, read: Callable[[Reply], T]) -> T:
         sent = credentials(self._settings.auth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.details import AcmeDetail
 from assetwatchd.jsonbody import decode, object_of, text_of
 from assetwatchd.model import Facet, Observation, State
@@ -13,6 +14,7 @@ from assetwatchd.upstream import Capabilities
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.config import AcmeSource
     from assetwatchd.transport import Reply
     from assetwatchd.upstream import Notice
@@ -59,14 +61,14 @@ class Acme:
         """Ask for a door that nobody has."""
         await self._transport.request("GET", PATH.format(id=0))
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read one door."""
         (asset_id,) = asset_ids
         reply = await self._transport.request("GET", PATH.format(id=asset_id))
         if reply.status == NOT_FOUND:
             return [Observation(asset_id, State.MISSING)]
         raise_for_status(reply)
-        return [normalise(asset_id, position_of(reply))]
+        return [unless_known(asset_id, reply.digest, known, lambda: normalise(asset_id, position_of(reply)))]
 
     async def enumerate(self) -> frozenset[str]:
         """Raise: doors are not listed."""

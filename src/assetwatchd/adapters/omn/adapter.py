@@ -15,6 +15,7 @@ from lxml import etree
 
 from assetwatchd import xml
 from assetwatchd.adapters.omn.tokens import tokens_for
+from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
 from assetwatchd.credentials import kept_secret
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, UpstreamError
@@ -26,6 +27,7 @@ from assetwatchd.upstream import Capabilities
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
+    from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OmnSource
     from assetwatchd.upstream import Notice
 
@@ -78,6 +80,11 @@ class Asset:
     tid: str
     id: str
     items: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> bytes:
+        """What tells this asset, as it was read, from others."""
+        return digest(repr((self.tid, self.id, self.items)).encode())
 
 
 def request(form: str, values: Sequence[str]) -> bytes:
@@ -217,15 +224,18 @@ def _listed(value: Any) -> list[Any]:
 # 3. Normalise ----------------------------------------------------------------------------------------------------
 
 
-def normalise(asset_ids: Sequence[str], assets: Iterable[Asset]) -> list[Observation]:
+def normalise(asset_ids: Sequence[str], assets: Iterable[Asset], known: Known = NOTHING_KNOWN) -> list[Answer]:
     """Make one observation for each asset asked for, in that order; what the answer lacks is MISSING."""
     found: dict[str, Asset] = {}
     for asset in assets:
-        found |= {f"tid:{asset.tid}": asset, f"id:{asset.id}": asset}
-    return [
-        observation(asset_id, found[asset_id]) if asset_id in found else Observation(asset_id, State.MISSING)
-        for asset_id in asset_ids
-    ]
+        found[f"tid:{asset.tid}"] = found[f"id:{asset.id}"] = asset
+    return [_answer(asset_id, found.get(asset_id), known) for asset_id in asset_ids]
+
+
+def _answer(asset_id: str, asset: Asset | None, known: Known) -> Answer:
+    if asset is None:
+        return Observation(asset_id, State.MISSING)
+    return unless_known(asset_id, asset.digest, known, lambda: observation(asset_id, asset))
 
 
 def observation(asset_id: str, asset: Asset) -> Observation:
@@ -289,13 +299,13 @@ class Omn:
         """Ask for an asset that nobody has; there is no cheaper call that wants credentials."""
         await self._statuses("tid", [PROBE_TID])
 
-    async def observe(self, asset_ids: Sequence[str]) -> Sequence[Observation]:
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read up to batch_max assets; two calls when some are named by tid and some by id."""
         found: list[Asset] = []
         for form in ("tid", "id"):
             if values := [value for kind, _, value in (each.partition(":") for each in asset_ids) if kind == form]:
                 found += await self._find(form, values)
-        return normalise(asset_ids, found)
+        return normalise(asset_ids, found, known)
 
     async def enumerate(self) -> frozenset[str]:
         """List what the configured query finds."""

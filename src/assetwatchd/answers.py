@@ -1,0 +1,44 @@
+"""Answers known by their digest: what an upstream says again need not be read, compared and encoded again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from assetwatchd.model import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ANSWER_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The upstream gave the answer about this asset that is known: its observation would be the same again."""
+
+    asset_id: str
+
+
+Answer: TypeAlias = Observation | Unchanged
+Known: TypeAlias = Mapping[str, bytes]
+"""By asset, the digest of the answer (`Observation.answer`) that what is known of it was made of."""
+NOTHING_KNOWN: Known = MappingProxyType({})
+
+
+def digest(*parts: bytes) -> bytes:
+    """Return what stands for an answer: its parts, none of which but the last may hold a NUL."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=ANSWER_BYTES).digest()
+
+
+def unless_known(asset_id: str, answer: bytes, known: Known, read: Callable[[], Observation]) -> Answer:
+    """Read an answer, given its digest, only if it is not the known one.
+
+    read must make equal observations of equal answers: of nothing else, and at any time.
+    """
+    if known.get(asset_id) == answer:
+        return Unchanged(asset_id)
+    return replace(read(), answer=answer)
