@@ -620,14 +620,14 @@ async def test_a_deletion_that_comes_too_late_is_seen_by_a_watch() -> None:
 async def test_a_deletion_confirmed_for_another_asset(rig: PiecesRig, body: str) -> None:
     """An answer that names another asset confirms nothing: the caller is told, and the asset is read, not given up."""
     known = await status(rig, ONE, 0)
+    rig.standin.requests.clear()
     rig.standin.faults.add(path="delete", body=body, content_type="text/plain")
     problem = await refused(rig, "DeleteAsset", asset_id=ONE)
     assert (problem.code, problem.reason) == (grpc.StatusCode.UNAVAILABLE, "SOURCE_UNREACHABLE")
     assert f"it was to delete asset {ONE}, and confirms another: {body or 'none'}" in problem.message
-    rig.standin.requests.clear()
     assert (await status(rig, ONE, 0)).revision == known.revision
     async with asyncio.timeout(15):
-        while not rig.standin.requests.count(f"/assets/{ONE}"):  # noqa: ASYNC110 - it is the stand-in that is asked
+        while not rig.standin.requests.count(rf"/assets/{ONE}\?"):  # noqa: ASYNC110 - it is the stand-in that is asked
             await asyncio.sleep(0.005)
 
 
