@@ -15,6 +15,7 @@ from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unre
 from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
+from assetwatchd.transport import TIMER_S, slack_s
 
 if TYPE_CHECKING:
     import random
@@ -80,6 +81,7 @@ class Calls:
         self._not_before = AT_ONCE
         self._why_not = ""
         self._next_call_at = AT_ONCE
+        self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
         self._list_at = AT_ONCE
 
@@ -148,7 +150,7 @@ class Calls:
         if self._running >= (1 if failing else self._settings.concurrency):
             return NEVER
         due = AT_ONCE if failing else min(self._plan.next_due(), self._probe_at, self._next_list())
-        return max(AT_ONCE if self.health.suspect else due, self._not_before, self._next_call_at)
+        return max(AT_ONCE if self.health.suspect else due, self._not_before, self._next_call_at - self._slack_s)
 
     def _next_list(self) -> float:
         can = self._upstream.capabilities
@@ -156,11 +158,13 @@ class Calls:
         return self._list_at if polled and self._plan.whole_wanted else NEVER
 
     async def _changed(self, until: float) -> None:
-        try:
-            async with asyncio.timeout_at(None if until == NEVER else until):
+        """Wait until then, or until something changes; as long as a timer can wait, at least."""
+        if until == NEVER:
+            await self._plan.changed.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(max(until, loop_time() + TIMER_S)):
                 await self._plan.changed.wait()
-        except TimeoutError:
-            pass
 
     def _next_job(self) -> Job | None:
         """Choose: a list, what is most due, or a sign of life; None when nobody wants what was due.

@@ -28,6 +28,8 @@ SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
+TIMER_S = 0.001
+"""The event loop's clock and timers count milliseconds: a shorter wait would be spent turning in circles."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 
@@ -150,11 +152,14 @@ class Transport:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
 
     async def _turn(self) -> None:
-        """Wait so that requests start at most rate_per_s a second, though one read may need several."""
+        """Wait so that requests start at most rate_per_s a second, though one read may need several.
+
+        Beyond a thousand a second those of one turn of the clock start together.
+        """
         now = asyncio.get_running_loop().time()
         start = max(now, self._free_at)
         self._free_at = start + 1 / self._settings.rate_per_s
-        if start > now:
+        if start > now + slack_s(self._settings.rate_per_s):
             await asyncio.sleep(start - now)
 
     def _client(self) -> aiohttp.ClientSession:
@@ -207,6 +212,11 @@ def raise_for_status(reply: Reply) -> None:
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
     if 300 <= status < 400:  # noqa: PLR2004 - same
         raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
+
+
+def slack_s(rate_per_s: float) -> float:
+    """Return how much earlier than its turn a request may start, for a wait that no timer can measure."""
+    return max(0.0, TIMER_S - 1 / rate_per_s)
 
 
 def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:

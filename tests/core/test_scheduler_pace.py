@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+from typing import Any
 
 import pytest
 
 from assetwatchd.errors import SourceUnreachable
 from assetwatchd.model import State
+from support import virtual_time
 from support.core_rig import now, running, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 
@@ -282,3 +285,37 @@ async def test_signs_of_life_are_not_needed_beside_reads() -> None:
         with rig.scheduler.interest(["a"]):
             await asyncio.sleep(60)
     assert len(upstream.probes) <= 1
+
+
+class CoarseLoop(virtual_time.VirtualTimeLoop):
+    """Its clock and timers count milliseconds, as those of uvloop do. timers: how many it was asked for."""
+
+    timers = 0
+
+    def time(self) -> float:
+        """Milliseconds that have begun."""
+        return math.floor(super().time() * 1000 + 1e-6) / 1000
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        """Round as uvloop does; one that is asked for ever more goes round in circles."""
+        self.timers += 1
+        assert self.timers < 50_000
+        return super().call_at(round(when, 3), *args, **options)
+
+
+@pytest.mark.parametrize("rate", [30, 5000])
+def test_a_coarse_clock(rate: int) -> None:
+    """The rate is kept on a clock that counts milliseconds, also beyond one call a millisecond, and without circles."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(1000)])
+
+    async def polled() -> int:
+        fast = {"busy_interval_s": 0.01, "settled_interval_s": 0.01, "concurrency": 16, "rate_per_s": rate}
+        async with running(upstream, pins=tuple(upstream.states), **fast):
+            await asyncio.sleep(1)
+        return len(upstream.reads)
+
+    with asyncio.Runner(loop_factory=CoarseLoop) as runner:
+        loop = runner.get_loop()
+        assert rate * 0.95 <= runner.run(polled()) <= rate + 6
+        assert isinstance(loop, CoarseLoop)
+        assert loop.timers < 4 * rate + 20
