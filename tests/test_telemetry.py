@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 from opentelemetry import baggage, context, metrics, trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 from yarl import URL
 
@@ -308,3 +309,25 @@ async def test_too_large_an_answer_is_a_failed_call(record: Recorded) -> None:
         await small.close()
     outcomes = [p.attributes["assetwatch.outcome"] for p in record.points("assetwatch.upstream.calls")]
     assert outcomes == ["AnswerTooLarge"]
+
+
+def test_what_is_in_an_unsampled_trace_costs_no_decision() -> None:
+    """Whether to record is decided once, at the root: below it no span is made, and the upstream is told so."""
+
+    class Never(Sampler):
+        asked = 0
+
+        def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+            self.asked += 1
+            return SamplingResult(Decision.DROP)
+
+        def get_description(self) -> str:
+            return "never"
+
+    sampler = Never()
+    with telemetry.use(TracerProvider(sampler)), telemetry.poll("usd", 1):
+        with telemetry.upstream_call("usd", "GET", URL("http://u/")), telemetry.commit("usd", 1):
+            sent = telemetry.outgoing_context()
+        assert sent == telemetry.outgoing_context()
+    assert sampler.asked == 1
+    assert not int(sent["traceparent"][-2:], 16) & 1  # the flag of what is sampled

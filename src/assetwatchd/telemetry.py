@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -195,8 +195,25 @@ def start_span(name: str, kind: SpanKind, parent: Context, attributes: Mapping[s
     return _probes.tracer.start_span(name, parent, kind, attributes)
 
 
+_UNRECORDED = nullcontext(trace.INVALID_SPAN)
+
+
+def _recordable() -> bool:
+    """Whether a span that begins here may be recorded: spans go somewhere, and are not in a trace that is left out."""
+    if isinstance(_probes.tracer, trace.NoOpTracer):
+        return False
+    if isinstance(_probes.tracer, trace.ProxyTracer):
+        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    context = trace.get_current_span().get_span_context()
+    return context.trace_flags.sampled or not context.is_valid
+
+
+def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Block:
+    return _recorded(name, kind, attributes) if _recordable() else _UNRECORDED
+
+
 @contextmanager
-def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[trace.Span]:
+def _recorded(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[trace.Span]:
     with _probes.tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -222,9 +239,8 @@ class UpstreamCall:
 def upstream_call(source: str, method: str, url: URL) -> Iterator[UpstreamCall]:
     """Span and measurements of one HTTP call; the query and the user, which may hold secrets, are left out."""
     http: dict[str, AttributeValue] = {HTTP_METHOD: method, SERVER_ADDRESS: url.host or "", SERVER_PORT: url.port or 0}
-    bare = str(url.with_user(None).with_query(None).with_fragment(None))
     started, outcome = time.perf_counter(), "cancelled"
-    with _span(method, SpanKind.CLIENT, {SOURCE: source, URL_FULL: bare, **http}) as span:
+    with _call_span(source, method, url, http) as span:
         call = UpstreamCall(span)
         try:
             yield call
@@ -236,6 +252,13 @@ def upstream_call(source: str, method: str, url: URL) -> Iterator[UpstreamCall]:
             if call.status is not None:
                 http[HTTP_STATUS] = call.status
             record_call(source, time.perf_counter() - started, outcome, http)
+
+
+def _call_span(source: str, method: str, url: URL, http: Mapping[str, AttributeValue]) -> Block:
+    if not _recordable():
+        return _UNRECORDED
+    bare = str(url.with_user(None).with_query(None).with_fragment(None))
+    return _recorded(method, SpanKind.CLIENT, {SOURCE: source, URL_FULL: bare, **http})
 
 
 def upstream_answered(call: UpstreamCall, status: int) -> None:

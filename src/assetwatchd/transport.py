@@ -174,6 +174,8 @@ class Transport:
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._settings.body_bytes_max
+        if "Content-Encoding" not in response.headers and (response.content_length or limit + 1) <= limit:
+            return await response.read()
         body = bytearray()
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             body += chunk
