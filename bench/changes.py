@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
+from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.details import OmnDetail
 from assetwatchd.model import Facet, Observation, State
 from assetwatchd.rpc import convert
@@ -14,6 +15,7 @@ from assetwatchd.upstream import Capabilities
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from assetwatchd.answers import Known
     from assetwatchd.upstream import Notice
 
 SOURCE = "bench"
@@ -40,8 +42,8 @@ class Silent:
     async def probe(self) -> None:
         """It is there."""
 
-    async def observe(self, asset_ids: Sequence[str]) -> list[Observation]:
-        """As they were fed in last."""
+    async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> list[Observation]:  # noqa: ARG002 - what adapters take
+        """As they were fed in last, whatever is known."""
         return [observation(asset_id, self.turns.get(asset_id, 0)) for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
