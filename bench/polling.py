@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -18,6 +19,7 @@ import aiohttp
 from pydantic import AnyHttpUrl
 
 from assetwatchd.adapters.usd_search import UsdSearch, status_path
+from assetwatchd.app import COLLECT_AFTER
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
@@ -125,7 +127,8 @@ async def bare(url: str, span_s: float, *, parse: bool) -> float:
 
 
 async def main(args: argparse.Namespace) -> None:
-    """Do what was asked for."""
+    """Do what was asked for, all with the garbage collector as the product has it."""
+    gc.set_threshold(*COLLECT_AFTER)
     if args.what == "serve":
         await serve()
     elif args.what == "ours":
