@@ -1,8 +1,9 @@
-"""For every test: what a module leaves is not collected again and again; a profile for machines that run for long."""
+"""For every test: memory that settles, Ctrl-C that arrives; a profile for machines that run for long."""
 
 from __future__ import annotations
 
 import gc
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 settings.register_profile("nightly")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; programs we start inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
