@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 
-from assetwatchd import details, hub, resume
+from assetwatchd import details, drains, resume
 from assetwatchd.model import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
 from assetwatchd.rpc import convert
 
@@ -169,7 +169,7 @@ def test_the_kind_is_the_last_byte(revision: int, traceparent: str) -> None:
     """Swapping it makes the REMOVED of the same status, whatever came before."""
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
-    (removed,) = pb.WatchStatusResponse.FromString(hub.removal(upsert)).changes
+    (removed,) = pb.WatchStatusResponse.FromString(drains.removal(upsert)).changes
     assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
