@@ -22,10 +22,10 @@ CHANGE_EVERY_S = 0.01
 
 
 @asynccontextmanager
-async def saturated() -> AsyncIterator[Rig]:
-    """A hub in a thread that never rests, over a store in which something changes all the time."""
-    store = MemoryStore()
-    rig = Rig(store, Hub(store, frame, heartbeat_s=1000.0, worked_s=asyncio.get_running_loop().time))
+async def saturated(share: float = 1.0) -> AsyncIterator[Rig]:
+    """A hub in a thread that works for that share of the time, over a store in which something changes all the time."""
+    store, loop = MemoryStore(), asyncio.get_running_loop()
+    rig = Rig(store, Hub(store, frame, heartbeat_s=1000.0, worked_s=lambda: share * loop.time()))
     tasks = [asyncio.create_task(rig.hub.run()), asyncio.create_task(changing(rig))]
     try:
         yield rig
@@ -56,6 +56,16 @@ async def test_a_saturated_process_still_has_its_rounds() -> None:
         await asyncio.sleep(10)
         assert gaps(client)[3:] == pytest.approx([ROUND_S_MAX] * len(gaps(client)[3:]), abs=CHANGE_EVERY_S)
         assert len(gaps(client)) >= 10 / (ROUND_S_MAX + CHANGE_EVERY_S) - 10
+
+
+@virtual
+async def test_rounds_leave_a_fifth_of_the_time() -> None:
+    """A thread that rests for so long has a round for each change; one that rests less has them rarely."""
+    async with saturated(0.79) as rested, saturated(0.85) as busy:
+        clients = [Client(rig.hub, DAM) for rig in (rested, busy)]
+        await asyncio.sleep(10)
+        assert max(gaps(clients[0])[3:]) == pytest.approx(CHANGE_EVERY_S, abs=CHANGE_EVERY_S)
+        assert min(gaps(clients[1])[3:]) == pytest.approx(ROUND_S_MAX, abs=CHANGE_EVERY_S)
 
 
 @virtual

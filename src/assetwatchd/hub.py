@@ -31,10 +31,13 @@ WOKEN_TOGETHER = 8
 """Watchers woken at one go. Among 1,000 at once, a new stream would wait for all of them at each of its steps."""
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
+ROUND_SPREAD = 1.25
+"""A round is given that many times the work it makes, so that a share of the time is left for everything else,"""
 ROUND_S_MAX = 0.15
-"""The longest time between two rounds while there is something to tell."""
+"""but no more seconds than that while there is something to tell."""
+ROUND_JOINING_SPREAD = 2.0
 ROUND_JOINING_S_MAX = 1.0
-"""The same while streams begin: a round that fills the whole time would let gRPC take hardly a new one."""
+"""The same while streams begin: rounds that fill the whole time would let gRPC take hardly a new one."""
 JITTER = 0.1
 
 
@@ -293,10 +296,10 @@ class Hub:
         return (watcher for group in self._groups.values() for watcher in group.watchers)
 
     async def _rounds(self) -> None:
-        """Run a round when something was published, and leave the loop at least as long to everything else.
+        """Run a round when something was published, and leave a share of the time to everything else.
 
-        What a round costs shows only while its watchers write, so the thread's own time is read until it is half of the
-        time that passed, or the next round is due whatever it costs.
+        What a round costs shows only while its watchers write, so the thread's own time is read until it is no more
+        than its share of the time that passed, or the next round is due whatever it costs.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -307,8 +310,10 @@ class Hub:
             pause_s = ROUND_PAUSE_S
             while pause_s > 0:
                 await asyncio.sleep(pause_s)
-                longest_s = ROUND_JOINING_S_MAX if self._newcomers else ROUND_S_MAX
-                pause_s = began + min(2 * (self._worked_s() - worked_s), longest_s) - loop.time()
+                spread, longest_s = ROUND_SPREAD, ROUND_S_MAX
+                if self._newcomers:
+                    spread, longest_s = ROUND_JOINING_SPREAD, ROUND_JOINING_S_MAX
+                pause_s = began + min(spread * (self._worked_s() - worked_s), longest_s) - loop.time()
 
     def _round(self) -> list[Watcher]:
         """Move the head; return the parked watchers that are behind now."""
