@@ -77,7 +77,7 @@ class Watcher:
 
     bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
     beyond, so its cursor is only set when it falls behind or is woken, and a round that does not concern it costs it
-    nothing.
+    nothing. aged: it has lasted until ends_at.
     """
 
     group: Group
@@ -88,6 +88,7 @@ class Watcher:
     bell: asyncio.Future[None] | None = None
     in_step: bool = False
     bookmark_due: bool = False
+    aged: bool = False
     news: dict[str, Condition] = field(default_factory=dict)
 
     def fall_behind(self, cursor: int) -> bool:
@@ -257,7 +258,7 @@ class Hub:
         watcher.told_at = asyncio.get_running_loop().time()
 
     def _over(self, watcher: Watcher) -> bool:
-        return self._ending is not None or asyncio.get_running_loop().time() >= watcher.ends_at
+        return watcher.aged or self._ending is not None
 
     def _jittered(self, span_s: float) -> float:
         return span_s * self._rng.uniform(1 - JITTER, 1 + JITTER / 2)
@@ -344,7 +345,8 @@ class Hub:
     def _beat(self, now: float) -> None:
         for watcher in self._watchers():
             watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
-            if watcher.bookmark_due or now >= watcher.ends_at:
+            watcher.aged = now >= watcher.ends_at
+            if watcher.bookmark_due or watcher.aged:
                 watcher.ring(self.head)
 
 

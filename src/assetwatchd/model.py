@@ -114,8 +114,7 @@ class Observation:
     answer: bytes = field(default=b"", compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The latest committed content of one asset, encoded once.
 
     revision: the number it got when it was committed.

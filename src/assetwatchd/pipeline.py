@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from assetwatchd import telemetry
 from assetwatchd.errors import StoreError
@@ -27,8 +26,7 @@ STORE_RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """An observation with its moment (s since 1970, when the reading began) and the trace that led to it.
 
     forgotten: the asset goes from here, though not from its source, since nobody has asked for it for long.

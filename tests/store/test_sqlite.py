@@ -259,7 +259,7 @@ async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) ->
         raise ValueError("cannot be encoded")
 
     given = draft("dam/a")
-    poison = type(given)(**{**{name: getattr(given, name) for name in given.__slots__}, "seal": broken})
+    poison = given._replace(seal=broken)
     async with opened(tmp_path / "store.db") as store:
         with pytest.raises(ValueError, match="cannot be encoded"):
             await store.commit([draft("dam/b"), poison])

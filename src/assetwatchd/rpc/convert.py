@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 
+MICROSECONDS = 1_000_000
 _DETAIL_FIELDS: dict[type[details.Detail], str] = {
     details.UsdSearchDetail: "usd_search",
     details.OmnDetail: "omn",
@@ -39,16 +40,16 @@ class ProtobufEncoder:
 
     def content(self, source: str, observation: Observation) -> bytes:
         """Encode a status without revision and observe time, the same bytes for the same content."""
-        status = status_pb.AssetStatus(
-            asset=status_pb.AssetRef(source=source, asset_id=observation.asset_id),
-            state=int(observation.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
-            facets=[_facet(facet) for facet in observation.facets],
-            locked=observation.locked,
-            freshness=status_pb.FRESHNESS_FRESH,
-        )
+        status = status_pb.AssetStatus()
+        status.asset.source, status.asset.asset_id = source, observation.asset_id
+        status.state = observation.state  # type: ignore[assignment]  # the model's numbers are the schema's
+        status.locked = observation.locked
+        status.freshness = status_pb.FRESHNESS_FRESH
+        for facet in observation.facets:
+            _fill_facet(status.facets.add(), facet)
         if observation.failure is not None:
             failure = observation.failure
-            status.failure.kind = int(failure.kind)  # type: ignore[assignment]  # same
+            status.failure.kind = failure.kind  # type: ignore[assignment]  # same
             status.failure.code = failure.code
             status.failure.message = failure.message
         if observation.change_time is not None:
@@ -71,7 +72,8 @@ class ProtobufEncoder:
 
 
 def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int) -> bytes:
-    stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"', observe_time=timestamp(observed_at))
+    stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"')
+    stamp.observe_time.FromMicroseconds(round(observed_at * MICROSECONDS))
     status = content + stamp.SerializeToString()
     change = field(1, status) + (field(2, traceparent.encode()) if traceparent else b"") + b"\x18\x01"
     return field(4, change)
@@ -102,24 +104,28 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _facet(facet: Facet) -> status_pb.Facet:
-    message = status_pb.Facet(
-        name=facet.name,
-        state=int(facet.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
-        native=facet.native,
-        message=facet.message,
-    )
+def _fill_facet(message: status_pb.Facet, facet: Facet) -> None:
+    message.name = facet.name
+    message.state = facet.state  # type: ignore[assignment]  # the model's numbers are the schema's
+    message.native = facet.native
+    message.message = facet.message
     if facet.change_time is not None:
         message.change_time.FromDatetime(facet.change_time)
-    return message
 
 
-def _fill(message: Message, value: details.Detail | Any) -> None:
+def _fill(message: Message, value: Any) -> None:
     """Copy a dataclass into the message of the same member names."""
-    for member in dataclasses.fields(value):
-        content = getattr(value, member.name)
-        if content is not None:
-            _put(message, member.name, content)
+    for name in _members(type(value)):  # type: ignore[arg-type]  # a class can be hashed, whatever its instances
+        content = getattr(value, name)
+        if isinstance(content, (str, int, float)):
+            setattr(message, name, content)
+        elif content is not None:
+            _put(message, name, content)
+
+
+@functools.cache
+def _members(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(member.name for member in dataclasses.fields(kind))
 
 
 def _put(message: Message, name: str, content: Any) -> None:
@@ -140,7 +146,7 @@ def _put(message: Message, name: str, content: Any) -> None:
 def timestamp(at: float) -> Timestamp:
     """Seconds since 1970 as a Timestamp of whole microseconds."""
     stamp = Timestamp()
-    stamp.FromMicroseconds(round(at * 1_000_000))
+    stamp.FromMicroseconds(round(at * MICROSECONDS))
     return stamp
 
 

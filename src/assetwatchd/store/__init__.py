@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from assetwatchd.model import Entry
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from assetwatchd.model import AssetKey, Freshness, State
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An entry that has no number yet. seal(revision) encodes it once it has one."""
 
     key: AssetKey
