@@ -22,7 +22,10 @@ AssetwatchError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class AssetwatchError(Exception):
@@ -38,15 +41,20 @@ class StoreError(AssetwatchError):
 
 
 class CallError(AssetwatchError):
-    """The call cannot be answered as asked. metadata holds every changing part of the text, by name."""
+    """The call cannot be answered as asked.
+
+    metadata holds every changing part of the text, by name. violations: (path of a field of the request, what is wrong
+    with it and what to do), where it is the request that is to be mended.
+    """
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
         self.metadata = metadata
+        self.violations: Sequence[tuple[str, str]] = ()
 
 
 class InvalidRequest(CallError):
-    """The request breaks the schema's rules. violations: (path of the field, what is wrong and what to do)."""
+    """The request breaks the schema's rules."""
 
     def __init__(self, *violations: tuple[str, str]) -> None:
         super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in violations))
@@ -71,9 +79,17 @@ class SourceUnreachable(CallError):
 class ResumeTokenInvalid(CallError):
     """The token was not made by this service, or was altered."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.violations = (("resume_token", message),)
+
 
 class ResumeFilterMismatch(CallError):
     """The token belongs to a stream with other assets, sources or states."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.violations = (("resume_token", message),)
 
 
 class ResumeTokenExpired(CallError):

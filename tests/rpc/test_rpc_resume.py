@@ -86,6 +86,7 @@ async def test_a_token_this_service_never_made_is_invalid(spoil: object) -> None
         stream = await rig.watch(**WHOLE).synced()
         told = await refused(rig, **WHOLE, resume_token=spoil(stream.token))  # type: ignore[operator]  # a lambda
         assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RESUME_TOKEN_INVALID")
+        assert list(told.violations) == ["resume_token"]
         assert told.retry_after_s is None
 
 
@@ -99,11 +100,12 @@ async def test_a_token_this_service_never_made_is_invalid(spoil: object) -> None
     ids=["sources", "states", "assets"],
 )
 async def test_a_token_of_another_filter_is_a_mismatch(other: dict[str, object]) -> None:
-    """INVALID_ARGUMENT / RESUME_FILTER_MISMATCH."""
+    """INVALID_ARGUMENT / RESUME_FILTER_MISMATCH, and which field it is."""
     async with running(("omn", "pieces")) as rig:
         stream = await rig.watch(**WHOLE).synced()
         told = await refused(rig, **other, resume_token=stream.token)
         assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH")
+        assert list(told.violations) == ["resume_token"]
 
 
 async def test_a_token_of_another_store_is_of_another_epoch() -> None:

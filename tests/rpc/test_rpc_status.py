@@ -44,8 +44,13 @@ def test_every_reason_is_one_row() -> None:
     [
         (errors.InvalidRequest(("a.b", "no")), "INVALID_ARGUMENT", "INVALID_REQUEST", {details.BadRequest}),
         (errors.SourceNotFound("x", []), "NOT_FOUND", "SOURCE_NOT_FOUND", set()),
-        (errors.ResumeTokenInvalid("no"), "INVALID_ARGUMENT", "RESUME_TOKEN_INVALID", set()),
-        (errors.ResumeFilterMismatch("no"), "INVALID_ARGUMENT", "RESUME_FILTER_MISMATCH", set()),
+        (errors.ResumeTokenInvalid("no"), "INVALID_ARGUMENT", "RESUME_TOKEN_INVALID", {details.BadRequest}),
+        (
+            errors.ResumeFilterMismatch("no"),
+            "INVALID_ARGUMENT",
+            "RESUME_FILTER_MISMATCH",
+            {details.BadRequest},
+        ),
         (
             errors.ResumeTokenExpired(requested=1, oldest=2, current=3),
             "OUT_OF_RANGE",

@@ -77,7 +77,7 @@ def status_of(error: errors.CallError) -> status_pb2.Status:
 
 def _details(error: errors.CallError, reason: str) -> Iterator[Message]:
     yield error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=error.metadata)
-    if isinstance(error, errors.InvalidRequest):
+    if error.violations:
         yield error_details_pb2.BadRequest(
             field_violations=[
                 error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
