@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import random
 import sys
@@ -19,8 +18,8 @@ import aiohttp
 from pydantic import AnyHttpUrl
 
 from assetwatchd.adapters.usd_search import UsdSearch, status_path
-from assetwatchd.app import COLLECT_AFTER
 from assetwatchd.config import UsdSearchSource
+from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pipeline import Pipeline
@@ -128,7 +127,7 @@ async def bare(url: str, span_s: float, *, parse: bool) -> float:
 
 async def main(args: argparse.Namespace) -> None:
     """Do what was asked for, all with the garbage collector as the product has it."""
-    gc.set_threshold(*COLLECT_AFTER)
+    collect_seldom()
     if args.what == "serve":
         await serve()
     elif args.what == "ours":

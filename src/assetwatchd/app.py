@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import signal
@@ -21,6 +20,7 @@ from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
 from assetwatchd.errors import ConfigError, ServerDraining, StoreError
+from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces.api import PiecesApi
@@ -58,10 +58,6 @@ ADAPTERS: dict[str, Callable[[str, Any], Upstream]] = {
     "media_intelligence": MediaIntelligence,
     "oracle_sbc": OracleSbc,
 }
-COLLECT_AFTER = (20_000, 20, 50)
-"""Garbage in cycles is looked for this seldom (allocations, collections of the young, of the middle-aged). As Python
-has it, (700, 10, 10), a fifth of a busy server's time goes there, through the same living objects over and over.
-"""
 TIDY_INTERVAL_S = 60.0
 DRAIN_RETRY_S = 2.0
 """Clients of a stopping server are told to come back within this, each at another moment."""
@@ -120,7 +116,7 @@ class App:
 
         Raises: ConfigError when the address cannot be had; whatever a loop of ours failed with.
         """
-        gc.set_threshold(*COLLECT_AFTER)
+        collect_seldom()
         try:
             grpc_server, address = self._build_server()
             await grpc_server.start()

@@ -33,9 +33,14 @@ Url = Annotated[AnyHttpUrl, AfterValidator(_without_credentials)]
 
 
 class Frozen(BaseModel):
-    """Strict and immutable; an error never shows the value, which may be a secret."""
+    """Strict and immutable; an error never shows the value, which may be a secret.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+    A model's validator is built when it is first asked: most are asked only as parts of Settings, which has its own.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class BasicAuth(Frozen):

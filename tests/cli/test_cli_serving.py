@@ -20,7 +20,7 @@ import yaml
 
 from assetwatchd.cli.demo import settings_for, to_try
 from assetwatchd.sandbox import Sandbox
-from support.command_line import COMMAND, environment
+from support.command_line import COMMAND, environment, modules_in
 
 if TYPE_CHECKING:
     from support.command_line import Run, Spawn
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 30
 STOP_S = 2.0
 READY = re.compile(r"assetwatch is ready on (127\.0\.0\.1:\d+)\n")
+UNUSED = {"lxml.etree", "opentelemetry.sdk", "protovalidate", "rich", "aiohttp.web", "assetwatchd.sandbox"}
 SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
 
 
@@ -68,6 +69,22 @@ async def test_demo_serves_five_sources_and_stops_in_time(spawn: Spawn, command:
     assert b"Traceback" not in err
     assert running.returncode == 0
     assert took_s < STOP_S
+
+
+async def test_a_server_loads_nothing_that_it_does_not_use(spawn: Spawn, tmp_path: Path) -> None:
+    """Without a source that speaks XML, an endpoint for telemetry and a request, what is for these is not loaded."""
+    path = tmp_path / "assetwatch.yaml"
+    sources = {"desk": {"kind": "pieces", "base_url": "http://127.0.0.1:1"}}
+    told = {"server": {"listen": "127.0.0.1:0"}, "store": {"kind": "memory"}, "sources": sources}
+    path.write_text(yaml.safe_dump(told))
+    async with spawn("serve", "-c", str(path), PYTHONPROFILEIMPORTTIME="1") as running:
+        await ready(running)
+        running.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    loaded = modules_in(err.decode())
+    assert running.returncode == 0
+    assert "assetwatchd.app" in loaded
+    assert sorted(loaded & UNUSED) == []
 
 
 async def test_the_demo_is_scripted_where_it_is_told_to_be(spawn: Spawn) -> None:

@@ -61,3 +61,8 @@ async def run(*arguments: str, **extra: str) -> Done:
         out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
         assert running.returncode is not None
         return Done(running.returncode, out.decode(), err.decode())
+
+
+def modules_in(err: str) -> set[str]:
+    """Return what a command imported that ran with PYTHONPROFILEIMPORTTIME, by what it wrote on standard error."""
+    return {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}

@@ -12,9 +12,6 @@ import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
-from xml.sax.saxutils import escape
-
-from lxml import etree
 
 from assetwatchd import xml
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
@@ -26,6 +23,8 @@ from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
@@ -81,7 +80,7 @@ class Operation(NamedTuple):
     additional_info: str = ""
 
 
-def decode(reply: Reply) -> etree._Element:
+def decode(reply: Reply) -> Element:
     """Return the <data> of a 200, the one part of the triple data, messages and links that holds the answer.
 
     Raises: BadAnswer.
@@ -89,7 +88,7 @@ def decode(reply: Reply) -> etree._Element:
     if reply.status != OK:
         raise BadAnswer(f"HTTP {reply.status}: {REFUSALS.get(reply.status, 'not an answer to this call')}")
     root = xml.parse(reply.body)
-    data = _child(root, "data") if _name(root) == "response" else None
+    data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
         raise BadAnswer("XML without /response/data; correct base_url")
     return data
@@ -100,13 +99,13 @@ def decode_operation(reply: Reply) -> Operation:
     data = decode(reply)
     state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
     beside = (*data, *(() if state is None else state))
-    texts = [_text(each) for each in beside if _name(each) not in KNOWN_ELEMENTS]
+    texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
     operation, status = (_text(_child(data, STATE_ELEMENT, name)) for name in NATIVE_ELEMENTS)
     return Operation(
         operation=operation,
         status=status,
         message="; ".join(filter(None, [*texts, *_messages(data)])),
-        additional_info=_inner_xml(info),
+        additional_info="" if info is None else xml.content(info),
     )
 
 
@@ -126,35 +125,25 @@ def decode_latest_version(reply: Reply) -> str:
     return max(listed, key=lambda version: [int(part) for part in version[1:].split(".")])
 
 
-def _messages(data: etree._Element) -> Iterator[str]:
+def _messages(data: Element) -> Iterator[str]:
     """Yield the items of /response/messages: an object in 8.2, an array later; links among them are none."""
     parent = data.getparent()
     messages = None if parent is None else _child(parent, "messages")
     if messages is not None:
         yield (messages.text or "").strip()
-        yield from (_text(each) for each in messages if _name(each) != "link")
+        yield from (_text(each) for each in messages if xml.name(each) != "link")
 
 
-def _child(parent: etree._Element, *names: str) -> etree._Element | None:
+def _child(parent: Element, *names: str) -> Element | None:
     """Return the first descendant along names, in whatever namespace."""
-    found: etree._Element | None = parent
+    found: Element | None = parent
     for name in names:
-        found = None if found is None else next((each for each in found if _name(each) == name), None)
+        found = None if found is None else next((each for each in found if xml.name(each) == name), None)
     return found
 
 
-def _name(element: etree._Element) -> str:
-    return etree.QName(element).localname
-
-
-def _text(element: etree._Element | None) -> str:
+def _text(element: Element | None) -> str:
     return "" if element is None else " ".join("".join(element.itertext()).split())
-
-
-def _inner_xml(element: etree._Element | None) -> str:
-    if element is None:
-        return ""
-    return (escape(element.text or "") + "".join(etree.tostring(each, encoding="unicode") for each in element)).strip()
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------

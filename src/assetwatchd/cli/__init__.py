@@ -11,10 +11,13 @@ import typer
 
 from assetwatchd.cli import calls, configuration, serving, watch
 from assetwatchd.cli.exit_codes import EPILOG
+from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
+from assetwatchd.garbage import collect_seldom
 
 app = typer.Typer(
     name="assetwatch",
+    cls=Group,
     help="The state of assets in five upstream systems, and when it changes.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -49,4 +52,5 @@ def common(
 
 def main() -> None:
     """Run the command line."""
+    collect_seldom()
     app(prog_name="assetwatch")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.options import Config, Format, Output, SecretsDir
+from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import Settings
 
-app = typer.Typer(help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Group, help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command()

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup, TyperOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typer._click.core import Context, Parameter
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -40,6 +43,18 @@ class StateName(enum.StrEnum):
     MISSING = "missing"
     UNSUPPORTED = "unsupported"
     UNKNOWN = "unknown"
+
+
+class Group(TyperGroup):
+    """A group of commands, whose flags are False when they are not given: for None typer would import pydantic."""
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        """Return the options, those for help and completion included, which are made by typer."""
+        found = super().get_params(ctx)
+        for flag in found:
+            if isinstance(flag, TyperOption) and flag.is_flag:
+                flag.default = flag.default or False
+        return found
 
 
 class Target(NamedTuple):

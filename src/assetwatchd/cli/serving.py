@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from assetwatchd.cli.configuration import settings_from
-from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
-from assetwatchd.errors import AssetwatchError
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +26,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then let the calls under way end."""
     from assetwatchd.app import serve as serve_forever  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     settings = settings_from(config, secrets_dir, server__listen=listen)
     until_stopped(serve_forever(settings, on_ready=announce))
@@ -49,6 +42,7 @@ def sandbox(
 ) -> None:
     """Run stand-ins of the five upstreams, whose assets live, and an endpoint to script them."""
     from assetwatchd.cli.demo import run_sandbox  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     until_stopped(run_sandbox(host=host, control_port=control_port, seed=seed, speed=speed, assets=assets))
 
@@ -68,6 +62,7 @@ def demo(
 ) -> None:
     """Run the sandbox and a server over it in one process, and watch it."""
     from assetwatchd.cli.demo import run_demo  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     until_stopped(run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets))
 
@@ -75,31 +70,3 @@ def demo(
 def announce(listening: str) -> None:
     """Print the one line that says that calls are answered now."""
     typer.echo(f"assetwatch is ready on {listening}")
-
-
-def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence."""
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_stopped_by_sigterm(work))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        pass
-    except OSError as error:
-        fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
-    except AssetwatchError as error:
-        fail(ExitCode.NOT_MET, f"could not start: {error}")
-
-
-async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - the runner made it
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await work
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lxml import etree
-
 from assetwatchd import xml
 from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
@@ -26,6 +24,8 @@ from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OmnSource
@@ -150,36 +150,32 @@ def reason_of(reply: Reply) -> str:
         root = xml.parse(reply.body)
     except BadAnswer:
         return ""
-    return _reason_in(root) if _name(root) == "response" else ""
+    return _reason_in(root) if xml.name(root) == "response" else ""
 
 
-def _reason_in(root: etree._Element) -> str:
+def _reason_in(root: Element) -> str:
     items = _items(root)
     reason = items.get("errorMessage") or items.get("description") or "no reason given"
     notes = [f"{name} {items[key]}" for name, key in (("code", "code"), ("support id", "supportId")) if key in items]
     return bounded(f"{reason} ({', '.join(notes)})" if notes else reason)
 
 
-def _assets_in_xml(root: etree._Element) -> list[Asset]:
-    if _name(root) == "response":
+def _assets_in_xml(root: Element) -> list[Asset]:
+    if xml.name(root) == "response":
         raise BadAnswer(f"HTTP 200 with an error document: {_reason_in(root)}")
-    lists = [child for child in root if _name(child) == "assets"]
-    if _name(root) != "pim" or not lists:
+    lists = [child for child in root if xml.name(child) == "assets"]
+    if xml.name(root) != "pim" or not lists:
         raise BadAnswer("not the published answer: no pim document with assets")
-    found = [asset for each in lists for asset in each if _name(asset) == "asset"]
+    found = [asset for each in lists for asset in each if xml.name(asset) == "asset"]
     return [Asset(asset.get("tid", ""), asset.get("id", ""), _items(asset)) for asset in found]
 
 
-def _items(element: etree._Element) -> dict[str, str]:
+def _items(element: Element) -> dict[str, str]:
     """Return every itm below element by its key, whatever their order; the first of a key counts."""
     items: dict[str, str] = {}
     for itm in element.iter("{*}itm"):
         items.setdefault(itm.get("key", ""), "".join(itm.itertext()).strip())
     return items
-
-
-def _name(element: etree._Element) -> str:
-    return etree.QName(element).localname
 
 
 def _assets_in_json(body: Any) -> list[Asset]:

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.options import Format, Output, Target, takes_target
+from assetwatchd.cli.options import Format, Group, Output, Target, takes_target
 
 app = typer.Typer(
-    help="Read and write the assets of a Pieces OS through the server.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group,
+    help="Read and write the assets of a Pieces OS through the server.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Source = Annotated[

@@ -1,0 +1,42 @@
+"""What runs until it is stopped: its event loop, the signals that end it, and how a failed start is told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.errors import AssetwatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+
+def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_stopped_by_sigterm(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        pass
+    except OSError as error:
+        fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
+    except AssetwatchError as error:
+        fail(ExitCode.NOT_MET, f"could not start: {error}")
+
+
+async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - the runner made it
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await work
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
