@@ -23,8 +23,7 @@ from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-
-    from lxml.etree import _Element as Element
+    from xml.etree.ElementTree import Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
@@ -80,8 +79,8 @@ class Operation(NamedTuple):
     additional_info: str = ""
 
 
-def decode(reply: Reply) -> Element:
-    """Return the <data> of a 200, the one part of the triple data, messages and links that holds the answer.
+def decode(reply: Reply) -> tuple[Element, Element | None]:
+    """Return <data> and <messages> of a 200; of the triple, which has links as well, data alone is always there.
 
     Raises: BadAnswer.
     """
@@ -91,12 +90,12 @@ def decode(reply: Reply) -> Element:
     data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
         raise BadAnswer("XML without /response/data; correct base_url")
-    return data
+    return data, _child(root, "messages")
 
 
 def decode_operation(reply: Reply) -> Operation:
     """Read the slot. Raises: BadAnswer."""
-    data = decode(reply)
+    data, messages = decode(reply)
     state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
     beside = (*data, *(() if state is None else state))
     texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
@@ -104,14 +103,15 @@ def decode_operation(reply: Reply) -> Operation:
     return Operation(
         operation=operation,
         status=status,
-        message="; ".join(filter(None, [*texts, *_messages(data)])),
+        message="; ".join(filter(None, [*texts, *_messages(messages)])),
         additional_info="" if info is None else xml.content(info),
     )
 
 
 def decode_token(reply: Reply) -> str:
     """Read /response/data/accessToken. Raises: BadAnswer."""
-    token = _text(_child(decode(reply), "accessToken"))
+    data, _ = decode(reply)
+    token = _text(_child(data, "accessToken"))
     if not TOKEN_FORM.fullmatch(token):
         raise BadAnswer("an answer without a usable accessToken")
     return token
@@ -119,16 +119,15 @@ def decode_token(reply: Reply) -> str:
 
 def decode_latest_version(reply: Reply) -> str:
     """Read the latest of the supported versions. Raises: BadAnswer."""
-    listed = [text for each in decode(reply).iter() if VERSION_FORM.fullmatch(text := (each.text or "").strip())]
+    data, _ = decode(reply)
+    listed = [text for each in data.iter() if VERSION_FORM.fullmatch(text := (each.text or "").strip())]
     if not listed:
         raise BadAnswer("a list of supported versions without any")
     return max(listed, key=lambda version: [int(part) for part in version[1:].split(".")])
 
 
-def _messages(data: Element) -> Iterator[str]:
+def _messages(messages: Element | None) -> Iterator[str]:
     """Yield the items of /response/messages: an object in 8.2, an array later; links among them are none."""
-    parent = data.getparent()
-    messages = None if parent is None else _child(parent, "messages")
     if messages is not None:
         yield (messages.text or "").strip()
         yield from (_text(each) for each in messages if xml.name(each) != "link")

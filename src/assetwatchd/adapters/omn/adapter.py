@@ -24,8 +24,7 @@ from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-
-    from lxml.etree import _Element as Element
+    from xml.etree.ElementTree import Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OmnSource
@@ -173,8 +172,9 @@ def _assets_in_xml(root: Element) -> list[Asset]:
 def _items(element: Element) -> dict[str, str]:
     """Return every itm below element by its key, whatever their order; the first of a key counts."""
     items: dict[str, str] = {}
-    for itm in element.iter("{*}itm"):
-        items.setdefault(itm.get("key", ""), "".join(itm.itertext()).strip())
+    for each in element.iter():
+        if xml.name(each) == "itm":
+            items.setdefault(each.get("key", ""), "".join(each.itertext()).strip())
     return items
 
 
