@@ -23,7 +23,8 @@ from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-    from xml.etree.ElementTree import Element
+
+    from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
@@ -79,8 +80,8 @@ class Operation(NamedTuple):
     additional_info: str = ""
 
 
-def decode(reply: Reply) -> tuple[Element, Element | None]:
-    """Return <data> and <messages> of a 200; of the triple, which has links as well, data alone is always there.
+def decode(reply: Reply) -> Element:
+    """Return the <data> of a 200, the one part of the triple data, messages and links that holds the answer.
 
     Raises: BadAnswer.
     """
@@ -90,12 +91,12 @@ def decode(reply: Reply) -> tuple[Element, Element | None]:
     data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
         raise BadAnswer("XML without /response/data; correct base_url")
-    return data, _child(root, "messages")
+    return data
 
 
 def decode_operation(reply: Reply) -> Operation:
     """Read the slot. Raises: BadAnswer."""
-    data, messages = decode(reply)
+    data = decode(reply)
     state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
     beside = (*data, *(() if state is None else state))
     texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
@@ -103,15 +104,14 @@ def decode_operation(reply: Reply) -> Operation:
     return Operation(
         operation=operation,
         status=status,
-        message="; ".join(filter(None, [*texts, *_messages(messages)])),
+        message="; ".join(filter(None, [*texts, *_messages(data)])),
         additional_info="" if info is None else xml.content(info),
     )
 
 
 def decode_token(reply: Reply) -> str:
     """Read /response/data/accessToken. Raises: BadAnswer."""
-    data, _ = decode(reply)
-    token = _text(_child(data, "accessToken"))
+    token = _text(_child(decode(reply), "accessToken"))
     if not TOKEN_FORM.fullmatch(token):
         raise BadAnswer("an answer without a usable accessToken")
     return token
@@ -119,15 +119,16 @@ def decode_token(reply: Reply) -> str:
 
 def decode_latest_version(reply: Reply) -> str:
     """Read the latest of the supported versions. Raises: BadAnswer."""
-    data, _ = decode(reply)
-    listed = [text for each in data.iter() if VERSION_FORM.fullmatch(text := (each.text or "").strip())]
+    listed = [text for each in decode(reply).iter() if VERSION_FORM.fullmatch(text := (each.text or "").strip())]
     if not listed:
         raise BadAnswer("a list of supported versions without any")
     return max(listed, key=lambda version: [int(part) for part in version[1:].split(".")])
 
 
-def _messages(messages: Element | None) -> Iterator[str]:
+def _messages(data: Element) -> Iterator[str]:
     """Yield the items of /response/messages: an object in 8.2, an array later; links among them are none."""
+    parent = data.getparent()
+    messages = None if parent is None else _child(parent, "messages")
     if messages is not None:
         yield (messages.text or "").strip()
         yield from (_text(each) for each in messages if xml.name(each) != "link")

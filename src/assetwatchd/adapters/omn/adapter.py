@@ -24,7 +24,8 @@ from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-    from xml.etree.ElementTree import Element
+
+    from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OmnSource
@@ -172,9 +173,8 @@ def _assets_in_xml(root: Element) -> list[Asset]:
 def _items(element: Element) -> dict[str, str]:
     """Return every itm below element by its key, whatever their order; the first of a key counts."""
     items: dict[str, str] = {}
-    for each in element.iter():
-        if xml.name(each) == "itm":
-            items.setdefault(each.get("key", ""), "".join(each.itertext()).strip())
+    for itm in element.iter("{*}itm"):
+        items.setdefault(itm.get("key", ""), "".join(itm.itertext()).strip())
     return items
 
 
