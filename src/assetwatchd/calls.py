@@ -15,7 +15,8 @@ from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unre
 from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
-from assetwatchd.transport import TIMER_S, slack_s
+from assetwatchd.timelimit import TIMER_S, TimeLimit
+from assetwatchd.transport import slack_s
 
 if TYPE_CHECKING:
     import random
@@ -42,12 +43,12 @@ class Job(NamedTuple):
     """One call that is to be made, how long it may take, and for which targets it is."""
 
     make: Callable[[Sequence[Target]], Awaitable[None]]
-    timeout_s: float
+    limit: TimeLimit
     targets: Sequence[Target] = ()
 
 
 class Calls:
-    """One task, `run`, starts the calls; each is a task of its own.
+    """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
     listed: set once there is a complete list that is recent enough for those who wait for one.
     """
@@ -76,6 +77,8 @@ class Calls:
         self._tell = tell
         self._now = now
         self._rng = rng
+        self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s)
+        self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
         self._tries = 0
         self._not_before = AT_ONCE
@@ -87,17 +90,25 @@ class Calls:
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
-        async with asyncio.TaskGroup() as calls:
+        async with asyncio.TaskGroup() as workers:
             while True:
                 self._plan.changed.clear()
-                at = self._next_start()
-                if at > loop_time():
-                    await self._changed(at)
-                elif (job := self._next_job()) is not None:
-                    self._pace()
-                    self._probe_at = loop_time() + self._settings.probe_interval_s
-                    self._running += 1
-                    calls.create_task(self._call(job))
+                if (job := self._take()) is not None:
+                    workers.create_task(self._work(job))
+                else:
+                    await self._changed(self._next_start())
+
+    async def _work(self, job: Job | None) -> None:
+        """Make a call, and go on while another may start at once. `run` is told when there is room for one more."""
+        try:
+            while job is not None:
+                await self._call(job)
+                await asyncio.sleep(0)  # an adapter that answers without waiting holds nobody up
+                job = self._take()
+                if self._has_room():
+                    self._plan.changed.set()
+        finally:
+            self._plan.changed.set()
 
     # What the scheduler asks of it -----------------------------------------------------------------------------------
 
@@ -144,12 +155,24 @@ class Calls:
 
     # What next, and when ---------------------------------------------------------------------------------------------
 
+    def _take(self) -> Job | None:
+        """Choose the call that starts now, and count it; None when none may."""
+        while self._next_start() <= (now := loop_time()):
+            if (job := self._next_job(now)) is not None:
+                self._pace(now)
+                self._probe_at = now + self._settings.probe_interval_s
+                self._running += 1
+                return job
+        return None
+
+    def _has_room(self) -> bool:
+        return self._running < (1 if self.health.failing else self._settings.concurrency)
+
     def _next_start(self) -> float:
         """When the next call may start; NEVER until something changes."""
-        failing = self.health.failing
-        if self._running >= (1 if failing else self._settings.concurrency):
+        if not self._has_room():
             return NEVER
-        due = AT_ONCE if failing else min(self._plan.next_due(), self._probe_at, self._next_list())
+        due = AT_ONCE if self.health.failing else min(self._plan.next_due(), self._probe_at, self._next_list())
         return max(AT_ONCE if self.health.suspect else due, self._not_before, self._next_call_at - self._slack_s)
 
     def _next_list(self) -> float:
@@ -166,21 +189,21 @@ class Calls:
             async with asyncio.timeout_at(max(until, loop_time() + TIMER_S)):
                 await self._plan.changed.wait()
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self, now: float) -> Job | None:
         """Choose: a list, what is most due, or a sign of life; None when nobody wants what was due.
 
         While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads.
         """
-        failing, call_s = self.health.failing, TIMEOUTS_A_CALL * self._settings.timeout_s
+        failing = self.health.failing
         if self.health.suspect:
             self.health.suspect = False
-            return Job(self._probe, call_s)
-        if not failing and self._next_list() <= loop_time():
+            return Job(self._probe, self._call_limit)
+        if not failing and self._next_list() <= now:
             self._list_at = NEVER
-            return Job(self._list, LIST_S_MAX)
+            return Job(self._list, self._list_limit)
         if targets := self._plan.take(even_if_early=failing):
-            return Job(self._read, call_s, targets)
-        return Job(self._probe, call_s) if failing or self._probe_at <= loop_time() else None
+            return Job(self._read, self._call_limit, targets)
+        return Job(self._probe, self._call_limit) if failing or self._probe_at <= now else None
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
@@ -189,18 +212,17 @@ class Calls:
         self._figures.asset_reads += len(job.targets)
         is_trial = self.health.failing
         try:
-            async with asyncio.timeout(job.timeout_s):
+            with job.limit.block():
                 await job.make(job.targets)
         except UpstreamError as error:
             self._failed(job.targets, error, is_trial=is_trial)
         except TimeoutError:
-            self._failed(job.targets, Unreachable(f"no answer within {job.timeout_s:g} s"), is_trial=is_trial)
+            self._failed(job.targets, Unreachable(f"no answer within {job.limit.seconds:g} s"), is_trial=is_trial)
         except Exception:  # an adapter's defect must not stop the other sources
             log.exception("source %s: the adapter failed", self._name)
             self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=is_trial)
         finally:
             self._running -= 1
-            self._plan.changed.set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
         began, turns = self._now(), [target.turn for target in targets]
@@ -243,7 +265,7 @@ class Calls:
 
     async def _confirm_gone(self, target: Target) -> None:
         """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""
-        self._pace()
+        self._pace(loop_time())
         self._figures.asset_reads += 1
         with contextlib.suppress(AssetRejected):
             answers = await self._upstream.observe([target.asset_id])
@@ -289,8 +311,8 @@ class Calls:
         if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
             self._outcomes.failing(target)
 
-    def _pace(self) -> None:
-        self._next_call_at = max(self._next_call_at, loop_time()) + 1 / self._settings.rate_per_s
+    def _pace(self, now: float) -> None:
+        self._next_call_at = max(self._next_call_at, now) + 1 / self._settings.rate_per_s
 
     def _pause(self, pause_s: float, why: str) -> None:
         self._not_before = max(self._not_before, loop_time() + pause_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable
@@ -86,7 +86,7 @@ class Health:
     def _turn(self, state: ConditionState, message: str, at: float, *, last_success_at: float | None) -> bool:
         before = self.condition
         since = before.since if before.state is state else at
-        self.condition = replace(before, state=state, message=message, since=since, last_success_at=last_success_at)
+        self.condition = Condition(state, message, since, last_success_at)
         return before.state is not state  # another text of the same trouble is kept, and is no news
 
 

@@ -211,15 +211,19 @@ class Plan:
 
     def put(self, target: Target, due: float) -> None:
         """Read a target when due comes, or once more if it is being read; one that was dropped is not read."""
-        if self._targets.get(target.asset_id) is not target:
-            return
         if target.reading:
             target.again = True
+        else:
+            self._agree(target, due, patience_s=self._interval_s(target))
+
+    def _agree(self, target: Target, due: float, *, patience_s: float) -> None:
+        if self._targets.get(target.asset_id) is not target:
             return
-        interval_s = schedule.interval_s(self._state(target), target.calm, self._settings)
+        sooner = due < self._agenda.next_due()
         new = target.observed_at is None and not target.failures
-        self._agenda.put(target, due, patience_s=interval_s, new=new)
-        self.changed.set()
+        self._agenda.put(target, due, patience_s=patience_s, new=new)
+        if sooner:
+            self.changed.set()
 
     def call_off(self, target: Target) -> None:
         """Do not read a target for what has been agreed so far."""
@@ -246,7 +250,8 @@ class Plan:
         elif retry_at is not None:
             self.put(target, retry_at)
         elif self.wanted(target):
-            self.put(target, self._next_read(target))
+            interval_s = self._interval_s(target)
+            self._agree(target, self._next_read(target, interval_s), patience_s=interval_s)
 
     def next_due(self) -> float:
         """Return when the next target falls due; NEVER if none does."""
@@ -273,14 +278,13 @@ class Plan:
                 self.outdate(target)
         return taken
 
-    def _next_read(self, target: Target) -> float:
+    def _next_read(self, target: Target, interval_s: float) -> float:
         if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile
             return loop_time()
         if self.pushing and self._state(target) is not State.UNKNOWN:  # of what was not understood, no news may come
             return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
-        wait_s = schedule.interval_s(self._state(target), target.calm, self._settings)
-        at = loop_time() + wait_s
-        return schedule.aligned(at, wait_s) if self._can.batch_max > 1 else at
+        at = loop_time() + interval_s
+        return schedule.aligned(at, interval_s) if self._can.batch_max > 1 else at
 
     # Lists -----------------------------------------------------------------------------------------------------------
 
@@ -307,6 +311,9 @@ class Plan:
         return max(going, key=lambda target: target.observed_at or 0.0, default=None)
 
     # Small things ----------------------------------------------------------------------------------------------------
+
+    def _interval_s(self, target: Target) -> float:
+        return schedule.interval_s(self._state(target), target.calm, self._settings)
 
     def _state(self, target: Target) -> State | None:
         entry = self.entry(target)

@@ -91,6 +91,7 @@ class _Probes:
 
     def aim(self, tracer: trace.Tracer, meter: metrics.Meter) -> None:
         self.tracer = tracer
+        self.tracing = not isinstance(tracer, trace.NoOpTracer | trace.ProxyTracer)
         self.calls = meter.create_counter(CALLS, "{call}", "Upstream calls by source and outcome")
         self.watchers = meter.create_up_down_counter(WATCHERS, "{watcher}", "Watch streams open now")
         self.changes = meter.create_counter(CHANGES, "{change}", "Changes committed, by source")
@@ -110,11 +111,14 @@ _probes = _Probes()
 def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None]:
     """Send spans and metrics to settings.otlp_endpoint; return what flushes and stops that, within FLUSH_S, blocking.
 
-    Without an endpoint nothing is set up and nothing is sent. OTEL_* variables of the SDK and its exporter (headers,
-    certificates, resource attributes) are honoured where settings say nothing.
+    Without an endpoint nothing is set up, and nothing is sent but to global providers that are set up by now. OTEL_*
+    variables of the SDK and its exporter (headers, certificates, resource attributes) are honoured where settings say
+    nothing.
     Raises: ConfigError when an endpoint is given and the exporter is not installed.
     """
     if settings.otlp_endpoint is None:
+        if isinstance(_probes.tracer, trace.ProxyTracer):
+            _probes.aim(trace.get_tracer(SCOPE), metrics.get_meter(SCOPE))
         return _nothing
     spans, measurements = _exporters(settings.otlp_endpoint)
     return _send(spans, measurements, settings.sample_ratio, version)
@@ -200,10 +204,8 @@ _UNRECORDED = nullcontext(trace.INVALID_SPAN)
 
 def _recordable() -> bool:
     """Whether a span that begins here may be recorded: spans go somewhere, and are not in a trace that is left out."""
-    if isinstance(_probes.tracer, trace.NoOpTracer):
+    if not _probes.tracing:
         return False
-    if isinstance(_probes.tracer, trace.ProxyTracer):
-        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     context = trace.get_current_span().get_span_context()
     return context.trace_flags.sampled or not context.is_valid
 

@@ -8,8 +8,7 @@ import io
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -17,6 +16,7 @@ from yarl import URL
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
+from assetwatchd.timelimit import TIMER_S, TimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -28,14 +28,13 @@ SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
-TIMER_S = 0.001
-"""The event loop's clock and timers count milliseconds: a shorter wait would be spent turning in circles."""
+UNTIMED = aiohttp.ClientTimeout()
+"""Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One whole answer: its status, headers (names in any case) and body, at most body_bytes_max long."""
 
     status: int
@@ -60,8 +59,10 @@ class Transport:
         self.base = URL(str(settings.base_url).rstrip("/"))
         self._source = source
         self._settings = settings
+        self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._free_at = 0.0
+        self._slack_s = slack_s(settings.rate_per_s)
 
     async def close(self) -> None:
         """Give back connections."""
@@ -96,12 +97,14 @@ class Transport:
         origin: URL | None = None,
     ) -> Reply:
         """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
-        url = URL(str(origin or self.base) + path, encoded=True)
+        url = _url(origin or self.base, path)
         await self._turn()
-        with telemetry.upstream_call(self._source, method, url) as span, self._failures():
+        with telemetry.upstream_call(self._source, method, url) as span, self._failures(), self._limit.block():
             sent = {**(headers or {}), **self._context()}
             data = _payload(body)
-            async with self._client().request(method, url, headers=sent, data=data, allow_redirects=False) as response:
+            async with self._client().request(
+                method, url, headers=sent, data=data, allow_redirects=False, timeout=UNTIMED
+            ) as response:
                 reply = Reply(response.status, response.headers, await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
@@ -114,7 +117,7 @@ class Transport:
 
         The Reply has a body, and there are no parts, when the status is not 200. timeout_s is the longest silence.
         """
-        url = URL(str(self.base) + path, encoded=True)
+        url = _url(self.base, path)
         await self._turn()
         silence = aiohttp.ClientTimeout(sock_connect=self._settings.timeout_s, sock_read=self._settings.timeout_s)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures():
@@ -132,7 +135,7 @@ class Transport:
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Open a WebSocket; a peer that answers no ping within half of heartbeat_s ends it."""
-        url = URL(str(self.base) + path, encoded=True)
+        url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
         limits = aiohttp.ClientWSTimeout(ws_close=1.0)
         with self._failures():
@@ -159,7 +162,7 @@ class Transport:
         now = asyncio.get_running_loop().time()
         start = max(now, self._free_at)
         self._free_at = start + 1 / self._settings.rate_per_s
-        if start > now + slack_s(self._settings.rate_per_s):
+        if start > now + self._slack_s:
             await asyncio.sleep(start - now)
 
     def _client(self) -> aiohttp.ClientSession:
@@ -231,6 +234,18 @@ def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(at.timestamp() - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
+
+
+def _url(base: URL, path: str) -> URL:
+    """Put path and query after base without taking either apart or encoding anything."""
+    where, _, query = path.partition("?")
+    return URL.build(
+        scheme=base.scheme,
+        authority=base.raw_authority,
+        path=base.raw_path.rstrip("/") + where,
+        query_string=query,
+        encoded=True,
+    )
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
