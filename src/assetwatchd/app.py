@@ -143,7 +143,7 @@ class App:
 
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
-        admission = Admission(streams_max=limits.streams_max, streams_per_peer_max=limits.streams_per_peer_max)
+        admission = Admission(limits)
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
         desk = Desk(

@@ -225,6 +225,9 @@ class ServerSettings(Frozen):
     slow_consumer_s: Seconds = Field(default=60, description="a watch that takes no message for this long is ended")
     streams_max: int = Field(default=5000, ge=1, description="watches at the same time")
     streams_per_peer_max: int = Field(default=2000, ge=1, description="watches at the same time from one address")
+    catching_up_max: int = Field(
+        default=16, ge=1, description="watches that get their snapshot, or what they missed, at the same time"
+    )
     first_read_wait_s: float = Field(
         default=2, ge=0, description="a watch waits this long for assets never read before"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
+from assetwatchd.config import ServerSettings
 from assetwatchd.errors import TooManyStreams
-from assetwatchd.rpc.admission import Admission
+from assetwatchd.rpc.admission import TURN_S, Admission
+from support import virtual_time
 from support.problems import problem, problem_of
 from support.rig import Rig, Stream, key_of, running, sample
 
@@ -75,7 +78,7 @@ async def test_a_refused_stream_costs_the_others_nothing() -> None:
 
 def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
     """IPv4, IPv6 and unix peers; a refusal counts nothing."""
-    admission = Admission(streams_max=3, streams_per_peer_max=1)
+    admission = Admission(ServerSettings(streams_max=3, streams_per_peer_max=1))
     with ExitStack() as open_streams:
         for peer in ("ipv4:10.0.0.1:1000", "ipv6:[::1]:1000", "unix:"):
             open_streams.enter_context(admission.stream(peer))
@@ -86,6 +89,81 @@ def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
             pass
         with admission.stream("ipv4:10.0.0.2:1000"):
             pass
+
+
+async def in_turn(admission: Admission, order: list[str], name: str, *, takes_s: float) -> None:
+    """Catch up for so long."""
+    with admission.stream("unix:") as turn:
+        await turn.begin()
+        order.append(f"{name} begins at {asyncio.get_running_loop().time() - 1000:g}")
+        await asyncio.sleep(takes_s)
+        turn.end()
+
+
+def test_no_more_streams_catch_up_at_once_than_may() -> None:
+    """First come, first served; one that takes longer than TURN_S lets the next begin; nobody's place is lost."""
+
+    async def order() -> list[str]:
+        admission, told = Admission(ServerSettings(catching_up_max=2)), list[str]()
+        slow, quick = 10 * TURN_S, TURN_S / 4
+        async with asyncio.TaskGroup() as streams:
+            for name, takes_s in {"a": slow, "b": quick, "c": slow, "d": quick, "e": quick}.items():
+                streams.create_task(in_turn(admission, told, name, takes_s=takes_s))
+        async with asyncio.TaskGroup() as streams:
+            for name in "fg":
+                streams.create_task(in_turn(admission, told, name, takes_s=quick))
+        return told
+
+    assert virtual_time.run(order()) == [
+        "a begins at 0",
+        "b begins at 0",
+        "c begins at 0.25",
+        "d begins at 1",
+        "e begins at 1.25",
+        "f begins at 10.25",
+        "g begins at 10.25",
+    ]
+
+
+def test_a_stream_that_ends_before_its_turn_takes_no_place() -> None:
+    """Neither while it waits in line, nor at the moment when its turn has come."""
+
+    async def others() -> list[str]:
+        admission, told = Admission(ServerSettings(catching_up_max=1)), list[str]()
+        with admission.stream("unix:") as turn:
+            await turn.begin()
+            waiting = [asyncio.create_task(in_turn(admission, told, "gone", takes_s=1)) for _ in range(2)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            turn.end()
+            waiting[1].cancel()
+            await asyncio.wait(waiting)
+        await in_turn(admission, told, "next", takes_s=0)
+        return told
+
+    assert virtual_time.run(others()) == ["next begins at 0"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_slow_client_that_catches_up_holds_up_the_next_for_a_moment_only(resumed: bool) -> None:  # noqa: FBT001 - a case
+    """With one place, the second stream shows meanwhile that it lives, and is in sync while the first still is not."""
+    async with running(("pieces",), server={"catching_up_max": 1, "heartbeat_s": 0.2}) as rig:
+        token = (await rig.watch(sources=["pieces"]).synced()).token if resumed else ""
+        for number in range(100):
+            rig["pieces"].put(str(uuid.UUID(int=number)), {"name": "x" * 20_000})
+        await rig.watch(sources=["pieces"]).until(lambda message: message.head_revision > 100)
+        async with grpc.aio.insecure_channel(rig.address, options=STUBBORN) as channel:
+            request = pb.WatchStatusRequest(sources=["pieces"], resume_token=token)
+            slow = Stream(AssetStatusServiceStub(channel).WatchStatus(request))
+            await slow.next()
+            second = await rig.watch(sources=["pieces"], resume_token=token).synced()
+            signs_of_life = [
+                each for each in second.messages if each == pb.WatchStatusResponse(head_revision=each.head_revision)
+            ]
+            assert len(signs_of_life) >= 2
+            assert len(second.map) > 100 - resumed
+            await slow.synced()
+            assert slow.map == second.map
 
 
 async def test_a_client_that_reads_nothing_is_told_slow_consumer() -> None:

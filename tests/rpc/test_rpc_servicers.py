@@ -97,8 +97,7 @@ def server() -> Iterator[Any]:
 
     app, running = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE_S)
     limits = app.settings.server
-    admission = Admission(streams_max=limits.streams_max, streams_per_peer_max=limits.streams_per_peer_max)
-    watching = Watching(app.store, app.hub, app.sources, admission, limits)
+    watching = Watching(app.store, app.hub, app.sources, Admission(limits), limits)
     servicers = {
         ASSET_STATUS: Bridge(AssetStatusService(app.store, app.hub, app.sources, watching), loop),
         SOURCE: Bridge(SourceService(app.store, app.hub, app.sources, app.settings.server.message_bytes_max), loop),

@@ -1,7 +1,8 @@
-"""Limits of watch streams, in total and from one address."""
+"""Limits of watch streams: in total, from one address, and of those that catch up at the same time."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,29 +12,62 @@ from assetwatchd.errors import TooManyStreams
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from assetwatchd.config import ServerSettings
+
 RETRY_AFTER_S = 10.0
+TURN_S = 1.0
+"""A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
+
+
+class Turn:
+    """The turn of one stream to catch up; it ends by itself after TURN_S."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._over: asyncio.TimerHandle | None = None
+
+    async def begin(self) -> None:
+        """Wait in line for a place."""
+        await self._places.acquire()
+        self._over = asyncio.get_running_loop().call_later(TURN_S, self.end)
+
+    def end(self) -> None:
+        """Give the place to the next, if this has one."""
+        if self._over is not None:
+            self._over.cancel()
+            self._over = None
+            self._places.release()
 
 
 class Admission:
-    """Counts open streams."""
+    """Counts open streams, and lets a few at a time catch up, with their snapshot or with what they missed.
 
-    def __init__(self, *, streams_max: int, streams_per_peer_max: int) -> None:
-        self._streams_max = streams_max
-        self._streams_per_peer_max = streams_per_peer_max
+    With all at once, each would have to wait for all others at each of its messages, and new ones to be accepted too.
+    """
+
+    def __init__(self, limits: ServerSettings) -> None:
+        self._streams_max = limits.streams_max
+        self._streams_per_peer_max = limits.streams_per_peer_max
+        self._places = asyncio.Semaphore(limits.catching_up_max)
         self._by_host: Counter[str] = Counter()
 
     @contextmanager
-    def stream(self, peer: str) -> Iterator[None]:
-        """Count one stream while open; peer is gRPC's, e.g. ipv4:127.0.0.1:41234. Raises: TooManyStreams."""
+    def stream(self, peer: str) -> Iterator[Turn]:
+        """Count one stream while open, and return its turn to catch up, which is over then in any case.
+
+        peer is gRPC's, e.g. ipv4:127.0.0.1:41234. Raises: TooManyStreams.
+        """
         host = _host(peer)
         if self._by_host.total() >= self._streams_max:
             raise _refusal("this server", "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
             raise _refusal("one address", f"peer:{host}", self._streams_per_peer_max)
         self._by_host[host] += 1
+        turn = Turn(self._places)
         try:
-            yield
+            yield turn
         finally:
+            turn.end()
             self._by_host[host] -= 1
             if not self._by_host[host]:
                 del self._by_host[host]

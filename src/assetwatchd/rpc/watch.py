@@ -19,7 +19,7 @@ from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import errors_as_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 
     import grpc
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from assetwatchd.filters import Filter
     from assetwatchd.hub import Hub, Signal
     from assetwatchd.model import Entry
-    from assetwatchd.rpc.admission import Admission
+    from assetwatchd.rpc.admission import Admission, Turn
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 
@@ -52,11 +52,11 @@ class Watching:
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends; raises CallErrors for its status."""
         cursor = await self._cursor(token, what)
-        with self.admission.stream(context.peer()), _counted():
+        with self.admission.stream(context.peer()) as turn, _counted():
             async with errors_as_status(context):  # a stream counts until its last word was taken, or its peer is gone
-                await self._stream(what, cursor, context)
+                await self._stream(what, cursor, context, turn)
 
-    async def _stream(self, what: Filter, cursor: int | None, context: Context) -> None:
+    async def _stream(self, what: Filter, cursor: int | None, context: Context, turn: Turn) -> None:
         delivery = Delivery()
         async with (
             self._following(what, cursor) as signals,
@@ -70,10 +70,11 @@ class Watching:
                     continue
                 await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
                 await client.write(self._message(signal, what, resumed=cursor is not None))
-                if isinstance(signal, Synced):
+                if isinstance(signal, Started):
+                    await self._wait(self._ready(what, turn, resumed=cursor is not None), client)
+                elif isinstance(signal, Synced):
+                    turn.end()
                     delivery.live()
-                if isinstance(signal, Started) and cursor is None:
-                    await self._first_reads(what, client)
 
     @asynccontextmanager
     async def _following(self, what: Filter, cursor: int | None) -> AsyncIterator[AsyncIterator[Signal]]:
@@ -81,19 +82,22 @@ class Watching:
             async with aclosing(self.hub.watch(what, cursor)) as signals:
                 yield signals
 
-    async def _first_reads(self, what: Filter, client: Patience) -> None:
-        """Let what was never read be read, and the hub know of it, before the snapshot is taken.
+    async def _ready(self, what: Filter, turn: Turn, *, resumed: bool) -> None:
+        """Let what was never read be read before a snapshot, and the hub know of it; then wait for a turn to catch up."""
+        if not resumed:
+            await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
+            await self.hub.reached(self.store.head)
+        await turn.begin()
 
-        A wait for longer than a heartbeat shows meanwhile that the stream lives; a token there is none yet.
-        """
-        reads = asyncio.create_task(self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s))
+    async def _wait(self, ready: Coroutine[Any, Any, None], client: Patience) -> None:
+        """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
+        waiting = asyncio.create_task(ready)
         try:
-            while not (await asyncio.wait([reads], timeout=self.settings.heartbeat_s))[0]:
+            while not (await asyncio.wait([waiting], timeout=self.settings.heartbeat_s))[0]:
                 await client.write(pb.WatchStatusResponse(head_revision=self.store.head).SerializeToString())
-            reads.result()
+            waiting.result()
         finally:
-            reads.cancel()
-        await self.hub.reached(self.store.head)
+            waiting.cancel()
 
     async def _cursor(self, token: str, what: Filter) -> int | None:
         if not token:
