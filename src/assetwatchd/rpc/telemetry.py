@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from assetwatchd import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -64,7 +65,7 @@ def _traced(handler: Handler, method: str) -> Handler:
     async def traced(request: Any, context: Rpc) -> Any:
         call = _begin(method, context)
         failure: BaseException | None = None
-        with trace.use_span(call.span, record_exception=False, set_status_on_exception=False):
+        with _current(call.span):
             try:
                 return await run(request, context)
             except BaseException as exc:
@@ -76,6 +77,13 @@ def _traced(handler: Handler, method: str) -> Handler:
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(traced, handler.request_deserializer, handler.response_serializer)
     return wrapped
+
+
+def _current(span: trace.Span) -> AbstractContextManager[object]:
+    """Make a span the current one, unless it is of no trace: that would cost each stream a kilobyte for nothing."""
+    if not span.get_span_context().is_valid:
+        return nullcontext()
+    return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
 
 def _as_coroutine(served: Any) -> Behaviour | None:
