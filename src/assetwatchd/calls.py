@@ -103,10 +103,10 @@ class Calls:
         try:
             while job is not None:
                 await self._call(job)
-                await asyncio.sleep(0)  # an adapter that answers without waiting holds nobody up
                 job = self._take()
                 if self._has_room():
                     self._plan.changed.set()
+                await asyncio.sleep(0)  # an adapter that answers without waiting holds nobody up
         finally:
             self._plan.changed.set()
 

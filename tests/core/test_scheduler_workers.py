@@ -49,6 +49,33 @@ async def test_an_adapter_that_never_waits_holds_nobody_up() -> None:
     assert max(later - before for before, later in itertools.pairwise(turns)) <= 8
 
 
+class Noting(FakeUpstream):
+    """Knows which tasks asked it."""
+
+    def __init__(self, *asset_ids: str) -> None:
+        super().__init__(*asset_ids)
+        self.askers: set[asyncio.Task[None] | None] = set()
+
+    async def _answer(self, fault: Exception | None) -> None:
+        self.askers.add(asyncio.current_task())
+        await super()._answer(fault)
+
+
+@pytest.mark.parametrize("latency_s", [0, 0.01])
+@virtual
+async def test_while_there_is_work_a_task_goes_on(latency_s: float) -> None:
+    """As long as something is due, no more tasks are made than there are calls at once, whoever else asks."""
+    upstream = Noting(*[f"a{n}" for n in range(400)])
+    upstream.latency_s = latency_s
+    async with running(upstream, concurrency=4, rate_per_s=1e6) as rig:
+        reading = asyncio.create_task(rig.scheduler.read(upstream.states, max_age_s=None))
+        while not reading.done():
+            with rig.scheduler.interest((), whole=True):
+                await asyncio.sleep(latency_s / 8)
+    assert len(upstream.reads) == 400
+    assert len(upstream.askers) <= 5
+
+
 @virtual
 async def test_after_a_recovery_all_go_to_work_again() -> None:
     """As many calls as allowed are under way again once the single trial of a failing source has succeeded."""
