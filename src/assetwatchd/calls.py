@@ -98,15 +98,15 @@ class Calls:
                 else:
                     await self._changed(self._next_start())
 
-    async def _work(self, job: Job | None) -> None:
+    async def _work(self, job: Job) -> None:
         """Make a call, and go on while another may start at once. `run` is told when there is room for one more."""
         try:
-            while job is not None:
-                await self._call(job)
-                job = self._take()
+            await self._call(job)
+            while (following := self._take()) is not None:
                 if self._has_room():
                     self._plan.changed.set()
                 await asyncio.sleep(0)  # an adapter that answers without waiting holds nobody up
+                await self._call(following)
         finally:
             self._plan.changed.set()
 
