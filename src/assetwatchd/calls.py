@@ -114,7 +114,15 @@ class Calls:
 
     def refusal(self) -> SourceUnreachable | None:
         """Return why the source cannot be asked now and when it can be; None when it can."""
+        if self.health.storing:
+            return self._unreachable(self.health.storing)
         return self._unreachable(self._why_not) if loop_time() < self._not_before else None
+
+    def store_failing(self, why: str) -> None:
+        """Our store cannot keep what is read (why), so nobody need wait for a read; or it can again (empty)."""
+        self.note(self.health.store_lost(why, self._now()))
+        if why:
+            self._outcomes.all_failed(self._unreachable(self.health.storing))
 
     def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
         """Tell everybody when the condition has turned."""
@@ -218,7 +226,9 @@ class Calls:
             self._failed(job.targets, error, is_trial=is_trial)
         except TimeoutError:
             self._failed(job.targets, Unreachable(f"no answer within {job.limit.seconds:g} s"), is_trial=is_trial)
-        except Exception:  # an adapter's defect must not stop the other sources
+        except (Exception, asyncio.CancelledError):  # an adapter's defect must not stop the other sources
+            if _being_cancelled():
+                raise
             log.exception("source %s: the adapter failed", self._name)
             self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=is_trial)
         finally:
@@ -321,3 +331,9 @@ class Calls:
     def _unreachable(self, why: str) -> SourceUnreachable:
         wait_s = max(self._not_before - loop_time(), self._settings.busy_interval_s)
         return SourceUnreachable(self._name, why, retry_after_s=wait_s)
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody wants the current task to end; an adapter's own CancelledError is none of that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

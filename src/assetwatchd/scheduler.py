@@ -226,8 +226,8 @@ class Scheduler:
         return max_age_s is None or (max_age_s > 0 and self._now() - target.observed_at <= max_age_s)
 
     def store_failing(self, why: str) -> None:
-        """Our store cannot keep what the source says; empty: it can again."""
-        self._calls.note(self._calls.health.store_lost(why, self._now()))
+        """Our store cannot keep what the source says, so fresh reads are refused; empty: it can again."""
+        self._calls.store_failing(why)
 
     # What the push bridge tells it -----------------------------------------------------------------------------------
 

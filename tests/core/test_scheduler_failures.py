@@ -307,3 +307,24 @@ async def test_an_adapters_defect_is_logged(caplog: pytest.LogCaptureFixture) ->
         assert rig.state("a") is State.AVAILABLE
     assert "the adapter failed" in caplog.text
     assert "KeyError" in caplog.text
+
+
+@virtual
+async def test_while_the_store_fails_nobody_waits_for_a_read() -> None:
+    """Those who wait are told why, those who come too, until it can keep statuses again; what is known still does."""
+    upstream = FakeUpstream("a", "b")
+    async with running(upstream) as rig:
+        await rig.scheduler.read(["a"], max_age_s=None)
+        upstream.open.clear()
+        waiting = asyncio.create_task(rig.scheduler.read(["a"], max_age_s=0))
+        await asyncio.sleep(0.1)
+        rig.scheduler.store_failing("no space is left")
+        for refused in (waiting, rig.scheduler.read(["a"], max_age_s=0), rig.scheduler.read(["b"], max_age_s=None)):
+            with pytest.raises(SourceUnreachable, match="statuses cannot be kept: no space is left") as error:
+                await refused
+            assert error.value.retry_after_s > 0
+        await rig.scheduler.read(["a"], max_age_s=None)
+        rig.scheduler.store_failing("")
+        upstream.open.set()
+        await rig.scheduler.read(["a", "b"], max_age_s=0)
+        assert rig.source_state() is ConditionState.HEALTHY
