@@ -88,7 +88,7 @@ class View:
     _unconfirmed: set[Key] = field(default_factory=set)
     """Held when the snapshot under way began, and not sent in it yet."""
     _foreign: set[Key] = field(default_factory=set)
-    """Held with a revision that another epoch counted: any revision of this one is newer."""
+    """Held with a revision of another epoch, whose counting this one need not go on with: what differs is newer."""
 
     def take(self, message: WatchStatusResponse) -> Iterator[Event]:
         """Take in one message and yield what it changed, nothing twice.
@@ -133,10 +133,10 @@ class View:
         status = change.status
         key = Key(status.asset.source, status.asset.asset_id)
         held = self.statuses.get(key)
-        newer = held is None or key in self._foreign or held.revision < status.revision
+        newer = held is None or (held != status if key in self._foreign else held.revision < status.revision)
         self._unconfirmed.discard(key)
+        self._foreign.discard(key)
         if newer:
-            self._foreign.discard(key)
             self.statuses.pop(key, None)
             if change.kind == Change.KIND_UPSERT:
                 self.statuses[key] = status

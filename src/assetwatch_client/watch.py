@@ -124,6 +124,7 @@ class Watch:
     async def events(self) -> AsyncGenerator[Event]:
         """Yield every change, each (asset, revision) once and never an older one after a newer; for ever.
 
+        A store that was lost counts its revisions anew: of what it tells, all that differs from the map is yielded.
         Each is in the map already. Ended early and called again, it goes on where it was. In contextlib.aclosing its
         stream ends with the block; without, as soon as nothing refers to the iterator, a traceback included.
         Raises: AioRpcError when the call is wrong in a way that does not pass; what `patient` says.

@@ -137,6 +137,18 @@ def test_another_epoch_counts_anew() -> None:
     assert before.revision == 900  # what the caller was given is the caller's
 
 
+def test_another_epoch_that_goes_on_counting() -> None:
+    """What a new epoch has as it was told before, status and revision, is no event; what differs is, and is told once."""
+    view = view_of(started(), batch(upsert("a", 1), upsert("b", 2), upsert("c", 3)), synced("t3"))
+    view.forget_token()
+    other = upsert("b", 2)
+    other.status.locked = True
+    events = take(view, started(epoch="e2"), batch(upsert("a", 1), other, upsert("c", 4), token="u4"), synced("u4"))
+    assert brief(events) == [("Upsert", "b", 2), ("Upsert", "c", 4)]
+    assert view.statuses[Key("dam", "b")].locked
+    assert take(view, started(resumed=True, epoch="e2"), batch(upsert("a", 1), other, upsert("c", 4))) == []
+
+
 def test_another_epoch_whose_snapshot_breaks() -> None:
     """A new epoch's snapshot that has to begin again still takes the old epoch's revisions for old."""
     view = view_of(started(), batch(upsert("a", 900), upsert("b", 900)), synced("t900"))

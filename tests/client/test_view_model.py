@@ -36,10 +36,14 @@ class TokenRefusedError(Exception):
 
 
 class Server:
-    """A store and its streams, as the schema describes them: the shortest program that keeps its promises."""
+    """A store and its streams, as the schema describes them: the shortest program that keeps its promises.
+
+    stores: which store each epoch counts for; one that is opened again goes on counting.
+    """
 
     def __init__(self) -> None:
         self.epoch = 1
+        self.stores = {"1": 1}
         self.head = 0
         self.floor = 0
         self.entries: dict[str, Entry] = {}
@@ -57,18 +61,27 @@ class Server:
 
     def wipe(self, survivors: set[str]) -> None:
         """Lose the store; what survives upstream is counted anew."""
-        self.epoch, self.head, self.floor, self.entries = self.epoch + 1, 0, 0, {}
+        self.head, self.floor, self.entries = 0, 0, {}
+        self._begin_epoch(store=self.epoch + 1)
         for asset_id in sorted(survivors):
             self.change(asset_id, held=True)
+
+    def restart(self) -> None:
+        """Open the store again."""
+        self._begin_epoch(store=self.stores[str(self.epoch)])
+
+    def _begin_epoch(self, *, store: int) -> None:
+        self.epoch += 1
+        self.stores[str(self.epoch)] = store
 
     def watch(self, token: str) -> Iterator[WatchStatusResponse]:
         """Open a stream. Raises: TokenRefusedError."""
         if not token:
             return self._stream(0, snapshot=True)
-        epoch, revision = (int(part) for part in token.split("/"))
-        if epoch != self.epoch or revision < self.floor:
+        epoch, revision = token.split("/")
+        if self.stores[epoch] != self.stores[str(self.epoch)] or int(revision) < self.floor:
             raise TokenRefusedError
-        return self._stream(revision, snapshot=False)
+        return self._stream(int(revision), snapshot=False)
 
     def _stream(self, cursor: int, *, snapshot: bool) -> Iterator[WatchStatusResponse]:
         epoch = str(self.epoch)
@@ -105,7 +118,7 @@ class Watching(RuleBasedStateMachine):
         self.view = View()
         self.stream: Iterator[WatchStatusResponse] | None = None
         self.folded: dict[str, int] = {}
-        self.told: dict[tuple[str, str], int] = {}
+        self.told: dict[tuple[int, str], int] = {}
 
     @rule(asset_id=st.sampled_from(ASSETS), held=st.booleans())
     def change(self, asset_id: str, held: bool) -> None:  # noqa: FBT001 - Hypothesis passes it by name
@@ -121,6 +134,12 @@ class Watching(RuleBasedStateMachine):
     def wipe(self, survivors: set[str]) -> None:
         """The server loses its store; every stream breaks with it."""
         self.server.wipe(survivors)
+        self.stream = None
+
+    @rule()
+    def restart(self) -> None:
+        """The server ends and starts again over the same store."""
+        self.server.restart()
         self.stream = None
 
     @precondition(lambda self: self.stream is not None)
@@ -185,8 +204,8 @@ class Watching(RuleBasedStateMachine):
                 del self.folded[event.key.asset_id]
 
     def _tell_of(self, asset_id: str, revision: int) -> None:
-        """Each (asset, revision) at most once, and never an older one."""
-        place = (self.view.epoch, asset_id)
+        """Each (asset, revision) of a store at most once, and never an older one."""
+        place = (self.server.stores[self.view.epoch], asset_id)
         assert revision > self.told.get(place, 0)
         self.told[place] = revision
 
