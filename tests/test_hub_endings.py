@@ -46,7 +46,7 @@ async def test_bookmarks_come_every_heartbeat() -> None:
 
 @virtual
 async def test_a_bookmark_waits_for_quiet() -> None:
-    """The heartbeat is counted from the last message of any kind: a busy stream gets none."""
+    """The heartbeat is counted from the last message with a token: a busy stream gets none."""
     async with rigged(heartbeat_s=5.0) as rig:
         client = Client(rig.hub, DAM)
         for number in range(40):
@@ -57,6 +57,21 @@ async def test_a_bookmark_waits_for_quiet() -> None:
         assert client.all(Bookmark) == []
         await sleep(6)
         assert client.all(Bookmark) == [Bookmark(40)]
+
+
+@virtual
+async def test_conditions_put_off_no_bookmark() -> None:
+    """A source in and out of trouble more often than the heartbeat has bookmarks as often as a quiet one, as new."""
+    async with rigged(heartbeat_s=5.0) as rig:
+        client = Client(rig.hub, DAM)
+        for number in range(100):
+            await rig.change("usd/a")
+            rig.tell("dam", DOWN if number % 2 else WELL)
+            await sleep(4)
+        assert len(client.all(Conditions)) == 99  # the first came with Started
+        told = [taken for taken in client.taken if isinstance(taken.signal, Bookmark)]
+        assert all(4.5 <= later.at - earlier.at <= 5.5 for earlier, later in itertools.pairwise(told))
+        assert client.all(Bookmark)[-1].revision >= 99
 
 
 @virtual
@@ -119,7 +134,7 @@ async def test_conditions_are_told_once() -> None:
         await rig.change("dam/a", "usd/a")
         await rig.settle()
         told = [client.all(Conditions) for client in clients]
-        assert told == [[Conditions({"dam": DOWN})], [Conditions({"dam": DOWN})], []]
+        assert told == [[Conditions({"dam": DOWN}, 0)], [Conditions({"dam": DOWN}, 0)], []]
 
 
 @virtual
@@ -135,7 +150,7 @@ async def test_a_slow_reader_is_told_the_last_condition() -> None:
         client.allow(None)
         await rig.settle()
         assert client.kinds() == ["Started", "Synced", "Conditions"]
-        assert client.all(Conditions) == [Conditions({"dam": DOWN, "usd": WELL})]
+        assert client.all(Conditions) == [Conditions({"dam": DOWN, "usd": WELL}, 0)]
 
 
 @virtual
@@ -147,7 +162,7 @@ async def test_conditions_reach_a_reader_that_never_catches_up() -> None:
         await load_faster_than_it_reads(rig, client, rounds=3)
         rig.tell("dam", DOWN)
         await load_faster_than_it_reads(rig, client, rounds=8)
-        assert client.all(Conditions) == [Conditions({"dam": DOWN})]
+        assert [told.by_source for told in client.all(Conditions)] == [{"dam": DOWN}]
 
 
 @virtual
@@ -262,7 +277,7 @@ async def test_what_happens_while_the_last_message_is_written_is_not_put_off() -
         rig.tell("dam", DOWN)
         clients[0].allow(None)
         await rig.settle()
-        assert clients[0].all(Conditions) == [Conditions({"dam": DOWN})]
+        assert clients[0].all(Conditions) == [Conditions({"dam": DOWN}, 2)]
         rig.hub.end(lambda: ServerDraining(retry_after_s=1.0))
         clients[1].allow(None)
         await rig.settle()

@@ -60,9 +60,10 @@ class Bookmark(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """Sources whose condition changed."""
+    """Sources whose condition changed; told once there was nothing else to tell up to this revision."""
 
     by_source: Mapping[str, Condition]
+    revision: int
 
 
 Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
@@ -214,19 +215,18 @@ class Hub:
             await self._moved.wait()
 
     def _due(self, watcher: Watcher) -> Iterator[Signal]:
-        """What the watcher has not been told yet: news, one drain, a bookmark if it is time for one.
+        """What the watcher has not been told yet: one drain, a bookmark if it is time for one, news.
 
         A bookmark is for all that is committed, published or not: what the store has replaced already, the hub's head
         does not show any more.
         """
-        if watcher.news:
-            news, watcher.news = watcher.news, {}
-            yield Conditions(news)
-            self._hush(watcher)
         yield from self._catch_up(watcher, self._store.head if watcher.bookmark_due else self.head)
         if watcher.bookmark_due:
             yield Bookmark(watcher.cursor)
             self._hush(watcher)
+        if watcher.news:
+            news, watcher.news = watcher.news, {}
+            yield Conditions(news, watcher.cursor)
 
     def _catch_up(self, watcher: Watcher, head: int) -> Iterator[Batch]:
         if watcher.cursor < head:
@@ -253,7 +253,7 @@ class Hub:
             watcher.bell, watcher.in_step = None, False
 
     def _hush(self, watcher: Watcher) -> None:
-        """A message went out: the next bookmark is a heartbeat away."""
+        """A message with a token went out: the next bookmark is a heartbeat away."""
         watcher.bookmark_due = False
         watcher.told_at = asyncio.get_running_loop().time()
 

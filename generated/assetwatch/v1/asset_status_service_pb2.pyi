@@ -336,7 +336,11 @@ class WatchStatusResponse(_message.Message):
     resume_token: _builtins.str
     """Where to resume once this message has been taken in. Empty: resume where the message before said."""
     head_revision: _builtins.int
-    """The newest revision there is, so that a client can see how far behind it is."""
+    """The newest revision there was when the stream last looked what there is to send; it never falls. It looks for the
+    snapshot, and again whenever all that it found has been sent. So a client that has taken in a change is behind by what
+    lies between the change's revision and this; with synced, a bookmark or conditions, by nothing that had been found. What
+    came since shows in the next message: right away if there is something to send, else with a bookmark.
+    """
     @_builtins.property
     def started(self) -> Global___WatchStarted:
         """The first message."""
@@ -418,7 +422,7 @@ class WatchStarted(_message.Message):
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """A quiet stream gets a bookmark this often, give or take a tenth."""
+        """A stream without changes gets a bookmark this often, give or take a tenth."""
 
     def __init__(
         self,

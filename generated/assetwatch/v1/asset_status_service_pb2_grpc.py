@@ -140,9 +140,10 @@ class AssetStatusServiceServicer:
         means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
         before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
         synced of the resumed stream; or, like any token, it has expired.
-        5. A quiet stream gets a bookmark every heartbeat interval. It never overtakes a change. Before the first changes, while
-        assets are read for the first time or others catch up, a message with head_revision alone stands for it. Nothing at
-        all for three intervals means the stream is dead: cancel it and watch again with the last token.
+        5. A stream without changes gets a bookmark every heartbeat interval, also while it is told of conditions. It never
+        overtakes a change. Before the first changes, while assets are read for the first time or others catch up, a message
+        with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
+        watch again with the last token.
         6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
         appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
         7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.

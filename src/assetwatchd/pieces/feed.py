@@ -87,7 +87,7 @@ class Feed:
                             resync = True
                         elif isinstance(signal, Started):
                             if self._condition.state is not ConditionState.UNKNOWN:
-                                yield Conditions({self._api.source: self._condition})
+                                yield Conditions({self._api.source: self._condition}, epoch.hub.head)
                         elif epoch is self.epoch and (complete or not isinstance(signal, Synced)):
                             yield signal
             except ResumeEpochChanged:

@@ -83,7 +83,7 @@ class Watching:
                 yield signals
 
     async def _ready(self, what: Filter, turn: Turn, *, resumed: bool) -> None:
-        """Let what was never read be read before a snapshot, and the hub know of it; then wait for a turn to catch up."""
+        """Let what was never read be read before a snapshot, and the hub know of it; then wait for a turn."""
         if not resumed:
             await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
             await self.hub.reached(self.store.head)
@@ -115,11 +115,9 @@ class Watching:
                 return self._at(revision, what, synced=pb.WatchSynced()).SerializeToString()
             case Bookmark(revision):
                 return self._at(revision, what, bookmark=pb.WatchBookmark()).SerializeToString()
-            case Conditions(by_source):
+            case Conditions(by_source, revision):
                 changes = convert.condition_changes(by_source)
-                return pb.WatchStatusResponse(
-                    source_conditions=changes, head_revision=self.store.head
-                ).SerializeToString()
+                return pb.WatchStatusResponse(source_conditions=changes, head_revision=revision).SerializeToString()
 
     def _started(self, conditions: Any, *, resumed: bool) -> pb.WatchStatusResponse:
         heartbeat = convert.duration(self.settings.heartbeat_s)
@@ -132,7 +130,7 @@ class Watching:
 
     def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
         token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
-        return pb.WatchStatusResponse(resume_token=token, head_revision=self.store.head, **signal)
+        return pb.WatchStatusResponse(resume_token=token, head_revision=revision, **signal)
 
 
 class Delivery:
