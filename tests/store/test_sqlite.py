@@ -22,8 +22,8 @@ from assetwatchd import resume
 from assetwatchd.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model import AssetKey, Freshness, State
 from assetwatchd.store.sqlite import SqliteStore
-from assetwatchd.store.sqlite_file import MIGRATIONS, StoreFile
-from support.entries import asking, draft
+from assetwatchd.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
+from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -342,11 +342,15 @@ async def test_a_file_that_cannot_be_written_is_refused_at_start(public_folder: 
     assert "can be written" in told
 
 
-async def test_damage_is_noticed_at_start(tmp_path: Path) -> None:
-    """Wherever bytes of the file are altered, it is refused, or it holds exactly what it held."""
+@pytest.mark.parametrize("pad_bytes", [100, 300])
+async def test_damage_is_noticed_at_start(tmp_path: Path, pad_bytes: int) -> None:
+    """Wherever bytes of the file are altered, it is refused, or holds exactly what it held, and so does what follows.
+
+    What follows: everything changes, removals are dropped, and it is opened again.
+    """
     path, source = tmp_path / "store.db", random.Random(3)  # noqa: S311 - the same damage every time
     async with opened(path) as store:
-        await store.commit([draft(f"dam/{n}", pad_bytes=300) for n in range(150)])
+        await store.commit([draft(f"dam/asset-{n:09}", pad_bytes=pad_bytes) for n in range(150)])
         held = store.after(0, store.head)
     whole, refused = path.read_bytes(), 0
     for _ in range(150):
@@ -365,8 +369,58 @@ async def _what_opening_says(path: Path, held: list[Entry]) -> str | None:
     except StoreError as error:
         return str(error)
     assert (store.after(0, 10**6), store.head, store.floor) == (held, held[-1].revision, 0)
+    await store.commit([draft("/".join(each.key), State.DELETED, at=2.0) for each in held[::2]])
+    await store.commit([draft("/".join(each.key), State.FAILED) for each in held[1::2]])
+    await store.drop_gone(before=3.0, keep=lambda key: key == held[0].key)
+    after = (store.after(0, 10**6), store.head, store.floor)
     await store.close()
+    async with opened(path) as again:
+        assert (again.after(0, 10**6), again.head, again.floor) == after
     return None
+
+
+async def test_damage_to_the_schema_is_called_damage(tmp_path: Path) -> None:
+    """Also when SQLite quotes it, in bytes that are no text, or takes it for a mistake in the statement."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+    whole = path.read_bytes()
+    for name in (b"TABLE floor", b"epoch TEXT", b"again INTEGER", b"digest BLOB"):
+        start = whole.index(name)
+        for bit in range(8 * len(name)):
+            altered = bytearray(whole)
+            altered[start + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(altered)
+            try:
+                async with opened(path) as store:
+                    assert store.head == 1
+            except StoreError as error:
+                assert "is damaged" in str(error)  # noqa: PT017 - it may be opened too
+
+
+async def test_an_asset_that_stands_in_the_file_twice_is_damage(tmp_path: Path) -> None:
+    """The file has no index to prevent it, so it is looked for at the start."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+    file = StoreFile(path)
+    file.put([entry("dam/a", 2)], superseded=[])
+    file.close()
+    with pytest.raises(StoreError, match="stands in it twice"):
+        await SqliteStore.open(path)
+
+
+async def test_changes_of_one_asset_in_one_transaction(tmp_path: Path) -> None:
+    """Only the last of them is kept, in the file as in memory."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a")])
+        twice = store.commit([draft("dam/a", State.FAILED), draft("dam/b"), draft("dam/a", State.PENDING)])
+        await asyncio.gather(twice, store.commit([draft("dam/b", State.DELETED)]), store.commit([draft("dam/c")]))
+        kept = store.after(0, 99)
+    assert [found.revision for found in kept] == [4, 5, 6]
+    async with opened(path) as again:
+        assert (again.after(0, 99), again.head) == (kept, 6)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
@@ -393,8 +447,45 @@ async def test_migration_keeps_what_is_there(tmp_path: Path) -> None:
         assert newer._db.execute("SELECT * FROM more").fetchall() == [(7,)]
         assert newer._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'halfway'").fetchone() == (0,)
         newer.close()
-    with pytest.raises(StoreError, match="schema version 2"):
+    with pytest.raises(StoreError, match=f"schema version {len(MIGRATIONS) + 1}"):
         await SqliteStore.open(path)
+
+
+async def test_a_file_of_schema_version_1(tmp_path: Path) -> None:
+    """It is taken forward with entries, floor and epochs; from then on it has no index."""
+    path = tmp_path / "store.db"
+    StoreFile(path, migrations=MIGRATIONS[:1]).close()
+    entries = [entry("dam/a", 3), entry("usd/b", 7, State.DELETED), entry("dam/c", 8)]
+    database = sqlite3.connect(path)
+    with database:
+        database.executemany(_PUT, map(_row, entries))
+        database.execute("UPDATE floor SET revision = 5, again = 5")
+        database.executemany("INSERT INTO epochs (epoch, last) VALUES (?, ?)", [("a" * 16, 6), ("b" * 16, None)])
+    database.close()
+    for _ in range(2):
+        async with opened(path) as store:
+            assert (store.after(0, 99), store.head, store.floor) == (entries, 8, 5)
+            told = [store.continues(*point) for point in (("a" * 16, 6), ("a" * 16, 7), ("b" * 16, 8), ("b" * 16, 9))]
+            assert told == [True, False, True, False]
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("SELECT count(*) FROM sqlite_master WHERE type = 'index'").fetchone() == (0,)
+    database.close()
+
+
+async def test_damage_in_an_older_file_is_noticed_before_it_is_taken_forward(tmp_path: Path) -> None:
+    """It is refused and stays as it is, so that whoever looks into it finds what was there."""
+    path = tmp_path / "store.db"
+    file = StoreFile(path, migrations=MIGRATIONS[:1])
+    file._db.executemany(_PUT, map(_row, [entry("dam/a", 3)]))
+    file._db.execute("PRAGMA ignore_check_constraints = ON")
+    file._db.execute("UPDATE floor SET again = 2")
+    file.close()
+    with pytest.raises(StoreError, match="damaged"):
+        await SqliteStore.open(path)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    database.close()
 
 
 async def test_a_drop_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:

@@ -137,10 +137,15 @@ class SqliteStore:
             start = end
 
     def _written(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
-        """Number and write, in the store's thread: head moves only between two calls."""
+        """Number and write, in the store's thread.
+
+        Head and ledger move on only between two calls, save that removals leave the ledger once they left the file.
+        """
         entries = [draft.entry(revision) for revision, draft in enumerate(drafts, self.head + 1)]
-        if entries:
-            self._file.put(entries)
+        latest = {entry.key: entry for entry in entries}
+        superseded = [old.revision for key in latest if (old := self._ledger.get(key)) is not None]
+        if latest:
+            self._file.put(latest.values(), superseded=superseded)
         return entries
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -1,5 +1,8 @@
 """The file of the SQLite store: a table of the latest entry of each asset. Synchronous; used from one thread alone.
 
+It has no index: what a new entry supersedes is known by its revision. An index would be a second copy of the keys; one
+flipped bit, and the copies differ, which the check at the start does not see and which brings removed assets back.
+
 Opening it locks it for as long as it is open, checks all of it, and begins an epoch. Those before are kept with the
 revision each came to, so that a token of an earlier run is still good, and one from after a backup that was put back is
 known for what it is: of an epoch never heard of, or beyond where that epoch ends here.
@@ -49,14 +52,44 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO floor VALUES (0, 0);
     CREATE TABLE epochs (number INTEGER PRIMARY KEY, epoch TEXT NOT NULL UNIQUE, last INTEGER);
     """,
+    """
+    CREATE TABLE unindexed (
+        revision INTEGER PRIMARY KEY,
+        source TEXT NOT NULL,
+        asset_id TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        gone INTEGER NOT NULL,
+        freshness INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        upsert BLOB NOT NULL,
+        committed_at REAL NOT NULL,
+        traceparent TEXT NOT NULL,
+        checksum INTEGER NOT NULL
+    );
+    INSERT INTO unindexed SELECT * FROM entries ORDER BY revision;
+    DROP TABLE entries;
+    ALTER TABLE unindexed RENAME TO entries;
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY,
+        epoch TEXT NOT NULL,
+        last INTEGER,
+        again INTEGER CHECK (again IS last)
+    );
+    INSERT INTO runs SELECT number, epoch, last, last FROM epochs ORDER BY number;
+    DROP TABLE epochs;
+    ALTER TABLE runs RENAME TO epochs;
+    """,
 )
 """Migration n takes a file of schema version n to n + 1."""
 
 _STATES = {int(state): state for state in State}
 _FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
-_PUT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM entries WHERE revision = ?"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
 _HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
+_DAMAGE = (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""0 is not SQLite's: a text that is no UTF-8. ERROR: the schema does not fit a statement, and the statements are right."""
 _FORGET_EPOCHS = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?"
 
 
@@ -91,25 +124,28 @@ class StoreFile:
         """Read everything and begin an epoch."""
         with self._failures("cannot be read"):
             entries = [self._entry(row) for row in self._db.execute(_LATEST)]
+            if len({entry.key for entry in entries}) < len(entries):
+                raise StoreError(self._damaged("an asset stands in it twice"))
             [[head, floor]] = self._db.execute(_HEAD_AND_FLOOR)
             epoch = uuid.uuid4().hex[:16]
             with self._transaction():
-                self._db.execute("UPDATE epochs SET last = ? WHERE last IS NULL", [head])
+                self._db.execute("UPDATE epochs SET last = ?1, again = ?1 WHERE last IS NULL", [head])
                 self._db.execute("INSERT INTO epochs (epoch) VALUES (?)", [epoch])
                 self._db.execute(_FORGET_EPOCHS, [EPOCHS_MAX])
             past = dict(self._db.execute("SELECT epoch, last FROM epochs WHERE last IS NOT NULL"))
         return Contents(entries, head, floor, epoch, past)
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Make entries durable, all or none."""
+    def put(self, entries: Iterable[Entry], *, superseded: Iterable[int]) -> None:
+        """Make entries durable, and drop those of the same assets that they supersede, all or nothing."""
         with self._failures("cannot be written"), self._transaction():
+            self._db.executemany(_DELETE, ((revision,) for revision in superseded))
             self._db.executemany(_PUT, map(_row, entries))
 
     def drop(self, revisions: Iterable[int], *, floor: int) -> None:
         """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""
         with self._failures("cannot be written"), self._transaction():
             self._db.execute("UPDATE floor SET revision = max(revision, ?1), again = max(revision, ?1)", [floor])
-            self._db.executemany("DELETE FROM entries WHERE revision = ?", ([revision] for revision in revisions))
+            self._db.executemany(_DELETE, ((revision,) for revision in revisions))
 
     def close(self) -> None:
         """Release the file."""
@@ -123,15 +159,15 @@ class StoreFile:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        [[verdict]] = self._db.execute("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise StoreError(self._damaged(verdict))
         for number, migration in enumerate(migrations[version:], version + 1):
             with self._transaction():
                 for statement in migration.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {number}")
-        [[verdict]] = self._db.execute("PRAGMA quick_check(1)")
-        if verdict != "ok":
-            raise StoreError(self._damaged(verdict))
 
     def _version(self, *, newest: int) -> int:
         """Return the schema version, 0 for a new file, once it is known to be one of ours."""
@@ -160,14 +196,14 @@ class StoreFile:
     def _failures(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter when a message quotes what is damaged
             raise StoreError(self._told(error, what)) from error
 
-    def _told(self, error: sqlite3.Error, what: str) -> str:
+    def _told(self, error: Exception, what: str) -> str:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return f"{self._path} is in use by another process; one store serves one process"
-        if code in (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):  # 0: not SQLite's: a text that is no UTF-8
+        if code in _DAMAGE:
             return self._damaged(str(error))
         return f"{self._path} {what}: {error}; see that the disk has room and the file and its folder can be written"
 
@@ -178,16 +214,16 @@ class StoreFile:
         revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent, checksum = row
         try:
             if _checksum(row[:-1]) == checksum:
-                return Entry(
-                    key=AssetKey(source, asset_id),
-                    revision=revision,
-                    state=_STATES[state],
-                    gone=bool(gone),
-                    freshness=_FRESHNESSES[freshness],
-                    digest=digest,
-                    upsert=upsert,
-                    committed_at=committed_at,
-                    traceparent=traceparent,
+                return Entry(  # by place, as many are made before the service is there
+                    AssetKey(source, asset_id),
+                    revision,
+                    _STATES[state],
+                    bool(gone),
+                    _FRESHNESSES[freshness],
+                    digest,
+                    upsert,
+                    committed_at,
+                    traceparent,
                 )
         except (TypeError, KeyError):  # damage may change even the type of a value
             pass
