@@ -138,7 +138,7 @@ def test_another_epoch_counts_anew() -> None:
 
 
 def test_another_epoch_that_goes_on_counting() -> None:
-    """What a new epoch has as it was told before, status and revision, is no event; what differs is, and is told once."""
+    """What a new epoch has as it was told before, status and revision, is no event; what differs is told once."""
     view = view_of(started(), batch(upsert("a", 1), upsert("b", 2), upsert("c", 3)), synced("t3"))
     view.forget_token()
     other = upsert("b", 2)
