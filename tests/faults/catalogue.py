@@ -54,8 +54,9 @@ async def f3_stop(world: World, rng: random.Random) -> Window:
     began = time.monotonic()
     world.server.signal(signal.SIGSTOP)
     await asyncio.sleep(rng.choice((1, 1, 5)))
+    fired = world.server.stopped()
     world.server.signal(signal.SIGCONT)
-    return Window("F3 SIGSTOP", began, time.monotonic(), fired=True)
+    return Window("F3 SIGSTOP", began, time.monotonic(), fired)
 
 
 async def f4_front(world: World, rng: random.Random) -> Window:
@@ -234,13 +235,13 @@ async def f10_answers(world: World, rng: random.Random) -> Window:
 async def answering(world: World, source: str, what: str, for_s: float) -> Window:
     """Let an upstream answer so for a while."""
     standin = world.upstreams[source]
-    began, before = time.monotonic(), standin.requests.count()
+    began, before = time.monotonic(), standin.faults.struck
     standin.faults.add(**answers_of(source)[what])
     if what == "empty first frame":
         await standin.commands["drop_streams"]({})
     await asyncio.sleep(for_s)
     standin.faults.clear()
-    fired = standin.requests.count() > before
+    fired = standin.faults.struck > before
     silent = what in {"500", "hang", "no connection"} and source != PIECES
     return Window(f"F10 {what} of {source}", began, time.monotonic(), fired, source, silent=silent)
 
@@ -248,45 +249,57 @@ async def answering(world: World, source: str, what: str, for_s: float) -> Windo
 async def f10_down(world: World, rng: random.Random) -> Window:
     """F10: an upstream does not listen at all."""
     source = rng.choice(SOURCES)
-    began = time.monotonic()
+    counts = world.upstreams.proxies[source].counts
+    began, before = time.monotonic(), counts.refused
     await world.upstreams[source].stop()
     await asyncio.sleep(rng.choice((1, 2, 4)))
     await world.upstreams[source].start()
-    return Window(f"F10 {source} is down", began, time.monotonic(), fired=True, source=source, silent=True)
+    fired = counts.refused > before
+    return Window(f"F10 {source} is down", began, time.monotonic(), fired, source, silent=True)
 
 
 async def f10_clock(world: World, rng: random.Random) -> Window:
     """F10: the clocks of all upstreams are an hour off: what they stamp is of the future, or older than before."""
-    began = time.monotonic()
+    began, before = time.monotonic(), world.upstreams.misdated
     world.upstreams.ahead_s = rng.choice((-3600.0, 3600.0))
     await asyncio.sleep(rng.choice((1, 2, 4)))
     world.upstreams.ahead_s = 0.0
-    return Window("F10 clocks off", began, time.monotonic(), fired=True)
+    return Window("F10 clocks off", began, time.monotonic(), world.upstreams.misdated > before)
 
 
 async def f11_push(world: World, rng: random.Random) -> Window:
     """F11: the push connection is dropped, half open, or its frames are lost while the first one is sent."""
-    standin = world.upstreams[PIECES]
-    began = time.monotonic()
-    what = rng.choice(("drop_streams", "half open", "frames"))
-    if what == "drop_streams":
-        for _ in range(rng.randrange(1, 5)):
-            await standin.commands["drop_streams"]({})
-            await asyncio.sleep(0.2)
-        return Window("F11 drop", began, time.monotonic(), fired=True, source=PIECES)
+    return await rng.choice((_dropped, _half_open, _pushed_meanwhile))(world, rng)
+
+
+async def _dropped(world: World, rng: random.Random) -> Window:
+    began, dropped = time.monotonic(), 0
+    for _ in range(rng.randrange(1, 5)):
+        dropped += (await world.upstreams[PIECES].commands["drop_streams"]({}))["connections"]
+        await asyncio.sleep(0.2)
+    return Window("F11 drop", began, time.monotonic(), dropped > 0, PIECES)
+
+
+async def _half_open(world: World, _: random.Random) -> Window:
     proxy = world.upstreams.proxies[PIECES]
-    if what == "half open":
-        before = proxy.counts.held_chunks
-        proxy.blackhole()
-        await asyncio.sleep(1.5)
-        proxy.reset()
-        proxy.heal()
-        return Window("F11 half open", began, time.monotonic(), proxy.counts.held_chunks > before, PIECES)
-    proxy.delay(0.2, 0.1)
+    began, before = time.monotonic(), proxy.counts.held_chunks
+    proxy.blackhole()
+    await asyncio.sleep(1.5)
     proxy.reset()
+    proxy.heal()
+    return Window("F11 half open", began, time.monotonic(), proxy.counts.held_chunks > before, PIECES)
+
+
+async def _pushed_meanwhile(world: World, _: random.Random) -> Window:
+    """Every connection begins anew, slowly, so that assets change while the first frame is under way."""
+    proxy, requests = world.upstreams.proxies[PIECES], world.upstreams[PIECES].requests
+    began, before = time.monotonic(), requests.count("/stream")
+    proxy.delay(0.2, 0.1)
+    fired = proxy.reset() > 0
     await asyncio.sleep(2)
     proxy.heal()
-    return Window("F11 push during the first frame", began, time.monotonic(), fired=True, source=PIECES)
+    fired = fired and requests.count("/stream") > before
+    return Window("F11 push during the first frame", began, time.monotonic(), fired, PIECES)
 
 
 async def f12_clients(world: World, rng: random.Random) -> Window:

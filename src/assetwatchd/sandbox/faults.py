@@ -74,9 +74,10 @@ class _Armed:
 
 
 class Faults:
-    """The faults armed on one stand-in; the oldest that matches strikes."""
+    """The faults armed on one stand-in; the oldest that matches strikes. struck: requests and frames so far."""
 
     def __init__(self) -> None:
+        self.struck = 0
         self._armed: list[_Armed] = []
         self._cleared = asyncio.Event()
 
@@ -101,6 +102,7 @@ class Faults:
         """Return the fault that strikes this request or frame, if any, and count it."""
         for armed in self._armed:
             if armed.fault.on == on and armed.fault.matches(method, path_qs):
+                self.struck += 1
                 if armed.strike():
                     self._armed.remove(armed)
                 return armed.fault

@@ -110,6 +110,10 @@ class Server:
         if self.running:
             os.kill(self.pid, number)
 
+    def stopped(self) -> bool:
+        """Whether the process is there and stands still."""
+        return self.running and Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     async def kill(self) -> int:
         """Kill -9 and take the process away; return its exit code."""
         self.signal(signal.SIGKILL)

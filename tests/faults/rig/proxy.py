@@ -43,9 +43,10 @@ class Pair:
 
 @dataclass
 class Counts:
-    """What the faults did, so that a run whose fault struck nothing is void."""
+    """What the faults did, so that a run whose fault struck nothing is void. refused: nobody listened behind it."""
 
     connections: int = 0
+    refused: int = 0
     held_chunks: int = 0
     delayed_chunks: int = 0
     resets: int = 0
@@ -175,7 +176,11 @@ class Proxy:
 
     async def _joined(self, pair: Pair, reader: asyncio.StreamReader) -> None:
         await self._flowing()
-        far_reader, pair.far = await asyncio.open_connection(*self.target)
+        try:
+            far_reader, pair.far = await asyncio.open_connection(*self.target)
+        except OSError:
+            self.counts.refused += 1
+            return
         near_to_far = asyncio.create_task(self._pump(pair, reader, pair.far))
         far_to_near = asyncio.create_task(self._pump(pair, far_reader, pair.near))
         both = (near_to_far, far_to_near)

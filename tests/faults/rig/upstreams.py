@@ -47,16 +47,24 @@ PACE_FULL: Mapping[str, Mapping[str, float]] = {
 
 
 class Upstreams:
-    """Stand-ins in this process; the server reaches each through its proxy. ahead_s: of their clocks."""
+    """Stand-ins in this process; the server reaches each through its proxy.
+
+    ahead_s: of their clocks; misdated: how often a clock was asked while it was off.
+    """
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
-        self.sandbox = Sandbox(SOURCES, clock=lambda: time.time() + self.ahead_s)
+        self.misdated = 0
+        self.sandbox = Sandbox(SOURCES, clock=self._now)
         self.proxies: dict[str, Proxy] = {}
 
     def __getitem__(self, name: str) -> Standin[Any]:
         """Return a stand-in."""
         return self.sandbox.standins[name]
+
+    def _now(self) -> float:
+        self.misdated += self.ahead_s != 0.0
+        return time.time() + self.ahead_s
 
     async def start(self) -> None:
         """Listen, stand-ins and proxies."""
