@@ -116,7 +116,7 @@ def planned(seed: int, faults: Sequence[str] = (), *, store: str, full: bool = F
     """Shape a run by its seed: tombstones go after 1 s in half of them, and where F9 needs it; else after a minute."""
     retention_s = 1.0 if seed % 2 or "F9" in faults else 60.0
     shape: dict[str, Any] = {"sizes": FULL, "pace": PACE_FULL} if full else {}
-    return Plan(seed, store=store, retention_s=retention_s, mutant=mutant, **shape)
+    return Plan(seed, store=store, retention_s=retention_s, recorders=7, followers=1, mutant=mutant, **shape)
 
 
 def chosen(seed: int, count: int, only: Sequence[str] = ()) -> list[str]:

@@ -39,7 +39,7 @@ def test_killed_again_and_again_under_full_load() -> None:
     """Killed 20 times in a row: every recorder ends with the truth, nothing twice, in sync within 2 s of each start."""
 
     async def scenario() -> Evidence:
-        async with world(Plan(1, sizes=FULL, pace=PACE_FULL, retention_s=60.0)) as running:
+        async with world(Plan(1, sizes=FULL, pace=PACE_FULL, retention_s=60.0, recorders=7, followers=1)) as running:
             running.work()
             await asyncio.sleep(1.5)
             running.measure()
@@ -153,7 +153,7 @@ def test_streams_of_age_end_well() -> None:
     """T41: at its age a stream ends OK after a bookmark, is resumed without loss, and the ages are spread."""
 
     async def scenario() -> Evidence:
-        async with world(Plan(5, server={"stream_age_s": 2})) as running:
+        async with world(Plan(5, recorders=7, followers=1, server={"stream_age_s": 2})) as running:
             running.work()
             await asyncio.sleep(1.2)
             running.measure()

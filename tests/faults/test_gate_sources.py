@@ -33,7 +33,7 @@ def test_outages(source: str) -> None:
     spans = {"hang": max(OUTAGE_S, limits.TURN_ALONE_S + 0.5)}  # so that each source must be told to be silent
 
     async def scenario() -> Evidence:
-        async with world(Plan(11, churners=1, stalled=0, retention_s=60.0)) as running:
+        async with world(Plan(11, recorders=7, followers=1, churners=1, stalled=0, retention_s=60.0)) as running:
             running.work()
             await asyncio.sleep(1.2)
             running.measure()

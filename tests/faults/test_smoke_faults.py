@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
+from assetwatch_client import Synced, Upsert
 from faults.catalogue import FAULTS
-from faults.rig import oracle
+from faults.rig import limits, oracle
+from faults.rig.follower import Told
 from faults.rig.recorder import End
 from faults.rig.world import world
 from faults.runs import planned, run
 
 if TYPE_CHECKING:
     from faults.rig.evidence import Evidence
+    from faults.rig.follower import Follower
     from faults.rig.recorder import Recorder, Stream
+
+T = TypeVar("T", "Recorder", "Follower")
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -46,6 +51,7 @@ def tampered(evidence: Evidence) -> Evidence:
     """A copy to be spoiled."""
     copied = copy.copy(evidence)
     copied.recorders = copy.deepcopy([_without_tasks(each) for each in evidence.recorders])
+    copied.followers = copy.deepcopy([_without_tasks(each) for each in evidence.followers])
     return copied
 
 
@@ -95,6 +101,53 @@ def test_a_silent_recorder_is_seen(tampered: Evidence) -> None:
     assert "I16" in _broken(tampered)
 
 
+def test_an_event_that_comes_twice_is_seen(tampered: Evidence) -> None:
+    """The judge finds a change that the library told twice, over a snapshot too, and one that is older."""
+    story = tampered.followers[0].story
+    upsert = next(step for step in story if isinstance(step, Told) and isinstance(step.event, Upsert))
+    story.append(upsert)
+    assert "I3" in _broken(tampered)
+    newer = copy.deepcopy(upsert.event)
+    newer.status.revision += 10**9
+    story[0] = upsert._replace(event=newer)
+    assert "I6" in _broken(tampered)
+
+
+def test_a_false_map_of_the_library_is_seen(tampered: Evidence) -> None:
+    """The judge finds an asset that the library lacks, and a map that is not what its events amount to."""
+    follower = tampered.followers[0]
+    follower.map.popitem()
+    assert len([text for invariant, text in oracle.judge(tampered).violations if invariant == "I4"]) == 2
+
+
+@pytest.mark.parametrize("what", ["needless snapshot", "no snapshot", "early", "gave up"])
+def test_a_library_that_does_not_as_documented_is_seen(tampered: Evidence, what: str) -> None:
+    """The judge finds a needless snapshot, one that did not come, an end not waited out, and a watch given up."""
+    follower = tampered.followers[0]
+    synced = next(step for step in follower.story if isinstance(step, Told) and isinstance(step.event, Synced))
+    again = synced._replace(t=synced.t + 1e6, event=Synced(0, replaced=what != "no snapshot"))
+    match what:
+        case "needless snapshot":
+            follower.story.append(again)
+        case "no snapshot":
+            expired = {"requested": "1", "oldest": "2", "current": "3", "domain": "assetwatch"}
+            end = End(synced.t, "OUT_OF_RANGE", reason="RESUME_TOKEN_EXPIRED", metadata=expired)
+            follower.story += [end, again]
+        case "early":
+            end = End(again.t, "UNAVAILABLE", reason="SERVER_DRAINING", metadata={"domain": "assetwatch"}, retry_s=1.0)
+            follower.story += [end, again._replace(event=Synced(0, replaced=False))]
+        case _:
+            follower.failed = "INTERNAL"
+    assert "I15" in _broken(tampered)
+
+
+def test_more_requests_than_allowed_in_a_minute_are_seen(tampered: Evidence) -> None:
+    """The judge finds a source that was asked too often for long, though in no second."""
+    asked = [(number / 11.5, "/", 200) for number in range(1200)]
+    tampered.requests, tampered.rates = {"omn": asked}, {"omn": 10.0}
+    assert list(limits.i17(tampered)) == ["omn: 691 requests within 60 s, 614 are allowed"]
+
+
 def test_too_little_load_is_void(tampered: Evidence) -> None:
     """A run that changed little proves nothing, and one whose fault struck nothing neither."""
     tampered.changes_per_s = 99
@@ -104,13 +157,12 @@ def test_too_little_load_is_void(tampered: Evidence) -> None:
 
 def test_a_starved_run_is_void(tampered: Evidence) -> None:
     """Where there was no processor to run on, what came too late proves nothing; what was told wrongly does."""
-    tampered.starved = 0.9
     tampered.settled = False
-    assert "I4" not in _broken(tampered)
-    assert oracle.judge(tampered).void == ["I4 does not hold, with no processor for 90% of the time"]
-    message = _live(tampered)[0]
-    message.changes.append(message.changes[0])
-    assert oracle.judge(tampered).word == "VIOLATION"
+    assert _broken(tampered) == {"LATE"}
+    tampered.starved = 0.9
+    assert oracle.judge(tampered).void == ["LATE does not hold, with no processor for 90% of the time"]
+    tampered.recorders[0].map.popitem()
+    assert _broken(tampered) == {"I4"}
 
 
 def _broken(run: Evidence) -> set[str]:
@@ -128,7 +180,7 @@ def _longest(who: Recorder) -> Stream:
     return max(who.streams, key=lambda stream: len(stream.messages))
 
 
-def _without_tasks(who: Recorder) -> Recorder:
+def _without_tasks(who: T) -> T:
     bare = copy.copy(who)
     bare._address = str
     return bare

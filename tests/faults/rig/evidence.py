@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from faults.rig.follower import Follower
     from faults.rig.load import Fact, Key
     from faults.rig.recorder import Recorder, Stream, Wanted
 
@@ -198,6 +199,7 @@ class Evidence:
 
     journal: Journal
     recorders: Sequence[Recorder]
+    followers: Sequence[Follower]
     churners: Sequence[Recorder]
     facts: Sequence[Fact]
     windows: Sequence[Window]

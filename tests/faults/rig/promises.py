@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from assetwatch.v1 import asset_status_pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
+from assetwatch_client import Removed, Upsert
 from faults.rig.evidence import GONE, changes_of, holds, line_of, streams
+from faults.rig.follower import Told
 from faults.rig.load import number_of
 from faults.rig.mirror import Mirror, key_of
 from faults.rig.recorder import read_token
@@ -16,7 +18,10 @@ from faults.rig.recorder import read_token
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from assetwatch.v1.asset_status_pb2 import AssetStatus
+
     from faults.rig.evidence import Evidence, Line, Logged
+    from faults.rig.follower import Follower
     from faults.rig.load import Fact, Key
     from faults.rig.recorder import Recorder, Stream
 
@@ -46,7 +51,7 @@ def i2(run: Evidence) -> Iterator[str]:
 
 
 def i3(run: Evidence) -> Iterator[str]:
-    """I3: per logical session, across resumes, (asset, revision) at most once."""
+    """I3: per logical session, across resumes, (asset, revision) at most once; by the library over snapshots too."""
     for who in run.recorders:
         seen: set[tuple[Key, int]] = set()
         for stream in who.streams:
@@ -58,19 +63,19 @@ def i3(run: Evidence) -> Iterator[str]:
                     if told in seen:
                         yield f"{who.name}: {told} twice"
                     seen.add(told)
+    for follower in run.followers:
+        yield from (f"{follower.name}: {text}" for text in _told_twice(run, follower))
 
 
 def i4(run: Evidence) -> Iterator[str]:
     """I4: after quiet, client map = List = the store's fold, field for field, and all are what is true upstream."""
-    if not run.settled:
-        yield "not every map had become what is true upstream in time"
-    truth = {fact.key: fact for fact in run.facts}
     for who in run.recorders:
-        expected = {key: entry.status for key, entry in _folded(run.journal.last, who).items()}
-        for key in sorted(expected.keys() | who.map.keys()):
-            lacked = key not in who.map and expected[key].state in GONE and run.journal.last.may_lack(key)
-            if expected.get(key) != who.map.get(key) and not lacked:
-                yield f"{who.name}: {key} is {_brief(who.map.get(key))}, the store has {_brief(expected.get(key))}"
+        yield from (f"{who.name}: {text}" for text in _held(run, who))
+    for follower in run.followers:
+        yield from (f"{follower.name}: {text}" for text in _held(run, follower))
+        if follower.map != follower.statuses:
+            yield f"{follower.name}: the library's map is not what its events amount to"
+    truth = {fact.key: fact for fact in run.facts}
     for key, fact in truth.items():
         entry = run.journal.last.latest(key, run.journal.last.head_at(float("inf")))
         if entry is None and not fact.number:
@@ -110,6 +115,12 @@ def i6(run: Evidence) -> Iterator[str]:
                 if change.status.revision < seen.get(key, 0):
                     yield f"{who.name}: {key[1]} at {change.status.revision} after {seen[key]}"
                 seen[key] = change.status.revision
+    for follower in run.followers:
+        seen = {}
+        for place, revision in _events(run, follower):
+            if revision < seen.get(place, 0):
+                yield f"{follower.name}: {place[1]} at {revision} after {seen[place]}"
+            seen[place] = revision
 
 
 def i7(run: Evidence) -> Iterator[str]:
@@ -178,7 +189,42 @@ def _tells(entry: Logged, fact: Fact) -> bool:
     return entry.state == fact.state and number_of(entry.status) == fact.number
 
 
-def _folded(line: Line, who: Recorder) -> dict[Key, Logged]:
+def _held(run: Evidence, who: Recorder | Follower) -> Iterator[str]:
+    """Where a client's map is not what the store holds."""
+    expected = {key: entry.status for key, entry in _folded(run.journal.last, who).items()}
+    for key in sorted(expected.keys() | who.map.keys()):
+        lacked = key not in who.map and expected[key].state in GONE and run.journal.last.may_lack(key)
+        if expected.get(key) != who.map.get(key) and not lacked:
+            yield f"{key} is {_brief(who.map.get(key))}, the store has {_brief(expected.get(key))}"
+
+
+def _events(run: Evidence, who: Follower) -> Iterator[tuple[tuple[int, Key], int]]:
+    """Every change that events told: which asset of which store, and its revision.
+
+    A Removed of what a snapshot left out has the status that was told before, and tells of no other.
+    """
+    held: dict[Key, AssetStatus] = {}
+    for told in who.story:
+        if not isinstance(told, Told) or not isinstance(told.event, Upsert | Removed):
+            continue
+        key, status = told.event.key, told.event.status
+        if isinstance(told.event, Upsert) or status != held.get(key):
+            yield (id(run.journal.by_epoch.get(told.epoch)), key), status.revision
+        if isinstance(told.event, Upsert):
+            held[key] = status
+        else:
+            held.pop(key, None)
+
+
+def _told_twice(run: Evidence, who: Follower) -> Iterator[str]:
+    seen: set[tuple[tuple[int, Key], int]] = set()
+    for told in _events(run, who):
+        if told in seen:
+            yield f"{told[0][1]} at {told[1]} twice"
+        seen.add(told)
+
+
+def _folded(line: Line, who: Recorder | Follower) -> dict[Key, Logged]:
     latest = {entry.key: entry for entry in line.entries}
     return {key: entry for key, entry in latest.items() if holds(who.wanted, entry)}
 

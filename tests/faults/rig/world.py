@@ -19,6 +19,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from faults.rig.evidence import Evidence, read_journal
+from faults.rig.follower import Follower
 from faults.rig.load import SMALL, Load
 from faults.rig.process import Server
 from faults.rig.proxy import Proxy
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 LOAD_PER_S = 200.0
 READY_S = 60.0
 QUIET_S = 5.0
+LATE_S = 30.0
+"""However little processor there is: maps that are not right by then never will be."""
 LOOK_S = 0.1
 NAMED_MAX = 10
 CLOSE_S = 0.2
@@ -44,13 +47,14 @@ SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
 
 @dataclass
 class Plan:
-    """How a run is shaped. store: memory or sqlite; retention_s: of tombstones."""
+    """How a run is shaped. store: memory or sqlite; retention_s: of tombstones; followers: watches of the library."""
 
     seed: int
     store: str = "sqlite"
     retention_s: float = 1.0
     sizes: Mapping[str, int] = field(default_factory=lambda: SMALL)
     recorders: int = 8
+    followers: int = 0
     churners: int = 4
     stalled: int = 4
     server: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +73,7 @@ class World:
         self.load = Load(self.upstreams, seed=plan.seed, sizes=plan.sizes)
         self.windows: list[Window] = []
         self.recorders: list[Recorder] = []
+        self.followers: list[Follower] = []
         self.churners: list[Churner] = []
         self.stalled: list[Stalled] = []
         self.changes_per_s = 0.0
@@ -106,6 +111,10 @@ class World:
         kinds = self._kinds()
         for number in range(self.plan.recorders):
             self.add(Recorder(f"recorder-{number}", self.address, kinds[number % len(kinds)]))
+        for number in range(self.plan.followers):
+            follower = Follower(f"follower-{number}", self.address, kinds[(self.plan.seed + number) % len(kinds)])
+            self.followers.append(follower)
+            self._clients.append(asyncio.create_task(follower.run()))
         for number in range(self.plan.churners):
             rng = random.Random(self.rng.getrandbits(32))  # noqa: S311 - a run must be repeatable
             churner = Churner(f"churner-{number}", self.address, kinds[number % len(kinds)], rng=rng)
@@ -133,13 +142,13 @@ class World:
         ended = frozenset({status_pb.STATE_AVAILABLE, status_pb.STATE_DELETED, status_pb.STATE_MISSING})
         return [
             Wanted(everything),
-            Wanted(everything),
             Wanted(frozenset({OMN})),
             Wanted(frozenset({PIECES, SBC})),
             Wanted(keys=some),
             Wanted(everything, states=settled),
             Wanted(frozenset({PIECES, MEDIA}), keys=frozenset(key for key in some if key[0] == USD)),
             Wanted(frozenset({PIECES, OMN}), states=ended),
+            Wanted(everything),
         ]
 
     def address(self) -> str:
@@ -183,26 +192,27 @@ class World:
     # Waiting ---------------------------------------------------------------------------------------------------------
 
     async def settles(self, within_s: float) -> bool:
-        """Return whether every recorder's map becomes what is true upstream in that time."""
+        """Return whether the map of every recorder and follower becomes what is true upstream in that time."""
         until = time.monotonic() + within_s
         while (late := self.unsettled()) and time.monotonic() < until:  # noqa: ASYNC110 - maps change unheard
             await asyncio.sleep(LOOK_S)
         return not late
 
     def unsettled(self) -> list[str]:
-        """Name the recorders whose map is not, and one asset each."""
-        return [text for recorder in self.recorders if (text := self._lacks(recorder))]
+        """Name those whose map is not, and one asset each."""
+        everybody: list[Recorder | Follower] = [*self.recorders, *self.followers]
+        return [text for who in everybody if (text := self._lacks(who))]
 
-    def _lacks(self, recorder: Recorder) -> str:
-        if not recorder.synced:
-            return f"{recorder.name} is not in sync {recorder.failed}"
-        expected, held = self._expected(recorder.wanted), recorder.numbers
+    def _lacks(self, who: Recorder | Follower) -> str:
+        if not who.synced:
+            return f"{who.name} is not in sync {who.failed}"
+        expected, held = self._expected(who.wanted), who.numbers
         if expected == held:
             return ""
         for key in expected.keys() | held.keys():
-            gone_long = expected.get(key) == 0 and key not in held and key not in recorder.wanted.keys
+            gone_long = expected.get(key) == 0 and key not in held and key not in who.wanted.keys
             if expected.get(key) != held.get(key) and not gone_long:  # who begins anew need not hear of what is gone
-                return f"{recorder.name} has {key} as {held.get(key)}, not {expected.get(key)}"
+                return f"{who.name} has {key} as {held.get(key)}, not {expected.get(key)}"
         return ""
 
     def _expected(self, wanted: Wanted) -> Mapping[Key, int]:
@@ -228,6 +238,7 @@ class World:
         settled = await self.settles(quiet_s)
         if not settled:
             print(self.unsettled())  # noqa: T201 - for whoever looks at the failure
+            await self.settles(LATE_S)  # that it took long is one thing, that it never came right another
         starved = max(
             _share(_starved_s(os.getpid()) - self._working_since[1], time.monotonic() - self._working_since[0]),
             _share(_starved_s(self.server.pid) - server_starved_s, max(time.monotonic() - quiet_at, 1.0)),
@@ -237,6 +248,7 @@ class World:
         return Evidence(
             journal=read_journal(self.server.journal),
             recorders=self.recorders,
+            followers=self.followers,
             churners=self.churners,
             facts=list(self.load.facts),
             windows=self.windows,
