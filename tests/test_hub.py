@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import pytest
 
 from assetwatchd.drains import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
+from assetwatchd.errors import ResumeTokenExpired
 from assetwatchd.hub import Batch, Bookmark, Started, Synced
 from assetwatchd.model import AssetKey, Condition, ConditionState, State
 from support.entries import asking, read
 from support.hub_client import Client, Rig, rigged, virtual
+
+if TYPE_CHECKING:
+    from assetwatchd.filters import Filter
 
 DAM = asking(sources=["dam"])
 WELL = Condition(ConditionState.HEALTHY, "", since=1.0)
@@ -297,6 +302,24 @@ async def test_removals_dropped_before_a_slow_reader_got_them_end_its_stream() -
         late = Client(rig.hub, DAM, 1)
         await rig.settle()
         assert type(late.ended).__name__ == "ResumeTokenExpired"
+
+
+@pytest.mark.parametrize("what", [DAM, asking(names=["dam/a"])], ids=["whole", "named"])
+@virtual
+async def test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed(what: Filter) -> None:
+    """It is refused before Started; after it, if only then they are dropped. A snapshot needs them not."""
+    async with rigged() as rig:
+        cursor = await rig.change("dam/a")
+        await rig.change("dam/a", state=State.DELETED)
+        begun, anew = Client(rig.hub, what, cursor, permits=1), Client(rig.hub, what, permits=1)
+        await rig.settle()
+        await rig.store.drop_gone(before=1.0, keep=lambda _: False)
+        late = Client(rig.hub, what, cursor)
+        for client in (begun, anew):
+            client.allow(None)
+        await rig.settle()
+        assert [client.kinds() for client in (begun, anew, late)] == [["Started"], ["Started", "Synced"], []]
+        assert [type(client.ended) for client in (begun, late)] == [ResumeTokenExpired] * 2
 
 
 @virtual

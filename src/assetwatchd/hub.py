@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from assetwatchd import points
+from assetwatchd import points, resume
 from assetwatchd.drains import Batch, Drains, Frame
-from assetwatchd.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -189,10 +188,12 @@ class Hub:
         """
         await points.hit("before_subscribe_register")
         with self._joined(what) as watcher:  # registered first, read second: no gap between
+            if cursor is not None:
+                resume.check_floor(cursor, self._store)
             known = what.watched_sources & self.conditions.keys()
             yield Started({source: self.conditions[source] for source in known})
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
-            batches = watcher.group.snapshot(head) if cursor is None else self._drain(watcher.group, cursor, head)
+            batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
             for batch in batches:
                 yield batch
@@ -235,10 +236,15 @@ class Hub:
                 self._hush(watcher)
             watcher.cursor = head
 
+    def _resumed(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
+        """The first drain after a token: a sweep that began before the stream may have dropped named assets too."""
+        resume.check_floor(cursor, self._store)
+        return group.drain(cursor, head)
+
     def _drain(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
         """Raise ResumeTokenExpired if removals it needs are gone; those of named assets are kept while it is open."""
-        if group.filter.sources and cursor < self._store.floor:
-            raise ResumeTokenExpired(requested=cursor, oldest=self._store.floor, current=head)
+        if group.filter.sources:
+            resume.check_floor(cursor, self._store)
         return group.drain(cursor, head)
 
     async def _parked(self, watcher: Watcher) -> None:

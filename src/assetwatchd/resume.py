@@ -43,9 +43,15 @@ def check(token: str, *, digest: bytes, store: Store, from_floor: bool = True) -
         )
     if not store.continues(epoch, revision):
         raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)
-    if from_floor and revision < store.floor:
-        raise ResumeTokenExpired(requested=revision, oldest=store.floor, current=store.head)
+    if from_floor:
+        check_floor(revision, store)
     return revision
+
+
+def check_floor(revision: int, store: Store) -> None:
+    """Raise ResumeTokenExpired if removals after that revision may be forgotten."""
+    if revision < store.floor:
+        raise ResumeTokenExpired(requested=revision, oldest=store.floor, current=store.head)
 
 
 def _decode(token: str) -> tuple[str, int, bytes]:

@@ -100,25 +100,22 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "else self._drain(watcher.group, cursor, head)\n",
-                "else self._drain(watcher.group, cursor - 1, head)\n",
+                "else self._resumed(watcher.group, cursor, head)\n",
+                "else self._resumed(watcher.group, cursor - 1, head)\n",
             )
         ],
     ),
     "M7": Mutant(
         "the floor is not checked",
-        [
-            Change(RESUME, "if from_floor and revision < store.floor:", "if False:"),
-            Change(HUB, "if group.filter.sources and cursor < self._store.floor:", "if False:"),
-        ],
+        [Change(RESUME, "if revision < store.floor:", "if False:")],
     ),
     "M8": Mutant(
         "removals are purged before the floor is written",
         [
             Change(
                 SQLITE,
-                "self._file.drop([entry.revision for entry in going], floor=floor))",
-                "self._file.drop([entry.revision for entry in going], floor=0))",
+                "self._file.drop(revisions, floor=floor))",
+                "self._file.drop(revisions, floor=0))",
             ),
             Change(
                 SQLITE,

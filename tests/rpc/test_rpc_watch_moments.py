@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from assetwatchd import points
-from assetwatchd.model import AssetKey, Condition, ConditionState, Freshness, Observation, State
+from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, Freshness, Observation, State
 from assetwatchd.rpc import convert
 from assetwatchd.store import Draft
-from support.rig import running
+from support.problems import problem_of
+from support.rig import ref, running, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +25,14 @@ def _disarmed() -> Iterator[None]:
     points.disarm()
 
 
-def drafted(key: AssetKey) -> Draft:
+def drafted(key: AssetKey, state: State = State.PENDING) -> Draft:
     """Draft a status that no upstream told."""
     encoder = convert.ProtobufEncoder()
-    content = encoder.content(key.source, Observation(key.asset_id, State.PENDING))
+    content = encoder.content(key.source, Observation(key.asset_id, state))
     return Draft(
         key=key,
-        state=State.PENDING,
-        gone=False,
+        state=state,
+        gone=state in GONE,
         freshness=Freshness.FRESH,
         digest=b"",
         committed_at=1.0,
@@ -41,6 +44,26 @@ def drafted(key: AssetKey) -> Draft:
 def trouble(text: str) -> Condition:
     """Make up a condition."""
     return Condition(ConditionState.DEGRADED, text, since=1.0)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "whole"])
+@pytest.mark.parametrize("moment", ["before_subscribe_register", "before_send"])
+async def test_a_removal_dropped_while_a_stream_resumes_is_never_missed(*, named: bool, moment: str) -> None:
+    """RESUME_TOKEN_EXPIRED, also when a sweep that began before the stream comes to its end only after Started."""
+    async with running(("omn",)) as rig:
+        key, store = sample("omn"), rig.app.store
+        what = {"assets": [ref(key)]} if named else {"sources": ["omn"]}
+        before = await rig.watch(**what).synced()
+        before.call.cancel()
+        await store.commit([drafted(key, State.DELETED)])
+
+        async def sweep() -> None:
+            points.disarm()
+            await store.drop_gone(before=math.inf, keep=lambda _: False)
+
+        points.arm(moment, sweep)
+        told = await problem_of(rig.watch(**what, resume_token=before.token).synced())
+        assert (told.code, told.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
 
 
 async def test_the_head_never_falls() -> None:

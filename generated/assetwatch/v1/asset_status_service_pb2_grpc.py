@@ -154,7 +154,8 @@ class AssetStatusServiceServicer:
         UNAVAILABLE / SERVER_DRAINING with RetryInfo: wait that long, watch again. When the stream reaches its age limit: a last
         bookmark, then OK: watch again. A token that cannot be used fails before the first message: INVALID_ARGUMENT /
         RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
-        RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told).
+        RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
+        may also end a stream later, when removals were forgotten before it got to them.
         RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_ASSETS: back off, or ask for less.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
