@@ -8,7 +8,8 @@ async with connect("127.0.0.1:50051") as channel:
             case Removed(key): ...
             case Synced(): ...  # watch.statuses is complete
 
-A watch needs no looking after: see `Watch` for what it does about breaks, and `Backoff` for how long it pauses.
+A watch needs no looking after: see `Watch` for what it does about breaks, and `Backoff` for how long it pauses. So it
+is with `wait`, for one asset and one moment.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from assetwatch_client.actions import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.channel import CHANNEL_OPTIONS, connect
 from assetwatch_client.view import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
+from assetwatch_client.wait import wait
 from assetwatch_client.watch import Backoff, Watch
 
 __all__ = [
@@ -36,4 +38,5 @@ __all__ = [
     "packed_details",
     "reason_of",
     "retry_delay_s",
+    "wait",
 ]

@@ -185,8 +185,8 @@ def _source(name: str) -> Source:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[FakeService]:
-    """Serve on a free port of loopback."""
+async def serving(listen: str = "127.0.0.1:0") -> AsyncIterator[FakeService]:
+    """Serve there, on a free port of loopback."""
     fake = FakeService()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     asset_status_service_pb2_grpc.add_AssetStatusServiceServicer_to_server(_Statuses(fake), server)
@@ -194,7 +194,7 @@ async def serving() -> AsyncIterator[FakeService]:
     health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     await fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
     await fake.health.set("assetwatch.v1.AssetStatusService/sbc", health_pb2.HealthCheckResponse.NOT_SERVING)
-    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    fake.address = f"127.0.0.1:{server.add_insecure_port(listen)}"
     await server.start()
     try:
         yield fake

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import grpc
 import typer
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
@@ -15,7 +12,8 @@ from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesReques
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from assetwatch_client import Action, Backoff, action_for, reason_of, retry_delay_s
+import assetwatch_client
+from assetwatch_client import reason_of
 from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
@@ -25,12 +23,10 @@ from assetwatchd.rpc.names import HEALTH, source_health
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import grpc
     from assetwatch.v1.asset_status_pb2 import AssetStatus
 
     from assetwatchd.cli.client import Client
-
-WAIT_GRACE_S = 10.0
-"""The deadline of the call comes this long after the end of the wait."""
 
 
 def get(target: Target, *, source: str, asset_id: str, max_age_s: float | None, output: Format) -> None:
@@ -78,10 +74,15 @@ def wait(
     """Wait for one of the states, or for a settled one when none is given."""
 
     async def call(client: Client) -> ExitCode:
-        request = pb.WaitAssetStatusRequest(
-            asset=AssetRef(source=source, asset_id=asset_id), states=_numbers(states), until_settled=not states
+        answer = await assetwatch_client.wait(
+            client.channel,
+            source,
+            asset_id,
+            timeout_s=timeout_s,
+            states=_numbers(states),
+            patient=await is_there(client.channel),
+            on_break=_say_that_it_broke,
         )
-        answer = await _waited(client, request, timeout_s)
         if answer.HasField("status"):
             _write_status(answer.status, output)
         if not answer.condition_met:
@@ -91,27 +92,8 @@ def wait(
     run(target, call)
 
 
-async def _waited(client: Client, request: pb.WaitAssetStatusRequest, timeout_s: float) -> pb.WaitAssetStatusResponse:
-    """Ask once, and again for what is left of the time where a server that was there breaks off.
-
-    Raises: AioRpcError when it was not there, the call is wrong, or the time is over.
-    """
-    backoff, left_s, end_s = Backoff(), timeout_s, time.monotonic() + timeout_s
-    there = await is_there(client.channel)
-    while True:
-        request.timeout.CopyFrom(_duration(left_s))
-        try:
-            return await client.statuses.WaitAssetStatus(
-                request, timeout=left_s + WAIT_GRACE_S, wait_for_ready=left_s < timeout_s
-            )
-        except grpc.aio.AioRpcError as error:
-            left_s = end_s - time.monotonic()
-            pause_s = backoff.pause_s(retry_delay_s(error) or 0.0)
-            if not there or action_for(error) is not Action.RESUME or pause_s > left_s:
-                raise
-            typer.echo(f"assetwatch: the wait broke ({reason_of(error) or error.code().name}); waiting again", err=True)
-        await asyncio.sleep(pause_s)
-        left_s = max(0.0, end_s - time.monotonic())
+def _say_that_it_broke(error: grpc.aio.AioRpcError) -> None:
+    typer.echo(f"assetwatch: the wait broke ({reason_of(error) or error.code().name}); waiting again", err=True)
 
 
 def sources(target: Target, name: str | None, output: Format) -> None:

@@ -1,0 +1,102 @@
+"""A wait over breaks: asked again for what is left, as the table says, and never for longer than it may take."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import grpc
+import pytest
+from assetwatch.v1.asset_status_pb2 import STATE_AVAILABLE
+
+from assetwatch_client import Backoff, connect, wait
+from support.fake_service import FakeService, Refusal, serving
+
+DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING")
+UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "no such source", "SOURCE_NOT_FOUND")
+
+
+def quick() -> Backoff:
+    """Make short pauses."""
+    return Backoff(first_s=0.02, max_s=0.02, rng=random.Random(1))  # noqa: S311 - pauses, not secrets
+
+
+def asked_ms(fake: FakeService) -> list[int]:
+    """Return how long each call was to wait."""
+    return [request.timeout.ToMilliseconds() for request in fake.requests]
+
+
+async def test_asks_for_a_state_or_until_settled() -> None:
+    """Without states it waits until the asset is settled; the answer is the server's, met or not."""
+    async with serving() as fake, connect(fake.address) as channel:
+        fake.condition_met = False
+        assert not (await wait(channel, "dam", "tid:1", timeout_s=5)).condition_met
+        fake.condition_met = True
+        assert (await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE])).condition_met
+    settled, state = fake.requests
+    assert (settled.asset.source, settled.asset.asset_id) == ("dam", "tid:1")
+    assert (settled.until_settled, list(settled.states)) == (True, [])
+    assert (state.until_settled, list(state.states)) == (False, [STATE_AVAILABLE])
+
+
+async def test_goes_on_after_a_break_for_what_is_left() -> None:
+    """Each break is told; each next call waits for less; the deadline is beyond the wait."""
+    async with serving() as fake, connect(fake.address) as channel:
+        fake.refusal = DRAINING
+        broke: list[grpc.aio.AioRpcError] = []
+
+        def told(error: grpc.aio.AioRpcError) -> None:
+            broke.append(error)
+            if len(broke) == 3:
+                fake.refusal = None
+
+        answer = await wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick(), on_break=told)
+    assert answer.condition_met
+    assert [error.code() for error in broke] == [grpc.StatusCode.UNAVAILABLE] * 3
+    first, *others = asked_ms(fake)
+    assert first == 20_000
+    assert others == sorted(others, reverse=True)
+    assert len(others) == 3
+    assert all(0 < length_ms < first for length_ms in others)
+    assert all(
+        deadline_s > length_ms / 1000 for deadline_s, length_ms in zip(fake.deadlines_s, asked_ms(fake), strict=True)
+    )
+
+
+async def test_pauses_as_long_as_it_is_asked_to() -> None:
+    """RetryInfo is waited out before the next call; where it is longer than what is left, the break is raised."""
+    async with serving() as fake, connect(fake.address) as channel:
+        fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=1)
+
+        def mend(_: grpc.aio.AioRpcError) -> None:
+            fake.refusal = None
+
+        began = time.monotonic()
+        await wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick(), on_break=mend)
+        assert time.monotonic() - began >= 1
+        fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=9)
+        with pytest.raises(grpc.aio.AioRpcError, match="stopping"):
+            await wait(channel, "dam", "tid:1", timeout_s=5)
+
+
+@pytest.mark.parametrize(("refusal", "patient"), [(UNKNOWN, True), (DRAINING, False)])
+async def test_raises_what_does_not_pass(refusal: Refusal, patient: bool) -> None:  # noqa: FBT001 - a row of the table
+    """A call that is wrong is made once, and so is one that may not be patient."""
+    async with serving() as fake, connect(fake.address) as channel:
+        fake.refusal = refusal
+        with pytest.raises(grpc.aio.AioRpcError):
+            await wait(channel, "dam", "tid:1", timeout_s=20, patient=patient)
+    assert len(fake.requests) == 1
+
+
+async def test_waits_for_a_server_that_is_not_there_yet() -> None:
+    """Patient, it begins when the server does; else it fails at once."""
+    async with serving() as fake:
+        address = fake.address
+    async with connect(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await wait(channel, "dam", "tid:1", timeout_s=20, patient=False)
+        waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=20))
+        async with serving(address) as fake:
+            assert (await waiting).condition_met
