@@ -12,8 +12,10 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
+from assetwatchd import resume
 from assetwatchd.config import ServerSettings
 from assetwatchd.errors import TooManyStreams
+from assetwatchd.filters import Filter
 from assetwatchd.rpc.admission import TURN_S, Admission
 from support import virtual_time
 from support.problems import problem, problem_of
@@ -63,6 +65,16 @@ async def test_the_stream_beyond_a_limit_is_refused(limits: dict[str, object], s
         streams[0].call.cancel()
         await rig.shows("omn", lambda source: source.watcher_count == 2)
         await rig.watch(sources=["omn"]).synced()
+
+
+async def test_a_stream_that_waits_for_its_revision_counts() -> None:
+    """Of streams with tokens from the future, only as many wait as may; the others are refused at once."""
+    async with running(("omn",), server={"streams_max": 2}) as rig:
+        digest = Filter(frozenset(), frozenset(["omn"]), frozenset()).digest
+        token = resume.encode(epoch=rig.app.store.epoch, revision=rig.app.store.head + 1000, digest=digest)
+        streams = [rig.watch(sources=["omn"], resume_token=token) for _ in range(4)]
+        reasons = [(await problem_of(stream.next())).reason for stream in streams]
+        assert sorted(reasons) == ["REPLICA_BEHIND"] * 2 + ["TOO_MANY_STREAMS"] * 2
 
 
 async def test_a_refused_stream_costs_the_others_nothing() -> None:

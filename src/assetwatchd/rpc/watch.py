@@ -51,9 +51,9 @@ class Watching:
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends; raises CallErrors for its status."""
-        cursor = await self._cursor(token, what)
         with self.admission.stream(context.peer()) as turn, _counted():
             async with errors_as_status(context):  # a stream counts until its last word was taken, or its peer is gone
+                cursor = await self._cursor(token, what)
                 await self._stream(what, cursor, context, turn)
 
     async def _stream(self, what: Filter, cursor: int | None, context: Context, turn: Turn) -> None:
