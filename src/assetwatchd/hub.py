@@ -17,7 +17,8 @@ from assetwatchd import points, resume
 from assetwatchd.drains import Batch, Drains, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from assetwatchd.errors import CallError
     from assetwatchd.filters import Filter
@@ -69,6 +70,7 @@ Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
 
 
 K = TypeVar("K", str, "AssetKey")
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -147,6 +149,7 @@ class Hub:
         self._moved = asyncio.Event()
         self._newcomers = False
         self._ending: Callable[[], CallError] | None = None
+        self._ended = asyncio.Event()
 
     def publish(self) -> None:
         """Say that the store's head moved. Awaits nobody."""
@@ -164,6 +167,7 @@ class Hub:
     def end(self, why: Callable[[], CallError]) -> None:
         """Let every stream, now and later, end with a last bookmark and an error of its own."""
         self._ending = why
+        self._ended.set()
         for watcher in self._watchers():
             watcher.ring(self.head)
 
@@ -214,6 +218,18 @@ class Hub:
         """Return once the head is at least that revision."""
         while self.head < revision:
             await self._moved.wait()
+
+    async def before_end(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Do something that may take long; when `end` is called first, give it up and raise what that was given."""
+        task, ended = asyncio.create_task(doing), asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait([task, ended], return_when=asyncio.FIRST_COMPLETED)
+            if self._ending is not None and not task.done():
+                raise self._ending()
+            return task.result()
+        finally:
+            task.cancel()
+            ended.cancel()
 
     def _due(self, watcher: Watcher) -> Iterator[Signal]:
         """What the watcher has not been told yet: one drain, a bookmark if it is time for one, news.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import source_pb2
@@ -133,6 +135,20 @@ async def test_a_wait_is_refused_for_the_same_reasons_as_a_get() -> None:
         await rig.watch(assets=[ref(key) for key in named]).synced()
         told = await problem_of(rig.wait(sample("usd-search"), until_settled=True))
         assert told.reason == "TOO_MANY_ASSETS"
+
+
+@pytest.mark.parametrize("trouble", [{"status": 503}, {"hang": True}], ids=["down", "hangs"])
+async def test_a_wait_is_told_that_the_server_stops_while_its_source_is_in_trouble(trouble: dict[str, Any]) -> None:
+    """UNAVAILABLE / SERVER_DRAINING with RetryInfo, at once: it does not hold up the end."""
+    async with running(("omn",), server={"drain_s": 60}) as rig:
+        rig["omn"].faults.add(**trouble)
+        wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
+        await rig.shows("omn", lambda source: source.poll.polled_assets)
+        rig.app.stop()
+        async with asyncio.timeout(2):
+            told = await problem_of(wait)
+        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING")
+        assert told.retry_after_s is not None
 
 
 async def test_a_cancelled_wait_leaves_nothing_behind() -> None:

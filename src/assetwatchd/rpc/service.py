@@ -115,7 +115,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
-                    await self._until(key, wanted)
+                    await self._hub.before_end(self._until(key, wanted))
             return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
