@@ -165,10 +165,11 @@ async def test_conditions_reach_a_reader_that_never_catches_up() -> None:
         assert [told.by_source for told in client.all(Conditions)] == [{"dam": DOWN}]
 
 
+@pytest.mark.parametrize("heartbeat_s", [60.0, 3600.0, 36000.0])
 @virtual
-async def test_a_stream_ends_well_at_its_age() -> None:
+async def test_a_stream_ends_well_at_its_age(heartbeat_s: float) -> None:
     """At its age, 10 % more or less, a stream ends without an error, a bookmark last; not all at one moment."""
-    async with rigged(stream_age_s=1800.0, heartbeat_s=60.0) as rig:
+    async with rigged(stream_age_s=1800.0, heartbeat_s=heartbeat_s) as rig:
         began = asyncio.get_running_loop().time()
         clients = [Client(rig.hub, DAM) for _ in range(50)]
         for client in clients:

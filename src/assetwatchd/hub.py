@@ -361,7 +361,7 @@ class Hub:
 
     async def _heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat_s * JITTER / 2)
+            await asyncio.sleep(min(self._heartbeat_s, self._stream_age_s) * JITTER / 2)
             self._beat(asyncio.get_running_loop().time())
 
     def _beat(self, now: float) -> None:
