@@ -44,13 +44,15 @@ class CallError(AssetwatchError):
     """The call cannot be answered as asked.
 
     metadata holds every changing part of the text, by name. violations: (path of a field of the request, what is wrong
-    with it and what to do), where it is the request that is to be mended.
+    with it and what to do), where it is the request that is to be mended. field: that field, if it is always the same.
     """
+
+    field: ClassVar[str] = ""
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
         self.metadata = metadata
-        self.violations: Sequence[tuple[str, str]] = ()
+        self.violations: Sequence[tuple[str, str]] = ((self.field, message),) if self.field else ()
 
 
 class InvalidRequest(CallError):
@@ -79,17 +81,13 @@ class SourceUnreachable(CallError):
 class ResumeTokenInvalid(CallError):
     """The token was not made by this service, or was altered."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.violations = (("resume_token", message),)
+    field = "resume_token"
 
 
 class ResumeFilterMismatch(CallError):
     """The token belongs to a stream with other assets, sources or states."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.violations = (("resume_token", message),)
+    field = "resume_token"
 
 
 class ResumeTokenExpired(CallError):

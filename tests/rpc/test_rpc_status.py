@@ -17,8 +17,6 @@ from support.rig import running, sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RETRYABLE = {grpc.StatusCode.UNAVAILABLE}
-
 
 def below(cls: type[errors.CallError]) -> Iterator[type[errors.CallError]]:
     """Every class below one, itself left out."""
@@ -79,6 +77,11 @@ def test_every_reason_is_one_row() -> None:
             "TOO_MANY_ASSETS",
             {details.RetryInfo, details.QuotaFailure},
         ),
+        (errors.BatchTooLarge(limit=1, fit=1), "RESOURCE_EXHAUSTED", "BATCH_TOO_LARGE", set()),
+        (errors.ContentTooLarge("x", setting="s", limit=1), "RESOURCE_EXHAUSTED", "CONTENT_TOO_LARGE", set()),
+        (errors.SourceKindMismatch("x", kind="a", wanted="b"), "FAILED_PRECONDITION", "SOURCE_KIND_MISMATCH", set()),
+        (errors.AssetGone("x", "y"), "NOT_FOUND", "ASSET_GONE", set()),
+        (errors.PiecesRefused("x", status=400, text="no"), "FAILED_PRECONDITION", "PIECES_REFUSED", set()),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

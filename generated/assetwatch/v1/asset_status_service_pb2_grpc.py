@@ -28,8 +28,9 @@ if _version_not_supported:
 class AssetStatusServiceStub:
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -69,8 +70,9 @@ class AssetStatusServiceStub:
 class AssetStatusServiceServicer:
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -201,8 +203,9 @@ def add_AssetStatusServiceServicer_to_server(servicer, server):
 class AssetStatusService:
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 

@@ -29,8 +29,9 @@ GRPC_VERSION: str
 class AssetStatusServiceStub:
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -111,8 +112,9 @@ class AssetStatusServiceStub:
 class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -189,8 +191,9 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
 class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells what state assets are in, and when that changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; retryable ones carry RetryInfo,
-    a refused request carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
+    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
+    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
