@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ DRAINS_SHARED = 8
 DRAIN_SHARED_CHANGES_MAX = 2000
 """A longer drain is somebody's way back from far behind, not a round."""
 
+T = TypeVar("T")
+
 
 class Batch(NamedTuple):
     """Changes up to a revision, as one encoded message for all watchers with the filter."""
@@ -36,8 +38,8 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 """(changes, revision, head, filter digest) -> one message."""
 
 
-class Drain(list[Batch]):
-    """Batches that several watchers are sent; a list that can be referred to weakly."""
+class Shared(list[T]):
+    """What several watchers are sent; a list that can be referred to weakly."""
 
     __slots__ = ("__weakref__",)
 
@@ -49,8 +51,9 @@ class Drains:
         self.filter = what
         self._store = store
         self._frame = frame
-        self._drains: OrderedDict[tuple[int, int], Drain] = OrderedDict()
-        self._snapshots: WeakValueDictionary[int, Drain] = WeakValueDictionary()
+        self._drains: OrderedDict[tuple[int, int], Sequence[Batch]] = OrderedDict()
+        self._snapshots: WeakValueDictionary[int, Shared[Batch]] = WeakValueDictionary()
+        self._held: WeakValueDictionary[int, Shared[Entry]] = WeakValueDictionary()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike.
@@ -62,20 +65,25 @@ class Drains:
         entries = self.filter.select(self._store, cursor, head)
         if len(entries) > DRAIN_SHARED_CHANGES_MAX:
             return self._batches(entries, head)
-        drain = self._drains[cursor, head] = Drain(self._batches(entries, head))
+        drain = self._drains[cursor, head] = list(self._batches(entries, head))
         if len(self._drains) > DRAINS_SHARED:
             self._drains.popitem(last=False)
         return drain
 
     def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what the client's map shall hold as of head; kept only by those who begin together."""
-        if (drain := self._snapshots.get(head)) is not None:
-            return drain
-        entries = [entry for entry in self.filter.select(self._store, 0, head) if self.filter.holds(entry)]
-        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
-            return self._batches(entries, head)
-        drain = self._snapshots[head] = Drain(self._batches(entries, head))
-        return drain
+        """Return what the client's map shall hold as of head; kept only by those who begin together.
+
+        A long one is frozen for them once, and encoded by each as it is taken.
+        """
+        if (batches := self._snapshots.get(head)) is not None:
+            return batches
+        if (held := self._held.get(head)) is None:
+            selected = self.filter.select(self._store, 0, head)
+            held = self._held[head] = Shared(entry for entry in selected if self.filter.holds(entry))
+        if len(held) > DRAIN_SHARED_CHANGES_MAX:
+            return self._batches(held, head)
+        batches = self._snapshots[head] = Shared(self._batches(held, head))
+        return batches
 
     def _batches(self, entries: Sequence[Entry], head: int) -> Iterator[Batch]:
         start = 0
