@@ -65,7 +65,8 @@ $(PLOTTING): $(READY) bench/constraints.txt
 		-c bench/constraints.txt -e '.[otlp,bench]'
 	@touch $@
 
-MACHINES = tests/test_core_machine.py tests/e2e/test_e2e_machine.py tests/core/test_watch_guarantees.py
+MACHINES = tests/test_core_machine.py tests/e2e/test_e2e_machine.py tests/core/test_watch_guarantees.py \
+	tests/core/test_scheduler_interleavings.py tests/client/test_view_model.py
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 
 test-faults: $(READY) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
@@ -73,7 +74,7 @@ test-faults: $(READY) ## Run the directed runs with real faults and 40 runs of r
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
 
 soak: $(READY) ## The same, longer: 20,000 streams, ten minutes of stalling, machines, half an hour of faults two at once
-	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 $(BIN)/python -m pytest -m faults tests/faults
+	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
 	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
 

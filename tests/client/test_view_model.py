@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from assetwatch_client import Removed, Upsert, View
+from support.examples import bounded
 from support.scripted_watch import batch, bookmark, removed, started, synced, upsert
 
 if TYPE_CHECKING:
@@ -210,5 +210,5 @@ class Watching(RuleBasedStateMachine):
         self.told[place] = revision
 
 
-Watching.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Watching.TestCase.settings = bounded("the client's map")
 TestWatching = Watching.TestCase

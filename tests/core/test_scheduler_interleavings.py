@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assetwatchd.answers import NOTHING_KNOWN
@@ -16,6 +16,7 @@ from assetwatchd.errors import AssetRejected, CallError, Refused, Throttled, Unr
 from assetwatchd.model import GONE, ConditionState, Freshness, State
 from support import virtual_time
 from support.core_rig import Rig, running
+from support.examples import bounded
 from support.fake_upstream import FakeUpstream, most_in_a_second
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ async def live_through(seed: int, *, pushes: bool) -> None:
 
 
 @pytest.mark.parametrize("pushes", [True, False], ids=["pushed", "polled"])
-@settings(max_examples=20, deadline=None)
+@bounded("reads, lists and pushes")
 @example(seed=342)
 @given(seed=st.integers(0, 2**32))
 def test_in_the_end_it_is_known(pushes: bool, seed: int) -> None:  # noqa: FBT001 - a parameter of the test

@@ -26,9 +26,10 @@ from assetwatchd.rpc import convert
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
 from support.entries import Change
+from support.examples import bounded
 from support.paced import Paced
 from support.problems import problem
-from support.watch_model import CHANGES, FILTERS, SOURCES, Reading, Token, Truth, bounded
+from support.watch_model import CHANGES, FILTERS, SOURCES, Reading, Token, Truth
 from support.watch_service import WatchService, draft, impatient
 
 if TYPE_CHECKING:
@@ -397,4 +398,4 @@ def request(what: Filter, token: str = "") -> pb.WatchStatusRequest:
 
 TestOverMemory = MemoryMachine.TestCase
 TestOverSqlite = SqliteMachine.TestCase
-TestOverMemory.settings = TestOverSqlite.settings = bounded(8, 25, nightly=(100, 40))
+TestOverMemory.settings = TestOverSqlite.settings = bounded("the service")
