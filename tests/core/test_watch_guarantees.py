@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import points
+from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Synced
 from assetwatchd.model import State
+from assetwatchd.rpc.watch import reach
 from support import virtual_time
 from support.entries import asking
+from support.examples import bounded
 from support.hub_client import Client, rigged, virtual
-from support.watch_model import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -137,8 +139,25 @@ async def test_fifty_assets_leave_and_enter_a_filter_unseen() -> None:
         assert revisions == sorted(set(revisions))
 
 
+@virtual
+async def test_a_revision_to_come_is_waited_for_three_seconds() -> None:
+    """T21: a token of a moment ahead is waited for as long as it may take, 3 s, and then refused, no later."""
+    async with rigged() as rig:
+        loop = asyncio.get_running_loop()
+        await rig.change("dam/a")
+        began, coming = loop.time(), asyncio.create_task(reach(rig.hub, rig.store.head + 1))
+        await asyncio.sleep(2.9)
+        await rig.change("dam/a")
+        await coming
+        assert loop.time() - began < 3
+        began = loop.time()
+        with pytest.raises(ReplicaBehind):
+            await reach(rig.hub, rig.store.head + 1)
+        assert loop.time() - began == pytest.approx(3)
+
+
 @given(steps=st.lists(st.tuples(st.lists(st.integers(0, MANY - 1), max_size=40), st.integers(0, 3)), min_size=6))
-@bounded(40, 50, nightly=(2000, 50))
+@bounded("drains")
 def test_no_drain_starves_anybody(steps: list[tuple[list[int], int]]) -> None:
     """T32: however assets change and a reader dawdles: in order, its tokens true, all told within two drains."""
 

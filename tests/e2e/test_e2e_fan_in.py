@@ -7,7 +7,7 @@ import asyncio
 from support.rig import SOURCES, Rig, Stream, ref, running, sample
 
 WINDOW_S = 2.0
-WATCHERS = 500
+SOME, MANY = 10, 500
 STEADY = {"busy_interval_s": 0.2, "settled_interval_s": 0.2, "enumerate_interval_s": 0.4, "probe_interval_s": 60}
 """Every asset is read five times a second, whatever it does."""
 
@@ -31,17 +31,19 @@ async def watchers(rig: Rig, count: int) -> list[Stream]:
 
 
 async def test_500_watchers_make_as_many_upstream_requests_as_one() -> None:
-    """Over the same time each upstream counts the same for 500 streams as for one, give or take a tenth."""
+    """Over the same time each upstream counts the same for 10 and for 500 streams as for one, give or take a tenth."""
     asyncio.get_running_loop().set_debug(enabled=False)  # it would take most of the time
     async with running(count=3, every=STEADY, server={"heartbeat_s": 30}) as rig:
         one = await watchers(rig, 1)
         alone = await requests_in_window(rig)
-        many = await watchers(rig, WATCHERS - 1)
-        assert (await rig.source("omn")).watcher_count == WATCHERS
-        together = await requests_in_window(rig)
+        some = await watchers(rig, SOME - 1)
+        beside_some = await requests_in_window(rig)
+        many = await watchers(rig, MANY - SOME)
+        assert (await rig.source("omn")).watcher_count == MANY
+        beside_many = await requests_in_window(rig)
         assert all(alone[source] for source in SOURCES if source != "pieces"), alone
         for source in SOURCES:
-            assert together[source] <= alone[source] * 1.1 + 3, (alone, together)
+            assert max(beside_some[source], beside_many[source]) <= alone[source] * 1.1 + 3, source
         key = rig.vary("omn")
-        for stream in [*one, *many]:
+        for stream in [*one, *some, *many]:
             await stream.holds(lambda held: held[key].state == 2)

@@ -1,22 +1,28 @@
-"""Streams opened and cancelled by the thousand leave nothing behind."""
+"""Streams opened by the thousand, and cancelled by their clients or ended by the server, leave nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 
 import pytest
 
+from assetwatchd.store.memory import MemoryStore
 from faults.rig import limits
-from faults.rig.recorder import Wanted, cancel_at_random
+from faults.rig.recorder import Recorder, Wanted, cancel_at_random
 from faults.rig.upstreams import OMN, PIECES
 from faults.rig.world import Plan, world
 from faults.runs import run
+from faults.serving import census
+from support.watch_service import WatchService
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 STREAMS = int(os.environ.get("FAULTS_STREAMS", "5000"))
+TOGETHER = 200
+"""So many are open when the server stops."""
 
 
 def test_cancelled_streams_leave_nothing() -> None:
@@ -44,3 +50,46 @@ def test_cancelled_streams_leave_nothing() -> None:
     before, after = run(scenario())
     assert after["watchers"] == 2
     assert list(limits.i14(before, after)) == []
+
+
+def test_streams_ended_by_the_server_leave_nothing() -> None:
+    """T93: a server that stops with 200 streams open, again and again, ends each for its reason, and keeps none."""
+
+    async def scenario() -> tuple[dict[str, int], dict[str, int]]:
+        for _ in range(3):
+            await _stopped_with_streams()  # every buffer has grown
+        before = _census()
+        for _ in range(STREAMS // TOGETHER):
+            await _stopped_with_streams()
+        return before, _census()
+
+    before, after = run(scenario())
+    assert after["watchers"] == 0
+    assert list(limits.i14(before, after)) == []
+
+
+async def _stopped_with_streams() -> None:
+    """Start a service, open streams, stop it while they are open."""
+    service = WatchService(MemoryStore(), [OMN], heartbeat_s=5)
+    await service.start()
+    crowd = [
+        Recorder(f"crowd-{number}", lambda: service.address, Wanted(frozenset({OMN}))) for number in range(TOGETHER)
+    ]
+    following = [asyncio.create_task(each.run()) for each in crowd]
+    async with asyncio.timeout(30):
+        while not all(each.synced for each in crowd):  # noqa: ASYNC110 - it becomes true elsewhere
+            await asyncio.sleep(0.01)
+        service.stop()
+        await service.ended()
+        while not all(each.streams[0].end for each in crowd):  # noqa: ASYNC110 - it becomes true elsewhere
+            await asyncio.sleep(0.01)
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    ends = [each.streams[0].end for each in crowd]
+    assert {(end.code, end.reason) for end in ends if end} == {("UNAVAILABLE", "SERVER_DRAINING")}
+
+
+def _census() -> dict[str, int]:
+    gc.collect()
+    return census()
