@@ -7,10 +7,10 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
-from assetwatchd.drains import DRAINS_SHARED
+from assetwatchd.drains import DRAIN_SHARED_CHANGES_MAX, DRAINS_SHARED
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_TOGETHER, Batch, Conditions, Watcher
-from assetwatchd.model import Condition, ConditionState, State
+from assetwatchd.model import Condition, ConditionState, Entry, State
 from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from support.hub_client import Rig
 
 DAM = asking(sources=["dam"])
+LONG = DRAIN_SHARED_CHANGES_MAX + 1
 
 
 @virtual
@@ -95,6 +96,41 @@ async def test_a_stalled_watcher_costs_no_more_the_longer_it_stalls() -> None:
         client.allow(None)
         await rig.settle()
         assert len(client.changes()) == 1 + 7
+
+
+@virtual
+async def test_a_long_snapshot_is_frozen_once_for_all_who_begin_together() -> None:
+    """Streams that stall in it share one list of its entries, and it goes when the last of them is in sync."""
+    async with rigged() as rig:
+        await rig.change(*[f"dam/{number}" for number in range(LONG)])
+        lists = lists_of_entries()
+        clients = [Client(rig.hub, DAM, permits=3) for _ in range(5)]
+        await rig.settle()
+        assert lists_of_entries() == lists + 1
+        for client in clients:
+            client.allow(None)
+        await rig.settle()
+        assert all(len(client.map) == LONG for client in clients)
+        assert lists_of_entries() == lists
+
+
+@virtual
+async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
+    """Streams begun one after the other, each at a head of its own, do not hold on to what they were sent."""
+    async with rigged() as rig:
+        for number in range(5):
+            await rig.change(f"dam/{number}")
+            Client(rig.hub, DAM)
+            await rig.settle()
+        [group] = rig.hub._groups.values()
+        assert len(group.watchers) == 5
+        assert not group._snapshots
+
+
+def lists_of_entries() -> int:
+    """Count the lists that hold all entries of a long snapshot."""
+    lists = (thing for thing in gc.get_objects() if isinstance(thing, list) and len(thing) == LONG)
+    return sum(isinstance(each[0], Entry) for each in lists)
 
 
 @virtual
