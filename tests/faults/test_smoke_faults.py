@@ -13,15 +13,17 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch_client import Synced, Upsert
 from faults.catalogue import FAULTS
 from faults.rig import limits, oracle
+from faults.rig.evidence import Window
 from faults.rig.follower import Told
-from faults.rig.recorder import End
+from faults.rig.recorder import End, Stream
 from faults.rig.world import world
 from faults.runs import planned, run
+from support.scripted_watch import conditions
 
 if TYPE_CHECKING:
     from faults.rig.evidence import Evidence
     from faults.rig.follower import Follower
-    from faults.rig.recorder import Recorder, Stream
+    from faults.rig.recorder import Recorder
 
 T = TypeVar("T", "Recorder", "Follower")
 
@@ -146,6 +148,19 @@ def test_more_requests_than_allowed_in_a_minute_are_seen(tampered: Evidence) -> 
     asked = [(number / 11.5, "/", 200) for number in range(1200)]
     tampered.requests, tampered.rates = {"omn": asked}, {"omn": 10.0}
     assert list(limits.i17(tampered)) == ["omn: 691 requests within 60 s, 614 are allowed"]
+
+
+def test_a_source_that_is_not_well_again_is_seen(tampered: Evidence) -> None:
+    """The judge finds a source that was mended too late, unless a next fault was on by then."""
+    down = Window("F10 omn is down", 100, 104, fired=True, source="omn", silent=True)
+    clocks = Window("F10 clocks off", 104, 108, fired=True)
+    told = [(102.0, conditions(omn="UNREACHABLE")), (110.0, conditions(omn="HEALTHY"))]
+    tampered.recorders = tampered.recorders[:1]
+    tampered.recorders[0].streams = [Stream(100, "", messages=told)]
+    tampered.windows = [down, clocks]
+    assert list(limits.i11(tampered)) == []
+    tampered.windows = [down]
+    assert list(limits.i11(tampered)) == ["recorder-0: omn was back, and was not told to be in 3.0 s"]
 
 
 def test_too_little_load_is_void(tampered: Evidence) -> None:

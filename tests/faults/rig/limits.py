@@ -69,7 +69,7 @@ def i11(run: Evidence) -> Iterator[str]:
         if window.silent and run.starved <= STARVED_MAX:
             for who in run.recorders:
                 if window.source in who.wanted.sources:
-                    yield from (f"{who.name}: {text}" for text in _condition(who, window))
+                    yield from (f"{who.name}: {text}" for text in _condition(run, who, window))
 
 
 def i13(alone_s: float, beside_s: float) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _most_within(times: Sequence[float], span_s: float) -> int:
     return max((bisect_right(times, t + span_s) - first for first, t in enumerate(times)), default=0)
 
 
-def _condition(who: Recorder, window: Window) -> Iterator[str]:
+def _condition(run: Evidence, who: Recorder, window: Window) -> Iterator[str]:
     healthy = source_pb2.CONDITION_STATE_HEALTHY
     told = [
         (t, each.condition.state)
@@ -166,8 +166,17 @@ def _condition(who: Recorder, window: Window) -> Iterator[str]:
     turn_s = TURN_ALONE_S if window.source == SBC else TURN_S
     if window.ended_at - window.began_at >= turn_s and not (turned and turned[0] - window.began_at <= turn_s):
         yield f"{window.source} was silent, and was not told to be in {turn_s} s"
-    if turned and not (mended and mended[0] - window.ended_at <= MEND_S):
+    if turned and not (mended and mended[0] - _well_again_at(run, window) <= MEND_S):
         yield f"{window.source} was back, and was not told to be in {MEND_S} s"
+
+
+def _well_again_at(run: Evidence, window: Window) -> float:
+    """When nothing keeps a source from being read any more: the next fault may be on before it was read again."""
+    at = window.ended_at
+    for later in run.windows:
+        if later.source in {"", window.source} and window.began_at < later.began_at <= at + MEND_S:
+            at = max(at, later.ended_at)
+    return at
 
 
 def _status(end: End) -> Iterator[str]:
