@@ -172,7 +172,7 @@ def test_too_little_load_is_void(tampered: Evidence) -> None:
 
 def test_a_starved_run_is_void(tampered: Evidence) -> None:
     """Where there was no processor to run on, what came too late proves nothing; what was told wrongly does."""
-    tampered.settled = False
+    tampered.settled, tampered.changes_per_s = False, 200
     assert _broken(tampered) == {"LATE"}
     tampered.starved = 0.9
     assert oracle.judge(tampered).void == ["LATE does not hold, with no processor for 90% of the time"]
