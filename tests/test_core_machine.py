@@ -18,18 +18,32 @@ from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, S
 from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import draft, frame, read
+from support.examples import bounded
 from support.hub_client import Client
 from support.virtual_time import VirtualTimeLoop
-from support.watch_model import CHANGES, FILTERS, Reading, Token, Truth, bounded
+from support.watch_model import CHANGES, FILTERS, Reading, Token, Truth
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from assetwatchd.filters import Filter
 
 T = TypeVar("T")
 
 HEARTBEAT_S, STREAM_AGE_S = 5.0, 60.0
+
+
+class HaltingStore(MemoryStore):
+    """One whose disk takes as long as it is told to, between choosing removals and dropping them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+        self.written.set()
+
+    async def _forget(self, revisions: Sequence[int], *, floor: int) -> None:
+        await self.written.wait()
+        await super()._forget(revisions, floor=floor)
 
 
 class Session(Client):
@@ -68,7 +82,7 @@ class CoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = VirtualTimeLoop()
         asyncio.set_event_loop(self.loop)
-        self.truth = Truth(MemoryStore())
+        self._open_store()
         self.sessions: list[Session] = []
         self.conditions: dict[str, Condition] = {}
         self.run(self._start_hub())
@@ -139,11 +153,25 @@ class CoreMachine(RuleBasedStateMachine):
             self._reap()
         return multiple(*session.tokens[-1:])
 
-    @rule(share=st.sampled_from([0.5, 1.0]))
-    def sweep(self, share: float) -> None:
-        """Drop the older removals, save those of assets that somebody names."""
+    @precondition(lambda self: self.sweeping is None)
+    @rule(share=st.sampled_from([0.5, 1.0]), halting=st.booleans())
+    def sweep(self, share: float, *, halting: bool) -> None:
+        """Drop the older removals, save those of assets that somebody names; or choose them, and drop them later."""
         named = frozenset[AssetKey]().union(*[session.what.keys for session in self.sessions])
-        self.run(self.truth.sweep(share, named))
+        self.store.written.clear()
+        self.sweeping = self.loop.create_task(self.truth.sweep(share, named))
+        self.run(asyncio.sleep(0))
+        if not halting:
+            self.drop()
+
+    @precondition(lambda self: self.sweeping is not None)
+    @rule()
+    def drop(self) -> None:
+        """Drop what was chosen."""
+        if self.sweeping is not None:
+            self.store.written.set()
+            self.run(self.sweeping)
+            self.sweeping = None
 
     @rule(span_s=st.sampled_from([0.0, 0.01, 6.0]))
     def tick(self, span_s: float) -> None:
@@ -197,14 +225,20 @@ class CoreMachine(RuleBasedStateMachine):
         for session in self.sessions:
             self.run(session.cancel())
         self.sessions = []
+        self.drop()
         self.run(self._stop_hub())
-        self.truth = Truth(MemoryStore())
+        self._open_store()
         self.run(self._start_hub())
 
     @invariant()
     def nobody_saw_anything_wrong(self) -> None:
         """No client failed in a check; streams end at their age, or because removals they need are dropped."""
         self._reap()
+
+    @invariant()
+    def nobody_resumes_from_below_what_goes(self) -> None:
+        """As soon as removals are chosen to be dropped, the floor is above them (I7)."""
+        assert self.store.floor >= max(self.truth.dropped, default=0)
 
     @invariant()
     def streams_are_counted(self) -> None:
@@ -216,9 +250,15 @@ class CoreMachine(RuleBasedStateMachine):
         """End every task."""
         for session in self.sessions:
             self.run(session.cancel())
+        self.drop()
         self.run(self._stop_hub())
         self.loop.close()
         asyncio.set_event_loop(None)
+
+    def _open_store(self) -> None:
+        self.store = HaltingStore()
+        self.truth = Truth(self.store)
+        self.sweeping: asyncio.Task[None] | None = None
 
     def _open(self, what: Filter, token: Token | None = None, *, flowing: bool) -> None:
         async def opening() -> Session:
@@ -266,5 +306,5 @@ class CoreMachine(RuleBasedStateMachine):
         await asyncio.wait([self._running])
 
 
-CoreMachine.TestCase.settings = bounded(240, 50, nightly=(5000, 100))
+CoreMachine.TestCase.settings = bounded("the core")
 TestCore = CoreMachine.TestCase

@@ -119,9 +119,9 @@ MUTANTS: Mapping[str, Mutant] = {
             ),
             Change(
                 SQLITE,
-                "        return len(dropped)\n",
-                "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n"
-                "        return len(dropped)\n",
+                '        await points.hit("after_floor_before_purge")\n',
+                '        await points.hit("after_floor_before_purge")\n'
+                "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n",
             ),
         ],
     ),

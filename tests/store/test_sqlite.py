@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import resume
+from assetwatchd import points, resume
 from assetwatchd.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model import AssetKey, Freshness, State
 from assetwatchd.store.sqlite import SqliteStore
@@ -498,3 +498,24 @@ async def test_a_drop_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
         assert (store.floor, len(store.after(0, 9))) == (0, 1)
         await store._in_thread(lambda: store._file._db.execute("PRAGMA query_only = OFF"))
         assert await store.drop_gone(before=1.0, keep=lambda _: False) == 1
+
+
+async def test_a_drop_that_fails_lowers_no_floor_of_another(tmp_path: Path) -> None:
+    """Two at once, of which the first fails: the floor is where the second needs it."""
+    failing = [False, True]  # the last of them first
+
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        if failing.pop():
+            raise StoreError("no room")
+
+    async with opened(tmp_path / "store.db") as store:
+        await store.commit([draft("dam/a", State.DELETED, at=1.0), draft("dam/b", State.DELETED, at=2.0)])
+        points.arm("before_floor_write", fail)
+        try:
+            sweeps = [store.drop_gone(before=before, keep=lambda _: False) for before in (1.5, 2.5)]
+            first, second = await asyncio.gather(*sweeps, return_exceptions=True)
+        finally:
+            points.disarm()
+        assert isinstance(first, StoreError)
+        assert (second, store.floor, store.after(0, 9)) == (2, 2, [])

@@ -164,6 +164,22 @@ async def test_the_floor_is_raised_before_anything_is_dropped(store: Store) -> N
     assert await dropping == 50
 
 
+async def test_the_floor_is_raised_in_the_moment_removals_are_chosen(store: Store) -> None:
+    """From then on nobody may resume from below it, since nobody asks again whether what was chosen is wanted."""
+    await store.commit([draft(f"dam/{n}", State.DELETED) for n in range(50)])
+    chosen: list[AssetKey] = []
+
+    def keep(key: AssetKey) -> bool:
+        chosen.append(key)
+        return False
+
+    dropping = asyncio.create_task(store.drop_gone(before=1.0, keep=keep))
+    while not dropping.done():
+        assert store.floor == len(chosen)
+        await asyncio.sleep(0)
+    assert (await dropping, store.floor) == (50, 50)
+
+
 async def test_the_head_stays_when_the_newest_is_dropped(store: Store) -> None:
     """A revision is never given twice, though its entry is dropped."""
     await store.commit([draft("dam/a", State.DELETED)])

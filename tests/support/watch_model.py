@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from assetwatchd import resume
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
     from support.entries import Change
 
-NIGHTLY = "nightly"
-"""The profile of hypothesis that runs machines for long: pytest --hypothesis-profile=nightly."""
 NAMES = ("dam/a", "dam/b", "dam/c", "usd/b")
 SOURCES = ("dam", "none", "usd")
 STATES = (State.AVAILABLE, State.PENDING, State.DELETED, State.MISSING)
@@ -69,10 +66,17 @@ class Truth:
         self.log |= {entry.revision: entry for entry in entries}
 
     async def sweep(self, share: float, named: frozenset[AssetKey]) -> None:
-        """Drop the older removals, by the share of revisions, save those of assets that somebody names."""
-        known = self.store.after(0, self.store.head)
-        await self.store.drop_gone(before=share * (self.store.head + 1), keep=named.__contains__)
-        self.dropped |= {entry.revision for entry in known if self.store.get(entry.key) is None}
+        """Drop the older removals, by the share of revisions, save those of assets that somebody names.
+
+        As of the moment in which they are chosen they count as dropped.
+        """
+
+        def keep(key: AssetKey) -> bool:
+            if key not in named and (entry := self.store.get(key)) is not None:
+                self.dropped.add(entry.revision)
+            return key in named
+
+        await self.store.drop_gone(before=share * (self.store.head + 1), keep=keep)
 
     def held(self, what: Filter, entry: Entry) -> bool:
         """Whether the entry belongs into the map of a client with that filter."""
@@ -139,17 +143,3 @@ class Reading:
         epoch = self._truth.store.epoch
         text = resume.encode(epoch=epoch, revision=revision, digest=self.what.digest)
         self.tokens.append(Token(text, epoch, revision, self.what, dict(self.map), dict(self._newest)))
-
-
-def bounded(examples: int, steps: int, *, nightly: tuple[int, int]) -> settings:
-    """Return how long a machine runs: the same examples in every run; with the profile "nightly" others, and more."""
-    often = settings.get_current_profile_name() == NIGHTLY
-    most, long = nightly if often else (examples, steps)
-    return settings(
-        max_examples=most,
-        stateful_step_count=long,
-        deadline=None,
-        derandomize=not often,
-        print_blob=True,
-        suppress_health_check=list(HealthCheck),
-    )

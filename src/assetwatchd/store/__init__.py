@@ -81,7 +81,8 @@ class Store(Protocol):
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
         """Drop entries that are gone, were committed before that time (s since 1970) and are not to be kept.
 
-        The floor is raised first, durably. Returns how many were dropped. Raises: StoreError; then none was.
+        The floor is raised in the moment they are chosen, and lasts before they are dropped. Returns how many were.
+        Raises: StoreError; then none was, and the floor is where it was.
         """
         ...
 

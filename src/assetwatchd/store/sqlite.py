@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from assetwatchd import points
 from assetwatchd.errors import StoreError
 from assetwatchd.store.ledger import Ledger
+from assetwatchd.store.ledger_store import LedgerStore
 from assetwatchd.store.sqlite_file import Contents, StoreFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model import Entry
     from assetwatchd.store import Draft
 
 T = TypeVar("T")
@@ -32,18 +33,11 @@ class Waiting(NamedTuple):
     done: asyncio.Future[Sequence[Entry]]
 
 
-class SqliteStore:
+class SqliteStore(LedgerStore):
     """Implements Store. Use `open`."""
 
     def __init__(self, thread: ThreadPoolExecutor, file: StoreFile, contents: Contents, ledger: Ledger) -> None:
-        self.epoch = contents.epoch
-        self.head = contents.head
-        self.floor = contents.floor
-        self.get = ledger.get
-        self.after = ledger.after
-        self.keys = ledger.keys
-        self.count = ledger.count
-        self._ledger = ledger
+        super().__init__(ledger, epoch=contents.epoch, head=contents.head, floor=contents.floor)
         self._past = contents.past
         self._thread = thread
         self._file = file
@@ -82,20 +76,6 @@ class SqliteStore:
             self._writer = asyncio.create_task(self._write_all(), name="store.writer")
         return await done
 
-    async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
-        """Raise the floor and drop, on the disk first, in one transaction. Raises: StoreError."""
-        going = [entry for entry in self._ledger.gone(before=before) if not keep(entry.key)]
-        if not going:
-            return 0
-        floor = max(self.floor, going[-1].revision)
-        await points.hit("before_floor_write")
-        await self._in_thread(lambda: self._file.drop([entry.revision for entry in going], floor=floor))
-        await points.hit("after_floor_before_purge")
-        self.floor = max(self.floor, floor)
-        dropped = [entry.key for entry in going if self._ledger.get(entry.key) is entry]
-        self._ledger.drop(dropped)
-        return len(dropped)
-
     async def close(self) -> None:
         """Write what was committed, then release the file."""
         if self._closed:
@@ -107,6 +87,11 @@ class SqliteStore:
             await self._in_thread(self._file.close)
         finally:
             self._thread.shutdown(wait=False)
+
+    async def _forget(self, revisions: Sequence[int], *, floor: int) -> None:
+        await points.hit("before_floor_write")
+        await self._in_thread(lambda: self._file.drop(revisions, floor=floor))
+        await points.hit("after_floor_before_purge")
 
     async def _write_all(self) -> None:
         try:

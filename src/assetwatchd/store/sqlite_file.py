@@ -89,7 +89,7 @@ _DELETE = "DELETE FROM entries WHERE revision = ?"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
 _HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
 _DAMAGE = (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""0 is not SQLite's: a text that is no UTF-8. ERROR: the schema does not fit a statement, and the statements are right."""
+"""0 is not SQLite's: a text that is no UTF-8. ERROR: the schema does not fit a statement, and those are right."""
 _FORGET_EPOCHS = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?"
 
 

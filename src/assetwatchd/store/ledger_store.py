@@ -1,0 +1,52 @@
+"""What the stores have in common: a ledger to be read, and the order in which removals leave it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from assetwatchd.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from assetwatchd.model import AssetKey
+    from assetwatchd.store.ledger import Ledger
+
+
+class LedgerStore:
+    """The reading half of Store, and drop_gone; what there is to do on a disk for that is `_forget`."""
+
+    def __init__(self, ledger: Ledger, *, epoch: str, head: int = 0, floor: int = 0) -> None:
+        self.epoch = epoch
+        self.head = head
+        self.floor = floor
+        self.get = ledger.get
+        self.after = ledger.after
+        self.keys = ledger.keys
+        self.count = ledger.count
+        self._ledger = ledger
+        self._dropping = asyncio.Lock()
+
+    async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
+        """Choose, raise the floor, forget, drop; one call after the other.
+
+        Nothing is awaited between the first two: whoever resumes from then on is refused, though what goes is still
+        there. If it cannot be forgotten, it is not dropped, and the floor is where it was.
+        """
+        async with self._dropping:
+            going = [entry for entry in self._ledger.gone(before=before) if not keep(entry.key)]
+            if not going:
+                return 0
+            floor, self.floor = self.floor, max(self.floor, going[-1].revision)
+            try:
+                await self._forget([entry.revision for entry in going], floor=self.floor)
+            except StoreError:
+                self.floor = floor
+                raise
+            dropped = [entry.key for entry in going if self._ledger.get(entry.key) is entry]
+            self._ledger.drop(dropped)
+            return len(dropped)
+
+    async def _forget(self, revisions: Sequence[int], *, floor: int) -> None:
+        """Make the floor last, and that these entries are no more. Raises: StoreError; then nothing was changed."""
