@@ -5,11 +5,15 @@ Tier P runs with `make test`, tier G with `make test-faults`; what is longer tha
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+from assetwatchd.rpc.status import TABLE
+from support.examples import EXAMPLES, SOAK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +28,32 @@ class Held(NamedTuple):
     tests: tuple[str, ...]
 
 
+ASKED = frozenset(
+    f"T{number:02}"
+    for number in (
+        1,
+        2,
+        3,
+        4,
+        5,
+        10,
+        13,
+        *range(20, 26),
+        *range(30, 34),
+        40,
+        41,
+        42,
+        50,
+        51,
+        *range(60, 66),
+        80,
+        81,
+        82,
+        90,
+        93,
+    )
+)
+"""What is to be proven of one process; the numbers between are of replicas, of another store, or figures."""
 HELD: Mapping[str, Held] = {
     "T01": Held(
         "one contract for all stores, and one model for the core and for the service over gRPC",
@@ -72,6 +102,8 @@ HELD: Mapping[str, Held] = {
         (
             "e2e/test_e2e_tokens.py::test_an_old_token",
             "rpc/test_rpc_resume.py::test_a_token_from_before_the_floor_is_expired",
+            "test_hub.py::test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed",
+            "rpc/test_rpc_watch_moments.py::test_a_removal_dropped_while_a_stream_resumes_is_never_missed",
             "client/test_watch.py::test_token_of_no_use_is_dropped",
         ),
     ),
@@ -79,6 +111,7 @@ HELD: Mapping[str, Held] = {
         "a token ahead",
         (
             "e2e/test_e2e_tokens.py::test_a_token_of_a_moment_ahead_is_waited_for",
+            "core/test_watch_guarantees.py::test_a_revision_to_come_is_waited_for_three_seconds",
             "rpc/test_rpc_resume.py::test_a_token_ahead_of_this_process_is_replica_behind",
         ),
     ),
@@ -200,8 +233,7 @@ HELD: Mapping[str, Held] = {
     "T80": Held(
         "every reason, by grpcurl and by gRPC",
         (
-            "e2e/test_e2e_errors.py::test_slow_consumer",
-            "e2e/test_e2e_errors.py::test_too_many_streams",
+            "repo/test_guarantees.py::test_each_reason_is_provoked",
             "rpc/test_rpc_status.py::test_each_error_has_its_code_reason_and_details",
             "rpc/test_rpc_status.py::test_every_call_error_has_a_row",
         ),
@@ -228,14 +260,45 @@ HELD: Mapping[str, Held] = {
     ),
     "T90": Held(
         "one random fault under load, judged afterwards: `python -m faults.runs`",
-        ("faults/test_smoke_faults.py::test_killed_under_load_nothing_is_lost",),
+        (
+            "faults/test_smoke_faults.py::test_killed_under_load_nothing_is_lost",
+            "faults/test_smoke_catalogue.py::test_a_fault_that_meets_nobody_has_not_fired",
+        ),
     ),
     "T93": Held(
-        "streams cancelled by the thousand", ("faults/test_gate_churn.py::test_cancelled_streams_leave_nothing",)
+        "streams by the thousand, cancelled by their clients, or ended by a server that stops",
+        (
+            "faults/test_gate_churn.py::test_cancelled_streams_leave_nothing",
+            "faults/test_gate_churn.py::test_streams_ended_by_the_server_leave_nothing",
+        ),
     ),
 }
 JUDGED = [f"I{number}" for number in range(1, 18) if number != 12]
 """The invariants; I12 is of replicas, which are not offered."""
+
+
+GRPCURL = "e2e/test_e2e_errors.py"
+"""Provokes reasons by grpcurl, and asserts each with its code and details."""
+ELSEWHERE = {
+    "BATCH_TOO_LARGE": "rpc/test_rpc_get.py::test_a_batch_larger_than_a_message_says_how_many_would_fit",
+    "SOURCE_KIND_MISMATCH": "pieces/test_pieces_calls.py::test_sources_that_cannot_be",
+    "ASSET_GONE": "pieces/test_pieces_calls.py::test_gone",
+    "PIECES_REFUSED": "pieces/test_pieces_calls.py::test_a_refusal_keeps_its_text",
+    "CONTENT_TOO_LARGE": "pieces/test_pieces_calls.py::test_content_beyond_the_limit_of_a_message",
+}
+"""The other reasons, and what provokes them over gRPC: an answer of many assets, and the assets API of Pieces OS."""
+EXAMPLES_ASKED = {
+    "the core": ("test_core_machine.py", 400),
+    "the service": ("e2e/test_e2e_machine.py", 30),
+    "drains": ("core/test_watch_guarantees.py", 2000),
+    "reads, lists and pushes": ("core/test_scheduler_interleavings.py", 500),
+}
+"""How many examples `make soak` is to run, at the least: of machine 1, machine 2, T32 and T64."""
+
+
+def test_all_that_was_asked_for_is_held() -> None:
+    """No row is missing."""
+    assert set(HELD) == ASKED
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -246,6 +309,35 @@ def test_what_holds_it_is_there(name: str) -> None:
         text = (ROOT / "tests" / file).read_text()
         form = rf"^(async )?def {function}\(" if function.startswith("test_") else rf"^{function} = \w+\.TestCase$"
         assert re.search(form, text, flags=re.MULTILINE), test
+
+
+def test_each_reason_is_provoked() -> None:
+    """Each reason of the table is asserted by name, by grpcurl or where ELSEWHERE says, and no other is listed."""
+    by_grpcurl = set(re.findall(r"""\btold\(.*, "([A-Z_]+)"\)""", (ROOT / "tests" / GRPCURL).read_text()))
+    assert not by_grpcurl & ELSEWHERE.keys()
+    assert by_grpcurl | ELSEWHERE.keys() == {reason for _, reason in TABLE.values()}
+    for reason, test in ELSEWHERE.items():
+        assert f'"{reason}"' in _body(test), test
+
+
+@pytest.mark.parametrize("name", EXAMPLES_ASKED)
+def test_make_soak_runs_as_many_examples_as_were_asked_for(name: str) -> None:
+    """The table of examples has them, the test goes by it, and `make soak` runs that test."""
+    file, asked = EXAMPLES_ASKED[name]
+    assert EXAMPLES[name].soak >= asked
+    assert f'bounded("{name}")' in (ROOT / "tests" / file).read_text()
+    machines = re.search(r"^MACHINES = ((.*\\\n)*.*)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert machines is not None
+    assert f"tests/{file}" in machines[1].split()
+    assert f"--hypothesis-profile={SOAK} " in (ROOT / "Makefile").read_text()
+
+
+def _body(test: str) -> str:
+    """Return the source of a test, given as FILE::NAME."""
+    file, _, name = test.partition("::")
+    text = (ROOT / "tests" / file).read_text()
+    found = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+    return next(ast.get_source_segment(text, each) or "" for each in found if each.name == name)
 
 
 @pytest.mark.parametrize("name", JUDGED)
