@@ -253,7 +253,7 @@ async def test_a_caller_that_goes_away_disturbs_nobody(tmp_path: Path) -> None:
 
 
 async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) -> None:
-    """An exception while an entry is made reaches the caller, and the store goes on."""
+    """An exception while an entry is made reaches the caller alone, also beside others; the store goes on."""
 
     def broken(_: int) -> bytes:
         raise ValueError("cannot be encoded")
@@ -265,6 +265,14 @@ async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) ->
             await store.commit([draft("dam/b"), poison])
         assert (store.head, store.after(0, 9)) == (0, [])
         assert [entry.revision for entry in await store.commit([given])] == [1]
+        groups = [[draft("dam/b")], [draft("dam/a", State.FAILED), poison], [draft("dam/c"), draft("dam/d")]]
+        first, failed, last = await asyncio.gather(*map(store.commit, groups), return_exceptions=True)
+        assert isinstance(failed, ValueError)
+        assert [entry.revision for entry in [*first, *last]] == [2, 3, 4]
+        assert store.get(given.key) == given.entry(1)
+        held = store.after(0, store.head)
+    async with opened(tmp_path / "store.db") as again:
+        assert again.after(0, 9) == held
 
 
 async def test_closing_writes_what_was_committed(tmp_path: Path) -> None:

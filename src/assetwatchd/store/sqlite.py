@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points
 from assetwatchd.errors import StoreError
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model import AssetKey, Entry
     from assetwatchd.store import Draft
 
 T = TypeVar("T")
+Outcome: TypeAlias = "Sequence[Entry] | Exception"
+"""How a commit ended."""
 
 
 class Waiting(NamedTuple):
@@ -31,6 +33,22 @@ class Waiting(NamedTuple):
 
     drafts: Sequence[Draft]
     done: asyncio.Future[Sequence[Entry]]
+
+    def sealed(self, *, after: int) -> Outcome:
+        """Number its drafts from the next revision on; return what went wrong if one cannot be sealed."""
+        try:
+            return [draft.entry(revision) for revision, draft in enumerate(self.drafts, after + 1)]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and nobody else's
+            return error
+
+    def tell(self, outcome: Outcome) -> None:
+        """Let its caller go on, unless that has gone."""
+        if self.done.done():
+            return
+        if isinstance(outcome, Exception):
+            self.done.set_exception(outcome)
+        else:
+            self.done.set_result(outcome)
 
 
 class SqliteStore(LedgerStore):
@@ -103,35 +121,35 @@ class SqliteStore(LedgerStore):
 
     async def _write(self, group: Sequence[Waiting]) -> None:
         """Commit everything that waits together; if that fails, everybody is told and nothing has happened."""
-        drafts = [draft for waiting in group for draft in waiting.drafts]
+        outcomes: Sequence[Outcome]
         try:
-            entries = await self._in_thread(lambda: self._written(drafts))
+            outcomes = await self._in_thread(lambda: self._written(group))
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers are told
-            for waiting in group:
-                if not waiting.done.done():
-                    waiting.done.set_exception(error)
-            return
-        for entry in entries:
-            self._ledger.put(entry)
-        self.head += len(entries)
-        start = 0
-        for waiting in group:
-            end = start + len(waiting.drafts)
-            if not waiting.done.done():
-                waiting.done.set_result(entries[start:end])
-            start = end
+            outcomes = [error] * len(group)
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                for entry in outcome:
+                    self._ledger.put(entry)
+                self.head += len(outcome)
+            waiting.tell(outcome)
 
-    def _written(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
-        """Number and write, in the store's thread.
+    def _written(self, group: Sequence[Waiting]) -> Sequence[Outcome]:
+        """Number and write, in the store's thread; a commit that cannot be sealed fails alone, and takes no number.
 
         Head and ledger move on only between two calls, save that removals leave the ledger once they left the file.
         """
-        entries = [draft.entry(revision) for revision, draft in enumerate(drafts, self.head + 1)]
-        latest = {entry.key: entry for entry in entries}
-        superseded = [old.revision for key in latest if (old := self._ledger.get(key)) is not None]
+        outcomes: list[Outcome] = []
+        latest: dict[AssetKey, Entry] = {}
+        head = self.head
+        for waiting in group:
+            outcomes.append(outcome := waiting.sealed(after=head))
+            if not isinstance(outcome, Exception):
+                head += len(outcome)
+                latest |= {entry.key: entry for entry in outcome}
         if latest:
+            superseded = [old.revision for key in latest if (old := self._ledger.get(key)) is not None]
             self._file.put(latest.values(), superseded=superseded)
-        return entries
+        return outcomes
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
