@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
+BACK_UP = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('VACUUM INTO ?', [sys.argv[2]])"
 DIGEST = asking(sources=["dam"]).digest
 
 
@@ -136,6 +137,36 @@ async def test_a_backup_put_back_is_noticed(tmp_path: Path, *, running: bool) ->
             await restored.commit([draft("dam/x"), draft("dam/y"), draft("dam/z")])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+async def test_a_log_that_lost_its_end_misleads_nobody(tmp_path: Path, share: float) -> None:
+    """After kill -9 and the loss of the end of the -wal the file holds less, and tokens from there are refused."""
+    path, killed = tmp_path / "store.db", tmp_path / "killed"
+    killed.mkdir()
+    issued: list[tuple[int, str]] = []
+    async with opened(path) as store:
+        for n in range(40):
+            await store.commit([draft(f"dam/{n}", pad_bytes=300)])
+            issued.append((store.head, token(store)))
+        copy_store(path, killed)  # as kill -9 would leave it
+    log = killed / "store.db-wal"
+    os.truncate(log, int(os.stat(log).st_size * share))  # noqa: PTH116 - no path of the loop's own
+    async with opened(killed / "store.db") as store:
+        assert store.head < 40
+        accepted = [revision for revision, text in issued if taken(text, store)]
+        assert accepted == list(range(1, store.head + 1))
+
+
+def taken(text: str, store: Store) -> bool:
+    try:
+        return resume.check(text, digest=DIGEST, store=store) >= 0
+    except ResumeEpochChanged:
+        return False
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
 def put_back(backup: Path, path: Path) -> None:
     for file in path.parent.glob(path.name + "*"):
         file.unlink()
@@ -212,6 +243,43 @@ async def test_a_full_disk_fails_the_commit_alone(tmp_path: Path) -> None:
         assert store.head == head
         assert [entry.revision for entry in store.after(0, head)] == list(range(1, head + 1))
         assert store.get(AssetKey("dam", "after")) is not None
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_taken_away_while_in_use_fails_the_commit(tmp_path: Path, suffix: str, *, replaced: bool) -> None:
+    """Nothing is acknowledged that would be written to a file which is not there any more; put back, it goes on."""
+    path = tmp_path / "store.db"
+    file, aside = tmp_path / f"store.db{suffix}", tmp_path / "aside"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a"), draft("dam/b", State.DELETED)])
+        file.rename(aside)
+        if replaced:
+            shutil.copy(aside, file)
+        with pytest.raises(StoreError, match=r"moved, removed or replaced.*put back the files"):
+            await store.commit([draft("dam/c")])
+        with pytest.raises(StoreError, match="moved, removed or replaced"):
+            await store.drop_gone(before=1.0, keep=lambda _: False)
+        assert (store.head, store.floor, len(store.after(0, 9))) == (2, 0, 2)
+        aside.rename(file)
+        assert [found.revision for found in await store.commit([draft("dam/c")])] == [3]
+    async with opened(path) as again:
+        assert again.head == 3
+
+
+async def test_backups_as_the_readme_says(tmp_path: Path) -> None:
+    """A running store can be copied by no other program with SQLite's means; a stopped one is its one file."""
+    path, backup = tmp_path / "store.db", tmp_path / "backup.db"
+    async with opened(path) as store:
+        await store.commit([draft(f"dam/{n}") for n in range(100)])
+        held = store.after(0, 100)
+        argv = [sys.executable, "-c", BACK_UP, str(path), str(backup)]
+        told = subprocess.run(argv, capture_output=True, text=True, check=False)  # noqa: ASYNC221 - short, ours
+        assert "database is locked" in told.stderr
+    assert names(tmp_path) == {"store.db"} | {backup.name}  # the latter empty, made by who could not copy
+    shutil.copy(path, backup)
+    async with opened(backup) as again:
+        assert again.after(0, 100) == held
 
 
 async def test_commits_waiting_together_are_one_transaction(tmp_path: Path) -> None:
@@ -412,6 +480,7 @@ async def test_an_asset_that_stands_in_the_file_twice_is_damage(tmp_path: Path) 
     async with opened(path) as store:
         await store.commit([draft("dam/a")])
     file = StoreFile(path)
+    file.load()
     file.put([entry("dam/a", 2)], superseded=[])
     file.close()
     with pytest.raises(StoreError, match="stands in it twice"):

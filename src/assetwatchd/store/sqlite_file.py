@@ -109,6 +109,7 @@ class StoreFile:
 
     def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
         self._path = path
+        self._files: Sequence[tuple[int, int] | None] = []
         if not path.parent.is_dir():
             raise StoreError(f"the store's folder {path.parent} does not exist; create it")
         with self._failures("cannot be opened"):
@@ -133,17 +134,18 @@ class StoreFile:
                 self._db.execute("INSERT INTO epochs (epoch) VALUES (?)", [epoch])
                 self._db.execute(_FORGET_EPOCHS, [EPOCHS_MAX])
             past = dict(self._db.execute("SELECT epoch, last FROM epochs WHERE last IS NOT NULL"))
+        self._files = self._found()  # both are there, now that something was written
         return Contents(entries, head, floor, epoch, past)
 
     def put(self, entries: Iterable[Entry], *, superseded: Iterable[int]) -> None:
         """Make entries durable, and drop those of the same assets that they supersede, all or nothing."""
-        with self._failures("cannot be written"), self._transaction():
+        with self._writing():
             self._db.executemany(_DELETE, ((revision,) for revision in superseded))
             self._db.executemany(_PUT, map(_row, entries))
 
     def drop(self, revisions: Iterable[int], *, floor: int) -> None:
         """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""
-        with self._failures("cannot be written"), self._transaction():
+        with self._writing():
             self._db.execute("UPDATE floor SET revision = max(revision, ?1), again = max(revision, ?1)", [floor])
             self._db.executemany(_DELETE, ((revision,) for revision in revisions))
 
@@ -181,6 +183,20 @@ class StoreFile:
             text = f"{self._path} has schema version {version} and this release reads up to {newest}; use a newer one"
             raise StoreError(text)
         return int(version)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._failures("cannot be written"), self._transaction():
+            if self._found() != self._files:
+                raise StoreError(
+                    f"{self._path} or its -wal was moved, removed or replaced while in use, so nothing would last;"
+                    " put back the files that were there, or start the service again"
+                )
+            yield
+
+    def _found(self) -> Sequence[tuple[int, int] | None]:
+        """Which files stand there. SQLite goes on writing to those that it opened, wherever they are."""
+        return [_identity(self._path), _identity(self._path.with_name(self._path.name + "-wal"))]
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
@@ -228,6 +244,14 @@ class StoreFile:
         except (TypeError, KeyError):  # damage may change even the type of a value
             pass
         raise StoreError(self._damaged(f"the checksum of revision {revision} is wrong"))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
