@@ -109,6 +109,7 @@ class StoreFile:
 
     def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
         self._path = path
+        self._log_path = path.with_name(path.name + "-wal")
         self._files: Sequence[tuple[int, int] | None] = []
         if not path.parent.is_dir():
             raise StoreError(f"the store's folder {path.parent} does not exist; create it")
@@ -196,7 +197,7 @@ class StoreFile:
 
     def _found(self) -> Sequence[tuple[int, int] | None]:
         """Which files stand there. SQLite goes on writing to those that it opened, wherever they are."""
-        return [_identity(self._path), _identity(self._path.with_name(self._path.name + "-wal"))]
+        return [_identity(path) for path in (self._path, self._log_path)]
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
