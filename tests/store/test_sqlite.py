@@ -577,6 +577,23 @@ async def test_a_drop_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
         assert await store.drop_gone(before=1.0, keep=lambda _: False) == 1
 
 
+async def test_removals_are_never_purged_without_their_floor(tmp_path: Path) -> None:
+    """A process that ends as soon as they left the file left the floor in it."""
+
+    async def end() -> None:
+        raise InterruptedError
+
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft("dam/a", State.DELETED), draft("dam/b")])
+        points.arm("after_floor_before_purge", end)
+        with pytest.raises(InterruptedError):
+            await store.drop_gone(before=1.0, keep=lambda _: False)
+        points.disarm()
+    async with opened(path) as again:
+        assert (again.floor, [found.revision for found in again.after(0, 9)]) == (1, [2])
+
+
 async def test_a_drop_that_fails_lowers_no_floor_of_another(tmp_path: Path) -> None:
     """Two at once, of which the first fails: the floor is where the second needs it."""
     failing = [False, True]  # the last of them first
