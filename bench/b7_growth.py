@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 SIZES = (1_000, 10_000, 100_000)
 CELL = Cell(30, 500)
 NAMED = Cell(1000, 500)
-FLAT, LINEAR = 0.15, 0.85
-"""Exponents below which a figure is called independent of the assets, and above which linear in them."""
+SETTLE = "4s"
+"""What changed while the streams got their snapshots is a matter of B5."""
+FLAT, LINEAR, STEEP = 0.15, 0.85, 1.15
+"""Exponents below which a figure is called independent of the assets, from which linear in them, above which more."""
 
 
 class Size(NamedTuple):
@@ -60,7 +62,7 @@ def run(rig: Rig) -> Part:
 
 
 def _measured(rig: Rig, assets: int) -> Size:
-    whole = assetwatch(rig, CELL, assets=assets, warm_up="1s", patience="60s")
+    whole = assetwatch(rig, CELL, assets=assets, warm_up="1s", patience="60s", settle=SETTLE)
     named = assetwatch(rig, NAMED, assets=assets, named=assets, patience="20s")
     taken = rig.repeated(3, partial(snapshot, rig, assets, 1))
     return Size(
@@ -77,6 +79,11 @@ def _measured(rig: Rig, assets: int) -> Size:
 def _row(name: str, by_assets: dict[int, float]) -> Row:
     (few, least), (many, most) = list(by_assets.items())[-2:]
     exponent = math.log(most / least) / math.log(many / few) if least > 0 and most > 0 else 0.0
-    verdict = "independent" if abs(exponent) < FLAT else "linear" if exponent > LINEAR else "less than linear"
     figures = " / ".join(figure(value) for value in by_assets.values())
-    return Row(NAMES[name], figures, note=f"{verdict} (exponent {exponent:.2f})")
+    return Row(NAMES[name], figures, note=f"{_verdict(exponent)} (exponent {exponent:.2f})")
+
+
+def _verdict(exponent: float) -> str:
+    if exponent > LINEAR:
+        return "linear" if exponent < STEEP else "more than linear"
+    return "independent" if abs(exponent) < FLAT else "less than linear"

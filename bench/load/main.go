@@ -45,6 +45,7 @@ func main() {
 	connections := flag.Int("connections", 8, "connections they share")
 	warmUp := flag.Duration("warm-up", 3*time.Second, "before counting, at least; streams open by then are reported")
 	patience := flag.Duration("patience", 0, "wait this long beyond the warm-up for streams to be in sync")
+	settle := flag.Duration("settle", 0, "wait this long after that, so that what came meanwhile is not counted")
 	span := flag.Duration("span", 5*time.Second, "of counting")
 	pid := flag.Int("pid", 0, "of the server, to tell what it used")
 	rate := flag.Float64("rate", 0, "etcd: keys written a second")
@@ -53,7 +54,7 @@ func main() {
 	value := flag.String("value", "", "etcd: file with an encoded change to write")
 	flag.Parse()
 
-	context, cancel := context.WithTimeout(context.Background(), *warmUp+*patience+*span+30*time.Second)
+	context, cancel := context.WithTimeout(context.Background(), *warmUp+*patience+*settle+*span+30*time.Second)
 	defer cancel()
 	clients := make([]*grpc.ClientConn, *connections)
 	for i := range clients {
@@ -86,6 +87,7 @@ func main() {
 		time.Sleep(look)
 	}
 	syncedAfter := time.Since(began).Seconds()
+	time.Sleep(*settle)
 	result := total.measure(*span, *pid, writer)
 	result["synced"], result["synced_after_s"] = total.synced.Load(), syncedAfter
 	result["streams"], result["open_at_warm_up"], result["synced_at_warm_up"] = *streams, opened, inSync
