@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import time
@@ -36,6 +37,7 @@ RESULTS = BENCH / "RESULTS.md"
 def main() -> int:
     """Run the parts asked for; 0 also when a target is missed: the table says so."""
     args = _arguments()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs start as they do where they were installed
     signal.signal(signal.SIGTERM, _stopped)
     whole = not args.parts and not args.quick
     if not whole:
