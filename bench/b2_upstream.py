@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from children import Child
-    from rig import Rig
+    from rig import Pairs, Rig
 
 WATCHERS = (1, 10, 500)
 USD_ASSETS, USD_EVERY_S = 100, 1.0
@@ -52,12 +52,12 @@ def _requests(rig: Rig) -> list[Row]:
 
 def _asked(rig: Rig, watchers: int) -> int:
     with rig.python("upstreams.py", "usd-search", "--assets", USD_ASSETS, core=LOAD_CORE) as upstreams:
-        said = upstreams.line()
+        said = upstreams.said()
         sources = _every(said["sources"], USD_EVERY_S)
         with rig.product(sources) as (server, address), _watching(rig, address, "usd-search", watchers) as load:
             count = _count(said["control"], "usd-search")
             assert server.process.poll() is None  # noqa: S101 - else the figures are of nothing
-            load.line()
+            load.said()
     return count
 
 
@@ -85,14 +85,14 @@ def _requests_of(control: str, source: str, path: str) -> int:
 
 def _batches(rig: Rig) -> list[Row]:
     with rig.python("upstreams.py", "omn", "--assets", OMN_ASSETS, core=LOAD_CORE) as upstreams:
-        said = upstreams.line()
+        said = upstreams.said()
         settings = {**said["sources"]["omn"], "batch_size": OMN_BATCH}
         with (
             rig.product(_every({"omn": settings}, OMN_EVERY_S)) as (_, address),
             _watching(rig, address, "omn", 1) as load,
         ):
             calls = _count(said["control"], "omn", "assets/status") / COUNT_S * OMN_EVERY_S
-            load.line()
+            load.said()
     wanted = math.ceil(OMN_ASSETS / OMN_BATCH)
     return [Row("OMN calls a round", f"{calls:.2f}", f"{wanted}", abs(calls / wanted - 1) <= 0.02)]
 
@@ -102,27 +102,31 @@ def _batches(rig: Rig) -> list[Row]:
 
 def _polls(rig: Rig) -> list[Row]:
     with rig.python("polling.py", "serve", core=LOAD_CORE) as canned:
-        said = canned.line()
+        said = canned.said()
         polled = partial(_polled, rig, said["url"])
-        mine, theirs, ratio = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"))
-        _, parsing, to_parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"))
-    note = f"{figure(mine)}/s to {figure(theirs)}/s, answers of {said['bytes']:,} bytes"
+        bare = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"))
+        parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"))
+    answers = f"answers of {said['bytes']:,} bytes"
     return [
-        at_least("polls to those of bare aiohttp", 100 * ratio, 80, "%", note),
-        Row("polls to those of aiohttp and json.loads", f"{100 * to_parsing:.0f} %", note=f"{figure(parsing)}/s"),
+        at_least("polls to those of bare aiohttp", 100 * bare.ratio, 80, "%", f"{_beside(bare)}; {answers}"),
+        Row("polls to those of aiohttp and json.loads", f"{100 * parsing.ratio:.0f} %", note=_beside(parsing)),
     ]
+
+
+def _beside(found: Pairs) -> str:
+    return f"{figure(found.one)}/s to {figure(found.other)}/s; {found.note}"
 
 
 def _polled(rig: Rig, url: str, what: str) -> float:
     with rig.python("polling.py", what, "--url", url) as child:
-        return float(child.line()["polls_per_s"])
+        return float(child.said()["polls_per_s"])
 
 
 def _delay(rig: Rig) -> list[Row]:
-    mine = rig.repeated(1, partial(_watched, rig))
+    mine = _watched(rig)
     budget = mine["requests_per_s"]
     round_s = SHARED_ASSETS / (budget / CLIENTS)
-    theirs = rig.repeated(1, partial(_self_polled, rig, budget, 1.2 * round_s))
+    theirs = _self_polled(rig, budget, 1.2 * round_s)
     return [
         Row(
             f"change to {CLIENTS} clients, {who}",
@@ -140,14 +144,14 @@ def _delays(rig: Rig, wait_s: float) -> AbstractContextManager[Child]:
 
 def _watched(rig: Rig) -> dict[str, float]:
     with _delays(rig, 1) as clients:
-        sources = _every(clients.line()["sources"], SHARED_EVERY_S)
+        sources = _every(clients.said()["sources"], SHARED_EVERY_S)
         with rig.product(sources) as (_, address):
             clients.tell(address=address)
-            return clients.line()
+            return clients.said()
 
 
 def _self_polled(rig: Rig, budget: float, wait_s: float) -> dict[str, float]:
     with _delays(rig, wait_s) as clients:
-        clients.line()
+        clients.said()
         clients.tell(budget_per_s=budget)
-        return clients.line()
+        return clients.said()

@@ -25,7 +25,7 @@ def run(rig: Rig) -> Part:
         " upstream's own time of the change, in whole milliseconds (so up to 1 ms too much), to the receipt; within it"
         " are the push, the read that it causes, and the commit to SQLite. The stand-in runs on the load's core."
     )
-    used = f"server {100 * found['server_cpu']:.0f} %, load {100 * found['load_cpu']:.0f} %"
+    used = f"server {100 * found['server_share']:.0f} %, load {100 * found['load_share']:.0f} %"
     rows = [
         Row("push to subscriber, p50", f"{figure(found['age_p50_ms'])} ms", note=used),
         at_most("push to subscriber, p99", found["age_p99_ms"], 10, "ms"),
@@ -36,7 +36,7 @@ def run(rig: Rig) -> Part:
 
 def _pushed(rig: Rig) -> Result:
     with rig.python("upstreams.py", "pieces", "--assets", ASSETS, "--rate", RATE, core=LOAD_CORE) as upstreams:
-        sources = {"pieces": {**upstreams.line()["sources"]["pieces"], "rate_per_s": 5000}}
+        sources = {"pieces": {**upstreams.said()["sources"]["pieces"], "rate_per_s": 5000}}
         with rig.product(sources) as (server, address):
             options = {"source": "pieces", "streams": WATCHERS, "stamp": CHANGE_TIME, "pid": server.pid, "span": "5s"}
             return rig.load(address, **options)

@@ -25,9 +25,9 @@ def run(rig: Rig) -> Part:
         f" process restarted on {ASSETS:,} assets with one watcher of all, so with what its polling plan holds, less"
         f" one with a single asset. A watcher: {WATCHERS:,} streams of 1,000 assets on 8 connections, less one stream."
     )
-    idle = rig.repeated(3, partial(_idle, rig))["rss_kb"]
-    many, one = (rig.repeated(3, partial(_restarted, rig, assets))["server_rss_kb"] for assets in (ASSETS, 1))
-    crowd, single = (rig.repeated(3, partial(_watched, rig, streams))["server_rss_kb"] for streams in (WATCHERS, 1))
+    idle = rig.repeated(3, partial(_idle, rig))["rss_kib"]
+    many, one = (rig.repeated(3, partial(_restarted, rig, assets))["server_rss_kib"] for assets in (ASSETS, 1))
+    crowd, single = (rig.repeated(3, partial(_watched, rig, streams))["server_rss_kib"] for streams in (WATCHERS, 1))
     return Part(
         "B4 memory",
         how,
@@ -42,20 +42,17 @@ def run(rig: Rig) -> Part:
 def _idle(rig: Rig) -> Result:
     with (
         rig.python("upstreams.py", core=LOAD_CORE) as upstreams,
-        rig.product(upstreams.line()["sources"]) as (server, _),
+        rig.product(upstreams.said()["sources"]) as (server, _),
     ):
         time.sleep(SETTLE_S)
-        return {"rss_kb": pid_rss_kib(server.pid)}
+        return {"rss_kib": pid_rss_kib(server.pid)}
 
 
 def _restarted(rig: Rig, assets: int) -> Result:
     options = ("--assets", assets, "--rate", 0, "--sqlite", rig.filled(assets))
-    with rig.python("fanout_server.py", *options) as server:
-        address = server.line()["address"]
-        return rig.load(address, streams=1, pid=server.pid, warm_up="0s", patience="60s", span="1s")
+    return rig.fanout(*options, streams=1, warm_up="0s", patience="60s", span="1s")
 
 
 def _watched(rig: Rig, streams: int) -> Result:
-    with rig.python("fanout_server.py", "--rate", 100, "--sqlite", rig.fresh("store.sqlite")) as server:
-        address = server.line()["address"]
-        return rig.load(address, streams=streams, pid=server.pid, patience="30s", span="1s")
+    options = ("--rate", 100, "--sqlite", rig.fresh("store.sqlite"))
+    return rig.fanout(*options, streams=streams, patience="30s", span="1s")

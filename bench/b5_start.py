@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from changes import SOURCE
+from changes import NOWHERE, SOURCE
 from children import pinned
 from report import Part, Row, at_least, at_most, figure
 from rig import ASSETWATCH, LOAD_CORE, SERVER_CORE
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 
 ASSETS = 100_000
 CROWD = 50
-UNPOLLED = {
-    "kind": "omn",
-    "base_url": "http://127.0.0.1:1",
-    "auth": {"kind": "bearer", "token": "made-up"},
-}
-"""A source for the assets in the store; nothing answers there."""
 
 
 def run(rig: Rig) -> Part:
@@ -39,7 +33,7 @@ def run(rig: Rig) -> Part:
     rows = [
         at_most(f"snapshot of {ASSETS:,} assets to 1 client", one["synced_after_s"], 2, "s"),
         Row(f"snapshot of {ASSETS:,} assets to {CROWD} clients", f"{figure(crowd['synced_after_s'])} s"),
-        at_least("clients served of those", crowd["synced"], CROWD, ""),
+        at_least("clients served of those", crowd["synced"], CROWD),
         at_most("start to SERVING", cold, 1, "s"),
         at_most(f"start to SERVING with {ASSETS:,} assets", again, 3, "s"),
     ]
@@ -52,22 +46,20 @@ def run(rig: Rig) -> Part:
 def snapshot(rig: Rig, assets: int, clients: int) -> Result:
     """Give clients the snapshot at once."""
     options = ("--assets", assets, "--rate", 0, "--sqlite", rig.filled(assets))
-    with rig.python("fanout_server.py", *options) as server:
-        address = server.line()["address"]
-        return rig.load(address, streams=clients, pid=server.pid, warm_up="0s", patience="60s", span="1ms")
+    return rig.fanout(*options, streams=clients, warm_up="0s", patience="60s", span="1ms")
 
 
 def restart(rig: Rig, assets: int) -> Result:
     """Start on a file with so many assets; return the seconds until it serves."""
     store = rig.filled(assets)
     began = time.perf_counter()
-    with rig.product({SOURCE: UNPOLLED}, store=store):
+    with rig.product({SOURCE: NOWHERE}, store=store):
         return {"s": time.perf_counter() - began}
 
 
 def _cold(rig: Rig) -> Result:
     with rig.python("upstreams.py", core=LOAD_CORE) as upstreams:
-        sources = upstreams.line()["sources"]
+        sources = upstreams.said()["sources"]
         began = time.perf_counter()
         with rig.product(sources):
             return {"s": time.perf_counter() - began}

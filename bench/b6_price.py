@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from report import Part, Row, figure
+from rig import server_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def run(rig: Rig) -> Part:
         _row(rig, "validation, a GetAssetStatus", partial(call, ()), partial(call, ("--unvalidated",))),
     ]
     how = (
-        f"Processor time of the server for one unit of work, with and without, in {PAIRS} pairs in turns: a change"
+        f"Processor time of the server for one unit of work, with and without, in pairs in turns: a change"
         f" delivered ({WATCHERS} watchers x {RATE:,}/s) or a GetAssetStatus ({CALLERS} at a time). Requests are"
         " validated, messages that the server makes are not, so validation has no part in a delivered change."
     )
@@ -37,9 +38,9 @@ def run(rig: Rig) -> Part:
 
 
 def _row(rig: Rig, what: str, on: partial[float], off: partial[float], limit: float | None = None) -> Row:
-    dear, cheap, ratio = rig.pairs(PAIRS, on, off)
-    price = 100 * (ratio - 1)
-    note = f"{figure(dear)} µs with, {figure(cheap)} µs without"
+    found = rig.pairs(PAIRS, on, off)
+    price = 100 * (found.ratio - 1)
+    note = f"{figure(found.one)} µs with, {figure(found.other)} µs without; {found.note}"
     if limit is None:
         return Row(what, f"{price:+.1f} %", note=note)
     return Row(what, f"{price:+.1f} %", f"≤ {limit:g} %", price <= limit, note)
@@ -47,14 +48,10 @@ def _row(rig: Rig, what: str, on: partial[float], off: partial[float], limit: fl
 
 def _streams(rig: Rig, options: Sequence[object], *, sqlite: bool = False) -> float:
     store = ("--sqlite", rig.fresh("store.sqlite")) if sqlite else ()
-    with rig.python("fanout_server.py", "--rate", RATE, *options, *store) as server:
-        address = server.line()["address"]
-        found = rig.load(address, streams=WATCHERS, pid=server.pid, warm_up="2s", patience="6s", span=SPAN)
-    return float(1e6 * found["server_cpu"] / found["changes_per_s"])
+    load = {"streams": WATCHERS, "warm_up": "2s", "patience": "6s", "span": SPAN}
+    return server_us(rig.fanout("--rate", RATE, *options, *store, **load))
 
 
 def _calls(rig: Rig, options: Sequence[object]) -> float:
-    with rig.python("fanout_server.py", "--rate", 0, *options) as server:
-        address = server.line()["address"]
-        found = rig.load(address, mode="get", named=1000, streams=CALLERS, pid=server.pid, warm_up="1s", span=SPAN)
-    return float(1e6 * found["server_cpu"] / found["changes_per_s"])
+    load = {"mode": "get", "named": 1000, "streams": CALLERS, "warm_up": "1s", "span": SPAN}
+    return server_us(rig.fanout("--rate", 0, *options, **load))

@@ -1,19 +1,18 @@
 """A bare grpc.aio server that writes one encoded message to every stream as fast as it is taken: the ceiling.
 
-Prints a line of JSON with the address and the size of the message; ends with SIGTERM.
+Prints a line of JSON with the address; ends with SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import grpc
 from changes import message
+from say import say
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails
@@ -38,14 +37,12 @@ class Ceiling(grpc.GenericRpcHandler):
 
 async def main(args: argparse.Namespace) -> None:
     """Serve until told to stop."""
-    content = message(args.changes)
     options = [("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", STREAMS_MAX)]
-    server = grpc.aio.server(handlers=[Ceiling(content)], options=options)
+    server = grpc.aio.server(handlers=[Ceiling(message(args.changes))], options=options)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: asyncio.ensure_future(server.stop(None)))
-    sys.stdout.write(json.dumps({"address": f"127.0.0.1:{port}", "bytes": len(content)}) + "\n")
-    sys.stdout.flush()
+    say(address=f"127.0.0.1:{port}")
     await server.wait_for_termination()
 
 

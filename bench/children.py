@@ -42,9 +42,9 @@ class Child:
         """Its process id; pinning replaces itself by the program, so it is the program's."""
         return self.process.pid
 
-    def line(self) -> Result:
+    def said(self) -> Result:
         """Wait for the next line of JSON that it prints. Raises: RuntimeError when it ends instead."""
-        said: Result = json.loads(self.text())
+        said: Result = json.loads(self.line())
         return said
 
     def tell(self, **what: object) -> None:
@@ -53,7 +53,7 @@ class Child:
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
 
-    def text(self) -> str:
+    def line(self) -> str:
         """Wait for the next line that it prints. Raises: RuntimeError when it ends instead."""
         assert self.process.stdout is not None  # noqa: S101 - piped above
         text = self.process.stdout.readline()

@@ -20,6 +20,7 @@ import aiohttp
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from say import say
 from upstreams import settings
 
 from assetwatchd.sandbox import Sandbox
@@ -117,12 +118,6 @@ async def main(args: argparse.Namespace) -> None:
     ages = sorted(seen.delays_s)
     say(p50_s=ages[len(ages) // 2], p99_s=ages[int(len(ages) * 0.99)], seen=len(ages), requests_per_s=requests)
     await sandbox.stop()
-
-
-def say(**what: object) -> None:
-    """Tell the caller, a line of JSON."""
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:

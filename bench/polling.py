@@ -10,12 +10,12 @@ import argparse
 import asyncio
 import json
 import random
-import sys
 import time
 from typing import cast
 
 import aiohttp
 from pydantic import AnyHttpUrl
+from say import say
 
 from assetwatchd.adapters.usd_search import UsdSearch, status_path
 from assetwatchd.config import UsdSearchSource
@@ -134,12 +134,6 @@ async def main(args: argparse.Namespace) -> None:
         say(polls_per_s=await ours(args.url, args.span))
     else:
         say(polls_per_s=await bare(args.url, args.span, parse=args.what == "parsing"))
-
-
-def say(**what: object) -> None:
-    """Tell the caller, a line of JSON."""
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:

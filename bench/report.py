@@ -45,18 +45,22 @@ class Part:
     plots: Sequence[Path] = ()
 
 
-def at_most(what: str, value: float, limit: float, unit: str, note: str = "") -> Row:
+def at_most(what: str, value: float, limit: float, unit: str = "", note: str = "") -> Row:
     """Make the row of a figure that has an upper limit; a negative one was not found out, so it is not met."""
-    return Row(what, f"{figure(value)} {unit}", f"≤ {figure(limit)} {unit}", 0 <= value <= limit, note)
+    return Row(what, _with(value, unit), f"≤ {_with(limit, unit)}", 0 <= value <= limit, note)
 
 
-def at_least(what: str, value: float, limit: float, unit: str, note: str = "") -> Row:
+def at_least(what: str, value: float, limit: float, unit: str = "", note: str = "") -> Row:
     """Make the row of a figure that has a lower limit."""
-    return Row(what, f"{figure(value)} {unit}", f"≥ {figure(limit)} {unit}", value >= limit, note)
+    return Row(what, _with(value, unit), f"≥ {_with(limit, unit)}", value >= limit, note)
+
+
+def _with(value: float, unit: str) -> str:
+    return f"{figure(value)} {unit}".rstrip()
 
 
 def figure(value: float) -> str:
-    """Write a number with three digits that count; thousands apart."""
+    """Write a number with three digits that count, thousands apart; a negative one, which stands for none, as "no"."""
     if value < 0:
         return "no"
     if abs(value) >= 100:

@@ -16,7 +16,7 @@ from concurrent import futures
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import grpc
 from children import Child, Result
@@ -38,17 +38,32 @@ class Missing(Exception):
     """A program that a measurement needs is not here; the text says which."""
 
 
+class Pairs(NamedTuple):
+    """Medians of what was run in pairs: of each, and of the ratio one to other; and how many pairs there were."""
+
+    one: float
+    other: float
+    ratio: float
+    pairs: int
+
+    @property
+    def note(self) -> str:
+        """How many there were, as a table says it."""
+        return "1 pair" if self.pairs == 1 else f"{self.pairs} pairs"
+
+
 @dataclass
 class Rig:
     """Runs children, which end with it, and gives them a folder and an OTLP sink. quick: each figure once, shortly.
 
-    late: figures are measured once by now. others: the most that other programs had of the server's core.
+    late: figures are measured once by now. others_share: the most that other programs and the host had of the
+    server's core.
     """
 
     quick: bool = False
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="assetwatch-bench-")))
     late: bool = False
-    others: float = 0.0
+    others_share: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _children: list[Child] = field(default_factory=list)
     _filled: dict[int, Path] = field(default_factory=dict)
@@ -95,14 +110,19 @@ class Rig:
         config = self.fresh("assetwatch.yaml")
         config.write_text(json.dumps(told))  # JSON is YAML
         with self.child(ASSETWATCH, "serve", "--config", config) as server:
-            yield server, server.text().rpartition(" ")[2].strip()
+            yield server, server.line().rpartition(" ")[2].strip()
 
     def load(self, address: str, **options: object) -> Result:
         """Run the compiled client to its end, and return what it says."""
         with self.loading(address, **options) as client:
-            said = client.line()
-        self.others = max(self.others, said["others_cpu"])
+            said = client.said()
+        self.others_share = max(self.others_share, said["others_share"])
         return said
+
+    def fanout(self, *options: object, **load: object) -> Result:
+        """Run the product over its made-up source, and the client against it to its end; return what that says."""
+        with self.python("fanout_server.py", *options) as server:
+            return self.load(server.said()["address"], pid=server.pid, **load)
 
     def loading(self, address: str, **options: object) -> AbstractContextManager[Child]:
         """Run the compiled client; its line comes at its end."""
@@ -118,7 +138,7 @@ class Rig:
         if assets not in self._filled:
             made = self._filled[assets] = self.fresh("store.sqlite")
             with self.python("fanout_server.py", "--assets", assets, "--rate", 0, "--sqlite", made) as server:
-                server.line()
+                server.said()
         return Path(shutil.copy(self._filled[assets], self.fresh("store.sqlite")))
 
     def otlp(self) -> str:
@@ -134,8 +154,8 @@ class Rig:
         """Run several times and return the median of each figure."""
         return medians([run() for _ in range(self._times(times))])
 
-    def pairs(self, times: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float, float]:
-        """Run both in turns, the order changing; return the median of each and of the ratio one to other."""
+    def pairs(self, times: int, one: Callable[[], float], other: Callable[[], float]) -> Pairs:
+        """Run both in turns, the order changing, so many times, or once."""
         found: list[tuple[float, float]] = []
         for number in range(self._times(times)):
             if number % 2:
@@ -144,7 +164,8 @@ class Rig:
             else:
                 found.append((one(), other()))
         ones, others = zip(*found, strict=True)
-        return statistics.median(ones), statistics.median(others), statistics.median(a / b for a, b in found)
+        ratio = statistics.median(a / b for a, b in found)
+        return Pairs(statistics.median(ones), statistics.median(others), ratio, len(found))
 
     def _times(self, wanted: int) -> int:
         self.late = self.late or time.monotonic() - self._began > LATE_S
@@ -161,6 +182,11 @@ class _Sink(grpc.GenericRpcHandler):
 def medians(results: Sequence[Result]) -> Result:
     """Return the median of each figure of several runs."""
     return {name: statistics.median(result[name] for result in results) for name in results[0]}
+
+
+def server_us(found: Result) -> float:
+    """Return what processor time a change cost the server, in µs."""
+    return float(1e6 * found["server_share"] / found["changes_per_s"])
 
 
 def go_program(name: str) -> Path:

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PARTS = {
-    "b1": "b1_fanout",
-    "b2": "b2_upstream",
     "b3": "b3_push",
-    "b4": "b4_memory",
     "b5": "b5_start",
+    "b4": "b4_memory",
+    "b2": "b2_upstream",
+    "b1": "b1_fanout",
     "b6": "b6_price",
     "b7": "b7_growth",
 }
+"""In the order of running: what is short and sensitive first, since a host may take from a machine that has long been
+busy. RESULTS.md has them by their names."""
 INTERRUPTED = 130
 RESULTS = BENCH / "RESULTS.md"
 
@@ -44,17 +46,19 @@ def main() -> int:
         plots.folder = BUILD / "plots"
     began, machine = time.monotonic(), report.machine()
     for name, value in machine.items():
-        say(f"{name}: {value}")
-    say("building the Go programs, unless they are there")
+        announce(f"{name}: {value}")
+    announce("building the Go programs, unless they are there")
     build()
     with Rig(quick=args.quick) as rig:
-        parts = [measured(rig, name) for name in args.parts or PARTS]
-    machine["others"] = f"other programs had up to {100 * rig.others:.0f} % of the server's core while it was measured"
-    say(f"\n{machine['others']}")
+        parts = {name: measured(rig, name) for name in args.parts or PARTS}
+    others = f"other programs and the host had up to {100 * rig.others_share:.0f} % of the server's core"
+    machine["others"] = f"{others} while it was measured"
+    announce(f"\n{machine['others']}")
     if rig.late:
         machine["late"] = "the machine was slow: what came last was measured once, not several times"
     if whole:
-        RESULTS.write_text(report.markdown(parts, machine, time.monotonic() - began, RESULTS))
+        in_order = [parts[name] for name in sorted(parts)]
+        RESULTS.write_text(report.markdown(in_order, machine, time.monotonic() - began, RESULTS))
     return 0
 
 
@@ -63,11 +67,11 @@ def measured(rig: Rig, name: str) -> report.Part:
     began = time.monotonic()
     part: report.Part = importlib.import_module(PARTS[name]).run(rig)
     report.show(part)
-    say(f"({name}: {time.monotonic() - began:.0f} s)")
+    announce(f"({name}: {time.monotonic() - began:.0f} s)")
     return part
 
 
-def say(text: str) -> None:
+def announce(text: str) -> None:
     """Print a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -87,7 +91,8 @@ def _stopped(_number: int, _frame: FrameType | None) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all, if none is named")
+    choices = [*sorted(PARTS), []]  # the last is what argparse has for none, and holds against the choices too
+    parser.add_argument("parts", nargs="*", choices=choices, help="all, if none is named")
     parser.add_argument("--quick", action="store_true", help="each figure once: to try it out")
     return parser.parse_args()
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
-import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from say import say
 
 from assetwatchd.sandbox import KINDS, Sandbox
 
@@ -57,8 +57,7 @@ async def main(args: argparse.Namespace) -> None:
         standin.seed(random.Random(1), args.assets)  # noqa: S311 - the same in every run
     await sandbox.start()
     sources = {name: settings(standin) for name, standin in sandbox.standins.items()}
-    sys.stdout.write(json.dumps({"control": sandbox.control_url, "sources": sources}) + "\n")
-    sys.stdout.flush()
+    say(control=sandbox.control_url, sources=sources)
     if args.rate:
         await change(sandbox.standins["pieces"], args.rate)
     await asyncio.Event().wait()

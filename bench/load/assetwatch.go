@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -43,26 +42,12 @@ type assetwatch struct {
 	stamp          protowire.Number
 }
 
-func (a assetwatch) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
-	stream, err := client.NewStream(context, &grpc.StreamDesc{ServerStreams: true}, watchStatus)
-	request := a.request(number)
-	if err != nil || stream.SendMsg(&request) != nil || stream.CloseSend() != nil {
-		total.failed.Add(1)
-		return
+func (a assetwatch) watch(ctx context.Context, client *grpc.ClientConn, number int, total *counters) {
+	told := dialect{method: watchStatus, change: changes}
+	if a.stamp > 0 {
+		told.synced, told.at = synced, []protowire.Number{status, a.stamp}
 	}
-	reader := reader{stamp: a.stamp, live: a.stamp == 0, total: total}
-	for first := true; ; first = false {
-		var message []byte
-		if stream.RecvMsg(&message) != nil {
-			total.failed.Add(1)
-			return
-		}
-		if first {
-			total.open.Add(1)
-		}
-		reader.sampled = a.stamp != 0 && number%sampleEvery == 0 && total.measuring.Load()
-		reader.read(message)
-	}
+	told.watch(ctx, client, a.request(number), number, total)
 }
 
 // request of a stream. Filters differ in which of the states that never occur here they leave out.
@@ -86,84 +71,19 @@ func ref(source string, number int) []byte {
 	return bytesField(bytesField(nil, refSource, []byte(source)), refAsset, fmt.Appendf(nil, "tid:asset-%06d", number))
 }
 
-// reader counts the changes of one stream, once it is live: in sync. It keeps their ages while sampled.
-type reader struct {
-	stamp         protowire.Number
-	live, sampled bool
-	ages          []float64
-	total         *counters
-}
-
-func (r *reader) read(message []byte) {
-	now, n := time.Now(), 0
-	r.ages = r.ages[:0]
-	for rest := message; len(rest) > 0; {
-		var number protowire.Number
-		var value []byte
-		number, value, rest = field(rest)
-		switch {
-		case number == synced && !r.live:
-			r.live = true
-			r.total.synced.Add(1)
-		case number == changes && r.live:
-			n++
-			if r.sampled {
-				r.ages = append(r.ages, float64(now.Sub(stamped(value, r.stamp)).Microseconds())/1000)
-			}
-		}
-	}
-	r.total.took(message, n)
-	r.total.keep(r.ages)
-}
-
-// stamped digs a time of the status out of an encoded Change.
-func stamped(change []byte, field protowire.Number) time.Time {
-	stamp := find(find(change, status), field)
-	var at [3]int64
-	for len(stamp) > 0 {
-		number, _, used := protowire.ConsumeTag(stamp)
-		value, more := protowire.ConsumeVarint(stamp[used:])
-		at[number] = int64(value)
-		stamp = stamp[used+more:]
-	}
-	return time.Unix(at[seconds], at[nanos])
-}
-
-// find returns the last length-delimited field of that number, a part of the message.
-func find(message []byte, wanted protowire.Number) (found []byte) {
-	for len(message) > 0 {
-		number, value, rest := field(message)
-		if number == wanted {
-			found = value
-		}
-		message = rest
-	}
-	return found
-}
-
-// field splits the first field off; its value is empty unless it is length-delimited.
-func field(message []byte) (protowire.Number, []byte, []byte) {
-	number, kind, used := protowire.ConsumeTag(message)
-	if kind == protowire.BytesType {
-		value, more := protowire.ConsumeBytes(message[used:])
-		return number, value, message[used+more:]
-	}
-	return number, nil, message[used+protowire.ConsumeFieldValue(number, kind, message[used:]):]
-}
-
 // asking asks for one asset after another, an answer at a time; each answer counts as a change.
 type asking struct {
 	source string
 	named  int
 }
 
-func (a asking) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
+func (a asking) watch(ctx context.Context, client *grpc.ClientConn, number int, total *counters) {
 	request := bytesField(nil, getAsset, ref(a.source, number%max(a.named, 1)))
 	total.open.Add(1)
 	total.synced.Add(1)
-	for context.Err() == nil {
+	for ctx.Err() == nil {
 		var answer []byte
-		if client.Invoke(context, getStatus, &request, &answer) != nil {
+		if client.Invoke(ctx, getStatus, &request, &answer) != nil {
 			total.failed.Add(1)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -56,10 +57,10 @@ func (c *counters) measure(span time.Duration, pid int, writes *writer) map[stri
 		"changes_per_s":  perS(c.changes.Load() - changes),
 		"bytes_per_s":    perS(c.bytes.Load() - bytes),
 		"written_per_s":  perS(writes.written.Load() - written),
-		"load_cpu":       used / lasted,
-		"server_cpu":     served / lasted,
-		"others_cpu":     max(0, busy-served) / lasted,
-		"server_rss_kb":  residentKB(pid),
+		"load_share":     used / lasted,
+		"server_share":   served / lasted,
+		"others_share":   max(0, busy-served) / lasted,
+		"server_rss_kib": residentKiB(pid),
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -74,6 +75,15 @@ func quantile(sorted []float64, q float64) float64 {
 		return -1
 	}
 	return sorted[int(q*float64(len(sorted)-1))]
+}
+
+// usedS is the processor time of this process, in seconds.
+func usedS() float64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		log.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
 // processS is the processor time of a process in seconds; 0 for no process.
@@ -101,8 +111,8 @@ func coreS() float64 {
 	return (number(fields[user]) + number(fields[nice]) + number(fields[system]) + number(fields[steal])) / ticksPerS
 }
 
-// residentKB is the resident memory of a process; 0 for no process.
-func residentKB(pid int) float64 {
+// residentKiB is the resident memory of a process; 0 for no process.
+func residentKiB(pid int) float64 {
 	if pid == 0 {
 		return 0
 	}

@@ -14,72 +14,37 @@ import (
 
 // Methods and field numbers of etcd's rpc.proto and kv.proto.
 const (
-	etcdWatch    = "/etcdserverpb.Watch/Watch"
-	etcdPut      = "/etcdserverpb.KV/Put"
-	etcdTxn      = "/etcdserverpb.KV/Txn"
-	createWatch  = 1
-	key          = 1
-	rangeEnd     = 2
-	created      = 3
-	events       = 11
-	eventKV      = 2
-	kvValue      = 5
-	putKey       = 1
-	putValue     = 2
-	txnSuccess   = 2
-	requestPut   = 2
-	txnOpsMax    = 128 // --max-txn-ops
-	underWay     = 128 // writes that may be unanswered
-	writerTick   = 5 * time.Millisecond
-	stampVarints = 5 // bytes of each of the two numbers of a time, padded
+	etcdWatch   = "/etcdserverpb.Watch/Watch"
+	etcdPut     = "/etcdserverpb.KV/Put"
+	etcdTxn     = "/etcdserverpb.KV/Txn"
+	createWatch = 1
+	key         = 1
+	rangeEnd    = 2
+	created     = 3
+	events      = 11
+	eventKV     = 2
+	kvValue     = 5
+	putKey      = 1
+	putValue    = 2
+	txnSuccess  = 2
+	requestPut  = 2
+	txnOpsMax   = 128 // --max-txn-ops
+	underWay    = 128 // writes that may be unanswered
+	writerTick  = 5 * time.Millisecond
+	numberBytes = 5 // of each of the two numbers of the observe time in a value
 )
+
+// wayToTime leads from a value, a change as it is sent to watchers, to its observe time.
+var wayToTime = []protowire.Number{changes, status, observeTime}
 
 // etcd watches every key of the prefix, a stream for each watcher as separate clients have.
 type etcd struct{}
 
-func (etcd) watch(context context.Context, client *grpc.ClientConn, number int, total *counters) {
-	stream, err := client.NewStream(context, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, etcdWatch)
+func (etcd) watch(ctx context.Context, client *grpc.ClientConn, number int, total *counters) {
 	whole := bytesField(bytesField(nil, key, []byte("a")), rangeEnd, []byte("b"))
-	request := bytesField(nil, createWatch, whole)
-	if err != nil || stream.SendMsg(&request) != nil {
-		total.failed.Add(1)
-		return
-	}
-	var ages []float64
-	for first := true; ; first = false {
-		var message []byte
-		if stream.RecvMsg(&message) != nil {
-			total.failed.Add(1)
-			return
-		}
-		if first {
-			total.open.Add(1)
-			total.synced.Add(1)
-		}
-		sampled := number%sampleEvery == 0 && total.measuring.Load()
-		ages = readEvents(message, sampled, total, ages[:0])
-		if sampled {
-			total.keep(ages)
-		}
-	}
-}
-
-func readEvents(message []byte, sampled bool, total *counters, ages []float64) []float64 {
-	now, n := time.Now(), 0
-	for rest := message; len(rest) > 0; {
-		var number protowire.Number
-		var value []byte
-		number, value, rest = field(rest)
-		if number != events {
-			continue
-		}
-		n++
-		if sampled {
-			ages = append(ages, float64(now.Sub(stamped(find(find(value, eventKV), kvValue), observeTime)).Microseconds())/1000)
-		}
-	}
-	total.took(message, n)
-	return ages
+	told := dialect{method: etcdWatch, both: true, synced: created, change: events}
+	told.at = append([]protowire.Number{eventKV, kvValue}, wayToTime...)
+	told.watch(ctx, client, bytesField(nil, createWatch, whole), number, total)
 }
 
 // writer changes one key after another at a rate, as far as etcd takes it: no more than underWay writes at a time.
@@ -93,10 +58,10 @@ type writer struct {
 	turn     int
 }
 
-func (w *writer) run(context context.Context) {
+func (w *writer) run(ctx context.Context) {
 	slots := make(chan struct{}, underWay)
 	began := time.Now()
-	for context.Err() == nil {
+	for ctx.Err() == nil {
 		time.Sleep(writerTick)
 		for due := int(time.Since(began).Seconds() * w.rate); w.turn < due; {
 			n := 1
@@ -107,7 +72,7 @@ func (w *writer) run(context context.Context) {
 			method, request := w.request(n)
 			go func() {
 				var reply []byte
-				if w.client.Invoke(context, method, &request, &reply) == nil {
+				if w.client.Invoke(ctx, method, &request, &reply) == nil {
 					w.written.Add(int64(n))
 				}
 				<-slots
@@ -133,25 +98,22 @@ func (w *writer) put() []byte {
 	return bytesField(bytesField(nil, putKey, []byte(name)), putValue, timed(w.template, time.Now()))
 }
 
-// timed returns a copy of an encoded change whose observe time, of two padded numbers, is that moment.
-func timed(change []byte, at time.Time) []byte {
-	copied := bytes.Clone(change)
-	stamp := find(find(copied, status), observeTime)
-	if len(stamp) != 2+2*stampVarints {
+// timed returns a copy of a change as it is sent whose observe time, of two numbers of so many bytes, is that moment.
+func timed(value []byte, at time.Time) []byte {
+	copied := bytes.Clone(value)
+	stamp := find(copied, wayToTime...)
+	if len(stamp) != 2+2*numberBytes {
 		log.Fatalf("the observe time of the value has %d bytes", len(stamp))
 	}
-	pad(stamp[1:1+stampVarints], uint64(at.Unix()))
-	pad(stamp[2+stampVarints:], uint64(at.Nanosecond()))
+	pad(stamp[1:1+numberBytes], uint64(at.Unix()))
+	pad(stamp[2+numberBytes:], uint64(at.Nanosecond()))
 	return copied
 }
 
+// pad writes a varint over all of the bytes.
 func pad(into []byte, value uint64) {
 	for i := range into {
 		into[i] = byte(value>>(7*i))&0x7f | 0x80
 	}
 	into[len(into)-1] &= 0x7f
-}
-
-func bytesField(message []byte, number protowire.Number, value []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(message, number, protowire.BytesType), value)
 }

@@ -10,7 +10,6 @@ import (
 	"flag"
 	"log"
 	"os"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,7 +30,7 @@ func (rawCodec) Name() string                       { return "proto" }
 
 // peer is what can be watched, or asked again and again.
 type peer interface {
-	watch(context context.Context, client *grpc.ClientConn, number int, total *counters)
+	watch(ctx context.Context, client *grpc.ClientConn, number int, total *counters)
 }
 
 func main() {
@@ -54,7 +53,7 @@ func main() {
 	value := flag.String("value", "", "etcd: file with an encoded change to write")
 	flag.Parse()
 
-	context, cancel := context.WithTimeout(context.Background(), *warmUp+*patience+*settle+*span+30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), *warmUp+*patience+*settle+*span+30*time.Second)
 	defer cancel()
 	clients := make([]*grpc.ClientConn, *connections)
 	for i := range clients {
@@ -70,16 +69,16 @@ func main() {
 	}
 	began := time.Now()
 	for i := 0; i < *streams; i++ {
-		go watched.watch(context, clients[i%len(clients)], i, total)
+		go watched.watch(ctx, clients[i%len(clients)], i, total)
 	}
-	writer := &writer{client: connect(*address), rate: *rate, keys: *keys, together: *together}
+	writes := &writer{client: connect(*address), rate: *rate, keys: *keys, together: *together}
 	if *rate > 0 {
 		template, err := os.ReadFile(*value)
 		if err != nil {
 			log.Fatal(err)
 		}
-		writer.template = template
-		go writer.run(context)
+		writes.template = template
+		go writes.run(ctx)
 	}
 	time.Sleep(*warmUp)
 	opened, inSync := total.open.Load(), total.synced.Load()
@@ -88,7 +87,7 @@ func main() {
 	}
 	syncedAfter := time.Since(began).Seconds()
 	time.Sleep(*settle)
-	result := total.measure(*span, *pid, writer)
+	result := total.measure(*span, *pid, writes)
 	result["synced"], result["synced_after_s"] = total.synced.Load(), syncedAfter
 	result["streams"], result["open_at_warm_up"], result["synced_at_warm_up"] = *streams, opened, inSync
 	result["failed"] = total.failed.Load()
@@ -106,13 +105,4 @@ func connect(address string) *grpc.ClientConn {
 		log.Fatal(err)
 	}
 	return client
-}
-
-// usedS is the processor time of this process, in seconds.
-func usedS() float64 {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		log.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }

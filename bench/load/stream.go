@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// dialect is how a peer is watched: the call, and where its messages hold what counts here.
+type dialect struct {
+	method string
+	both   bool               // the client's side of the stream stays open
+	synced protowire.Number   // its presence says that the stream is in sync; 0: it is from the start
+	change protowire.Number   // each such field is a change
+	at     []protowire.Number // the way from there down to the time that ages are counted from; none: no ages
+}
+
+// watch opens a stream and reads it until it ends, which is a failure.
+func (d dialect) watch(ctx context.Context, client *grpc.ClientConn, request []byte, number int, total *counters) {
+	defer total.failed.Add(1)
+	stream, err := client.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: d.both}, d.method)
+	if err != nil || stream.SendMsg(&request) != nil {
+		return
+	}
+	in := reader{dialect: d, live: d.synced == 0, total: total}
+	for first := true; ; first = false {
+		var message []byte
+		if stream.RecvMsg(&message) != nil {
+			return
+		}
+		if first {
+			total.open.Add(1)
+		}
+		in.sampled = len(d.at) > 0 && number%sampleEvery == 0 && total.measuring.Load()
+		in.read(message)
+	}
+}
+
+// reader counts the changes of one stream, once it is live: in sync. It keeps their ages while sampled.
+type reader struct {
+	dialect
+	live, sampled bool
+	ages          []float64
+	total         *counters
+}
+
+func (r *reader) read(message []byte) {
+	now, n := time.Now(), 0
+	r.ages = r.ages[:0]
+	for rest := message; len(rest) > 0; {
+		var number protowire.Number
+		var value []byte
+		number, value, rest = field(rest)
+		switch {
+		case number == r.synced && !r.live:
+			r.live = true
+			r.total.synced.Add(1)
+		case number == r.change && r.live:
+			n++
+			if r.sampled {
+				r.ages = append(r.ages, float64(now.Sub(moment(find(value, r.at...))).Microseconds())/1000)
+			}
+		}
+	}
+	r.total.took(message, n)
+	r.total.keep(r.ages)
+}
+
+// moment decodes a Timestamp.
+func moment(stamp []byte) time.Time {
+	var at [3]int64
+	for len(stamp) > 0 {
+		number, _, used := protowire.ConsumeTag(stamp)
+		value, more := protowire.ConsumeVarint(stamp[used:])
+		at[number] = int64(value)
+		stamp = stamp[used+more:]
+	}
+	return time.Unix(at[seconds], at[nanos])
+}
+
+// find goes down from a message by the numbers of length-delimited fields, the last of each; it returns a part of it.
+func find(message []byte, way ...protowire.Number) []byte {
+	for _, wanted := range way {
+		rest := message
+		for message = nil; len(rest) > 0; {
+			var number protowire.Number
+			var value []byte
+			if number, value, rest = field(rest); number == wanted {
+				message = value
+			}
+		}
+	}
+	return message
+}
+
+// field splits the first field off; its value is empty unless it is length-delimited.
+func field(message []byte) (protowire.Number, []byte, []byte) {
+	number, kind, used := protowire.ConsumeTag(message)
+	if kind == protowire.BytesType {
+		value, more := protowire.ConsumeBytes(message[used:])
+		return number, value, message[used+more:]
+	}
+	return number, nil, message[used+protowire.ConsumeFieldValue(number, kind, message[used:]):]
+}
+
+func bytesField(message []byte, number protowire.Number, value []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(message, number, protowire.BytesType), value)
+}
