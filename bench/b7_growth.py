@@ -22,8 +22,6 @@ SETTLE = "4s"
 """What changed while the streams got their snapshots is a matter of B5."""
 FLAT, LINEAR, STEEP = 0.15, 0.85, 1.15
 """Exponents below which a figure is called independent of the assets, from which linear in them, above which more."""
-
-
 P99 = f"p99, ms, {CELL}"
 RSS, SNAPSHOT, RESTART = "RSS, MiB", "snapshot to 1 client, s", "start to SERVING again, s"
 DRAWN = (RSS, SNAPSHOT, RESTART, P99)
@@ -38,9 +36,8 @@ def run(rig: Rig) -> Part:
         f"At {', '.join(f'{assets:,}' for assets in SIZES)} assets. The growth is the exponent between the last two"
         " sizes: 1 is linear, 0 does not depend on the assets."
     )
-    return Part(
-        "B7 growth", how, rows, plots.growth("growth", {name: series[name] for name in DRAWN}, "see the legend")
-    )
+    drawn = {name: series[name] for name in DRAWN}
+    return Part("B7 growth", how, rows, plots.growth("growth", drawn, "see the legend"))
 
 
 def _measured(rig: Rig, assets: int) -> dict[str, float]:
