@@ -11,7 +11,7 @@ NOWHERE = {"kind": "omn", "base_url": "http://127.0.0.1:1", "auth": {"kind": "be
 """Settings of the source; nothing answers there."""
 STATES = (State.PENDING, State.PROCESSING, State.AVAILABLE)
 OBSERVED_AT = 1_700_000_000.5
-"""Seconds and nanoseconds of it take five bytes each, as many as of any moment, so that it can be written over."""
+"""Its seconds and its nanoseconds take five bytes each, the most there are, so any moment can be written over it."""
 MIDDLE_REVISION = 100_000
 
 
