@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -79,7 +78,8 @@ class Watcher:
 
     bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
     beyond, so its cursor is only set when it falls behind or is woken, and a round that does not concern it costs it
-    nothing. aged: it has lasted until ends_at.
+    nothing. heartbeat_s is its own, jittered; told_at: when its last token was sent, loop time; aged: it has lasted
+    until ends_at; news: conditions it has not been told of.
     """
 
     group: Group
@@ -93,6 +93,12 @@ class Watcher:
     aged: bool = False
     news: dict[str, Condition] = field(default_factory=dict)
 
+    def park(self) -> asyncio.Future[None]:
+        """Hang up the bell, being in step."""
+        self.in_step = True
+        self.bell = asyncio.get_running_loop().create_future()
+        return self.bell
+
     def fall_behind(self, cursor: int) -> bool:
         """Note that there is something after cursor for it; return whether it is parked and must be woken."""
         if not self.in_step:
@@ -102,9 +108,10 @@ class Watcher:
         return True
 
     def wake(self) -> None:
-        """Ring its bell, if it is parked."""
-        if self.bell is not None and not self.bell.done():
-            self.bell.set_result(None)
+        """Ring its bell and take it down, if it is parked."""
+        bell, self.bell = self.bell, None
+        if bell is not None and not bell.done():
+            bell.set_result(None)
 
     def ring(self, cursor: int) -> None:
         """Wake it; if it is in step, it has been told everything up to cursor, at least."""
@@ -191,7 +198,8 @@ class Hub:
         Raises: ResumeTokenExpired when removals were dropped that it has not been told of.
         """
         await points.hit("before_subscribe_register")
-        with self._joined(what) as watcher:  # registered first, read second: no gap between
+        watcher = self._join(what)  # registered first, read second: no gap between
+        try:
             if cursor is not None:
                 resume.check_floor(cursor, self._store)
             known = what.watched_sources & self.conditions.keys()
@@ -199,20 +207,21 @@ class Hub:
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
             batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
-            signal: Signal
-            for signal in batches:
-                yield signal
+            for batch in batches:
+                yield batch
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
             yield Synced(watcher.cursor)
             self._hush(watcher)
-            while not self._over(watcher):
-                for signal in self._due(watcher):
+            over = False
+            while not over:
+                over = self._over(watcher)
+                for signal in self._due(watcher, over=over):
                     yield signal
-                await self._parked(watcher)
-            for batch in self._catch_up(watcher, self._store.head):
-                yield batch
-            yield Bookmark(watcher.cursor)
+                if self._told(watcher):
+                    await watcher.park()
+        finally:
+            self._leave(watcher)
         if self._ending is not None:
             raise self._ending()
 
@@ -233,48 +242,36 @@ class Hub:
             task.cancel()
             ended.cancel()
 
-    def _due(self, watcher: Watcher) -> Iterator[Signal]:
-        """What the watcher has not been told yet: one drain, a bookmark if it is time for one, news.
+    def _due(self, watcher: Watcher, *, over: bool) -> Iterator[Signal]:
+        """What the watcher has not been told yet: one drain, a bookmark if it is time for one or the last, news.
 
         A bookmark is for all that is committed, published or not: what the store has replaced already, the hub's head
-        does not show any more.
+        does not show any more. Removals that a whole source's watcher needs may be gone, those of named assets are kept
+        while it is open. Raises: ResumeTokenExpired.
         """
-        yield from self._catch_up(watcher, self._store.head if watcher.bookmark_due else self.head)
-        if watcher.bookmark_due:
-            yield Bookmark(watcher.cursor)
-            self._hush(watcher)
-        if watcher.news:
-            news, watcher.news = watcher.news, {}
-            yield Conditions(news, watcher.cursor)
-
-    def _catch_up(self, watcher: Watcher, head: int) -> Iterator[Batch]:
+        head = self._store.head if over or watcher.bookmark_due else self.head
         if watcher.cursor < head:
-            for batch in self._drain(watcher.group, watcher.cursor, head):
+            if watcher.group.filter.sources:
+                resume.check_floor(watcher.cursor, self._store)
+            for batch in watcher.group.drain(watcher.cursor, head):
                 yield batch
                 self._hush(watcher)
             watcher.cursor = head
+        if over or watcher.bookmark_due:
+            yield Bookmark(watcher.cursor)
+            self._hush(watcher)
+        if watcher.news and not over:
+            news, watcher.news = watcher.news, {}
+            yield Conditions(news, watcher.cursor)
 
     def _resumed(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
         """The first drain after a token: a sweep that began before the stream may have dropped named assets too."""
         resume.check_floor(cursor, self._store)
         return group.drain(cursor, head)
 
-    def _drain(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
-        """Raise ResumeTokenExpired if removals it needs are gone; those of named assets are kept while it is open."""
-        if group.filter.sources:
-            resume.check_floor(cursor, self._store)
-        return group.drain(cursor, head)
-
-    async def _parked(self, watcher: Watcher) -> None:
-        """Wait for the bell. Nothing is awaited between being in step and hanging it up."""
-        if watcher.news or watcher.cursor < self.head or self._over(watcher):
-            return
-        watcher.bell = asyncio.get_running_loop().create_future()
-        watcher.in_step = True
-        try:
-            await watcher.bell
-        finally:
-            watcher.bell, watcher.in_step = None, False
+    def _told(self, watcher: Watcher) -> bool:
+        """Whether there is nothing to tell it now."""
+        return not (watcher.news or watcher.cursor < self.head or self._over(watcher))
 
     def _hush(self, watcher: Watcher) -> None:
         """A message with a token went out: the next bookmark is a heartbeat away."""
@@ -287,20 +284,20 @@ class Hub:
     def _jittered(self, span_s: float) -> float:
         return span_s * self._rng.uniform(1 - JITTER, 1 + JITTER / 2)
 
-    @contextmanager
-    def _joined(self, what: Filter) -> Iterator[Watcher]:
+    def _join(self, what: Filter) -> Watcher:
         group = self._groups.get(what.digest) or self._open(what)
         now = asyncio.get_running_loop().time()
         ends_at = now + self._jittered(self._stream_age_s)
         watcher = Watcher(group, ends_at, heartbeat_s=self._jittered(self._heartbeat_s), told_at=now)
         group.watchers.add(watcher)
         self._newcomers = True
-        try:
-            yield watcher
-        finally:
-            group.watchers.discard(watcher)
-            if not group.watchers:
-                self._close(group)
+        return watcher
+
+    def _leave(self, watcher: Watcher) -> None:
+        group = watcher.group
+        group.watchers.discard(watcher)
+        if not group.watchers:
+            self._close(group)
 
     def _open(self, what: Filter) -> Group:
         group = self._groups[what.digest] = Group(what, self._store, self._frame)

@@ -39,12 +39,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "M1": Mutant(
         "a bookmark is sent past what has not been sent yet",
         [
-            Change(HUB, "self._store.head if watcher.bookmark_due else self.head)", "self.head)"),
-            Change(
-                HUB,
-                "        if watcher.bookmark_due:\n            yield Bookmark(watcher.cursor)",
-                "        if watcher.bookmark_due:\n            yield Bookmark(self._store.head)",
-            ),
+            Change(HUB, "self._store.head if over or watcher.bookmark_due else self.head", "self.head"),
+            Change(HUB, "            yield Bookmark(watcher.cursor)", "            yield Bookmark(self._store.head)"),
         ],
     ),
     "M2": Mutant(
@@ -80,12 +76,12 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            for batch in self._drain(watcher.group, watcher.cursor, head):\n"
+                "            for batch in watcher.group.drain(watcher.cursor, head):\n"
                 "                yield batch\n"
                 "                self._hush(watcher)\n"
                 "            watcher.cursor = head\n",
                 "            while watcher.cursor < self._store.head:\n"
-                "                for batch in self._drain(watcher.group, watcher.cursor, self._store.head)[:1]:\n"
+                "                for batch in watcher.group.drain(watcher.cursor, self._store.head):\n"
                 "                    yield batch\n"
                 "                    self._hush(watcher)\n"
                 "                    watcher.cursor = batch.revision\n"
@@ -182,7 +178,7 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "M18": Mutant(
         "a watcher stays behind when its stream is cancelled",
-        [Change(HUB, "            group.watchers.discard(watcher)\n", "")],
+        [Change(HUB, "        group.watchers.discard(watcher)\n", "")],
     ),
     "M19": Mutant(
         "Retry-After is ignored",
