@@ -7,7 +7,7 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
-from assetwatchd.drains import DRAIN_SHARED_CHANGES_MAX, DRAINS_SHARED
+from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, Entry, State
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from support.hub_client import Rig
 
 DAM = asking(sources=["dam"])
-LONG = DRAIN_SHARED_CHANGES_MAX + 1
+LONG = DRAIN_KEPT_CHANGES_MAX + 1
 
 
 @virtual
@@ -115,6 +115,25 @@ async def test_a_long_snapshot_is_frozen_once_for_all_who_begin_together() -> No
 
 
 @virtual
+async def test_a_long_drain_is_frozen_and_encoded_once_for_all_who_ask_alike() -> None:
+    """Streams with the same way to go share its entries and its messages, and both go when the last of them is done."""
+    async with rigged() as rig:
+        await rig.change("usd/a")  # so that the store's own list is longer
+        clients = [Client(rig.hub, DAM, permits=3) for _ in range(5)]
+        await rig.settle()
+        lists = lists_of_entries()
+        await rig.change(*[f"dam/{number}" for number in range(LONG)])
+        await rig.settle()
+        assert lists_of_entries() == lists + 1
+        assert len({id(client.all(Batch)[0]) for client in clients}) == 1
+        for client in clients:
+            client.allow(None)
+        await rig.settle()
+        assert all(len(client.map) == LONG for client in clients)
+        assert lists_of_entries() == lists
+
+
+@virtual
 async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
     """Streams begun one after the other, each at a head of its own, do not hold on to what they were sent."""
     async with rigged() as rig:
@@ -143,7 +162,7 @@ async def test_shared_drains_are_few() -> None:
             await rig.change(f"dam/{number}")
             await asyncio.sleep(0.01)
         [group] = rig.hub._groups.values()
-        assert len(group._drains) <= DRAINS_SHARED
+        assert len(group._drains) <= DRAINS_KEPT
 
 
 @virtual

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
@@ -16,14 +15,15 @@ if TYPE_CHECKING:
 
 BATCH_CHANGES_MAX = 100
 MESSAGE_BYTES_MAX = 64 * 1024
-BATCH_BYTES_MAX = MESSAGE_BYTES_MAX - 128
+"""Both promised by the schema, at WatchStatus."""
+CHANGES_BYTES_MAX = MESSAGE_BYTES_MAX - 128
 """What changes may take of a message: the rest is for its token and head."""
-DRAINS_SHARED = 8
+DRAINS_KEPT = 8
 """Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
-DRAIN_SHARED_CHANGES_MAX = 2000
-"""A longer drain is somebody's way back from far behind, not a round."""
-
-T = TypeVar("T")
+DRAIN_KEPT_CHANGES_MAX = 1000
+"""A longer drain is not kept beyond those who take it; they share it."""
+MESSAGES_KEPT = 16
+"""Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
 
 
 class Batch(NamedTuple):
@@ -38,10 +38,30 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 """(changes, revision, head, filter digest) -> one message."""
 
 
-class Shared(list[T]):
-    """What several watchers are sent; a list that can be referred to weakly."""
+class Suffix:
+    """Entries frozen once for all who ask for the same, and encoded as they take them."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_cut", "_entries", "_kept")
+
+    def __init__(self, entries: Sequence[Entry], cut: Callable[[Sequence[Entry]], Batch]) -> None:
+        """Cut makes a message of the first few of what it is given."""
+        self._entries = entries
+        self._cut = cut
+        self._kept: dict[int, Batch] = {}
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All of it, from the beginning."""
+        start = 0
+        while start < len(self._entries):
+            batch = self._kept.get(start) or self._batch(start)
+            yield batch
+            start += len(batch.entries)
+
+    def _batch(self, start: int) -> Batch:
+        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX])
+        if len(self._kept) > MESSAGES_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return batch
 
 
 class Drains:
@@ -51,60 +71,61 @@ class Drains:
         self.filter = what
         self._store = store
         self._frame = frame
-        self._drains: OrderedDict[tuple[int, int], Sequence[Batch]] = OrderedDict()
-        self._snapshots: WeakValueDictionary[int, Shared[Batch]] = WeakValueDictionary()
-        self._held: WeakValueDictionary[int, Shared[Entry]] = WeakValueDictionary()
+        self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
+        self._long: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
+        self._snapshots: WeakValueDictionary[int, Suffix] = WeakValueDictionary()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
-        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike.
-
-        A long one is not kept: it is frozen for one watcher, and encoded as that one takes it.
-        """
-        if (drain := self._drains.get((cursor, head))) is not None:
+        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
+        span = (cursor, head)
+        drain = self._drains.get(span)
+        if drain is not None:
             return drain
+        return self._long.get(span) or self._drain(span)
+
+    def _drain(self, span: tuple[int, int]) -> Iterable[Batch]:
+        cursor, head = span
         entries = self.filter.select(self._store, cursor, head)
-        if len(entries) > DRAIN_SHARED_CHANGES_MAX:
-            return self._batches(entries, head)
-        drain = self._drains[cursor, head] = list(self._batches(entries, head))
-        if len(self._drains) > DRAINS_SHARED:
-            self._drains.popitem(last=False)
+        suffix = self._suffix(entries, head)
+        if len(entries) > DRAIN_KEPT_CHANGES_MAX:
+            self._long[span] = suffix
+            return suffix
+        drain = self._drains[span] = list(suffix)
+        if len(self._drains) > DRAINS_KEPT:
+            del self._drains[next(iter(self._drains))]
         return drain
 
     def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what the client's map shall hold as of head; kept only by those who begin together.
-
-        A long one is frozen for them once, and encoded by each as it is taken.
-        """
-        if (batches := self._snapshots.get(head)) is not None:
-            return batches
-        if (held := self._held.get(head)) is None:
+        """Return what the client's map shall hold as of head; kept only by those who take it."""
+        if (snapshot := self._snapshots.get(head)) is None:
             selected = self.filter.select(self._store, 0, head)
-            held = self._held[head] = Shared(entry for entry in selected if self.filter.holds(entry))
-        if len(held) > DRAIN_SHARED_CHANGES_MAX:
-            return self._batches(held, head)
-        batches = self._snapshots[head] = Shared(self._batches(held, head))
-        return batches
+            held = [entry for entry in selected if self.filter.holds(entry)]
+            snapshot = self._snapshots[head] = self._suffix(held, head)
+        return snapshot
 
-    def _batches(self, entries: Sequence[Entry], head: int) -> Iterator[Batch]:
-        start = 0
-        while start < len(entries):
-            part = entries[start : start + BATCH_CHANGES_MAX]
-            changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
-            count = fitting(changes)
-            part = part[:count]
-            revision = part[-1].revision
-            yield Batch(revision, self._frame(changes[:count], revision, head, self.filter.digest), part)
-            start += count
+    def _suffix(self, entries: Sequence[Entry], head: int) -> Suffix:
+        return Suffix(entries, lambda part: self._batch(part, head))
+
+    def _batch(self, part: Sequence[Entry], head: int) -> Batch:
+        changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
+        count = fitting(changes)
+        part = part[:count]
+        revision = part[-1].revision
+        return Batch(revision, self._frame(changes[:count], revision, head, self.filter.digest), part)
+
+
+REMOVED = b"\x02"
+"""Change.Kind.KIND_REMOVED; the kind is written last."""
 
 
 def removal(upsert: bytes) -> bytes:
-    """Turn an encoded UPSERT into the REMOVED of the same status: the kind is the last byte."""
-    return upsert[:-1] + b"\x02"
+    """Turn an encoded UPSERT into the REMOVED of the same status."""
+    return upsert[:-1] + REMOVED
 
 
 def fitting(changes: Sequence[bytes]) -> int:
     """Return how many of the first changes go into one message: at least one, however large it is."""
-    if sum(map(len, changes)) <= BATCH_BYTES_MAX:
+    if sum(map(len, changes)) <= CHANGES_BYTES_MAX:
         return len(changes)
     ends = itertools.accumulate(map(len, changes))
-    return max(1, sum(end <= BATCH_BYTES_MAX for end in ends))
+    return max(1, sum(end <= CHANGES_BYTES_MAX for end in ends))

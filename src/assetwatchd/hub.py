@@ -207,8 +207,9 @@ class Hub:
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
             batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
-            for batch in batches:
-                yield batch
+            signal: Signal
+            for signal in batches:
+                yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
             yield Synced(watcher.cursor)

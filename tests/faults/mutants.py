@@ -55,7 +55,7 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "M3": Mutant(
         "a token says the newest revision there is, not the last one sent",
-        [Change(DRAINS, "            revision = part[-1].revision\n", "            revision = head\n")],
+        [Change(DRAINS, "        revision = part[-1].revision\n", "        revision = head\n")],
     ),
     "M4": Mutant(
         "an asset that changes keeps its first place in the line",
