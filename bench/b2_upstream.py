@@ -9,33 +9,38 @@ import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING
 
-from report import Part, Row, at_least, figure
+from report import Part, Row, at_least, figure, unless_missing
 from rig import LOAD_CORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from children import Child
+    from children import Child, Result
     from rig import Pairs, Rig
 
-WATCHERS = (1, 10, 500)
+WATCHERS = (0, 1, 10, 500)
+NOBODY_PER_S = 1.0
+"""What may be asked while nobody watches: whether the source is there."""
 USD_ASSETS, USD_EVERY_S = 100, 1.0
 OMN_ASSETS, OMN_BATCH, OMN_EVERY_S = 1000, 100, 1.0
-SETTLE_S, COUNT_S = 3.0, 8.0
+SETTLE_S, COUNT_S = 3.0, 6.0
+POLLS = "polls_per_s"
 CLIENTS, SHARED_ASSETS, SHARED_EVERY_S = 10, 20, 0.5
 
 
 def run(rig: Rig) -> Part:
     """Count requests, then compare."""
     how = (
-        f"Requests: USD Search, {USD_ASSETS} assets read every {USD_EVERY_S:g} s, counted by the stand-in for"
-        f" {COUNT_S:g} s. OMN: {OMN_ASSETS:,} assets, {OMN_BATCH} a call, read every {OMN_EVERY_S:g} s."
+        f"Requests: USD Search, {USD_ASSETS} assets that each watcher names and nothing else asks for, read every"
+        f" {USD_EVERY_S:g} s; counted by the stand-in for {COUNT_S:g} s. OMN: {OMN_ASSETS:,} assets, {OMN_BATCH} a"
+        f" call, read every {OMN_EVERY_S:g} s."
         " Polls: scheduler, adapter and diff against one recorded answer, as fast as it goes, in turns with aiohttp"
         f" alone. Delay: a change of one of {SHARED_ASSETS} assets until each of {CLIENTS} clients has seen it; clients"
         " that poll for themselves share out as many requests as assetwatch made."
     )
-    return Part("B2 upstream", how, [*_requests(rig), *_batches(rig), *_polls(rig), *_delay(rig)])
+    counted = unless_missing("requests", lambda: [*_requests(rig), *_batches(rig)])
+    return Part("B2 upstream", how, [*counted, *_polls(rig), *_delay(rig)])
 
 
 # Requests ------------------------------------------------------------------------------------------------------------
@@ -43,22 +48,36 @@ def run(rig: Rig) -> Part:
 
 def _requests(rig: Rig) -> list[Row]:
     counts = {watchers: _asked(rig, watchers) for watchers in WATCHERS}
-    rows = [Row(f"requests for {watchers} watchers", f"{count / COUNT_S:.1f}/s") for watchers, count in counts.items()]
-    for watchers in WATCHERS[1:]:
-        ratio = counts[watchers] / counts[1]
+    rows = [_count_row(watchers, *counts[watchers]) for watchers in WATCHERS]
+    one, _ = counts[1]
+    for watchers in WATCHERS[2:]:
+        ratio = counts[watchers][0] / one if one else 0
         rows.append(Row(f"{watchers} watchers to 1", f"{ratio:.3f}", "1.00 ± 0.02", abs(ratio - 1) <= 0.02))
     return rows
 
 
-def _asked(rig: Rig, watchers: int) -> int:
+def _count_row(watchers: int, count: int, synced: int) -> Row:
+    per_s = count / COUNT_S
+    right = synced == watchers and (per_s <= NOBODY_PER_S if watchers == 0 else count > 0)
+    target = f"≤ {NOBODY_PER_S:g}/s" if watchers == 0 else "all in sync"
+    return Row(f"requests for {watchers} watchers", f"{per_s:.1f}/s", target, right, f"{synced} of {watchers} in sync")
+
+
+def _asked(rig: Rig, watchers: int) -> tuple[int, int]:
+    """Return how many requests came, and how many watchers were in sync to the end; nobody but they asks."""
     with rig.python("upstreams.py", "usd-search", "--assets", USD_ASSETS, core=LOAD_CORE) as upstreams:
         said = upstreams.said()
-        sources = _every(said["sources"], USD_EVERY_S)
-        with rig.product(sources) as (server, address), _watching(rig, address, "usd-search", watchers) as load:
+        sources = _every({"usd-search": {**said["sources"]["usd-search"], "pins": []}}, USD_EVERY_S)
+        names = rig.fresh("assets")
+        names.write_text("\n".join(said["assets"]["usd-search"]))
+        with (
+            rig.product(sources) as (server, address),
+            _watching(rig, address, "usd-search", watchers, assets=names) as load,
+        ):
             count = _count(said["control"], "usd-search")
             assert server.process.poll() is None  # noqa: S101 - else the figures are of nothing
-            load.said()
-    return count
+            found = load.said()
+    return count, found["synced"] - found["failed"]
 
 
 def _every(sources: Mapping[str, Mapping[str, object]], seconds: float) -> dict[str, object]:
@@ -66,9 +85,9 @@ def _every(sources: Mapping[str, Mapping[str, object]], seconds: float) -> dict[
     return {name: {**settings, **fixed} for name, settings in sources.items()}
 
 
-def _watching(rig: Rig, address: str, source: str, watchers: int) -> AbstractContextManager[Child]:
+def _watching(rig: Rig, address: str, source: str, watchers: int, **options: object) -> AbstractContextManager[Child]:
     span = SETTLE_S + COUNT_S + 1
-    return rig.loading(address, source=source, streams=watchers, warm_up=f"{span}s", span="100ms")
+    return rig.loading(address, source=source, streams=watchers, warm_up=f"{span}s", span="100ms", **options)
 
 
 def _count(control: str, source: str, path: str = "") -> int:
@@ -92,9 +111,10 @@ def _batches(rig: Rig) -> list[Row]:
             _watching(rig, address, "omn", 1) as load,
         ):
             calls = _count(said["control"], "omn", "assets/status") / COUNT_S * OMN_EVERY_S
-            load.said()
+            synced = load.said()["synced"]
     wanted = math.ceil(OMN_ASSETS / OMN_BATCH)
-    return [Row("OMN calls a round", f"{calls:.2f}", f"{wanted}", abs(calls / wanted - 1) <= 0.02)]
+    met = synced == 1 and abs(calls / wanted - 1) <= 0.02
+    return [Row("OMN calls a round", f"{calls:.2f}", f"{wanted}", met, f"{synced} of 1 in sync")]
 
 
 # Beside others -------------------------------------------------------------------------------------------------------
@@ -104,22 +124,29 @@ def _polls(rig: Rig) -> list[Row]:
     with rig.python("polling.py", "serve", core=LOAD_CORE) as canned:
         said = canned.said()
         polled = partial(_polled, rig, said["url"])
-        bare = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"))
-        parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"))
+        bare = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"), POLLS)
+        parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"), POLLS)
     answers = f"answers of {said['bytes']:,} bytes"
     return [
-        at_least("polls to those of bare aiohttp", 100 * bare.ratio, 80, "%", f"{_beside(bare)}; {answers}"),
-        Row("polls to those of aiohttp and json.loads", f"{100 * parsing.ratio:.0f} %", note=_beside(parsing)),
+        at_least("polls to those of bare aiohttp", 100 * bare.ratio, 80, "%", f"{_beside(bare)}; {answers}", n=bare.n),
+        Row(
+            "polls to those of aiohttp and json.loads",
+            f"{100 * parsing.ratio:.0f} %",
+            "",
+            None,
+            _beside(parsing),
+            parsing.n,
+        ),
     ]
 
 
 def _beside(found: Pairs) -> str:
-    return f"{figure(found.one)}/s to {figure(found.other)}/s; {found.note}"
+    return f"{figure(found.one)}/s to {figure(found.other)}/s"
 
 
-def _polled(rig: Rig, url: str, what: str) -> float:
+def _polled(rig: Rig, url: str, what: str) -> Result:
     with rig.python("polling.py", what, "--url", url) as child:
-        return float(child.said()["polls_per_s"])
+        return child.said()
 
 
 def _delay(rig: Rig) -> list[Row]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from report import Part, Row, at_least, at_most, figure
-from rig import LOAD_CORE
+from rig import LOAD_CORE, used
 
 if TYPE_CHECKING:
     from children import Result
@@ -25,11 +25,11 @@ def run(rig: Rig) -> Part:
         " upstream's own time of the change, in whole milliseconds (so up to 1 ms too much), to the receipt; within it"
         " are the push, the read that it causes, and the commit to SQLite. The stand-in runs on the load's core."
     )
-    used = f"server {100 * found['server_share']:.0f} %, load {100 * found['load_share']:.0f} %"
+    n = found["n"]
     rows = [
-        Row("push to subscriber, p50", f"{figure(found['age_p50_ms'])} ms", note=used),
-        at_most("push to subscriber, p99", found["age_p99_ms"], 10, "ms"),
-        at_least("changes due that arrive", 100 * found["changes_per_s"] / (WATCHERS * RATE), 98, "%"),
+        Row("push to subscriber, p50", f"{figure(found['age_p50_ms'])} ms", note=used(found), n=n),
+        at_most("push to subscriber, p99", found["age_p99_ms"], 10, "ms", n=n),
+        at_least("changes due that arrive", 100 * found["changes_per_s"] / (WATCHERS * RATE), 98, "%", n=n),
     ]
     return Part("B3 push", how, rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,60 +9,72 @@ import plots
 from b1_fanout import Cell, assetwatch
 from b5_start import restart, snapshot
 from report import Part, Row, figure
-from rig import server_us
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from children import Result
     from rig import Rig
 
 SIZES = (1_000, 10_000, 100_000)
-CELL = Cell(30, 500)
-NAMED = Cell(1000, 500)
-SETTLE = "4s"
-"""What changed while the streams got their snapshots is a matter of B5."""
-FLAT, LINEAR, STEEP = 0.15, 0.85, 1.15
-"""Exponents below which a figure is called independent of the assets, from which linear in them, above which more."""
-P99 = f"p99, ms, {CELL}"
-RSS, SNAPSHOT, RESTART = "RSS, MiB", "snapshot to 1 client, s", "start to SERVING again, s"
+SATURATED, NAMED = Cell(1000, 2000), Cell(1000, 500)
+FLAT = 1.25
+"""A figure whose largest is at most so many times its smallest is called independent of the assets."""
+LINEAR = (0.5, 2.0)
+"""Between these, the marginal cost from the second size to the third is called that from the first to the second."""
+P99 = f"p99, ms, {SATURATED}"
+RSS, SNAPSHOT, RESTART = "RSS, MB", "snapshot to 1 client, s", "start to SERVING again, s"
 DRAWN = (RSS, SNAPSHOT, RESTART, P99)
 
 
 def run(rig: Rig) -> Part:
     """Measure each size, and tell how each figure grows."""
     sizes = {assets: _measured(rig, assets) for assets in SIZES}
-    series = {name: {assets: size[name] for assets, size in sizes.items()} for name in sizes[SIZES[0]]}
-    rows = [_row(name, by_assets) for name, by_assets in series.items()]
+    series = {name: {assets: size[name][0] for assets, size in sizes.items()} for name in sizes[SIZES[0]]}
+    n = {name: found["n"] for name, (_, found) in sizes[SIZES[-1]].items()}
+    rows = [_row(name, by_assets, n[name]) for name, by_assets in series.items()]
     how = (
-        f"At {', '.join(f'{assets:,}' for assets in SIZES)} assets. The growth is the exponent between the last two"
-        " sizes: 1 is linear, 0 does not depend on the assets."
+        f"At {', '.join(f'{assets:,}' for assets in SIZES)} assets. Growth is told by the marginal costs, those of"
+        " 1,000 assets more, between the smaller two sizes and between the larger two: linear when they are alike (one"
+        f" at most {LINEAR[1]:g} times the other). The streams of {SATURATED} resume, but for one a filter, so that no"
+        " snapshots are under way; RSS is that of the streams of one asset."
     )
     drawn = {name: series[name] for name in DRAWN}
     return Part("B7 growth", how, rows, plots.growth("growth", drawn, "see the legend"))
 
 
-def _measured(rig: Rig, assets: int) -> dict[str, float]:
-    """Return the figures by their names in the table."""
-    whole = assetwatch(rig, CELL, assets=assets, warm_up="1s", patience="60s", settle=SETTLE)
-    named = assetwatch(rig, NAMED, assets=assets, named=assets, patience="20s")
+def _measured(rig: Rig, assets: int) -> dict[str, tuple[float, Result]]:
+    """Return the figures by their names in the table, each with the result it is of."""
+    busy = rig.repeated(1, partial(assetwatch, rig, SATURATED, assets=assets, resume="true", patience="30s"))
+    named = rig.repeated(1, partial(assetwatch, rig, NAMED, assets=assets, named=assets, patience="20s"))
     taken = rig.repeated(3, partial(snapshot, rig, assets, 1))
+    again = rig.repeated(3, partial(restart, rig, assets))
     return {
-        f"delivered/s, {CELL}": whole["changes_per_s"],
-        P99: whole["age_p99_ms"],
-        f"server µs a delivered change, {CELL}": server_us(whole),
-        f"server %, {NAMED}, each watching one asset": 100 * named["server_share"],
-        RSS: whole["server_rss_kib"] / 1024,
-        SNAPSHOT: taken["synced_after_s"],
-        RESTART: rig.repeated(2, partial(restart, rig, assets))["s"],
+        f"delivered/s, {SATURATED}": (busy["changes_per_s"], busy),
+        P99: (busy["age_p99_ms"], busy),
+        f"server %, {NAMED}, each watching one asset": (100 * named["server_share"], named),
+        RSS: (named["server_rss_mb"], named),
+        SNAPSHOT: (taken["synced_after_s"], taken),
+        RESTART: (again["s"], again),
     }
 
 
-def _row(name: str, by_assets: dict[int, float]) -> Row:
-    (few, least), (many, most) = list(by_assets.items())[-2:]
-    exponent = math.log(most / least) / math.log(many / few) if least > 0 and most > 0 else 0.0
-    figures = " / ".join(figure(value) for value in by_assets.values())
-    return Row(name, figures, note=f"{_verdict(exponent)} (exponent {exponent:.2f})")
+def _row(name: str, by_assets: Mapping[int, float], n: int) -> Row:
+    return Row(name, " / ".join(figure(value) for value in by_assets.values()), note=verdict(by_assets), n=n)
 
 
-def _verdict(exponent: float) -> str:
-    if exponent > LINEAR:
-        return "linear" if exponent < STEEP else "more than linear"
-    return "independent" if abs(exponent) < FLAT else "less than linear"
+def verdict(by_assets: Mapping[int, float]) -> str:
+    """Say how a figure grows over three sizes."""
+    (few, least), (some, middle), (many, most) = by_assets.items()
+    if max(by_assets.values()) <= FLAT * min(by_assets.values()):
+        return "independent"
+    if most < least:
+        return "falls"
+    first, then = 1000 * (middle - least) / (some - few), 1000 * (most - middle) / (many - some)
+    if first <= 0 or then <= 0:
+        return "neither way all along"
+    costs = f"1,000 more cost {figure(first)}, then {figure(then)}"
+    low, high = LINEAR
+    if then / first > high:
+        return f"more than linear: {costs}"
+    return f"{'linear' if then / first >= low else 'less than linear'}: {costs}"

@@ -85,7 +85,7 @@ def pinned(core: int, command: Sequence[object]) -> list[str]:
     return [taskset, "-c", str(core), *bare] if taskset and (os.cpu_count() or 1) > 1 else bare
 
 
-def pid_rss_kib(pid: int) -> float:
-    """Return the resident memory of a process, in KiB."""
+def pid_rss_mb(pid: int) -> float:
+    """Return the resident memory of a process, in 10^6 bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return float(status.partition("VmRSS:")[2].split()[0])
+    return float(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6  # the kB of /proc are 1,024 bytes

@@ -12,27 +12,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-HEADS = ("what", "figure", "target", "", "beside it")
+HEADS = ("what", "figure", "target", "", "n", "beside it")
 PACKAGES = ("grpcio", "protobuf", "aiohttp", "uvloop", "pydantic", "opentelemetry-sdk")
+
+
+class Missing(Exception):
+    """A program that a measurement needs is not here; the text says which."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line. met: None where there is no target, or nothing to hold against it."""
+    """One line. met: None where there is no target, or nothing to hold against it. n: of how many runs, or pairs."""
 
     what: str
     figure: str
     target: str = ""
     met: bool | None = None
     note: str = ""
+    n: int = 1
 
     @property
-    def cells(self) -> tuple[str, str, str, str, str]:
+    def cells(self) -> tuple[str, ...]:
         """What stands in each column."""
         mark = {None: "", True: "✓", False: "✗"}[self.met]
-        return self.what, self.figure, self.target, mark, self.note
+        return self.what, self.figure, self.target, mark, str(self.n or ""), self.note
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,22 @@ class Part:
     plots: Sequence[Path] = ()
 
 
-def at_most(what: str, value: float, limit: float, unit: str = "", note: str = "") -> Row:
+def at_most(what: str, value: float, limit: float, unit: str = "", note: str = "", *, n: int) -> Row:
     """Make the row of a figure that has an upper limit; a negative one was not found out, so it is not met."""
-    return Row(what, _with(value, unit), f"≤ {_with(limit, unit)}", 0 <= value <= limit, note)
+    return Row(what, _with(value, unit), f"≤ {_with(limit, unit)}", 0 <= value <= limit, note, n)
 
 
-def at_least(what: str, value: float, limit: float, unit: str = "", note: str = "") -> Row:
+def at_least(what: str, value: float, limit: float, unit: str = "", note: str = "", *, n: int) -> Row:
     """Make the row of a figure that has a lower limit."""
-    return Row(what, _with(value, unit), f"≥ {_with(limit, unit)}", value >= limit, note)
+    return Row(what, _with(value, unit), f"≥ {_with(limit, unit)}", value >= limit, note, n)
+
+
+def unless_missing(what: str, measure: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+    """Measure, or make the row that says which program is not here."""
+    try:
+        return measure()
+    except Missing as missing:
+        return [Row(what, "not measured", note=str(missing), n=0)]
 
 
 def _with(value: float, unit: str) -> str:
@@ -86,7 +99,7 @@ def markdown(parts: Iterable[Part], facts: Mapping[str, str], took_s: float, int
 
 
 def _section(part: Part, into: Path) -> str:
-    table = [f"| {' | '.join(HEADS)} |", "| --- | ---: | ---: | --- | --- |"]
+    table = [f"| {' | '.join(HEADS)} |", "| --- | ---: | ---: | --- | ---: | --- |"]
     table += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in part.rows]
     plots = [f"![{plot.stem}]({plot.relative_to(into.parent)})" for plot in part.plots]
     return "\n\n".join([f"## {part.title}", part.how, "\n".join(table), *plots])

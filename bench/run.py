@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import importlib
 import os
 import signal
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import plots
 import report
-from rig import BENCH, BUILD, Missing, Rig, go_program
+from report import Missing
+from rig import BENCH, BUILD, Rig, go_program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 PARTS = {
@@ -37,10 +40,18 @@ RESULTS = BENCH / "RESULTS.md"
 
 
 def main() -> int:
-    """Run the parts asked for; 0 also when a target is missed: the table says so."""
+    """Run the parts asked for; 0 also when a target is missed or a program is not here: the table says so."""
     args = _arguments()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs start as they do where they were installed
-    signal.signal(signal.SIGTERM, _stopped)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stopped)
+    with alone():
+        measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Build, measure, and write what is to be written."""
     whole = not args.parts and not args.quick
     if not whole:
         plots.folder = BUILD / "plots"
@@ -51,21 +62,37 @@ def main() -> int:
     build()
     with Rig(quick=args.quick) as rig:
         parts = {name: measured(rig, name) for name in args.parts or PARTS}
-    others = f"other programs and the host had up to {100 * rig.others_share:.0f} % of the server's core"
-    machine["others"] = f"{others} while it was measured"
-    announce(f"\n{machine['others']}")
+    if rig.others_share is not None:
+        others = f"other programs and the host had up to {100 * rig.others_share:.0f} % of the server's core"
+        machine["others"] = f"{others} while it was measured"
+        announce(f"\n{machine['others']}")
     if rig.late:
         machine["late"] = "the machine was slow: what came last was measured once, not several times"
     if whole:
         in_order = [parts[name] for name in sorted(parts)]
         RESULTS.write_text(report.markdown(in_order, machine, time.monotonic() - began, RESULTS))
-    return 0
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the lock of this checkout; exit when another run has it, since both would be on the same cores."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another run measures in this checkout (it holds {lock.name}): wait for it, or end it")
+        yield
 
 
 def measured(rig: Rig, name: str) -> report.Part:
     """Run one part and print it."""
     began = time.monotonic()
-    part: report.Part = importlib.import_module(PARTS[name]).run(rig)
+    try:
+        part: report.Part = importlib.import_module(PARTS[name]).run(rig)
+    except Missing as missing:
+        rows = [report.Row("all of it", "not measured", note=str(missing), n=0)]
+        part = report.Part(f"{name.upper()} {PARTS[name].partition('_')[2]}", "", rows)
     report.show(part)
     announce(f"({name}: {time.monotonic() - began:.0f} s)")
     return part

@@ -1,6 +1,7 @@
 """Run stand-ins of upstreams for a measurement; Pieces can have its assets changed at a rate.
 
-Prints a line of JSON: the settings of a source over each, and the address to ask how often they were asked.
+Prints a line of JSON: the settings of a source over each, what ids it has, and the address to ask how often they were
+asked.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ async def main(args: argparse.Namespace) -> None:
         standin.seed(random.Random(1), args.assets)  # noqa: S311 - the same in every run
     await sandbox.start()
     sources = {name: settings(standin) for name, standin in sandbox.standins.items()}
-    say(control=sandbox.control_url, sources=sources)
+    assets = {name: standin.asset_ids() for name, standin in sandbox.standins.items()}
+    say(control=sandbox.control_url, sources=sources, assets=assets)
     if args.rate:
         await change(sandbox.standins["pieces"], args.rate)
     await asyncio.Event().wait()

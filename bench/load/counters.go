@@ -16,15 +16,18 @@ import (
 const (
 	ticksPerS   = 100 // USER_HZ of Linux, a part of its interface
 	serverCore  = "cpu0"
-	sampleEvery = 10 // only every tenth stream keeps ages
+	othersSpan  = time.Second // in less, what others had cannot be told from ticks
+	sampleEvery = 9           // one stream in so many keeps ages; it has no divisor in common with filters and connections
 )
 
-// counters of all streams together. Ages (ms) are kept only while measuring.
+// counters of all streams together. Ages (ms) are kept only while measuring, in the order of receipt.
 type counters struct {
-	open, synced, failed, messages, changes, bytes atomic.Int64
-	measuring                                      atomic.Bool
-	mutex                                          sync.Mutex
-	ages                                           []float64
+	open, synced, failed, messages, changes, bytes, head atomic.Int64
+	measuring                                            atomic.Bool
+	mutex                                                sync.Mutex
+	ages                                                 []float64
+	headAt                                               time.Time
+	tokens                                               sync.Map // by the number of the stream
 }
 
 // took counts one message with n changes.
@@ -42,10 +45,30 @@ func (c *counters) keep(ages []float64) {
 	}
 }
 
+// saw notes the server's head revision, and when it was first told.
+func (c *counters) saw(head int64) {
+	if head <= c.head.Load() {
+		return
+	}
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if head > c.head.Load() {
+		c.head.Store(head)
+		c.headAt = time.Now()
+	}
+}
+
+func (c *counters) lastHead() (int64, time.Time) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.head.Load(), c.headAt
+}
+
 // measure counts for a span, and tells what this program and the server used meanwhile.
 func (c *counters) measure(span time.Duration, pid int, writes *writer) map[string]any {
 	c.measuring.Store(true)
 	messages, changes, bytes := c.messages.Load(), c.changes.Load(), c.bytes.Load()
+	head, headAt := c.lastHead()
 	written, used, served, busy, began := writes.written.Load(), usedS(), processS(pid), coreS(), time.Now()
 	time.Sleep(span)
 	used, served, busy = usedS()-used, processS(pid)-served, coreS()-busy
@@ -59,21 +82,28 @@ func (c *counters) measure(span time.Duration, pid int, writes *writer) map[stri
 		"written_per_s":  perS(writes.written.Load() - written),
 		"load_share":     used / lasted,
 		"server_share":   served / lasted,
-		"others_share":   max(0, busy-served) / lasted,
-		"server_rss_kib": residentKiB(pid),
+		"server_rss_mb":  residentMB(pid),
+	}
+	if newest, at := c.lastHead(); newest > head && head > 0 { // a head is told in steps, so the time counts between two
+		result["written_per_s"] = float64(newest-head) / at.Sub(headAt).Seconds()
+	}
+	if pid != 0 && span >= othersSpan {
+		result["others_share"] = max(0, busy-served) / lasted
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	slices.Sort(c.ages)
+	half := len(c.ages) / 2
 	result["age_p50_ms"], result["age_p99_ms"] = quantile(c.ages, 0.50), quantile(c.ages, 0.99)
+	result["age_p99_early_ms"], result["age_p99_late_ms"] = quantile(c.ages[:half], 0.99), quantile(c.ages[half:], 0.99)
 	return result
 }
 
-// quantile of sorted values; -1 without any.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
+// quantile of values; -1 without any.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
 		return -1
 	}
+	sorted := slices.Sorted(slices.Values(values))
 	return sorted[int(q*float64(len(sorted)-1))]
 }
 
@@ -111,8 +141,8 @@ func coreS() float64 {
 	return (number(fields[user]) + number(fields[nice]) + number(fields[system]) + number(fields[steal])) / ticksPerS
 }
 
-// residentKiB is the resident memory of a process; 0 for no process.
-func residentKiB(pid int) float64 {
+// residentMB is the resident memory of a process, in 10^6 bytes; 0 for no process.
+func residentMB(pid int) float64 {
 	if pid == 0 {
 		return 0
 	}
@@ -121,7 +151,7 @@ func residentKiB(pid int) float64 {
 		log.Fatal(err)
 	}
 	_, after, _ := strings.Cut(string(status), "VmRSS:")
-	return number(strings.Fields(after)[0])
+	return number(strings.Fields(after)[0]) * 1024 / 1e6 // the kB of /proc are 1,024 bytes
 }
 
 func number(text string) float64 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -12,9 +13,12 @@ import (
 type dialect struct {
 	method string
 	both   bool               // the client's side of the stream stays open
-	synced protowire.Number   // its presence says that the stream is in sync; 0: it is from the start
+	each   int                // every message has so many changes, and is not looked into; 0: they are counted
+	synced protowire.Number   // its presence says that the stream is in sync
 	change protowire.Number   // each such field is a change
 	at     []protowire.Number // the way from there down to the time that ages are counted from; none: no ages
+	head   protowire.Number   // a number that says how much the server has committed; 0: there is none
+	token  protowire.Number   // what a stream can go on from; 0: it is not kept
 }
 
 // watch opens a stream and reads it until it ends, which is a failure.
@@ -24,14 +28,21 @@ func (d dialect) watch(ctx context.Context, client *grpc.ClientConn, request []b
 	if err != nil || stream.SendMsg(&request) != nil {
 		return
 	}
-	in := reader{dialect: d, live: d.synced == 0, total: total}
+	in := reader{dialect: d, total: total}
+	var message []byte
 	for first := true; ; first = false {
-		var message []byte
 		if stream.RecvMsg(&message) != nil {
 			return
 		}
 		if first {
 			total.open.Add(1)
+		}
+		if d.each > 0 {
+			total.took(message, d.each)
+			continue
+		}
+		if d.token > 0 {
+			total.tokens.Store(number, bytes.Clone(find(message, d.token)))
 		}
 		in.sampled = len(d.at) > 0 && number%sampleEvery == 0 && total.measuring.Load()
 		in.read(message)
@@ -52,8 +63,11 @@ func (r *reader) read(message []byte) {
 	for rest := message; len(rest) > 0; {
 		var number protowire.Number
 		var value []byte
+		from := rest
 		number, value, rest = field(rest)
 		switch {
+		case number == r.head:
+			r.total.saw(varint(from))
 		case number == r.synced && !r.live:
 			r.live = true
 			r.total.synced.Add(1)
@@ -72,10 +86,9 @@ func (r *reader) read(message []byte) {
 func moment(stamp []byte) time.Time {
 	var at [3]int64
 	for len(stamp) > 0 {
-		number, _, used := protowire.ConsumeTag(stamp)
-		value, more := protowire.ConsumeVarint(stamp[used:])
-		at[number] = int64(value)
-		stamp = stamp[used+more:]
+		number, _, rest := field(stamp)
+		at[number] = varint(stamp)
+		stamp = rest
 	}
 	return time.Unix(at[seconds], at[nanos])
 }
@@ -103,6 +116,13 @@ func field(message []byte) (protowire.Number, []byte, []byte) {
 		return number, value, message[used+more:]
 	}
 	return number, nil, message[used+protowire.ConsumeFieldValue(number, kind, message[used:]):]
+}
+
+// varint is the number that the first field is.
+func varint(message []byte) int64 {
+	_, _, used := protowire.ConsumeTag(message)
+	value, _ := protowire.ConsumeVarint(message[used:])
+	return int64(value)
 }
 
 func bytesField(message []byte, number protowire.Number, value []byte) []byte {
