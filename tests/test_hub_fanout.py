@@ -7,7 +7,7 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
-from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
+from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT, SNAPSHOT_BEHIND_MAX
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, Entry, State
@@ -134,6 +134,28 @@ async def test_a_long_drain_is_frozen_and_encoded_once_for_all_who_ask_alike() -
 
 
 @virtual
+async def test_a_snapshot_under_way_is_good_for_who_comes_next() -> None:
+    """Of a stream that begins a few changes later the first messages are the same; as of synced its map is exact."""
+    async with rigged() as rig:
+        await rig.change(*[f"dam/{number}" for number in range(200)])
+        first = Client(rig.hub, DAM, permits=2)
+        await rig.settle()
+        await rig.change("dam/0", "dam/new")
+        second = Client(rig.hub, DAM)
+        await rig.settle()
+        await rig.change(*[f"dam/{number}" for number in range(SNAPSHOT_BEHIND_MAX)])
+        third = Client(rig.hub, DAM)
+        first.allow(None)
+        await rig.settle()
+        one, two, three = (client.all(Batch) for client in (first, second, third))
+        assert two[0] is one[0]
+        assert three[0] is not one[0]
+        assert [len(batch.entries) for batch in two[:3]] == [100, 100, 2]
+        assert second.kinds()[:5] == ["Started", "Batch", "Batch", "Batch", "Synced"]
+        assert first.map == second.map == third.map
+
+
+@virtual
 async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
     """Streams begun one after the other, each at a head of its own, do not hold on to what they were sent."""
     async with rigged() as rig:
@@ -143,7 +165,7 @@ async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
             await rig.settle()
         [group] = rig.hub._groups.values()
         assert len(group.watchers) == 5
-        assert not group._snapshots
+        assert group._snapshot() is None
 
 
 def lists_of_entries() -> int:

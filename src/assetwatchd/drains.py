@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +24,8 @@ DRAIN_KEPT_CHANGES_MAX = 1000
 """A longer drain is not kept beyond those who take it; they share it."""
 MESSAGES_KEPT = 16
 """Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
+SNAPSHOT_BEHIND_MAX = 100
+"""A snapshot that somebody takes is good for others until that many changes came after it: a message more for each."""
 
 
 class Batch(NamedTuple):
@@ -39,12 +41,13 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 
 
 class Suffix:
-    """Entries frozen once for all who ask for the same, and encoded as they take them."""
+    """Entries up to a head, frozen once for all who ask for the same, and encoded as they take them."""
 
-    __slots__ = ("__weakref__", "_cut", "_entries", "_kept")
+    __slots__ = ("__weakref__", "_cut", "_entries", "_kept", "head")
 
-    def __init__(self, entries: Sequence[Entry], cut: Callable[[Sequence[Entry]], Batch]) -> None:
-        """Cut makes a message of the first few of what it is given."""
+    def __init__(self, entries: Sequence[Entry], head: int, cut: Callable[[Sequence[Entry], int], Batch]) -> None:
+        """Cut makes a message of the first few of the entries it is given, and the head."""
+        self.head = head
         self._entries = entries
         self._cut = cut
         self._kept: dict[int, Batch] = {}
@@ -58,7 +61,7 @@ class Suffix:
             start += len(batch.entries)
 
     def _batch(self, start: int) -> Batch:
-        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX])
+        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX], self.head)
         if len(self._kept) > MESSAGES_KEPT:
             del self._kept[next(iter(self._kept))]
         return batch
@@ -73,7 +76,7 @@ class Drains:
         self._frame = frame
         self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
         self._long: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
-        self._snapshots: WeakValueDictionary[int, Suffix] = WeakValueDictionary()
+        self._snapshot: Callable[[], Suffix | None] = lambda: None
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
@@ -86,7 +89,7 @@ class Drains:
     def _drain(self, span: tuple[int, int]) -> Iterable[Batch]:
         cursor, head = span
         entries = self.filter.select(self._store, cursor, head)
-        suffix = self._suffix(entries, head)
+        suffix = Suffix(entries, head, self._cut)
         if len(entries) > DRAIN_KEPT_CHANGES_MAX:
             self._long[span] = suffix
             return suffix
@@ -96,17 +99,15 @@ class Drains:
         return drain
 
     def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what the client's map shall hold as of head; kept only by those who take it."""
-        if (snapshot := self._snapshots.get(head)) is None:
+        """Return what a client's map shall hold as of head; begins with what another client takes, if it can."""
+        snapshot = self._snapshot()
+        if snapshot is None or snapshot.head < max(self._store.floor, head - SNAPSHOT_BEHIND_MAX):
             selected = self.filter.select(self._store, 0, head)
-            held = [entry for entry in selected if self.filter.holds(entry)]
-            snapshot = self._snapshots[head] = self._suffix(held, head)
-        return snapshot
+            snapshot = Suffix([entry for entry in selected if self.filter.holds(entry)], head, self._cut)
+            self._snapshot = ref(snapshot)
+        return snapshot if snapshot.head == head else itertools.chain(snapshot, self.drain(snapshot.head, head))
 
-    def _suffix(self, entries: Sequence[Entry], head: int) -> Suffix:
-        return Suffix(entries, lambda part: self._batch(part, head))
-
-    def _batch(self, part: Sequence[Entry], head: int) -> Batch:
+    def _cut(self, part: Sequence[Entry], head: int) -> Batch:
         changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
         count = fitting(changes)
         part = part[:count]

@@ -203,16 +203,18 @@ class Hub:
             if cursor is not None:
                 resume.check_floor(cursor, self._store)
             known = what.watched_sources & self.conditions.keys()
-            yield Started({source: self.conditions[source] for source in known})
+            signal: Signal = Started({source: self.conditions[source] for source in known})
+            yield signal
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
             batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
-            signal: Signal
             for signal in batches:
+                self._newcomers = True
                 yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
-            yield Synced(watcher.cursor)
+            signal = Synced(watcher.cursor)
+            yield signal
             self._hush(watcher)
             over = False
             while not over:

@@ -48,8 +48,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            yield Synced(watcher.cursor)\n            self._hush(watcher)",
-                "            yield Synced(watcher.cursor)\n            watcher.told_at = float('inf')",
+                "            yield signal\n            self._hush(watcher)",
+                "            yield signal\n            watcher.told_at = float('inf')",
             )
         ],
     ),
@@ -131,9 +131,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            yield Synced(watcher.cursor)\n            self._hush(watcher)",
-                "            if self._store.after(0, head):\n"
-                "                yield Synced(watcher.cursor)\n            self._hush(watcher)",
+                "            yield signal\n            self._hush(watcher)",
+                "            if self._store.after(0, head):\n                yield signal\n            self._hush(watcher)",
             )
         ],
     ),
