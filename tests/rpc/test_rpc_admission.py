@@ -105,11 +105,11 @@ def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
 
 async def in_turn(admission: Admission, order: list[str], name: str, *, takes_s: float) -> None:
     """Catch up for so long."""
-    with admission.stream("unix:") as turn:
-        await turn.begin()
+    with admission.stream("unix:") as admitted:
+        await admitted.begin_turn()
         order.append(f"{name} begins at {asyncio.get_running_loop().time() - 1000:g}")
         await asyncio.sleep(takes_s)
-        turn.end()
+        admitted.end_turn()
 
 
 def test_no_more_streams_catch_up_at_once_than_may() -> None:
@@ -142,12 +142,12 @@ def test_a_stream_that_ends_before_its_turn_takes_no_place() -> None:
 
     async def others() -> list[str]:
         admission, told = Admission(ServerSettings(catching_up_max=1)), list[str]()
-        with admission.stream("unix:") as turn:
-            await turn.begin()
+        with admission.stream("unix:") as admitted:
+            await admitted.begin_turn()
             waiting = [asyncio.create_task(in_turn(admission, told, "gone", takes_s=1)) for _ in range(2)]
             await asyncio.sleep(0)
             waiting[0].cancel()
-            turn.end()
+            admitted.end_turn()
             waiting[1].cancel()
             await asyncio.wait(waiting)
         await in_turn(admission, told, "next", takes_s=0)

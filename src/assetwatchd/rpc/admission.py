@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from assetwatchd.errors import TooManyStreams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from assetwatchd.config import ServerSettings
 
 RETRY_AFTER_S = 10.0
@@ -19,19 +16,35 @@ TURN_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
 
 
-class Turn:
-    """The turn of one stream to catch up; it ends by itself after TURN_S."""
+class Admitted:
+    """One open stream, as a context manager until its end; its turn to catch up is over after TURN_S in any case."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
+    __slots__ = ("_by_host", "_host", "_over", "_places")
+
+    def __init__(self, by_host: Counter[str], host: str, places: asyncio.Semaphore) -> None:
+        self._by_host = by_host
+        self._host = host
         self._places = places
         self._over: asyncio.TimerHandle | None = None
+        by_host[host] += 1
 
-    async def begin(self) -> None:
+    def __enter__(self) -> Self:
+        """It counts since it was made."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """It counts no more."""
+        self.end_turn()
+        self._by_host[self._host] -= 1
+        if not self._by_host[self._host]:
+            del self._by_host[self._host]
+
+    async def begin_turn(self) -> None:
         """Wait in line for a place."""
         await self._places.acquire()
-        self._over = asyncio.get_running_loop().call_later(TURN_S, self.end)
+        self._over = asyncio.get_running_loop().call_later(TURN_S, self.end_turn)
 
-    def end(self) -> None:
+    def end_turn(self) -> None:
         """Give the place to the next, if this has one."""
         if self._over is not None:
             self._over.cancel()
@@ -51,26 +64,14 @@ class Admission:
         self._places = asyncio.Semaphore(limits.catching_up_max)
         self._by_host: Counter[str] = Counter()
 
-    @contextmanager
-    def stream(self, peer: str) -> Iterator[Turn]:
-        """Count one stream while open, and return its turn to catch up, which is over then in any case.
-
-        peer is gRPC's, e.g. ipv4:127.0.0.1:41234. Raises: TooManyStreams.
-        """
+    def stream(self, peer: str) -> Admitted:
+        """Count one more stream. peer is gRPC's, e.g. ipv4:127.0.0.1:41234. Raises: TooManyStreams."""
         host = _host(peer)
         if self._by_host.total() >= self._streams_max:
             raise _refusal("this server", "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
             raise _refusal("one address", f"peer:{host}", self._streams_per_peer_max)
-        self._by_host[host] += 1
-        turn = Turn(self._places)
-        try:
-            yield turn
-        finally:
-            turn.end()
-            self._by_host[host] -= 1
-            if not self._by_host[host]:
-                del self._by_host[host]
+        return Admitted(self._by_host, host, self._places)
 
 
 def _host(peer: str) -> str:

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assetwatchd.rpc import names
-from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 - the RPC
         """One name's status and what becomes of it, until the process ends."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             told = None
             while True:
                 changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)

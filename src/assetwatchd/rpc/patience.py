@@ -20,6 +20,8 @@ class Patience:
     client can do then is said in the error.
     """
 
+    __slots__ = ("_began", "_limit", "_limit_s", "_loop", "_then", "_timer", "_write")
+
     def __init__(
         self,
         context: grpc.aio.ServicerContext[Any, bytes],

@@ -20,7 +20,7 @@ from assetwatchd.filters import Filter
 from assetwatchd.hub import Started
 from assetwatchd.model import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
-from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.validate import validate
 from assetwatchd.rpc.watch import reach
 
@@ -63,7 +63,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     async def GetAssetStatus(self, request: pb.GetAssetStatusRequest, context: Context) -> pb.GetAssetStatusResponse:
         """One asset, as known or as asked now."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             key = _key(request.asset)
             self._sources.check([("asset", key)])
@@ -76,7 +76,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         self, request: pb.BatchGetAssetStatusesRequest, context: Context
     ) -> pb.BatchGetAssetStatusesResponse:
         """Several assets, in the order of the request."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             keys = self._checked(request.assets)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
@@ -89,7 +89,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         self, request: pb.ListAssetStatusesRequest, context: Context
     ) -> pb.ListAssetStatusesResponse:
         """A page, by cursor over the store: the token says after which revision to go on."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             names = sorted(request.sources) or self._sources.names()
             what = Filter(frozenset(), frozenset(names), _states(request.states))
@@ -107,7 +107,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     async def WaitAssetStatus(self, request: pb.WaitAssetStatusRequest, context: Context) -> pb.WaitAssetStatusResponse:
         """Watch one asset until it is as wanted, or the time is over."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             key = _key(request.asset)
             self._sources.check([("asset", key)])
@@ -120,7 +120,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             keys = self._checked(request.assets)
             for name in request.sources:
@@ -215,14 +215,14 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         self, request: source_pb.ListSourcesRequest, context: Context
     ) -> source_pb.ListSourcesResponse:
         """All, by name."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             views = [self._view(name) for name in self._sources.names()]
             return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """One."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             return source_pb.GetSourceResponse(source=self._view(request.source))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,7 +15,8 @@ from grpc_status import rpc_status
 from assetwatchd import errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
+    from types import TracebackType
     from typing import Any
 
     from google.protobuf.message import Message
@@ -45,23 +45,34 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
 log = logging.getLogger(__name__)
 
 
-@asynccontextmanager
-async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """End the call with the status of whatever is raised inside; a cancellation passes.
+class ErrorsAsStatus:
+    """As a context manager it ends the call with the status of whatever is raised inside; a cancellation passes.
 
     What we did not foresee becomes INTERNAL with no text of ours in it; the trace stays here.
     """
-    try:
-        yield
-    except errors.CallError as error:
-        await context.abort_with_status(rpc_status.to_status(status_of(error)))
-    except (asyncio.CancelledError, grpc.aio.AbortError):
-        raise
-    except grpc.aio.InternalError:  # a write to a peer that has gone
-        raise asyncio.CancelledError from None
-    except Exception:
-        log.exception("a call failed in a way nobody foresaw")
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the reason")
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        """Nothing has been raised yet."""
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """End the call, if it must be."""
+        match error:
+            case errors.CallError():
+                await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+            case grpc.aio.AbortError():
+                return
+            case grpc.aio.InternalError():  # a write to a peer that has gone
+                raise asyncio.CancelledError from None
+            case Exception():
+                log.error("a call failed in a way nobody foresaw", exc_info=error)
+                await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the reason")
 
 
 def status_of(error: errors.CallError) -> status_pb2.Status:

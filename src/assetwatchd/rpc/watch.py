@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,18 @@ from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.patience import Patience
-from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     import grpc
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.filters import Filter
-    from assetwatchd.hub import Hub, Signal
-    from assetwatchd.model import Entry
-    from assetwatchd.rpc.admission import Admission, Turn
+    from assetwatchd.hub import Hub
+    from assetwatchd.model import Condition, Entry
+    from assetwatchd.rpc.admission import Admission, Admitted
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 
@@ -50,16 +50,21 @@ class Watching:
     settings: ServerSettings
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
-        """Serve one stream until it ends; raises CallErrors for its status."""
-        with self.admission.stream(context.peer()) as turn, _counted():
-            async with errors_as_status(context):  # a stream counts until its last word was taken, or its peer is gone
-                cursor = await self._cursor(token, what)
-                await self._stream(what, cursor, context, turn)
+        """Serve one stream until it ends, its status included. Raises: TooManyStreams."""
+        with self.admission.stream(context.peer()) as admitted:
+            telemetry.record_watchers(1)
+            try:
+                async with ErrorsAsStatus(context):  # it counts until its last word was taken, or its peer is gone
+                    cursor = await self._cursor(token, what)
+                    with self.sources.interest(what):
+                        await self._stream(what, cursor, context, admitted)
+            finally:
+                telemetry.record_watchers(-1)
 
-    async def _stream(self, what: Filter, cursor: int | None, context: Context, turn: Turn) -> None:
+    async def _stream(self, what: Filter, cursor: int | None, context: Context, admitted: Admitted) -> None:
         delivery = Delivery()
         async with (
-            self._following(what, cursor) as signals,
+            aclosing(self.hub.watch(what, cursor)) as signals,
             Patience(context, self.settings.slow_consumer_s) as client,
         ):
             async for signal in signals:
@@ -71,23 +76,17 @@ class Watching:
                 await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
                 await client.write(self._message(signal, what, resumed=cursor is not None))
                 if isinstance(signal, Started):
-                    await self._wait(self._ready(what, turn, resumed=cursor is not None), client)
+                    await self._wait(self._ready(what, admitted, resumed=cursor is not None), client)
                 elif isinstance(signal, Synced):
-                    turn.end()
+                    admitted.end_turn()
                     delivery.live()
 
-    @asynccontextmanager
-    async def _following(self, what: Filter, cursor: int | None) -> AsyncIterator[AsyncIterator[Signal]]:
-        with self.sources.interest(what):
-            async with aclosing(self.hub.watch(what, cursor)) as signals:
-                yield signals
-
-    async def _ready(self, what: Filter, turn: Turn, *, resumed: bool) -> None:
+    async def _ready(self, what: Filter, admitted: Admitted, *, resumed: bool) -> None:
         """Let what was never read be read before a snapshot, and the hub know of it; then wait for a turn."""
         if not resumed:
             await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
             await self.hub.reached(self.store.head)
-        await turn.begin()
+        await admitted.begin_turn()
 
     async def _wait(self, ready: Coroutine[Any, Any, None], client: Patience) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
@@ -119,7 +118,7 @@ class Watching:
                 changes = convert.condition_changes(by_source)
                 return pb.WatchStatusResponse(source_conditions=changes, head_revision=revision).SerializeToString()
 
-    def _started(self, conditions: Any, *, resumed: bool) -> pb.WatchStatusResponse:
+    def _started(self, conditions: Mapping[str, Condition], *, resumed: bool) -> pb.WatchStatusResponse:
         heartbeat = convert.duration(self.settings.heartbeat_s)
         mode = pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT
         return pb.WatchStatusResponse(
@@ -135,6 +134,8 @@ class Watching:
 
 class Delivery:
     """Tells telemetry of the changes one stream hands over: links of its span, and now and then the lag."""
+
+    __slots__ = ("_lag_due", "_linking")
 
     def __init__(self) -> None:
         self._linking = telemetry.recording()
@@ -152,15 +153,6 @@ class Delivery:
         if now >= self._lag_due:
             self._lag_due = now + LAG_EVERY_S
             telemetry.record_lag(now - entries[0].committed_at)
-
-
-@contextmanager
-def _counted() -> Iterator[None]:
-    telemetry.record_watchers(1)
-    try:
-        yield
-    finally:
-        telemetry.record_watchers(-1)
 
 
 async def reach(hub: Hub, revision: int) -> None:

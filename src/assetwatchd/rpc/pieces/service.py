@@ -27,7 +27,7 @@ from assetwatchd.model import SourceKind
 from assetwatchd.pieces import writes
 from assetwatchd.pieces.api import READ_BACK_BYTES, Stream
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.validate import validate
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Desk:
     @asynccontextmanager
     async def call(self, request: Any, context: Context) -> AsyncIterator[PiecesApi]:
         """Check a request and give the API it is for; what goes wrong inside becomes the status of the call."""
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             api = self.api(request.source)
             try:
@@ -254,7 +254,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         await self._stream(Stream.TRANSFERABLES, request, context)
 
     async def _stream(self, stream: Stream, request: Any, context: Context) -> None:
-        async with errors_as_status(context):
+        async with ErrorsAsStatus(context):
             validate(request)
             await self._streaming.stream(self._desk.api(request.source), stream, context)
 

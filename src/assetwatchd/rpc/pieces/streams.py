@@ -16,7 +16,7 @@ from assetwatchd.pieces.frames import Omitted
 from assetwatchd.rpc import convert as status_convert
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.rpc.status import errors_as_status
+from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ class Streaming:
         """Serve one stream until it ends; a stream counts until its last word was taken, or its peer is gone."""
         with self.admission.stream(context.peer()):
             async with (
-                errors_as_status(context),
+                ErrorsAsStatus(context),
                 aclosing(self.feeds.watch(api, which)) as signals,
                 Patience(context, self.limits.slow_consumer_s, then="call again") as client,
             ):
