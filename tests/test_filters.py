@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,9 @@ from assetwatchd.filters import DIGEST_BYTES, Filter
 from assetwatchd.model import AssetKey, State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft, entry
+
+if TYPE_CHECKING:
+    from assetwatchd.model import Entry
 
 TEXTS = st.text("a\0\1", max_size=4)
 FILTERS = st.builds(
@@ -66,6 +70,13 @@ def test_concerns_named_assets_and_whole_sources() -> None:
     assert what.watched_sources == {"dam", "usd"}
 
 
+def test_which_sources_it_watches_is_known_once() -> None:
+    """Who asks thousands of filters which sources they watch has no names gone through; the whole ones are no copy."""
+    mixed, whole = asking(names=["dam/a"], sources=["usd"]), asking(names=["usd/a"], sources=["usd"])
+    assert mixed.watched_sources is mixed.watched_sources
+    assert whole.watched_sources is whole.sources
+
+
 @pytest.mark.parametrize(
     ("state", "gone", "named", "whole", "named_available", "whole_available", "whole_deleted"),
     [
@@ -117,3 +128,28 @@ async def test_select_is_the_stores_slice_of_what_concerns(what: Filter) -> None
     for cursor, upto in itertools.product(range(0, 62, 3), range(0, 62, 3)):
         expected = [found for found in store.after(cursor, upto) if what.concerns(found.key)]
         assert list(what.select(store, cursor, upto)) == expected
+
+
+class Scanned(MemoryStore):
+    """Counts how often it is gone through in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scans = 0
+        self._all_after = self.after
+        self.after = self._scan  # type: ignore[method-assign]  # an attribute of every store
+
+    def _scan(self, cursor: int, upto: int, limit: int | None = None) -> list[Entry]:
+        self.scans += 1
+        return self._all_after(cursor, upto, limit)
+
+
+async def test_a_few_names_are_looked_up() -> None:
+    """Who names a few assets among many has those looked up, and what happened to few gone through."""
+    store = Scanned()
+    await store.commit([draft(f"dam/{n}") for n in range(1000)])
+    what = asking(names=[f"dam/{n}" for n in range(10)])
+    assert len(what.select(store, 0, 1000)) == 10
+    assert store.scans == 0
+    assert len(what.select(store, 5, 10)) == 5
+    assert store.scans == 1

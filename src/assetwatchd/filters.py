@@ -19,20 +19,21 @@ DIGEST_BYTES = 8
 
 @dataclass(frozen=True)
 class Filter:
-    """Assets by name, whole sources, and only these states, if any are given. digest does not depend on their order."""
+    """Assets by name, whole sources, and only these states, if any are given. digest does not depend on their order.
+
+    watched_sources: every source it concerns, whole or in part.
+    """
 
     keys: frozenset[AssetKey]
     sources: frozenset[str]
     states: frozenset[State]
     digest: bytes = field(init=False, compare=False)
+    watched_sources: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", _digest(self))
-
-    @property
-    def watched_sources(self) -> frozenset[str]:
-        """Every source it concerns, whole or in part."""
-        return self.sources | {key.source for key in self.keys}
+        in_part = {key.source for key in self.keys} - self.sources
+        object.__setattr__(self, "watched_sources", self.sources | in_part if in_part else self.sources)
 
     def concerns(self, key: AssetKey) -> bool:
         """Whether the asset was asked for, by name or with its source."""
