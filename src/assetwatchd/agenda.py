@@ -5,13 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from assetwatchd.model import Observation
+    from assetwatchd.model import Observation, State
 
 NEVER = math.inf
 AT_ONCE = -math.inf
@@ -39,7 +37,8 @@ class Target:
     observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
     unseen: what the last read said of an asset that is not there and never was: told to who asks, and not kept.
     answer: digest of the answer that the store's entry is made of; empty while something else may be on its way there.
-    waiting: fresh reads to be told the outcome.
+    state, gone: of the store's entry, so that planning need not look there; None and False without one.
+    awaited: somebody waits to be told how its next read ends.
     """
 
     asset_id: str
@@ -62,7 +61,9 @@ class Target:
     observed_at: float | None = None
     unseen: Observation | None = None
     answer: bytes = b""
-    waiting: set[asyncio.Future[None]] = field(default_factory=set)
+    state: State | None = None
+    gone: bool = False
+    awaited: bool = False
 
 
 Line: TypeAlias = list[tuple[float, int, Target]]
@@ -130,9 +131,9 @@ class Agenda:
         self.put(target, NEVER)
 
     def _clear_away(self) -> None:
-        lines = (self._asked, self._new, self._overdue, self._later)
-        if sum(map(len, lines)) > 2 * self._waiting + SLACK:
-            for line in lines:
+        places = len(self._asked) + len(self._new) + len(self._overdue) + len(self._later)
+        if places > 2 * self._waiting + SLACK:
+            for line in (self._asked, self._new, self._overdue, self._later):
                 line[:] = [place for place in line if _counts(place)]
                 heapq.heapify(line)
 

@@ -190,7 +190,7 @@ class App:
         while True:
             await asyncio.sleep(TIDY_INTERVAL_S)
             for scheduler in self.sources:
-                scheduler.tidy(forget_after_s=limits.forget_after_s)
+                await scheduler.tidy(forget_after_s=limits.forget_after_s)
             before = time.time() - limits.tombstone_retention_s
             try:
                 await self.store.drop_gone(before=before, keep=self._wanted)

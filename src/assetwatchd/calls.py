@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import schedule, telemetry
+from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged
 from assetwatchd.conditions import FAILURES_TO_TURN, Health
@@ -40,10 +40,14 @@ log = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """One call that is to be made, how long it may take, and for which targets it is."""
+    """One call that is to be made, how long it may take, and for which targets it is.
+
+    trial: it was chosen while the source was failing, to see whether it is back.
+    """
 
     make: Callable[[Sequence[Target]], Awaitable[None]]
     limit: TimeLimit
+    trial: bool
     targets: Sequence[Target] = ()
 
 
@@ -77,6 +81,7 @@ class Calls:
         self._tell = tell
         self._now = now
         self._rng = rng
+        self._comparing = asyncio.Lock()
         self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s)
         self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
@@ -132,17 +137,24 @@ class Calls:
             log.log(level, "source %s is %s %s", self._name, condition.state.name.lower(), condition.message)
             self._tell(self._name, condition)
 
-    def take_list(self, asset_ids: frozenset[str], *, believe_absence: bool) -> None:
-        """Compare a complete list with what was listed before."""
-        absent, left_out = self._plan.compare(asset_ids)
-        for target in absent if believe_absence else ():
-            target.listed = False
-            self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
+    async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:
+        """Compare a complete list with what was listed before, one list after the other.
+
+        While changes are pushed, the list that the connection began with is the newest, and of what it lacks they tell.
+        """
+        async with self._comparing:
+            if self._plan.pushing and not pushed:
+                return
+            left_out = await lists.compare(self._plan, asset_ids, _nothing if pushed else self._gone)
         if left_out:
             limit = self._settings.assets_max
             log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)
         self._list_at = loop_time() + self._settings.enumerate_interval_s
         self.listed.set()
+
+    def _gone(self, target: Target) -> None:
+        target.listed = False
+        self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
 
     def want_list(self) -> None:
         """Have a list made, unless the last one is recent, or is kept up to date by what is pushed."""
@@ -205,32 +217,31 @@ class Calls:
         failing = self.health.failing
         if self.health.suspect:
             self.health.suspect = False
-            return Job(self._probe, self._call_limit)
+            return Job(self._probe, self._call_limit, failing)
         if not failing and self._next_list() <= now:
             self._list_at = NEVER
-            return Job(self._list, self._list_limit)
+            return Job(self._list, self._list_limit, failing)
         if targets := self._plan.take(even_if_early=failing):
-            return Job(self._read, self._call_limit, targets)
-        return Job(self._probe, self._call_limit) if failing or self._probe_at <= now else None
+            return Job(self._read, self._call_limit, failing, targets)
+        return Job(self._probe, self._call_limit, failing) if failing or self._probe_at <= now else None
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
     async def _call(self, job: Job) -> None:
         self._figures.calls += 1
         self._figures.asset_reads += len(job.targets)
-        is_trial = self.health.failing
         try:
             with job.limit.block():
                 await job.make(job.targets)
         except UpstreamError as error:
-            self._failed(job.targets, error, is_trial=is_trial)
+            self._failed(job.targets, error, is_trial=job.trial)
         except TimeoutError:
-            self._failed(job.targets, Unreachable(f"no answer within {job.limit.seconds:g} s"), is_trial=is_trial)
+            self._failed(job.targets, Unreachable(f"no answer within {job.limit.seconds:g} s"), is_trial=job.trial)
         except (Exception, asyncio.CancelledError):  # an adapter's defect must not stop the other sources
             if _being_cancelled():
                 raise
             log.exception("source %s: the adapter failed", self._name)
-            self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=is_trial)
+            self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=job.trial)
         finally:
             self._running -= 1
 
@@ -265,13 +276,12 @@ class Calls:
         try:
             with telemetry.poll(self._name, 0):
                 asset_ids = await self._upstream.enumerate()
-                if (target := self._plan.proof(asset_ids)) is not None:
+                if (target := await lists.proof(self._plan, asset_ids)) is not None:
                     await self._confirm_gone(target)
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
         self._succeeded()
-        if not self._plan.pushing:  # else a newer list came with the push connection
-            self.take_list(asset_ids, believe_absence=True)
+        await self.take_list(asset_ids, pushed=False)
 
     async def _confirm_gone(self, target: Target) -> None:
         """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""
@@ -331,6 +341,10 @@ class Calls:
     def _unreachable(self, why: str) -> SourceUnreachable:
         wait_s = max(self._not_before - loop_time(), self._settings.busy_interval_s)
         return SourceUnreachable(self._name, why, retry_after_s=wait_s)
+
+
+def _nothing(_: Target) -> None:
+    pass
 
 
 def _being_cancelled() -> bool:

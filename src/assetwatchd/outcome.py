@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DOUBT_S = 1.0
 """A read that misses an asset which was there is repeated after this; only then is it believed."""
+SEEN_TOGETHER = 200
+"""So many sightings go onto the road together, at 30 us each; a whole source may be gone, or forgotten, at once."""
 
 
 @dataclass(slots=True)
@@ -58,14 +60,15 @@ class Outcomes:
         self._now = now
         self._inbox: list[Seen] = []
         self._arrived = asyncio.Event()
-        self._awaited: set[Target] = set()
+        self._awaited: dict[Target, set[asyncio.Future[None]]] = {}
 
     async def run(self) -> None:
-        """Take sightings onto the road, all that wait at once; until cancelled."""
+        """Take sightings onto the road, those together that wait; until cancelled."""
         while True:
             await self._arrived.wait()
-            self._arrived.clear()
-            inbox, self._inbox = self._inbox, []
+            inbox, self._inbox = self._inbox[:SEEN_TOGETHER], self._inbox[SEEN_TOGETHER:]
+            if not self._inbox:
+                self._arrived.clear()
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [seen.sighting for seen in inbox if seen.sighting is not None and seen.target in kept]
@@ -81,6 +84,7 @@ class Outcomes:
                 else:
                     self._plan.remember(seen.target, unseen=seen.sighting.observation)
                     self._stored(seen, seen.sighting, changed=False)
+            await asyncio.sleep(0)  # a store that keeps without waiting holds nobody up
 
     # What was seen ---------------------------------------------------------------------------------------------------
 
@@ -139,29 +143,33 @@ class Outcomes:
         """Return a future for the read of a target that is under way, or for one that is due at that time."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         in_doubt = target.doubted and target.due <= loop_time() + DOUBT_S
-        awaited = target.waiting and target.due in (AT_ONCE, NEVER)
+        awaited = target.awaited and target.due in (AT_ONCE, NEVER)
         if not (awaited or target.reading or in_doubt) and at < target.due:
             self._plan.put(target, at)
-        target.waiting.add(future)
-        self._awaited.add(target)
+        self._awaited.setdefault(target, set()).add(future)
+        target.awaited = True
         future.add_done_callback(lambda done: self._left(target, done))
         return future
 
     def _left(self, target: Target, future: asyncio.Future[None]) -> None:
-        target.waiting.discard(future)
-        if not target.waiting:
-            self._awaited.discard(target)
+        if (waiting := self._awaited.get(target)) is not None:
+            waiting.discard(future)
+            if not waiting:
+                self._nobody_waits(target)
+
+    def _nobody_waits(self, target: Target) -> None:
+        self._awaited.pop(target, None)
+        target.awaited = False
 
     def _answer(self, target: Target, error: SourceUnreachable | None) -> None:
-        for future in target.waiting:
+        for future in self._awaited.get(target, ()):
             if future.done():
                 continue
             if error is None:
                 future.set_result(None)
             else:
                 future.set_exception(error)
-        target.waiting = set()
-        self._awaited.discard(target)
+        self._nobody_waits(target)
 
     # The road --------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
 
-ABSENCES_TO_BELIEVE = 2
-"""Complete lists in a row that must lack an asset before it is taken as gone."""
+T = TypeVar("T")
+
+SLICE = 500
+"""So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
 LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""
 FAILURES_TO_PART = 2
@@ -48,6 +50,7 @@ class Plan:
         self._whole = 0
         self._whole_until = AT_ONCE
         self._lingers_until = AT_ONCE
+        self._whole_begun = asyncio.Event()
         self._restore()
 
     def _restore(self) -> None:
@@ -61,15 +64,39 @@ class Plan:
         for asset_id in self._settings.pins:
             (self._targets.get(asset_id) or self._add(asset_id)).pinned = True
 
-    def begin(self) -> None:
-        """Agree on the first read of what is of interest from the start."""
-        for target in self._targets.values():
-            self.soon(target)
+    async def run(self) -> None:
+        """Agree on the first reads of the pins, then, each time the whole comes to be of interest, of all there is.
+
+        Whatever else makes a target one of interest agrees on its read at once; until cancelled.
+        """
+        for asset_id in self._settings.pins:
+            self.soon(self._targets[asset_id])
+        while True:
+            await self._whole_begun.wait()
+            self._whole_begun.clear()
+            for targets in self.slices():
+                for target in targets:
+                    self.soon(target)
+                await asyncio.sleep(0)
 
     # Targets ---------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Target]:
         return iter(list(self._targets.values()))
+
+    def slices(self) -> Iterator[list[Target]]:
+        """Every target there is now, SLICE at a time, for walks that await in between; not those dropped meanwhile."""
+        for targets in slices(self):
+            yield [target for target in targets if self._has(target)]
+
+    def unread(self) -> Iterator[Target]:
+        """Every target of interest that was not read yet, as far as its reads do not fail; one may await in between."""
+        for target in self:
+            if target.observed_at is None and not target.failures and self._has(target) and self.wanted(target):
+                yield target
+
+    def _has(self, target: Target) -> bool:
+        return self._targets.get(target.asset_id) is target
 
     def get(self, asset_id: str) -> Target | None:
         """Return the target of an asset, if it has one."""
@@ -88,7 +115,7 @@ class Plan:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
         unknown = [name for name in names if name not in self._targets]
-        if not self._make_room(len(unknown), keep=frozenset(names)):
+        if self._make_room(len(unknown), keep=frozenset(names)) < len(unknown):
             raise TooManyAssets(self._name, self._settings.assets_max)
         for name in unknown:
             self._add(name)
@@ -107,30 +134,37 @@ class Plan:
     def remember(self, target: Target, *, unseen: Observation | None) -> None:
         """A target has been read: what was found is in the store now, or (unseen) it is not there and never was."""
         target.unseen = unseen
+        self._look_up(target)
         if unseen is None:
             self._strangers.pop(target, None)
 
     def _add(self, asset_id: str) -> Target:
         target = self._targets[asset_id] = Target(asset_id)
-        if self.entry(target) is None:
+        if self._look_up(target) is None:
             self._strangers[target] = None
         return target
 
-    def _make_room(self, count: int, *, keep: frozenset[str] = frozenset()) -> bool:
-        """Return whether there is room for more targets, once those that nobody ever saw or waits for have gone.
+    def _look_up(self, target: Target) -> Entry | None:
+        """Note what the store has of a target."""
+        entry = self.entry(target)
+        target.state, target.gone = (None, False) if entry is None else (entry.state, entry.gone)
+        return entry
 
-        The first asked for go first; none goes if that would not be enough.
+    def _make_room(self, count: int, *, keep: frozenset[str] = frozenset(), some: bool = False) -> int:
+        """Return for how many more targets there is room, once those that nobody ever saw or waits for have gone.
+
+        The first asked for go first. If that is not enough, there is room for none, and none goes; or (some) for fewer.
         """
         lacking = len(self._targets) + count - self._settings.assets_max
         if lacking <= 0:
-            return True
+            return count
         idle = (target for target in self._strangers if _idle(target) and target.asset_id not in keep)
         going = list(islice(idle, lacking))
-        if len(going) < lacking:
-            return False
+        if len(going) < lacking and not some:
+            return 0
         for target in going:
             self.drop(target)
-        return True
+        return max(0, count - lacking + len(going))
 
     # Interest --------------------------------------------------------------------------------------------------------
 
@@ -150,10 +184,18 @@ class Plan:
 
         The whole has none that never was, and leaves one that is gone to the lists.
         """
-        if target.pinned or target.named or target.waiting or target.linger_until > loop_time():
+        now = loop_time()
+        return self._wanted(target, now, whole=self._whole > 0 or self._whole_until > now)
+
+    def wanted_count(self) -> int:
+        """How many assets anybody is interested in now."""
+        now, whole = loop_time(), self.whole_wanted
+        return sum(self._wanted(target, now, whole=whole) for target in self._targets.values())
+
+    def _wanted(self, target: Target, now: float, *, whole: bool) -> bool:
+        if target.named or target.pinned or target.awaited or target.linger_until > now:
             return True
-        left_out = target.unseen is not None or (self._can.enumerates and self._gone(target))
-        return self.whole_wanted and (target.listed or not left_out)
+        return whole and (target.listed or (target.unseen is None and not (target.gone and self._can.enumerates)))
 
     @contextmanager
     def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Iterator[None]:
@@ -196,8 +238,7 @@ class Plan:
         self._whole += by
         self._whole_until = max(self._whole_until, loop_time() + self._settings.linger_s)
         if begins:
-            for target in self._targets.values():
-                self.soon(target)
+            self._whole_begun.set()
         self.changed.set()
 
     # When ------------------------------------------------------------------------------------------------------------
@@ -205,9 +246,12 @@ class Plan:
     def soon(self, target: Target) -> None:
         """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval."""
         if target.due == NEVER and not target.reading and self.wanted(target):
-            interval_s = schedule.interval_s(self._state(target), 1, self._settings)
-            wait_s = 0.0 if target.observed_at is None else schedule.phase(target.asset_id) * interval_s
-            self.put(target, loop_time() + wait_s)
+            self._agree(target, loop_time() + self._first_wait_s(target), patience_s=self._interval_s(target))
+
+    def _first_wait_s(self, target: Target) -> float:
+        if target.observed_at is None:
+            return 0.0
+        return schedule.phase(target.asset_id) * schedule.interval_s(target.state, 1, self._settings)
 
     def put(self, target: Target, due: float) -> None:
         """Read a target when due comes, or once more if it is being read; one that was dropped is not read."""
@@ -217,7 +261,7 @@ class Plan:
             self._agree(target, due, patience_s=self._interval_s(target))
 
     def _agree(self, target: Target, due: float, *, patience_s: float) -> None:
-        if self._targets.get(target.asset_id) is not target:
+        if not self._has(target):
             return
         sooner = due < self._agenda.next_due()
         new = target.observed_at is None and not target.failures
@@ -234,12 +278,15 @@ class Plan:
         """What is known of a target nobody wants is not so any more: whoever wants it next has it read at once."""
         target.observed_at, target.touched = None, False
 
-    def replan(self) -> None:
-        """Agree anew on the next read of every target."""
-        for target in self._targets.values():
-            if target.due != AT_ONCE:
-                self._agenda.put(target, NEVER)
-                self.soon(target)
+    async def poll_again(self) -> None:
+        """What is pushed no more is read within its interval, and not when it was to be reconciled."""
+        for targets in self.slices():
+            latest = loop_time()
+            for target in targets:
+                if latest + self._interval_s(target) < target.due < NEVER:
+                    self._agenda.put(target, NEVER)
+                    self.soon(target)
+            await asyncio.sleep(0)
 
     def ended(self, target: Target, *, retry_at: float | None = None) -> None:
         """A read of the target is over: agree on the next one."""
@@ -281,51 +328,36 @@ class Plan:
     def _next_read(self, target: Target, interval_s: float) -> float:
         if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile
             return loop_time()
-        if self.pushing and self._state(target) is not State.UNKNOWN:  # of what was not understood, no news may come
+        if self.pushing and target.state is not State.UNKNOWN:  # of what was not understood, no news may come
             return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
         at = loop_time() + interval_s
         return schedule.aligned(at, interval_s) if self._can.batch_max > 1 else at
 
     # Lists -----------------------------------------------------------------------------------------------------------
 
-    def compare(self, asset_ids: frozenset[str]) -> tuple[list[Target], int]:
-        """Take in a complete list; return who is gone by it, and how many of it there was no room for."""
-        left_out = 0
-        for asset_id in asset_ids:
-            if (target := self.admit(asset_id)) is None:
-                left_out += 1
-            else:
+    def take_in(self, part: Iterable[str], *, of: frozenset[str]) -> int:
+        """Take in a part of a complete list (of); return for how many of that part there was no room."""
+        unknown = [asset_id for asset_id in part if asset_id not in self._targets]
+        room = self._make_room(len(unknown), keep=of, some=True)
+        for asset_id in unknown[:room]:
+            self._add(asset_id)
+        for asset_id in part:
+            if (target := self._targets.get(asset_id)) is not None:
                 target.listed, target.absences = True, 0
                 self.soon(target)
-        absent = [target for target in self._targets.values() if target.listed and target.asset_id not in asset_ids]
-        for target in absent:
-            target.absences += 1
-        return [target for target in absent if target.absences >= ABSENCES_TO_BELIEVE], left_out
-
-    def proof(self, asset_ids: frozenset[str]) -> Target | None:
-        """Return what to read before a list is believed by which all is gone; None if it says no such thing."""
-        there = [target for target in self._targets.values() if target.listed and self._there(target)]
-        if any(target.asset_id in asset_ids for target in there):
-            return None
-        going = [target for target in there if target.absences + 1 >= ABSENCES_TO_BELIEVE]
-        return max(going, key=lambda target: target.observed_at or 0.0, default=None)
+        return len(unknown) - room
 
     # Small things ----------------------------------------------------------------------------------------------------
 
     def _interval_s(self, target: Target) -> float:
-        return schedule.interval_s(self._state(target), target.calm, self._settings)
+        return schedule.interval_s(target.state, target.calm, self._settings)
 
-    def _state(self, target: Target) -> State | None:
-        entry = self.entry(target)
-        return None if entry is None else entry.state
 
-    def _there(self, target: Target) -> bool:
-        entry = self.entry(target)
-        return entry is not None and not entry.gone
-
-    def _gone(self, target: Target) -> bool:
-        entry = self.entry(target)
-        return entry is not None and entry.gone
+def slices(items: Iterable[T]) -> Iterator[list[T]]:
+    """Give SLICE items at a time."""
+    remaining = iter(items)
+    while part := list(islice(remaining, SLICE)):
+        yield part
 
 
 def forgotten(entry: Entry) -> bool:
@@ -335,7 +367,7 @@ def forgotten(entry: Entry) -> bool:
 
 def _idle(target: Target) -> bool:
     """Whether nobody would miss a target of which nothing is known."""
-    asked_for = target.pinned or target.named or target.listed or target.waiting
+    asked_for = target.pinned or target.named or target.listed or target.awaited
     return not (asked_for or target.reading)
 
 

@@ -33,11 +33,11 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
     failures = 0
     while True:
         if not scheduler.interested:
-            scheduler.push_ended(None)
+            await scheduler.push_ended(None)
             await scheduler.interest_begun()
         began = loop.time()
         error = await _connected(scheduler)
-        scheduler.push_ended(error)
+        await scheduler.push_ended(error)
         if error is not None:
             failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
             await asyncio.sleep(max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng)))
@@ -62,7 +62,7 @@ async def _read(scheduler: Scheduler) -> UpstreamError:
     try:
         async with aclosing(scheduler.upstream.notices()) as notices:
             async for notice in notices:
-                _take(scheduler, notice)
+                await _take(scheduler, notice)
     except UpstreamError as error:
         return error
     except Exception:  # an adapter's defect must not stop the other sources
@@ -71,11 +71,11 @@ async def _read(scheduler: Scheduler) -> UpstreamError:
     return Unreachable("the push connection was closed")
 
 
-def _take(scheduler: Scheduler, notice: Notice) -> None:
+async def _take(scheduler: Scheduler, notice: Notice) -> None:
     scheduler.figures.notices += 1
     match notice:
         case Listed(asset_ids):
-            scheduler.push_listed(asset_ids)
+            await scheduler.push_listed(asset_ids)
         case Touched(asset_ids):
             with telemetry.push(scheduler.name, len(asset_ids)):
                 scheduler.push_touched(asset_ids)

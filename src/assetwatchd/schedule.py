@@ -25,9 +25,12 @@ def interval_s(state: State | None, calm: int, settings: SourceSettings) -> floa
 
     In progress: the busy interval. Settled, or stuck: twice as long after each such read, up to the settled interval.
     """
-    waited = calm if state in SETTLED else max(0, calm - PATIENCE)
-    longest = max(settings.settled_interval_s, settings.busy_interval_s)
-    return float(min(longest, settings.busy_interval_s * 2 ** min(waited, EXPONENT_MAX)))
+    shortest = settings.busy_interval_s
+    waited = calm if state in SETTLED else calm - PATIENCE
+    if waited <= 0:
+        return float(shortest)
+    longest = max(settings.settled_interval_s, shortest)
+    return float(min(longest, shortest * 2 ** min(waited, EXPONENT_MAX)))
 
 
 def backoff_s(failures: int, settings: SourceSettings, rng: random.Random) -> float:

@@ -71,11 +71,12 @@ class Scheduler:
             rng=self._rng,
         )
         self._interest_begun = asyncio.Event()
+        self._taking_in = False
 
     async def run(self) -> None:
         """Run the source's loops until cancelled."""
-        self._plan.begin()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._plan.run(), name=f"{self.name}.plan")
             tasks.create_task(self._outcomes.run(), name=f"{self.name}.outcomes")
             if self.upstream.capabilities.pushes:
                 tasks.create_task(push.follow(self, rng=self._rng), name=f"{self.name}.push")
@@ -96,7 +97,7 @@ class Scheduler:
     @property
     def polled_assets(self) -> int:
         """How many assets somebody is interested in now."""
-        return sum(map(self._plan.wanted, self._plan))
+        return self._plan.wanted_count()
 
     @property
     def interested(self) -> bool:
@@ -134,7 +135,8 @@ class Scheduler:
         target = self._plan.get(asset_id)
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
-        told = self.pushing and target is not None and observed_at is not None and not target.touched
+        in_step = self.pushing and not self._taking_in
+        told = in_step and target is not None and observed_at is not None and not target.touched
         fresh = told or self._now() - (observed_at or committed_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
@@ -192,29 +194,38 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
                     await self._calls.listed.wait()
-                await self.read(self._unread(), max_age_s=None, in_line=True)
-        except (TimeoutError, SourceUnreachable):
+                await self._first_reads()
+        except TimeoutError:
             return
 
-    def _unread(self) -> list[str]:
-        """Every asset to be seen with the whole that was not read yet; those that fail are not waited for again."""
-        targets = (target for target in self._plan if target.observed_at is None and not target.failures)
-        return [target.asset_id for target in targets if self._plan.wanted(target)]
+    async def _first_reads(self) -> None:
+        """Wait until all that is of interest was read once, as far as that can be had; they are read in line.
 
-    def tidy(self, *, forget_after_s: float) -> None:
+        One is waited for at a time: it is read when its turn comes all the same, and most are by then that follow it.
+        """
+        for target in self._plan.unread():
+            if self._calls.refusal() is not None:
+                return
+            await _at_best(self._outcomes.demand(target, at=loop_time()))
+
+    async def tidy(self, *, forget_after_s: float) -> None:
         """Forget assets nobody has wanted for that long, and targets whose asset is gone."""
         before = self._now() - forget_after_s
-        for target in self._plan:
-            entry = self._plan.entry(target)
-            if self._plan.wanted(target) or target.reading:
-                continue
-            target.listed = target.listed and self._is_there(target)
-            if entry is None or entry.gone:
-                if not target.listed:
-                    self._plan.drop(target)
-            elif max(target.observed_at or 0.0, entry.committed_at) < before:
-                last = Observation(target.asset_id, entry.state)
-                self._outcomes.told(target, Sighting(last, self._now(), forgotten=True))
+        for targets in self._plan.slices():
+            for target in targets:
+                if not (self._plan.wanted(target) or target.reading):
+                    self._tidy(target, before=before)
+            await asyncio.sleep(0)
+
+    def _tidy(self, target: Target, *, before: float) -> None:
+        entry = self._plan.entry(target)
+        target.listed = target.listed and self._is_there(target)
+        if entry is None or entry.gone:
+            if not target.listed:
+                self._plan.drop(target)
+        elif max(target.observed_at or 0.0, entry.committed_at) < before:
+            last = Observation(target.asset_id, entry.state)
+            self._outcomes.told(target, Sighting(last, self._now(), forgotten=True))
 
     def _is_there(self, target: Target) -> bool:
         """Whether a target is there as far as is pushed: no list will say so again to who wants the whole one day."""
@@ -231,18 +242,23 @@ class Scheduler:
 
     # What the push bridge tells it -----------------------------------------------------------------------------------
 
-    def push_listed(self, asset_ids: frozenset[str]) -> None:
+    async def push_listed(self, asset_ids: frozenset[str]) -> None:
         """The push connection began with this complete list: read all anew, anything may have happened meanwhile.
 
         They are read in line, so that what is asked for, or changes from now on, need not wait for all of them.
         """
-        self._plan.pushing = True
-        self._calls.note(self._calls.health.push_lost("", self._now()))
-        self._calls.take_list(asset_ids, believe_absence=False)
-        self._calls.try_again()
-        for target in self._plan:
-            if target.listed:
-                self._touched(target, at=loop_time())
+        self._plan.pushing = self._taking_in = True
+        try:
+            self._calls.note(self._calls.health.push_lost("", self._now()))
+            self._calls.try_again()
+            await self._calls.take_list(asset_ids, pushed=True)
+            for targets in self._plan.slices():
+                for target in targets:
+                    if target.listed:
+                        self._touched(target, at=loop_time())
+                await asyncio.sleep(0)
+        finally:
+            self._taking_in = False
 
     def push_touched(self, asset_ids: Iterable[str]) -> None:
         """These assets changed upstream: read them at once, and once more if they are being read."""
@@ -264,15 +280,15 @@ class Scheduler:
             target.listed = False
             self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
 
-    def push_ended(self, error: UpstreamError | None) -> None:
+    async def push_ended(self, error: UpstreamError | None) -> None:
         """The push connection broke, or was given up (None): poll as with any other source until it is back."""
-        if self.pushing:
-            self._plan.pushing = False
-            self._plan.replan()
+        was_pushing, self._plan.pushing = self.pushing, False
         self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
         if error is not None:
             self._calls.want_sign_of_life()
         self._plan.changed.set()
+        if was_pushing:
+            await self._plan.poll_again()
 
 
 async def _at_best(read: asyncio.Future[None]) -> None:

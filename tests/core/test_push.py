@@ -12,7 +12,7 @@ from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Unreachabl
 from assetwatchd.model import ConditionState, Freshness, State
 from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, running, until, virtual
-from support.fake_upstream import FakeUpstream
+from support.fake_upstream import FakeUpstream, most_in_a_second
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,20 @@ async def test_the_first_frame_is_read_whole() -> None:
                 assert 1 <= len(upstream.reads_of(asset_id, since=began)) <= 2
             assert upstream.lists == []
             assert rig.scheduler.freshness(rig.entry("a1")) is Freshness.FRESH
+
+
+@virtual
+async def test_reconciliation_is_no_burst() -> None:
+    """Assets that were read together when the connection began are spread over time when they are reconciled."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(200)], pushes=True, enumerates=True)
+    async with running(upstream, rate_per_s=100, reconcile_interval_s=600) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            began = now()
+            await asyncio.sleep(600)
+            reads = [at for at, _ in upstream.reads if at >= began]
+            assert len(reads) >= 200
+            assert most_in_a_second(reads) <= 8
 
 
 @virtual
@@ -487,7 +501,7 @@ async def test_what_is_pushed_is_not_tidied_away() -> None:
             await until(lambda: upstream.connected)
             upstream.push_removed("c")
             await asyncio.sleep(1)
-            rig.scheduler.tidy(forget_after_s=1e6)
+            await rig.scheduler.tidy(forget_after_s=1e6)
             with rig.scheduler.interest([], whole=True):
                 await asyncio.sleep(1)
                 assert rig.knows("b")
@@ -509,7 +523,7 @@ async def test_made_again_while_nobody_wanted_it() -> None:
             upstream.states["b"] = State.PENDING
             upstream.push_touched("b")
             await asyncio.sleep(1)
-            rig.scheduler.tidy(forget_after_s=1e6)
+            await rig.scheduler.tidy(forget_after_s=1e6)
             with rig.scheduler.interest([], whole=True):
                 await asyncio.sleep(1)
                 assert rig.state("b") is State.PENDING
@@ -524,9 +538,9 @@ async def test_forgotten_while_it_is_pushed() -> None:
             with rig.scheduler.interest([], whole=True):
                 await until(lambda: rig.knows("b"))
             await asyncio.sleep(1000)
-            rig.scheduler.tidy(forget_after_s=900)
+            await rig.scheduler.tidy(forget_after_s=900)
             await until(lambda: rig.entry("b").gone)
-            rig.scheduler.tidy(forget_after_s=900)
+            await rig.scheduler.tidy(forget_after_s=900)
             with rig.scheduler.interest([], whole=True):
                 await asyncio.sleep(1)
                 assert not rig.entry("b").gone

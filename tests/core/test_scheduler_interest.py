@@ -120,7 +120,7 @@ async def test_what_is_gone_from_a_whole_is_left_to_the_lists() -> None:
             await asyncio.sleep(600)
             assert upstream.reads_of("b", since=gone) == []
             assert rig.scheduler.polled_assets == 1
-            rig.scheduler.tidy(forget_after_s=1e6)
+            await rig.scheduler.tidy(forget_after_s=1e6)
             assert rig.scheduler.observed_at("b") is None
 
 
@@ -188,7 +188,7 @@ async def test_tidy_forgets() -> None:
         await rig.scheduler.read(["a", "b"], max_age_s=None)
         with rig.scheduler.interest(["b"]):
             await asyncio.sleep(1000)
-            rig.scheduler.tidy(forget_after_s=900)
+            await rig.scheduler.tidy(forget_after_s=900)
             await asyncio.sleep(1)
             assert rig.entry("a").gone
             assert not rig.entry("b").gone
@@ -205,7 +205,7 @@ async def test_tidy_drops_the_targets_of_what_is_gone() -> None:
     async with running(upstream, linger_s=1, assets_max=3) as rig:
         await rig.scheduler.read(["x", "y", "z"], max_age_s=None)
         await asyncio.sleep(1.5)
-        rig.scheduler.tidy(forget_after_s=1e6)
+        await rig.scheduler.tidy(forget_after_s=1e6)
         tidied = now()
         with rig.scheduler.interest(["a"], whole=True):
             await asyncio.sleep(100)
@@ -219,7 +219,7 @@ async def test_forgotten_while_listed_long_ago() -> None:
     async with running(upstream, linger_s=1) as rig:
         await rig.scheduler.listed(5)
         await asyncio.sleep(1000)
-        rig.scheduler.tidy(forget_after_s=900)
+        await rig.scheduler.tidy(forget_after_s=900)
         await asyncio.sleep(1)
         assert rig.entry("a").gone
 
@@ -247,7 +247,7 @@ async def test_a_forgotten_asset_is_not_known_after_a_restart() -> None:
     async with running(upstream, linger_s=1) as rig:
         await rig.scheduler.read(["a"], max_age_s=None)
         await asyncio.sleep(100)
-        rig.scheduler.tidy(forget_after_s=50)
+        await rig.scheduler.tidy(forget_after_s=50)
         await asyncio.sleep(1)
     upstream.reads.clear()
     async with running(upstream, rig.store) as rig:

@@ -122,7 +122,7 @@ class World:
     def unwatch(self) -> None:
         """Nobody is interested any more, or only those who asked lately; time for tidying up."""
         self.interests.close()
-        self.rig.scheduler.tidy(forget_after_s=100)
+        self.reading.append(asyncio.create_task(self.rig.scheduler.tidy(forget_after_s=100)))
 
 
 async def live_through(seed: int, *, pushes: bool) -> None:

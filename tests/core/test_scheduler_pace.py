@@ -124,6 +124,20 @@ async def test_interests_of_different_moments_share_batches() -> None:
 
 
 @virtual
+async def test_a_batch_takes_what_falls_due_soon() -> None:
+    """Known assets, whose first reads fall due one after the other, share calls with those due a little later."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(300)], batch_max=100)
+    async with running(upstream, linger_s=1, rate_per_s=1000) as rig:
+        await rig.scheduler.read(upstream.states, max_age_s=None)
+        await asyncio.sleep(100)
+        upstream.reads.clear()
+        with rig.scheduler.interest(upstream.states):
+            await asyncio.sleep(4)
+    assert {name for _, names in upstream.reads for name in names} == set(upstream.states)
+    assert len(upstream.reads) <= 30
+
+
+@virtual
 async def test_concurrency() -> None:
     """No more calls than allowed are under way at once, and that many are when there is need."""
     upstream = FakeUpstream(*[f"a{n}" for n in range(100)])

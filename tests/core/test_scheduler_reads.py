@@ -96,10 +96,10 @@ async def test_cancelled_waiters_leave_nothing() -> None:
         await asyncio.wait(waiters[1:])
         target = rig.scheduler._plan.get("a")
         assert target is not None
-        assert len(target.waiting) == 1
+        assert len(rig.scheduler._outcomes._awaited[target]) == 1
         upstream.open.set()
         await waiters[0]
-        assert not target.waiting
+        assert not target.awaited
         assert not rig.scheduler._outcomes._awaited
 
 

@@ -104,7 +104,7 @@ async def test_back_after_it_was_forgotten() -> None:
     async with running(upstream, linger_s=1) as rig:
         await rig.scheduler.read(["a"], max_age_s=0)
         await asyncio.sleep(20)
-        rig.scheduler.tidy(forget_after_s=10)
+        await rig.scheduler.tidy(forget_after_s=10)
         await until(lambda: rig.entry("a").gone)
         await rig.scheduler.read(["a"], max_age_s=0)
         assert not rig.entry("a").gone

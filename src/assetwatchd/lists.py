@@ -1,0 +1,48 @@
+"""What a complete list of a source says: who is there, and who is gone. A slice at a time, others between."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from assetwatchd.plan import slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from assetwatchd.agenda import Target
+    from assetwatchd.plan import Plan
+
+ABSENCES_TO_BELIEVE = 2
+"""Complete lists in a row that must lack an asset before it is taken as gone."""
+
+
+async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target], None]) -> int:
+    """Take in a complete list; tell gone of each that is gone by it, and return for how many there was no room.
+
+    One list at a time. What becomes of an asset meanwhile is newer than the list, as it is while the list is made.
+    """
+    left_out = 0
+    for part in slices(asset_ids):
+        left_out += plan.take_in(part, of=asset_ids)
+        await asyncio.sleep(0)
+    for targets in plan.slices():
+        for target in targets:
+            if target.listed and target.asset_id not in asset_ids:
+                target.absences += 1
+                if target.absences >= ABSENCES_TO_BELIEVE:
+                    gone(target)
+        await asyncio.sleep(0)
+    return left_out
+
+
+async def proof(plan: Plan, asset_ids: frozenset[str]) -> Target | None:
+    """Return what to read before a list is believed by which all is gone; None if it says no such thing."""
+    going: list[Target] = []
+    for targets in plan.slices():
+        there = [target for target in targets if target.listed and target.state is not None and not target.gone]
+        if any(target.asset_id in asset_ids for target in there):
+            return None
+        going += [target for target in there if target.absences + 1 >= ABSENCES_TO_BELIEVE]
+        await asyncio.sleep(0)
+    return max(going, key=lambda target: target.observed_at or 0.0, default=None)

@@ -1,0 +1,225 @@
+"""However many assets a source has, nothing goes through all of them without giving others their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from assetwatchd import outcome, plan
+from assetwatchd.agenda import NEVER
+from assetwatchd.model import Freshness
+from support.core_rig import Rig, now, running, virtual
+from support.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from assetwatchd.agenda import Target
+    from assetwatchd.pipeline import Sighting
+
+NAMES = tuple(f"a{number}" for number in range(200))
+SLICE = 10
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 assets are many."""
+    monkeypatch.setattr(plan, "SLICE", SLICE)
+    monkeypatch.setattr(outcome, "SEEN_TOGETHER", SLICE)
+
+
+@asynccontextmanager
+async def knowing(upstream: FakeUpstream, **settings: Any) -> AsyncIterator[Rig]:
+    """Run a scheduler over a store that knows all of them for an hour, each read once then."""
+    async with running(FakeUpstream(*NAMES, batch_max=100), rate_per_s=1000) as earlier:
+        await earlier.scheduler.read(NAMES, max_age_s=None)
+    await asyncio.sleep(3600)
+    async with running(upstream, earlier.store, **settings) as rig:
+        await asyncio.sleep(0.1)
+        yield rig
+
+
+async def most_a_turn(rig: Rig, of: Callable[[Target], bool]) -> int:
+    """Return how many targets became so in one turn of the loop, at most, until all of them are."""
+    most = done = 0
+    for _ in range(10 * len(NAMES)):
+        await asyncio.sleep(0)
+        before, done = done, sum(map(of, rig.scheduler._plan))
+        most = max(most, done - before)
+        if done == len(NAMES):
+            return most
+    raise AssertionError(f"only {done} ever were")
+
+
+@virtual
+async def test_the_first_interest_in_the_whole() -> None:
+    """The reads of a known source are planned a slice at a time."""
+    async with knowing(FakeUpstream(*NAMES)) as rig:
+        with rig.scheduler.interest([], whole=True):
+            assert await most_a_turn(rig, lambda target: target.due != NEVER or target.reading) <= SLICE
+
+
+@virtual
+async def test_interest_that_ends_and_begins_while_it_is_planned() -> None:
+    """Whoever wants the whole has all of it read, also when the planning for one who left was only half done."""
+    upstream = FakeUpstream(*NAMES)
+    async with knowing(upstream, linger_s=0.001, rate_per_s=1000) as rig:
+        with rig.scheduler.interest([], whole=True):
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await asyncio.sleep(1)
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(61)
+        assert {name for _, names in upstream.reads for name in names} == set(NAMES)
+
+
+@virtual
+async def test_a_list() -> None:
+    """A list is taken in a slice at a time, and so is who is not in it."""
+    upstream = FakeUpstream(*NAMES, enumerates=True)
+    async with running(upstream, busy_interval_s=1e6) as rig:
+        with rig.scheduler.interest([], whole=True):
+            assert await most_a_turn(rig, lambda target: target.listed) <= SLICE
+            await asyncio.sleep(1)
+            lacking = asyncio.create_task(rig.scheduler._calls.take_list(frozenset(["other"]), pushed=False))
+            assert await most_a_turn(rig, lambda target: target.absences == 1) <= SLICE
+            await lacking
+
+
+@virtual
+async def test_lists_one_after_the_other() -> None:
+    """A list that comes while another is taken in is compared with all of that one."""
+    async with running(FakeUpstream(*NAMES, enumerates=True)) as rig:
+        take_list = rig.scheduler._calls.take_list
+        await asyncio.gather(take_list(frozenset(NAMES), pushed=False), take_list(frozenset(), pushed=False))
+        assert {target.absences for target in rig.scheduler._plan} == {1}
+
+
+@virtual
+async def test_a_list_older_than_the_connection() -> None:
+    """A list that was asked for counts for nothing once a push connection has begun with a newer one."""
+    async with running(FakeUpstream(*NAMES, enumerates=True, pushes=True)) as rig:
+        await asyncio.sleep(1)
+        older = rig.scheduler._calls.take_list(frozenset(), pushed=False)
+        await asyncio.gather(rig.scheduler.push_listed(frozenset(NAMES)), older)
+        assert {target.absences for target in rig.scheduler._plan} == {0}
+
+
+@virtual
+async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is no room for costs one look at those who might give way, not one each."""
+    looks = 0
+
+    def idle(target: Target) -> bool:
+        nonlocal looks
+        looks += 1
+        return real(target)
+
+    real = plan._idle
+    monkeypatch.setattr(plan, "_idle", idle)
+    monkeypatch.setattr(plan, "SLICE", len(NAMES))
+    async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
+        await rig.scheduler._calls.take_list(frozenset(NAMES), pushed=False)
+        assert len(list(rig.scheduler._plan)) == len(NAMES) // 2
+        await rig.scheduler._calls.take_list(frozenset(NAMES), pushed=False)
+    assert looks <= 2 * len(NAMES)
+
+
+@virtual
+async def test_tidying() -> None:
+    """Tidying forgets a slice at a time, and what it forgets goes onto the road so."""
+    async with knowing(FakeUpstream(*NAMES)) as rig:
+        ingest, together = rig.pipeline.ingest, []
+
+        async def noting(source: str, sightings: Sequence[Sighting]) -> int:
+            together.append(len(sightings))
+            return await ingest(source, sightings)
+
+        rig.pipeline.ingest = noting  # type: ignore[method-assign]  # counts, and goes on
+        tidying = asyncio.create_task(rig.scheduler.tidy(forget_after_s=60))
+        assert await most_a_turn(rig, lambda target: target.turn > 0) <= SLICE
+        await tidying
+        await asyncio.sleep(1)
+        assert rig.store.count("src") == 0
+        assert sum(together) == len(NAMES)
+        assert max(together) <= SLICE
+
+
+@virtual
+async def test_tidying_what_came_anew_meanwhile() -> None:
+    """An asset that went and came again between two slices is not taken for the one that went."""
+    async with knowing(FakeUpstream()) as rig:
+        tidying = asyncio.create_task(rig.scheduler.tidy(forget_after_s=60))
+        await asyncio.sleep(0)
+        its_plan = rig.scheduler._plan
+        old = its_plan.get(NAMES[-1])
+        assert old is not None
+        its_plan.drop(old)
+        anew = its_plan.claim([NAMES[-1]])
+        await tidying
+        assert [its_plan.get(NAMES[-1])] == anew
+        assert anew[0].turn == old.turn == 0
+
+
+@virtual
+async def test_a_push_connection() -> None:
+    """What it begins with is taken in a slice at a time, and what is polled again when it ends."""
+    upstream = FakeUpstream(*NAMES, pushes=True)
+    async with knowing(upstream, settled_interval_s=5, busy_interval_s=5) as rig:
+        with rig.scheduler.interest([], whole=True):
+            upstream.open.clear()
+            assert await most_a_turn(rig, lambda target: target.touched) <= SLICE
+            upstream.open.set()
+            await asyncio.sleep(60)
+            assert all(target.due > now() + 200 for target in rig.scheduler._plan)
+            upstream.push_fault = ConnectionError("not again")
+            upstream.drop_push()
+            assert await most_a_turn(rig, lambda target: target.due <= now() + 5) <= SLICE
+
+
+@virtual
+async def test_freshness_while_a_push_connection_begins() -> None:
+    """No asset counts as told of before it was read anew, also while the connection's list is still taken in."""
+    upstream = FakeUpstream(*NAMES, pushes=True)
+    async with knowing(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            while not rig.scheduler.pushing:  # noqa: ASYNC110 - there is no bell for it
+                await asyncio.sleep(0)
+            for _ in range(5 * len(NAMES) // SLICE):
+                read = {name for _, names in upstream.reads for name in names}
+                fresh = {n for n in NAMES if rig.scheduler.freshness(rig.entry(n)) is Freshness.FRESH}
+                assert fresh <= read
+                await asyncio.sleep(0)
+            await asyncio.sleep(60)
+            assert rig.scheduler.freshness(rig.entry(NAMES[-1])) is Freshness.FRESH
+
+
+@virtual
+async def test_a_snapshot_waits_for_one_read_at_a_time() -> None:
+    """Whoever waits for the first reads of all costs one waiter, and is done when the last was read."""
+    upstream = FakeUpstream(*NAMES, enumerates=True)
+    async with running(upstream, rate_per_s=100) as rig:
+        with rig.scheduler.interest([], whole=True):
+            waiting = asyncio.create_task(rig.scheduler.listed(60))
+            while not waiting.done():
+                await asyncio.sleep(0.01)
+                assert sum(map(len, rig.scheduler._outcomes._awaited.values())) <= 1
+            assert rig.store.count("src") == len(NAMES)
+            assert len(upstream.reads) == len(NAMES)
+
+
+@virtual
+async def test_what_is_counted_as_polled() -> None:
+    """Of a source that lists, an asset that is gone is of no interest to those who want the whole, named ones apart."""
+    upstream = FakeUpstream(*NAMES, enumerates=True)
+    async with running(upstream, rate_per_s=1000) as rig:
+        with rig.scheduler.interest(["a0"], whole=True):
+            await asyncio.sleep(1)
+            assert rig.scheduler.polled_assets == len(NAMES)
+            del upstream.states["a0"], upstream.states["a1"]
+            await asyncio.sleep(100)
+            assert rig.entry("a1").gone
+            assert rig.scheduler.polled_assets == len(NAMES) - 1
