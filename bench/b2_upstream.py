@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from report import Part, Row, at_least, figure, unless_missing
-from rig import LOAD_CORE
+from rig import LOAD_CORE, paired, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,6 @@ NOBODY_PER_S = 1.0
 USD_ASSETS, USD_EVERY_S = 100, 1.0
 OMN_ASSETS, OMN_BATCH, OMN_EVERY_S = 1000, 100, 1.0
 SETTLE_S, COUNT_S = 3.0, 6.0
-POLLS = "polls_per_s"
 CLIENTS, SHARED_ASSETS, SHARED_EVERY_S = 10, 20, 0.5
 
 
@@ -124,8 +123,8 @@ def _polls(rig: Rig) -> list[Row]:
     with rig.python("polling.py", "serve", core=LOAD_CORE) as canned:
         said = canned.said()
         polled = partial(_polled, rig, said["url"])
-        bare = rig.pairs(5, partial(polled, "ours"), partial(polled, "bare"), POLLS)
-        parsing = rig.pairs(3, partial(polled, "ours"), partial(polled, "parsing"), POLLS)
+        found = rig.turns(4, {what: partial(polled, what) for what in ("ours", "bare", "parsing")})
+    bare, parsing = (paired(found["ours"], found[other], "polls_per_s") for other in ("bare", "parsing"))
     answers = f"answers of {said['bytes']:,} bytes"
     return [
         at_least("polls to those of bare aiohttp", 100 * bare.ratio, 80, "%", f"{_beside(bare)}; {answers}", n=bare.n),
@@ -141,7 +140,7 @@ def _polls(rig: Rig) -> list[Row]:
 
 
 def _beside(found: Pairs) -> str:
-    return f"{figure(found.one)}/s to {figure(found.other)}/s"
+    return f"{figure(found.one)}/s to {figure(found.other)}/s; {spread(found)}"
 
 
 def _polled(rig: Rig, url: str, what: str) -> Result:

@@ -66,4 +66,4 @@ def _restarted(rig: Rig, assets: int) -> Result:
 
 def _watched(rig: Rig, streams: int) -> Result:
     options = ("--rate", 100, "--sqlite", rig.fresh("store.sqlite"))
-    return rig.fanout(*options, streams=streams, patience="30s", span="1s")
+    return rig.fanout(*options, streams=streams, warm_up="1s", patience="30s", span="1s")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 COST = "us_a_unit"
 PAIRS, JUDGED_PAIRS = 3, 8
 WATCHERS, RATE = 100, 500
-FEW, OFTEN = 30, 2000
-"""Less of a change's cost is that of its messages."""
 CALLERS = 16
 TIMES = {"warm_up": "1s", "patience": "6s", "span": "1s"}
 TRACED = "tracing 1 % and metrics"
@@ -28,12 +26,8 @@ def run(rig: Rig) -> Part:
     """Measure in pairs, in turns."""
     traced = ("--otlp", rig.otlp(), "--sample-ratio", 0.01)
     stream, call = partial(_streams, rig), partial(_calls, rig)
-    few = partial(stream, watchers=FEW, rate=OFTEN)
     rows = [
         _judged(rig.pairs(JUDGED_PAIRS, partial(stream, traced), partial(stream, ()), COST), 5),
-        _row(
-            f"{TRACED}, a change to {FEW} x {OFTEN:,}/s", rig.pairs(PAIRS, partial(few, traced), partial(few, ()), COST)
-        ),
         _row(f"{TRACED}, a GetAssetStatus", rig.pairs(PAIRS, partial(call, traced), partial(call, ()), COST)),
         _row(
             "SQLite, a delivered change", rig.pairs(PAIRS, partial(stream, (), sqlite=True), partial(stream, ()), COST)
@@ -66,11 +60,9 @@ def _price(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
 
-def _streams(
-    rig: Rig, options: Sequence[object], *, sqlite: bool = False, watchers: int = WATCHERS, rate: int = RATE
-) -> Result:
+def _streams(rig: Rig, options: Sequence[object], *, sqlite: bool = False) -> Result:
     store = ("--sqlite", rig.fresh("store.sqlite")) if sqlite else ()
-    return _costed(rig.fanout("--rate", rate, *options, *store, streams=watchers, **TIMES))
+    return _costed(rig.fanout("--rate", RATE, *options, *store, streams=WATCHERS, **TIMES))
 
 
 def _calls(rig: Rig, options: Sequence[object]) -> Result:

@@ -9,6 +9,7 @@ import plots
 from b1_fanout import Cell, assetwatch
 from b5_start import restart, snapshot
 from report import Part, Row, figure
+from rig import troubles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,25 +31,24 @@ DRAWN = (RSS, SNAPSHOT, RESTART, P99)
 def run(rig: Rig) -> Part:
     """Measure each size, and tell how each figure grows."""
     sizes = {assets: _measured(rig, assets) for assets in SIZES}
-    series = {name: {assets: size[name][0] for assets, size in sizes.items()} for name in sizes[SIZES[0]]}
-    n = {name: found["n"] for name, (_, found) in sizes[SIZES[-1]].items()}
-    rows = [_row(name, by_assets, n[name]) for name, by_assets in series.items()]
+    by_name = {name: {assets: size[name] for assets, size in sizes.items()} for name in sizes[SIZES[0]]}
+    rows = [_row(name, by_assets) for name, by_assets in by_name.items()]
     how = (
         f"At {', '.join(f'{assets:,}' for assets in SIZES)} assets. Growth is told by the marginal costs, those of"
         " 1,000 assets more, between the smaller two sizes and between the larger two: linear when they are alike (one"
         f" at most {LINEAR[1]:g} times the other). The streams of {SATURATED} resume, but for one a filter, so that no"
         " snapshots are under way; RSS is that of the streams of one asset."
     )
-    drawn = {name: series[name] for name in DRAWN}
+    drawn = {name: {assets: value for assets, (value, _) in by_name[name].items()} for name in DRAWN}
     return Part("B7 growth", how, rows, plots.growth("growth", drawn, "see the legend"))
 
 
 def _measured(rig: Rig, assets: int) -> dict[str, tuple[float, Result]]:
     """Return the figures by their names in the table, each with the result it is of."""
-    busy = rig.repeated(1, partial(assetwatch, rig, SATURATED, assets=assets, resume="true", patience="30s"))
+    busy = rig.repeated(1, partial(assetwatch, rig, SATURATED, assets=assets, resume="true", patience="20s"))
     named = rig.repeated(1, partial(assetwatch, rig, NAMED, assets=assets, named=assets, patience="20s"))
     taken = rig.repeated(3, partial(snapshot, rig, assets, 1))
-    again = rig.repeated(3, partial(restart, rig, assets))
+    again = rig.repeated(2, partial(restart, rig, assets))
     return {
         f"delivered/s, {SATURATED}": (busy["changes_per_s"], busy),
         P99: (busy["age_p99_ms"], busy),
@@ -59,8 +59,13 @@ def _measured(rig: Rig, assets: int) -> dict[str, tuple[float, Result]]:
     }
 
 
-def _row(name: str, by_assets: Mapping[int, float], n: int) -> Row:
-    return Row(name, " / ".join(figure(value) for value in by_assets.values()), note=verdict(by_assets), n=n)
+def _row(name: str, by_assets: Mapping[int, tuple[float, Result]]) -> Row:
+    values = {assets: value for assets, (value, _) in by_assets.items()}
+    doubts = "".join(
+        f"; {assets:,}: {said[2:]}" for assets, (_, found) in by_assets.items() if (said := troubles(found))
+    )
+    n = min(found["n"] for _, found in by_assets.values())
+    return Row(name, " / ".join(figure(value) for value in values.values()), note=verdict(values) + doubts, n=n)
 
 
 def verdict(by_assets: Mapping[int, float]) -> str:

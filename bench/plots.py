@@ -34,8 +34,10 @@ def fanout(shown: Mapping[str, Mapping[Cell, Result]], ceiling_per_s: float, cei
         late.barh(at, [each["age_p99_ms"] for each in found], BAR, color=COLOURS[place])
     delivered.axvline(ceiling_per_s, color="black", linestyle="--", label=f"bare grpc.aio, {ceiling_streams:,} streams")
     names = [f"{cell.watchers:,} x {cell.rate:,}/s" for cell in cells]
-    for axes, x in ((delivered, "changes delivered a second"), (late, "age at the receipt, p99, ms")):
+    for axes, x, least in ((delivered, "changes delivered a second", 100), (late, "age at the receipt, p99, ms", 1)):
         axes.set(xscale="log", xlabel=x, yticks=range(len(cells)))
+        axes.set_xlim(left=least)
+        axes.minorticks_off()
         axes.set_yticklabels(names if axes is delivered else [])
         axes.invert_yaxis()
         axes.grid(visible=True, axis="x", alpha=0.3)

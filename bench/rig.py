@@ -32,12 +32,14 @@ BUILD = BENCH.parent / "build" / "bench"
 SERVER_CORE, LOAD_CORE = 0, 1
 BUILD_S = 600.0
 
-LATE_S = 600.0
+LATE_S = 690.0
 """After this long each figure is measured once, so that a slow machine comes to an end too."""
 
 
 DISTURBED = 0.2
 """A run in which others had more of the server's core is made once more, and the quieter of the two counts."""
+AGAIN_MAX = 6
+"""So many runs at most are made once more, so that it does not take much longer."""
 NAMED = 0.05
 """A row says what others had of the server's core when it is more."""
 
@@ -75,6 +77,7 @@ class Rig:
     _began: float = field(default_factory=time.monotonic)
     _children: list[Child] = field(default_factory=list)
     _filled: dict[int, Path] = field(default_factory=dict)
+    _again: int = 0
     _sink: grpc.Server | None = None
 
     def __enter__(self) -> Self:
@@ -175,7 +178,8 @@ class Rig:
 
     def _once(self, run: Callable[[], Result]) -> Result:
         found = run()
-        if found.get("others_share", 0) > DISTURBED and not (self.quick or self.late):
+        if found.get("others_share", 0) > DISTURBED and self._again < AGAIN_MAX and not (self.quick or self.late):
+            self._again += 1
             found = min(found, run(), key=lambda each: float(each["others_share"]))
         if "others_share" in found:
             self.others_share = max(self.others_share or 0, found["others_share"])
@@ -211,10 +215,18 @@ def spread(found: Pairs) -> str:
 
 
 def used(found: Result) -> str:
-    """Say how busy both sides were, and others where they were."""
+    """Say how busy both sides were, and what was not as it should be."""
+    return f"server {100 * found['server_share']:.0f} %, load {100 * found['load_share']:.0f} %{troubles(found)}"
+
+
+def troubles(found: Result) -> str:
+    """Say what casts doubt on figures; empty if nothing does."""
+    apart, failed = found.get("streams", 0) - found.get("synced", 0), found.get("failed", 0)
     share = found.get("others_share", 0)
-    others = f", others {100 * share:.0f} %" if share > NAMED else ""
-    return f"server {100 * found['server_share']:.0f} %, load {100 * found['load_share']:.0f} %{others}"
+    said = [f", {apart:,.0f} streams not in sync"] if apart else []
+    said += [f", {failed:,.0f} streams failed"] if failed else []
+    said += [f", others {100 * share:.0f} %"] if share > NAMED else []
+    return "".join(said)
 
 
 def go_program(name: str) -> Path:

@@ -45,6 +45,13 @@ func (c *counters) keep(ages []float64) {
 	}
 }
 
+// ended counts a stream that has failed; why the first did is for who asks.
+func (c *counters) ended(why error) {
+	if c.failed.Add(1) == 1 {
+		log.Print(why)
+	}
+}
+
 // saw notes the server's head revision, and when it was first told.
 func (c *counters) saw(head int64) {
 	if head <= c.head.Load() {

@@ -54,7 +54,7 @@ func main() {
 	named := flag.Int("named", 0, "0: watch the source whole; n: each stream watches one of the first n assets")
 	filters := flag.Int("filters", 1, "different filters that the streams have, by states; all let every change pass")
 	stamp := flag.Int("stamp", observeTime, "field of AssetStatus that ages are counted from")
-	each := flag.Int("each", 0, "0: changes are counted; n: each message is taken for n of them unread, and streams are never in sync")
+	each := flag.Int("each", 0, "0: changes are counted; n: each message is taken for n of them unread, and a stream is in sync with its first")
 	assets := flag.String("assets", "", "file with ids, one a line: each stream watches all of these")
 	resume := flag.Bool("resume", false, "only one stream a filter takes the snapshot, all others go on from its token")
 	late := flag.Int("late", 0, "streams that come after the counting, while the others go on; how many open as they warm up is reported")

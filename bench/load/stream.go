@@ -23,21 +23,28 @@ type dialect struct {
 
 // watch opens a stream and reads it until it ends, which is a failure.
 func (d dialect) watch(ctx context.Context, client *grpc.ClientConn, request []byte, number int, total *counters) {
-	defer total.failed.Add(1)
+	var err error
+	defer func() { total.ended(err) }()
 	stream, err := client.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: d.both}, d.method)
-	if err != nil || stream.SendMsg(&request) != nil {
+	if err != nil {
+		return
+	}
+	if err = stream.SendMsg(&request); err != nil {
 		return
 	}
 	in := reader{dialect: d, total: total}
 	var message []byte
 	for first := true; ; first = false {
-		if stream.RecvMsg(&message) != nil {
+		if err = stream.RecvMsg(&message); err != nil {
 			return
 		}
 		if first {
 			total.open.Add(1)
 		}
 		if d.each > 0 {
+			if first {
+				total.synced.Add(1)
+			}
 			total.took(message, d.each)
 			continue
 		}
