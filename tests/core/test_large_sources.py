@@ -66,11 +66,13 @@ async def test_the_first_interest_in_the_whole() -> None:
 async def test_interest_that_ends_and_begins_while_it_is_planned() -> None:
     """Whoever wants the whole has all of it read, also when the planning for one who left was only half done."""
     upstream = FakeUpstream(*NAMES)
-    async with knowing(upstream, linger_s=0.001, rate_per_s=1000) as rig:
+    async with knowing(upstream, linger_s=1e-14, rate_per_s=1000) as rig:
         with rig.scheduler.interest([], whole=True):
             for _ in range(5):
                 await asyncio.sleep(0)
-        await asyncio.sleep(1)
+        assert not rig.scheduler.interested
+        for _ in range(5):
+            await asyncio.sleep(0)
         with rig.scheduler.interest([], whole=True):
             await asyncio.sleep(61)
         assert {name for _, names in upstream.reads for name in names} == set(NAMES)
@@ -136,13 +138,14 @@ async def test_tidying() -> None:
 
         async def noting(source: str, sightings: Sequence[Sighting]) -> int:
             together.append(len(sightings))
+            await asyncio.sleep(1)
             return await ingest(source, sightings)
 
-        rig.pipeline.ingest = noting  # type: ignore[method-assign]  # counts, and goes on
+        rig.pipeline.ingest = noting  # type: ignore[method-assign]  # a disk that takes its time
         tidying = asyncio.create_task(rig.scheduler.tidy(forget_after_s=60))
         assert await most_a_turn(rig, lambda target: target.turn > 0) <= SLICE
         await tidying
-        await asyncio.sleep(1)
+        await asyncio.sleep(60)
         assert rig.store.count("src") == 0
         assert sum(together) == len(NAMES)
         assert max(together) <= SLICE
