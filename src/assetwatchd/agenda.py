@@ -134,7 +134,7 @@ class Agenda:
         places = len(self._asked) + len(self._new) + len(self._overdue) + len(self._later)
         if places > 2 * self._waiting + SLACK:
             for line in (self._asked, self._new, self._overdue, self._later):
-                line[:] = [place for place in line if _counts(place)]
+                line[:] = [at for at in line if at[1] == at[2].place and at[2].due != NEVER]  # _counts, for all at once
                 heapq.heapify(line)
 
 
