@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Bookmark", "Conditions", "Frame", "Hub", "Signal", "Started", "Synced", "Watcher"]
 
-WOKEN_TOGETHER = 8
-"""Watchers woken at one go. Among 1,000 at once, a new stream would wait for all of them at each of its steps."""
+WOKEN_TOGETHER = 64
+"""Watchers woken at one go: what all of them write is on its way, some milliseconds later, before any of it is booked."""
+WOKEN_JOINING = 8
+"""The same while streams begin: each of the many steps of a new one waits for those woken before it."""
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
 ROUND_SPREAD = 1.25
@@ -349,11 +351,14 @@ class Hub:
         return [watcher for group in concerned for watcher in group.watchers if watcher.fall_behind(before)]
 
     async def _wake(self, watchers: Sequence[Watcher]) -> None:
-        """Wake a few, then let everybody else run: gRPC takes one new call each time around the loop."""
-        for start in range(0, len(watchers), WOKEN_TOGETHER):
-            for watcher in watchers[start : start + WOKEN_TOGETHER]:
+        """Wake some, then let everybody else run: gRPC takes one new call each time around the loop."""
+        start = 0
+        while start < len(watchers):
+            end = start + (WOKEN_JOINING if self._newcomers else WOKEN_TOGETHER)
+            for watcher in watchers[start:end]:
                 watcher.wake()
             await asyncio.sleep(0)
+            start = end
 
     def _concerned(self, entries: Iterable[Entry]) -> set[Group]:
         groups: set[Group] = set()

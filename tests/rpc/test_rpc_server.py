@@ -207,6 +207,26 @@ def test_no_watch_or_wait_is_cut_by_the_age_of_its_connection() -> None:
         assert given["grpc.max_connection_age_grace_ms"] > max(3_600_000, 1.1 * stream_age_s * 1000)
 
 
+async def test_the_polling_thread_of_grpc_does_not_interrupt_the_one_that_serves() -> None:
+    """There is one, by the name we look for, and it has the policy that wakes up without taking the processor."""
+    async with running():
+        pollers = server.pollers()
+        assert pollers
+        assert {os.sched_getscheduler(poller) for poller in pollers} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+async def test_a_policy_that_may_not_be_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may forbid it; the server serves."""
+
+    def refuse(*_args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    async with running() as rig:
+        await rig.get(sample("omn"))
+
+
 async def test_a_stopped_client_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that stands still without closing its connection is gone after keepalive and ping timeout."""
     monkeypatch.setattr(server, "KEEPALIVE_S", 1)
