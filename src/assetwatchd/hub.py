@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Bookmark", "Conditions", "Frame", "Hub", "Signal", "Started", "Synced", "Watcher"]
 
 WOKEN_TOGETHER = 64
-"""Watchers woken at one go: what all of them write is on its way, some milliseconds later, before any of it is booked."""
+"""Watchers woken at one go, some milliseconds: all that they write is on its way before any of it is booked."""
 WOKEN_JOINING = 8
 """The same while streams begin: each of the many steps of a new one waits for those woken before it."""
 ROUND_PAUSE_S = 0.002

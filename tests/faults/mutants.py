@@ -132,7 +132,8 @@ MUTANTS: Mapping[str, Mutant] = {
             Change(
                 HUB,
                 "            yield signal\n            self._hush(watcher)",
-                "            if self._store.after(0, head):\n                yield signal\n            self._hush(watcher)",
+                "            if self._store.after(0, head):\n"
+                "                yield signal\n            self._hush(watcher)",
             )
         ],
     ),
