@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
@@ -13,7 +13,7 @@ from assetwatchd.errors import TooManyAssets
 from assetwatchd.model import GONE, SETTLED, AssetKey, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from assetwatchd.config import SourceSettings
     from assetwatchd.model import Entry, Observation
@@ -28,6 +28,28 @@ LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""
 FAILURES_TO_PART = 2
 """An asset whose reads failed this often is read alone, so that one that spoils its batch is found."""
+
+
+class Interest:
+    """Keeps something of interest until it ends, as a context manager or by `end`; small, as each stream has some."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, *ends: Callable[[], None]) -> None:
+        self._ends = ends
+
+    def __enter__(self) -> Self:
+        """It began when it was made."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End it."""
+        self.end()
+
+    def end(self) -> None:
+        """Keep it of interest no more; once."""
+        for end in self._ends:
+            end()
 
 
 class Plan:
@@ -197,20 +219,19 @@ class Plan:
             return True
         return whole and (target.listed or (target.unseen is None and not (target.gone and self._can.enumerates)))
 
-    @contextmanager
-    def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Iterator[None]:
-        """Keep assets by name, or all there is, of interest while open. Raises: TooManyAssets, having taken nothing."""
+    def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Interest:
+        """Keep assets by name, or all there is, of interest. Raises: TooManyAssets, having taken nothing."""
         targets = self.claim(asset_ids)
         self._name_them(targets, 1)
         if whole:
             self._want_whole(1)
-        try:
-            yield
-        finally:
-            self._name_them(targets, -1)
-            if whole:
-                self.view_whole()
-                self._whole -= 1
+        return Interest(partial(self._lose, targets, whole=whole))
+
+    def _lose(self, targets: Iterable[Target], *, whole: bool) -> None:
+        self._name_them(targets, -1)
+        if whole:
+            self.view_whole()
+            self._whole -= 1
 
     def linger(self, targets: Iterable[Target]) -> None:
         """Keep targets of interest for a while."""

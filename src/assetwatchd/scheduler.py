@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from assetwatchd import push
@@ -22,13 +22,14 @@ from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from assetwatchd.agenda import Target
     from assetwatchd.config import SourceSettings
     from assetwatchd.errors import UpstreamError
     from assetwatchd.model import Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
+    from assetwatchd.plan import Interest
     from assetwatchd.store import Store
     from assetwatchd.upstream import Upstream
 
@@ -142,17 +143,16 @@ class Scheduler:
 
     # Interest and reads ----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def interest(self, asset_ids: Iterable[str], *, whole: bool = False) -> Iterator[None]:
-        """Keep assets by name, or the whole source, up to date while open.
+    def interest(self, asset_ids: Iterable[str], *, whole: bool = False) -> Interest:
+        """Keep assets by name, or the whole source, up to date from now on.
 
         Raises: TooManyAssets, having taken nothing.
         """
-        with self._plan.interest(asset_ids, whole=whole):
-            self._interest_begun.set()
-            if whole:
-                self._calls.want_list()
-            yield
+        interest = self._plan.interest(asset_ids, whole=whole)
+        self._interest_begun.set()
+        if whole:
+            self._calls.want_list()
+        return interest
 
     async def interest_begun(self) -> None:
         """Return when somebody is interested."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
+from assetwatchd.errors import CallError, InvalidRequest, SourceNotFound, SourceUnreachable
+from assetwatchd.plan import Interest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from assetwatchd.filters import Filter
     from assetwatchd.model import AssetKey
@@ -48,13 +48,19 @@ class Sources:
         if wrong:
             raise InvalidRequest(*wrong)
 
-    @contextmanager
-    def interest(self, what: Filter) -> Iterator[None]:
-        """Keep everything a filter concerns up to date while open. Raises: SourceNotFound, TooManyAssets."""
-        with ExitStack() as stack:
+    def interest(self, what: Filter) -> Interest:
+        """Keep everything a filter concerns up to date from now on.
+
+        Raises: SourceNotFound, TooManyAssets, having taken nothing.
+        """
+        ends: list[Callable[[], None]] = []
+        try:
             for name, asset_ids in _by_source(what.keys, also=what.sources).items():
-                stack.enter_context(self.get(name).interest(asset_ids, whole=name in what.sources))
-            yield
+                ends.append(self.get(name).interest(asset_ids, whole=name in what.sources).end)
+        except CallError:
+            Interest(*ends).end()
+            raise
+        return Interest(*ends)
 
     async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, in_line: bool = False) -> None:
         """Have each asset read at most max_age_s ago (None: ever), all sources at once; in_line: see Scheduler.read.
