@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SIZES = (1_000, 10_000, 100_000)
 SATURATED, NAMED = Cell(1000, 2000), Cell(1000, 500)
-FLAT = 1.25
+FLAT = 1.5
 """A figure whose largest is at most so many times its smallest is called independent of the assets."""
 LINEAR = (0.5, 2.0)
 """Between these, the marginal cost from the second size to the third is called that from the first to the second."""
@@ -76,9 +76,9 @@ def verdict(by_assets: Mapping[int, float]) -> str:
     if most < least:
         return "falls"
     first, then = 1000 * (middle - least) / (some - few), 1000 * (most - middle) / (many - some)
+    costs = f"1,000 more cost {first:+.3g}, then {then:+.3g}"
     if first <= 0 or then <= 0:
-        return "neither way all along"
-    costs = f"1,000 more cost {figure(first)}, then {figure(then)}"
+        return f"neither way all along: {costs}"
     low, high = LINEAR
     if then / first > high:
         return f"more than linear: {costs}"
