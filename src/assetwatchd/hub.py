@@ -33,9 +33,9 @@ WOKEN_JOINING = 8
 ROUND_PAUSE_S = 0.002
 """The least time between two rounds, so that changes of one moment travel together."""
 ROUND_SPREAD = 1.25
-"""A round is given that many times the work it makes, so that a share of the time is left for everything else,"""
+"""From round to round it takes this many times what the last one cost: a fifth is left for everything else."""
 ROUND_S_MAX = 0.15
-"""but no more seconds than that while there is something to tell."""
+"""The longest from round to round while there is something to tell."""
 ROUND_JOINING_SPREAD = 2.0
 ROUND_JOINING_S_MAX = 1.0
 """The same while streams begin: rounds that fill the whole time would let gRPC take hardly a new one."""

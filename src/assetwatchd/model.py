@@ -121,7 +121,7 @@ class Entry(NamedTuple):
     gone: the source does not have the asset; whoever watches the whole source is told REMOVED.
     digest: of the content, so that a read that found the same can be told from a change.
     upsert: the change as bytes of WatchStatusResponse.changes, its kind (UPSERT) in the last byte.
-    committed_at: seconds since 1970.
+    found_at: when what it says was found (a read: when that began), seconds since 1970.
     traceparent: W3C trace context of the read or notice that found it; empty when it was not traced.
     """
 
@@ -132,7 +132,7 @@ class Entry(NamedTuple):
     freshness: Freshness
     digest: bytes
     upsert: bytes
-    committed_at: float
+    found_at: float
     traceparent: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Ingest: sighting -> diff -> commit -> publish, the whole road in one short function."""
+"""Ingest: sighting -> diff -> commit -> publish."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Pipeline:
         self._store_failing = store_failing
 
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
-        """Commit what differs from what is known, the last sighting of each asset, and publish; return how many did."""
+        """Commit what differs from what is known, the last sighting of each asset; publish; return how many differed."""
         last = {sighting.observation.asset_id: sighting for sighting in sightings}
         drafts = [draft for sighting in last.values() if (draft := self._drafted(source, sighting)) is not None]
         await self._commit(source, drafts)
@@ -82,7 +82,7 @@ class Pipeline:
         if known is None or known.gone or known.freshness is Freshness.STALE:
             return
         content = self._encoder.stale(known)
-        observed_at = known.committed_at if observed_at is None else observed_at
+        observed_at = known.found_at if observed_at is None else observed_at
         stale = self._draft(key, known.state, content, at, sealed_at=observed_at, freshness=Freshness.STALE)
         await self._commit(key.source, [stale])
 
@@ -142,7 +142,7 @@ class Pipeline:
         key: AssetKey,
         state: State,
         content: bytes,
-        committed_at: float,
+        found_at: float,
         *,
         sealed_at: float | None = None,
         gone: bool = False,
@@ -155,9 +155,9 @@ class Pipeline:
             gone=gone,
             freshness=freshness,
             digest=hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(),
-            committed_at=committed_at,
+            found_at=found_at,
             traceparent=traceparent,
             seal=self._encoder.seal(
-                content, observed_at=committed_at if sealed_at is None else sealed_at, traceparent=traceparent
+                content, observed_at=found_at if sealed_at is None else sealed_at, traceparent=traceparent
             ),
         )

@@ -81,7 +81,7 @@ class Plan:
             entry = self._store.get(key)
             target = self._add(key.asset_id)
             if entry is not None and not forgotten(entry):
-                target.observed_at = entry.committed_at
+                target.observed_at = entry.found_at
                 target.calm = int(entry.state in SETTLED)
         for asset_id in self._settings.pins:
             (self._targets.get(asset_id) or self._add(asset_id)).pinned = True

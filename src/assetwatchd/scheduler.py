@@ -124,13 +124,13 @@ class Scheduler:
         """How far an entry of this source can be trusted now."""
         if self.condition.readable and entry.freshness is Freshness.STALE:
             return Freshness.STALE
-        return self._freshness(entry.key.asset_id, entry.committed_at)
+        return self._freshness(entry.key.asset_id, entry.found_at)
 
     def freshness_unseen(self, asset_id: str) -> Freshness:
         """How far it can be trusted now that an asset never was."""
         return self._freshness(asset_id, 0.0)
 
-    def _freshness(self, asset_id: str, committed_at: float) -> Freshness:
+    def _freshness(self, asset_id: str, found_at: float) -> Freshness:
         if not self.condition.readable:
             return Freshness.UNREACHABLE
         target = self._plan.get(asset_id)
@@ -138,7 +138,7 @@ class Scheduler:
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         in_step = self.pushing and not self._taking_in
         told = in_step and target is not None and observed_at is not None and not target.touched
-        fresh = told or self._now() - (observed_at or committed_at) <= age_max_s
+        fresh = told or self._now() - (observed_at or found_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
     # Interest and reads ----------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Scheduler:
         if entry is None or entry.gone:
             if not target.listed:
                 self._plan.drop(target)
-        elif max(target.observed_at or 0.0, entry.committed_at) < before:
+        elif max(target.observed_at or 0.0, entry.found_at) < before:
             last = Observation(target.asset_id, entry.state)
             self._outcomes.told(target, Sighting(last, self._now(), forgotten=True))
 

@@ -70,7 +70,7 @@ async def test_a_change_is_committed_and_published() -> None:
     assert await road.see(State.PENDING) == 1
     entry = road.entry()
     assert (entry.revision, entry.state, entry.gone, entry.freshness) == (1, State.PENDING, False, Freshness.FRESH)
-    assert (entry.committed_at, entry.traceparent) == (1000.0, TRACE)
+    assert (entry.found_at, entry.traceparent) == (1000.0, TRACE)
     assert road.published == 1
     status = convert.status_of(entry)
     assert (status.asset.source, status.asset.asset_id, status.revision) == ("src", "a", 1)
@@ -142,7 +142,7 @@ async def test_stale_and_fresh_again() -> None:
         await road.pipeline.mark_stale(KEY, at=1100.0, observed_at=1050.0)
     entry = road.entry()
     assert (entry.revision, entry.freshness, entry.state) == (2, Freshness.STALE, State.AVAILABLE)
-    assert entry.committed_at == 1100.0
+    assert entry.found_at == 1100.0
     assert convert.status_of(entry).observe_time.seconds == 1050
     assert await road.see(State.AVAILABLE, at=1200.0) == 1
     assert road.entry().freshness is Freshness.FRESH

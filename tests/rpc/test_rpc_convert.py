@@ -89,7 +89,7 @@ def entry(seen: Observation, revision: int = 7, traceparent: str = TRACEPARENT) 
         freshness=Freshness.FRESH,
         digest=b"",
         upsert=sealed(revision),
-        committed_at=1_700_000_000.5,
+        found_at=1_700_000_000.5,
         traceparent=traceparent,
     )
 

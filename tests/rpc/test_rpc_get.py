@@ -213,12 +213,12 @@ async def test_a_batch_larger_than_a_message_says_how_many_would_fit(monkeypatch
     async with running(("omn",), count=4) as rig:
         keys = [sample("omn")] * 4
         size = (await rig.batch(keys[:1]))[0].ByteSize()
-        monkeypatch.setattr(service, "BATCH_BYTES_MAX", 3 * size + 30)
+        monkeypatch.setattr(service, "GET_BYTES_MAX", 3 * size + 30)
         told = await problem_of(rig.batch(keys))
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BATCH_TOO_LARGE")
         assert told.metadata == {"limit": str(3 * size + 30), "fit": "3"}
         assert len(await rig.batch(keys[:3])) == 3
-        monkeypatch.setattr(service, "BATCH_BYTES_MAX", 10)
+        monkeypatch.setattr(service, "GET_BYTES_MAX", 10)
         assert (await problem_of(rig.batch(keys))).metadata["fit"] == "1"
         assert len(await rig.batch(keys[:1])) == 1
 
@@ -226,7 +226,7 @@ async def test_a_batch_larger_than_a_message_says_how_many_would_fit(monkeypatch
 async def test_a_batch_that_is_answered_is_one_that_clients_take() -> None:
     """What passes for a batch is no larger than gRPC's own limit of a message, to the byte."""
     status = status_pb.AssetStatus(etag="x" * 4000)
-    fit = service.BATCH_BYTES_MAX // (status.ByteSize() + 1)
+    fit = service.GET_BYTES_MAX // (status.ByteSize() + 1)
     with pytest.raises(BatchTooLarge) as caught:
         service._check_size([status] * fit)
     allowed = int(caught.value.metadata["fit"])

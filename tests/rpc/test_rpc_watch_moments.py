@@ -35,7 +35,7 @@ def drafted(key: AssetKey, state: State = State.PENDING) -> Draft:
         gone=state in GONE,
         freshness=Freshness.FRESH,
         digest=b"",
-        committed_at=1.0,
+        found_at=1.0,
         traceparent="",
         seal=encoder.seal(content, observed_at=1.0, traceparent=""),
     )

@@ -59,7 +59,7 @@ def draft(
         gone=state in GONE if gone is None else gone,
         freshness=freshness,
         digest=hashlib.blake2b(repr((key, state, freshness)).encode(), digest_size=16).digest(),
-        committed_at=at,
+        found_at=at,
         traceparent=traceparent,
         seal=seal,
     )

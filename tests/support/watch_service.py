@@ -39,7 +39,7 @@ def draft(name: str, state: State, *, gone: bool, at: float, pad_bytes: int = 0)
         gone=gone,
         freshness=Freshness.FRESH,
         digest=hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(),
-        committed_at=at,
+        found_at=at,
         traceparent="",
         seal=ENCODER.seal(content, observed_at=at, traceparent=""),
     )

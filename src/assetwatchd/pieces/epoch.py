@@ -93,7 +93,7 @@ class Epoch:
             gone=item.gone,
             freshness=Freshness.FRESH,
             digest=hashlib.blake2b(upsert, digest_size=DIGEST_BYTES).digest(),
-            committed_at=self._parts.now(),
+            found_at=self._parts.now(),
             traceparent="",
             seal=lambda _: upsert,
         )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 MICROSECONDS = 1_000_000
+UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])
+"""The kind of a change, written last, where `drains.removal` changes it."""
 _DETAIL_FIELDS: dict[type[details.Detail], str] = {
     details.UsdSearchDetail: "usd_search",
     details.OmnDetail: "omn",
@@ -75,8 +77,9 @@ def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int)
     stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"')
     stamp.observe_time.FromMicroseconds(round(observed_at * MICROSECONDS))
     status = content + stamp.SerializeToString()
-    change = field(1, status) + (field(2, traceparent.encode()) if traceparent else b"") + b"\x18\x01"
-    return field(4, change)
+    traced = field(service_pb.Change.TRACEPARENT_FIELD_NUMBER, traceparent.encode()) if traceparent else b""
+    change = field(service_pb.Change.STATUS_FIELD_NUMBER, status) + traced + UPSERT
+    return field(service_pb.WatchStatusResponse.CHANGES_FIELD_NUMBER, change)
 
 
 def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:

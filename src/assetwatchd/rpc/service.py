@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
-BATCH_BYTES_MAX = 4 * 1024 * 1024
+GET_BYTES_MAX = 4 * 1024 * 1024
 """A batch beyond it is refused: clients take no larger message unless told otherwise, and say so less clearly."""
 FIELD_BYTES_MAX = 6
 """What one status takes beside itself: its tag, and how long it is."""
@@ -233,8 +233,8 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 def _check_size(statuses: Sequence[status_pb.AssetStatus]) -> None:
     """Raise BatchTooLarge for statuses that are more than one message should be; one alone always may."""
     ends = list(itertools.accumulate(status.ByteSize() + FIELD_BYTES_MAX for status in statuses))
-    if len(ends) > 1 and ends[-1] > BATCH_BYTES_MAX:
-        raise BatchTooLarge(limit=BATCH_BYTES_MAX, fit=max(1, bisect.bisect_right(ends, BATCH_BYTES_MAX)))
+    if len(ends) > 1 and ends[-1] > GET_BYTES_MAX:
+        raise BatchTooLarge(limit=GET_BYTES_MAX, fit=max(1, bisect.bisect_right(ends, GET_BYTES_MAX)))
 
 
 def _page_digest(what: Filter) -> bytes:

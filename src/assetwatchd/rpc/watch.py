@@ -152,7 +152,7 @@ class Delivery:
         now = time.time()
         if now >= self._lag_due:
             self._lag_due = now + LAG_EVERY_S
-            telemetry.record_lag(now - entries[0].committed_at)
+            telemetry.record_lag(now - entries[0].found_at)
 
 
 async def reach(hub: Hub, revision: int) -> None:

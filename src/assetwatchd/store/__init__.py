@@ -20,7 +20,7 @@ class Draft(NamedTuple):
     gone: bool
     freshness: Freshness
     digest: bytes
-    committed_at: float
+    found_at: float
     traceparent: str
     seal: Callable[[int], bytes]
 
@@ -34,7 +34,7 @@ class Draft(NamedTuple):
             freshness=self.freshness,
             digest=self.digest,
             upsert=self.seal(revision),
-            committed_at=self.committed_at,
+            found_at=self.found_at,
             traceparent=self.traceparent,
         )
 

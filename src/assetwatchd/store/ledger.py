@@ -50,7 +50,7 @@ class Ledger:
 
     def gone(self, *, before: float) -> list[Entry]:
         """Entries that are gone and were committed before that time, oldest first."""
-        return [entry for entry in self._line if entry is not None and entry.gone and entry.committed_at < before]
+        return [entry for entry in self._line if entry is not None and entry.gone and entry.found_at < before]
 
     def put(self, entry: Entry) -> None:
         """Make this the latest entry of its asset; its revision is above all others."""

@@ -265,7 +265,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         int(entry.freshness),
         entry.digest,
         entry.upsert,
-        float(entry.committed_at),
+        float(entry.found_at),
         entry.traceparent,
     )
     return (*row, _checksum(row))
