@@ -67,7 +67,7 @@ class Pipeline:
         self._store_failing = store_failing
 
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
-        """Commit what differs from what is known, the last sighting of each asset; publish; return how many differed."""
+        """Commit what differs from what is known, the last sighting of each asset; publish; return how many did."""
         last = {sighting.observation.asset_id: sighting for sighting in sightings}
         drafts = [draft for sighting in last.values() if (draft := self._drafted(source, sighting)) is not None]
         await self._commit(source, drafts)
