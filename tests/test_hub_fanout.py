@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import math
 from typing import TYPE_CHECKING
 
-from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT, SNAPSHOT_BEHIND_MAX
+from assetwatchd.drains import BEHIND_MAX, DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT, Drains
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, Entry, State
-from support.entries import asking, read
+from support.entries import asking, frame, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ async def test_a_snapshot_under_way_is_good_for_who_comes_next() -> None:
         await rig.change("dam/0", "dam/new")
         second = Client(rig.hub, DAM)
         await rig.settle()
-        await rig.change(*[f"dam/{number}" for number in range(SNAPSHOT_BEHIND_MAX)])
+        await rig.change(*[f"dam/{number}" for number in range(BEHIND_MAX)])
         third = Client(rig.hub, DAM)
         first.allow(None)
         await rig.settle()
@@ -156,6 +157,40 @@ async def test_a_snapshot_under_way_is_good_for_who_comes_next() -> None:
 
 
 @virtual
+async def test_a_way_back_under_way_is_good_for_who_comes_next() -> None:
+    """Streams that resume from one token at heads a little apart share the long part, and are told the rest."""
+    async with rigged() as rig:
+        token = await rig.change("dam/0")
+        await rig.change(*[f"dam/{number}" for number in range(LONG)])
+        first = Client(rig.hub, DAM, token, permits=2)
+        await rig.settle()
+        await rig.change("dam/0", "dam/new")
+        second = Client(rig.hub, DAM, token)
+        first.allow(None)
+        await rig.settle()
+        assert second.all(Batch)[0] is first.all(Batch)[0]
+        assert len(second.changes()) == LONG + 2
+        assert first.map == second.map
+
+
+@virtual
+async def test_what_is_under_way_is_not_for_those_who_ask_for_less_or_after_a_sweep() -> None:
+    """A drain never goes beyond its head, nor from before the floor, though a longer one is being taken."""
+    async with rigged() as rig:
+        await rig.change(*[f"dam/{number}" for number in range(LONG)])
+        head = await rig.commit("dam/new")
+        drains = Drains(DAM, rig.store, frame)
+        longer = drains.drain(0, head)
+        assert [batch.revision for batch in drains.drain(0, head - 1)][-1] == head - 1
+        assert drains.drain(0, head) is not longer
+        again = drains.drain(0, head)
+        await rig.commit("dam/0", state=State.DELETED)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
+        assert rig.store.floor > head
+        assert next(iter(drains.drain(0, rig.store.head))) is not next(iter(again))
+
+
+@virtual
 async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
     """Streams begun one after the other, each at a head of its own, do not hold on to what they were sent."""
     async with rigged() as rig:
@@ -165,11 +200,12 @@ async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
             await rig.settle()
         [group] = rig.hub._groups.values()
         assert len(group.watchers) == 5
-        assert group._snapshot() is None
+        assert not group._under_way
 
 
 def lists_of_entries() -> int:
-    """Count the lists that hold all entries of a long snapshot."""
+    """Count the lists that hold all entries of a long snapshot, or drain."""
+    gc.collect()
     lists = (thing for thing in gc.get_objects() if isinstance(thing, list) and len(thing) == LONG)
     return sum(isinstance(each[0], Entry) for each in lists)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from weakref import WeakValueDictionary, ref
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,8 +24,10 @@ DRAIN_KEPT_CHANGES_MAX = 1000
 """A longer drain is not kept beyond those who take it; they share it."""
 MESSAGES_KEPT = 16
 """Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
-SNAPSHOT_BEHIND_MAX = 100
-"""A snapshot that somebody takes is good for others until that many changes came after it: a message more for each."""
+BEHIND_MAX = 100
+"""A long drain or snapshot that somebody takes is good for others until so many changes came after it: a message."""
+WHOLE = -1
+"""In place of a cursor: a snapshot, so without removals."""
 
 
 class Batch(NamedTuple):
@@ -75,37 +77,41 @@ class Drains:
         self._store = store
         self._frame = frame
         self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
-        self._long: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
-        self._snapshot: Callable[[], Suffix | None] = lambda: None
+        self._under_way: WeakValueDictionary[int, Suffix] = WeakValueDictionary()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
-        span = (cursor, head)
-        drain = self._drains.get(span)
-        if drain is not None:
-            return drain
-        return self._long.get(span) or self._drain(span)
+        drain = self._drains.get((cursor, head))
+        return self._drain(cursor, head) if drain is None else drain
 
-    def _drain(self, span: tuple[int, int]) -> Iterable[Batch]:
-        cursor, head = span
+    def snapshot(self, head: int) -> Iterable[Batch]:
+        """Return what a client's map shall hold as of head."""
+        if (under_way := self._join(WHOLE, head)) is not None:
+            return under_way
+        selected = self.filter.select(self._store, 0, head)
+        held = [entry for entry in selected if self.filter.holds(entry)]
+        snapshot = self._under_way[WHOLE] = Suffix(held, head, self._cut)
+        return snapshot
+
+    def _drain(self, cursor: int, head: int) -> Iterable[Batch]:
+        if (under_way := self._join(cursor, head)) is not None:
+            return under_way
         entries = self.filter.select(self._store, cursor, head)
         suffix = Suffix(entries, head, self._cut)
         if len(entries) > DRAIN_KEPT_CHANGES_MAX:
-            self._long[span] = suffix
+            self._under_way[cursor] = suffix
             return suffix
-        drain = self._drains[span] = list(suffix)
+        drain = self._drains[cursor, head] = list(suffix)
         if len(self._drains) > DRAINS_KEPT:
             del self._drains[next(iter(self._drains))]
         return drain
 
-    def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what a client's map shall hold as of head; begins with what another client takes, if it can."""
-        snapshot = self._snapshot()
-        if snapshot is None or snapshot.head < max(self._store.floor, head - SNAPSHOT_BEHIND_MAX):
-            selected = self.filter.select(self._store, 0, head)
-            snapshot = Suffix([entry for entry in selected if self.filter.holds(entry)], head, self._cut)
-            self._snapshot = ref(snapshot)
-        return snapshot if snapshot.head == head else itertools.chain(snapshot, self.drain(snapshot.head, head))
+    def _join(self, cursor: int, head: int) -> Iterable[Batch] | None:
+        """Return what somebody who began there takes already, and what came after it; None if that is too much."""
+        suffix = self._under_way.get(cursor)
+        if suffix is None or not max(self._store.floor, head - BEHIND_MAX) <= suffix.head <= head:
+            return None
+        return suffix if suffix.head == head else itertools.chain(suffix, self.drain(suffix.head, head))
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
         changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
