@@ -45,17 +45,15 @@ class Filter:
         An asset that is gone is held only by those who named it or asked for its state; one that was merely forgotten
         here, whatever its last state, only by those who named it.
         """
-        if not entry.gone and not self.states:
-            return True
         if self.states and entry.state not in self.states:
             return False
-        asked_for = entry.key in self.keys or bool(self.states and entry.state in GONE)
-        return asked_for or not entry.gone
+        return not entry.gone or entry.key in self.keys or bool(self.states and entry.state in GONE)
 
     def select(self, store: Store, cursor: int, upto: int) -> Sequence[Entry]:
         """Return the latest entries that concern it with cursor < revision <= upto, in order."""
         if self.sources or upto - cursor < len(self.keys):
-            return [entry for entry in store.after(cursor, upto) if self.concerns(entry.key)]
+            sources, keys = self.sources, self.keys
+            return [entry for entry in store.after(cursor, upto) if entry.key.source in sources or entry.key in keys]
         named = (store.get(key) for key in self.keys)
         found = [entry for entry in named if entry is not None and cursor < entry.revision <= upto]
         return sorted(found, key=lambda entry: entry.revision)
