@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.hub import ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
+from assetwatchd.hub import JOINING_S, ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
 from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, frame
 from support.hub_client import Client, Rig, virtual
@@ -82,3 +82,20 @@ async def test_rounds_make_room_for_streams_that_begin_and_for_no_longer() -> No
             newcomers.append(Client(rig.hub, DAM))
             await asyncio.sleep(0.05)
         assert max(gaps(client)[3:]) == pytest.approx(ROUND_JOINING_S_MAX, abs=CHANGE_EVERY_S)
+
+
+@virtual
+async def test_a_client_that_is_slow_to_catch_up_slows_rounds_for_a_moment_only() -> None:
+    """Messages it takes at once make rounds rarer, those that it takes late do not."""
+    async with saturated() as rig:
+        client = Client(rig.hub, DAM)
+        await asyncio.sleep(1)
+        await rig.commit(*[f"dam/{number}" for number in range(2000)])
+        await asyncio.sleep(4)
+        settled = len(gaps(client))
+        slow = Client(rig.hub, DAM, permits=1)
+        for _ in range(15):
+            await asyncio.sleep(0.5)
+            slow.allow(1)
+        assert len(slow.all(Batch)) > 10
+        assert 1 <= sum(gap > 2 * ROUND_S_MAX for gap in gaps(client)[settled:]) <= JOINING_S / 0.5

@@ -39,6 +39,8 @@ ROUND_S_MAX = 0.15
 ROUND_JOINING_SPREAD = 2.0
 ROUND_JOINING_S_MAX = 1.0
 """The same while streams begin: rounds that fill the whole time would let gRPC take hardly a new one."""
+JOINING_S = 1.0
+"""So long a stream is taken to begin while it catches up: a slow client is nothing that rounds need wait for."""
 JITTER = 0.1
 
 
@@ -210,8 +212,9 @@ class Hub:
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
             batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
+            until = asyncio.get_running_loop().time() + JOINING_S
             for signal in batches:
-                self._newcomers = True
+                self._newcomers = self._newcomers or asyncio.get_running_loop().time() < until
                 yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
