@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from asyncio import sleep
 from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import ServerDraining
+from assetwatchd.errors import ResumeTokenExpired, ServerDraining
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
-from assetwatchd.model import Condition, ConditionState
+from assetwatchd.model import Condition, ConditionState, State
 from support.entries import asking
 from support.hub_client import Client, rigged, virtual
 from support.virtual_time import run
@@ -283,3 +284,17 @@ async def test_what_happens_while_the_last_message_is_written_is_not_put_off() -
         clients[1].allow(None)
         await rig.settle()
         assert [type(client.ended) for client in clients] == [ServerDraining, ServerDraining]
+
+
+@virtual
+async def test_a_removal_that_is_dropped_before_its_round_ends_the_stream() -> None:
+    """Whoever had nothing to do is not left with an asset that is gone: the token has expired, as for who resumes."""
+    async with rigged() as rig:
+        await rig.change("dam/a", "dam/b")
+        client = Client(rig.hub, DAM)
+        await rig.settle()
+        await rig.commit("dam/b", state=State.DELETED)
+        assert await rig.store.drop_gone(before=math.inf, keep=lambda _: False) == 1
+        rig.hub.publish()
+        await rig.settle()
+        assert isinstance(client.ended, ResumeTokenExpired)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import math
 from typing import TYPE_CHECKING
 
-from assetwatchd.drains import BEHIND_MAX, DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT, Drains
+from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model import Condition, ConditionState, Entry, State
-from support.entries import asking, frame, read
+from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
@@ -132,62 +131,6 @@ async def test_a_long_drain_is_frozen_and_encoded_once_for_all_who_ask_alike() -
         await rig.settle()
         assert all(len(client.map) == LONG for client in clients)
         assert lists_of_entries() == lists
-
-
-@virtual
-async def test_a_snapshot_under_way_is_good_for_who_comes_next() -> None:
-    """Of a stream that begins a few changes later the first messages are the same; as of synced its map is exact."""
-    async with rigged() as rig:
-        await rig.change(*[f"dam/{number}" for number in range(200)])
-        first = Client(rig.hub, DAM, permits=2)
-        await rig.settle()
-        await rig.change("dam/0", "dam/new")
-        second = Client(rig.hub, DAM)
-        await rig.settle()
-        await rig.change(*[f"dam/{number}" for number in range(BEHIND_MAX)])
-        third = Client(rig.hub, DAM)
-        first.allow(None)
-        await rig.settle()
-        one, two, three = (client.all(Batch) for client in (first, second, third))
-        assert two[0] is one[0]
-        assert three[0] is not one[0]
-        assert [len(batch.entries) for batch in two[:3]] == [100, 100, 2]
-        assert second.kinds()[:5] == ["Started", "Batch", "Batch", "Batch", "Synced"]
-        assert first.map == second.map == third.map
-
-
-@virtual
-async def test_a_way_back_under_way_is_good_for_who_comes_next() -> None:
-    """Streams that resume from one token at heads a little apart share the long part, and are told the rest."""
-    async with rigged() as rig:
-        token = await rig.change("dam/0")
-        await rig.change(*[f"dam/{number}" for number in range(LONG)])
-        first = Client(rig.hub, DAM, token, permits=2)
-        await rig.settle()
-        await rig.change("dam/0", "dam/new")
-        second = Client(rig.hub, DAM, token)
-        first.allow(None)
-        await rig.settle()
-        assert second.all(Batch)[0] is first.all(Batch)[0]
-        assert len(second.changes()) == LONG + 2
-        assert first.map == second.map
-
-
-@virtual
-async def test_what_is_under_way_is_not_for_those_who_ask_for_less_or_after_a_sweep() -> None:
-    """A drain never goes beyond its head, nor from before the floor, though a longer one is being taken."""
-    async with rigged() as rig:
-        await rig.change(*[f"dam/{number}" for number in range(LONG)])
-        head = await rig.commit("dam/new")
-        drains = Drains(DAM, rig.store, frame)
-        longer = drains.drain(0, head)
-        assert [batch.revision for batch in drains.drain(0, head - 1)][-1] == head - 1
-        assert drains.drain(0, head) is not longer
-        again = drains.drain(0, head)
-        await rig.commit("dam/0", state=State.DELETED)
-        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
-        assert rig.store.floor > head
-        assert next(iter(drains.drain(0, rig.store.head))) is not next(iter(again))
 
 
 @virtual

@@ -24,8 +24,6 @@ DRAIN_KEPT_CHANGES_MAX = 1000
 """A longer drain is not kept beyond those who take it; they share it."""
 MESSAGES_KEPT = 16
 """Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
-BEHIND_MAX = 100
-"""A long drain or snapshot that somebody takes is good for others until so many changes came after it: a message."""
 WHOLE = -1
 """In place of a cursor: a snapshot, so without removals."""
 
@@ -45,11 +43,11 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 class Suffix:
     """Entries up to a head, frozen once for all who ask for the same, and encoded as they take them."""
 
-    __slots__ = ("__weakref__", "_cut", "_entries", "_kept", "head")
+    __slots__ = ("__weakref__", "_cut", "_entries", "_head", "_kept")
 
     def __init__(self, entries: Sequence[Entry], head: int, cut: Callable[[Sequence[Entry], int], Batch]) -> None:
         """Cut makes a message of the first few of the entries it is given, and the head."""
-        self.head = head
+        self._head = head
         self._entries = entries
         self._cut = cut
         self._kept: dict[int, Batch] = {}
@@ -63,7 +61,7 @@ class Suffix:
             start += len(batch.entries)
 
     def _batch(self, start: int) -> Batch:
-        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX], self.head)
+        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX], self._head)
         if len(self._kept) > MESSAGES_KEPT:
             del self._kept[next(iter(self._kept))]
         return batch
@@ -77,41 +75,33 @@ class Drains:
         self._store = store
         self._frame = frame
         self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
-        self._under_way: WeakValueDictionary[int, Suffix] = WeakValueDictionary()
+        self._under_way: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
         drain = self._drains.get((cursor, head))
         return self._drain(cursor, head) if drain is None else drain
 
-    def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what a client's map shall hold as of head."""
-        if (under_way := self._join(WHOLE, head)) is not None:
-            return under_way
-        selected = self.filter.select(self._store, 0, head)
-        held = [entry for entry in selected if self.filter.holds(entry)]
-        snapshot = self._under_way[WHOLE] = Suffix(held, head, self._cut)
-        return snapshot
-
     def _drain(self, cursor: int, head: int) -> Iterable[Batch]:
-        if (under_way := self._join(cursor, head)) is not None:
-            return under_way
+        if (suffix := self._under_way.get((cursor, head))) is not None:
+            return suffix
         entries = self.filter.select(self._store, cursor, head)
         suffix = Suffix(entries, head, self._cut)
         if len(entries) > DRAIN_KEPT_CHANGES_MAX:
-            self._under_way[cursor] = suffix
+            self._under_way[cursor, head] = suffix
             return suffix
         drain = self._drains[cursor, head] = list(suffix)
         if len(self._drains) > DRAINS_KEPT:
             del self._drains[next(iter(self._drains))]
         return drain
 
-    def _join(self, cursor: int, head: int) -> Iterable[Batch] | None:
-        """Return what somebody who began there takes already, and what came after it; None if that is too much."""
-        suffix = self._under_way.get(cursor)
-        if suffix is None or not max(self._store.floor, head - BEHIND_MAX) <= suffix.head <= head:
-            return None
-        return suffix if suffix.head == head else itertools.chain(suffix, self.drain(suffix.head, head))
+    def snapshot(self, head: int) -> Iterable[Batch]:
+        """Return what a client's map shall hold as of head; shared by those who begin together."""
+        if (snapshot := self._under_way.get((WHOLE, head))) is None:
+            selected = self.filter.select(self._store, 0, head)
+            held = [entry for entry in selected if self.filter.holds(entry)]
+            snapshot = self._under_way[WHOLE, head] = Suffix(held, head, self._cut)
+        return snapshot
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
         changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]

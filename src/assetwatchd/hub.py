@@ -350,7 +350,10 @@ class Hub:
         before, self.head = self.head, self._store.head
         self._moved.set()
         self._moved = asyncio.Event()
-        concerned = self._concerned(self._store.after(before, self.head))
+        if before < self._store.floor:  # removals may be gone already; each drain sees whether its own are
+            concerned = set(self._groups.values())
+        else:
+            concerned = self._concerned(self._store.after(before, self.head))
         return [watcher for group in concerned for watcher in group.watchers if watcher.fall_behind(before)]
 
     async def _wake(self, watchers: Sequence[Watcher]) -> None:

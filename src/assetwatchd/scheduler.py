@@ -248,17 +248,15 @@ class Scheduler:
         They are read in line, so that what is asked for, or changes from now on, need not wait for all of them.
         """
         self._plan.pushing = self._taking_in = True
-        try:
-            self._calls.note(self._calls.health.push_lost("", self._now()))
-            self._calls.try_again()
-            await self._calls.take_list(asset_ids, pushed=True)
-            for targets in self._plan.slices():
-                for target in targets:
-                    if target.listed:
-                        self._touched(target, at=loop_time())
-                await asyncio.sleep(0)
-        finally:
-            self._taking_in = False
+        self._calls.note(self._calls.health.push_lost("", self._now()))
+        self._calls.try_again()
+        await self._calls.take_list(asset_ids, pushed=True)
+        for targets in self._plan.slices():
+            for target in targets:
+                if target.listed:
+                    self._touched(target, at=loop_time())
+            await asyncio.sleep(0)
+        self._taking_in = False
 
     def push_touched(self, asset_ids: Iterable[str]) -> None:
         """These assets changed upstream: read them at once, and once more if they are being read."""
@@ -283,6 +281,7 @@ class Scheduler:
     async def push_ended(self, error: UpstreamError | None) -> None:
         """The push connection broke, or was given up (None): poll as with any other source until it is back."""
         was_pushing, self._plan.pushing = self.pushing, False
+        self._taking_in = False
         self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
         if error is not None:
             self._calls.want_sign_of_life()

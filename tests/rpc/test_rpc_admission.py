@@ -137,6 +137,25 @@ def test_no_more_streams_catch_up_at_once_than_may() -> None:
     ]
 
 
+def test_streams_in_line_begin_together() -> None:
+    """Half of the places at a time, so that they share what they are sent; who finds nobody in line begins at once."""
+
+    async def order() -> list[str]:
+        admission, told = Admission(ServerSettings(catching_up_max=4)), list[str]()
+        async with asyncio.TaskGroup() as streams:
+            for name, takes_s in {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.9, "e": 0.5, "f": 0.5, "g": 0.5}.items():
+                streams.create_task(in_turn(admission, told, name, takes_s=takes_s))
+        await in_turn(admission, told, "h", takes_s=0)
+        return told
+
+    assert virtual_time.run(order()) == [
+        *[f"{name} begins at 0" for name in "abcd"],
+        *[f"{name} begins at 0.2" for name in "ef"],
+        "g begins at 0.7",
+        "h begins at 1.2",
+    ]
+
+
 def test_a_stream_that_ends_before_its_turn_takes_no_place() -> None:
     """Neither while it waits in line, nor at the moment when its turn has come."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Self
 
 from assetwatchd.errors import TooManyStreams
@@ -14,6 +14,40 @@ if TYPE_CHECKING:
 RETRY_AFTER_S = 10.0
 TURN_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
+TOGETHER = 0.5
+"""This share of the places is free before those in line begin: streams that begin together share their snapshot."""
+
+
+class Places:
+    """Who may catch up. Whoever comes when nobody waits, and there is a place, begins at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._together = max(1, int(count * TOGETHER))
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait in line for a place."""
+        if self._free > 0 and not self._line:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had the place already
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Let the next ones begin, once there are places enough."""
+        self._free += 1
+        if self._free >= self._together:
+            while self._line and self._free > 0:
+                if not (turn := self._line.popleft()).done():
+                    self._free -= 1
+                    turn.set_result(None)
 
 
 class Admitted:
@@ -21,7 +55,7 @@ class Admitted:
 
     __slots__ = ("_by_host", "_host", "_over", "_places")
 
-    def __init__(self, by_host: Counter[str], host: str, places: asyncio.Semaphore) -> None:
+    def __init__(self, by_host: Counter[str], host: str, places: Places) -> None:
         self._by_host = by_host
         self._host = host
         self._places = places
@@ -41,7 +75,7 @@ class Admitted:
 
     async def begin_turn(self) -> None:
         """Wait in line for a place."""
-        await self._places.acquire()
+        await self._places.take()
         self._over = asyncio.get_running_loop().call_later(TURN_S, self.end_turn)
 
     def end_turn(self) -> None:
@@ -49,7 +83,7 @@ class Admitted:
         if self._over is not None:
             self._over.cancel()
             self._over = None
-            self._places.release()
+            self._places.give_back()
 
 
 class Admission:
@@ -61,7 +95,7 @@ class Admission:
     def __init__(self, limits: ServerSettings) -> None:
         self._streams_max = limits.streams_max
         self._streams_per_peer_max = limits.streams_per_peer_max
-        self._places = asyncio.Semaphore(limits.catching_up_max)
+        self._places = Places(limits.catching_up_max)
         self._by_host: Counter[str] = Counter()
 
     def stream(self, peer: str) -> Admitted:

@@ -123,12 +123,13 @@ def calm_pollers() -> None:
     """Let gRPC's polling thread run when the thread that serves waits, not in between for each message it has sent.
 
     On one core that is a switch to and fro for nearly every message, a tenth of what it costs. Linux alone has the
-    policy; where there is none, or it may not be set, all stays as it is.
+    policy; where there is none, it may not be set, or another was chosen, all stays as it is.
     """
     if sys.platform == "linux":
         for poller in pollers():
             with suppress(OSError):
-                os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))
+                if os.sched_getscheduler(poller) == os.SCHED_OTHER:
+                    os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
