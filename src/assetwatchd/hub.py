@@ -206,15 +206,12 @@ class Hub:
         try:
             if cursor is not None:
                 resume.check_floor(cursor, self._store)
-            known = what.watched_sources & self.conditions.keys()
-            signal: Signal = Started({source: self.conditions[source] for source in known})
+            signal: Signal = Started(self._conditions(what))
             yield signal
             head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
             batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
             await points.hit("after_log_read")
-            until = asyncio.get_running_loop().time() + JOINING_S
-            for signal in batches:
-                self._newcomers = self._newcomers or asyncio.get_running_loop().time() < until
+            for signal in self._joining(batches):
                 yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
@@ -249,6 +246,16 @@ class Hub:
         finally:
             task.cancel()
             ended.cancel()
+
+    def _conditions(self, what: Filter) -> dict[str, Condition]:
+        return {source: self.conditions[source] for source in what.watched_sources & self.conditions.keys()}
+
+    def _joining(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Have rounds leave time to a stream that begins, as long as it takes in quickly what it is told first."""
+        until = asyncio.get_running_loop().time() + JOINING_S
+        for batch in batches:
+            self._newcomers = self._newcomers or asyncio.get_running_loop().time() < until
+            yield batch
 
     def _due(self, watcher: Watcher, *, over: bool) -> Iterator[Signal]:
         """What the watcher has not been told yet: one drain, a bookmark if it is time for one or the last, news.
