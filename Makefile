@@ -22,7 +22,7 @@ setup: $(READY) ## Make .venv with everything, at the versions of constraints.tx
 $(READY): pyproject.toml constraints.txt
 	@echo 'making $(VENV), once; a minute or two'
 	python=$$(sh tools/find_python.sh $(PYTHON)) && "$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip setuptools hatchling editables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt \
 		-e '.[otlp]' --group dev
 	@touch $@
