@@ -4,14 +4,14 @@
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-COPY constraints.txt ./
-RUN python -m venv /opt/assetwatch && pip install -c constraints.txt hatchling
+COPY constraints/run.txt constraints/
+RUN python -m venv /opt/assetwatch && pip install -c constraints/run.txt hatchling
 COPY pyproject.toml README.md LICENSE ./
 COPY proto/ proto/
 COPY generated/ generated/
 COPY src/ src/
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist . \
- && for wheel in /build/dist/*.whl; do /opt/assetwatch/bin/pip install -c constraints.txt "${wheel}[otlp]"; done \
+ && for wheel in /build/dist/*.whl; do /opt/assetwatch/bin/pip install -c constraints/run.txt "${wheel}[otlp]"; done \
  && /opt/assetwatch/bin/pip uninstall --yes pip
 
 # What runs: Python, the environment made above, and nothing that builds.

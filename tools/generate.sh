@@ -9,3 +9,4 @@ PATH="$bin:$PATH" "$bin/python" -W error -m grpc_tools.protoc -Iproto \
   --python_out="$out" --grpc_python_out="$out" --mypy_out=quiet:"$out" --mypy_grpc_out=quiet:"$out" \
   $(find proto -name '*.proto' | LC_ALL=C sort)
 rm -f "$out"/buf/validate/*_grpc.py "$out"/buf/validate/*_grpc.pyi # it has no service
+touch "$out/assetwatch/py.typed" "$out/buf/validate/py.typed" # type checkers look into installed packages that have one

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
 
 Origins = dict[tuple[str, ...], str]
 """Which variable, secret file or flag gave the value at a path."""
@@ -52,7 +51,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], Shape]:
     return tuple(path), holder
 
 
-def _text(details: ErrorDetails, path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> str:
+def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> str:
     known = names(holder)
     match details["type"]:
         case "extra_forbidden":

