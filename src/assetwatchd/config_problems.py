@@ -65,7 +65,7 @@ def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data
             return _kindless(path, holder, data)
         case "string_pattern_mismatch" if path[:1] == ("sources",) and len(path) == 2:  # noqa: PLR2004 - sources.NAME
             return "a source's name has lower case letters, digits and hyphens only"
-    told = TEXTS.get(details["type"], details["msg"])
+    told: str = TEXTS.get(details["type"], details["msg"])
     return told.removeprefix("Value error, ").replace("Input should", "should")
 
 

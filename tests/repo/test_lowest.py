@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 
 from assetwatchd.config import Settings
 from assetwatchd.sandbox.media_intelligence.gateway import CREDENTIALS as MEDIA
-from assetwatchd.sandbox.omn.tokens import DISCOVERY_PATH
 from assetwatchd.sandbox.omn.switches import CREDENTIALS as OMN
+from assetwatchd.sandbox.omn.tokens import DISCOVERY_PATH
 from assetwatchd.sandbox.oracle_sbc.sessions import ADMIN
 from assetwatchd.sandbox.usd_search.switches import CREDENTIALS as USD_SEARCH
 from support.installed import ROOT, Installed, build, metadata
@@ -117,7 +117,11 @@ def kinds_of(made: object) -> set[str]:
     """Return every `kind` that a configuration has, at any depth."""
     if not isinstance(made, dict):
         return set()
-    return {made["kind"]}.union(*map(kinds_of, made.values())) if "kind" in made else set().union(*map(kinds_of, made.values()))
+    return (
+        {made["kind"]}.union(*map(kinds_of, made.values()))
+        if "kind" in made
+        else set().union(*map(kinds_of, made.values()))
+    )
 
 
 def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: Path) -> None:
@@ -126,11 +130,12 @@ def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: 
     with ExitStack() as stack:
         urls, others = (standins(stack, lowest, "assetwatch") for _ in range(2))
         switch(others["control"], "omn", release="6.0")
+        configured = sources(urls, others["omn"])
         told = {
             "server": {"listen": "127.0.0.1:0", "drain_s": 1},
             "store": {"kind": "sqlite", "path": str(tmp_path / "store.sqlite")},
             "telemetry": {"otlp_endpoint": "http://127.0.0.1:1"},
-            "sources": sources(urls, others["omn"]),
+            "sources": configured,
         }
         assert kinds_of(told) | {"memory"} == kinds_in(Settings.model_json_schema())
         path = tmp_path / "assetwatch.yaml"
@@ -140,7 +145,7 @@ def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: 
         address = server.next(r"assetwatch is ready on (\S+)")[1]
         watch = stack.enter_context(lowest.running("assetwatch", "watch", "--server", address))
         watch.next('"synced"')
-        waiting = set(told["sources"])
+        waiting = set(configured)
         while waiting:
             listed = json.loads(lowest.run("assetwatch", "sources", "--server", address, "-o", "json"))["sources"]
             waiting = {source["name"] for source in listed if source["condition"]["state"] != "CONDITION_STATE_HEALTHY"}

@@ -85,9 +85,7 @@ def test_it_can_be_published(wheel: Path) -> None:
     assert said["Requires-Python"] == ">=3.11"
     assert said["License-Expression"] == "Apache-2.0"
     assert set(said.get_all("License-File", [])) == {"LICENSE", "proto/buf/validate/LICENSE"}
-    assert {"Homepage", "Source", "Issues"} <= {
-        text.partition(",")[0] for text in said.get_all("Project-URL", [])
-    }
+    assert {"Homepage", "Source", "Issues"} <= {text.partition(",")[0] for text in said.get_all("Project-URL", [])}
     assert said["Description-Content-Type"] == "text/markdown"
     assert said.get_all("Provides-Extra") == ["otlp"]
 
@@ -108,7 +106,7 @@ def test_it_serves_the_demo_and_a_watch_outside_the_checkout(installed: Installe
 
 
 def test_a_type_checker_knows_what_is_installed(installed: Installed, folder: Path) -> None:
-    """mypy of somebody who installed the wheel sees the types of the schema and of the client, and a wrong field."""
+    """Mypy of somebody who installed the wheel sees the types of the schema and of the client, and a wrong field."""
     (folder / "use.py").write_text(USE)
     options = ["--strict", "--config-file=", "--python-executable", str(installed.path / "bin/python")]
     command = [sys.executable, "-m", "mypy", *options, "use.py"]

@@ -40,7 +40,14 @@ def environment() -> dict[str, str]:
 def run(*command: str | Path, cwd: Path | None = None, env: os._Environ[str] | dict[str, str] | None = None) -> str:
     """Run a command that must succeed; return what it printed."""
     ended = subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=INSTALL_S, check=False, stdin=subprocess.DEVNULL
+        command,
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -1,0 +1,132 @@
+"""tools/fresh.py and tools/pythons.py: nothing of an earlier run is there, and every Python of the machine is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("fresh.py", "pythons.py", "find_python.sh")
+TARGET = """
+test:
+	@env; echo "stdin: $$(cat)"; ls -a; ls -A "$$HOME" | sed 's/^/home: /'; exit 3
+"""
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git as nobody in particular."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository whose `make test` tells what it was started with, and fails with 3 (make: 2)."""
+    folder = tmp_path / "checkout"
+    (folder / "tools").mkdir(parents=True)
+    for name in TOOLS:
+        shutil.copy(ROOT / "tools" / name, folder / "tools")
+    (folder / "Makefile").write_text(TARGET)
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "a")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with tools and caches of earlier runs, and with files that say how registries are reached."""
+    folder = tmp_path / "home"
+    for path in (".local/bin/buf", ".cache/pip/a", ".npmrc", ".config/pip/pip.conf", ".config/go/env"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+def fresh(checkout: Path, home: Path, **extra: str) -> tuple[int, list[str], str]:
+    """Run the tool with a home and a PATH of its own; return how it ended, what the target told, and what it said."""
+    env = {"HOME": str(home), "PATH": f"{home}/.local/bin:{checkout}/.venv/bin:{os.environ['PATH']}", **extra}
+    command = [sys.executable, str(checkout / "tools/fresh.py"), "test"]
+    ended = subprocess.run(command, env=env, input="typed", capture_output=True, text=True, timeout=60, check=False)
+    return ended.returncode, ended.stdout.splitlines(), ended.stderr
+
+
+def test_it_starts_with_nothing_of_an_earlier_run(checkout: Path, home: Path) -> None:
+    """A clone of what is committed, an empty home, caches below it, system folders on PATH, nothing to read."""
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / "not-committed").touch()
+    code, told, said = fresh(checkout, home, VIRTUAL_ENV="x", PYTHONPATH="x", PIP_FIND_LINKS="x", GOMODCACHE="x")
+    env = dict(line.split("=", 1) for line in told if "=" in line)
+    assert code == 2
+    assert "not committed" in said or "changes that are not" in said
+    assert "stdin: " in told
+    assert not {".venv", "not-committed"} & set(told)
+    assert "Makefile" in told
+    assert not [line for line in told if line.startswith("home: ")]
+    assert env["HOME"] != str(home)
+    assert str(home) not in env["PATH"]
+    assert str(checkout) not in env["PATH"]
+    assert not {"VIRTUAL_ENV", "PYTHONPATH", "PIP_FIND_LINKS", "GOMODCACHE"} & env.keys()
+    assert env["PIP_NO_CACHE_DIR"] == "1"
+    assert all(env[name].startswith(env["HOME"]) for name in ("npm_config_cache", "GOPATH", "GOCACHE"))
+    assert not Path(env["HOME"]).exists(), "it leaves nothing behind"
+
+
+def test_it_reaches_the_registries_that_its_caller_reaches(checkout: Path, home: Path) -> None:
+    """Variables that name an index, a proxy or a certificate are passed on, and the user's files are pointed to."""
+    kept = {
+        "PIP_INDEX_URL": "http://index.example.com/simple",
+        "PIP_CERT": "/ca.pem",
+        "SSL_CERT_FILE": "/ca.pem",
+        "NODE_EXTRA_CA_CERTS": "/ca.pem",
+        "npm_config_registry": "http://npm.example.com",
+        "GOPROXY": "http://go.example.com",
+        "https_proxy": "http://proxy.example.com",
+        "CI": "true",
+    }
+    _, told, _ = fresh(checkout, home, **kept)
+    env = dict(line.split("=", 1) for line in told if "=" in line)
+    assert kept.items() <= env.items()
+    assert env["PIP_CONFIG_FILE"] == f"{home}/.config/pip/pip.conf"
+    assert env["NPM_CONFIG_USERCONFIG"] == f"{home}/.npmrc"
+    assert env["GOENV"] == f"{home}/.config/go/env"
+    _, told, _ = fresh(checkout, home, PIP_CONFIG_FILE="/mine")
+    assert "PIP_CONFIG_FILE=/mine" in told
+
+
+def test_every_python_that_is_new_enough_is_found_once(tmp_path: Path) -> None:
+    """On PATH and among the versions of pyenv; a shim is followed, one too old or broken is left out."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    places = {
+        "first/python3": f'exec "{sys.executable}" "$@"',
+        "second/python3.12": "echo 3 12 /twelve",
+        "second/python3.10": "echo 3 10 /ten",
+        "second/python3.13": "exit 1",
+        "second/python3-config": "echo 3 15 /config",
+        "pyenv/versions/3.14.0/bin/python3.14": "echo 3 14 /fourteen",
+        "pyenv/versions/3.12.9/bin/python3.12": "echo 3 12 /other",
+    }
+    for name, does in places.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+    code = "import json, pythons; print(json.dumps(pythons.pythons(pythons.folders())))"
+    env = {
+        "PATH": f"{tmp_path}/first:{tmp_path}/nowhere:{tmp_path}/second:/bin",
+        "PYENV_ROOT": f"{tmp_path}/pyenv",
+        "PYTHONPATH": str(ROOT / "tools"),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    found = {"3.12": "/twelve/bin/python3.12", "3.14": "/fourteen/bin/python3.14"}
+    found[version] = f"{sys.base_prefix}/bin/python{version}"
+    assert {name: path for name, path in json.loads(ended.stdout).items() if name in found} == found
+    assert "3.10" not in ended.stdout

@@ -1,0 +1,84 @@
+"""Run `make test` as a new machine would: a clone of HEAD, an empty home, no cache, no tool of an earlier run.
+
+What is kept of the environment, and of the files in the user's home, is how the registries are reached.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = re.compile(
+    r"""
+    CI | LANG | LC_ALL | TERM | TZ | TMPDIR                                           # the run itself
+    | PIP_(CERT|CLIENT_CERT|CONFIG_FILE|DEFAULT_TIMEOUT|PROXY|RETRIES|TRUSTED_HOST)   # how registries are reached
+    | PIP_(EXTRA_)?INDEX_URL
+    | (npm_config|NPM_CONFIG)_(registry|REGISTRY|cafile|CAFILE|userconfig|USERCONFIG)
+    | GO(ENV|PROXY|PRIVATE|NOPROXY|SUMDB|NOSUMDB|INSECURE)
+    | (HTTPS?|ALL|NO|https?|all|no)_(PROXY|proxy)
+    | (SSL_CERT|CURL_CA|REQUESTS_CA|NODE_EXTRA_CA|NIX_SSL_CERT|GRPC_DEFAULT_SSL_ROOTS)_?\w*
+    """,
+    re.VERBOSE,
+)
+"""Names of variables that are passed on; a folder of wheels made earlier (PIP_FIND_LINKS) is none."""
+USERS_FILES = {
+    "PIP_CONFIG_FILE": (".config/pip/pip.conf", ".pip/pip.conf"),
+    "NPM_CONFIG_USERCONFIG": (".npmrc",),
+    "GOENV": (".config/go/env",),
+}
+"""Files in a home that may name a registry, by the variable that points to one."""
+
+
+def environment(outer: dict[str, str], home: Path) -> dict[str, str]:
+    """Return the environment of a run in an empty home."""
+    kept = {name: value for name, value in outer.items() if KEPT.fullmatch(name)}
+    files = {
+        name: found
+        for name, paths in USERS_FILES.items()
+        if (found := _first(Path(outer.get("HOME") or Path.home()), paths))
+    }
+    caches = {
+        "PIP_NO_CACHE_DIR": "1",
+        "npm_config_cache": str(home / "npm"),
+        "GOPATH": str(home / "go"),
+        "GOCACHE": str(home / "go-build"),
+        "GOFLAGS": "-modcacherw",  # or the home could not be removed
+    }
+    return {**files, **kept, **caches, "HOME": str(home), "PATH": os.confstr("CS_PATH") or os.defpath}
+
+
+def _first(home: Path, paths: tuple[str, ...]) -> str | None:
+    return next((str(home / path) for path in paths if (home / path).is_file()), None)
+
+
+def interpreter() -> str:
+    """Return the Python that this one is or was made from: no environment's, and no shim that wants its home."""
+    return str(Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"))
+
+
+def tool(name: str) -> str:
+    """Find a program of this machine. Raises: SystemExit."""
+    return shutil.which(name) or sys.exit(f"test-fresh needs {name}")
+
+
+def main(target: str) -> int:
+    """Make the target in a clone; return how it ended."""
+    if subprocess.run([tool("git"), "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
+        print("test-fresh tests what is committed; this checkout has changes that are not", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="assetwatch-fresh-", ignore_cleanup_errors=True) as folder:
+        home, clone = Path(folder, "home"), Path(folder, "clone")
+        home.mkdir()
+        subprocess.run([tool("git"), "clone", "--quiet", ROOT, clone], check=True)
+        command = [tool("make"), target, f"PYTHON={interpreter()}"]
+        env = environment(dict(os.environ), home)
+        return subprocess.run(command, cwd=clone, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
