@@ -47,7 +47,7 @@ test: lint types schema drift docker-lint tests ## Check everything; fails on a 
 	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml
 
 test-fresh: ## The same as on a new machine: a clone of HEAD, an empty home, no caches, no tools of an earlier run
-	@python=$$(sh tools/find_python.sh $(PYTHON)) && exec "$$python" tools/fresh.py test
+	@python=$$(sh tools/find_python.sh $(PYTHON)) && exec "$$python" tools/fresh.py test "ARGS=$(ARGS)"
 
 test-pythons: ## Try the wheel and a part of the tests on every Python 3.11 or newer that this machine has
 	@python=$$(sh tools/find_python.sh $(PYTHON)) && ARGS="$(ARGS)" exec "$$python" tools/pythons.py

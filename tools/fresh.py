@@ -67,15 +67,15 @@ def tool(name: str) -> str:
     return shutil.which(name) or sys.exit(f"test-fresh needs {name}")
 
 
-def main(target: str) -> int:
-    """Make the target in a clone; return how it ended."""
+def main(*asked: str) -> int:
+    """Let make do what is asked in a clone; return how it ended."""
     if subprocess.run([tool("git"), "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
         print("test-fresh tests what is committed; this checkout has changes that are not", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="assetwatch-fresh-", ignore_cleanup_errors=True) as folder:
         home, clone = Path(folder, "home"), Path(folder, "clone")
         home.mkdir()
         subprocess.run([tool("git"), "clone", "--quiet", ROOT, clone], check=True)
-        command = [tool("make"), target, f"PYTHON={interpreter()}"]
+        command = [tool("make"), *asked, f"PYTHON={interpreter()}"]
         env = environment(dict(os.environ), home)
         return subprocess.run(command, cwd=clone, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from support.installed import environment, uv
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = [text for texts in PROJECT["project"]["optional-dependencies"].values() for text in texts]
 LAYERS = {
@@ -84,6 +85,16 @@ def test_everything_is_pinned_once_and_nothing_else() -> None:
     assert pins("run").keys() == needed(LAYERS["run"])
     assert pins("dev").keys() == needed(LAYERS["run"] + LAYERS["dev"]) - pins("run").keys()
     assert not pins("bench").keys() & (pins("run").keys() | pins("dev").keys())
+
+
+def test_what_is_said_of_the_layers_is_so() -> None:
+    """The progress line of a layer, and the README, tell how many packages it adds."""
+    demo = needed([*PROJECT["project"]["dependencies"], "hatchling", "editables"])
+    counts = {"run": len(demo), "dev": len(needed(LAYERS["run"] + LAYERS["dev"]) - demo), "bench": len(pins("bench"))}
+    told = re.findall(r"make_(\w+)\(\) \{\n  tell '.*, (\d+) packages", (ROOT / "tools/set_up.sh").read_text())
+    assert {layer: int(count) for layer, count in told} == counts
+    assert f"{counts['run']} packages" in README
+    assert f"{counts['dev']} more" in README
 
 
 def test_the_tests_run_with_the_pinned_versions() -> None:

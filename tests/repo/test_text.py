@@ -30,7 +30,7 @@ def texts() -> list[tuple[str, str]]:
     found = []
     for folder, inner, files in os.walk(ROOT):
         inner[:] = [name for name in inner if name not in NOT_OURS and not name.endswith("_cache")]
-        found += [Path(folder, name) for name in files]
+        found += [Path(folder, name) for name in files if name not in NOT_OURS]  # .git is a file in a worktree
     return [(str(path.relative_to(ROOT)), text) for path in sorted(found) if (text := text_of(path)) is not None]
 
 
