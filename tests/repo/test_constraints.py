@@ -34,7 +34,7 @@ PLATFORMS = {
     "dev": ("x86_64-manylinux_2_35", "aarch64-manylinux_2_35", "aarch64-apple-darwin"),
     "bench": ("x86_64-manylinux_2_28",),
 }
-PYTHONS = ("3.11.0", "3.12", "3.13")
+PYTHONS = ("3.11.0", "3.13")
 
 
 def pins(layer: str) -> dict[str, str]:
