@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def needed(asked: list[str]) -> set[str]:
     return found
 
 
+outside = cache(environment)
+
+
 def resolve(layer: str, packages: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Let uv look for a wheel of each package in the registry."""
     asked = "".join(f"{name}=={version}\n" for name, version in packages.items())
@@ -71,7 +75,7 @@ def resolve(layer: str, packages: dict[str, str], *options: str) -> subprocess.C
     return subprocess.run(
         [*command, "--python", sys.executable],
         input=asked,
-        env=environment(),
+        env=outside(),
         cwd=ROOT / "constraints",
         capture_output=True,
         text=True,

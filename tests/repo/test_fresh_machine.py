@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.installed import environment
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ("fresh.py", "pythons.py", "find_python.sh")
 TARGET = """
@@ -98,6 +100,20 @@ def test_it_reaches_the_registries_that_its_caller_reaches(checkout: Path, home:
     assert env["GOENV"] == f"{home}/.config/go/env"
     _, told, _ = fresh(checkout, home, PIP_CONFIG_FILE="/mine")
     assert "PIP_CONFIG_FILE=/mine" in told
+
+
+def test_the_tests_reach_the_registry_that_pip_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """uv, which does not read it, is told what pip's variables and files say, the variables before the files."""
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = http://a.example.com\nextra-index-url =\n  http://b/c\n  http://d\n"
+    )
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert environment()["UV_DEFAULT_INDEX"] == "http://a.example.com"
+    assert environment()["UV_INDEX"] == "http://b/c http://d"
+    monkeypatch.setenv("PIP_INDEX_URL", "http://e.example.com")
+    assert environment()["UV_DEFAULT_INDEX"] == "http://e.example.com"
 
 
 def test_every_python_that_is_new_enough_is_found_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ RUN_PINS = ROOT / "constraints/run.txt"
 INSTALL_S = 240
 """A cold installation over a slow network."""
 COMMAND_S = 60
-NOT_THEIRS = ("PYTHON", "VIRTUAL_ENV", "ASSETWATCH", "PIP_FIND_LINKS", "UV_")
+NOT_THEIRS = ("PYTHON", "VIRTUAL_ENV", "ASSETWATCH", "PIP_FIND_LINKS")
 """What of our environment would change what is installed or imported there."""
 INDEXES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "cert": "SSL_CERT_FILE"}
 """uv does not read how pip reaches its registry."""
@@ -32,9 +33,11 @@ def environment() -> dict[str, str]:
     """Return the environment of a user of this machine, with uv told what pip is configured to use."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
     told = run(sys.executable, "-m", "pip", "config", "list", env=os.environ)
-    configured = dict(re.findall(r"^\S*\.([\w-]+)='(.*)'$", told, flags=re.MULTILINE))
-    registry = {name: configured[key] for key, name in INDEXES.items() if key in configured}
-    return {**registry, **inherited, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "UV_NO_CONFIG": "1"}
+    configured = {
+        key: ast.literal_eval(value) for key, value in re.findall(r"^\S*\.([\w-]+)=('.*')$", told, re.MULTILINE)
+    }
+    registry = {name: " ".join(configured[key].split()) for key, name in INDEXES.items() if key in configured}
+    return {**registry, **inherited, "UV_PYTHON_DOWNLOADS": "never"}
 
 
 def run(*command: str | Path, cwd: Path | None = None, env: os._Environ[str] | dict[str, str] | None = None) -> str:
