@@ -32,7 +32,7 @@ SOURCE_ALONE = {
 """Packages without a wheel, and why they need no compiler and no build tool that is not pinned."""
 PLATFORMS = {
     "run": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
-    "dev": ("x86_64-manylinux_2_35", "aarch64-manylinux_2_35", "aarch64-apple-darwin"),
+    "dev": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
     "bench": ("x86_64-manylinux_2_28",),
 }
 PYTHONS = ("3.11.0", "3.13")

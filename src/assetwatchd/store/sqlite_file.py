@@ -88,6 +88,7 @@ _PUT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM entries WHERE revision = ?"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
 _HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
+_RAISE_FLOOR = "UPDATE floor SET revision = max(revision, :floor), again = max(revision, :floor)"
 _DAMAGE = (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """0 is not SQLite's: a text that is no UTF-8. ERROR: the schema does not fit a statement, and those are right."""
 _FORGET_EPOCHS = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?"
@@ -131,7 +132,7 @@ class StoreFile:
             [[head, floor]] = self._db.execute(_HEAD_AND_FLOOR)
             epoch = uuid.uuid4().hex[:16]
             with self._transaction():
-                self._db.execute("UPDATE epochs SET last = ?1, again = ?1 WHERE last IS NULL", [head])
+                self._db.execute("UPDATE epochs SET last = :head, again = :head WHERE last IS NULL", {"head": head})
                 self._db.execute("INSERT INTO epochs (epoch) VALUES (?)", [epoch])
                 self._db.execute(_FORGET_EPOCHS, [EPOCHS_MAX])
             past = dict(self._db.execute("SELECT epoch, last FROM epochs WHERE last IS NOT NULL"))
@@ -147,7 +148,7 @@ class StoreFile:
     def drop(self, revisions: Iterable[int], *, floor: int) -> None:
         """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""
         with self._writing():
-            self._db.execute("UPDATE floor SET revision = max(revision, ?1), again = max(revision, ?1)", [floor])
+            self._db.execute(_RAISE_FLOOR, {"floor": floor})
             self._db.executemany(_DELETE, ((revision,) for revision in revisions))
 
     def close(self) -> None:
