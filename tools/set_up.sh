@@ -37,8 +37,8 @@ make_bench() {
 }
 
 if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  rm -rf "$venv" # first: it may be on PATH, and is no Python to make itself from
   python=$(sh tools/find_python.sh ${PYTHON:-})
-  rm -rf "$venv"
   mkdir -p "$venv"
   touch "$venv/.unfinished"
   "$python" -m venv "$venv"

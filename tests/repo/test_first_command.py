@@ -115,48 +115,56 @@ def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outda
 FAKE = r"""#!/bin/sh
 # A Python whose environments write down what they are asked to install, and fail when they are told to.
 case "$*" in
-  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/python3.11" ;;
   "-m pip "*) [ ! -e fails ] && echo "$*" >> installed ;;
 esac
 """
 
 
+def fake_python(clone: Path) -> str:
+    """Put a Python in front of all others; return what PATH is to be."""
+    folder = clone / "fakes"
+    folder.mkdir()
+    put(folder, "python3.11", FAKE)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 def test_an_installation_that_broke_off_is_begun_anew(clone: Path) -> None:
     """No stamp is left by one that failed half-way; the next call trusts nothing of it, the layers below included."""
-    python = put(clone, "fake-python", FAKE)
-    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    path = fake_python(clone)
+    assert make(clone, "setup", PATH=path).returncode == 0
     assert len((clone / "installed").read_text().splitlines()) == 4
     (clone / ".venv/half").touch()
     (clone / "fails").touch()
     (clone / "constraints/dev.txt").write_text("ruff==1")
-    assert make(clone, "setup", f"PYTHON={python}").returncode != 0
+    assert make(clone, "setup", PATH=path).returncode != 0
     assert (clone / ".venv/.unfinished").exists()
     assert [make(clone, "-q", layer).returncode for layer in (".venv/.run", ".venv/.dev")] == [1, 1]
     (clone / "fails").unlink()
     (clone / "installed").unlink()
-    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    assert make(clone, "setup", PATH=path).returncode == 0
     assert len((clone / "installed").read_text().splitlines()) == 4
     assert sorted(path.name for path in (clone / ".venv").iterdir()) == [".dev", ".run", "bin"]
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(clone: Path) -> None:
     """As after an upgrade of the system's Python, or when the folder was copied from another machine."""
-    python = put(clone, "fake-python", FAKE)
-    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    path = fake_python(clone)
+    assert make(clone, "setup", PATH=path).returncode == 0
     (clone / ".venv/bin/python").unlink()
     (clone / ".venv/bin/python").symlink_to("/nowhere/python3.11")
     assert make(clone, "-q", ".venv/.run").returncode == 1
-    assert make(clone, "setup", f"PYTHON={python}").returncode == 0
+    assert make(clone, "setup", PATH=path).returncode == 0
     assert make(clone, "-q", "setup").returncode == 0
 
 
 def test_a_layer_is_added_to_those_that_are_there(clone: Path) -> None:
     """`make setup` after `make demo` installs what is missing alone, and says what it does and how long it takes."""
-    python = put(clone, "fake-python", FAKE)
-    first = make(clone, ".venv/.run", f"PYTHON={python}")
+    path = fake_python(clone)
+    first = make(clone, ".venv/.run", PATH=path)
     assert re.search(r"setting up \.venv: .*, \d+ packages, \d+ MB; about half a minute", first.stderr)
     (clone / "installed").unlink()
-    assert make(clone, "setup", f"PYTHON={python}").stderr.count("setting up") == 1
+    assert make(clone, "setup", PATH=path).stderr.count("setting up") == 1
     assert all("constraints/dev.txt" in line for line in (clone / "installed").read_text().splitlines())
     assert make(clone, "-q", ".venv/.run", "setup").returncode == 0
 
