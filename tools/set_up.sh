@@ -37,6 +37,10 @@ make_bench() {
 }
 
 if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+  if [ -e "$venv" ] && [ ! -e "$venv/.unfinished" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+    echo "$venv is no environment of Python, and is left alone: give VENV another name" >&2
+    exit 1
+  fi
   rm -rf "$venv" # first: it may be on PATH, and is no Python to make itself from
   python=$(sh tools/find_python.sh ${PYTHON:-})
   mkdir -p "$venv"

@@ -115,7 +115,7 @@ def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outda
 FAKE = r"""#!/bin/sh
 # A Python whose environments write down what they are asked to install, and fail when they are told to.
 case "$*" in
-  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/python3.11" ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/python3.11" && touch "$3/pyvenv.cfg" ;;
   "-m pip "*) [ ! -e fails ] && echo "$*" >> installed ;;
 esac
 """
@@ -144,7 +144,7 @@ def test_an_installation_that_broke_off_is_begun_anew(clone: Path) -> None:
     (clone / "installed").unlink()
     assert make(clone, "setup", PATH=path).returncode == 0
     assert len((clone / "installed").read_text().splitlines()) == 4
-    assert sorted(path.name for path in (clone / ".venv").iterdir()) == [".dev", ".run", "bin"]
+    assert sorted(path.name for path in (clone / ".venv").iterdir()) == [".dev", ".run", "bin", "pyvenv.cfg"]
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(clone: Path) -> None:
@@ -156,6 +156,16 @@ def test_an_environment_whose_python_is_gone_is_made_anew(clone: Path) -> None:
     assert make(clone, "-q", ".venv/.run").returncode == 1
     assert make(clone, "setup", PATH=path).returncode == 0
     assert make(clone, "-q", "setup").returncode == 0
+
+
+def test_a_folder_that_is_something_else_is_left_alone(clone: Path) -> None:
+    """A folder that was named by mistake is not removed to make an environment of it."""
+    (clone / "mine").mkdir()
+    (clone / "mine/file").touch()
+    ended = make(clone, "setup", "VENV=mine", PATH=fake_python(clone))
+    assert ended.returncode != 0
+    assert "mine is no environment" in ended.stderr
+    assert (clone / "mine/file").exists()
 
 
 def test_a_layer_is_added_to_those_that_are_there(clone: Path) -> None:
