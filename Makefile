@@ -34,7 +34,7 @@ ANEW := $(if $(realpath $(BIN)/python),$(wildcard $(VENV)/.unfinished),anew)
 $(RUN): pyproject.toml constraints/run.txt $(ANEW)
 	@sh tools/set_up.sh run
 
-$(GRPCURL): $(RUN)
+$(GRPCURL): $(RUN) constraints/dev.txt
 	@sh tools/set_up.sh grpcurl
 
 $(DEV): $(RUN) constraints/dev.txt

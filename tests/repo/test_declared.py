@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TREES = (ROOT / "src", ROOT / "generated")
-OURS = {path.stem for tree in TREES for path in tree.iterdir()}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+SHIPPED = (ROOT / "src", ROOT / "generated")
+BESIDE = (ROOT / "tests", ROOT / "tools")
+OURS = {path.stem for tree in SHIPPED for path in tree.iterdir()} | {
+    path.stem for tree in BESIDE for path in tree.rglob("*") if path.is_dir() or path.suffix == ".py"
+}
 MODULE_SUFFIXES = {".py", ".pyi", ".so"}
 NEVER_IMPORTED = {"tzdata": "zoneinfo reads it where the system has no zones"}
 
@@ -66,10 +70,10 @@ def is_foreign(module: str) -> bool:
     return module.partition(".")[0] not in OURS | sys.stdlib_module_names
 
 
-def used() -> dict[str, set[str]]:
-    """Return the distributions that src/ and generated/ import, stubs too, each with the files that do."""
+def used(trees: tuple[Path, ...] = SHIPPED) -> dict[str, set[str]]:
+    """Return the distributions that the code in some folders imports, stubs too, each with the files that do."""
     found: dict[str, set[str]] = {}
-    for path in (path for tree in TREES for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"}):
+    for path in (path for tree in trees for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"}):
         for module in filter(is_foreign, names_in(path.read_text())):
             found.setdefault(home(module), set()).add(str(path.relative_to(ROOT)))
     return found
@@ -85,6 +89,12 @@ def test_what_is_imported_is_declared() -> None:
 def test_what_is_declared_is_imported() -> None:
     """A package that nobody imports is not asked for, but for those that work without."""
     assert declared(PROJECT["dependencies"]) - used().keys() == NEVER_IMPORTED.keys()
+
+
+def test_what_the_tests_import_is_declared() -> None:
+    """It is in the group dev, unless assetwatch itself needs it."""
+    grouped = declared(PYPROJECT["dependency-groups"]["dev"]) | declared(PROJECT["dependencies"])
+    assert {name: files for name, files in used(BESIDE).items() if name not in grouped} == {}
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_target_makes_its_layers_first(clone: Path, target: str, layers: list[
     [
         ("Makefile", set()),
         ("constraints/bench.txt", {"bench"}),
-        ("constraints/dev.txt", {"dev", "bench"}),
+        ("constraints/dev.txt", {"grpcurl", "dev", "bench"}),
         ("constraints/run.txt", {"run", "grpcurl", "dev", "bench"}),
         ("pyproject.toml", {"run", "grpcurl", "dev", "bench"}),
     ],
