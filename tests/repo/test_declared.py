@@ -22,9 +22,6 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 SHIPPED = (ROOT / "src", ROOT / "generated")
 BESIDE = (ROOT / "tests", ROOT / "tools")
-OURS = {path.stem for tree in SHIPPED for path in tree.iterdir()} | {
-    path.stem for tree in BESIDE for path in tree.rglob("*") if path.is_dir() or path.suffix == ".py"
-}
 MODULE_SUFFIXES = {".py", ".pyi", ".so"}
 NEVER_IMPORTED = {"tzdata": "zoneinfo reads it where the system has no zones"}
 
@@ -65,30 +62,33 @@ def home(module: str) -> str:
     raise AssertionError(f"{module} is of no installed package")
 
 
-def is_foreign(module: str) -> bool:
-    """Tell whether a module is neither ours nor Python's."""
-    return module.partition(".")[0] not in OURS | sys.stdlib_module_names
+def names_of(trees: tuple[Path, ...]) -> set[str]:
+    """Return the names by which the code in some folders may be imported."""
+    return {path.stem for tree in trees for path in tree.rglob("*") if path.is_dir() or path.suffix == ".py"}
 
 
-def used(trees: tuple[Path, ...] = SHIPPED) -> dict[str, set[str]]:
+def used(trees: tuple[Path, ...]) -> dict[str, set[str]]:
     """Return the distributions that the code in some folders imports, stubs too, each with the files that do."""
+    known = set(sys.stdlib_module_names) | {"assetwatchd", "assetwatch_client", "assetwatch", "buf"}
+    known |= set() if trees == SHIPPED else names_of(trees)
     found: dict[str, set[str]] = {}
     for path in (path for tree in trees for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"}):
-        for module in filter(is_foreign, names_in(path.read_text())):
-            found.setdefault(home(module), set()).add(str(path.relative_to(ROOT)))
+        for module in names_in(path.read_text()):
+            if module.partition(".")[0] not in known:
+                found.setdefault(home(module), set()).add(str(path.relative_to(ROOT)))
     return found
 
 
 def test_what_is_imported_is_declared() -> None:
     """Each import is of a package that is declared, or of the extra in the one file that knows it may be missing."""
     extra = declared(PROJECT["optional-dependencies"]["otlp"])
-    missing = {name: files for name, files in used().items() if name not in declared(PROJECT["dependencies"])}
+    missing = {name: files for name, files in used(SHIPPED).items() if name not in declared(PROJECT["dependencies"])}
     assert missing == {name: {"src/assetwatchd/telemetry.py"} for name in extra}
 
 
 def test_what_is_declared_is_imported() -> None:
     """A package that nobody imports is not asked for, but for those that work without."""
-    assert declared(PROJECT["dependencies"]) - used().keys() == NEVER_IMPORTED.keys()
+    assert declared(PROJECT["dependencies"]) - used(SHIPPED).keys() == NEVER_IMPORTED.keys()
 
 
 def test_what_the_tests_import_is_declared() -> None:
