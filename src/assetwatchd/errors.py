@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+VIOLATIONS_MAX = 10
+"""Of a request; who mends as many hears of the next ones. More of them would not fit into what clients take."""
+NAMED_MAX = 20
+"""Of the sources that there are, in an error."""
+
+
 class AssetwatchError(Exception):
     """Anything that goes wrong in a way we know."""
 
@@ -56,18 +62,23 @@ class CallError(AssetwatchError):
 
 
 class InvalidRequest(CallError):
-    """The request breaks the schema's rules."""
+    """The request breaks the schema's rules. Of its violations the first are told; complete: they are all there are."""
 
-    def __init__(self, *violations: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in violations))
-        self.violations = violations
+    def __init__(self, *violations: tuple[str, str], complete: bool = True) -> None:
+        told = violations[:VIOLATIONS_MAX]
+        if more := len(violations) - len(told):
+            told = (*told, ("", f"and {more} more" if complete else f"and at least {more} more"))
+        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in told))
+        self.violations = told
 
 
 class SourceNotFound(CallError):
     """No source has that name."""
 
     def __init__(self, source: str, known: list[str]) -> None:
-        super().__init__(f"no source is named {source!r}; there are: {', '.join(known) or 'none'}", source=source)
+        named = ", ".join(known[:NAMED_MAX]) or "none"
+        more = f" and {len(known) - NAMED_MAX} more" if len(known) > NAMED_MAX else ""
+        super().__init__(f"no source is named {source!r}; there are: {named}{more}", source=source)
 
 
 class SourceUnreachable(CallError):

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd.errors import InvalidRequest
 from assetwatchd.model import AssetKey
-from assetwatchd.rpc.validate import validate
+from assetwatchd.rpc.requests import Requests
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
@@ -75,18 +75,18 @@ def method_of(request: object) -> str:
 
 
 @pytest.mark.parametrize(("request_", "fields"), BROKEN, ids=lambda value: method_of(value)[:24])
-def test_every_rule_is_a_violation_under_its_path(request_: Any, fields: list[str]) -> None:
+async def test_every_rule_is_a_violation_under_its_path(request_: Any, fields: list[str]) -> None:
     """All the rules that are broken are named, each with a text; a rule of the whole message has no path."""
     with pytest.raises(InvalidRequest) as caught:
-        validate(request_)
+        await Requests().read(request_.SerializeToString(), type(request_))
     assert [field for field, _ in caught.value.violations] == fields
     assert all(text for _, text in caught.value.violations)
 
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=method_of)
-def test_the_limits_themselves_are_allowed(request_: Any) -> None:
+async def test_the_limits_themselves_are_allowed(request_: Any) -> None:
     """The largest and the smallest that the schema lets through."""
-    validate(request_)
+    assert await Requests().read(request_.SerializeToString(), type(request_)) == request_
 
 
 async def test_every_method_validates_its_request() -> None:

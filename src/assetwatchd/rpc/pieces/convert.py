@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assetwatch.pieces.v1 import asset_pb2  # noqa: F401 - it registers the messages that are looked up by descriptor
@@ -15,7 +16,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from assetwatchd import jsonbody
 from assetwatchd.errors import BadAnswer
+from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,7 +145,8 @@ def _fits_struct(value: Any, levels: int) -> bool:
 def document(of: Message) -> dict[str, Any]:
     """Write a message as the JSON object it stands for.
 
-    Raises: ValueError when a client filled in what JSON cannot say: NaN, an infinity, or extra_json that is not JSON.
+    Raises: ValueError when a client filled in what JSON cannot say: NaN, an infinity, or extra_json that is not JSON
+    or holds a number or a text that cannot be sent on.
     """
     table = _table(of.DESCRIPTOR)
     written: dict[str, Any] = {}
@@ -150,13 +154,21 @@ def document(of: Message) -> dict[str, Any]:
         if field.name == EXTRA:
             written = {**plain(value), **written}
         elif field.name == EXTRA_JSON:
-            written = {**{key: json.loads(text) for key, text in value.items() if text != ABSENT}, **written}
+            written = {**{key: _json(text) for key, text in value.items() if text != ABSENT}, **written}
         else:
             member = table.by_name[field.name]
             written[member.key] = member.write(value)
     if table.lists and LIST not in written and getattr(of, EXTRA_JSON).get(LIST) != ABSENT:
         written[LIST] = []
     return written
+
+
+def _json(text: str) -> Any:
+    """Read extra_json as strictly as an upstream's answers. Raises: ValueError."""
+    try:
+        return jsonbody.decode(Reply(HTTPStatus.OK, {}, text.encode()))
+    except BadAnswer as error:
+        raise ValueError(str(error)) from None
 
 
 def plain(of: Struct) -> dict[str, Any]:
