@@ -21,10 +21,10 @@ FOR_S = float(os.environ.get("FUZZ_S", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**31)))
 CALLERS = 16
 LOOK_EVERY_S = 0.5
-SETTLED = 0.4
-"""This share of the run fills what has a limit: caches, names, pools of memory."""
-GROWTH_MIB_MAX = 48
-"""From then on. What leaked a kilobyte a call would be beyond it in a minute, or in ten."""
+GROWTH_MIB_MAX = 64
+"""From the second third of the run to the last; the first fills what has a limit. Compared is the least of each: what
+waits for the collector of garbage comes and goes by as much. A megabyte a second is beyond it in a minute.
+"""
 
 
 @pytest.mark.timeout(FOR_S + 90)
@@ -45,6 +45,6 @@ async def test_no_request_ends_in_a_way_that_is_not_documented(tmp_path: Path) -
     assert not found.wrong, f"{told}: {found.wrong[0]}\n{log[-3000:]}"
     assert "Traceback" not in log, f"{told}\n{log[-3000:]}"
     assert {path for path, _ in found.ends} == {method.path for method in methods()}
-    settled = sizes[int(len(sizes) * SETTLED) :]
-    assert max(settled) - settled[0] < GROWTH_MIB_MAX, f"{told}: {sizes[:: max(1, len(sizes) // 40)]} MiB"
-    print(told, dict(found.ends), sizes[:: max(1, len(sizes) // 40)])  # noqa: T201
+    third = len(sizes) // 3
+    growth = min(sizes[2 * third :]) - min(sizes[third : 2 * third])
+    assert growth < GROWTH_MIB_MAX, f"{told}: {[round(size) for size in sizes[:: max(1, third // 15)]]} MiB"
