@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.pieces import body
-from assetwatchd.rpc.pieces import convert
-from support.pieces_rig import pieces_rig
+from assetwatchd.rpc.pieces import convert, service
+from support.pieces_rig import APPLICATION, pieces_rig
 from support.problems import problem_of
+from support.scripted_watch import until
+
+DRAFT = "/assets/draft"
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -106,3 +109,20 @@ def test_a_body_is_what_the_library_would_write(document: Any) -> None:
 def test_so_is_one_that_is_longer_than_a_part(items: list[Any]) -> None:
     """Plain items, items that hold others, and both."""
     assert body.encode({"a": items}) == json.dumps({"a": items}).encode()
+
+
+async def test_few_large_requests_are_under_way_at_the_same_time() -> None:
+    """Of ten to one source two are with the upstream; small ones and those to others pass by."""
+    content = {"string": {"raw": "x" * service.LARGE_BYTES}}
+    seed = seed_pb2.Seed(asset={"application": APPLICATION, "format": {"fragment": content}})
+    async with pieces_rig() as rig:
+        rig.standin.faults.add(path=DRAFT, hang=True)
+        large = [asyncio.create_task(rig.call("DraftAsset", seed=seed)) for _ in range(10)]
+        await until(lambda: rig.standin.requests.count(DRAFT) == service.LARGE_TOGETHER)
+        await rig.call("ListAssets")
+        assert rig.standin.requests.count(DRAFT) == service.LARGE_TOGETHER
+        for each in large:
+            each.cancel()
+        await asyncio.wait(large)
+        rig.standin.faults.clear()
+        await rig.call("DraftAsset", seed=seed)

@@ -43,11 +43,29 @@ def checked(
     requests.prepare(request)
 
     async def serve(given: bytes, context: Context) -> Any:
-        async with ErrorsAsStatus(context):
-            message = await requests.read(given, request)
-        return await behaviour(message, context)
+        try:
+            async with ErrorsAsStatus(context):
+                message = await requests.read(given, request)
+            answer = behaviour(message, context)
+            del given, message  # a stream goes on for long, and may want nothing of them any more
+            return await answer
+        except grpc.aio.AbortError as abort:
+            raise _alone(abort) from None
 
     return serve
+
+
+def _alone(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """Part the end of a call from all that led to it, a request of megabytes included.
+
+    gRPC keeps it in a circle of its own, and libraries do so with their errors: they stay until garbage is looked for.
+    """
+    link: BaseException | None = abort
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    abort.__context__ = None
+    return abort
 
 
 def checked_stream(

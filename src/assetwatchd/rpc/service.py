@@ -128,7 +128,9 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             for name in request.sources:
                 self._sources.get(name)
             what = Filter(frozenset(keys), frozenset(request.sources), _states(request.states))
-            await self._watching.stream(what, request.resume_token, context)
+            token = request.resume_token
+            del request, keys  # 10,000 names once more, for as long as the stream goes on
+            await self._watching.stream(what, token, context)
 
     async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
         await self._read_at_last(key)
