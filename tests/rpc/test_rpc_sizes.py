@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from assetwatchd.rpc import names, sizes, validate, wire
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.service import CHECKED_TOGETHER
 from buf.validate import validate_pb2
+from fuzz.messages import Filler
+from fuzz.mutations import mutate
 from support.problems import problem_of
 from support.rig import running
 
@@ -215,6 +218,37 @@ def test_any_bytes_are_a_request_or_refused(given_: bytes, request_: Descriptor)
         cls.FromString(given_)
     except DecodeError:
         return
+
+
+def beyond(message: Message) -> Iterator[str]:
+    """Yield every field of a decoded message, and of those within, that holds more than its limit."""
+    table = sizes.sizes_of(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        size = table[field.number]
+        if size.items_max is not None and len(value) > size.items_max:
+            yield field.full_name
+        items = value if field.is_repeated and not _is_map(field) else [value]
+        if field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}:
+            texts = [item if isinstance(item, bytes) else item.encode() for item in items]
+            yield from (field.full_name for text in texts if len(text) > size.bytes_max)
+        elif field.message_type is not None and not _is_map(field):
+            for item in items:
+                yield from beyond(item)
+
+
+@given(st.integers(0, 2**63), st.sampled_from(REQUESTS))
+def test_nothing_is_decoded_that_is_beyond_a_limit(seed: int, request_: Descriptor) -> None:
+    """Whatever the bytes are, and however oddly they are written: what passed and decodes keeps to every limit."""
+    rng = random.Random(seed)  # noqa: S311 - made again from its seed
+    cls = GetMessageClass(request_)
+    for _ in range(5):
+        given_ = mutate(Filler(rng, {}).fill(cls()).SerializeToString(), rng)
+        try:
+            list(wire.measure(given_, sizes.sizes_of(request_)))
+            message = cls.FromString(given_)
+        except (InvalidRequest, DecodeError):
+            continue
+        assert list(beyond(message)) == []
 
 
 @pytest.mark.parametrize("deep", [True, False])

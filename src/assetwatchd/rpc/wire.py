@@ -20,8 +20,8 @@ FIELDS_MAX = 100_000
 """Fields and items of a request in all, what the schema does not know included: decoding them takes some 3 ms."""
 SLICE = 1000
 """So many fields are stepped through at a time: half a millisecond."""
-DEPTH_MAX = 100
-"""Levels of messages within messages that decoders take."""
+DEPTH_MAX = 128
+"""Levels of messages that are entered: more than the 100 that decoders take."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SKIPPED = {_FIXED64: 8, _FIXED32: 4}
@@ -75,14 +75,18 @@ class _Steps:
     def slice(self) -> bool:
         """Step through the next SLICE fields, or to the end; return whether there are more."""
         upto = self._seen + SLICE
-        while self._seen < upto:
-            while self._at >= self._level.end:
-                if not self._above:
-                    return False
-                self._level = self._above.pop()
+        while self._seen < upto and self._is_more():
             self._field()
         if self._seen > FIELDS_MAX:
             raise InvalidRequest(("", f"holds more than {FIELDS_MAX} fields and items; ask for less at a time"))
+        return self._seen >= upto
+
+    def _is_more(self) -> bool:
+        """Leave the messages that end here; return whether any field follows."""
+        while self._at >= self._level.end:
+            if not self._above:
+                return False
+            self._level = self._above.pop()
         return True
 
     def _field(self) -> None:
