@@ -41,7 +41,7 @@ TRAILERS_BYTES_MAX = 4096
 DOCUMENTED = set(TABLE.values())
 OWN_END = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 OVER = "Internal error from Core"
-"""What the client itself says of a write to a call that has ended meanwhile, e.g. by its deadline; no server says it."""
+"""What the client itself says of a write to a call that has ended meanwhile, as by its deadline; no server does."""
 NO_SUCH_NAME = (grpc.StatusCode.NOT_FOUND, None)
 """What the health protocol says of a name it does not know, and no reason of ours."""
 
