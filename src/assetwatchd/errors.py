@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 VIOLATIONS_MAX = 10
 """Of a request; who mends as many hears of the next ones. More of them would not fit into what clients take."""
+VIOLATIONS_IN_WORDS = 3
 NAMED_MAX = 20
 """Of the sources that there are, in an error."""
 
@@ -62,14 +63,23 @@ class CallError(AssetwatchError):
 
 
 class InvalidRequest(CallError):
-    """The request breaks the schema's rules. Of its violations the first are told; complete: they are all there are."""
+    """The request breaks the schema's rules.
+
+    Of its violations the first are told, and in the text fewer, for people; complete: they are all there are.
+    """
 
     def __init__(self, *violations: tuple[str, str], complete: bool = True) -> None:
-        told = violations[:VIOLATIONS_MAX]
-        if more := len(violations) - len(told):
-            told = (*told, ("", f"and {more} more" if complete else f"and at least {more} more"))
-        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in told))
-        self.violations = told
+        in_words = _first(violations, VIOLATIONS_IN_WORDS, complete=complete)
+        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in in_words))
+        self.violations = _first(violations, VIOLATIONS_MAX, complete=complete)
+
+
+def _first(violations: Sequence[tuple[str, str]], count: int, *, complete: bool) -> Sequence[tuple[str, str]]:
+    """Return so many of them, and one that says how many more there are."""
+    more = len(violations) - count
+    if more <= 0:
+        return violations
+    return (*violations[:count], ("", f"and {more} more" if complete else f"and at least {more} more"))
 
 
 class SourceNotFound(CallError):
