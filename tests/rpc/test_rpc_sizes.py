@@ -322,6 +322,25 @@ async def test_who_gives_up_leaves_the_line() -> None:
     assert len((await third).assets) == 5000
 
 
+async def test_who_asks_for_much_waits_for_himself() -> None:
+    """Twenty large requests of one address and then one of another: that is read after one or two of them."""
+    given_ = pb.WatchStatusRequest(assets=[{"source": "omn", "asset_id": "tid:1"}] * 1500).SerializeToString()
+    reader, done = Requests(), list[str]()
+
+    async def read(caller: str) -> None:
+        await reader.read(given_, pb.WatchStatusRequest, caller)
+        done.append(caller)
+
+    many = [asyncio.create_task(read("many")) for _ in range(20)]
+    await asyncio.sleep(0)
+    few = [asyncio.create_task(read(caller)) for caller in ("one", "another", "one")]
+    await asyncio.sleep(0)
+    many[5].cancel()
+    await asyncio.wait([*many, *few])
+    assert done[:6] == ["many", "many", "one", "another", "many", "one"]
+    assert done[6:] == ["many"] * 16
+
+
 async def test_small_requests_do_not_wait_for_large_ones() -> None:
     """They are read in the turn in which they come."""
     reader = Requests()

@@ -36,6 +36,11 @@ def _handler(
     return grpc.unary_unary_rpc_method_handler(served, response_serializer=encode)
 
 
+def caller_of(context: Context) -> str:
+    """Return the address that a call comes from, without its port: every connection has another."""
+    return context.peer().rpartition(":")[0]
+
+
 def checked(
     behaviour: Callable[[Any, Context], Awaitable[Any]], request: type[Message], requests: Requests
 ) -> Callable[[bytes, Context], Awaitable[Any]]:
@@ -45,7 +50,7 @@ def checked(
     async def serve(given: bytes, context: Context) -> Any:
         try:
             async with ErrorsAsStatus(context):
-                message = await requests.read(given, request)
+                message = await requests.read(given, request, caller_of(context))
             answer = behaviour(message, context)
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
@@ -77,7 +82,7 @@ def checked_stream(
     async def serve(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async def read() -> AsyncIterator[Any]:
             async for each in given:
-                yield await requests.read(each, request)
+                yield await requests.read(each, request, caller_of(context))
 
         async with ErrorsAsStatus(context):
             async for answer in behaviour(read(), context):

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from assetwatchd.errors import InvalidRequest
 from assetwatchd.rpc import sizes, wire
+from assetwatchd.rpc.turns import Turns
 from assetwatchd.rpc.validate import prepare, validate
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ class Requests:
     """Reads requests. Of the larger ones it reads one at a time, a slice a turn of the loop, however many there are."""
 
     def __init__(self) -> None:
-        self._large = asyncio.Lock()
+        self._large = Turns()
 
     def prepare(self, request: type[Message]) -> None:
         """Learn a request's limits and rules, so that no first call has to wait for it."""
         sizes.request_bytes_max(_descriptor(request))
         prepare(request)
 
-    async def read(self, given: bytes, request: type[M]) -> M:
-        """Return the request that the bytes are. Raises: InvalidRequest."""
+    async def read(self, given: bytes, request: type[M], caller: str = "") -> M:
+        """Return the request that the bytes are. caller: whose it is, by address. Raises: InvalidRequest."""
         limit = sizes.request_bytes_max(_descriptor(request))
         if len(given) > limit:
             text = f"the request has {len(given)} bytes; this method takes no more than {limit}"
@@ -42,7 +43,7 @@ class Requests:
         reading = _reading(given, request)
         if len(given) <= AT_ONCE_BYTES_MAX:
             return await _finish(reading, at_once=True)
-        async with self._large:
+        async with self._large.turn(caller):
             return await _finish(reading, at_once=False)
 
 
