@@ -90,9 +90,10 @@ test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of ran
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
 
-soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling, machines, half an hour of faults two at once
+soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of made-up requests, machines, half an hour of faults
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
+	$(FAULTS) FUZZ_S=600 $(BIN)/python -m pytest tests/fuzz
 	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
 
 mutants: $(DEV) ## Plant defects one by one, and report which of them the tests of both tiers find

@@ -11,6 +11,7 @@ from assetwatch.v1.asset_status_service_pb2 import WaitAssetStatusRequest
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_client.actions import Action, action_for, retry_delay_s
+from assetwatch_client.unexplained import Refusals
 from assetwatch_client.watch import Backoff
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ async def wait(
         backoff: pauses between calls.
         on_break: is told of each call that broke and is made again.
 
-    Raises: AioRpcError when the call is wrong in a way that does not pass, or broke with no time left to pause.
+    Raises: AioRpcError when the call is wrong in a way that does not pass, or broke with no time left to pause;
+    Unexplained, a kind of it, when it is refused again and again without a reason.
     """
     loop, stub, backoff = asyncio.get_running_loop(), AssetStatusServiceStub(channel), backoff or Backoff()
     end = loop.time() + timeout_s
@@ -54,12 +56,13 @@ async def wait(
         states=states,  # type: ignore[arg-type]  # the numbers of the enum
     )
     request.until_settled = not request.states
-    left_s = timeout_s
+    left_s, refusals = timeout_s, Refusals()
     while True:
         request.timeout.FromMilliseconds(round(left_s * 1000))
         try:
             return await stub.WaitAssetStatus(request, timeout=left_s + GRACE_S, wait_for_ready=patient)
         except grpc.aio.AioRpcError as error:
+            refusals.add(error)
             pause_s = backoff.pause_s(retry_delay_s(error) or 0.0)
             if not patient or action_for(error) is not Action.RESUME or pause_s > end - loop.time():
                 raise

@@ -14,6 +14,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_client.actions import Action, action_for, retry_delay_s
+from assetwatch_client.unexplained import Refusals
 from assetwatch_client.view import View
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Watch:
         self._patient = patient
         self._view = View(token=resume_token)
         self._backoff = backoff or Backoff()
+        self._refusals = Refusals()
         self._on_break = on_break or (lambda _: None)
 
     @property
@@ -127,7 +129,8 @@ class Watch:
         A store that was lost counts its revisions anew: of what it tells, all that differs from the map is yielded.
         Each is in the map already. Ended early and called again, it goes on where it was. In contextlib.aclosing its
         stream ends with the block; without, as soon as nothing refers to the iterator, a traceback included.
-        Raises: AioRpcError when the call is wrong in a way that does not pass; what `patient` says.
+        Raises: AioRpcError when the call is wrong in a way that does not pass, Unexplained, a kind of it, when it
+        is refused again and again without a reason; what `patient` says.
         """
         async with aclosing(self._streams()) as messages:
             async for message in messages:
@@ -170,6 +173,7 @@ class Watch:
         synced_at: float | None = None
         try:
             while (message := await self._read(call)) is not grpc.aio.EOF:
+                self._refusals.began()
                 yield message
                 if self._view.synced and synced_at is None:
                     synced_at = loop.time()
@@ -185,6 +189,8 @@ class Watch:
 
     def _judge(self, error: grpc.aio.AioRpcError | TimeoutError) -> float:
         """Do what the table says about an error; return how long to pause, seconds."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            self._refusals.add(error)
         action = Action.RESUME if isinstance(error, TimeoutError) else action_for(error)
         if action is Action.SNAPSHOT:
             self._view.forget_token()

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+VIOLATIONS_MAX = 10
+"""Of a request; who mends as many hears of the next ones. More of them would not fit into what clients take."""
+VIOLATIONS_IN_WORDS = 3
+NAMED_MAX = 20
+"""Of the sources that there are, in an error."""
+
+
 class AssetwatchError(Exception):
     """Anything that goes wrong in a way we know."""
 
@@ -56,18 +63,32 @@ class CallError(AssetwatchError):
 
 
 class InvalidRequest(CallError):
-    """The request breaks the schema's rules."""
+    """The request breaks the schema's rules.
 
-    def __init__(self, *violations: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in violations))
-        self.violations = violations
+    Of its violations the first are told, and in the text fewer, for people; complete: they are all there are.
+    """
+
+    def __init__(self, *violations: tuple[str, str], complete: bool = True) -> None:
+        in_words = _first(violations, VIOLATIONS_IN_WORDS, complete=complete)
+        super().__init__("; ".join(f"{field}: {text}" if field else text for field, text in in_words))
+        self.violations = _first(violations, VIOLATIONS_MAX, complete=complete)
+
+
+def _first(violations: Sequence[tuple[str, str]], count: int, *, complete: bool) -> Sequence[tuple[str, str]]:
+    """Return so many of them, and one that says how many more there are."""
+    more = len(violations) - count
+    if more <= 0:
+        return violations
+    return (*violations[:count], ("", f"and {more} more" if complete else f"and at least {more} more"))
 
 
 class SourceNotFound(CallError):
     """No source has that name."""
 
     def __init__(self, source: str, known: list[str]) -> None:
-        super().__init__(f"no source is named {source!r}; there are: {', '.join(known) or 'none'}", source=source)
+        named = ", ".join(known[:NAMED_MAX]) or "none"
+        more = f" and {len(known) - NAMED_MAX} more" if len(known) > NAMED_MAX else ""
+        super().__init__(f"no source is named {source!r}; there are: {named}{more}", source=source)
 
 
 class SourceUnreachable(CallError):

@@ -35,18 +35,21 @@ class Sources:
             raise SourceNotFound(name, self.names())
         return self._by_name[name]
 
-    def check(self, keys: Iterable[tuple[str, AssetKey]]) -> None:
-        """Check assets by the rules of their sources; each comes with the path of its field.
+    def check(self, path: str, key: AssetKey) -> None:
+        """Check an asset by its source's rules; path is that of its field. Raises: SourceNotFound, InvalidRequest."""
+        if wrong := self.wrong([(path, key)]):
+            raise InvalidRequest(*wrong)
 
-        Raises: SourceNotFound; InvalidRequest naming every id that cannot be one.
+    def wrong(self, keys: Iterable[tuple[str, AssetKey]]) -> list[tuple[str, str]]:
+        """Return what is wrong with assets by the rules of their sources, under the paths of their ids.
+
+        Raises: SourceNotFound.
         """
-        wrong = [
+        return [
             (f"{path}.asset_id", why)
             for path, key in keys
             if (why := self.get(key.source).upstream.check(key.asset_id)) is not None
         ]
-        if wrong:
-            raise InvalidRequest(*wrong)
 
     def interest(self, what: Filter) -> Interest:
         """Keep everything a filter concerns up to date from now on.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 30
 STOP_S = 2.0
 READY = re.compile(r"assetwatch is ready on (127\.0\.0\.1:\d+)\n")
-UNUSED = {"lxml.etree", "opentelemetry.sdk", "protovalidate", "rich", "aiohttp.web", "assetwatchd.sandbox"}
+UNUSED = {"lxml.etree", "opentelemetry.sdk", "rich", "aiohttp.web", "assetwatchd.sandbox"}
 SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
 
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 from assetwatch.v1.asset_status_pb2 import State
 
 from assetwatch_client import Backoff, Key, Watch, connect
 from assetwatchd import app
 from assetwatchd.sandbox import Sandbox
+from support.problems import problem
 from support.rig import QUICK, SAMPLES, impatient, of_standin, running, serving
 from support.scripted_watch import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from assetwatchd.sandbox.standin import Standin
 
@@ -113,3 +113,18 @@ async def printed(process: asyncio.subprocess.Process, start: str) -> list[str]:
             assert line, "it ended"
             lines.append(line.decode().rstrip())
     return lines
+
+
+async def test_a_watch_of_ids_that_cannot_be_is_told_so_at_once() -> None:
+    """A hundred of them: the error gets to the caller, with the first of what is wrong, and is not retried."""
+    breaks: list[object] = []
+    wrong = [("omn", f"{number}-is-no-id-{'x' * 500}") for number in range(100)]
+    async with running(("omn",)) as rig, connect(rig.address) as channel:
+        watch = Watch(channel, assets=wrong, on_break=breaks.append)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await anext(watch.events())
+    told = problem(raised.value)
+    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert list(told.violations) == [*(f"assets[{number}].asset_id" for number in range(10)), ""]
+    assert told.violations[""] == "and 90 more"
+    assert breaks == []

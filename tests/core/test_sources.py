@@ -78,13 +78,15 @@ async def test_by_name() -> None:
 async def test_check() -> None:
     """Every id that cannot be one is named with its field; an unknown source comes first."""
     async with running(a=FakeUpstream()) as sources:
-        sources.check([("asset", AssetKey("a", "x"))])
+        sources.check("asset", AssetKey("a", "x"))
         bad, good = AssetKey("a", "not-an-id"), AssetKey("a", "x")
         with pytest.raises(InvalidRequest) as raised:
-            sources.check([("assets[0]", bad), ("assets[1]", good), ("assets[2]", bad)])
-        assert [field for field, _ in raised.value.violations] == ["assets[0].asset_id", "assets[2].asset_id"]
+            sources.check("asset", bad)
+        assert [field for field, _ in raised.value.violations] == ["asset.asset_id"]
+        wrong = sources.wrong([("assets[0]", bad), ("assets[1]", good), ("assets[2]", bad)])
+        assert [field for field, _ in wrong] == ["assets[0].asset_id", "assets[2].asset_id"]
         with pytest.raises(SourceNotFound):
-            sources.check([("asset", AssetKey("nowhere", "x"))])
+            sources.check("asset", AssetKey("nowhere", "x"))
 
 
 @virtual

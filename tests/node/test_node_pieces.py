@@ -103,3 +103,35 @@ async def test_node_watches(example: Path, rig: PiecesRig) -> None:
         running.kill()
         await running.communicate()
     assert f"+ {SOURCE} {TWO} STATE_AVAILABLE" in said
+
+
+WRONG = """
+import grpc from "@grpc/grpc-js";
+import loader from "@grpc/proto-loader";
+
+const definition = loader.loadSync("assetwatch/v1/asset_status_service.proto", { includeDirs: ["../../proto"] });
+const { assetwatch } = grpc.loadPackageDefinition(definition);
+const [server, source] = process.argv.slice(2);
+const client = new assetwatch.v1.AssetStatusService(server, grpc.credentials.createInsecure());
+const assets = Array.from({ length: 1000 }, (_, number) => ({ source, assetId: `${number} is no id` }));
+const stream = client.WatchStatus({ sources: [source] });
+stream.on("error", (error) => console.log("stream:", error.code));
+stream.once("data", () => client.WatchStatus({ assets }).on("data", () => {}).on("error", (error) => {
+  console.log("told:", grpc.status[error.code], error.details.slice(-17));
+  process.exit();
+}));
+"""
+"""A watch of wrong ids on the connection of one that goes on."""
+
+
+async def test_node_hears_what_is_wrong_with_many_ids(example: Path, rig: PiecesRig) -> None:
+    """Its headers have room for the error, which it would drop otherwise; the other stream goes on."""
+    (example / "wrong.mjs").write_text(WRONG)
+    running = await started(example, "wrong.mjs", rig)
+    try:
+        out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert (out.decode(), err.decode()) == ("told: INVALID_ARGUMENT at least 497 more\n", "")

@@ -125,7 +125,7 @@ async def test_a_watcher_that_takes_nothing_holds_up_no_other() -> None:
         await asyncio.Event().wait()
 
     async def take(message: Any) -> None:
-        await told.put(message.status)
+        await told.put(health_pb2.HealthCheckResponse.FromString(message).status)
 
     request = health_pb2.HealthCheckRequest()
     watches = [asyncio.create_task(health.Watch(request, Context(write))) for write in (never, take)]  # type: ignore[arg-type]  # same

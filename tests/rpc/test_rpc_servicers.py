@@ -15,6 +15,8 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatchd.app import App
 from assetwatchd.config import Settings
 from assetwatchd.rpc.admission import Admission
+from assetwatchd.rpc.handlers import checked
+from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.server import ASSET_STATUS, SOURCE
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
@@ -64,11 +66,13 @@ class Bridge:
         behaviour = getattr(self._servicer, method)
 
         def unary(request: Any, context: Any) -> Any:
-            return self._run(behaviour(request, Context(context)))
+            serve: Any = checked(behaviour, type(request), Requests())
+            return self._run(serve(request.SerializeToString(), Context(context)))
 
         def stream(request: Any, context: Any) -> Iterator[Any]:
             bridged = Context(context)
-            self._run(behaviour(request, bridged))
+            serve: Any = checked(behaviour, type(request), Requests())
+            self._run(serve(request.SerializeToString(), bridged))
             yield from map(pb.WatchStatusResponse.FromString, bridged.written)
 
         return stream if method == "WatchStatus" else unary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import grpc
@@ -9,10 +10,12 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 from google.protobuf.duration_pb2 import Duration
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assetwatchd.errors import InvalidRequest
 from assetwatchd.model import AssetKey
-from assetwatchd.rpc.validate import validate
+from assetwatchd.rpc.requests import Requests
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
@@ -75,18 +78,43 @@ def method_of(request: object) -> str:
 
 
 @pytest.mark.parametrize(("request_", "fields"), BROKEN, ids=lambda value: method_of(value)[:24])
-def test_every_rule_is_a_violation_under_its_path(request_: Any, fields: list[str]) -> None:
+async def test_every_rule_is_a_violation_under_its_path(request_: Any, fields: list[str]) -> None:
     """All the rules that are broken are named, each with a text; a rule of the whole message has no path."""
     with pytest.raises(InvalidRequest) as caught:
-        validate(request_)
+        await Requests().read(request_.SerializeToString(), type(request_))
     assert [field for field, _ in caught.value.violations] == fields
     assert all(text for _, text in caught.value.violations)
 
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=method_of)
-def test_the_limits_themselves_are_allowed(request_: Any) -> None:
+async def test_the_limits_themselves_are_allowed(request_: Any) -> None:
     """The largest and the smallest that the schema lets through."""
-    validate(request_)
+    assert await Requests().read(request_.SerializeToString(), type(request_)) == request_
+
+
+INT64 = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2) | st.sampled_from([315_576_000_000, 315_576_000_001])
+INT32 = st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 2) | st.sampled_from([999_999_999, 10**9, -(10**9)])
+
+
+@given(INT64, INT32)
+async def test_a_span_that_is_none_is_refused(seconds: int, nanos: int) -> None:
+    """By the definition of google.protobuf.Duration; the schema's own rules compare what is none as if it were one."""
+    span = Duration(seconds=seconds, nanos=nanos)
+    is_one = abs(seconds) <= 315_576_000_000 and abs(nanos) < 10**9 and seconds * nanos >= 0
+    for request, field in (
+        (pb.GetAssetStatusRequest(asset=ASSET, max_age=span), "max_age"),
+        (pb.BatchGetAssetStatusesRequest(assets=[ASSET], max_age=span), "max_age"),
+        (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout=span), "timeout"),
+    ):
+        longest = 3600 * 10**9 if field == "timeout" else math.inf
+        try:
+            await Requests().read(request.SerializeToString(), type(request))
+        except InvalidRequest as refused:
+            assert {path for path, _ in refused.violations} == {field}  # noqa: PT017 - that it is refused is below
+            assert not (is_one and 0 <= seconds * 10**9 + nanos <= longest)
+        else:
+            assert is_one
+            assert 0 <= seconds * 10**9 + nanos <= longest
 
 
 async def test_every_method_validates_its_request() -> None:

@@ -27,7 +27,7 @@ from assetwatchd.rpc.status import status_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Step: TypeAlias = WatchStatusResponse | CallError | float
+Step: TypeAlias = WatchStatusResponse | CallError | grpc.StatusCode | float
 Script: TypeAlias = Sequence[Step]
 SERVICE = "assetwatch.v1.AssetStatusService"
 HANG = float("inf")
@@ -86,7 +86,8 @@ def conditions(**states: str) -> WatchStatusResponse:
 class ScriptedServer:
     """Serves the scripts, one a stream, in turn, and notes what came.
 
-    A step is a message to send, an error to end with, or seconds of silence; at the end of its script a stream ends OK.
+    A step is a message to send, an error or a bare code to end with, or seconds of silence; at the end of its script a
+    stream ends OK.
     """
 
     def __init__(self, *scripts: Script) -> None:
@@ -147,6 +148,8 @@ class ScriptedServer:
                 self.sent += 1
             case CallError():
                 await context.abort_with_status(rpc_status.to_status(status_of(step)))
+            case grpc.StatusCode():
+                await context.abort(step, "nobody knows why")
             case _ if step == HANG:
                 await asyncio.Event().wait()
             case _:

@@ -28,7 +28,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(assetwatch/v1/asset_status_service.proto\x12\rassetwatch.v1\x1a assetwatch/v1/asset_status.proto\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9c\x01\n\x15GetAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x1d\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"D\n\x16GetAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\x8a\x01\n\x1c\x42\x61tchGetAssetStatusesRequest\x12\x34\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\"M\n\x1d\x42\x61tchGetAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\xb0\x01\n\x18ListAssetStatusesRequest\x12!\n\x07sources\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x64\x18\x01\"\x04r\x02\x10\x01\x12\x37\n\x06states\x18\x02 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"w\n\x19ListAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\xcc\x02\n\x16WaitAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x06states\x18\x02 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\runtil_settled\x18\x03 \x01(\x08\x12\x39\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00:w\xbaHt\x1ar\n\x0ewait.condition\x12\x31give either states or until_settled, and not both\x1a-(size(this.states) > 0) != this.until_settled\"\\\n\x17WaitAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x15\n\rcondition_met\x18\x02 \x01(\x08\"\xb2\x02\n\x12WatchStatusRequest\x12\x32\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12!\n\x07sources\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x64\x18\x01\"\x04r\x02\x10\x01\x12\x37\n\x06states\x18\x03 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:l\xbaHi\x1ag\n\rwatch.nothing\x12%name at least one asset or one source\x1a/size(this.assets) > 0 || size(this.sources) > 0\"\xc5\x02\n\x13WatchStatusResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.assetwatch.v1.WatchStartedH\x00\x12,\n\x06synced\x18\x02 \x01(\x0b\x32\x1a.assetwatch.v1.WatchSyncedH\x00\x12\x30\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1c.assetwatch.v1.WatchBookmarkH\x00\x12&\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x15.assetwatch.v1.Change\x12?\n\x11source_conditions\x18\x05 \x03(\x0b\x32$.assetwatch.v1.SourceConditionChange\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x15\n\rhead_revision\x18\x07 \x01(\x03\x42\x08\n\x06signal\"\xc7\x01\n\x0cWatchStarted\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .assetwatch.v1.WatchStarted.Mode\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_SNAPSHOT\x10\x01\x12\x10\n\x0cMODE_RESUMED\x10\x02\"\r\n\x0bWatchSynced\"\x0f\n\rWatchBookmark\"\xb4\x01\n\x06\x43hange\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.assetwatch.v1.Change.Kind\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_UPSERT\x10\x01\x12\x10\n\x0cKIND_REMOVED\x10\x02\"Z\n\x15SourceConditionChange\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x31\n\tcondition\x18\x02 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition2\x89\x04\n\x12\x41ssetStatusService\x12]\n\x0eGetAssetStatus\x12$.assetwatch.v1.GetAssetStatusRequest\x1a%.assetwatch.v1.GetAssetStatusResponse\x12r\n\x15\x42\x61tchGetAssetStatuses\x12+.assetwatch.v1.BatchGetAssetStatusesRequest\x1a,.assetwatch.v1.BatchGetAssetStatusesResponse\x12\x66\n\x11ListAssetStatuses\x12\'.assetwatch.v1.ListAssetStatusesRequest\x1a(.assetwatch.v1.ListAssetStatusesResponse\x12`\n\x0fWaitAssetStatus\x12%.assetwatch.v1.WaitAssetStatusRequest\x1a&.assetwatch.v1.WaitAssetStatusResponse\x12V\n\x0bWatchStatus\x12!.assetwatch.v1.WatchStatusRequest\x1a\".assetwatch.v1.WatchStatusResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(assetwatch/v1/asset_status_service.proto\x12\rassetwatch.v1\x1a assetwatch/v1/asset_status.proto\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9c\x01\n\x15GetAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x1d\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"D\n\x16GetAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\x8a\x01\n\x1c\x42\x61tchGetAssetStatusesRequest\x12\x34\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\"M\n\x1d\x42\x61tchGetAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\xb4\x01\n\x18ListAssetStatusesRequest\x12#\n\x07sources\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12\x39\n\x06states\x18\x02 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"w\n\x19ListAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\xce\x02\n\x16WaitAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x39\n\x06states\x18\x02 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\runtil_settled\x18\x03 \x01(\x08\x12\x39\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00:w\xbaHt\x1ar\n\x0ewait.condition\x12\x31give either states or until_settled, and not both\x1a-(size(this.states) > 0) != this.until_settled\"\\\n\x17WaitAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x15\n\rcondition_met\x18\x02 \x01(\x08\"\xb6\x02\n\x12WatchStatusRequest\x12\x32\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12#\n\x07sources\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12\x39\n\x06states\x18\x03 \x03(\x0e\x32\x14.assetwatch.v1.StateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:l\xbaHi\x1ag\n\rwatch.nothing\x12%name at least one asset or one source\x1a/size(this.assets) > 0 || size(this.sources) > 0\"\xc5\x02\n\x13WatchStatusResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.assetwatch.v1.WatchStartedH\x00\x12,\n\x06synced\x18\x02 \x01(\x0b\x32\x1a.assetwatch.v1.WatchSyncedH\x00\x12\x30\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1c.assetwatch.v1.WatchBookmarkH\x00\x12&\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x15.assetwatch.v1.Change\x12?\n\x11source_conditions\x18\x05 \x03(\x0b\x32$.assetwatch.v1.SourceConditionChange\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x15\n\rhead_revision\x18\x07 \x01(\x03\x42\x08\n\x06signal\"\xc7\x01\n\x0cWatchStarted\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .assetwatch.v1.WatchStarted.Mode\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_SNAPSHOT\x10\x01\x12\x10\n\x0cMODE_RESUMED\x10\x02\"\r\n\x0bWatchSynced\"\x0f\n\rWatchBookmark\"\xb4\x01\n\x06\x43hange\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.assetwatch.v1.Change.Kind\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_UPSERT\x10\x01\x12\x10\n\x0cKIND_REMOVED\x10\x02\"Z\n\x15SourceConditionChange\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x31\n\tcondition\x18\x02 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition2\x89\x04\n\x12\x41ssetStatusService\x12]\n\x0eGetAssetStatus\x12$.assetwatch.v1.GetAssetStatusRequest\x1a%.assetwatch.v1.GetAssetStatusResponse\x12r\n\x15\x42\x61tchGetAssetStatuses\x12+.assetwatch.v1.BatchGetAssetStatusesRequest\x1a,.assetwatch.v1.BatchGetAssetStatusesResponse\x12\x66\n\x11ListAssetStatuses\x12\'.assetwatch.v1.ListAssetStatusesRequest\x1a(.assetwatch.v1.ListAssetStatusesResponse\x12`\n\x0fWaitAssetStatus\x12%.assetwatch.v1.WaitAssetStatusRequest\x1a&.assetwatch.v1.WaitAssetStatusResponse\x12V\n\x0bWatchStatus\x12!.assetwatch.v1.WatchStatusRequest\x1a\".assetwatch.v1.WatchStatusResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['max_age']._loaded_options = None
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['max_age']._serialized_options = b'\272H\005\252\001\0022\000'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['sources']._loaded_options = None
-  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\r\222\001\n\020d\030\001\"\004r\002\020\001'
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\017\222\001\014\020d\030\001\"\006r\004\020\001\030?'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['states']._loaded_options = None
-  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['states']._serialized_options = b'\272H\020\222\001\r\020 \030\001\"\007\202\001\004\020\001 \000'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -56,7 +56,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['asset']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['asset']._serialized_options = b'\272H\003\310\001\001'
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['states']._loaded_options = None
-  _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\020\222\001\r\020 \030\001\"\007\202\001\004\020\001 \000'
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['timeout']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['timeout']._serialized_options = b'\272H\n\252\001\007\"\003\010\220\0342\000'
   _globals['_WAITASSETSTATUSREQUEST']._loaded_options = None
@@ -64,9 +64,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['assets']._loaded_options = None
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['assets']._serialized_options = b'\272H\006\222\001\003\020\220N'
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['sources']._loaded_options = None
-  _globals['_WATCHSTATUSREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\r\222\001\n\020d\030\001\"\004r\002\020\001'
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\017\222\001\014\020d\030\001\"\006r\004\020\001\030?'
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['states']._loaded_options = None
-  _globals['_WATCHSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\020\222\001\r\020 \030\001\"\007\202\001\004\020\001 \000'
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_WATCHSTATUSREQUEST']._loaded_options = None
@@ -80,31 +80,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_start=552
   _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_end=629
   _globals['_LISTASSETSTATUSESREQUEST']._serialized_start=632
-  _globals['_LISTASSETSTATUSESREQUEST']._serialized_end=808
-  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_start=810
-  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_end=929
-  _globals['_WAITASSETSTATUSREQUEST']._serialized_start=932
-  _globals['_WAITASSETSTATUSREQUEST']._serialized_end=1264
-  _globals['_WAITASSETSTATUSRESPONSE']._serialized_start=1266
-  _globals['_WAITASSETSTATUSRESPONSE']._serialized_end=1358
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=1361
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=1667
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1670
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1995
-  _globals['_WATCHSTARTED']._serialized_start=1998
-  _globals['_WATCHSTARTED']._serialized_end=2197
-  _globals['_WATCHSTARTED_MODE']._serialized_start=2132
-  _globals['_WATCHSTARTED_MODE']._serialized_end=2197
-  _globals['_WATCHSYNCED']._serialized_start=2199
-  _globals['_WATCHSYNCED']._serialized_end=2212
-  _globals['_WATCHBOOKMARK']._serialized_start=2214
-  _globals['_WATCHBOOKMARK']._serialized_end=2229
-  _globals['_CHANGE']._serialized_start=2232
-  _globals['_CHANGE']._serialized_end=2412
-  _globals['_CHANGE_KIND']._serialized_start=2349
-  _globals['_CHANGE_KIND']._serialized_end=2412
-  _globals['_SOURCECONDITIONCHANGE']._serialized_start=2414
-  _globals['_SOURCECONDITIONCHANGE']._serialized_end=2504
-  _globals['_ASSETSTATUSSERVICE']._serialized_start=2507
-  _globals['_ASSETSTATUSSERVICE']._serialized_end=3028
+  _globals['_LISTASSETSTATUSESREQUEST']._serialized_end=812
+  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_start=814
+  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_end=933
+  _globals['_WAITASSETSTATUSREQUEST']._serialized_start=936
+  _globals['_WAITASSETSTATUSREQUEST']._serialized_end=1270
+  _globals['_WAITASSETSTATUSRESPONSE']._serialized_start=1272
+  _globals['_WAITASSETSTATUSRESPONSE']._serialized_end=1364
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1367
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=1677
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1680
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2005
+  _globals['_WATCHSTARTED']._serialized_start=2008
+  _globals['_WATCHSTARTED']._serialized_end=2207
+  _globals['_WATCHSTARTED_MODE']._serialized_start=2142
+  _globals['_WATCHSTARTED_MODE']._serialized_end=2207
+  _globals['_WATCHSYNCED']._serialized_start=2209
+  _globals['_WATCHSYNCED']._serialized_end=2222
+  _globals['_WATCHBOOKMARK']._serialized_start=2224
+  _globals['_WATCHBOOKMARK']._serialized_end=2239
+  _globals['_CHANGE']._serialized_start=2242
+  _globals['_CHANGE']._serialized_end=2422
+  _globals['_CHANGE_KIND']._serialized_start=2359
+  _globals['_CHANGE_KIND']._serialized_end=2422
+  _globals['_SOURCECONDITIONCHANGE']._serialized_start=2424
+  _globals['_SOURCECONDITIONCHANGE']._serialized_end=2514
+  _globals['_ASSETSTATUSSERVICE']._serialized_start=2517
+  _globals['_ASSETSTATUSSERVICE']._serialized_end=3038
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,8 @@ class AssetStatusServiceStub:
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -72,7 +73,8 @@ class AssetStatusServiceServicer:
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -205,7 +207,8 @@ class AssetStatusService:
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 

@@ -31,7 +31,8 @@ class AssetStatusServiceStub:
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -114,7 +115,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 
@@ -193,7 +195,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
+    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
+    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
     """
 

@@ -46,7 +46,8 @@ class ListSourcesResponse(_message.Message):
     MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     message_bytes_max: _builtins.int
     """How large a request to this server may be, in bytes (server.message_bytes_max): gRPC itself refuses a larger one, with
-    RESOURCE_EXHAUSTED and no reason. 0: a server that does not say.
+    RESOURCE_EXHAUSTED and no reason. 0: a server that does not say. A method takes no more than its request can mean by the
+    rules of this schema: beyond that, INVALID_ARGUMENT.
     """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[_source_pb2.Source]:

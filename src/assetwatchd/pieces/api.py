@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from assetwatchd import jsonbody
 from assetwatchd.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces import documents
+from assetwatchd.pieces.body import encode
 from assetwatchd.pieces.split import Splitter
 from assetwatchd.transport import raise_for_status
 
@@ -207,7 +207,7 @@ def query(parameters: Mapping[str, bool | str | None]) -> str:
 
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        return encode(body)
     except RecursionError:
         raise InvalidRequest(("", "is nested too deeply")) from None
 

@@ -62,13 +62,13 @@ class Health(health_pb2_grpc.HealthServicer):
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 - the RPC
-        """One name's status and what becomes of it, until the process ends."""
+        """One name's status and what becomes of it, until the process ends; writes encoded messages itself."""
         async with ErrorsAsStatus(context):
             told = None
             while True:
                 changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
                 if status != told:
-                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
                     told = status
                 if self._ending is not None:
                     raise self._ending()

@@ -11,21 +11,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health_pb2_grpc
 
 from assetwatchd.errors import ConfigError
 from assetwatchd.rpc import reflection
+from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
+from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from google.protobuf.descriptor import ServiceDescriptor
-    from google.protobuf.message import Message
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
@@ -77,40 +72,11 @@ def build(
     server = grpc.aio.server(interceptors=[Tracing()], options=options(settings))
     calm_pollers()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
-    server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in servicers.items()])
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = [*(service.full_name for service in servicers), HEALTH.full_name]
-    reflection.add(server, names)
+    services: dict[Any, Any] = {**servicers, HEALTH: health}
+    requests = Requests()
+    server.add_generic_rpc_handlers([handlers(service, servicer, requests) for service, servicer in services.items()])
+    reflection.add(server, [service.full_name for service in services], requests)
     return server, _bind(server, settings)
-
-
-def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
-    """Register every method of a service; a streaming one writes bytes that are encoded already."""
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-    for method in service.methods:
-        behaviour = getattr(servicer, method.name)
-        decode = _decoder(GetMessageClass(method.input_type))
-        if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(behaviour, request_deserializer=decode)
-        else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                behaviour,
-                request_deserializer=decode,
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
-            )
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
-
-
-def _decoder(request: type[Message]) -> Callable[[bytes], Message | None]:
-    """Return a decoder that gives None for what is no such request: validate answers that as any other bad input."""
-
-    def decode(given: bytes) -> Message | None:
-        try:
-            return request.FromString(given)
-        except DecodeError:
-            return None
-
-    return decode
 
 
 def pollers() -> list[int]:

@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import itertools
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
@@ -15,17 +15,16 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd import resume
-from assetwatchd.errors import BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
+from assetwatchd.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Started
 from assetwatchd.model import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
-from assetwatchd.rpc.validate import validate
 from assetwatchd.rpc.watch import reach
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import grpc
     from assetwatch.v1 import asset_status_pb2 as status_pb
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
+T = TypeVar("T")
+
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 GET_BYTES_MAX = 4 * 1024 * 1024
@@ -47,6 +48,10 @@ FIELD_BYTES_MAX = 6
 """What one status takes beside itself: its tag, and how long it is."""
 PAGE_BYTES_MAX = 2 * 1024 * 1024
 """A page ends before it: clients take messages of 4 MiB unless told otherwise."""
+CHECKED_TOGETHER = 500
+"""So many ids are held against the rules of their sources at a time: about a millisecond."""
+VIEWED_TOGETHER = 100
+"""So many statuses are put into an answer at a time: a millisecond or two."""
 WAIT_TIMEOUT_S = 60.0
 LIST_WAIT_S = 5.0
 """The first page of a list waits this long for sources that were never listed."""
@@ -64,9 +69,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     async def GetAssetStatus(self, request: pb.GetAssetStatusRequest, context: Context) -> pb.GetAssetStatusResponse:
         """One asset, as known or as asked now."""
         async with ErrorsAsStatus(context):
-            validate(request)
             key = _key(request.asset)
-            self._sources.check([("asset", key)])
+            self._sources.check("asset", key)
             await reach(self._hub, request.min_revision)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read([key], max_age_s=max_age_s)
@@ -77,20 +81,19 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     ) -> pb.BatchGetAssetStatusesResponse:
         """Several assets, in the order of the request."""
         async with ErrorsAsStatus(context):
-            validate(request)
-            keys = self._checked(request.assets)
+            keys = await self._checked(request.assets)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read(keys, max_age_s=max_age_s)
-            statuses = [self._view(key) for key in keys]
-            _check_size(statuses)
-            return pb.BatchGetAssetStatusesResponse(statuses=statuses)
+            response = pb.BatchGetAssetStatusesResponse()
+            await _fill(response.statuses, keys, self._view)
+            _check_size(response.statuses)
+            return response
 
     async def ListAssetStatuses(
         self, request: pb.ListAssetStatusesRequest, context: Context
     ) -> pb.ListAssetStatusesResponse:
         """A page, by cursor over the store: the token says after which revision to go on."""
         async with ErrorsAsStatus(context):
-            validate(request)
             names = sorted(request.sources) or self._sources.names()
             what = Filter(frozenset(), frozenset(names), _states(request.states))
             schedulers = [self._sources.get(name) for name in names]
@@ -98,19 +101,19 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             if not cursor:
                 await asyncio.gather(*[scheduler.listed(LIST_WAIT_S) for scheduler in schedulers])
             size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-            entries, more = self._page(what, cursor, size)
-            return pb.ListAssetStatusesResponse(
-                statuses=[convert.status_view(e, self._sources.get(e.key.source)) for e in entries],
+            entries, more = await self._page(what, cursor, size)
+            response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
                 unreachable=[scheduler.name for scheduler in schedulers if not scheduler.condition.readable],
             )
+            await _fill(response.statuses, entries, self._entry_view)
+            return response
 
     async def WaitAssetStatus(self, request: pb.WaitAssetStatusRequest, context: Context) -> pb.WaitAssetStatusResponse:
         """Watch one asset until it is as wanted, or the time is over."""
         async with ErrorsAsStatus(context):
-            validate(request)
             key = _key(request.asset)
-            self._sources.check([("asset", key)])
+            self._sources.check("asset", key)
             wanted = _states(request.states) or SETTLED
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
@@ -121,12 +124,13 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
         async with ErrorsAsStatus(context):
-            validate(request)
-            keys = self._checked(request.assets)
+            keys = await self._checked(request.assets)
             for name in request.sources:
                 self._sources.get(name)
             what = Filter(frozenset(keys), frozenset(request.sources), _states(request.states))
-            await self._watching.stream(what, request.resume_token, context)
+            token = request.resume_token
+            del request, keys  # 10,000 names once more, for as long as the stream goes on
+            await self._watching.stream(what, token, context)
 
     async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
         await self._read_at_last(key)
@@ -156,9 +160,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             return False
         return Freshness(status.freshness) is not Freshness.UNREACHABLE
 
-    def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
-        keys = [_key(ref) for ref in refs]
-        self._sources.check((f"assets[{index}]", key) for index, key in enumerate(keys))
+    async def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
+        """Return the names, a slice a turn of the loop, and no further than enough of them are wrong."""
+        keys: list[AssetKey] = []
+        wrong: list[tuple[str, str]] = []
+        while len(keys) < len(refs) and len(wrong) <= VIOLATIONS_MAX:
+            begin = len(keys)
+            keys += [_key(ref) for ref in refs[begin : begin + CHECKED_TOGETHER]]
+            wrong += self._sources.wrong((f"assets[{index}]", keys[index]) for index in range(begin, len(keys)))
+            if len(keys) < len(refs):
+                await asyncio.sleep(0)
+        if wrong:
+            raise InvalidRequest(*wrong, complete=len(keys) == len(refs))
         return keys
 
     def _view(self, key: AssetKey) -> status_pb.AssetStatus:
@@ -174,20 +187,28 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         unseen = scheduler.unseen(key.asset_id)
         return None if unseen is None else convert.unseen_view(unseen, scheduler)
 
-    def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
-        """Return the next entries held, and whether there are more; looks no further than it must."""
-        page: list[Entry] = []
-        room, head = PAGE_BYTES_MAX, self._store.head
-        while window := self._store.after(cursor, head, PAGE_SIZE_MAX):
+    def _entry_view(self, entry: Entry) -> status_pb.AssetStatus:
+        return convert.status_view(entry, self._sources.get(entry.key.source))
+
+    async def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
+        """Return the next entries held, and whether there are more; looks no further than it must, a part a turn.
+
+        What changes meanwhile has moved to the end, where it is come upon once more: it is on the page once, as it is.
+        """
+        page: dict[AssetKey, Entry] = {}
+        room = PAGE_BYTES_MAX
+        while window := self._store.after(cursor, self._store.head, PAGE_SIZE_MAX):
             for entry in window:
+                page.pop(entry.key, None)
                 if not (what.concerns(entry.key) and what.holds(entry)):
                     continue
                 room -= len(entry.upsert)
                 if page and (len(page) == size or room < 0):
-                    return page, True
-                page.append(entry)
+                    return list(page.values()), True
+                page[entry.key] = entry
             cursor = window[-1].revision
-        return page, False
+            await asyncio.sleep(0)
+        return list(page.values()), False
 
     def _page_token(self, last: Entry, what: Filter) -> str:
         return resume.encode(epoch=self._store.epoch, revision=last.revision, digest=_page_digest(what))
@@ -216,18 +237,23 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     ) -> source_pb.ListSourcesResponse:
         """All, by name."""
         async with ErrorsAsStatus(context):
-            validate(request)
             views = [self._view(name) for name in self._sources.names()]
             return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """One."""
         async with ErrorsAsStatus(context):
-            validate(request)
             return source_pb.GetSourceResponse(source=self._view(request.source))
 
     def _view(self, name: str) -> Any:
         return convert.source(self._sources.get(name), self._store, self._hub.watcher_count(name))
+
+
+async def _fill(statuses: Any, items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]) -> None:
+    """Put what is seen of each item into a response, a slice a turn of the loop."""
+    for begin in range(0, len(items), VIEWED_TOGETHER):
+        statuses.extend(map(view, items[begin : begin + VIEWED_TOGETHER]))
+        await asyncio.sleep(0)
 
 
 def _check_size(statuses: Sequence[status_pb.AssetStatus]) -> None:

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -41,6 +40,16 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.PiecesRefused: (grpc.StatusCode.FAILED_PRECONDITION, "PIECES_REFUSED"),
     errors.ContentTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONTENT_TOO_LARGE"),
 }
+
+STATUS_BYTES_MAX = 3800
+"""Of the trailers that tell an error. Clients take 8 KiB of headers, many less; beyond it they say RESOURCE_EXHAUSTED
+or INTERNAL in its place, end the connection with all its other calls, or say nothing. 4 KB are safe, of which what else
+stands in trailers has the rest."""
+TEXT_BYTES_MAX = (1024, 512, 256, 128, 64)
+"""Of each text in a status: the first of these with which it fits. With the last one every status does."""
+CUT = "..."
+PLAIN_FIRST, PLAIN_LAST, PERCENT = 0x20, 0x7E, 0x25
+"""Bytes of a message between these, but for the third, travel as they are; each other one takes three."""
 
 log = logging.getLogger(__name__)
 
@@ -76,22 +85,41 @@ class ErrorsAsStatus:
 
 
 def status_of(error: errors.CallError) -> status_pb2.Status:
-    """Look an error up by its class, or the nearest one above it, and pack its details."""
+    """Look an error up by its class, or the nearest one above it, and pack its details; texts are cut until it fits."""
     code, reason = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
-    status = status_pb2.Status(code=code.value[0], message=str(error))
-    for detail in _details(error, reason):
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
+    for text_max in TEXT_BYTES_MAX:
+        status = status_pb2.Status(code=code.value[0], message=_cut(str(error), text_max))
+        for detail in _details(error, reason, text_max):
+            status.details.add().Pack(detail)
+        if wire_bytes(status) <= STATUS_BYTES_MAX:
+            break
     return status
 
 
-def _details(error: errors.CallError, reason: str) -> Iterator[Message]:
-    yield error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=error.metadata)
+def wire_bytes(status: status_pb2.Status) -> int:
+    """Return how many bytes of trailers a status makes: grpc-message, percent-encoded, and all of it in base64."""
+    message: bytes = status.message.encode()
+    plain = sum(PLAIN_FIRST <= byte <= PLAIN_LAST and byte != PERCENT for byte in message)
+    return 3 * len(message) - 2 * plain + (int(status.ByteSize()) + 2) // 3 * 4
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """Return a text, or its beginning, that is no longer than that as UTF-8."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= bytes_max:
+        return encoded.decode()
+    return encoded[: bytes_max - len(CUT)].decode("utf-8", "ignore") + CUT
+
+
+def _details(error: errors.CallError, reason: str, text_max: int) -> Iterator[Message]:
+    metadata = {name: _cut(value, text_max) for name, value in error.metadata.items()}
+    yield error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
     if error.violations:
         yield error_details_pb2.BadRequest(
             field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=_cut(field, text_max), description=_cut(text, text_max)
+                )
                 for field, text in error.violations
             ]
         )
@@ -102,5 +130,6 @@ def _details(error: errors.CallError, reason: str) -> Iterator[Message]:
         yield error_details_pb2.RetryInfo(retry_delay=delay)
     subject: str | None = getattr(error, "subject", None)
     if subject is not None:
-        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=str(error))
+        description = _cut(str(error), text_max)
+        violation = error_details_pb2.QuotaFailure.Violation(subject=_cut(subject, text_max), description=description)
         yield error_details_pb2.QuotaFailure(violations=[violation])

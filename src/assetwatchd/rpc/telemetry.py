@@ -67,12 +67,15 @@ def _traced(handler: Handler, method: str) -> Handler:
         failure: BaseException | None = None
         with _current(call.span):
             try:
-                return await run(request, context)
+                served = run(request, context)
+                del request  # as below
+                return await served
             except BaseException as exc:
                 failure = exc
                 raise
             finally:
                 call.end(context, failure)
+                failure = None  # which would hold this frame, as this frame it, and with it all that the call was about
 
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(traced, handler.request_deserializer, handler.response_serializer)

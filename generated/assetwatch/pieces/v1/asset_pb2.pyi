@@ -12,6 +12,9 @@ gives the one on the wire. Nothing that the upstream sends is lost, and what is 
   extra_json The same for the few values that a Struct cannot hold exactly: JSON text, by name. They are integers beyond
              2^53 and values nested too deeply for a decoder's usual limit of 100. An empty text says that a required list
              (iterable) was missing; without it that list is written to the upstream also when it is empty.
+
+The limits written at the fields are of requests alone: an answer holds whatever the upstream sent. A request holds at most
+100,000 fields and list elements in all, each value within extra a few of them.
 """
 
 from collections import abc as _abc

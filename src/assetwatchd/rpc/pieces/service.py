@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections import defaultdict
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
@@ -28,7 +29,6 @@ from assetwatchd.pieces import writes
 from assetwatchd.pieces.api import READ_BACK_BYTES, Stream
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
-from assetwatchd.rpc.validate import validate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -49,11 +49,22 @@ M = TypeVar("M", bound=Message)
 
 RETRY_AFTER_S = 1.0
 """When the upstream does not say how long to wait."""
+LARGE_BYTES = 256 * 1024
+LARGE_TOGETHER = 2
+"""So many requests larger than that are under way to a source at the same time, the others wait in line: as JSON one
+may have five times its bytes, and is made of objects that take ten times as many."""
+
+
+def _together() -> asyncio.Semaphore:
+    return asyncio.Semaphore(LARGE_TOGETHER)
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What every call needs. apis: those of the sources of this kind, by name. tombstone: of a deleted asset's id."""
+    """What every call needs. apis: those of the sources of this kind, by name. tombstone: of a deleted asset's id.
+
+    large: who may make a large request, by the name of its source.
+    """
 
     sources: Sources
     apis: Mapping[str, PiecesApi]
@@ -61,6 +72,7 @@ class Desk:
     hub: Hub
     limits: ServerSettings
     tombstone: Callable[[str], Observation]
+    large: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_together))
 
     def api(self, source: str) -> PiecesApi:
         """Return a source's API. Raises: SourceNotFound, SourceKindMismatch."""
@@ -73,10 +85,10 @@ class Desk:
     async def call(self, request: Any, context: Context) -> AsyncIterator[PiecesApi]:
         """Check a request and give the API it is for; what goes wrong inside becomes the status of the call."""
         async with ErrorsAsStatus(context):
-            validate(request)
             api = self.api(request.source)
             try:
-                yield api
+                async with self.large[api.source] if request.ByteSize() > LARGE_BYTES else nullcontext():
+                    yield api
             except AnswerTooLarge as error:
                 setting = f"sources.{request.source}.body_bytes_max"
                 raise ContentTooLarge(request.source, setting=setting, limit=error.limit) from error
@@ -255,7 +267,6 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     async def _stream(self, stream: Stream, request: Any, context: Context) -> None:
         async with ErrorsAsStatus(context):
-            validate(request)
             await self._streaming.stream(self._desk.api(request.source), stream, context)
 
 
@@ -279,5 +290,5 @@ async def _document(field: str, of: Message) -> dict[str, Any]:
     try:
         return await asyncio.to_thread(convert.document, of)
     except (ValueError, RecursionError):
-        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is not JSON or nested too deeply"
+        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
         raise InvalidRequest((field, text)) from None

@@ -1,0 +1,91 @@
+"""The methods of a service as gRPC calls them: bytes in, which `Requests` makes the request of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from assetwatchd.rpc.status import ErrorsAsStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+    from google.protobuf.message import Message
+
+    from assetwatchd.rpc.requests import Requests
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def handlers(service: ServiceDescriptor, servicer: Any, requests: Requests) -> grpc.GenericRpcHandler:
+    """Register every method of a service; a streaming one writes bytes that are encoded already."""
+    made = {method.name: _handler(method, getattr(servicer, method.name), requests) for method in service.methods}
+    return grpc.method_handlers_generic_handler(service.full_name, made)
+
+
+def _handler(
+    method: MethodDescriptor, behaviour: Callable[[Any, Context], Awaitable[Any]], requests: Requests
+) -> grpc.RpcMethodHandler[Any, Any]:
+    served = checked(behaviour, GetMessageClass(method.input_type), requests)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(served)
+    encode = GetMessageClass(method.output_type).SerializeToString
+    return grpc.unary_unary_rpc_method_handler(served, response_serializer=encode)
+
+
+def caller_of(context: Context) -> str:
+    """Return the address that a call comes from, without its port: every connection has another."""
+    return context.peer().rpartition(":")[0]
+
+
+def checked(
+    behaviour: Callable[[Any, Context], Awaitable[Any]], request: type[Message], requests: Requests
+) -> Callable[[bytes, Context], Awaitable[Any]]:
+    """Return what serves a method from the bytes on: what is no request of it ends the call with its status."""
+    requests.prepare(request)
+
+    async def serve(given: bytes, context: Context) -> Any:
+        try:
+            async with ErrorsAsStatus(context):
+                message = await requests.read(given, request, caller_of(context))
+            answer = behaviour(message, context)
+            del given, message  # a stream goes on for long, and may want nothing of them any more
+            return await answer
+        except grpc.aio.AbortError as abort:
+            raise _alone(abort) from None
+
+    return serve
+
+
+def _alone(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """Part the end of a call from all that led to it, a request of megabytes included.
+
+    gRPC keeps it in a circle of its own, and libraries do so with their errors: they stay until garbage is looked for.
+    """
+    link: BaseException | None = abort
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    abort.__context__ = None
+    return abort
+
+
+def checked_stream(
+    behaviour: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], request: type[Message], requests: Requests
+) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
+    """Return the same for a method that is sent any number of requests."""
+    requests.prepare(request)
+
+    async def serve(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async def read() -> AsyncIterator[Any]:
+            async for each in given:
+                yield await requests.read(each, request, caller_of(context))
+
+        async with ErrorsAsStatus(context):
+            async for answer in behaviour(read(), context):
+                yield answer
+
+    return serve

@@ -1,0 +1,63 @@
+"""What a call that failed leaves behind: nothing of its request, even before anybody looks for garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from assetwatch.pieces.v1 import seed_pb2
+
+from assetwatchd.model import AssetKey
+from support.pieces_rig import pieces_rig
+from support.problems import problem_of
+from support.rig import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CALLS = 10
+MIB = 2**20
+
+
+@contextmanager
+def kept() -> Iterator[list[int]]:
+    """Give back by how many bytes there are more at the end; no garbage is looked for meanwhile."""
+    grown: list[int] = []
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        yield grown
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+async def test_a_refused_request_is_let_go() -> None:
+    """Of ten requests of two megabytes, each refused for what is in it, less than one is left."""
+    keys = [AssetKey("omn", "x" * 2000)] * 1000
+    async with running(("omn",)) as rig:
+        await problem_of(rig.batch(keys))
+        with kept() as grown:
+            for _ in range(CALLS):
+                await problem_of(rig.batch(keys))
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
+
+
+async def test_one_that_could_not_be_sent_on_is_let_go() -> None:
+    """Ten documents for an upstream that is not there, a megabyte each as a list: all are gone."""
+    raw: Any = bytes(range(256)) * 512
+    seed = seed_pb2.Seed(asset={"format": {"file": {"bytes": {"raw": raw}}}})
+    async with pieces_rig(source={"base_url": "http://127.0.0.1:9"}) as rig:
+        await problem_of(rig.call("DraftAsset", seed=seed))
+        with kept() as grown:
+            for _ in range(CALLS):
+                await problem_of(rig.call("DraftAsset", seed=seed))
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
