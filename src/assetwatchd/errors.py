@@ -9,7 +9,8 @@ AssetwatchError
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
 │   ├── TooManyStreams          ├── TooManyAssets         ├── BatchTooLarge
 │   ├── SourceKindMismatch      ├── AssetGone
-│   └── PiecesRefused           └── ContentTooLarge
+│   ├── PiecesRefused           ├── ContentTooLarge
+│   └── MetadataTooLarge        └── RequestTooSlow
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
     ├── Refused                 it does not take our credentials
@@ -180,6 +181,22 @@ class ContentTooLarge(CallError):
         super().__init__(
             f"{text}; ask without raw content, or raise it", source=source, setting=setting, limit=str(limit)
         )
+
+
+class MetadataTooLarge(CallError):
+    """A call has more metadata than is taken."""
+
+    def __init__(self, size: int, *, limit: int) -> None:
+        text = f"the metadata of the call are {size} bytes, of which {limit} are taken; send less"
+        super().__init__(text, size=str(size), limit=str(limit))
+
+
+class RequestTooSlow(CallError):
+    """A request was not there in time, or was on its way for longest when there were too many."""
+
+    def __init__(self, limit_s: float) -> None:
+        text = f"the request did not come within {limit_s:g} s, or too many others came meanwhile; send it again"
+        super().__init__(text, limit_s=f"{limit_s:g}")
 
 
 class UpstreamError(AssetwatchError):
