@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd import logs, telemetry
+from assetwatchd import descriptors, logs, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -152,7 +152,10 @@ class App:
         )
         pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
-        return server.build(limits, asset_status, sources, pieces_assets, self.health)
+        connections = descriptors.for_connections(self.settings)
+        return server.build(
+            limits, asset_status, sources, pieces_assets, health=self.health, connections_max=connections
+        )
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -221,6 +224,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    descriptors.raise_limit()
+    descriptors.warn_if_few(settings)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         app = App(settings, await open_store(settings.store))

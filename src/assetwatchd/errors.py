@@ -13,6 +13,7 @@ AssetwatchError
 │   └── MetadataTooLarge        └── RequestTooSlow
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
+    │   └── OutOfDescriptors    it was not asked: this process can open no more files and sockets
     ├── Refused                 it does not take our credentials
     │   └── VersionUnsupported  it is of a version that we cannot talk to
     ├── Throttled               it asks us to slow down
@@ -212,6 +213,10 @@ class UpstreamError(AssetwatchError):
 
 class Unreachable(UpstreamError):
     """No connection, no answer in time, or a server error."""
+
+
+class OutOfDescriptors(Unreachable):
+    """The process can open no more files and sockets, which is nobody's fault upstream."""
 
 
 class Refused(UpstreamError):

@@ -98,13 +98,17 @@ def build(
     asset_status: AssetStatusService,
     sources: SourceService,
     pieces_assets: PiecesAssetsService,
+    *,
     health: Health,
+    connections_max: int,
 ) -> tuple[grpc.aio.Server, str]:
     """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
 
+    connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
     """
-    server = grpc.aio.server(interceptors=[Receiving(settings.request_s), Tracing()], options=options(settings))
+    interceptors = [Receiving(settings.request_s), Tracing()]
+    server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
     calm_pollers()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
     server.add_generic_rpc_handlers([_handlers(service, servicer) for service, servicer in servicers.items()])
