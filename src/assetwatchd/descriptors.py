@@ -6,15 +6,14 @@ import errno
 import logging
 import os
 import socket
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import OutOfDescriptors
 
-try:
+if sys.platform != "win32":  # which has no such limit
     import resource
-except ImportError:  # pragma: no cover - Windows has no such limit
-    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def raise_limit() -> None:
     """Let the process open as many files as it may let itself."""
-    if resource is not None:
+    if sys.platform != "win32":
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = LIMIT_MAX if hard == resource.RLIM_INFINITY else min(hard, LIMIT_MAX)
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -43,8 +42,10 @@ def raise_limit() -> None:
 
 def limit() -> int:
     """Return how many files the process may have open."""
-    soft = LIMIT_MAX if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return LIMIT_MAX if resource is not None and soft == resource.RLIM_INFINITY else soft
+    if sys.platform == "win32":
+        return LIMIT_MAX
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LIMIT_MAX if soft == resource.RLIM_INFINITY else soft
 
 
 def for_connections(settings: Settings) -> int:
