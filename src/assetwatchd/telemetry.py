@@ -67,6 +67,7 @@ WATCHERS = "assetwatch.watchers"
 CHANGES = "assetwatch.changes"
 CONDITION = "assetwatch.source.condition"
 DELIVERY_LAG = "assetwatch.delivery.lag"
+STANDSTILL = "assetwatch.loop.blocked"
 RPC_DURATION = "rpc.server.call.duration"
 HTTP_DURATION = "http.client.request.duration"
 
@@ -74,6 +75,7 @@ OK = "ok"
 SPAN_LINKS_MAX = 128
 """Links kept on one span. A watch that goes on longer keeps the latest."""
 DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+STANDSTILL_BUCKETS_S = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 EXPORT_TIMEOUT_S = 5.0
 FLUSH_S = 1.5
@@ -97,6 +99,7 @@ class _Probes:
         self.changes = meter.create_counter(CHANGES, "{change}", "Changes committed, by source")
         self.condition = meter.create_gauge(CONDITION, "1", "Condition of a source, numbered as ConditionState is")
         self.lag = _seconds(meter, DELIVERY_LAG, "From a commit to its hand-over to a stream", LAG_BUCKETS_S)
+        self.standstill = _seconds(meter, STANDSTILL, "The event loop was blocked, by source", STANDSTILL_BUCKETS_S)
         self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
         self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
 
@@ -363,3 +366,8 @@ def record_condition(source: str, condition: int) -> None:
 def record_lag(seconds: float) -> None:
     """Measure how long after its commit the oldest change of a batch was handed to a stream."""
     _probes.lag.record(seconds)
+
+
+def record_standstill(seconds: float, source: str) -> None:
+    """Measure for how long the event loop was blocked; source is empty when it is not known to be one's."""
+    _probes.standstill.record(seconds, {SOURCE: source} if source else {})

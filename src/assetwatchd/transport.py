@@ -15,6 +15,7 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
+from assetwatchd.descriptors import missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 
@@ -190,7 +191,8 @@ class Transport:
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
-            yield
+            with missed():
+                yield
         except TimeoutError as exc:
             raise Unreachable(f"no answer within {self._settings.timeout_s:g} s") from exc
         except aiohttp.ClientSSLError as exc:

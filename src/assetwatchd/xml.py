@@ -23,6 +23,11 @@ HARDENED: dict[str, Any] = {
 }
 
 
+def load() -> None:
+    """Load what parses, before there may be no file left to open for it."""
+    import lxml.etree  # noqa: F401, PLC0415 - 5 MB, which only a server that is answered in XML shall pay
+
+
 def parse(body: bytes) -> Element:
     """Parse one whole document and return its root, without comments and processing instructions.
 
@@ -30,7 +35,7 @@ def parse(body: bytes) -> Element:
     Depth and text size stay within the limits of libxml2.
     Raises: BadAnswer, which tells where the document is wrong and never what it says.
     """
-    from lxml import etree  # noqa: PLC0415 - 5 MB, which only a server that is answered in XML shall pay
+    from lxml import etree  # noqa: PLC0415 - as in load
 
     try:
         root: Element = etree.fromstring(body, etree.XMLParser(**HARDENED))
@@ -53,7 +58,7 @@ def name(element: Element) -> str:
 
 def content(element: Element) -> str:
     """Write what an element holds, markup included."""
-    from lxml import etree  # noqa: PLC0415 - as in parse
+    from lxml import etree  # noqa: PLC0415 - as in load
 
     inner = (etree.tostring(each, encoding="unicode") for each in element)
     return (escape(element.text or "") + "".join(inner)).strip()

@@ -72,7 +72,7 @@ async def test_demo_serves_five_sources_and_stops_in_time(spawn: Spawn, command:
 
 
 async def test_a_server_loads_nothing_that_it_does_not_use(spawn: Spawn, tmp_path: Path) -> None:
-    """Without a source that speaks XML, an endpoint for telemetry and a request, what is for these is not loaded."""
+    """Without a source that speaks XML and an endpoint for telemetry, what is for these is not loaded."""
     path = tmp_path / "assetwatch.yaml"
     sources = {"desk": {"kind": "pieces", "base_url": "http://127.0.0.1:1"}}
     told = {"server": {"listen": "127.0.0.1:0"}, "store": {"kind": "memory"}, "sources": sources}

@@ -11,8 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from assetwatchd.config import ServerSettings
 from assetwatchd.config_load import load
 from assetwatchd.rpc.health import SERVICES
+from assetwatchd.rpc.receiving import METADATA_BYTES_MAX
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "deploy/kubernetes"
@@ -46,6 +48,19 @@ def test_the_deployed_configuration_is_valid(file: str, tmp_path: Path) -> None:
     (tmp_path / "sources__dam__auth__token").write_text("made-up")
     settings = load(ROOT / file, env={}, secrets_dir=tmp_path)
     assert settings.server.listen == "0.0.0.0:50051"
+
+
+def test_the_proxy_fits_what_is_behind_it() -> None:
+    """It passes on the metadata that are refused with a reason, waits as long for requests, and no less for streams."""
+    told = yaml.safe_load((ROOT / "deploy/envoy.yaml").read_text())["static_resources"]
+    manager = told["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    settings = ServerSettings()
+    assert manager["max_request_headers_kb"] * 1024 > METADATA_BYTES_MAX
+    assert manager["request_timeout"] == f"{settings.request_s:g}s"
+    assert float(manager["stream_idle_timeout"].rstrip("s")) > 3 * settings.heartbeat_s
+    endpoint = told["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    where = endpoint["address"]["socket_address"]
+    assert f"{where['address']}:{where['port_value']}" == settings.listen
 
 
 def manifest(name: str) -> Any:

@@ -285,8 +285,10 @@ ELSEWHERE = {
     "ASSET_GONE": "pieces/test_pieces_calls.py::test_gone",
     "PIECES_REFUSED": "pieces/test_pieces_calls.py::test_a_refusal_keeps_its_text",
     "CONTENT_TOO_LARGE": "pieces/test_pieces_calls.py::test_content_beyond_the_limit_of_a_message",
+    "METADATA_TOO_LARGE": "rpc/test_rpc_connections.py::test_clients_of_grpc_are_told_so_too",
+    "REQUEST_TOO_SLOW": "rpc/test_rpc_connections.py::test_a_request_that_does_not_come_in_time_ends_its_call",
 }
-"""The other reasons, and what provokes them over gRPC: an answer of many assets, and the assets API of Pieces OS."""
+"""The other reasons, and what provokes them: an answer of many assets, the assets API of Pieces OS, raw HTTP/2."""
 EXAMPLES_ASKED = {
     "the core": ("test_core_machine.py", 400),
     "the service": ("e2e/test_e2e_machine.py", 30),

@@ -197,7 +197,6 @@ def test_grpc_refuses_no_call_that_we_would_take() -> None:
     """As many calls as there may be streams can come at one moment; gRPC itself refuses some of more than 1,000."""
     given = dict(server.options(ServerSettings(streams_max=5000)))
     assert 5000 < given["grpc.server.max_pending_requests"] < given["grpc.server.max_pending_requests_hard_limit"]
-    assert given["grpc.max_concurrent_streams"] > 5000
 
 
 def test_no_watch_or_wait_is_cut_by_the_age_of_its_connection() -> None:

@@ -199,6 +199,7 @@ class OracleSbc:
     capabilities = Capabilities()
 
     def __init__(self, source: str, settings: OracleSbcSource, *, clock: Callable[[], float] = time.time) -> None:
+        xml.load()
         self._settings = settings
         self._transport = Transport(source, settings)
         self._clock = clock

@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import typer
 
+from assetwatchd import stopping
+
 
 class ExitCode(enum.IntEnum):
     """What a shell can tell apart."""
@@ -16,6 +18,7 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     REFUSED = 4
+    STUCK = stopping.STUCK
     INTERRUPTED = 130
 
 
@@ -26,6 +29,7 @@ Exit codes:
   2    the command line or the configuration is wrong
   3    the server cannot be reached, or does not answer in time
   4    the server refuses the call; its reason is printed, with what to do
+  5    serve, demo: did not stop in time, and was ended; where it stood is on standard error
   130  interrupted (serve, demo and sandbox end with 0 when they are stopped)"""
 
 

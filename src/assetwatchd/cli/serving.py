@@ -29,7 +29,7 @@ def serve(
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     settings = settings_from(config, secrets_dir, server__listen=listen)
-    until_stopped(serve_forever(settings, on_ready=announce))
+    until_stopped(serve_forever(settings, on_ready=announce, whole=True))
 
 
 def sandbox(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from yarl import URL
 
+from assetwatchd.descriptors import missed
 from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
 
 if TYPE_CHECKING:
@@ -105,14 +106,15 @@ async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[UR
 
 async def _healthy(session: aiohttp.ClientSession, url: URL, probing: Probing) -> bool:
     try:
-        async with asyncio.timeout(probing.connect_timeout_s):
-            _, writer = await asyncio.open_connection(url.host, url.port)
-        writer.close()
-        async with (
-            asyncio.timeout(probing.health_timeout_s),
-            session.head(url / HEALTH, allow_redirects=False) as answer,
-        ):
-            return answer.status == OK
+        with missed():
+            async with asyncio.timeout(probing.connect_timeout_s):
+                _, writer = await asyncio.open_connection(url.host, url.port)
+            writer.close()
+            async with (
+                asyncio.timeout(probing.health_timeout_s),
+                session.head(url / HEALTH, allow_redirects=False) as answer,
+            ):
+                return answer.status == OK
     except (OSError, TimeoutError, aiohttp.ClientError):
         return False
 

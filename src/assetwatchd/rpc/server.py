@@ -16,6 +16,7 @@ from assetwatchd.errors import ConfigError
 from assetwatchd.rpc import reflection
 from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
+from assetwatchd.rpc.receiving import Receiving
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
 
@@ -39,8 +40,29 @@ CONNECTION_GRACE_S = 3900
 streams whose client takes nothing more, not even their status, are cut by it."""
 
 
-def options(settings: ServerSettings) -> list[tuple[str, int]]:
-    """Return the arguments of gRPC core; without so_reuseport a second server on the port fails at its start."""
+CONNECTION_IDLE_S = 300
+"""A connection without a call for so long is closed; a client connects anew, unasked, when it has something to say."""
+HANDSHAKE_S = 10
+"""Who has connected speaks TLS and HTTP/2 within this, and has taken note of our settings: else it is cut."""
+METADATA_WIRE_BYTES_MAX = 128 * 1024
+"""Beyond this gRPC itself ends a call while its headers come in. Clients are told, and some send no larger ones and say
+INTERNAL by themselves; so it is well above METADATA_BYTES_MAX, for which there is an error of ours."""
+UNREAD_BYTES_MAX = 16 * 1024
+"""What a client may send of a request before it is read, and what it may send on a stream after that: it is never read.
+gRPC has 4 MiB a stream. A larger request takes one more trip to the client and back."""
+CALLS_BESIDE_STREAMS = 100
+"""Calls on one connection beside as many watches as its address may have. Clients know the sum and wait in silence
+beyond it; a watch too many shall end with TOO_MANY_STREAMS. A call reset by its client counts until it is gone."""
+CONNECTIONS_BESIDE_STREAMS = 1000
+"""Connections beside those of as many watches as there may be, each with its own. More are closed at once."""
+
+
+def options(settings: ServerSettings, connections_max: int | None = None) -> list[tuple[str, int]]:
+    """Return the arguments of gRPC core; without so_reuseport a second server on the port fails at its start.
+
+    connections_max: no more than these, though there may be as many as there may be watches and some more.
+    """
+    connections = settings.streams_max + CONNECTIONS_BESIDE_STREAMS
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
@@ -49,11 +71,19 @@ def options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MIN_S * 1000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
+        ("grpc.http2.settings_timeout", HANDSHAKE_S * 1000),
+        ("grpc.max_connection_idle_ms", CONNECTION_IDLE_S * 1000),
         ("grpc.max_connection_age_ms", int(settings.stream_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", int(max(CONNECTION_GRACE_S, 2 * settings.stream_age_s) * 1000)),
-        ("grpc.max_concurrent_streams", settings.streams_max + 1000),
+        ("grpc.max_allowed_incoming_connections", min(connections, connections_max or connections)),
+        ("grpc.max_concurrent_streams", settings.streams_per_peer_max + CALLS_BESIDE_STREAMS),
         ("grpc.server.max_pending_requests", settings.streams_max + 1000),
         ("grpc.server.max_pending_requests_hard_limit", settings.streams_max + 2000),
+        ("grpc.max_metadata_size", METADATA_WIRE_BYTES_MAX),  # from here on refused at random,
+        ("grpc.absolute_max_metadata_size", METADATA_WIRE_BYTES_MAX),  # and from here on for certain
+        ("grpc.http2.lookahead_bytes", UNREAD_BYTES_MAX),
+        ("grpc.http2.bdp_probe", 0),  # else the line above is only what it begins with
         ("grpc.max_receive_message_length", settings.message_bytes_max),
     ]
 
@@ -63,13 +93,17 @@ def build(
     asset_status: AssetStatusService,
     sources: SourceService,
     pieces_assets: PiecesAssetsService,
+    *,
     health: Health,
+    connections_max: int,
 ) -> tuple[grpc.aio.Server, str]:
     """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
 
+    connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
     """
-    server = grpc.aio.server(interceptors=[Tracing()], options=options(settings))
+    interceptors = [Receiving(settings.request_s), Tracing()]
+    server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
     calm_pollers()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
     services: dict[Any, Any] = {**servicers, HEALTH: health}

@@ -39,6 +39,8 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.AssetGone: (grpc.StatusCode.NOT_FOUND, "ASSET_GONE"),
     errors.PiecesRefused: (grpc.StatusCode.FAILED_PRECONDITION, "PIECES_REFUSED"),
     errors.ContentTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "CONTENT_TOO_LARGE"),
+    errors.MetadataTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE"),
+    errors.RequestTooSlow: (grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW"),
 }
 
 STATUS_BYTES_MAX = 3800

@@ -57,8 +57,8 @@ class Tracing(grpc.aio.ServerInterceptor):
 
 
 def _traced(handler: Handler, method: str) -> Handler:
-    kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
-    run = _as_coroutine(getattr(handler, kind))
+    kind = kind_of(handler)
+    run = as_coroutine(getattr(handler, kind))
     if run is None:
         return handler
 
@@ -89,7 +89,12 @@ def _current(span: trace.Span) -> AbstractContextManager[object]:
     return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
 
-def _as_coroutine(served: Any) -> Behaviour | None:
+def kind_of(handler: Handler) -> str:
+    """Return what grpc calls this kind of handler, e.g. unary_stream."""
+    return f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
+
+
+def as_coroutine(served: Any) -> Behaviour | None:
     """Return what a handler does as one coroutine function; None when it is synchronous."""
     if inspect.iscoroutinefunction(served):
         run: Behaviour = served

@@ -281,6 +281,7 @@ class Omn:
     """One OMN installation; clock gives epoch seconds for tokens. Raises: ConfigError for an unusable signing key."""
 
     def __init__(self, source: str, settings: OmnSource, *, clock: Callable[[], float] = time.time) -> None:
+        xml.load()
         self.capabilities = Capabilities(batch_max=settings.batch_size, enumerates=True)
         self._settings = settings
         self._transport = Transport(source, settings)

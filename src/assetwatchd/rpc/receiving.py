@@ -1,0 +1,151 @@
+"""Takes in the request of a call before anything is done for it: so much metadata, so long, so many at a time.
+
+gRPC itself waits for a request for ever. It also has room made for the whole of it as soon as it is waited for, so what
+unfinished requests hold is bounded by how many there may be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
+from assetwatchd.rpc.status import ErrorsAsStatus
+from assetwatchd.rpc.telemetry import as_coroutine, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from assetwatchd.rpc.telemetry import Behaviour, Handler, Rpc
+
+METADATA_BYTES_MAX = 16 * 1024
+"""Of a call: its method, and each name and value with 32 bytes for itself, as HTTP/2 counts. A token is 1 or 2 KiB."""
+ENTRY_BYTES = 32
+UNFINISHED_MAX = 32
+"""Requests on their way in at the same time. That of a well-behaved client is there when its call begins, so this many
+are not seen even of thousands of calls; each as large as a request may be, they hold 128 MiB."""
+
+
+class Receiving(grpc.aio.ServerInterceptor):
+    """Lets a method be served once its request is there; the first interceptor of the server.
+
+    To gRPC each method takes a stream of requests, which are read here: else it would be gRPC that waits for them.
+    """
+
+    def __init__(self, request_s: float) -> None:
+        self._request_s = request_s
+        self._unfinished = Unfinished(UNFINISHED_MAX)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap what serves the call; refuse a call with too much metadata, whatever its method."""
+        if (size := metadata_bytes(handler_call_details)) > METADATA_BYTES_MAX:
+            return grpc.stream_stream_rpc_method_handler(_refusing(MetadataTooLarge(size, limit=METADATA_BYTES_MAX)))
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._received(handler)
+
+    def _received(self, handler: Handler) -> Handler:
+        run = as_coroutine(getattr(handler, kind_of(handler)))
+        if run is None:
+            raise TypeError("a handler that is not asynchronous would have gRPC wait for its request")
+        received = self._of_requests(run) if handler.request_streaming else self._of_one(run)
+        kind = "stream_stream" if handler.response_streaming else "stream_unary"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(received, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    def _of_one(self, run: Behaviour) -> Behaviour:
+        async def received(_requests: object, context: Rpc) -> Any:
+            async with ErrorsAsStatus(context):
+                try:
+                    request = await self._next(context)
+                except TimeoutError:
+                    raise RequestTooSlow(self._request_s) from None
+                if request is grpc.aio.EOF:
+                    raise InvalidRequest(("", "the call ended before its request; send one"))
+            return await run(request, context)
+
+        return received
+
+    def _of_requests(self, run: Behaviour) -> Behaviour:
+        async def received(_requests: object, context: Rpc) -> Any:
+            return await run(self._requests(context), context)
+
+        return received
+
+    async def _requests(self, context: Rpc) -> AsyncIterator[Any]:
+        """Yield requests until there are no more, or none comes for too long."""
+        with suppress(TimeoutError):
+            while (request := await self._next(context)) is not grpc.aio.EOF:
+                yield request
+
+    async def _next(self, context: Rpc) -> Any:
+        """Wait for a request, or EOF. Raises: TimeoutError."""
+        async with asyncio.timeout(self._request_s) as limit:
+            with self._unfinished.one_of(host_of(context.peer()), limit):
+                return await context.read()
+
+
+class Unfinished:
+    """The calls whose requests are not there yet, by the address of their clients, each with its time limit.
+
+    When there are too many, time is up for the oldest one of the address that has most of them: a request that is on
+    its way comes before those that wait for something, and one client cannot keep out the others.
+    """
+
+    def __init__(self, calls_max: int) -> None:
+        self._calls_max = calls_max
+        self._by_host: defaultdict[str, dict[asyncio.Timeout, None]] = defaultdict(dict)
+        self._count = 0
+
+    @contextmanager
+    def one_of(self, host: str, limit: asyncio.Timeout) -> Iterator[None]:
+        """Count one more until the block ends."""
+        if self._count >= self._calls_max:
+            self._end_one()
+        self._count += 1
+        self._by_host[host][limit] = None
+        try:
+            yield
+        finally:
+            self._forget(host, limit)
+
+    def _end_one(self) -> None:
+        host = max(self._by_host, key=lambda name: len(self._by_host[name]))
+        oldest = next(iter(self._by_host[host]))
+        self._forget(host, oldest)
+        oldest.reschedule(asyncio.get_running_loop().time())
+
+    def _forget(self, host: str, limit: asyncio.Timeout) -> None:
+        of_host = self._by_host[host]
+        if limit in of_host:
+            del of_host[limit]
+            self._count -= 1
+        if not of_host:
+            del self._by_host[host]
+
+
+def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
+    """Return how large the headers of a call are, as HTTP/2 counts, without those that gRPC keeps to itself."""
+    metadata = details.invocation_metadata or ()
+    return len(details.method) + sum(len(key) + len(value) + ENTRY_BYTES for key, value in metadata)
+
+
+def host_of(peer: str) -> str:
+    """Drop the port of an address: every connection has its own. peer is gRPC's, e.g. ipv4:127.0.0.1:41234."""
+    return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
+
+
+def _refusing(error: MetadataTooLarge) -> Behaviour:
+    async def refused(_requests: object, context: Rpc) -> None:
+        async with ErrorsAsStatus(context):
+            raise error
+
+    return refused

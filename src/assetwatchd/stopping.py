@@ -1,0 +1,111 @@
+"""The signals that end the process: in good order, and where that takes too long, in any case.
+
+A handler of the event loop hears nothing while the loop stands still. So signals are heard by a thread of their own, by
+way of the file to which Python notes each signal as it comes (`signal.set_wakeup_fd`).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+CLOSING_S = 4.0
+"""Beyond the time that calls under way have, to give back connections, close the store and flush telemetry."""
+LAST_RESORT_S = 0.4
+"""Where not even that thread can run, stacks are written so much later, and the kernel ends the process then."""
+STUCK = 5
+"""The exit code of a process that did not stop in time."""
+_OVER = 0
+"""No signal has this number."""
+
+
+class Stopping:
+    """As a context manager it calls stop, from its thread, at the first signal, and ends the process within_s later.
+
+    lasting: the time goes on after the block, until the process has ended by itself. In a thread that is not the main
+    one it hears nothing: signals are not its own there.
+    """
+
+    def __init__(
+        self, stop: Callable[[], object], *, within_s: float, lasting: bool, end: Callable[[], object] | None = None
+    ) -> None:
+        self._stop = stop
+        self._within_s = within_s
+        self._lasting = lasting
+        self._end = end or self._end_process
+        self._until: float | None = None
+        self._thread = threading.Thread(target=self._listen, name="stopping", daemon=True)
+        self._hears = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> Self:
+        """Hear signals from now on."""
+        if self._hears:
+            self._ear, self._mouth = socket.socketpair()
+            self._mouth.settimeout(0)
+            self._handlers = {number: signal.signal(number, self._noted) for number in SIGNALS}
+            self._others = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave signals to whoever had them before."""
+        if not self._hears:
+            return
+        signal.set_wakeup_fd(self._others)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._until is None or not self._lasting:
+            self._mouth.send(bytes([_OVER]))
+            self._thread.join()
+            self._ear.close()
+            self._mouth.close()
+
+    def _listen(self) -> None:
+        with suppress(TimeoutError):
+            while _OVER not in (numbers := self._ear.recv(4096)):
+                self._pass_on(bytes(number for number in numbers if number not in SIGNALS))
+                if self._until is None and any(number in SIGNALS for number in numbers):
+                    self._until = time.monotonic() + self._within_s
+                    self._stop()
+                if self._until is not None:
+                    self._ear.settimeout(max(self._until - time.monotonic(), 0.001))
+            return
+        self._end()
+
+    def _pass_on(self, numbers: bytes) -> None:
+        """Let the event loop hear what is not ours."""
+        if numbers and self._others != -1:
+            with suppress(OSError):
+                os.write(self._others, numbers)
+
+    def _noted(self, _number: int, _frame: object) -> None:
+        """Prepare for that thread never to run: this does, once the main thread is in Python or looks for signals.
+
+        Stacks are then written by a thread that needs no Python, and the kernel ends the process (SIGALRM).
+        """
+        if self._lasting:
+            faulthandler.dump_traceback_later(self._within_s + LAST_RESORT_S)
+            signal.setitimer(signal.ITIMER_REAL, self._within_s + 2 * LAST_RESORT_S)
+
+    def _end_process(self) -> None:
+        writing = threading.Thread(target=self._write_stacks, daemon=True)
+        writing.start()
+        writing.join(LAST_RESORT_S)  # perhaps nobody reads standard error: that may be why it stands still
+        os._exit(STUCK)
+
+    def _write_stacks(self) -> None:
+        text = f"assetwatch: not stopped within {self._within_s:g} s, so ended with {STUCK}; where each thread stood:\n"
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        faulthandler.dump_traceback(all_threads=True)

@@ -1,0 +1,179 @@
+"""Watches, from a thread of its own, that the event loop goes round, and tells what held it up when it did not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from assetwatchd import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from types import FrameType
+
+BEAT_S = 0.05
+"""The loop gives a sign of life this often, and it is looked for as often: a thousandth of one processor's time."""
+BLOCKED_S = 0.25
+"""No sign of life for this long is told. Others notice: a call that takes a millisecond has taken this."""
+SUSPECT_S = 2 * BEAT_S
+"""From here on it is noted where the loop is, so that this is known when it goes on."""
+STILL_S = 5.0
+"""A loop that has not gone on by now is told before it does: it may never."""
+LINE_EVERY_S = 10.0
+"""Lines of the log come no oftener; the metric has each time."""
+HELD_CPU_S = 60.0
+"""So much of the processor's time without a moment for a thread of Python: some call holds the interpreter for good, no
+signal is heard any more, and the kernel ends the process (SIGPROF). Time in which it is stopped does not count."""
+FRAMES_TOLD = 3
+PACKAGE = Path(__file__).parent
+
+log = logging.getLogger(__name__)
+
+
+class Standstill(NamedTuple):
+    """How long there has been no sign of life, and whether there is one again."""
+
+    seconds: float
+    over: bool
+
+
+class Pulse:
+    """Signs of life of the loop, and what their absence means. Pure: clocks are read by others.
+
+    Time in which nothing of this process ran does not count: it was stopped, or the machine has no time for it. Then a
+    look comes late too, and the processor's time was not used. If it was used, a call has held the interpreter.
+    """
+
+    def __init__(self, at: float, cpu_s: float) -> None:
+        self._beat_at = self._looked_at = at
+        self._cpu_s = cpu_s
+        self._stopped_s = 0.0
+        self._ended_s: float | None = None
+
+    def beat(self, at: float) -> None:
+        """The loop gives a sign of life."""
+        self._ended_s = max(self._ended_s or 0.0, at - self._beat_at)
+        self._beat_at = at
+
+    def look(self, at: float, cpu_s: float) -> Standstill:
+        """Return how long it has stood still, or did until now. cpu_s: the processor's time used so far."""
+        late, used = at - self._looked_at - BEAT_S, cpu_s - self._cpu_s
+        if late > BEAT_S:  # less is how exact timers are
+            self._stopped_s += max(0.0, late - used)
+        self._looked_at, self._cpu_s = at, cpu_s
+        if self._ended_s is None:
+            return Standstill(at - self._beat_at - self._stopped_s, over=False)
+        found = Standstill(self._ended_s - self._stopped_s, over=True)
+        self._ended_s, self._stopped_s = None, 0.0
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a loop was: the name of the task, if it was in one, and the calls, the innermost first."""
+
+    task: str
+    calls: str
+
+    def source(self, sources: Collection[str]) -> str:
+        """Return the source whose task it was, by its name: SOURCE.call, SOURCE.outcomes; empty if of none."""
+        name = self.task.partition(".")[0]
+        return name if name in sources else ""
+
+
+class Watchdog:
+    """As a context manager it watches the loop that it is entered in. sources: names by which tasks are told apart.
+
+    last_resort: end the process when a call holds the interpreter for good.
+    """
+
+    def __init__(self, sources: Collection[str], *, last_resort: bool = False) -> None:
+        self._sources = sources
+        self._last_resort = last_resort
+        self._over = threading.Event()
+        self._place = Place("", "")
+        self._told_at = -LINE_EVERY_S
+        self._untold = 0
+        self._still = False
+
+    def __enter__(self) -> Self:
+        """Begin to watch the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._pulse = Pulse(time.monotonic(), time.process_time())
+        self._beat()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Watch it no more."""
+        self._timer.cancel()
+        self._over.set()
+        self._thread.join()
+        if self._last_resort:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _beat(self) -> None:
+        self._pulse.beat(time.monotonic())
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+    def _watch(self) -> None:
+        while not self._over.wait(BEAT_S):
+            if self._last_resort:
+                signal.setitimer(signal.ITIMER_PROF, HELD_CPU_S)
+            self._take(self._pulse.look(time.monotonic(), time.process_time()))
+
+    def _take(self, found: Standstill) -> None:
+        if found.over:
+            if found.seconds >= BLOCKED_S:
+                telemetry.record_standstill(found.seconds, self._place.source(self._sources))
+                self._tell(found, "stood still")
+            self._still, self._place = False, Place("", "")
+        elif found.seconds >= SUSPECT_S:
+            self._place = place_of(self._loop, self._loop_thread)
+            if found.seconds >= STILL_S and not self._still:
+                self._still = True
+                self._tell(found, "stands still, and has")
+
+    def _tell(self, found: Standstill, what: str) -> None:
+        """Write a line, unless there was one a moment ago."""
+        if time.monotonic() - self._told_at < LINE_EVERY_S and not self._still:
+            self._untold += 1
+            return
+        source = self._place.source(self._sources)
+        owner = f"source {source}, " if source else ""
+        more = f" ({self._untold} more times since the last line)" if self._untold else ""
+        where = f"{owner}task {self._place.task or 'none'}: {self._place.calls or 'not seen where'}"
+        log.warning("the event loop %s for %.2f s%s in %s", what, found.seconds, more, where)
+        self._told_at, self._untold = time.monotonic(), 0
+
+
+def place_of(loop: asyncio.AbstractEventLoop, thread: int) -> Place:
+    """Return where a loop that runs in another thread is. Names of files and functions alone: values may be secret."""
+    task = None
+    with suppress(RuntimeError):
+        task = asyncio.current_task(loop)
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to it
+    return Place(task.get_name() if task is not None else "", " < ".join(_told(frame)))
+
+
+def _told(frame: FrameType | None) -> Iterator[str]:
+    """Yield the innermost call, and of those that led to it the first few that are ours."""
+    innermost, left = True, FRAMES_TOLD
+    while frame is not None and left:
+        path = Path(frame.f_code.co_filename)
+        ours = path.is_relative_to(PACKAGE)
+        if ours or innermost:
+            shown = path.relative_to(PACKAGE) if ours else Path(*path.parts[-2:])
+            yield f"{shown}:{frame.f_lineno} {frame.f_code.co_name}"
+        left -= ours
+        innermost, frame = False, frame.f_back

@@ -1,0 +1,125 @@
+"""deploy/envoy.yaml bounds what gRPC's server does not, and lets through what clients need."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import yaml
+
+from assetwatchd.rpc import receiving
+from support.http2 import EMPTY, LIST_SOURCES, connected
+from support.rig import Rig, running, sample
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.proxy
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy/envoy.yaml"
+ENVOY = Path(sys.executable).with_name("envoy")
+OK, RESOURCE_EXHAUSTED = 0, 8
+PATIENCE_S = 30
+
+
+def free_port() -> int:
+    """Find a port that nobody has."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def configured(server: str, port: int, **manager: object) -> Any:
+    """Return the configuration as it is deployed, but for its addresses and some settings of the connection manager."""
+    told = yaml.safe_load(CONFIGURATION.read_text())
+    (listener,), (cluster,) = told["static_resources"]["listeners"], told["static_resources"]["clusters"]
+    listener["address"]["socket_address"]["port_value"] = port
+    listener["filter_chains"][0]["filters"][0]["typed_config"] |= manager
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"]["socket_address"]["port_value"] = int(server.rpartition(":")[2])
+    return told
+
+
+@asynccontextmanager
+async def proxied(tmp_path: Path, **manager: object) -> AsyncIterator[tuple[Rig, str]]:
+    """Run a server with Envoy in front, and return the address of Envoy."""
+    port, file = free_port(), tmp_path / "envoy.yaml"
+    async with running(("omn",)) as rig:
+        file.write_text(yaml.safe_dump(configured(rig.address, port, **manager)))
+        options = ("--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error")
+        envoy = await asyncio.create_subprocess_exec(ENVOY, "-c", file, *options)
+        try:
+            await _listens(port)
+            yield rig, f"127.0.0.1:{port}"
+        finally:
+            envoy.kill()
+            await envoy.wait()
+
+
+async def _listens(port: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_calls_and_watches_get_through(tmp_path: Path) -> None:
+    """A read, a watch with its changes and bookmarks, and an error with its details."""
+    async with proxied(tmp_path) as (rig, address), grpc.aio.insecure_channel(address) as channel:
+        behind = Rig(rig.sandbox, rig.app, address, channel)
+        assert (await behind.get(sample("omn"))).asset.source == "omn"
+        watch = behind.watch(sources=["omn"])
+        while not (await watch.next()).HasField("synced"):
+            pass
+        rig.vary("omn")
+        while not (await watch.next()).changes:
+            pass
+        while not (await watch.next()).HasField("bookmark"):
+            pass
+
+
+async def test_a_flood_of_resets_ends_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before its end, and few of its calls reach the server; other clients are answered."""
+    reached = 0
+    intercept = receiving.Receiving.intercept_service
+
+    async def counted(self: receiving.Receiving, *args: object) -> object:
+        nonlocal reached
+        reached += 1
+        return await intercept(self, *args)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(receiving.Receiving, "intercept_service", counted)
+    async with proxied(tmp_path) as (_, address), connected(address) as other, connected(address) as flood:
+        await flood.call(LIST_SOURCES)
+        sent = 0
+        while not flood.closed and not flood.told_to_go and sent < 20_000:
+            for _ in range(50):
+                flood.reset(flood.begin(LIST_SOURCES))
+            sent += 50
+            flood.flush()
+            await asyncio.sleep(0.001)
+        await flood.until_closed()
+        assert sent <= 500
+        assert reached <= 500
+        assert (await other.call(LIST_SOURCES)).status == OK
+
+
+async def test_a_request_that_does_not_come_is_ended_and_metadata_are_told_of(tmp_path: Path) -> None:
+    """The first by Envoy, the second by assetwatch, so that the client knows what to do."""
+    async with proxied(tmp_path, request_timeout="0.5s") as (_, address), connected(address) as client:
+        stream = client.begin(LIST_SOURCES)
+        client.send(stream, EMPTY[:-1])
+        client.flush()
+        assert (await client.end_of(stream)).status != OK
+        ended = await client.call(LIST_SOURCES, metadata=[("x-a", "b" * 17_000)])
+        assert (ended.status, ended.reason) == (RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE")

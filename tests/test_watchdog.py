@@ -1,0 +1,144 @@
+"""What holds up the event loop is told, and what only looks like it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assetwatchd import telemetry, watchdog
+from assetwatchd.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Watchdog
+from support.tracing import recorded
+
+TICKS = 0.01
+
+
+class Timeline:
+    """A process by the clock: its loop beats and the watchdog looks, unless something is done to either."""
+
+    def __init__(self) -> None:
+        self.now = self.cpu_s = 0.0
+        self.told: list[Standstill] = []
+        self._pulse = Pulse(0.0, 0.0)
+        self._beat_at = self._look_at = BEAT_S
+
+    def passes(self, seconds: float, *, loop: bool = True, watchdog: bool = True, busy: bool = False) -> None:
+        """Let time pass, with the loop and the watchdog able to run or not, and the processor used or not."""
+        until = self.now + seconds
+        while self.now < until - TICKS / 2:
+            self.now += TICKS
+            self.cpu_s += TICKS * busy
+            if loop and self.now >= self._beat_at:
+                self._pulse.beat(self.now)
+                self._beat_at = self.now + BEAT_S
+            if watchdog and self.now >= self._look_at:
+                self.told.append(self._pulse.look(self.now, self.cpu_s))
+                self._look_at = self.now + BEAT_S
+
+    @property
+    def longest_s(self) -> float:
+        """Return the longest standstill that was found."""
+        return max(found.seconds for found in self.told)
+
+
+spans = st.floats(0.01, 20)
+
+
+@given(st.lists(spans, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))
+def test_a_loop_that_goes_round_is_never_told(pauses: list[float], busy: list[bool]) -> None:
+    """Nor is a process that was stopped, or has no share of the processor, however often and long."""
+    line = Timeline()
+    for pause, work in zip(pauses, busy, strict=False):
+        line.passes(1, busy=work)
+        line.passes(pause, loop=False, watchdog=False)
+    line.passes(1)
+    assert line.longest_s < BLOCKED_S
+
+
+@given(held_s=spans, busy=st.booleans(), interpreter=st.booleans(), stopped=st.lists(spans, max_size=2))
+def test_a_standstill_is_told_with_its_length(
+    *,
+    held_s: float,
+    busy: bool,
+    interpreter: bool,
+    stopped: list[float],
+) -> None:
+    """Whether it waits or computes, and when it keeps the watchdog from running too; what was stopped is left out."""
+    line = Timeline()
+    for pause in stopped:
+        line.passes(1)
+        line.passes(pause, loop=False, watchdog=False)
+    line.passes(1)
+    line.passes(held_s, loop=False, watchdog=not interpreter, busy=busy or interpreter)
+    line.passes(1)
+    assert line.longest_s == pytest.approx(held_s, abs=2 * BEAT_S + 3 * TICKS)
+    assert [found for found in line.told if found.over and found.seconds == line.longest_s]
+
+
+def test_a_standstill_is_seen_while_it_lasts() -> None:
+    """It may never end."""
+    line = Timeline()
+    line.passes(1)
+    line.passes(30, loop=False)
+    assert not line.told[-1].over
+    assert line.told[-1].seconds == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize(("task", "source"), [("omn.call", "omn"), ("omn", "omn"), ("hub.rounds", ""), ("", "")])
+def test_a_task_tells_its_source_by_its_name(task: str, source: str) -> None:
+    """SOURCE, a dot, and what it does."""
+    assert Place(task, "").source({"omn", "dam"}) == source
+
+
+def hold_up_the_loop(secret: str) -> None:
+    """Keep everybody waiting."""
+    assert secret
+    time.sleep(2 * BLOCKED_S)
+
+
+async def test_what_held_it_up_is_logged_and_measured(caplog: pytest.LogCaptureFixture) -> None:
+    """One line and one measurement, with the source whose task it was; where in the code, and never a value."""
+    with recorded() as record, Watchdog({"omn"}):
+
+        async def call() -> None:
+            hold_up_the_loop("hunter2")
+
+        await asyncio.sleep(3 * BEAT_S)
+        await asyncio.create_task(call(), name="omn.call")
+        async with asyncio.timeout(10):
+            while "hold_up_the_loop" not in caplog.text:  # noqa: ASYNC110 - a thread writes it
+                await asyncio.sleep(BEAT_S)
+        points = record.points(telemetry.STANDSTILL)
+    (line,) = [record.getMessage() for record in caplog.records if "hold_up_the_loop" in record.getMessage()]
+    assert "source omn, task omn.call: tests/test_watchdog.py:" in line
+    assert "hunter2" not in line
+    assert any(point.attributes == {telemetry.SOURCE: "omn"} and point.sum >= BLOCKED_S for point in points)
+
+
+async def test_lines_are_few(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One every now and then, with how many there would have been; each is measured."""
+    clock = [0.0]
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock[0])
+    dog = Watchdog(())
+    for _ in range(5):
+        clock[0] += 1
+        dog._take(Standstill(0.3, over=True))
+    clock[0] += watchdog.LINE_EVERY_S
+    dog._take(Standstill(0.4, over=True))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert "(4 more times since the last line)" in lines[1]
+
+
+async def test_a_loop_that_never_goes_on_is_told_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, while it lasts."""
+    dog = Watchdog(())
+    dog._loop, dog._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+    for seconds in (1, 4.9, 5, 5.1, 60):
+        dog._take(Standstill(seconds, over=False))
+    (line,) = [record.getMessage() for record in caplog.records if "stands still" in record.getMessage()]
+    assert "5.00 s" in line
