@@ -7,7 +7,9 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   ├── TooManyStreams          ├── TooManyAssets         ├── BatchTooLarge
+│   ├── TooManyStreams          ├── TooManyNames          ├── TooManyReads        ├── BatchTooLarge
+│   ├── TooManyAssets           │   a source has, as a whole, all it may know
+│   │   └── TooManyUnknown      │   one caller names too many that were never seen
 │   ├── SourceKindMismatch      ├── AssetGone
 │   └── PiecesRefused           └── ContentTooLarge
 └── UpstreamError               an upstream did not answer as it should
@@ -129,6 +131,19 @@ class TooManyStreams(CallError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyNames(CallError):
+    """Open watch streams name as many assets as they may."""
+
+    def __init__(self, whose: str, *, subject: str, limit: int, retry_after_s: float) -> None:
+        text = (
+            f"watch streams of {whose} may name {limit} assets together, equal ones counted once; close some, name fewer"
+            " assets, or watch whole sources"
+        )
+        super().__init__(text, limit=str(limit))
+        self.subject = subject
+        self.retry_after_s = retry_after_s
+
+
 class TooManyAssets(CallError):
     """A source's limit of known assets is reached."""
 
@@ -138,6 +153,32 @@ class TooManyAssets(CallError):
         )
         self.subject = f"source:{source}"
         self.retry_after_s = 60.0
+
+
+class TooManyUnknown(TooManyAssets):
+    """One caller names too many assets of a source that nobody has ever seen."""
+
+    def __init__(self, source: str, peer: str, limit: int) -> None:
+        text = (
+            f"one address may name {limit} assets of source {source} that were never seen, and one connection half of"
+            " that; end watches of such, ask for fewer, or wait until they were read"
+        )
+        CallError.__init__(self, text, source=source, limit=str(limit))
+        self.subject = f"peer:{peer}"
+        self.retry_after_s = 60.0
+
+
+class TooManyReads(CallError):
+    """One caller waits for too many reads of a source."""
+
+    def __init__(self, source: str, peer: str, limit: int) -> None:
+        text = (
+            f"calls of one address may wait for {limit} reads of source {source}, those of one connection for half of"
+            " that, and one call for half of what is left; wait for those under way, or ask for fewer at a time"
+        )
+        super().__init__(text, source=source, limit=str(limit))
+        self.subject = f"peer:{peer}"
+        self.retry_after_s = 5.0
 
 
 class BatchTooLarge(CallError):

@@ -72,7 +72,6 @@ class Conditions(NamedTuple):
 Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
 
 
-K = TypeVar("K", str, "AssetKey")
 T = TypeVar("T")
 
 
@@ -155,7 +154,7 @@ class Hub:
         self._worked_s = worked_s
         self._groups: dict[bytes, Group] = {}
         self._by_source: dict[str, set[Group]] = {}
-        self._by_key: dict[AssetKey, set[Group]] = {}
+        self._by_key: dict[AssetKey, Group | list[Group]] = {}
         self._published = asyncio.Event()
         self._moved = asyncio.Event()
         self._newcomers = False
@@ -319,15 +318,17 @@ class Hub:
         for source in what.sources:
             self._by_source.setdefault(source, set()).add(group)
         for key in what.keys:
-            self._by_key.setdefault(key, set()).add(group)
+            _enter(self._by_key, key, group)
         return group
 
     def _close(self, group: Group) -> None:
         del self._groups[group.filter.digest]
         for source in group.filter.sources:
-            _discard(self._by_source, source, group)
+            self._by_source[source].discard(group)
+            if not self._by_source[source]:
+                del self._by_source[source]
         for key in group.filter.keys:
-            _discard(self._by_key, key, group)
+            _remove(self._by_key, key, group)
 
     def _watchers(self) -> Iterator[Watcher]:
         return (watcher for group in self._groups.values() for watcher in group.watchers)
@@ -376,7 +377,11 @@ class Hub:
     def _concerned(self, entries: Iterable[Entry]) -> set[Group]:
         groups: set[Group] = set()
         for entry in entries:
-            groups |= self._by_source.get(entry.key.source, set()) | self._by_key.get(entry.key, set())
+            key = entry.key
+            if (whole := self._by_source.get(key.source)) is not None:
+                groups |= whole
+            if (named := self._by_key.get(key)) is not None:
+                groups.update(named if isinstance(named, list) else (named,))
         return groups
 
     async def _heartbeats(self) -> None:
@@ -392,7 +397,22 @@ class Hub:
                 watcher.ring(self.head)
 
 
-def _discard(index: dict[K, set[Group]], name: K, group: Group) -> None:
-    index[name].discard(group)
-    if not index[name]:
-        del index[name]
+def _enter(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:
+    """Note that a group names an asset. Of most assets one group does: a list of one would cost more than all the rest."""
+    match by_key.get(key):
+        case None:
+            by_key[key] = group
+        case list() as groups:
+            groups.append(group)
+        case other:
+            by_key[key] = [other, group]
+
+
+def _remove(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:
+    match by_key[key]:
+        case [one, other]:
+            by_key[key] = other if one is group else one
+        case list() as groups:
+            groups.remove(group)
+        case _:
+            del by_key[key]

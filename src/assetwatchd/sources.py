@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import CallError, InvalidRequest, SourceNotFound, SourceUnreachable
-from assetwatchd.plan import Interest
+from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
+from assetwatchd.fairness import NOBODY
+from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
+    from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
     from assetwatchd.model import AssetKey
+    from assetwatchd.plan import Interest
     from assetwatchd.scheduler import Scheduler
+
+
+@dataclass(eq=False, slots=True)
+class Shared:
+    """The interest of all streams with equal filters. caller: the first of them, whose turns its first reads take."""
+
+    filter: Filter
+    caller: Caller
+    interests: Sequence[Interest]
+    holders: int = 0
 
 
 class Sources:
@@ -21,6 +36,7 @@ class Sources:
 
     def __init__(self, schedulers: Iterable[Scheduler]) -> None:
         self._by_name: Mapping[str, Scheduler] = {s.name: s for s in sorted(schedulers, key=lambda s: s.name)}
+        self._shared: dict[bytes, Shared] = {}
 
     def __iter__(self) -> Iterator[Scheduler]:
         return iter(self._by_name.values())
@@ -48,34 +64,80 @@ class Sources:
         if wrong:
             raise InvalidRequest(*wrong)
 
-    def interest(self, what: Filter) -> Interest:
-        """Keep everything a filter concerns up to date from now on.
+    @asynccontextmanager
+    async def interest(self, what: Filter, caller: Caller = NOBODY) -> AsyncIterator[Filter]:
+        """Keep everything a filter concerns up to date while the context lasts; those with equal filters share that.
 
-        Raises: SourceNotFound, TooManyAssets, having taken nothing.
+        Gives the filter to go on with: made of the names that everybody else has too, so that they are there once.
+        Raises: SourceNotFound, TooManyAssets, TooManyUnknown, having taken nothing.
         """
-        ends: list[Callable[[], None]] = []
+        if what.digest not in self._shared:
+            interests = await self._begin(what, caller)
+            if what.digest in self._shared:  # somebody else was quicker
+                await _end(interests)
+            else:
+                self._shared[what.digest] = Shared(what.named_by(self._name_of), caller, interests)
+        shared = self._shared[what.digest]
+        shared.holders += 1
+        try:
+            yield shared.filter
+        finally:
+            shared.holders -= 1
+            if not shared.holders:
+                del self._shared[what.digest]
+                await self._end(shared)
+
+    async def _begin(self, what: Filter, caller: Caller) -> list[Interest]:
+        """Begin a slice at a time; all or, when one cannot be, nothing."""
+        begun: list[Interest] = []
         try:
             for name, asset_ids in _by_source(what.keys, also=what.sources).items():
-                ends.append(self.get(name).interest(asset_ids, whole=name in what.sources).end)
-        except CallError:
-            Interest(*ends).end()
+                scheduler = self.get(name)
+                if name in what.sources:
+                    begun.append(scheduler.interest((), whole=True))
+                for part in slices(asset_ids):
+                    begun.append(scheduler.interest(part, caller=caller))
+                    await asyncio.sleep(0)
+        except BaseException:
+            await _end(begun)
+            self._leave(what, caller)
             raise
-        return Interest(*ends)
+        return begun
 
-    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, in_line: bool = False) -> None:
-        """Have each asset read at most max_age_s ago (None: ever), all sources at once; in_line: see Scheduler.read.
+    async def _end(self, shared: Shared) -> None:
+        try:
+            await _end(shared.interests)
+        finally:
+            self._leave(shared.filter, shared.caller)
 
-        Raises: SourceUnreachable, TooManyAssets.
+    def _leave(self, what: Filter, caller: Caller) -> None:
+        for name in what.watched_sources & self._by_name.keys():
+            self.get(name).leave(caller)
+
+    def _name_of(self, key: AssetKey) -> AssetKey:
+        return self.get(key.source).name_of(key)
+
+    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
+        """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.
+
+        Raises: SourceUnreachable, TooManyAssets, TooManyUnknown, TooManyReads.
         """
         parts = _by_source(keys).items()
-        await asyncio.gather(*[self.get(name).read(ids, max_age_s=max_age_s, in_line=in_line) for name, ids in parts])
+        reads = [
+            asyncio.ensure_future(self.get(name).read(ids, max_age_s=max_age_s, caller=caller)) for name, ids in parts
+        ]
+        try:
+            await asyncio.gather(*reads)
+        finally:
+            for read in reads:
+                read.cancel()
 
     async def first_reads(self, what: Filter, *, timeout_s: float) -> None:
         """Give assets never read before a moment to be read, so that a snapshot does not begin empty."""
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(
-                    self.read(what.keys, max_age_s=None, in_line=True),
+                    *[self.get(name).first_reads(asset_ids) for name, asset_ids in _by_source(what.keys).items()],
                     *[self.get(name).listed(timeout_s) for name in what.sources],
                 )
         except (TimeoutError, SourceUnreachable):
@@ -87,3 +149,15 @@ def _by_source(keys: Iterable[AssetKey], *, also: Iterable[str] = ()) -> dict[st
     for key in keys:
         parts.setdefault(key.source, []).append(key.asset_id)
     return parts
+
+
+async def _end(interests: Iterable[Interest]) -> None:
+    """End some a turn; a call that is cancelled meanwhile leaves none behind."""
+    remaining = iter(interests)
+    try:
+        for interest in remaining:
+            interest.end()
+            await asyncio.sleep(0)
+    finally:
+        for interest in remaining:
+            interest.end()

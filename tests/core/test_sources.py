@@ -91,7 +91,7 @@ async def test_check() -> None:
 async def test_interest_is_spread() -> None:
     """A filter's interest reaches each source it concerns, and ends with the filter."""
     async with running(a=FakeUpstream("x"), b=FakeUpstream("x"), c=FakeUpstream("x")) as sources:
-        with sources.interest(wanting(("a", "x"), ("b", "x"))):
+        async with sources.interest(wanting(("a", "x"), ("b", "x"))):
             assert wanted(sources, a="x", b="x", c="x") == {"a": True, "b": True, "c": False}
         assert wanted(sources, a="x", b="x") == {"a": False, "b": False}
 
@@ -101,8 +101,9 @@ async def test_interest_refused_in_part_takes_nothing() -> None:
     """When one source has no room, no other is left with an interest."""
     async with running(a=FakeUpstream("x"), b=FakeUpstream()) as sources:
         many = [("b", str(n)) for n in range(6)]
-        with pytest.raises(TooManyAssets), sources.interest(wanting(("a", "x"), *many)):
-            pass
+        with pytest.raises(TooManyAssets):
+            async with sources.interest(wanting(("a", "x"), *many)):
+                pass
         assert wanted(sources, a="x") == {"a": False}
         assert not any(scheduler.interested for scheduler in sources)
 
@@ -139,6 +140,7 @@ async def test_first_reads() -> None:
         await sources.first_reads(wanting(sources=("a",)), timeout_s=2)
         assert sources.get("a").observed_at("x") is not None
         began = now()
-        await sources.first_reads(wanting(("b", "x")), timeout_s=2)
+        async with sources.interest(wanting(("b", "x"))) as what:
+            await sources.first_reads(what, timeout_s=2)
         assert now() - began == pytest.approx(2)
         await sources.first_reads(wanting(("c", "x")), timeout_s=2)
