@@ -173,7 +173,7 @@ class Agenda:
         return (_is_asked(target) and target in self._asked) or (_is_new(target) and target in self._new)
 
     def _clear_away(self) -> None:
-        """Clear superseded places away once they may be most. Several callers may have one each for one target, by right."""
+        """Clear superseded places away once they may be most; for one target several callers may have one each."""
         if len(self._overdue) + len(self._later) > 2 * self._waiting + SLACK:
             for line in (self._overdue, self._later):
                 line[:] = [at for at in line if at[1] == at[2].place and at[2].due != NEVER]  # _counts, for all at once

@@ -7,9 +7,8 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   ├── TooManyStreams          ├── TooManyNames          ├── TooManyReads        ├── BatchTooLarge
-│   ├── TooManyAssets           │   a source has, as a whole, all it may know
-│   │   └── TooManyUnknown      │   one caller names too many that were never seen
+│   ├── TooManyStreams          ├── TooManyNames          ├── TooManyReads
+│   ├── TooManyAssets           ├── BatchTooLarge
 │   ├── SourceKindMismatch      ├── AssetGone
 │   └── PiecesRefused           └── ContentTooLarge
 └── UpstreamError               an upstream did not answer as it should
@@ -136,8 +135,8 @@ class TooManyNames(CallError):
 
     def __init__(self, whose: str, *, subject: str, limit: int, retry_after_s: float) -> None:
         text = (
-            f"watch streams of {whose} may name {limit} assets together, equal ones counted once; close some, name fewer"
-            " assets, or watch whole sources"
+            f"watch streams of {whose} may name {limit} assets together, equal ones counted once; close some, name"
+            " fewer assets, or watch whole sources"
         )
         super().__init__(text, limit=str(limit))
         self.subject = subject
@@ -145,26 +144,17 @@ class TooManyNames(CallError):
 
 
 class TooManyAssets(CallError):
-    """A source's limit of known assets is reached."""
+    """A source's limit of known assets is reached, or (peer) one caller's limit of those that were never seen."""
 
-    def __init__(self, source: str, limit: int) -> None:
-        super().__init__(
-            f"source {source} has its limit of {limit} assets; ask for fewer", source=source, limit=str(limit)
-        )
-        self.subject = f"source:{source}"
-        self.retry_after_s = 60.0
-
-
-class TooManyUnknown(TooManyAssets):
-    """One caller names too many assets of a source that nobody has ever seen."""
-
-    def __init__(self, source: str, peer: str, limit: int) -> None:
-        text = (
-            f"one address may name {limit} assets of source {source} that were never seen, and one connection half of"
-            " that; end watches of such, ask for fewer, or wait until they were read"
-        )
-        CallError.__init__(self, text, source=source, limit=str(limit))
-        self.subject = f"peer:{peer}"
+    def __init__(self, source: str, limit: int, *, peer: str = "") -> None:
+        text = f"source {source} has its limit of {limit} assets; ask for fewer"
+        if peer:
+            text = (
+                f"one address may name {limit} assets of source {source} that were never seen, and one connection half"
+                " of that; end watches of such, ask for fewer, or wait until they were read"
+            )
+        super().__init__(text, source=source, limit=str(limit))
+        self.subject = f"peer:{peer}" if peer else f"source:{source}"
         self.retry_after_s = 60.0
 
 

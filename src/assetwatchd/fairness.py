@@ -21,6 +21,7 @@ NOBODY: Caller = ("",)
 """What belongs to no caller: pins, lists, what was pushed. All of it together takes turns as one host does."""
 CONNECTION_SHARE = 0.5
 """One connection may have this share of what its host may, so that others behind the same address have the rest."""
+QUOTA_MIN = 10
 
 
 class Lane(Generic[T]):
@@ -36,8 +37,8 @@ class Lane(Generic[T]):
 class FairQueue(Generic[T]):
     """Items in a lane a caller, served in turns; an item may have places in several lanes, and is taken from one.
 
-    waits: whether an item is to be served still. A place whose item is not is passed over when its turn comes, or when
-    its caller leaves; all are by `prune`. So each operation costs, over time, a constant; `leave` one for each place left.
+    waits: whether an item is to be served still. A place whose item is not is passed over when its turn comes; all such
+    are by `prune`. So each operation costs a constant over time, but for `leave` and `prune`: one for each place.
     """
 
     def __init__(self, waits: Callable[[T], bool]) -> None:
@@ -128,11 +129,14 @@ def _leaves(lane: Lane[T]) -> Iterator[Lane[T]]:
 
 
 class Quota:
-    """How many of something the callers have; a host at most the limit, one of its connections CONNECTION_SHARE of that."""
+    """How many of something callers have: a host at most the limit, one of its connections CONNECTION_SHARE of it.
+
+    Any may have QUOTA_MIN: a share of very little would be nothing.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._of_connection = max(1, int(limit * CONNECTION_SHARE))
+        self.limit = max(limit, QUOTA_MIN)
+        self._of_connection = max(int(limit * CONNECTION_SHARE), QUOTA_MIN)
         self._taken: Counter[Caller] = Counter()
 
     def has_room(self, caller: Caller, count: int) -> bool:
@@ -143,7 +147,7 @@ class Quota:
 
     @contextmanager
     def held(self, caller: Caller, count: int, *, refusal: Exception) -> Iterator[None]:
-        """Let a caller have so many more for a while. As much again must stay free, so that no one takes the last of it.
+        """Let a caller have so many more for a while. As much again must be free, so that nobody takes all of it.
 
         Raises: refusal, when there is no room.
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.model import GONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from assetwatchd.model import AssetKey, Entry, State
     from assetwatchd.store import Store
@@ -35,11 +35,9 @@ class Filter:
         in_part = {key.source for key in self.keys} - self.sources
         object.__setattr__(self, "watched_sources", self.sources | in_part if in_part else self.sources)
 
-    def named_by(self, name_of: Callable[[AssetKey], AssetKey]) -> Filter:
-        """Return the same filter, its assets by the names that name_of has for them; those are equal, and shared."""
-        same = object.__new__(Filter)
-        vars(same).update(vars(self), keys=frozenset(map(name_of, self.keys)))
-        return same
+    def share(self, keys: frozenset[AssetKey]) -> None:
+        """Have these keys in place of its own, which they are equal to: they are in memory already, for others."""
+        object.__setattr__(self, "keys", keys)
 
     def concerns(self, key: AssetKey) -> bool:
         """Whether the asset was asked for, by name or with its source."""

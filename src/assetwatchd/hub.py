@@ -398,7 +398,7 @@ class Hub:
 
 
 def _enter(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:
-    """Note that a group names an asset. Of most assets one group does: a list of one would cost more than all the rest."""
+    """Note that a group names an asset. Mostly one group does, and a list of one would cost more than all the rest."""
     match by_key.get(key):
         case None:
             by_key[key] = group

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
-from assetwatchd.errors import TooManyAssets, TooManyUnknown
+from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
 from assetwatchd.model import GONE, SETTLED, AssetKey, State
 from assetwatchd.strangers import Strangers
@@ -70,7 +70,7 @@ class Plan:
         self._store = store
         self._agenda = Agenda()
         self._targets: dict[str, Target] = {}
-        self._strangers = Strangers(max(1, int(settings.assets_max * settings.unknown_share_per_peer)))
+        self._strangers = Strangers(int(settings.assets_max * settings.unknown_share_per_peer))
         self._named = 0
         self._whole = 0
         self._whole_until = AT_ONCE
@@ -138,13 +138,13 @@ class Plan:
         return target.unseen is not None if entry is None else not forgotten(entry)
 
     def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
-        """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets, TooManyUnknown."""
+        """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
         known = [self._targets[name] for name in names if name in self._targets]
         count = len(names) - len(known)
         idle = self._strangers.claimed(known, caller)
         if not self._strangers.quota.has_room(caller, count + idle):
-            raise TooManyUnknown(self._name, caller[0], self._strangers.quota.limit)
+            raise TooManyAssets(self._name, self._strangers.quota.limit, peer=caller[0])
         if self._make_room(count, keep=idle) < count:
             raise TooManyAssets(self._name, self._settings.assets_max)
         return [self._targets.get(name) or self._add(self._key(name), caller) for name in names]
@@ -154,7 +154,7 @@ class Plan:
         return self._targets.get(asset_id) or (self._add(self._key(asset_id)) if self._make_room(1) else None)
 
     def drop(self, target: Target) -> None:
-        """Know a target no more. That it never was there need not be kept then either: nobody was told but who named it."""
+        """Know a target no more. That it never was there is not kept either: nobody was told but those who named it."""
         self._agenda.put(target, NEVER)
         del self._targets[target.asset_id]
         if target in self._strangers:
@@ -237,7 +237,7 @@ class Plan:
     def interest(self, asset_ids: Iterable[str], *, whole: bool, caller: Caller = NOBODY) -> Interest:
         """Keep assets by name, or all there is, of interest; what is new is read when it is the caller's turn.
 
-        Raises: TooManyAssets, TooManyUnknown, having taken nothing.
+        Raises: TooManyAssets, having taken nothing.
         """
         targets = self.claim(asset_ids, caller)
         for target in targets:
@@ -270,7 +270,7 @@ class Plan:
                 self.soon(target)
 
     def tried(self, target: Target) -> None:
-        """A read that somebody waits for has failed: it is tried again for a while, so that it is known when it is back."""
+        """A read that somebody waits for has failed: it is tried again for a while."""
         if target.awaited:
             target.linger_until = loop_time() + self._settings.linger_s
 

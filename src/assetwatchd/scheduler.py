@@ -152,9 +152,9 @@ class Scheduler:
     # Interest and reads ----------------------------------------------------------------------------------------------
 
     def interest(self, asset_ids: Iterable[str], *, whole: bool = False, caller: Caller = NOBODY) -> Interest:
-        """Keep assets by name, or the whole source, up to date from now on; caller: whose turn it is that they are read.
+        """Keep assets by name, or the whole source, up to date from now on; caller: in whose turns they are read first.
 
-        Raises: TooManyAssets, TooManyUnknown, having taken nothing.
+        Raises: TooManyAssets, having taken nothing.
         """
         interest = self._plan.interest(asset_ids, whole=whole, caller=caller)
         self._interest_begun.set()
@@ -177,7 +177,7 @@ class Scheduler:
 
         Callers take turns. A read that is not waited for any more is not made, unless others want it.
         A read may fail where any age will do and something is known, though it was said since that it changed.
-        Raises: TooManyAssets, TooManyUnknown, TooManyReads; SourceUnreachable when a read was needed and failed.
+        Raises: TooManyAssets, TooManyReads; SourceUnreachable when a read was needed and failed.
         """
         targets = self._plan.claim(asset_ids, caller)
         self._plan.attend()

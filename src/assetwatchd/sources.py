@@ -65,22 +65,24 @@ class Sources:
             raise InvalidRequest(*wrong)
 
     @asynccontextmanager
-    async def interest(self, what: Filter, caller: Caller = NOBODY) -> AsyncIterator[Filter]:
+    async def interest(self, what: Filter, caller: Caller = NOBODY) -> AsyncIterator[None]:
         """Keep everything a filter concerns up to date while the context lasts; those with equal filters share that.
 
-        Gives the filter to go on with: made of the names that everybody else has too, so that they are there once.
-        Raises: SourceNotFound, TooManyAssets, TooManyUnknown, having taken nothing.
+        The filter has its keys from others from then on: every name is in memory once, and every set of names.
+        Raises: SourceNotFound, TooManyAssets, having taken nothing.
         """
         if what.digest not in self._shared:
             interests = await self._begin(what, caller)
             if what.digest in self._shared:  # somebody else was quicker
                 await _end(interests)
             else:
-                self._shared[what.digest] = Shared(what.named_by(self._name_of), caller, interests)
+                what.share(frozenset(map(self._name_of, what.keys)))
+                self._shared[what.digest] = Shared(what, caller, interests)
         shared = self._shared[what.digest]
+        what.share(shared.filter.keys)
         shared.holders += 1
         try:
-            yield shared.filter
+            yield
         finally:
             shared.holders -= 1
             if not shared.holders:
@@ -120,7 +122,7 @@ class Sources:
     async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.
 
-        Raises: SourceUnreachable, TooManyAssets, TooManyUnknown, TooManyReads.
+        Raises: SourceUnreachable, TooManyAssets, TooManyReads.
         """
         parts = _by_source(keys).items()
         reads = [

@@ -1,4 +1,4 @@
-"""Names that nobody has ever seen an asset of: who brought each, how many a caller may have, and which give way. Pure."""
+"""Names that nobody has ever seen an asset of: who brought each, how many a caller may have, which give way."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Strangers:
-    """Targets whose asset was never there, as far as is known; also those for which that is kept, for who names them.
+    """Targets whose asset was never there, as far as is known; those too of which that is kept, for who names them.
 
-    One that somebody names or waits for counts against the caller who brought it. One that is idle counts against nobody
-    and gives way to whatever is new, the longest idle first.
+    One that somebody names or waits for counts against the caller who brought it. One that is idle counts against
+    nobody, and gives way to whatever is new, the longest idle first.
     """
 
     def __init__(self, limit: int) -> None:

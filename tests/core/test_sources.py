@@ -140,7 +140,8 @@ async def test_first_reads() -> None:
         await sources.first_reads(wanting(sources=("a",)), timeout_s=2)
         assert sources.get("a").observed_at("x") is not None
         began = now()
-        async with sources.interest(wanting(("b", "x"))) as what:
+        async with sources.interest(what := wanting(("b", "x"))):
             await sources.first_reads(what, timeout_s=2)
         assert now() - began == pytest.approx(2)
-        await sources.first_reads(wanting(("c", "x")), timeout_s=2)
+        async with sources.interest(what := wanting(("c", "x"))):
+            await sources.first_reads(what, timeout_s=2)

@@ -57,7 +57,7 @@ class Watching:
             try:
                 async with ErrorsAsStatus(context):  # it counts until its last word was taken, or its peer is gone
                     cursor = await self._cursor(token, what)
-                    async with self.sources.interest(what, caller(context.peer())) as what:  # noqa: PLW2901
+                    async with self.sources.interest(what, caller(context.peer())):
                         await self._stream(what, cursor, context, admitted)
             finally:
                 telemetry.record_watchers(-1)
