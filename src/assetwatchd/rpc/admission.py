@@ -62,7 +62,7 @@ class Named(NamedTuple):
     """The assets that a stream names: the digest of its filter, and how many."""
 
     digest: bytes
-    count: int
+    names: int
 
 
 class Names:
@@ -78,7 +78,7 @@ class Names:
         """Raise TooManyNames if there is no room for what a stream names."""
         for level, limit in enumerate(self._limits):
             of = caller[:level]
-            if (of, named.digest) not in self._streams and self._counts[of] + named.count > limit:
+            if (of, named.digest) not in self._streams and self._counts[of] + named.names > limit:
                 raise TooManyNames(WHOSE[level], subject=_subject(of), limit=limit, retry_after_s=RETRY_AFTER_S)
 
     def add(self, caller: Caller, named: Named) -> None:
@@ -86,7 +86,7 @@ class Names:
         for of in (caller[:0], caller[:1], caller[:2]):
             self._streams[of, named.digest] += 1
             if self._streams[of, named.digest] == 1:
-                self._counts[of] += named.count
+                self._counts[of] += named.names
 
     def remove(self, caller: Caller, named: Named) -> None:
         """Count it no more."""
@@ -94,7 +94,7 @@ class Names:
             self._streams[of, named.digest] -= 1
             if not self._streams[of, named.digest]:
                 del self._streams[of, named.digest]
-                self._counts[of] -= named.count
+                self._counts[of] -= named.names
                 if not self._counts[of]:
                     del self._counts[of]
 
