@@ -318,7 +318,8 @@ class Hub:
         for source in what.sources:
             self._by_source.setdefault(source, set()).add(group)
         for key in what.keys:
-            _enter(self._by_key, key, group)
+            if (others := self._by_key.setdefault(key, group)) is not group:
+                self._by_key[key] = _joined(others, group)
         return group
 
     def _close(self, group: Group) -> None:
@@ -397,15 +398,12 @@ class Hub:
                 watcher.ring(self.head)
 
 
-def _enter(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:
-    """Note that a group names an asset. Mostly one group does, and a list of one would cost more than all the rest."""
-    match by_key.get(key):
-        case None:
-            by_key[key] = group
-        case list() as groups:
-            groups.append(group)
-        case other:
-            by_key[key] = [other, group]
+def _joined(others: Group | list[Group], group: Group) -> list[Group]:
+    """One more group names an asset. Mostly one does, and a list of one would cost more than all the rest of it."""
+    if not isinstance(others, list):
+        return [others, group]
+    others.append(group)
+    return others
 
 
 def _remove(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:

@@ -113,10 +113,9 @@ class Scheduler:
         target = self._plan.get(asset_id)
         return target is not None and self._plan.wanted(target)
 
-    def name_of(self, key: AssetKey) -> AssetKey:
-        """Return the name under which the asset is known here: the same object for all."""
-        target = self._plan.get(key.asset_id)
-        return key if target is None else target.key
+    def names(self, asset_ids: Iterable[str]) -> list[AssetKey]:
+        """Return the names under which assets that are of interest are known here: the same objects for all."""
+        return [target.key for asset_id in asset_ids if (target := self._plan.get(asset_id)) is not None]
 
     def observed_at(self, asset_id: str) -> float | None:
         """When the read began that found what is known of the asset (s since 1970); None if there was none."""

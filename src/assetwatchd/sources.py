@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.fairness import NOBODY
+from assetwatchd.model import AssetKey
 from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
-    from assetwatchd.model import AssetKey
     from assetwatchd.plan import Interest
     from assetwatchd.scheduler import Scheduler
 
@@ -27,7 +27,7 @@ class Shared:
 
     filter: Filter
     caller: Caller
-    interests: Sequence[Interest]
+    interests: list[Interest] = field(default_factory=list)
     holders: int = 0
 
 
@@ -72,12 +72,11 @@ class Sources:
         Raises: SourceNotFound, TooManyAssets, having taken nothing.
         """
         if what.digest not in self._shared:
-            interests = await self._begin(what, caller)
+            begun = await self._begin(what, caller)
             if what.digest in self._shared:  # somebody else was quicker
-                await _end(interests)
+                await self._end(begun)
             else:
-                what.share(frozenset(map(self._name_of, what.keys)))
-                self._shared[what.digest] = Shared(what, caller, interests)
+                self._shared[what.digest] = begun
         shared = self._shared[what.digest]
         what.share(shared.filter.keys)
         shared.holders += 1
@@ -89,35 +88,36 @@ class Sources:
                 del self._shared[what.digest]
                 await self._end(shared)
 
-    async def _begin(self, what: Filter, caller: Caller) -> list[Interest]:
+    async def _begin(self, what: Filter, caller: Caller) -> Shared:
         """Begin a slice at a time; all or, when one cannot be, nothing."""
-        begun: list[Interest] = []
+        begun, names = Shared(what, caller), list[AssetKey]()
         try:
             for name, asset_ids in _by_source(what.keys, also=what.sources).items():
                 scheduler = self.get(name)
                 if name in what.sources:
-                    begun.append(scheduler.interest((), whole=True))
+                    begun.interests.append(scheduler.interest((), whole=True))
                 for part in slices(asset_ids):
-                    begun.append(scheduler.interest(part, caller=caller))
+                    begun.interests.append(scheduler.interest(part, caller=caller))
+                    names += scheduler.names(part)
                     await asyncio.sleep(0)
         except BaseException:
-            await _end(begun)
-            self._leave(what, caller)
+            await self._end(begun)
             raise
+        what.share(frozenset(names))
         return begun
 
     async def _end(self, shared: Shared) -> None:
+        """End some a turn; a call that is cancelled meanwhile leaves none behind."""
+        remaining = iter(shared.interests)
         try:
-            await _end(shared.interests)
+            for interest in remaining:
+                interest.end()
+                await asyncio.sleep(0)
         finally:
-            self._leave(shared.filter, shared.caller)
-
-    def _leave(self, what: Filter, caller: Caller) -> None:
-        for name in what.watched_sources & self._by_name.keys():
-            self.get(name).leave(caller)
-
-    def _name_of(self, key: AssetKey) -> AssetKey:
-        return self.get(key.source).name_of(key)
+            for interest in remaining:
+                interest.end()
+            for name in shared.filter.watched_sources & self._by_name.keys():
+                self.get(name).leave(shared.caller)
 
     async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.
@@ -151,15 +151,3 @@ def _by_source(keys: Iterable[AssetKey], *, also: Iterable[str] = ()) -> dict[st
     for key in keys:
         parts.setdefault(key.source, []).append(key.asset_id)
     return parts
-
-
-async def _end(interests: Iterable[Interest]) -> None:
-    """End some a turn; a call that is cancelled meanwhile leaves none behind."""
-    remaining = iter(interests)
-    try:
-        for interest in remaining:
-            interest.end()
-            await asyncio.sleep(0)
-    finally:
-        for interest in remaining:
-            interest.end()

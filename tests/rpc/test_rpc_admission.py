@@ -137,7 +137,7 @@ def test_streams_are_admitted_by_what_they_name() -> None:
 
 
 async def test_a_watch_beyond_what_may_be_named_is_refused() -> None:
-    """RESOURCE_EXHAUSTED / TOO_MANY_NAMES with QuotaFailure and RetryInfo; a duplicate, and an equal watch, count once."""
+    """RESOURCE_EXHAUSTED / TOO_MANY_NAMES with QuotaFailure and RetryInfo; duplicates and equal watches count once."""
     async with running(("omn",), server={"names_max": 2}) as rig:
         two = [ref(sample("omn")), ref(sample("omn")), ref(AssetKey("omn", SAMPLES["omn"].unknown))]
         stream = await rig.watch(assets=two).synced()

@@ -92,7 +92,7 @@ async def test_no_revision_is_given_twice_over_a_restart(tmp_path: Path) -> None
 
 
 async def test_what_never_was_leaves_the_file_with_the_next_commit(tmp_path: Path) -> None:
-    """Also where that commit brings it back. Until then a restart has it again, and head and tokens are what they were."""
+    """Also where that brings it back. Until then a restart has it again, and head and tokens are what they were."""
     path = tmp_path / "store.db"
     async with opened(path) as store:
         await store.commit([draft(f"dam/{name}", State.MISSING) for name in "abc"])
