@@ -66,7 +66,10 @@ class FairQueue(Generic[T]):
 
     def first(self) -> T | None:
         """Return whose turn it is."""
-        return self._first(self._root)
+        if self._count:
+            return self._first(self._root)
+        self._root.lanes.clear()
+        return None
 
     def take(self) -> None:
         """Take that one, which must be there; everybody it stood beside, on each level, goes before its lane again."""
