@@ -12,7 +12,7 @@ from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
 from assetwatchd.model import GONE, SETTLED, AssetKey, State
-from assetwatchd.strangers import Strangers
+from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -140,12 +140,12 @@ class Plan:
     def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
-        known = [self._targets[name] for name in names if name in self._targets]
-        count = len(names) - len(known)
-        idle = self._strangers.claimed(known, caller)
-        if not self._strangers.quota.has_room(caller, count + idle):
+        unknown = [name for name in names if name not in self._targets]
+        idle = self._strangers.claimed((self._targets[name] for name in names if name in self._targets), caller)
+        brought = sum(map(weight, unknown)) + sum(weight(target.asset_id) for target in idle)
+        if not self._strangers.quota.has_room(caller, brought):
             raise TooManyAssets(self._name, self._strangers.quota.limit, peer=caller[0])
-        if self._make_room(count, keep=idle) < count:
+        if self._make_room(len(unknown), keep=len(idle)) < len(unknown):
             raise TooManyAssets(self._name, self._settings.assets_max)
         return [self._targets.get(name) or self._add(self._key(name), caller) for name in names]
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from assetwatchd.agenda import Target
     from assetwatchd.fairness import Caller
 
+LONG = 256
+"""A name weighs one, and one more for each so many characters: an id may have 2,048 bytes."""
+
 
 class Strangers:
     """Targets whose asset was never there, as far as is known; those too of which that is kept, for who names them.
@@ -42,7 +45,7 @@ class Strangers:
         if target in self._idle:
             del self._idle[target]
         else:
-            self.quota.add(caller, -1)
+            self.quota.add(caller, -weight(target.asset_id))
 
     def note(self, target: Target) -> None:
         """It may have become idle, or be so no more."""
@@ -52,15 +55,15 @@ class Strangers:
             del self._idle[target]
         else:
             self._idle[target] = None
-        self.quota.add(caller, -1 if target in self._idle else 1)
+        self.quota.add(caller, weight(target.asset_id) * (-1 if target in self._idle else 1))
 
-    def claimed(self, targets: Iterable[Target], caller: Caller) -> int:
-        """Have those that are idle be this caller's from now on, and the last to give way; return how many they are."""
+    def claimed(self, targets: Iterable[Target], caller: Caller) -> list[Target]:
+        """Have those that are idle be this caller's from now on, and the last to give way; return which they are."""
         idle = [target for target in targets if target in self._idle]
         for target in idle:
             self._brought_by[target] = caller
             self._idle.move_to_end(target)
-        return len(idle)
+        return idle
 
     def idle_count(self) -> int:
         """How many can give way."""
@@ -69,6 +72,11 @@ class Strangers:
     def longest_idle(self) -> Target:
         """Return who gives way next; there must be one."""
         return next(iter(self._idle))
+
+
+def weight(asset_id: str) -> int:
+    """Return what a name nobody has seen an asset of counts for."""
+    return 1 + len(asset_id) // LONG
 
 
 def _idle(target: Target) -> bool:

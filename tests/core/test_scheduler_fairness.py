@@ -224,6 +224,16 @@ async def test_invented_names_take_no_room_from_others() -> None:
 
 
 @virtual
+async def test_long_invented_names_weigh_more() -> None:
+    """A name of 2,000 characters counts for as many as it takes room of."""
+    async with running(FakeUpstream(), rate_per_s=10_000, assets_max=1000) as rig:
+        rig.scheduler.interest([f"{number:02000}" for number in range(31)], caller=ONE)
+        with pytest.raises(TooManyAssets):
+            rig.scheduler.interest(["x" * 2000], caller=ONE)
+        rig.scheduler.interest(["x", "y"], caller=ONE)
+
+
+@virtual
 async def test_invented_names_go_with_their_watch() -> None:
     """What was kept of them for a watch is not kept after it: it gives way at once, and is gone when tidied."""
     upstream = FakeUpstream("real")
