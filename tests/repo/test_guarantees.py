@@ -285,8 +285,9 @@ ELSEWHERE = {
     "ASSET_GONE": "pieces/test_pieces_calls.py::test_gone",
     "PIECES_REFUSED": "pieces/test_pieces_calls.py::test_a_refusal_keeps_its_text",
     "CONTENT_TOO_LARGE": "pieces/test_pieces_calls.py::test_content_beyond_the_limit_of_a_message",
+    "TOO_MANY_READS": "rpc/test_rpc_fairness.py::test_more_reads_than_a_caller_may_wait_for_are_refused",
 }
-"""The other reasons, and what provokes them over gRPC: an answer of many assets, and the assets API of Pieces OS."""
+"""The other reasons, and what provokes them over gRPC: many assets in a call, and the assets API of Pieces OS."""
 EXAMPLES_ASKED = {
     "the core": ("test_core_machine.py", 400),
     "the service": ("e2e/test_e2e_machine.py", 30),
