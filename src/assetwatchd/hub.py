@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points, resume
@@ -41,6 +42,8 @@ ROUND_JOINING_S_MAX = 1.0
 """The same while streams begin: rounds that fill the whole time would let gRPC take hardly a new one."""
 JOINING_S = 1.0
 """So long a stream is taken to begin while it catches up: a slow client is nothing that rounds need wait for."""
+NAMES_TOGETHER = 1000
+"""So many names of a filter that nobody watches any more are removed at a time: a fraction of a millisecond."""
 JITTER = 0.1
 
 
@@ -155,6 +158,8 @@ class Hub:
         self._groups: dict[bytes, Group] = {}
         self._by_source: dict[str, set[Group]] = {}
         self._by_key: dict[AssetKey, Group | list[Group]] = {}
+        self._closed: list[Group] = []
+        self._closing = asyncio.Event()
         self._published = asyncio.Event()
         self._moved = asyncio.Event()
         self._newcomers = False
@@ -191,6 +196,7 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._rounds(), name="hub.rounds")
             tasks.create_task(self._heartbeats(), name="hub.heartbeats")
+            tasks.create_task(self._unname_closed(), name="hub.closing")
 
     async def watch(self, what: Filter, cursor: int | None = None) -> AsyncGenerator[Signal]:
         """Yield Started, the snapshot (without a cursor) or all that changed after it, Synced, then what changes.
@@ -328,8 +334,29 @@ class Hub:
             self._by_source[source].discard(group)
             if not self._by_source[source]:
                 del self._by_source[source]
-        for key in group.filter.keys:
+        if len(group.filter.keys) > NAMES_TOGETHER:
+            self._closed.append(group)
+            self._closing.set()
+        else:
+            self._unname(group, group.filter.keys)
+
+    def _unname(self, group: Group, keys: Iterable[AssetKey]) -> None:
+        for key in keys:
             _remove(self._by_key, key, group)
+
+    async def _unname_closed(self) -> None:
+        """See that nothing of large filters is left whose last watcher has gone, some names a turn of the loop."""
+        while True:
+            await self._closing.wait()
+            self._closing.clear()
+            while self._closed:
+                await self._unname_in_parts(self._closed.pop())
+
+    async def _unname_in_parts(self, group: Group) -> None:
+        keys = iter(group.filter.keys)
+        while part := list(islice(keys, NAMES_TOGETHER)):
+            self._unname(group, part)
+            await asyncio.sleep(0)
 
     def _watchers(self) -> Iterator[Watcher]:
         return (watcher for group in self._groups.values() for watcher in group.watchers)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.fairness import NOBODY
 from assetwatchd.model import AssetKey
-from assetwatchd.plan import slices
+from assetwatchd.plan import SLICE, slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -37,6 +37,7 @@ class Sources:
     def __init__(self, schedulers: Iterable[Scheduler]) -> None:
         self._by_name: Mapping[str, Scheduler] = {s.name: s for s in sorted(schedulers, key=lambda s: s.name)}
         self._shared: dict[bytes, Shared] = {}
+        self._turn = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Scheduler]:
         return iter(self._by_name.values())
@@ -89,17 +90,18 @@ class Sources:
                 await self._end(shared)
 
     async def _begin(self, what: Filter, caller: Caller) -> Shared:
-        """Begin a slice at a time; all or, when one cannot be, nothing."""
+        """Begin a slice at a time, of one filter if it is large; all or, when one cannot be, nothing."""
         begun, names = Shared(what, caller), list[AssetKey]()
         try:
-            for name, asset_ids in _by_source(what.keys, also=what.sources).items():
-                scheduler = self.get(name)
-                if name in what.sources:
-                    begun.interests.append(scheduler.interest((), whole=True))
-                for part in slices(asset_ids):
-                    begun.interests.append(scheduler.interest(part, caller=caller))
-                    names += scheduler.names(part)
-                    await asyncio.sleep(0)
+            async with self._turn if len(what.keys) > SLICE else nullcontext():
+                for name, asset_ids in _by_source(what.keys, also=what.sources).items():
+                    scheduler = self.get(name)
+                    if name in what.sources:
+                        begun.interests.append(scheduler.interest((), whole=True))
+                    for part in slices(asset_ids):
+                        begun.interests.append(scheduler.interest(part, caller=caller))
+                        names += scheduler.names(part)
+                        await asyncio.sleep(0)
         except BaseException:
             await self._end(begun)
             raise
@@ -107,12 +109,13 @@ class Sources:
         return begun
 
     async def _end(self, shared: Shared) -> None:
-        """End some a turn; a call that is cancelled meanwhile leaves none behind."""
+        """End some a turn, of one filter if it is large; a call that is cancelled meanwhile leaves none behind."""
         remaining = iter(shared.interests)
         try:
-            for interest in remaining:
-                interest.end()
-                await asyncio.sleep(0)
+            async with self._turn if len(shared.filter.keys) > SLICE else nullcontext():
+                for interest in remaining:
+                    interest.end()
+                    await asyncio.sleep(0)
         finally:
             for interest in remaining:
                 interest.end()

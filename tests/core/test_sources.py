@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd import plan
+from assetwatchd import sources as sources_module
 from assetwatchd.config import SourceSettings
 from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.filters import Filter
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def running(**upstreams: FakeUpstream) -> AsyncIterator[Sources]:
+async def running(*, assets_max: int = 5, **upstreams: FakeUpstream) -> AsyncIterator[Sources]:
     """Run one scheduler an upstream, over one store."""
     store = MemoryStore()
     pipeline = Pipeline(store, Hub(store, convert.frame(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
-    settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": 5})
+    settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": assets_max})
     sources = Sources(
         Scheduler(
             name,
@@ -188,18 +189,22 @@ async def test_a_name_is_in_memory_once() -> None:
 async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither beginning nor ending one goes through all its names at once; cancelled in the middle, it leaves none."""
     monkeypatch.setattr(plan, "SLICE", 2)
+    monkeypatch.setattr(sources_module, "SLICE", 2)
     monkeypatch.setattr(Plan, "interest", counted := Counted(Plan.interest))
-    async with running(a=FakeUpstream()) as sources:
+    async with running(a=FakeUpstream(), assets_max=10) as sources:
         names = [("a", str(n)) for n in range(5)]
         scheduler = sources.get("a")
-        async with sources.interest(wanting(*names)):
+        others = [("a", f"other {n}") for n in range(5)]
+        async with sources.interest(wanting(*names)), sources.interest(wanting(*others)):
             assert counted.most == 2
-        entering = sources.interest(wanting(*names))
-        beginning = asyncio.create_task(entering.__aenter__())
+            assert scheduler.polled_assets == 10
+        entering = [sources.interest(wanting(*names)), sources.interest(wanting(*others))]
+        beginning = [asyncio.create_task(each.__aenter__()) for each in entering]  # the second waits for its turn
         await asyncio.sleep(0)
-        beginning.cancel()
-        await asyncio.wait([beginning])
-        assert beginning.cancelled()
+        for each in beginning:
+            each.cancel()
+        await asyncio.wait(beginning)
+        assert all(each.cancelled() for each in beginning)
         assert not scheduler.interested
         assert not any(target.named for target in scheduler._plan)
 
