@@ -7,6 +7,7 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
+from assetwatchd import hub
 from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
 from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
@@ -15,6 +16,8 @@ from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
+    import pytest
+
     from support.hub_client import Rig
 
 DAM = asking(sources=["dam"])
@@ -214,6 +217,32 @@ async def test_cancelled_watchers_leave_nothing_behind() -> None:
         gc.collect()
         watchers = [thing for thing in gc.get_objects() if type(thing) is Watcher]
         assert not [watcher for watcher in watchers if "only-this-test" in watcher.group.filter.sources]
+
+
+@virtual
+async def test_a_large_filter_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names are left a few a turn of the loop; those who have them too, or join meanwhile, miss nothing."""
+    monkeypatch.setattr(hub, "NAMES_TOGETHER", 10)
+    async with rigged() as rig:
+        names = [f"dam/{n}" for n in range(100)]
+        others = Client(rig.hub, asking(names=[*names[:50], "usd/b"]))
+        large = Client(rig.hub, asking(names=names))
+        await rig.settle()
+        await large.cancel()
+        left = len(rig.hub._by_key)
+        while left > 51:
+            assert left - len(rig.hub._by_key) <= 10
+            left = len(rig.hub._by_key)
+            await asyncio.sleep(0)
+        again = Client(rig.hub, asking(names=names))
+        await rig.settle()
+        await rig.change("dam/7", "dam/70")
+        await rig.settle()
+        assert [len(client.changes()) for client in (others, again)] == [1, 2]
+        for client in (others, again):
+            await client.cancel()
+        await rig.settle()
+        assert (rig.hub._groups, rig.hub._by_source, rig.hub._by_key) == ({}, {}, {})
 
 
 @virtual

@@ -8,7 +8,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from assetwatchd.fairness import NOBODY, FairQueue
+from assetwatchd.model import AssetKey
+
 if TYPE_CHECKING:
+    from assetwatchd.fairness import Caller
     from assetwatchd.model import Observation, State
 
 NEVER = math.inf
@@ -17,6 +21,7 @@ NEW_IN_A_ROW = 3
 """So many new ones go before one that is overdue for long."""
 YIELD_S = 10.0
 """One that is overdue lets all new ones go first until it is this late."""
+UNNAMED = AssetKey("", "")
 SLACK = 1024
 """Superseded places are cleared away when they outnumber the targets that wait by this."""
 
@@ -25,10 +30,12 @@ SLACK = 1024
 class Target:
     """One asset as its source's scheduler knows it. Times are of the event loop, but observed_at is seconds since 1970.
 
+    key: names it everywhere; one object for its entry and all filters that name it.
     named: watchers and waiters that asked for it by name.
     listed: it was in an enumeration; absences counts the complete ones since without it.
     due: when it is to be read; NEVER while it is being read or nobody wants it.
-    deadline: how late it may get before others have to stand back; place: which of its places in the lines counts.
+    deadline: how late it may get before others have to stand back; place: which of its places in the lines by time
+    counts, 0 for none: then those in its callers' lanes do.
     new: nothing is known of it yet, so it goes before those that are only to be read again.
     calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
     doubted: a read said that it is missing, though it was there; one more must say so.
@@ -42,6 +49,7 @@ class Target:
     """
 
     asset_id: str
+    key: AssetKey = UNNAMED
     pinned: bool = False
     named: int = 0
     linger_until: float = AT_ONCE
@@ -70,7 +78,7 @@ Line: TypeAlias = list[tuple[float, int, Target]]
 
 
 class Agenda:
-    """Four lines: asked for at once and new (both first come, first served), overdue (by deadline), later (by due).
+    """Four lines: asked for at once and new (both in turns of the callers), overdue (by deadline), later (by due).
 
     Those asked for at once and the others are served in turn. Of the others new ones go first, though one that is
     overdue for YIELD_S comes after NEW_IN_A_ROW of them. So neither a flood of fresh reads nor one of new assets nor an
@@ -78,30 +86,51 @@ class Agenda:
     """
 
     def __init__(self) -> None:
-        self._asked: Line = []
-        self._new: Line = []
+        self._asked: FairQueue[Target] = FairQueue(_is_asked)
+        self._new: FairQueue[Target] = FairQueue(_is_new)
         self._overdue: Line = []
         self._later: Line = []
         self._places = itertools.count(1)
+        self._in_turns_max = SLACK
         self._waiting = 0
         self._asked_last = False
         self._new_in_a_row = 0
 
-    def put(self, target: Target, due: float, *, patience_s: float = 0.0, new: bool = False) -> None:
-        """Read the target when due comes, and not much later than patience_s after; replaces what was agreed before."""
+    def put(
+        self, target: Target, due: float, *, patience_s: float = 0.0, new: bool = False, caller: Caller = NOBODY
+    ) -> None:
+        """Read the target when due comes, and not much later than patience_s after; replaces what was agreed before.
+
+        caller: who wants it at once, or wants what is new by now, so that it is read when it is their turn.
+        """
         if due == target.due == AT_ONCE:
+            self.join(target, caller)
             return
         self._waiting += (target.due == NEVER) - (due == NEVER)
-        target.due, target.deadline, target.place, target.new = due, due + patience_s, next(self._places), new
+        target.due, target.deadline, target.place, target.new = due, due + patience_s, 0, new
         if due == AT_ONCE:
-            heapq.heappush(self._asked, (target.place, target.place, target))
+            self._asked.put(caller, target)
+        elif new and caller != NOBODY:
+            self._new.put(caller, target)
         elif due != NEVER:
+            target.place = next(self._places)
             heapq.heappush(self._later, (due, target.place, target))
         self._clear_away()
 
+    def join(self, target: Target, caller: Caller) -> None:
+        """Read a target that is asked for, or new, when it is this caller's turn, if that comes first."""
+        if caller != NOBODY and (line := self._fair_line(target)) is not None:
+            line.put(caller, target)
+
+    def leave(self, caller: Caller) -> list[Target]:
+        """Give up the places of a caller; return the targets that are to be read still and have no other."""
+        left = dict.fromkeys([*self._asked.leave(caller), *self._new.leave(caller)])
+        self._in_turns_max = min(self._in_turns_max, 2 * self._in_turns + SLACK)
+        return [target for target in left if not self._has_place(target)]
+
     def next_due(self) -> float:
         """Return when the first target falls due; NEVER if none does."""
-        if _first(self._asked) or _first(self._new) or _first(self._overdue):
+        if self._asked.first() or self._new.first() or _first(self._overdue):
             return AT_ONCE
         later = _first(self._later)
         return later.due if later else NEVER
@@ -111,31 +140,61 @@ class Agenda:
         while (later := _first(self._later)) and later.due <= upto:
             heapq.heappop(self._later)
             if later.new:
-                heapq.heappush(self._new, (later.place, later.place, later))
+                later.place = 0
+                self._new.put(NOBODY, later)
             else:
                 heapq.heappush(self._overdue, (later.deadline, later.place, later))
-        asked, planned = _first(self._asked), self._planned(upto)
+        asked, planned = self._asked.first(), self._planned(upto)
         return (planned or asked) if self._asked_last else (asked or planned)
 
     def _planned(self, at: float) -> Target | None:
-        new, overdue = _first(self._new), _first(self._overdue)
+        new, overdue = self._new.first(), _first(self._overdue)
         if overdue and self._new_in_a_row >= NEW_IN_A_ROW and overdue.deadline + YIELD_S <= at:
             return overdue
         return new or overdue
 
     def take_off(self, target: Target) -> None:
-        """Take a target off that is being read now, or that nobody wants."""
-        self._asked_last = target.due == AT_ONCE
+        """Take the first target off: it is being read now, or nobody wants it."""
+        self._asked_last = self._asked.first() is target
+        if self._asked_last:
+            self._asked.take()
+        elif self._new.first() is target:
+            self._new.take()
         if not self._asked_last:
             self._new_in_a_row = self._new_in_a_row + 1 if target.new else 0
         self.put(target, NEVER)
 
+    def _fair_line(self, target: Target) -> FairQueue[Target] | None:
+        if target.due == AT_ONCE:
+            return self._asked
+        return self._new if _is_new(target) else None
+
+    def _has_place(self, target: Target) -> bool:
+        return (_is_asked(target) and target in self._asked) or (_is_new(target) and target in self._new)
+
     def _clear_away(self) -> None:
-        places = len(self._asked) + len(self._new) + len(self._overdue) + len(self._later)
-        if places > 2 * self._waiting + SLACK:
-            for line in (self._asked, self._new, self._overdue, self._later):
+        """Clear superseded places away once they may be most; for one target several callers may have one each."""
+        if len(self._overdue) + len(self._later) > 2 * self._waiting + SLACK:
+            for line in (self._overdue, self._later):
                 line[:] = [at for at in line if at[1] == at[2].place and at[2].due != NEVER]  # _counts, for all at once
                 heapq.heapify(line)
+        if self._in_turns > self._in_turns_max:
+            self._asked.prune()
+            self._new.prune()
+            self._in_turns_max = 2 * self._in_turns + SLACK
+
+    @property
+    def _in_turns(self) -> int:
+        return len(self._asked) + len(self._new)
+
+
+def _is_asked(target: Target) -> bool:
+    return target.due == AT_ONCE
+
+
+def _is_new(target: Target) -> bool:
+    """Whether a target is to be read for the first time, and by now."""
+    return target.new and target.place == 0 and target.due != NEVER
 
 
 def _counts(place: tuple[float, int, Target]) -> bool:

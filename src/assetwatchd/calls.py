@@ -154,6 +154,7 @@ class Calls:
 
     def _gone(self, target: Target) -> None:
         target.listed = False
+        self._plan.note(target)
         self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
 
     def want_list(self) -> None:

@@ -115,6 +115,17 @@ class SourceSettings(Frozen):
     concurrency: int = Field(default=8, ge=1, description="calls at the same time")
     body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, description="a larger answer is refused")
     assets_max: int = Field(default=100_000, ge=1, description="assets known at the same time")
+    unknown_share_per_peer: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="of assets_max: what one address may name that nobody ever saw; half of that one connection",
+    )
+    reads_per_peer_max: int = Field(
+        default=20_000,
+        ge=1,
+        description="reads that calls of one address may wait for at the same time; half of that one connection",
+    )
     trace_context: bool = Field(default=False, description="send W3C trace context to this upstream")
     ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
     tls_verify: bool = Field(default=True, description="false: accept any certificate; for laboratories")
@@ -225,6 +236,12 @@ class ServerSettings(Frozen):
     slow_consumer_s: Seconds = Field(default=60, description="a watch that takes no message for this long is ended")
     streams_max: int = Field(default=5000, ge=1, description="watches at the same time")
     streams_per_peer_max: int = Field(default=2000, ge=1, description="watches at the same time from one address")
+    names_max: int = Field(
+        default=2_000_000, ge=1, description="assets named by watches at the same time, equal watches counted once"
+    )
+    names_per_peer_max: int = Field(
+        default=1_000_000, ge=1, description="the same by watches from one address; half of that on one connection"
+    )
     catching_up_max: int = Field(
         default=16, ge=1, description="watches that get their snapshot, or what they missed, at the same time"
     )

@@ -7,7 +7,8 @@ AssetwatchError
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
-│   ├── TooManyStreams          ├── TooManyAssets         ├── BatchTooLarge
+│   ├── TooManyStreams          ├── TooManyNames          ├── TooManyReads
+│   ├── TooManyAssets           ├── BatchTooLarge
 │   ├── SourceKindMismatch      ├── AssetGone
 │   ├── PiecesRefused           ├── ContentTooLarge
 │   └── MetadataTooLarge        └── RequestTooSlow
@@ -152,15 +153,45 @@ class TooManyStreams(CallError):
         self.retry_after_s = retry_after_s
 
 
-class TooManyAssets(CallError):
-    """A source's limit of known assets is reached."""
+class TooManyNames(CallError):
+    """Open watch streams name as many assets as they may."""
 
-    def __init__(self, source: str, limit: int) -> None:
-        super().__init__(
-            f"source {source} has its limit of {limit} assets; ask for fewer", source=source, limit=str(limit)
+    def __init__(self, whose: str, *, subject: str, limit: int, retry_after_s: float) -> None:
+        text = (
+            f"watch streams of {whose} may name {limit} assets together, equal ones counted once; close some, name"
+            " fewer assets, or watch whole sources"
         )
-        self.subject = f"source:{source}"
+        super().__init__(text, limit=str(limit))
+        self.subject = subject
+        self.retry_after_s = retry_after_s
+
+
+class TooManyAssets(CallError):
+    """A source's limit of known assets is reached, or (peer) one caller's limit of those that were never seen."""
+
+    def __init__(self, source: str, limit: int, *, peer: str = "") -> None:
+        text = f"source {source} has its limit of {limit} assets; ask for fewer"
+        if peer:
+            text = (
+                f"one address may name {limit} assets of source {source} that were never seen, and one connection half"
+                " of that; end watches of such, ask for fewer, or wait until they were read"
+            )
+        super().__init__(text, source=source, limit=str(limit))
+        self.subject = f"peer:{peer}" if peer else f"source:{source}"
         self.retry_after_s = 60.0
+
+
+class TooManyReads(CallError):
+    """One caller waits for too many reads of a source."""
+
+    def __init__(self, source: str, peer: str, limit: int) -> None:
+        text = (
+            f"calls of one address may wait for {limit} reads of source {source}, those of one connection for half of"
+            " that, and one call for half of what is left; wait for those under way, or ask for fewer at a time"
+        )
+        super().__init__(text, source=source, limit=str(limit))
+        self.subject = f"peer:{peer}"
+        self.retry_after_s = 5.0
 
 
 class BatchTooLarge(CallError):

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points, resume
@@ -41,6 +42,8 @@ ROUND_JOINING_S_MAX = 1.0
 """The same while streams begin: rounds that fill the whole time would let gRPC take hardly a new one."""
 JOINING_S = 1.0
 """So long a stream is taken to begin while it catches up: a slow client is nothing that rounds need wait for."""
+NAMES_TOGETHER = 1000
+"""So many names of a filter that nobody watches any more are removed at a time: a fraction of a millisecond."""
 JITTER = 0.1
 
 
@@ -72,7 +75,6 @@ class Conditions(NamedTuple):
 Signal: TypeAlias = Started | Batch | Synced | Bookmark | Conditions
 
 
-K = TypeVar("K", str, "AssetKey")
 T = TypeVar("T")
 
 
@@ -155,7 +157,9 @@ class Hub:
         self._worked_s = worked_s
         self._groups: dict[bytes, Group] = {}
         self._by_source: dict[str, set[Group]] = {}
-        self._by_key: dict[AssetKey, set[Group]] = {}
+        self._by_key: dict[AssetKey, Group | list[Group]] = {}
+        self._closed: list[Group] = []
+        self._closing = asyncio.Event()
         self._published = asyncio.Event()
         self._moved = asyncio.Event()
         self._newcomers = False
@@ -192,6 +196,7 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._rounds(), name="hub.rounds")
             tasks.create_task(self._heartbeats(), name="hub.heartbeats")
+            tasks.create_task(self._unname_closed(), name="hub.closing")
 
     async def watch(self, what: Filter, cursor: int | None = None) -> AsyncGenerator[Signal]:
         """Yield Started, the snapshot (without a cursor) or all that changed after it, Synced, then what changes.
@@ -319,15 +324,39 @@ class Hub:
         for source in what.sources:
             self._by_source.setdefault(source, set()).add(group)
         for key in what.keys:
-            self._by_key.setdefault(key, set()).add(group)
+            if (others := self._by_key.setdefault(key, group)) is not group:
+                self._by_key[key] = _joined(others, group)
         return group
 
     def _close(self, group: Group) -> None:
         del self._groups[group.filter.digest]
         for source in group.filter.sources:
-            _discard(self._by_source, source, group)
-        for key in group.filter.keys:
-            _discard(self._by_key, key, group)
+            self._by_source[source].discard(group)
+            if not self._by_source[source]:
+                del self._by_source[source]
+        if len(group.filter.keys) > NAMES_TOGETHER:
+            self._closed.append(group)
+            self._closing.set()
+        else:
+            self._unname(group, group.filter.keys)
+
+    def _unname(self, group: Group, keys: Iterable[AssetKey]) -> None:
+        for key in keys:
+            _remove(self._by_key, key, group)
+
+    async def _unname_closed(self) -> None:
+        """See that nothing of large filters is left whose last watcher has gone, some names a turn of the loop."""
+        while True:
+            await self._closing.wait()
+            self._closing.clear()
+            while self._closed:
+                await self._unname_in_parts(self._closed.pop())
+
+    async def _unname_in_parts(self, group: Group) -> None:
+        keys = iter(group.filter.keys)
+        while part := list(islice(keys, NAMES_TOGETHER)):
+            self._unname(group, part)
+            await asyncio.sleep(0)
 
     def _watchers(self) -> Iterator[Watcher]:
         return (watcher for group in self._groups.values() for watcher in group.watchers)
@@ -376,7 +405,11 @@ class Hub:
     def _concerned(self, entries: Iterable[Entry]) -> set[Group]:
         groups: set[Group] = set()
         for entry in entries:
-            groups |= self._by_source.get(entry.key.source, set()) | self._by_key.get(entry.key, set())
+            key = entry.key
+            if (whole := self._by_source.get(key.source)) is not None:
+                groups |= whole
+            if (named := self._by_key.get(key)) is not None:
+                groups.update(named if isinstance(named, list) else (named,))
         return groups
 
     async def _heartbeats(self) -> None:
@@ -392,7 +425,19 @@ class Hub:
                 watcher.ring(self.head)
 
 
-def _discard(index: dict[K, set[Group]], name: K, group: Group) -> None:
-    index[name].discard(group)
-    if not index[name]:
-        del index[name]
+def _joined(others: Group | list[Group], group: Group) -> list[Group]:
+    """One more group names an asset. Mostly one does, and a list of one would cost more than all the rest of it."""
+    if not isinstance(others, list):
+        return [others, group]
+    others.append(group)
+    return others
+
+
+def _remove(by_key: dict[AssetKey, Group | list[Group]], key: AssetKey, group: Group) -> None:
+    match by_key[key]:
+        case [one, other]:
+            by_key[key] = other if one is group else one
+        case list() as groups:
+            groups.remove(group)
+        case _:
+            del by_key[key]

@@ -24,7 +24,7 @@ async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target]
     """
     left_out = 0
     for part in slices(asset_ids):
-        left_out += plan.take_in(part, of=asset_ids)
+        left_out += plan.take_in(part)
         await asyncio.sleep(0)
     for targets in plan.slices():
         for target in targets:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.model import GONE, AssetKey, State
+from assetwatchd.fairness import NOBODY
+from assetwatchd.model import GONE, State
 from assetwatchd.plan import loop_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from assetwatchd.agenda import Target
     from assetwatchd.errors import SourceUnreachable
+    from assetwatchd.fairness import Caller
     from assetwatchd.model import Observation
     from assetwatchd.pipeline import Pipeline, Sighting
     from assetwatchd.plan import Plan
@@ -71,7 +73,11 @@ class Outcomes:
                 self._arrived.clear()
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
-            sightings = [seen.sighting for seen in inbox if seen.sighting is not None and seen.target in kept]
+            sightings = [
+                seen.sighting._replace(key=seen.target.key)
+                for seen in inbox
+                if seen.sighting is not None and seen.target in kept
+            ]
             self._figures.changes += await self._pipeline.ingest(self._name, sightings)
             for seen, revision in zip(inbox, revisions, strict=True):
                 if seen.sighting is None:
@@ -129,6 +135,7 @@ class Outcomes:
 
     def failed(self, target: Target, error: SourceUnreachable, *, retry_at: float) -> None:
         """A read of the target failed."""
+        self._plan.tried(target)
         self._plan.ended(target, retry_at=retry_at)
         self._answer(target, error)
 
@@ -139,27 +146,39 @@ class Outcomes:
 
     # Waiters ---------------------------------------------------------------------------------------------------------
 
-    def demand(self, target: Target, *, at: float = AT_ONCE) -> asyncio.Future[None]:
-        """Return a future for the read of a target that is under way, or for one that is due at that time."""
+    def demand(self, target: Target, *, at: float = AT_ONCE, caller: Caller = NOBODY) -> asyncio.Future[None]:
+        """Return a future for the read of a target that is under way, or for one that is due at that time.
+
+        caller: who asks for it at once, and has it read when it is their turn.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         in_doubt = target.doubted and target.due <= loop_time() + DOUBT_S
-        awaited = target.awaited and target.due in (AT_ONCE, NEVER)
-        if not (awaited or target.reading or in_doubt) and at < target.due:
-            self._plan.put(target, at)
+        under_way = target.reading or (target.awaited and target.due == NEVER) or in_doubt
+        if not under_way and (at == AT_ONCE or at < target.due):
+            self._plan.put(target, at, caller)
         self._awaited.setdefault(target, set()).add(future)
         target.awaited = True
+        self._plan.note(target)
         future.add_done_callback(lambda done: self._left(target, done))
         return future
 
+    def give_up(self, reads: Iterable[tuple[Target, asyncio.Future[None]]]) -> None:
+        """Wait no more for those that are not over."""
+        for target, future in reads:
+            if future.cancel() or future.cancelled():
+                self._left(target, future)
+
     def _left(self, target: Target, future: asyncio.Future[None]) -> None:
-        if (waiting := self._awaited.get(target)) is not None:
-            waiting.discard(future)
-            if not waiting:
+        if future in self._awaited.get(target, ()):
+            self._awaited[target].discard(future)
+            if not self._awaited[target]:
                 self._nobody_waits(target)
+                self._plan.call_off_unwanted(target)
 
     def _nobody_waits(self, target: Target) -> None:
         self._awaited.pop(target, None)
         target.awaited = False
+        self._plan.note(target)
 
     def _answer(self, target: Target, error: SourceUnreachable | None) -> None:
         for future in self._awaited.get(target, ()):
@@ -213,9 +232,7 @@ class Outcomes:
 
     async def _mark_stale(self, target: Target) -> None:
         if target.failures:
-            await self._pipeline.mark_stale(
-                AssetKey(self._name, target.asset_id), at=self._now(), observed_at=target.observed_at
-            )
+            await self._pipeline.mark_stale(target.key, at=self._now(), observed_at=target.observed_at)
 
     def _revision(self, target: Target) -> int:
         entry = self._plan.entry(target)

@@ -30,12 +30,14 @@ class Sighting(NamedTuple):
     """An observation with its moment (s since 1970, when the reading began) and the trace that led to it.
 
     forgotten: the asset goes from here, though not from its source, since nobody has asked for it for long.
+    key: the asset's name as it is known already, so that it is kept once.
     """
 
     observation: Observation
     observed_at: float
     traceparent: str = ""
     forgotten: bool = False
+    key: AssetKey | None = None
 
 
 class Encoder(Protocol):
@@ -122,7 +124,7 @@ class Pipeline:
 
     def _diff(self, source: str, sighting: Sighting) -> Draft | None:
         observation = sighting.observation
-        key = AssetKey(source, observation.asset_id)
+        key = sighting.key or AssetKey(source, observation.asset_id)
         known = self._store.get(key)
         if known is not None and known.state is State.DELETED and observation.state is State.MISSING:
             return None  # that it is not there is no news of what is known to be deleted

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
+from assetwatchd.fairness import NOBODY
 from assetwatchd.model import GONE, SETTLED, AssetKey, State
+from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from assetwatchd.config import SourceSettings
+    from assetwatchd.fairness import Caller
     from assetwatchd.model import Entry, Observation
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
@@ -67,7 +70,7 @@ class Plan:
         self._store = store
         self._agenda = Agenda()
         self._targets: dict[str, Target] = {}
-        self._strangers: dict[Target, None] = {}
+        self._strangers = Strangers(int(settings.assets_max * settings.unknown_share_per_peer))
         self._named = 0
         self._whole = 0
         self._whole_until = AT_ONCE
@@ -79,12 +82,14 @@ class Plan:
         """Know again what the store knows, and the pins."""
         for key in self._store.keys(self._name):
             entry = self._store.get(key)
-            target = self._add(key.asset_id)
+            target = self._add(key)
             if entry is not None and not forgotten(entry):
                 target.observed_at = entry.found_at
                 target.calm = int(entry.state in SETTLED)
         for asset_id in self._settings.pins:
-            (self._targets.get(asset_id) or self._add(asset_id)).pinned = True
+            target = self._targets.get(asset_id) or self._add(self._key(asset_id))
+            target.pinned = True
+            self.note(target)
 
     async def run(self) -> None:
         """Agree on the first reads of the pins, then, each time the whole comes to be of interest, of all there is.
@@ -111,11 +116,10 @@ class Plan:
         for targets in slices(self):
             yield [target for target in targets if self._has(target)]
 
-    def unread(self) -> Iterator[Target]:
-        """Every target of interest that was not read yet, as far as its reads do not fail; one may await in between."""
-        for target in self:
-            if target.observed_at is None and not target.failures and self._has(target) and self.wanted(target):
-                yield target
+    def unread(self, target: Target) -> bool:
+        """Whether a target of interest was not read yet, as far as its reads do not fail."""
+        unread = target.observed_at is None and not target.failures
+        return unread and self._has(target) and self.wanted(target)
 
     def _has(self, target: Target) -> bool:
         return self._targets.get(target.asset_id) is target
@@ -126,44 +130,55 @@ class Plan:
 
     def entry(self, target: Target) -> Entry | None:
         """Return what the store has of a target."""
-        return self._store.get(AssetKey(self._name, target.asset_id))
+        return self._store.get(target.key)
 
     def known(self, target: Target) -> bool:
         """Whether anything can be told of a target without a read, however old."""
         entry = self.entry(target)
         return target.unseen is not None if entry is None else not forgotten(entry)
 
-    def claim(self, asset_ids: Iterable[str]) -> list[Target]:
+    def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
         names = list(dict.fromkeys(asset_ids))
         unknown = [name for name in names if name not in self._targets]
-        if self._make_room(len(unknown), keep=frozenset(names)) < len(unknown):
+        idle = self._strangers.claimed((self._targets[name] for name in names if name in self._targets), caller)
+        brought = sum(map(weight, unknown)) + sum(weight(target.asset_id) for target in idle)
+        if not self._strangers.quota.has_room(caller, brought):
+            raise TooManyAssets(self._name, self._strangers.quota.limit, peer=caller[0])
+        if self._make_room(len(unknown), keep=len(idle)) < len(unknown):
             raise TooManyAssets(self._name, self._settings.assets_max)
-        for name in unknown:
-            self._add(name)
-        return [self._targets[name] for name in names]
+        return [self._targets.get(name) or self._add(self._key(name), caller) for name in names]
 
     def admit(self, asset_id: str) -> Target | None:
         """Return the target of an asset that the upstream told of; None when there is no room."""
-        return self._targets.get(asset_id) or (self._add(asset_id) if self._make_room(1) else None)
+        return self._targets.get(asset_id) or (self._add(self._key(asset_id)) if self._make_room(1) else None)
 
     def drop(self, target: Target) -> None:
-        """Know a target no more."""
+        """Know a target no more. That it never was there is not kept either: nobody was told but those who named it."""
         self._agenda.put(target, NEVER)
         del self._targets[target.asset_id]
-        self._strangers.pop(target, None)
+        if target in self._strangers:
+            self._strangers.remove(target)
+            self._store.forget(target.key)
 
     def remember(self, target: Target, *, unseen: Observation | None) -> None:
         """A target has been read: what was found is in the store now, or (unseen) it is not there and never was."""
         target.unseen = unseen
         self._look_up(target)
-        if unseen is None:
-            self._strangers.pop(target, None)
+        if target.state not in (None, State.MISSING):
+            self._strangers.remove(target)
 
-    def _add(self, asset_id: str) -> Target:
-        target = self._targets[asset_id] = Target(asset_id)
+    def note(self, target: Target) -> None:
+        """Something has changed of what keeps a target from giving way."""
+        self._strangers.note(target)
+
+    def _key(self, asset_id: str) -> AssetKey:
+        return AssetKey(self._name, asset_id)
+
+    def _add(self, key: AssetKey, caller: Caller = NOBODY) -> Target:
+        target = self._targets[key.asset_id] = Target(key.asset_id, key)
         if self._look_up(target) is None:
-            self._strangers[target] = None
+            self._strangers.add(target, caller)
         return target
 
     def _look_up(self, target: Target) -> Entry | None:
@@ -172,21 +187,21 @@ class Plan:
         target.state, target.gone = (None, False) if entry is None else (entry.state, entry.gone)
         return entry
 
-    def _make_room(self, count: int, *, keep: frozenset[str] = frozenset(), some: bool = False) -> int:
+    def _make_room(self, count: int, *, keep: int = 0, some: bool = False) -> int:
         """Return for how many more targets there is room, once those that nobody ever saw or waits for have gone.
 
-        The first asked for go first. If that is not enough, there is room for none, and none goes; or (some) for fewer.
+        The longest idle go first, but for the last few (keep). If that is not enough, there is room for none, and none
+        goes; or (some) for fewer.
         """
         lacking = len(self._targets) + count - self._settings.assets_max
         if lacking <= 0:
             return count
-        idle = (target for target in self._strangers if _idle(target) and target.asset_id not in keep)
-        going = list(islice(idle, lacking))
-        if len(going) < lacking and not some:
+        going = min(lacking, self._strangers.idle_count() - keep)
+        if going < lacking and not some:
             return 0
-        for target in going:
-            self.drop(target)
-        return max(0, count - lacking + len(going))
+        for _ in range(going):
+            self.drop(self._strangers.longest_idle())
+        return max(0, count - lacking + going)
 
     # Interest --------------------------------------------------------------------------------------------------------
 
@@ -219,40 +234,75 @@ class Plan:
             return True
         return whole and (target.listed or (target.unseen is None and not (target.gone and self._can.enumerates)))
 
-    def interest(self, asset_ids: Iterable[str], *, whole: bool) -> Interest:
-        """Keep assets by name, or all there is, of interest. Raises: TooManyAssets, having taken nothing."""
-        targets = self.claim(asset_ids)
-        self._name_them(targets, 1)
+    def interest(self, asset_ids: Iterable[str], *, whole: bool, caller: Caller = NOBODY) -> Interest:
+        """Keep assets by name, or all there is, of interest; what is new is read when it is the caller's turn.
+
+        Raises: TooManyAssets, having taken nothing.
+        """
+        targets = self.claim(asset_ids, caller)
+        for target in targets:
+            self._be_named(target, caller)
+        self._named += len(targets)
         if whole:
             self._want_whole(1)
         return Interest(partial(self._lose, targets, whole=whole))
 
-    def _lose(self, targets: Iterable[Target], *, whole: bool) -> None:
-        self._name_them(targets, -1)
+    def _lose(self, targets: Sequence[Target], *, whole: bool) -> None:
+        for target in targets:
+            target.named -= 1
+            self.note(target)
+            self.call_off_unwanted(target)
+        self._named -= len(targets)
         if whole:
             self.view_whole()
             self._whole -= 1
 
-    def linger(self, targets: Iterable[Target]) -> None:
-        """Keep targets of interest for a while."""
+    def attend(self) -> None:
+        """Be interested in the source for a while, though not in any asset of it."""
         self._lingers_until = loop_time() + self._settings.linger_s
+
+    def linger(self, targets: Iterable[Target]) -> None:
+        """Keep targets that were read, or tried, of interest for a while."""
+        self.attend()
         for target in targets:
-            target.linger_until = self._lingers_until
-            self.soon(target)
+            if target.observed_at is not None or target.failures:
+                target.linger_until = self._lingers_until
+                self.soon(target)
+
+    def tried(self, target: Target) -> None:
+        """A read that somebody waits for has failed: it is tried again for a while."""
+        if target.awaited:
+            target.linger_until = loop_time() + self._settings.linger_s
+
+    def leave(self, caller: Caller) -> None:
+        """A caller waits for no more reads: what only they wanted at once is read as others want it, or not at all."""
+        for target in self._agenda.leave(caller) if caller != NOBODY else ():
+            self._agenda.put(target, NEVER)
+            if target.touched:
+                self.put(target, AT_ONCE)
+            else:
+                self.soon(target)
+
+    def call_off_unwanted(self, target: Target) -> None:
+        """Do not read a target that nobody wants any more."""
+        if target.due != NEVER and not self.wanted(target):
+            self._agenda.put(target, NEVER)
+            if target.touched:
+                self.outdate(target)
 
     def view_whole(self) -> None:
         """Keep all there is of interest for a while."""
         self._want_whole(0)
 
-    def _name_them(self, targets: Iterable[Target], by: int) -> None:
-        """Count who names them; one that never was is read anew, since who names it is told that, and so is kept."""
-        for target in targets:
-            target.named += by
-            self._named += by
-            if by > 0 and target.unseen is not None and not target.reading:
-                target.observed_at = None
-                self.put(target, AT_ONCE)
-            self.soon(target)
+    def _be_named(self, target: Target, caller: Caller) -> None:
+        """Count who names it; one that never was is read anew, since who names it is told that, and so is kept."""
+        target.named += 1
+        self.note(target)
+        if target.unseen is not None and not target.reading:
+            target.observed_at = None
+            if AT_ONCE < target.due < NEVER and not target.new:
+                self._agenda.put(target, NEVER)
+        self.soon(target, caller)
 
     def _want_whole(self, by: int) -> None:
         begins = not self.whole_wanted
@@ -264,29 +314,39 @@ class Plan:
 
     # When ------------------------------------------------------------------------------------------------------------
 
-    def soon(self, target: Target) -> None:
-        """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval."""
-        if target.due == NEVER and not target.reading and self.wanted(target):
-            self._agree(target, loop_time() + self._first_wait_s(target), patience_s=self._interval_s(target))
+    def soon(self, target: Target, caller: Caller = NOBODY) -> None:
+        """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval.
+
+        caller: who wants it; one that was never read is read when it is the turn of any of them.
+        """
+        if target.due != NEVER:
+            if target.new:
+                self._agenda.join(target, caller)
+        elif not target.reading and self.wanted(target):
+            due = loop_time() + self._first_wait_s(target)
+            self._agree(target, due, patience_s=self._interval_s(target), caller=caller)
 
     def _first_wait_s(self, target: Target) -> float:
         if target.observed_at is None:
             return 0.0
         return schedule.phase(target.asset_id) * schedule.interval_s(target.state, 1, self._settings)
 
-    def put(self, target: Target, due: float) -> None:
-        """Read a target when due comes, or once more if it is being read; one that was dropped is not read."""
+    def put(self, target: Target, due: float, caller: Caller = NOBODY) -> None:
+        """Read a target when due comes, or once more if it is being read; one that was dropped is not read.
+
+        caller: who wants it at once, and has it when it is their turn.
+        """
         if target.reading:
             target.again = True
         else:
-            self._agree(target, due, patience_s=self._interval_s(target))
+            self._agree(target, due, patience_s=self._interval_s(target), caller=caller)
 
-    def _agree(self, target: Target, due: float, *, patience_s: float) -> None:
+    def _agree(self, target: Target, due: float, *, patience_s: float, caller: Caller = NOBODY) -> None:
         if not self._has(target):
             return
-        sooner = due < self._agenda.next_due()
+        sooner = not self.changed.is_set() and due < self._agenda.next_due()
         new = target.observed_at is None and not target.failures
-        self._agenda.put(target, due, patience_s=patience_s, new=new)
+        self._agenda.put(target, due, patience_s=patience_s, new=new, caller=caller)
         if sooner:
             self.changed.set()
 
@@ -312,6 +372,7 @@ class Plan:
     def ended(self, target: Target, *, retry_at: float | None = None) -> None:
         """A read of the target is over: agree on the next one."""
         target.reading = False
+        self.note(target)
         if target.again:
             target.again = False
             self.put(target, AT_ONCE)
@@ -339,6 +400,7 @@ class Plan:
             self._agenda.take_off(target)
             if self.wanted(target):
                 target.reading, target.again = True, False
+                self.note(target)
                 taken.append(target)
                 if alone:
                     break
@@ -356,17 +418,23 @@ class Plan:
 
     # Lists -----------------------------------------------------------------------------------------------------------
 
-    def take_in(self, part: Iterable[str], *, of: frozenset[str]) -> int:
-        """Take in a part of a complete list (of); return for how many of that part there was no room."""
-        unknown = [asset_id for asset_id in part if asset_id not in self._targets]
-        room = self._make_room(len(unknown), keep=of, some=True)
-        for asset_id in unknown[:room]:
-            self._add(asset_id)
+    def take_in(self, part: Iterable[str]) -> int:
+        """Take in a part of a complete list; return for how many of that part there was no room."""
+        unknown: list[str] = []
         for asset_id in part:
-            if (target := self._targets.get(asset_id)) is not None:
-                target.listed, target.absences = True, 0
-                self.soon(target)
+            if (target := self._targets.get(asset_id)) is None:
+                unknown.append(asset_id)
+            else:
+                self._list(target)
+        room = self._make_room(len(unknown), some=True)
+        for asset_id in unknown[:room]:
+            self._list(self._add(self._key(asset_id)))
         return len(unknown) - room
+
+    def _list(self, target: Target) -> None:
+        target.listed, target.absences = True, 0
+        self.note(target)
+        self.soon(target)
 
     # Small things ----------------------------------------------------------------------------------------------------
 
@@ -384,12 +452,6 @@ def slices(items: Iterable[T]) -> Iterator[list[T]]:
 def forgotten(entry: Entry) -> bool:
     """Whether an entry is gone only because nobody asked for it for long."""
     return entry.gone and entry.state not in GONE
-
-
-def _idle(target: Target) -> bool:
-    """Whether nobody would miss a target of which nothing is known."""
-    asked_for = target.pinned or target.named or target.listed or target.awaited
-    return not (asked_for or target.reading)
 
 
 def loop_time() -> float:

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 from assetwatchd import push
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.calls import Calls
-from assetwatchd.errors import SourceUnreachable
+from assetwatchd.errors import SourceUnreachable, TooManyReads
+from assetwatchd.fairness import NOBODY, Quota
 from assetwatchd.model import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
-from assetwatchd.plan import Plan, loop_time
+from assetwatchd.plan import Plan, loop_time, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from assetwatchd.agenda import Target
     from assetwatchd.config import SourceSettings
     from assetwatchd.errors import UpstreamError
-    from assetwatchd.model import Condition, Entry, SourceKind
+    from assetwatchd.fairness import Caller
+    from assetwatchd.model import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.store import Store
@@ -72,6 +74,7 @@ class Scheduler:
             rng=self._rng,
         )
         self._interest_begun = asyncio.Event()
+        self._reads = Quota(settings.reads_per_peer_max)
         self._taking_in = False
 
     async def run(self) -> None:
@@ -110,6 +113,10 @@ class Scheduler:
         target = self._plan.get(asset_id)
         return target is not None and self._plan.wanted(target)
 
+    def names(self, asset_ids: Iterable[str]) -> list[AssetKey]:
+        """Return the names under which assets that are of interest are known here: the same objects for all."""
+        return [target.key for asset_id in asset_ids if (target := self._plan.get(asset_id)) is not None]
+
     def observed_at(self, asset_id: str) -> float | None:
         """When the read began that found what is known of the asset (s since 1970); None if there was none."""
         target = self._plan.get(asset_id)
@@ -143,16 +150,20 @@ class Scheduler:
 
     # Interest and reads ----------------------------------------------------------------------------------------------
 
-    def interest(self, asset_ids: Iterable[str], *, whole: bool = False) -> Interest:
-        """Keep assets by name, or the whole source, up to date from now on.
+    def interest(self, asset_ids: Iterable[str], *, whole: bool = False, caller: Caller = NOBODY) -> Interest:
+        """Keep assets by name, or the whole source, up to date from now on; caller: in whose turns they are read first.
 
         Raises: TooManyAssets, having taken nothing.
         """
-        interest = self._plan.interest(asset_ids, whole=whole)
+        interest = self._plan.interest(asset_ids, whole=whole, caller=caller)
         self._interest_begun.set()
         if whole:
             self._calls.want_list()
         return interest
+
+    def leave(self, caller: Caller) -> None:
+        """A caller wants nothing more of what was never read."""
+        self._plan.leave(caller)
 
     async def interest_begun(self) -> None:
         """Return when somebody is interested."""
@@ -160,25 +171,44 @@ class Scheduler:
             self._interest_begun.clear()
             await self._interest_begun.wait()
 
-    async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None, in_line: bool = False) -> None:
+    async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Return once each asset was read at most max_age_s ago (None: ever); reads under way are shared.
 
-        in_line: with the others that are new here, and not before them; for many at a time.
+        Callers take turns. A read that is not waited for any more is not made, unless others want it.
         A read may fail where any age will do and something is known, though it was said since that it changed.
-        Raises: TooManyAssets; SourceUnreachable when a read was needed and failed.
+        Raises: TooManyAssets, TooManyReads; SourceUnreachable when a read was needed and failed.
         """
-        targets = self._plan.claim(asset_ids)
-        self._plan.linger(targets)
+        targets = self._plan.claim(asset_ids, caller)
+        self._plan.attend()
         self._interest_begun.set()
+        try:
+            await self._read(targets, max_age_s, caller)
+        except SourceUnreachable:
+            self._plan.linger(targets)
+            raise
+        self._plan.linger(targets)
+
+    async def _read(self, targets: Sequence[Target], max_age_s: float | None, caller: Caller) -> None:
         needed = [target for target in targets if not self._fresh_enough(target, max_age_s)]
         helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
         if needed and (refusal := self._calls.refusal()) is not None:
             if len(helpful) < len(needed):
                 raise refusal
             return
-        at = loop_time() if in_line else AT_ONCE
-        reads = [(target, self._outcomes.demand(target, at=at)) for target in needed]
-        await asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
+        with self._reads.held(caller, len(needed), refusal=TooManyReads(self.name, caller[0], self._reads.limit)):
+            reads = [(target, self._outcomes.demand(target, caller=caller)) for target in needed]
+            try:
+                await asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
+            finally:
+                self._outcomes.give_up(reads)
+                self._plan.leave(caller)
+
+    async def first_reads(self, asset_ids: Iterable[str]) -> None:
+        """Wait until each of many assets, all of interest already, was read once, as far as that can be had."""
+        for part in slices(asset_ids):
+            targets = (self._plan.get(asset_id) for asset_id in part)
+            await self._first_reads(target for target in targets if target is not None and self._plan.unread(target))
+            await asyncio.sleep(0)
 
     async def listed(self, timeout_s: float) -> None:
         """Have the whole source in view for a while; return once it was listed and read, or after timeout_s.
@@ -194,16 +224,16 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
                     await self._calls.listed.wait()
-                await self._first_reads()
+                await self._first_reads(target for target in self._plan if self._plan.unread(target))
         except TimeoutError:
             return
 
-    async def _first_reads(self) -> None:
-        """Wait until all that is of interest was read once, as far as that can be had; they are read in line.
+    async def _first_reads(self, unread: Iterable[Target]) -> None:
+        """Wait until all were read once; they are read in line.
 
         One is waited for at a time: it is read when its turn comes all the same, and most are by then that follow it.
         """
-        for target in self._plan.unread():
+        for target in unread:
             if self._calls.refusal() is not None:
                 return
             await _at_best(self._outcomes.demand(target, at=loop_time()))
@@ -220,6 +250,7 @@ class Scheduler:
     def _tidy(self, target: Target, *, before: float) -> None:
         entry = self._plan.entry(target)
         target.listed = target.listed and self._is_there(target)
+        self._plan.note(target)
         if entry is None or entry.gone:
             if not target.listed:
                 self._plan.drop(target)
@@ -266,6 +297,7 @@ class Scheduler:
 
     def _touched(self, target: Target, *, at: float) -> None:
         target.listed, target.absences = True, 0
+        self._plan.note(target)
         if not self._plan.wanted(target):
             self._outcomes.outdated(target)
             return
@@ -276,6 +308,7 @@ class Scheduler:
         """The upstream says that an asset was deleted. Any read under way is older and no longer counts."""
         if (target := self._plan.get(observation.asset_id)) is not None:
             target.listed = False
+            self._plan.note(target)
             self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
 
     async def push_ended(self, error: UpstreamError | None) -> None:

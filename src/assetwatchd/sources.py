@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import CallError, InvalidRequest, SourceNotFound, SourceUnreachable
-from assetwatchd.plan import Interest
+from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
+from assetwatchd.fairness import NOBODY
+from assetwatchd.model import AssetKey
+from assetwatchd.plan import SLICE, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
+    from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
-    from assetwatchd.model import AssetKey
+    from assetwatchd.plan import Interest
     from assetwatchd.scheduler import Scheduler
+
+
+@dataclass(eq=False, slots=True)
+class Shared:
+    """The interest of all streams with equal filters. caller: the first of them, whose turns its first reads take."""
+
+    filter: Filter
+    caller: Caller
+    interests: list[Interest] = field(default_factory=list)
+    holders: int = 0
 
 
 class Sources:
@@ -21,6 +36,8 @@ class Sources:
 
     def __init__(self, schedulers: Iterable[Scheduler]) -> None:
         self._by_name: Mapping[str, Scheduler] = {s.name: s for s in sorted(schedulers, key=lambda s: s.name)}
+        self._shared: dict[bytes, Shared] = {}
+        self._turn = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Scheduler]:
         return iter(self._by_name.values())
@@ -51,34 +68,84 @@ class Sources:
             if (why := self.get(key.source).upstream.check(key.asset_id)) is not None
         ]
 
-    def interest(self, what: Filter) -> Interest:
-        """Keep everything a filter concerns up to date from now on.
+    @asynccontextmanager
+    async def interest(self, what: Filter, caller: Caller = NOBODY) -> AsyncIterator[None]:
+        """Keep everything a filter concerns up to date while the context lasts; those with equal filters share that.
 
+        The filter has its keys from others from then on: every name is in memory once, and every set of names.
         Raises: SourceNotFound, TooManyAssets, having taken nothing.
         """
-        ends: list[Callable[[], None]] = []
+        if what.digest not in self._shared:
+            begun = await self._begin(what, caller)
+            if what.digest in self._shared:  # somebody else was quicker
+                await self._end(begun)
+            else:
+                self._shared[what.digest] = begun
+        shared = self._shared[what.digest]
+        what.share(shared.filter.keys)
+        shared.holders += 1
         try:
-            for name, asset_ids in _by_source(what.keys, also=what.sources).items():
-                ends.append(self.get(name).interest(asset_ids, whole=name in what.sources).end)
-        except CallError:
-            Interest(*ends).end()
+            yield
+        finally:
+            shared.holders -= 1
+            if not shared.holders:
+                del self._shared[what.digest]
+                await self._end(shared)
+
+    async def _begin(self, what: Filter, caller: Caller) -> Shared:
+        """Begin a slice at a time, of one filter if it is large; all or, when one cannot be, nothing."""
+        begun, names = Shared(what, caller), list[AssetKey]()
+        try:
+            async with self._turn if len(what.keys) > SLICE else nullcontext():
+                for name, asset_ids in _by_source(what.keys, also=what.sources).items():
+                    scheduler = self.get(name)
+                    if name in what.sources:
+                        begun.interests.append(scheduler.interest((), whole=True))
+                    for part in slices(asset_ids):
+                        begun.interests.append(scheduler.interest(part, caller=caller))
+                        names += scheduler.names(part)
+                        await asyncio.sleep(0)
+        except BaseException:
+            await self._end(begun)
             raise
-        return Interest(*ends)
+        what.share(frozenset(names))
+        return begun
 
-    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, in_line: bool = False) -> None:
-        """Have each asset read at most max_age_s ago (None: ever), all sources at once; in_line: see Scheduler.read.
+    async def _end(self, shared: Shared) -> None:
+        """End some a turn, of one filter if it is large; a call that is cancelled meanwhile leaves none behind."""
+        remaining = iter(shared.interests)
+        try:
+            async with self._turn if len(shared.filter.keys) > SLICE else nullcontext():
+                for interest in remaining:
+                    interest.end()
+                    await asyncio.sleep(0)
+        finally:
+            for interest in remaining:
+                interest.end()
+            for name in shared.filter.watched_sources & self._by_name.keys():
+                self.get(name).leave(shared.caller)
 
-        Raises: SourceUnreachable, TooManyAssets.
+    async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
+        """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.
+
+        Raises: SourceUnreachable, TooManyAssets, TooManyReads.
         """
         parts = _by_source(keys).items()
-        await asyncio.gather(*[self.get(name).read(ids, max_age_s=max_age_s, in_line=in_line) for name, ids in parts])
+        reads = [
+            asyncio.ensure_future(self.get(name).read(ids, max_age_s=max_age_s, caller=caller)) for name, ids in parts
+        ]
+        try:
+            await asyncio.gather(*reads)
+        finally:
+            for read in reads:
+                read.cancel()
 
     async def first_reads(self, what: Filter, *, timeout_s: float) -> None:
         """Give assets never read before a moment to be read, so that a snapshot does not begin empty."""
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(
-                    self.read(what.keys, max_age_s=None, in_line=True),
+                    *[self.get(name).first_reads(asset_ids) for name, asset_ids in _by_source(what.keys).items()],
                     *[self.get(name).listed(timeout_s) for name in what.sources],
                 )
         except (TimeoutError, SourceUnreachable):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import outcome, plan
+from assetwatchd import outcome, plan, strangers
 from assetwatchd.agenda import NEVER
 from assetwatchd.model import Freshness
 from support.core_rig import Rig, now, running, virtual
@@ -120,8 +120,8 @@ async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
         looks += 1
         return real(target)
 
-    real = plan._idle
-    monkeypatch.setattr(plan, "_idle", idle)
+    real = strangers._idle
+    monkeypatch.setattr(strangers, "_idle", idle)
     monkeypatch.setattr(plan, "SLICE", len(NAMES))
     async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
         await rig.scheduler._calls.take_list(frozenset(NAMES), pushed=False)

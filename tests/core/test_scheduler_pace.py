@@ -202,7 +202,7 @@ async def test_a_get_does_not_wait_behind_the_first_reads_of_a_watch() -> None:
     async with running(upstream, rate_per_s=10) as rig:
         names = [f"a{n}" for n in range(3000)]
         with rig.scheduler.interest(names):
-            first = asyncio.create_task(rig.scheduler.read(names, max_age_s=None, in_line=True))
+            first = asyncio.create_task(rig.scheduler.first_reads(names))
             await asyncio.sleep(10)
             for asset_id in ("one", "a2999"):
                 asked = now()

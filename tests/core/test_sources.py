@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assetwatchd import plan
+from assetwatchd import sources as sources_module
 from assetwatchd.config import SourceSettings
 from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Hub
 from assetwatchd.model import AssetKey, SourceKind
 from assetwatchd.pipeline import Pipeline
+from assetwatchd.plan import Plan
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.sources import Sources
@@ -23,15 +26,15 @@ from support.core_rig import now, virtual, wall
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
 @asynccontextmanager
-async def running(**upstreams: FakeUpstream) -> AsyncIterator[Sources]:
+async def running(*, assets_max: int = 5, **upstreams: FakeUpstream) -> AsyncIterator[Sources]:
     """Run one scheduler an upstream, over one store."""
     store = MemoryStore()
     pipeline = Pipeline(store, Hub(store, convert.frame(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
-    settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": 5})
+    settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": assets_max})
     sources = Sources(
         Scheduler(
             name,
@@ -93,7 +96,7 @@ async def test_check() -> None:
 async def test_interest_is_spread() -> None:
     """A filter's interest reaches each source it concerns, and ends with the filter."""
     async with running(a=FakeUpstream("x"), b=FakeUpstream("x"), c=FakeUpstream("x")) as sources:
-        with sources.interest(wanting(("a", "x"), ("b", "x"))):
+        async with sources.interest(wanting(("a", "x"), ("b", "x"))):
             assert wanted(sources, a="x", b="x", c="x") == {"a": True, "b": True, "c": False}
         assert wanted(sources, a="x", b="x") == {"a": False, "b": False}
 
@@ -103,8 +106,9 @@ async def test_interest_refused_in_part_takes_nothing() -> None:
     """When one source has no room, no other is left with an interest."""
     async with running(a=FakeUpstream("x"), b=FakeUpstream()) as sources:
         many = [("b", str(n)) for n in range(6)]
-        with pytest.raises(TooManyAssets), sources.interest(wanting(("a", "x"), *many)):
-            pass
+        with pytest.raises(TooManyAssets):
+            async with sources.interest(wanting(("a", "x"), *many)):
+                pass
         assert wanted(sources, a="x") == {"a": False}
         assert not any(scheduler.interested for scheduler in sources)
 
@@ -141,6 +145,84 @@ async def test_first_reads() -> None:
         await sources.first_reads(wanting(sources=("a",)), timeout_s=2)
         assert sources.get("a").observed_at("x") is not None
         began = now()
-        await sources.first_reads(wanting(("b", "x")), timeout_s=2)
+        async with sources.interest(what := wanting(("b", "x"))):
+            await sources.first_reads(what, timeout_s=2)
         assert now() - began == pytest.approx(2)
-        await sources.first_reads(wanting(("c", "x")), timeout_s=2)
+        async with sources.interest(what := wanting(("c", "x"))):
+            await sources.first_reads(what, timeout_s=2)
+
+
+@virtual
+async def test_equal_filters_share_their_interest_and_their_names() -> None:
+    """The second costs no more targets; what they name is of interest until the last of them ends."""
+    async with running(a=FakeUpstream("x", "y")) as sources:
+        filters = [wanting(("a", "x"), ("a", "y")) for _ in range(3)]
+        async with AsyncExitStack() as first, AsyncExitStack() as others:
+            await first.enter_async_context(sources.interest(filters[0]))
+            target = sources.get("a")._plan.get("x")
+            assert target is not None
+            for what in filters[1:]:
+                await others.enter_async_context(sources.interest(what))
+                assert what.keys is filters[0].keys
+            assert target.named == 1
+            await first.aclose()
+            assert wanted(sources, a="x") == {"a": True}
+        assert wanted(sources, a="x") == {"a": False}
+        assert target.named == 0
+        assert not sources._shared
+
+
+@virtual
+async def test_a_name_is_in_memory_once() -> None:
+    """Filters that differ have the very same keys, those of the targets and of what is stored."""
+    async with running(a=FakeUpstream("x", "y")) as sources:
+        one, other = wanting(("a", "x")), wanting(("a", "x"), ("a", "y"))
+        async with sources.interest(one), sources.interest(other):
+            await sources.first_reads(other, timeout_s=5)
+            [key] = one.keys
+            assert any(key is each for each in other.keys)
+            entry = sources.get("a")._plan._store.get(key)
+            assert entry is not None
+            assert entry.key is key
+        assert one == wanting(("a", "x"))
+
+
+@virtual
+async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither beginning nor ending one goes through all its names at once; cancelled in the middle, it leaves none."""
+    monkeypatch.setattr(plan, "SLICE", 2)
+    monkeypatch.setattr(sources_module, "SLICE", 2)
+    monkeypatch.setattr(Plan, "interest", counted := Counted(Plan.interest))
+    async with running(a=FakeUpstream(), assets_max=10) as sources:
+        names = [("a", str(n)) for n in range(5)]
+        scheduler = sources.get("a")
+        others = [("a", f"other {n}") for n in range(5)]
+        async with sources.interest(wanting(*names)), sources.interest(wanting(*others)):
+            assert counted.most == 2
+            assert scheduler.polled_assets == 10
+        entering = [sources.interest(wanting(*names)), sources.interest(wanting(*others))]
+        beginning = [asyncio.create_task(each.__aenter__()) for each in entering]  # the second waits for its turn
+        await asyncio.sleep(0)
+        for each in beginning:
+            each.cancel()
+        await asyncio.wait(beginning)
+        assert all(each.cancelled() for each in beginning)
+        assert not scheduler.interested
+        assert not any(target.named for target in scheduler._plan)
+
+
+class Counted:
+    """Plan.interest, noting the most names that were begun with between two turns of the loop."""
+
+    def __init__(self, interest: Callable[..., Any]) -> None:
+        self.most = 0
+        self._interest = interest
+
+    def __get__(self, of: Plan, _owner: object = None) -> Callable[..., Any]:
+        """As a method is."""
+
+        def call(asset_ids: Sequence[str], **options: Any) -> Any:
+            self.most = max(self.most, len(list(asset_ids)))
+            return self._interest(of, asset_ids, **options)
+
+        return call

@@ -11,7 +11,7 @@ from typing import Any
 from assetwatchd.model import ConditionState
 from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
-from support.rig import SAMPLES, Rig, running, sample
+from support.rig import SAMPLES, Rig, ref, running, sample
 
 INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, ABORTED, OUT_OF_RANGE, UNAVAILABLE = 3, 5, 8, 10, 11, 14
 OMN = {"source": "omn", "asset_id": SAMPLES["omn"].asset_id}
@@ -128,6 +128,17 @@ async def test_too_many_streams() -> None:
         await rig.watch(sources=["omn"]).synced()
         ran = await call(rig, "WatchStatus", {"sources": ["omn"]})
         assert told(ran, RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS") == {"limit": "1"}
+        assert [v["subject"] for v in ran.detail("QuotaFailure")["violations"]] == ["server"]
+        assert "retry_delay" in ran.detail("RetryInfo")
+
+
+async def test_too_many_names() -> None:
+    """With the limit, QuotaFailure and RetryInfo."""
+    async with running(("omn",), server={"names_max": 1}) as rig:
+        await rig.watch(assets=[ref(sample("omn"))]).synced()
+        another = {"source": "omn", "asset_id": SAMPLES["omn"].unknown}
+        ran = await call(rig, "WatchStatus", {"assets": [another]})
+        assert told(ran, RESOURCE_EXHAUSTED, "TOO_MANY_NAMES") == {"limit": "1"}
         assert [v["subject"] for v in ran.detail("QuotaFailure")["violations"]] == ["server"]
         assert "retry_delay" in ran.detail("RetryInfo")
 

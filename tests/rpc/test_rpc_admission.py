@@ -14,12 +14,13 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatchd import resume
 from assetwatchd.config import ServerSettings
-from assetwatchd.errors import TooManyStreams
+from assetwatchd.errors import TooManyNames, TooManyStreams
 from assetwatchd.filters import Filter
+from assetwatchd.model import AssetKey
 from assetwatchd.rpc.admission import TURN_S, Admission
 from support import virtual_time
 from support.problems import problem, problem_of
-from support.rig import Rig, Stream, key_of, running, sample
+from support.rig import SAMPLES, Rig, Stream, key_of, ref, running, sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,6 +102,52 @@ def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
             pass
         with admission.stream("ipv4:10.0.0.2:1000"):
             pass
+
+
+def named(*names: str) -> Filter:
+    """A filter of some assets."""
+    return Filter(frozenset(AssetKey("dam", name) for name in names), frozenset(), frozenset())
+
+
+def test_streams_are_admitted_by_what_they_name() -> None:
+    """Of all, of an address, of a connection; equal ones count once, whole sources nothing, and a refusal nothing."""
+    admission = Admission(ServerSettings(names_max=10, names_per_peer_max=8))
+    whole = Filter(frozenset(), frozenset(["dam"]), frozenset())
+    here, beside, there = "ipv4:10.0.0.1:1", "ipv4:10.0.0.1:2", "ipv4:10.0.0.2:1"
+    with ExitStack() as streams:
+        for what in (named(*"abcd"), named(*"abcd"), named(*"dcba"), whole):
+            streams.enter_context(admission.stream(here, what))
+        for peer, what, told in (
+            (here, named("e"), "one connection"),
+            (beside, named(*"efghi"), "one address"),
+            (there, named(*"efghijk"), "this server"),
+        ):
+            with pytest.raises(TooManyNames, match=told):
+                streams.enter_context(admission.stream(peer, what))
+        streams.enter_context(admission.stream(beside, named(*"efgh")))
+        with pytest.raises(TooManyNames, match="one address") as refused:
+            streams.enter_context(admission.stream("ipv4:10.0.0.1:3", named("i")))
+        assert refused.value.subject == "peer:ipv4:10.0.0.1"
+        streams.enter_context(admission.stream(there, named(*"abcd")))
+        with pytest.raises(TooManyNames, match="this server") as refused:
+            streams.enter_context(admission.stream(there, named(*"ijk")))
+        assert refused.value.subject == "server"
+    assert not admission._names._counts
+    assert not admission._names._streams
+
+
+async def test_a_watch_beyond_what_may_be_named_is_refused() -> None:
+    """RESOURCE_EXHAUSTED / TOO_MANY_NAMES with QuotaFailure and RetryInfo; duplicates and equal watches count once."""
+    async with running(("omn",), server={"names_max": 2}) as rig:
+        two = [ref(sample("omn")), ref(sample("omn")), ref(AssetKey("omn", SAMPLES["omn"].unknown))]
+        stream = await rig.watch(assets=two).synced()
+        await rig.watch(assets=two[1:]).synced()
+        told = await problem_of(rig.watch(assets=two[:1]).next())
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES")
+        assert (told.metadata, told.quotas) == ({"limit": "2"}, ["server"])
+        assert told.retry_after_s is not None
+        await rig.watch(sources=["omn"]).synced()
+        stream.call.cancel()
 
 
 async def in_turn(admission: Admission, order: list[str], name: str, *, takes_s: float) -> None:

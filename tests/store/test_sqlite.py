@@ -91,6 +91,40 @@ async def test_no_revision_is_given_twice_over_a_restart(tmp_path: Path) -> None
         assert (again.head, again.floor, again.after(0, 9)) == (1, 1, [])
 
 
+async def test_what_never_was_leaves_the_file_with_the_next_commit(tmp_path: Path) -> None:
+    """Also where that brings it back. Until then a restart has it again, and head and tokens are what they were."""
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.commit([draft(f"dam/{name}", State.MISSING) for name in "abc"])
+        for name in "abc":
+            store.forget(AssetKey("dam", name))
+        issued = token(store)
+    async with opened(path) as again:
+        assert [entry.key.asset_id for entry in again.after(0, 9)] == ["a", "b", "c"]
+        assert resume.check(issued, digest=DIGEST, store=again) == again.head == 3
+        for name in "ab":
+            again.forget(AssetKey("dam", name))
+        await again.commit([draft("dam/a")])
+    async with opened(path) as last:
+        assert [(entry.key.asset_id, entry.revision) for entry in last.after(0, 9)] == [("c", 3), ("a", 4)]
+
+
+async def test_what_is_forgotten_while_it_is_written_anew_stands_in_the_file_once(tmp_path: Path) -> None:
+    """Whenever a name is forgotten in the course of a commit of it, the file holds that commit and nothing older."""
+    for delay in range(4):
+        path = tmp_path / f"{delay}.db"
+        async with opened(path) as store:
+            await store.commit([draft("dam/a", State.MISSING)])
+            commit = asyncio.create_task(store.commit([draft("dam/a", State.PENDING)]))
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            store.forget(AssetKey("dam", "a"))
+            await commit
+            assert [entry.revision for entry in store.after(0, 9)] == [2]
+        async with opened(path) as again:
+            assert [entry.revision for entry in again.after(0, 9)] == [2]
+
+
 async def test_tokens_outlive_restarts(tmp_path: Path) -> None:
     """A token of any earlier run is accepted, as far as that run got."""
     path = tmp_path / "store.db"

@@ -233,3 +233,15 @@ async def test_it_continues_its_own_epoch_alone(store: Store) -> None:
     await store.commit([draft("dam/a")])
     assert [store.continues(store.epoch, revision) for revision in (0, 1, 99)] == [True, True, True]
     assert not store.continues("0" * 16, 0)
+
+
+async def test_what_never_was_is_forgotten_at_once(store: Store) -> None:
+    """Nobody finds it any more, head and floor stay, and it can come back as any other; what is there stays."""
+    await store.commit([draft("dam/never", State.MISSING), draft("dam/there"), draft("dam/never too", State.MISSING)])
+    for asset_id in ("never", "there", "nowhere"):
+        store.forget(AssetKey("dam", asset_id))
+    assert store.get(AssetKey("dam", "never")) is None
+    assert [entry.key.asset_id for entry in store.after(0, store.head)] == ["there", "never too"]
+    assert (store.head, store.floor, store.count("dam")) == (3, 0, 1)
+    await store.commit([draft("dam/never")])
+    assert [(entry.key.asset_id, entry.revision) for entry in store.after(2, 4)] == [("never too", 3), ("never", 4)]

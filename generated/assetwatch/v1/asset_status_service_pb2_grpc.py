@@ -90,7 +90,10 @@ class AssetStatusServiceServicer:
         Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
         UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
         UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-        RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached.
+        RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
+        a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+        for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
+        for any more is not made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +126,7 @@ class AssetStatusServiceServicer:
     def WaitAssetStatus(self, request, context):
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
         with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
         or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -160,7 +163,8 @@ class AssetStatusServiceServicer:
         RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
         RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
         may also end a stream later, when removals were forgotten before it got to them.
-        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_ASSETS: back off, or ask for less.
+        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
+        states counted once), TOO_MANY_ASSETS: back off, or ask for less.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

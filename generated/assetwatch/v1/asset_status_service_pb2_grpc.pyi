@@ -52,7 +52,10 @@ class AssetStatusServiceStub:
     Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
     UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached.
+    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
+    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+    for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
+    for any more is not made.
     """
     BatchGetAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]
     """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
@@ -73,7 +76,7 @@ class AssetStatusServiceStub:
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
     with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
     or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
@@ -106,7 +109,8 @@ class AssetStatusServiceStub:
     RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
     RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
     may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_ASSETS: back off, or ask for less.
+    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
+    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
     """
 
 @_typing.type_check_only
@@ -133,7 +137,10 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
     UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached.
+    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
+    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+    for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
+    for any more is not made.
     """
     BatchGetAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]  # type: ignore[assignment]
     """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
@@ -154,7 +161,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
     with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
     or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
@@ -187,7 +194,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
     RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
     may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_ASSETS: back off, or ask for less.
+    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
+    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
     """
 
 class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -217,7 +225,10 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
         UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
         UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-        RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached.
+        RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
+        a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+        for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
+        for any more is not made.
         """
 
     @_abc_1.abstractmethod
@@ -256,7 +267,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
         with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS or TOO_MANY_STREAMS (a wait counts as a stream while it lasts),
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
         or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         """
 
@@ -295,7 +306,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
         RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
         may also end a stream later, when removals were forgotten before it got to them.
-        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_ASSETS: back off, or ask for less.
+        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
+        states counted once), TOO_MANY_ASSETS: back off, or ask for less.
         """
 
 def add_AssetStatusServiceServicer_to_server(servicer: AssetStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

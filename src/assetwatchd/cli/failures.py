@@ -26,6 +26,8 @@ WHAT_TO_DO = {
     "SOURCE_UNREACHABLE": "try again; `assetwatch get` without --max-age, and `assetwatch list`, tell what is known",
     "SOURCE_KIND_MISMATCH": "see `assetwatch sources`",
     "TOO_MANY_STREAMS": "try again later, or close other watches",
+    "TOO_MANY_NAMES": "name fewer assets, watch whole sources, or close other watches",
+    "TOO_MANY_READS": "try again, or ask for fewer assets at a time",
     "TOO_MANY_ASSETS": "ask for fewer assets",
     "SLOW_CONSUMER": "watch again with the last token",
     "ASSET_GONE": "see `assetwatch pieces ls`",

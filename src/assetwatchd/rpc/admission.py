@@ -1,16 +1,24 @@
-"""Limits of watch streams: in total, from one address, and of those that catch up at the same time."""
+"""Limits of watch streams: in number, in the assets they name, and of those that catch up at the same time."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from assetwatchd.errors import TooManyStreams
+from assetwatchd.errors import TooManyNames, TooManyStreams
+from assetwatchd.fairness import CONNECTION_SHARE
 
 if TYPE_CHECKING:
-    from assetwatchd.config import ServerSettings
+    from collections.abc import Callable
 
+    from assetwatchd.config import ServerSettings
+    from assetwatchd.fairness import Caller
+    from assetwatchd.filters import Filter
+
+WHOSE = ("this server", "one address", "one connection")
 RETRY_AFTER_S = 10.0
 TURN_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
@@ -50,17 +58,56 @@ class Places:
                     turn.set_result(None)
 
 
+class Named(NamedTuple):
+    """The assets that a stream names: the digest of its filter, and how many."""
+
+    digest: bytes
+    names: int
+
+
+class Names:
+    """Counts the assets that open streams name: of all, of a host, of a connection. Equal filters of one count once."""
+
+    def __init__(self, limits: ServerSettings) -> None:
+        of_peer = limits.names_per_peer_max
+        self._limits = (limits.names_max, of_peer, max(1, int(of_peer * CONNECTION_SHARE)))
+        self._counts: Counter[Caller] = Counter()
+        self._streams: Counter[tuple[Caller, bytes]] = Counter()
+
+    def check(self, caller: Caller, named: Named) -> None:
+        """Raise TooManyNames if there is no room for what a stream names."""
+        for level, limit in enumerate(self._limits):
+            of = caller[:level]
+            if (of, named.digest) not in self._streams and self._counts[of] + named.names > limit:
+                raise TooManyNames(WHOSE[level], subject=_subject(of), limit=limit, retry_after_s=RETRY_AFTER_S)
+
+    def add(self, caller: Caller, named: Named) -> None:
+        """Count what one more stream names."""
+        for of in (caller[:0], caller[:1], caller[:2]):
+            self._streams[of, named.digest] += 1
+            if self._streams[of, named.digest] == 1:
+                self._counts[of] += named.names
+
+    def remove(self, caller: Caller, named: Named) -> None:
+        """Count it no more."""
+        for of in (caller[:0], caller[:1], caller[:2]):
+            self._streams[of, named.digest] -= 1
+            if not self._streams[of, named.digest]:
+                del self._streams[of, named.digest]
+                self._counts[of] -= named.names
+                if not self._counts[of]:
+                    del self._counts[of]
+
+
 class Admitted:
     """One open stream, as a context manager until its end; its turn to catch up is over after TURN_S in any case."""
 
-    __slots__ = ("_by_host", "_host", "_over", "_places")
+    __slots__ = ("_over", "_places", "_uncount")
 
-    def __init__(self, by_host: Counter[str], host: str, places: Places) -> None:
-        self._by_host = by_host
-        self._host = host
+    def __init__(self, places: Places, uncount: Callable[[], None]) -> None:
         self._places = places
+        self._uncount = uncount
         self._over: asyncio.TimerHandle | None = None
-        by_host[host] += 1
 
     def __enter__(self) -> Self:
         """It counts since it was made."""
@@ -69,9 +116,7 @@ class Admitted:
     def __exit__(self, *_exc: object) -> None:
         """It counts no more."""
         self.end_turn()
-        self._by_host[self._host] -= 1
-        if not self._by_host[self._host]:
-            del self._by_host[self._host]
+        self._uncount()
 
     async def begin_turn(self) -> None:
         """Wait in line for a place."""
@@ -96,21 +141,47 @@ class Admission:
         self._streams_max = limits.streams_max
         self._streams_per_peer_max = limits.streams_per_peer_max
         self._places = Places(limits.catching_up_max)
+        self._names = Names(limits)
         self._by_host: Counter[str] = Counter()
 
-    def stream(self, peer: str) -> Admitted:
-        """Count one more stream. peer is gRPC's, e.g. ipv4:127.0.0.1:41234. Raises: TooManyStreams."""
+    def stream(self, peer: str, what: Filter | None = None) -> Admitted:
+        """Count one more stream, and what it names. peer is gRPC's, e.g. ipv4:127.0.0.1:41234.
+
+        Raises: TooManyStreams, TooManyNames.
+        """
         host = _host(peer)
+        named = Named(what.digest, len(what.keys)) if what else Named(b"", 0)
         if self._by_host.total() >= self._streams_max:
-            raise _refusal("this server", "server", self._streams_max)
+            raise _refusal(WHOSE[0], "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
-            raise _refusal("one address", f"peer:{host}", self._streams_per_peer_max)
-        return Admitted(self._by_host, host, self._places)
+            raise _refusal(WHOSE[1], f"peer:{host}", self._streams_per_peer_max)
+        self._names.check((host, peer), named)
+        self._by_host[host] += 1
+        self._names.add((host, peer), named)
+        return Admitted(self._places, partial(self._uncount, host, peer, named))
+
+    def _uncount(self, host: str, peer: str, named: Named) -> None:
+        self._names.remove((host, peer), named)
+        self._by_host[host] -= 1
+        if not self._by_host[host]:
+            del self._by_host[host]
+
+
+_calls = itertools.count()
+
+
+def caller(peer: str) -> Caller:
+    """Name one call, as fairness.py wants it: its host, its connection, and a number of its own. peer is gRPC's."""
+    return _host(peer), peer, str(next(_calls))
 
 
 def _host(peer: str) -> str:
     """Drop the port: every connection has its own."""
     return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
+
+
+def _subject(of: Caller) -> str:
+    return f"peer:{of[-1]}" if of else "server"
 
 
 def _refusal(whose: str, subject: str, limit: int) -> TooManyStreams:

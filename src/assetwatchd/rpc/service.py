@@ -20,6 +20,7 @@ from assetwatchd.filters import Filter
 from assetwatchd.hub import Started
 from assetwatchd.model import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
+from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.watch import reach
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from assetwatch.v1 import asset_status_pb2 as status_pb
     from google.protobuf.duration_pb2 import Duration
 
+    from assetwatchd.fairness import Caller
     from assetwatchd.hub import Hub
     from assetwatchd.model import Entry
     from assetwatchd.rpc.watch import Watching
@@ -73,7 +75,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             self._sources.check("asset", key)
             await reach(self._hub, request.min_revision)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
-            await self._sources.read([key], max_age_s=max_age_s)
+            await self._sources.read([key], max_age_s=max_age_s, caller=caller(context.peer()))
             return pb.GetAssetStatusResponse(status=self._view(key))
 
     async def BatchGetAssetStatuses(
@@ -83,7 +85,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         async with ErrorsAsStatus(context):
             keys = await self._checked(request.assets)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
-            await self._sources.read(keys, max_age_s=max_age_s)
+            await self._sources.read(keys, max_age_s=max_age_s, caller=caller(context.peer()))
             response = pb.BatchGetAssetStatusesResponse()
             await _fill(response.statuses, keys, self._view)
             _check_size(response.statuses)
@@ -118,7 +120,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
-                    await self._hub.before_end(self._until(key, wanted))
+                    await self._hub.before_end(self._until(key, wanted, caller(context.peer())))
             return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
@@ -132,24 +134,25 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
 
-    async def _until(self, key: AssetKey, wanted: Collection[State]) -> None:
-        await self._read_at_last(key)
+    async def _until(self, key: AssetKey, wanted: Collection[State], caller: Caller) -> None:
+        await self._read_at_last(key, caller)
         if self._met(key, wanted):
             return
         what = Filter(frozenset([key]), frozenset(), frozenset())
-        with self._sources.interest(what):
+        async with self._sources.interest(what, caller):
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
                         if not isinstance(signal, Started) and self._met(key, wanted):
                             return
 
-    async def _read_at_last(self, key: AssetKey) -> None:
+    async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
         """Have the asset read, however long its source cannot be."""
         scheduler = self._sources.get(key.source)
         while True:
             try:
-                return await scheduler.read([key.asset_id], max_age_s=scheduler.settings.busy_interval_s)
+                max_age_s = scheduler.settings.busy_interval_s
+                return await scheduler.read([key.asset_id], max_age_s=max_age_s, caller=caller)
             except SourceUnreachable as error:
                 await asyncio.sleep(error.retry_after_s)
 

@@ -32,6 +32,8 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.ServerDraining: (grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING"),
     errors.SourceUnreachable: (grpc.StatusCode.UNAVAILABLE, "SOURCE_UNREACHABLE"),
     errors.TooManyStreams: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
+    errors.TooManyNames: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES"),
+    errors.TooManyReads: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_READS"),
     errors.TooManyAssets: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS"),
     errors.BatchTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BATCH_TOO_LARGE"),
     errors.SlowConsumer: (grpc.StatusCode.ABORTED, "SLOW_CONSUMER"),

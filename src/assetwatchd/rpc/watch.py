@@ -15,6 +15,7 @@ from assetwatchd import points, resume, telemetry
 from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.rpc import convert
+from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import ErrorsAsStatus
 
@@ -50,13 +51,13 @@ class Watching:
     settings: ServerSettings
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
-        """Serve one stream until it ends, its status included. Raises: TooManyStreams."""
-        with self.admission.stream(context.peer()) as admitted:
+        """Serve one stream until it ends, its status included. Raises: TooManyStreams, TooManyNames."""
+        with self.admission.stream(context.peer(), what) as admitted:
             telemetry.record_watchers(1)
             try:
                 async with ErrorsAsStatus(context):  # it counts until its last word was taken, or its peer is gone
                     cursor = await self._cursor(token, what)
-                    with self.sources.interest(what):
+                    async with self.sources.interest(what, caller(context.peer())):
                         await self._stream(what, cursor, context, admitted)
             finally:
                 telemetry.record_watchers(-1)

@@ -86,6 +86,13 @@ class Store(Protocol):
         """
         ...
 
+    def forget(self, key: AssetKey) -> None:
+        """Drop the entry of an asset that never was, if there is one and it is gone; the floor stays where it is.
+
+        Nobody reads it from now on; it is off the disk at some time later. Until then, a restart may bring it back.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back what it holds."""
         ...

@@ -10,7 +10,7 @@ from assetwatchd.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from assetwatchd.model import AssetKey
+    from assetwatchd.model import AssetKey, Entry
     from assetwatchd.store.ledger import Ledger
 
 
@@ -47,6 +47,16 @@ class LedgerStore:
             dropped = [entry.key for entry in going if self._ledger.get(entry.key) is entry]
             self._ledger.drop(dropped)
             return len(dropped)
+
+    def forget(self, key: AssetKey) -> None:
+        """Drop an entry from the ledger, if it is gone."""
+        entry = self._ledger.get(key)
+        if entry is not None and entry.gone:
+            self._forgotten(entry)
+            self._ledger.drop([key])
+
+    def _forgotten(self, entry: Entry) -> None:
+        """See that it is not found again, where entries outlast the ledger."""
 
     async def _forget(self, revisions: Sequence[int], *, floor: int) -> None:
         """Make the floor last, and that these entries are no more. Raises: StoreError; then nothing was changed."""

@@ -60,6 +60,7 @@ class SqliteStore(LedgerStore):
         self._thread = thread
         self._file = file
         self._waiting: list[Waiting] = []
+        self._leaving: dict[AssetKey, int] = {}
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -111,6 +112,10 @@ class SqliteStore(LedgerStore):
         await self._in_thread(lambda: self._file.drop(revisions, floor=floor))
         await points.hit("after_floor_before_purge")
 
+    def _forgotten(self, entry: Entry) -> None:
+        """Have its row deleted by the next transaction, which has a newer one, so that the head lasts."""
+        self._leaving[entry.key] = entry.revision
+
     async def _write_all(self) -> None:
         try:
             while self._waiting:
@@ -148,7 +153,10 @@ class SqliteStore(LedgerStore):
                 latest |= {entry.key: entry for entry in outcome}
         if latest:
             superseded = [old.revision for key in latest if (old := self._ledger.get(key)) is not None]
-            self._file.put(latest.values(), superseded=superseded)
+            leaving = dict(self._leaving)
+            self._file.put(latest.values(), superseded=[*superseded, *leaving.values()])
+            for key in leaving:
+                del self._leaving[key]
         return outcomes
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -1,0 +1,170 @@
+"""Who goes next when many callers want something, and how much each may have of it. Pure: no clock, no I/O.
+
+A caller is a path from the general to the particular: host, connection, call. Turns go round on each level of it: hosts
+take turns, of one host its connections, of one connection its calls. So neither many calls nor many connections get a
+host more than its turn, and two clients behind one address are fair to each other all the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+T = TypeVar("T", bound="Hashable")
+
+Caller: TypeAlias = "tuple[str, ...]"
+NOBODY: Caller = ("",)
+"""What belongs to no caller: pins, lists, what was pushed. All of it together takes turns as one host does."""
+CONNECTION_SHARE = 0.5
+"""One connection may have this share of what its host may, so that others behind the same address have the rest."""
+QUOTA_MIN = 10
+
+
+class Lane(Generic[T]):
+    """One level of a queue: lanes that take turns, the next one first, or (a call's own) its items in line."""
+
+    __slots__ = ("items", "lanes")
+
+    def __init__(self) -> None:
+        self.items: deque[T] = deque()
+        self.lanes: OrderedDict[str, Lane[T]] = OrderedDict()
+
+
+class FairQueue(Generic[T]):
+    """Items in a lane a caller, served in turns; an item may have places in several lanes, and is taken from one.
+
+    waits: whether an item is to be served still. A place whose item is not is passed over when its turn comes; all such
+    are by `prune`. So each operation costs a constant over time, but for `leave` and `prune`: one for each place.
+    """
+
+    def __init__(self, waits: Callable[[T], bool]) -> None:
+        self._waits = waits
+        self._root: Lane[T] = Lane()
+        self._places: Counter[T] = Counter()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many places there are."""
+        return self._count
+
+    def __contains__(self, item: T) -> bool:
+        """Whether an item has a place."""
+        return item in self._places
+
+    def put(self, caller: Caller, item: T) -> None:
+        """Give an item a place at the end of its caller's lane."""
+        lane = self._root
+        for name in caller:
+            lane = lane.lanes.get(name) or lane.lanes.setdefault(name, Lane())
+        lane.items.append(item)
+        self._places[item] += 1
+        self._count += 1
+
+    def first(self) -> T | None:
+        """Return whose turn it is."""
+        if self._count:
+            return self._first(self._root)
+        self._root.lanes.clear()
+        return None
+
+    def take(self) -> None:
+        """Take that one, which must be there; everybody it stood beside, on each level, goes before its lane again."""
+        lane = self._root
+        while lane.lanes:
+            name = next(iter(lane.lanes))
+            lane.lanes.move_to_end(name)
+            lane = lane.lanes[name]
+        self._given_up(lane.items.popleft())
+
+    def leave(self, caller: Caller) -> list[T]:
+        """Give up every place of a caller; return the items that wait and have no other, the first first."""
+        path = [self._root]
+        for name in caller:
+            if (inner := path[-1].lanes.get(name)) is None:
+                return []
+            path.append(inner)
+        left = path[-1].items
+        for item in left:
+            self._given_up(item)
+        for name, outer, inner in zip(reversed(caller), path[-2::-1], path[:0:-1], strict=True):
+            if inner is path[-1] or not inner.lanes:
+                del outer.lanes[name]
+        return [item for item in left if self._waits(item) and item not in self._places]
+
+    def prune(self) -> None:
+        """Give up every place whose item does not wait."""
+        for lane in _leaves(self._root):
+            waiting = [item for item in lane.items if self._waits(item)]
+            for item in lane.items:
+                if not self._waits(item):
+                    self._given_up(item)
+            lane.items = deque(waiting)
+
+    def _first(self, lane: Lane[T]) -> T | None:
+        while lane.items and not self._waits(lane.items[0]):
+            self._given_up(lane.items.popleft())
+        if lane.items:
+            return lane.items[0]
+        while lane.lanes:
+            name, inner = next(iter(lane.lanes.items()))
+            if (item := self._first(inner)) is not None:
+                return item
+            del lane.lanes[name]
+        return None
+
+    def _given_up(self, item: T) -> None:
+        self._count -= 1
+        if self._places[item] > 1:
+            self._places[item] -= 1
+        else:
+            del self._places[item]
+
+
+def _leaves(lane: Lane[T]) -> Iterator[Lane[T]]:
+    if lane.items:
+        yield lane
+    for inner in lane.lanes.values():
+        yield from _leaves(inner)
+
+
+class Quota:
+    """How many of something callers have: a host at most the limit, one of its connections CONNECTION_SHARE of it.
+
+    Any may have QUOTA_MIN: a share of very little would be nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = max(limit, QUOTA_MIN)
+        self._of_connection = max(int(limit * CONNECTION_SHARE), QUOTA_MIN)
+        self._taken: Counter[Caller] = Counter()
+
+    def has_room(self, caller: Caller, count: int) -> bool:
+        """Whether a caller may have so many more. What belongs to nobody is not bounded here."""
+        return caller == NOBODY or (
+            self._taken[caller[:1]] + count <= self.limit and self._taken[caller[:2]] + count <= self._of_connection
+        )
+
+    @contextmanager
+    def held(self, caller: Caller, count: int, *, refusal: Exception) -> Iterator[None]:
+        """Let a caller have so many more for a while. As much again must be free, so that nobody takes all of it.
+
+        Raises: refusal, when there is no room.
+        """
+        if not self.has_room(caller, 2 * count):
+            raise refusal
+        self.add(caller, count)
+        try:
+            yield
+        finally:
+            self.add(caller, -count)
+
+    def add(self, caller: Caller, count: int) -> None:
+        """Note that a caller has so many more, or (below 0) fewer."""
+        for of in (caller[:1], caller[:2]) if caller != NOBODY else ():
+            self._taken[of] += count
+            if not self._taken[of]:
+                del self._taken[of]

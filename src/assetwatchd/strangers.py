@@ -1,0 +1,85 @@
+"""Names that nobody has ever seen an asset of: who brought each, how many a caller may have, which give way."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from assetwatchd.fairness import Quota
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from assetwatchd.agenda import Target
+    from assetwatchd.fairness import Caller
+
+LONG = 256
+"""A name weighs one, and one more for each so many characters: an id may have 2,048 bytes."""
+
+
+class Strangers:
+    """Targets whose asset was never there, as far as is known; those too of which that is kept, for who names them.
+
+    One that somebody names or waits for counts against the caller who brought it. One that is idle counts against
+    nobody, and gives way to whatever is new, the longest idle first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.quota = Quota(limit)
+        self._brought_by: dict[Target, Caller] = {}
+        self._idle: OrderedDict[Target, None] = OrderedDict()
+
+    def __contains__(self, target: Target) -> bool:
+        """Whether a target is one."""
+        return target in self._brought_by
+
+    def add(self, target: Target, caller: Caller) -> None:
+        """Take one in; idle, until it is noted that it is not."""
+        self._brought_by[target] = caller
+        self._idle[target] = None
+
+    def remove(self, target: Target) -> None:
+        """It was seen, or is known no more."""
+        if (caller := self._brought_by.pop(target, None)) is None:
+            return
+        if target in self._idle:
+            del self._idle[target]
+        else:
+            self.quota.add(caller, -weight(target.asset_id))
+
+    def note(self, target: Target) -> None:
+        """It may have become idle, or be so no more."""
+        if (caller := self._brought_by.get(target)) is None or _idle(target) == (target in self._idle):
+            return
+        if target in self._idle:
+            del self._idle[target]
+        else:
+            self._idle[target] = None
+        self.quota.add(caller, weight(target.asset_id) * (-1 if target in self._idle else 1))
+
+    def claimed(self, targets: Iterable[Target], caller: Caller) -> list[Target]:
+        """Have those that are idle be this caller's from now on, and the last to give way; return which they are."""
+        idle = [target for target in targets if target in self._idle]
+        for target in idle:
+            self._brought_by[target] = caller
+            self._idle.move_to_end(target)
+        return idle
+
+    def idle_count(self) -> int:
+        """How many can give way."""
+        return len(self._idle)
+
+    def longest_idle(self) -> Target:
+        """Return who gives way next; there must be one."""
+        return next(iter(self._idle))
+
+
+def weight(asset_id: str) -> int:
+    """Return what a name nobody has seen an asset of counts for."""
+    return 1 + len(asset_id) // LONG
+
+
+def _idle(target: Target) -> bool:
+    """Whether nobody would miss a target of which nothing is known."""
+    asked_for = target.pinned or target.named or target.listed or target.awaited
+    return not (asked_for or target.reading)
