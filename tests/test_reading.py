@@ -17,7 +17,7 @@ from assetwatchd import jsonbody, reader, reading
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.transport import Reply
-from support.jobs import announce, end, fail, hoard, length, make, pid, refuse, status
+from support.jobs import announce, end, fail, hoard, length, make, names, pid, refuse, status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,7 +95,6 @@ def test_an_error_survives_the_way(error: BadAnswer) -> None:
         (end, (signal.SIGKILL,), "SIGKILL"),
         (end, (signal.SIGSEGV,), "SIGSEGV"),
         (end, (signal.SIGXCPU,), "more than 5 s"),
-        (make, (reader.RESULT_BYTES_MAX,), "comes to more than"),
     ],
 )
 async def test_what_ends_a_process_is_a_bad_answer(read: object, given: tuple[int, ...], why: str) -> None:
@@ -104,6 +103,36 @@ async def test_what_ends_a_process_is_a_bad_answer(read: object, given: tuple[in
         with pytest.raises(BadAnswer, match=why):
             await source.read(LARGE, read, *given)  # type: ignore[arg-type]  # functions of several forms
         assert await source.read(LARGE, length) == len(LARGE.body)
+
+
+async def test_a_result_is_within_its_limit() -> None:
+    """What an answer comes to is refused when taking it in would hold up the event loop."""
+    async with a_reading() as source:
+        body = bytes(8_000_000)
+        with pytest.raises(BadAnswer, match="comes to more than"):
+            await source.read(Reply(200, {}, body), make, reader.RESULT_BYTES_MAX)
+        assert len(await source.read(Reply(200, {}, body), make, reader.RESULT_BYTES_MAX // 2)) > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 3 * reader.PART_ITEMS + 1])
+async def test_many_items_are_taken_in_part_by_part(count: int) -> None:
+    """Lists and sets come whole, and others have a turn after PART_ITEMS of them."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with a_reading() as source:
+        assert await source.read(LARGE, names, count) == frozenset(map(str, range(count)))
+        await source.read(LARGE, length)
+        task = asyncio.create_task(others())
+        result = reader.Result(None, list, [pickle.dumps([each]) for each in range(count)])
+        assert await reading._unpacked(result) == list(range(count))
+        task.cancel()
+        assert turns >= count
 
 
 def test_the_kernel_ends_an_endless_computation() -> None:

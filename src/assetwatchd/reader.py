@@ -11,6 +11,7 @@ import signal
 import struct
 import traceback
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from assetwatchd.errors import AssetwatchError, BadAnswer
 
@@ -25,10 +26,20 @@ MEMORY_BYTES = 128 * 1024 * 1024
 """What a process may take in any case: what is imported is half of it. One that has more after an answer is ended."""
 MEMORY_TIMES = 16
 """And so many times the length of its answer: statuses and lists take up to 10, JSON of nothing but brackets 30."""
-RESULT_BYTES_MAX = 16 * 1024 * 1024
-"""What an answer may come to: taking it in holds up the event loop, a millisecond or two a MB."""
+RESULT_BYTES_MAX = 32 * 1024 * 1024
+"""What an answer may come to: a million ids, or observations at their bounds, are within it."""
+PART_ITEMS = 100
+"""A list or a set comes back in parts of so many items, between which the event loop sees to others."""
 NICENESS = 5
 """It gives way to the event loop where there are too few cores for both."""
+
+
+class Result(NamedTuple):
+    """What came of a job: what was raised, or what was returned, pickled; if that is a kind of items, in parts."""
+
+    error: Exception | None
+    kind: type[list[Any] | frozenset[Any]] | None
+    parts: list[bytes]
 
 
 def main() -> None:
@@ -66,25 +77,29 @@ def _memory_bytes() -> int:
 
 
 def _result(job: bytes, body: bytes) -> bytes:
-    """Do one job, and pickle what came of it: (True, what was returned) or (False, what was raised)."""
+    """Do one job, and pickle what came of it, as `Result`."""
     try:
         read, reply, given = pickle.loads(job)  # noqa: S301 - written by our parent
-        result = pickle.dumps((True, read(reply._replace(body=body), *given)))
+        result = _returned(read(reply._replace(body=body), *given))
     except MemoryError:
-        return pickle.dumps((False, BadAnswer("reading the answer takes too much memory for its length")))
+        return _raised(BadAnswer("reading the answer takes too much memory for its length"))
     except Exception as error:  # noqa: BLE001 - it is raised again where the answer was asked for
         return _raised(error)
     if len(result) > RESULT_BYTES_MAX:
-        return pickle.dumps((False, BadAnswer(f"the answer comes to more than {RESULT_BYTES_MAX} bytes")))
+        return _raised(BadAnswer(f"the answer comes to more than {RESULT_BYTES_MAX} bytes"))
     return result
+
+
+def _returned(value: Any) -> bytes:
+    if type(value) not in (list, frozenset):
+        return pickle.dumps(Result(None, None, [pickle.dumps(value)]))
+    items = list(value)
+    parts = [pickle.dumps(items[begin : begin + PART_ITEMS]) for begin in range(0, len(items), PART_ITEMS)]
+    return pickle.dumps(Result(None, type(value), parts))
 
 
 def _raised(error: Exception) -> bytes:
     """Pickle an error; a defect's traceback would be lost on the way and goes into a note."""
     if not isinstance(error, AssetwatchError):
         error.add_note(traceback.format_exc())
-    return pickle.dumps((False, error))
-
-
-if __name__ == "__main__":
-    main()
+    return pickle.dumps(Result(error, None, []))

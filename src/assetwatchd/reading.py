@@ -18,27 +18,28 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
-from assetwatchd import reader
 from assetwatchd.errors import BadAnswer
-from assetwatchd.reader import HEADER, READ_S_MAX, RESULT_BYTES_MAX
+from assetwatchd.reader import HEADER, READ_S_MAX, RESULT_BYTES_MAX, main
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Callable
 
+    from assetwatchd.reader import Result
     from assetwatchd.transport import Reply
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-INLINE_BYTES_MAX = 32 * 1024
-"""A larger answer is read beside: the worst that was found of this length costs the event loop some 5 ms."""
+INLINE_BYTES_MAX = 16 * 1024
+"""A larger answer is read beside: the worst that was found of this length costs the event loop 10 ms."""
 READERS_MAX = 2
 """Processes that read, for all sources together; each is started when it is needed."""
 IDLE_S_MAX = 60.0
 """A process that had nothing to read for so long is ended: it holds 40 MB."""
 ANSWER_S_MAX = 30.0
 """A process that does not answer for so long, though it may compute for READ_S_MAX at most, is ended."""
+PROGRAM = f"from {main.__module__} import main; main()"
 PIECE_BYTES = 64 * 1024
 """An answer is handed over so many bytes at a time."""
 
@@ -89,10 +90,7 @@ class _Readers:
                 await _end(process)
                 raise
             await self._put_back(process, is_last=is_last)
-        done, what = pickle.loads(result)  # noqa: S301 - written by our own process
-        if done:
-            return what
-        raise what
+        return await _unpacked(pickle.loads(result))  # noqa: S301 - written by our own process
 
     async def _put_back(self, process: Process, *, is_last: bool) -> None:
         if is_last or not self._users:
@@ -116,7 +114,7 @@ class _Readers:
             if process.returncode is None:
                 return process
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", reader.__name__),
+            *(sys.executable, "-P", "-c", PROGRAM),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -155,6 +153,19 @@ async def _ask(process: Process, job: bytes, body: bytes) -> tuple[bytes, bool]:
         await asyncio.sleep(0)  # a process that reads as fast as we write holds nobody up
     size, is_last = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
     return await process.stdout.readexactly(min(size, RESULT_BYTES_MAX)), bool(is_last)
+
+
+async def _unpacked(result: Result) -> Any:
+    """Return, or raise, what came of a job; what has many parts is taken in one after the other, others between."""
+    if result.error is not None:
+        raise result.error
+    if result.kind is None:
+        return pickle.loads(result.parts[0])  # noqa: S301 - written by our own process
+    items: list[Any] = []
+    for part in result.parts:
+        items += pickle.loads(part)  # noqa: S301 - same
+        await asyncio.sleep(0)
+    return result.kind(items)
 
 
 async def _end(process: Process) -> int:

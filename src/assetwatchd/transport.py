@@ -15,6 +15,7 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
+from assetwatchd.connector import Connector
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 
@@ -172,7 +173,7 @@ class Transport:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
+            connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False

@@ -58,6 +58,11 @@ def make(_: Reply, size: int) -> bytes:
     return bytes(size)
 
 
+def names(_: Reply, count: int) -> frozenset[str]:
+    """Return a set of so many."""
+    return frozenset(map(str, range(count)))
+
+
 def announce(_: Reply, path: str) -> None:
     """Tell that it has begun, and do not end."""
     Path(path).write_text(str(os.getpid()))
