@@ -85,7 +85,7 @@ def build(
 
 
 def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
-    """Register every method of a service; a streaming one writes bytes that are encoded already."""
+    """Register every method of a service; a streaming one writes bytes that are encoded already, others may."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in service.methods:
         behaviour = getattr(servicer, method.name)
@@ -96,7 +96,7 @@ def _handlers(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandl
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
                 behaviour,
                 request_deserializer=decode,
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+                response_serializer=_encoder(GetMessageClass(method.output_type)),
             )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
@@ -111,6 +111,15 @@ def _decoder(request: type[Message]) -> Callable[[bytes], Message | None]:
             return None
 
     return decode
+
+
+def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
+    """Return an encoder that takes a response that is encoded already as it is."""
+
+    def encode(given: Message | bytes) -> bytes:
+        return given if isinstance(given, bytes) else response.SerializeToString(given)
+
+    return encode
 
 
 def pollers() -> list[int]:
