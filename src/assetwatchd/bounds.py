@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from assetwatchd.model import Observation
+
+T = TypeVar("T")
 
 TEXT_LENGTH_MAX = 32 * 1024
 """Characters of one text; the longest of a real answer, a traceback or a list in XML, has some thousands."""
@@ -49,19 +51,20 @@ class _Room:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, (tuple, list)):
-            return type(value)(self._items(value))
+            return type(value)([self.take(item) for item in self._fitting(value)])
         if isinstance(value, Mapping):
-            return dict(self._items(value.items()))
+            return {self.take(name): self.take(member) for name, member in self._fitting(value.items())}
         if is_dataclass(value) and not isinstance(value, type):
             return replace(value, **{name: self.take(getattr(value, name)) for name in _members(type(value))})
         return value
 
-    def _items(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
+    def _fitting(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items as long as there is room for another; the last is taken whole."""
+        for item in items:
             if min(self._values, self._length) <= 0:
                 self.short = True
                 break
-            yield self.take(value)
+            yield item
 
     def _text(self, text: str) -> str:
         room = max(0, min(TEXT_LENGTH_MAX, self._length))

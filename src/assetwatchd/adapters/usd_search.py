@@ -76,6 +76,9 @@ TERMINAL = frozenset({"in_sync", "failed_indexing"})
 ROLL_UP = (State.FAILED, State.PROCESSING, State.PENDING, State.OUT_OF_SYNC, State.UNKNOWN, State.AVAILABLE)
 """The first of these that any plugin has is the asset's state [assumed policy]."""
 
+REASONS_MAX = 20
+"""Of the reasons of a refusal, and of the steps of a path in one, no more are looked at: an error is one line."""
+
 METADATA_DEPTH_MAX = 8
 """The published metadata is two deep; what is far deeper cannot be sent on as protobuf."""
 
@@ -196,12 +199,13 @@ def _reason(reply: Reply) -> str:
     items = document.get("detail")
     told = [document.get("error"), document.get("details"), items]
     if isinstance(items, list):
-        told += [part for item in items if isinstance(item, dict) for part in (_path(item.get("loc")), item.get("msg"))]
+        first = [item for item in items[:REASONS_MAX] if isinstance(item, dict)]
+        told += [part for item in first for part in (_path(item.get("loc")), item.get("msg"))]
     return bounded(": ".join(filter(None, map(text_of, told)))) or "no reason given"
 
 
 def _path(loc: Any) -> str:
-    return ".".join(map(text_of, loc)) if isinstance(loc, list) else ""
+    return ".".join(map(text_of, loc[:REASONS_MAX])) if isinstance(loc, list) else ""
 
 
 def _depth(value: Any) -> int:
