@@ -15,14 +15,14 @@ import pickle
 import signal
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from subprocess import PIPE, Popen
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
 from assetwatchd.errors import BadAnswer
 from assetwatchd.reader import HEADER, READ_S_MAX, RESULT_BYTES_MAX, main
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import Callable
 
     from assetwatchd.reader import Result
@@ -66,12 +66,67 @@ class Reading:
         await _readers().leave(self)
 
 
+class _Process:
+    """A process that reads, and the pipes to it.
+
+    It is started by subprocess, which needs no fork of a process that has gRPC's threads; asyncio's own way may.
+    """
+
+    def __init__(self, popen: Popen[bytes], jobs: asyncio.StreamWriter, results: asyncio.StreamReader) -> None:
+        self._popen = popen
+        self._jobs = jobs
+        self._results = results
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start one; it is ready once it has imported what its first job needs."""
+        popen = Popen(  # noqa: ASYNC220, S603 - it takes a millisecond; a program of ours
+            (sys.executable, "-P", "-c", PROGRAM),
+            stdin=PIPE,
+            stdout=PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        loop, results = asyncio.get_running_loop(), asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(results), popen.stdout)
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), popen.stdin
+        )
+        return cls(popen, asyncio.StreamWriter(transport, protocol, None, loop), results)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._popen.poll() is None
+
+    async def ask(self, job: bytes, body: bytes) -> tuple[bytes, bool]:
+        """Hand a job over, piece by piece; return what came of it, and whether the process does no other.
+
+        Raises: EOFError, ConnectionError.
+        """
+        self._jobs.write(HEADER.pack(len(job), len(body)) + job)
+        whole = memoryview(body)
+        for begin in range(0, len(body), PIECE_BYTES):
+            self._jobs.write(whole[begin : begin + PIECE_BYTES])
+            await self._jobs.drain()
+            await asyncio.sleep(0)  # a process that reads as fast as we write holds nobody up
+        size, is_last = HEADER.unpack(await self._results.readexactly(HEADER.size))
+        return await self._results.readexactly(min(size, RESULT_BYTES_MAX)), bool(is_last)
+
+    async def end(self) -> int:
+        """End it; return how it ended, by itself or by us, as subprocess has it."""
+        self._popen.kill()
+        self._jobs.close()
+        with contextlib.suppress(ConnectionError):
+            await self._results.read()
+        return await asyncio.to_thread(self._popen.wait)
+
+
 class _Readers:
     """The processes of one event loop, the latest used last. users: for whom they were started, not closed yet."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(READERS_MAX)  # first come, first served
-        self._idle: deque[Process] = deque()
+        self._idle: deque[_Process] = deque()
         self._expiry: asyncio.TimerHandle | None = None
         self._users: set[Reading] = set()
 
@@ -83,18 +138,18 @@ class _Readers:
             process = await self._take()
             try:
                 async with asyncio.timeout(ANSWER_S_MAX):
-                    result, is_last = await _ask(process, job, reply.body)
+                    result, is_last = await process.ask(job, reply.body)
             except (TimeoutError, EOFError, ConnectionError):
-                raise BadAnswer(_why(await _end(process))) from None
+                raise BadAnswer(_why(await process.end())) from None
             except BaseException:
-                await _end(process)
+                await process.end()
                 raise
             await self._put_back(process, is_last=is_last)
         return await _unpacked(pickle.loads(result))  # noqa: S301 - written by our own process
 
-    async def _put_back(self, process: Process, *, is_last: bool) -> None:
+    async def _put_back(self, process: _Process, *, is_last: bool) -> None:
         if is_last or not self._users:
-            await _end(process)
+            await process.end()
             return
         self._idle.append(process)
         if self._expiry is not None:
@@ -108,24 +163,19 @@ class _Readers:
         if not self._users:
             await self._end_idle()
 
-    async def _take(self) -> Process:
+    async def _take(self) -> _Process:
         while self._idle:
             process = self._idle.pop()
-            if process.returncode is None:
+            if process.runs:
                 return process
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", PROGRAM),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        return await _Process.start()
 
     async def _end_idle(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
         while self._idle:
-            await _end(self._idle.pop())
+            await self._idle.pop().end()
 
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Readers] = WeakKeyDictionary()
@@ -136,23 +186,6 @@ def _readers() -> _Readers:
     if loop not in _of_loop:
         _of_loop[loop] = _Readers()
     return _of_loop[loop]
-
-
-async def _ask(process: Process, job: bytes, body: bytes) -> tuple[bytes, bool]:
-    """Hand a job over, piece by piece; return what came of it, and whether the process does no other.
-
-    Raises: EOFError, ConnectionError.
-    """
-    assert process.stdin is not None  # noqa: S101 - both are pipes
-    assert process.stdout is not None  # noqa: S101 - same
-    process.stdin.write(HEADER.pack(len(job), len(body)) + job)
-    whole = memoryview(body)
-    for begin in range(0, len(body), PIECE_BYTES):
-        process.stdin.write(whole[begin : begin + PIECE_BYTES])
-        await process.stdin.drain()
-        await asyncio.sleep(0)  # a process that reads as fast as we write holds nobody up
-    size, is_last = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-    return await process.stdout.readexactly(min(size, RESULT_BYTES_MAX)), bool(is_last)
 
 
 async def _unpacked(result: Result) -> Any:
@@ -166,19 +199,6 @@ async def _unpacked(result: Result) -> Any:
         items += pickle.loads(part)  # noqa: S301 - same
         await asyncio.sleep(0)
     return result.kind(items)
-
-
-async def _end(process: Process) -> int:
-    """End a process, and return how it ended: by itself, as subprocess has it, or by us."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)  # Process.kill would take the exit code before asyncio has seen it
-    if process.stdin is not None:
-        process.stdin.close()
-    if process.stdout is not None:
-        with contextlib.suppress(ConnectionError):
-            await process.stdout.read()
-    return await process.wait()
 
 
 def _why(ended: int) -> str:

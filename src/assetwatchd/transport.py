@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 OK = 200
 SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
+FREE_BYTES = 16 * 1024
+"""A body is taken so far at once. Beyond, a source has LARGE_AT_ONCE under way, so that its calls do not come to
+concurrency times as much work, and as much memory, at the same time."""
+LARGE_AT_ONCE = 2
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
 UNTIMED = aiohttp.ClientTimeout()
@@ -68,6 +72,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def close(self) -> None:
         """Give back connections."""
@@ -176,21 +181,36 @@ class Transport:
             connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                read_bufsize=FREE_BYTES,
             )
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._settings.body_bytes_max
-        if "Content-Encoding" not in response.headers and (response.content_length or limit + 1) <= limit:
+        """Return the whole body; beyond FREE_BYTES it waits for its turn, and what was not taken waits upstream."""
+        free = min(FREE_BYTES, self._settings.body_bytes_max)
+        if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
             return await response.read()
         body = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            body += chunk
-            if len(body) > limit:
-                response.close()
-                raise AnswerTooLarge(limit)
+        parts = response.content.iter_chunked(CHUNK_BYTES)
+        while len(body) <= free and (part := await anext(parts, b"")):
+            body += part
+        if len(body) > free:
+            async with self._large:
+                await self._rest(response, body, parts)
         return bytes(body)
+
+    async def _rest(self, response: aiohttp.ClientResponse, body: bytearray, parts: AsyncIterator[bytes]) -> None:
+        limit = self._settings.body_bytes_max
+        while len(body) <= limit:
+            if not (part := await anext(parts, b"")):
+                return
+            body += part
+        response.close()
+        raise AnswerTooLarge(limit)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
