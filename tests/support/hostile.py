@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-JSON, XML, TEXT = "application/json", "application/xml", "text/plain"
+JSON, XML = "application/json", "application/xml"
 UUID = "6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
 STORED = '"storage_backend_info":{"asset_status":"ok"}'
 LEVELS = 200
@@ -38,7 +38,8 @@ def filled(head: str, item: str, tail: str, separator: str = "") -> Callable[[in
         if "{}" not in item:
             count = max(1, (size - len(head) - len(tail)) // (len(item) + len(separator)))
             return (head + separator.join([item] * count) + tail).encode()
-        items, length = [], len(head) + len(tail)
+        items: list[str] = []
+        length = len(head) + len(tail)
         while length < size or not items:
             items.append(item.replace("{}", str(len(items))))
             length += len(items[-1]) + len(separator)
@@ -64,9 +65,9 @@ def in_namespaces(head: str, declared: str, middle: str, item: str, tail: str) -
     return make
 
 
-def usd(name: str, head: str, item: str, tail: str, **more: int) -> Shape:
+def usd(name: str, head: str, item: str, tail: str, status: int = 200) -> Shape:
     """A status of USD Search."""
-    return Shape("usd_search", name, filled(head, item, tail, ","), **more)
+    return Shape("usd_search", name, filled(head, item, tail, ","), status)
 
 
 def metadata(name: str, item: str) -> Shape:
@@ -75,14 +76,14 @@ def metadata(name: str, item: str) -> Shape:
     return usd(f"metadata of {name}", head, item, "]}}}")
 
 
-def sbc(name: str, make: Callable[[int], bytes], **more: int) -> Shape:
+def sbc(name: str, make: Callable[[int], bytes]) -> Shape:
     """A slot of an SBC."""
-    return Shape("oracle_sbc", name, make, content_type=XML, **more)
+    return Shape("oracle_sbc", name, make, content_type=XML)
 
 
-def omn(name: str, make: Callable[[int], bytes], **more: int) -> Shape:
+def omn(name: str, make: Callable[[int], bytes], status: int = 200) -> Shape:
     """Statuses of OMN, in XML."""
-    return Shape("omn", name, make, content_type=XML, **more)
+    return Shape("omn", name, make, status, XML)
 
 
 DATA, DATA_END = "<response><data>", "</data></response>"
