@@ -87,5 +87,14 @@ def pinned(core: int, command: Sequence[object]) -> list[str]:
 
 def pid_rss_mb(pid: int) -> float:
     """Return the resident memory of a process, in 10^6 bytes."""
+    return _status_mb(pid, "VmRSS:")
+
+
+def pid_peak_mb(pid: int) -> float:
+    """Return the most resident memory that a process has had, in 10^6 bytes."""
+    return _status_mb(pid, "VmHWM:")
+
+
+def _status_mb(pid: int, line: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return float(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6  # the kB of /proc are 1,024 bytes
+    return float(status.partition(line)[2].split()[0]) * 1024 / 1e6  # the kB of /proc are 1,024 bytes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from assetwatchd import bounds
 from assetwatchd.model import Observation
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Unchanged:
 Answer: TypeAlias = Observation | Unchanged
 Known: TypeAlias = Mapping[str, bytes]
 """By asset, the digest of the answer (`Observation.answer`) that what is known of it was made of."""
-NOTHING_KNOWN: Known = MappingProxyType({})
+NOTHING_KNOWN: Known = {}
 
 
 def digest(*parts: bytes) -> bytes:
@@ -35,10 +35,15 @@ def digest(*parts: bytes) -> bytes:
 
 
 def unless_known(asset_id: str, answer: bytes, known: Known, read: Callable[[], Observation]) -> Answer:
-    """Read an answer, given its digest, only if it is not the known one.
+    """Read an answer, given its digest, only if it is not the known one; of what it says keep what is within bounds.
 
     read must make equal observations of equal answers: of nothing else, and at any time.
     """
     if known.get(asset_id) == answer:
         return Unchanged(asset_id)
-    return replace(read(), answer=answer)
+    return kept(read(), answer)
+
+
+def kept(observation: Observation, answer: bytes) -> Observation:
+    """Return what is kept of an observation: as much as is within bounds, and the digest of what it was made of."""
+    return replace(bounds.within(observation), answer=answer)

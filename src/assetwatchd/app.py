@@ -110,7 +110,7 @@ class App:
         for name, source in self.settings.sources.items():
             if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
                 calls, sockets = (PiecesTransport(name, source, upstream.place) for _ in range(2))
-                yield name, PiecesApi(name, calls, sockets, source, upstream.line)
+                yield name, PiecesApi(name, calls, sockets, source, upstream.line, reading=upstream.place.reading)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.

@@ -15,6 +15,7 @@ from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unre
 from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
+from assetwatchd.reading import ANSWER_S_MAX
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 from assetwatchd.transport import slack_s
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from assetwatchd.upstream import Upstream
 
 TIMEOUTS_A_CALL = 4
-"""A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed."""
+"""A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed.
+Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
 REJECTED = "rejected"
@@ -82,7 +84,7 @@ class Calls:
         self._now = now
         self._rng = rng
         self._comparing = asyncio.Lock()
-        self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s)
+        self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s + ANSWER_S_MAX)
         self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
         self._tries = 0

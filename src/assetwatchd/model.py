@@ -101,6 +101,7 @@ class Failure:
 class Observation:
     """What an adapter read about one asset, normalised. The reader adds the source and the moment.
 
+    cut: the upstream said more than is kept (`bounds`); only facets, failure and detail lack some of it.
     answer: digest of all that it was made of, so that the same answer need not be read again; empty when it is no help.
     """
 
@@ -111,6 +112,7 @@ class Observation:
     locked: bool = False
     change_time: datetime | None = None
     detail: Detail | None = None
+    cut: bool = False
     answer: bytes = field(default=b"", compare=False, repr=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from assetwatchd import telemetry
@@ -13,13 +14,15 @@ from assetwatchd.model import GONE, AssetKey, Freshness, State
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from assetwatchd.hub import Hub
     from assetwatchd.model import Entry, Observation
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 16
+TURN_S = 0.005
+"""Encoding what was seen together lets others have a turn after so long; the largest single status takes as long."""
 STORE_RETRY_S = 1.0
 """How often a store that cannot keep what it is given is tried again."""
 
@@ -71,9 +74,21 @@ class Pipeline:
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
         """Commit what differs from what is known, the last sighting of each asset; publish; return how many did."""
         last = {sighting.observation.asset_id: sighting for sighting in sightings}
-        drafts = [draft for sighting in last.values() if (draft := self._drafted(source, sighting)) is not None]
+        drafts = await self._all_drafted(source, last.values())
         await self._commit(source, drafts)
         return len(drafts)
+
+    async def _all_drafted(self, source: str, sightings: Iterable[Sighting]) -> list[Draft]:
+        """Diff them one after the other; everybody else has a turn each time it has taken TURN_S."""
+        drafts: list[Draft] = []
+        began = time.perf_counter()
+        for sighting in sightings:
+            if (draft := self._drafted(source, sighting)) is not None:
+                drafts.append(draft)
+            if time.perf_counter() - began >= TURN_S:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return drafts
 
     async def mark_stale(self, key: AssetKey, *, at: float, observed_at: float | None = None) -> None:
         """Commit that an asset's own reads fail while its source is well; nothing if it was never read, or is gone.

@@ -15,6 +15,7 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
+from assetwatchd.connector import Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 from assetwatchd.timelimit import TIMER_S, TimeLimit
@@ -27,16 +28,24 @@ if TYPE_CHECKING:
 OK = 200
 SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
+FREE_BYTES = 16 * 1024
+"""A body is taken so far at once. Beyond, a source has LARGE_AT_ONCE under way, so that its calls do not come to
+concurrency times as much work, and as much memory, at the same time."""
+LARGE_AT_ONCE = 2
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
 UNTIMED = aiohttp.ClientTimeout()
 """Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
+READ_HEADERS = ("Content-Type", "Retry-After")
+"""The headers of an answer that anything here looks at; the others, of whatever number and length, are let go."""
+HEADER_LENGTH_MAX = 256
+"""Characters of each that are kept; a date or a media type takes a tenth of it."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 
 
 class Reply(NamedTuple):
-    """One whole answer: its status, headers (names in any case) and body, at most body_bytes_max long."""
+    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,6 +73,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def close(self) -> None:
         """Give back connections."""
@@ -106,7 +116,7 @@ class Transport:
             async with self._client().request(
                 method, url, headers=sent, data=data, allow_redirects=False, timeout=UNTIMED
             ) as response:
-                reply = Reply(response.status, response.headers, await self._body(response))
+                reply = Reply(response.status, _kept(response.headers), await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
 
@@ -129,7 +139,7 @@ class Transport:
                 whole = response.status != OK
                 body = await self._body(response) if whole else b""
                 telemetry.upstream_answered(span, response.status)
-                yield Reply(response.status, response.headers, body), response.content.iter_chunked(CHUNK_BYTES)
+                yield Reply(response.status, _kept(response.headers), body), response.content.iter_chunked(CHUNK_BYTES)
 
     @asynccontextmanager
     async def websocket(
@@ -169,24 +179,39 @@ class Transport:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
+            connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                read_bufsize=FREE_BYTES,
             )
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._settings.body_bytes_max
-        if "Content-Encoding" not in response.headers and (response.content_length or limit + 1) <= limit:
+        """Return the whole body; beyond FREE_BYTES it waits for its turn, and what was not taken waits upstream."""
+        free = min(FREE_BYTES, self._settings.body_bytes_max)
+        if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
             return await response.read()
         body = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            body += chunk
-            if len(body) > limit:
-                response.close()
-                raise AnswerTooLarge(limit)
+        parts = response.content.iter_chunked(CHUNK_BYTES)
+        while len(body) <= free and (part := await anext(parts, b"")):
+            body += part
+        if len(body) > free:
+            async with self._large:
+                await self._rest(response, body, parts)
         return bytes(body)
+
+    async def _rest(self, response: aiohttp.ClientResponse, body: bytearray, parts: AsyncIterator[bytes]) -> None:
+        limit = self._settings.body_bytes_max
+        while len(body) <= limit:
+            if not (part := await anext(parts, b"")):
+                return
+            body += part
+        response.close()
+        raise AnswerTooLarge(limit)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -200,7 +225,7 @@ class Transport:
         except aiohttp.ClientConnectorError as exc:
             raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
         except aiohttp.WSServerHandshakeError as exc:
-            raise_for_status(Reply(exc.status, exc.headers or {}, b""))
+            raise_for_status(Reply(exc.status, _kept(exc.headers or {}), b""))
             raise BadAnswer(f"no WebSocket: HTTP {exc.status}") from exc
         except aiohttp.ClientPayloadError as exc:
             raise Unreachable("the answer broke off") from exc
@@ -219,6 +244,11 @@ def raise_for_status(reply: Reply) -> None:
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
     if 300 <= status < 400:  # noqa: PLR2004 - same
         raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an answer's headers is read, their names written as in READ_HEADERS."""
+    return {name: headers[name][:HEADER_LENGTH_MAX] for name in READ_HEADERS if name in headers}
 
 
 def slack_s(rate_per_s: float) -> float:

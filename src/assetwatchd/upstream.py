@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from assetwatchd.answers import NOTHING_KNOWN
+from assetwatchd.errors import BadAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.model import Observation
+
+
+LISTED_TIMES = 2
+"""A list of more than so many times assets_max is refused, for it may have no end; of one within, as many are taken as
+there is room for."""
+ASSET_ID_LENGTH_MAX = 2048
+"""Characters of an id in a list; nobody could ask for a longer one (AssetRef in the schema)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,22 @@ class Removed:
 
 
 Notice: TypeAlias = Listed | Touched | Removed
+
+
+def listed(asset_ids: frozenset[str], assets_max: int) -> frozenset[str]:
+    """Return the ids of a list that can be worked with. Raises: BadAnswer."""
+    check_count(len(asset_ids), assets_max)
+    if any(len(asset_id) > ASSET_ID_LENGTH_MAX for asset_id in asset_ids):
+        raise BadAnswer(f"a list with an id of more than {ASSET_ID_LENGTH_MAX} characters")
+    return asset_ids
+
+
+def check_count(count: int, assets_max: int) -> None:
+    """Raise BadAnswer for a list that has, or has so far, more ids than are taken."""
+    if count > LISTED_TIMES * assets_max:
+        raise BadAnswer(
+            f"a list of more than {LISTED_TIMES} x assets_max = {LISTED_TIMES * assets_max} assets; raise it"
+        )
 
 
 class Upstream(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from assetwatchd.errors import BadAnswer
 
@@ -57,8 +56,13 @@ def name(element: Element) -> str:
 
 
 def content(element: Element) -> str:
-    """Write what an element holds, markup included."""
+    """Write what an element holds, markup included; with its own tag around it where that declares namespaces.
+
+    Written in one go: child by child, each would declare all namespaces again.
+    """
     from lxml import etree  # noqa: PLC0415 - as in load
 
-    inner = (etree.tostring(each, encoding="unicode") for each in element)
-    return (escape(element.text or "") + "".join(inner)).strip()
+    whole = str(etree.tostring(element, encoding="unicode", with_tail=False))
+    if element.nsmap:
+        return whole
+    return whole[whole.index(">") + 1 : whole.rfind("</")].strip() if len(element) or element.text else ""

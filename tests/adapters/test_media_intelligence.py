@@ -270,6 +270,21 @@ async def test_enumerate_is_complete_or_fails(standin: MediaIntelligenceStandin,
     assert standin.requests.count(LIST_CALL) == len(pages)
 
 
+@pytest.mark.parametrize("totals", [{}, {"totalPage": 10**9}, {"totalCount": 10**9, "totalPage": 10**9}])
+async def test_a_list_without_an_end_is_left(standin: MediaIntelligenceStandin, totals: dict[str, int]) -> None:
+    """Beyond twice assets_max no further page is asked for, whatever the list says of its end."""
+    for number in range(1, 9):
+        answer(standin, f"pageNum={number}&", page(*range(10 * number, 10 * number + 10), **totals))
+    async with adapter(standin, page_size=10, assets_max=20) as upstream:
+        with pytest.raises(BadAnswer, match="more than 2 x assets_max = 40"):
+            await upstream.enumerate()
+        assert standin.requests.count(LIST_CALL) == 5
+        standin.faults.add(path="import-status", status=404, body="")
+        with pytest.raises(BadAnswer, match="more than 2 x assets_max"):
+            await upstream.observe([ASSET])
+    assert standin.requests.count(LIST_CALL) == 10
+
+
 async def test_enumerate_without_totals(standin: MediaIntelligenceStandin) -> None:
     """Where a list tells no totals, the first page that is not full is the last."""
     answer(standin, "pageNum=1&", page(1, 2))

@@ -253,6 +253,7 @@ class AssetStatus(_message.Message):
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
     USD_SEARCH_FIELD_NUMBER: _builtins.int
     OMN_FIELD_NUMBER: _builtins.int
     PIECES_FIELD_NUMBER: _builtins.int
@@ -273,6 +274,11 @@ class AssetStatus(_message.Message):
     """
     etag: _builtins.str
     """The revision as a quoted string, for caches. Empty when that is 0."""
+    cut: _builtins.bool
+    """The upstream said more about the asset than is kept: 2,000 values, texts of 32,768 characters, 131,072 in all. The
+    first facets, and the beginning of detail, are here; a text that was longer ends with an ellipsis. state is that of
+    all it said.
+    """
     @_builtins.property
     def asset(self) -> Global___AssetRef:
         """Which asset."""
@@ -326,6 +332,7 @@ class AssetStatus(_message.Message):
         change_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         etag: _builtins.str = ...,
+        cut: _builtins.bool = ...,
         usd_search: _details_pb2.UsdSearchDetail | None = ...,
         omn: _details_pb2.OmnDetail | None = ...,
         pieces: _details_pb2.PiecesDetail | None = ...,
@@ -334,7 +341,7 @@ class AssetStatus(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "detail", b"detail", "failure", b"failure", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "usd_search", b"usd_search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "detail", b"detail", "etag", b"etag", "facets", b"facets", "failure", b"failure", "freshness", b"freshness", "locked", b"locked", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "revision", b"revision", "state", b"state", "usd_search", b"usd_search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "cut", b"cut", "detail", b"detail", "etag", b"etag", "facets", b"facets", "failure", b"failure", "freshness", b"freshness", "locked", b"locked", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "revision", b"revision", "state", b"state", "usd_search", b"usd_search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_detail: _TypeAlias = _typing.Literal["usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"]  # noqa: Y015
     _WhichOneofArgType_detail: _TypeAlias = _typing.Literal["detail", b"detail"]  # noqa: Y015

@@ -11,20 +11,20 @@ import hashlib
 import hmac
 import re
 import time
-from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assetwatchd import jsonbody
-from assetwatchd.answers import NOTHING_KNOWN, Unchanged
+from assetwatchd.answers import NOTHING_KNOWN, Unchanged, kept
 from assetwatchd.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status, retry_after_s
-from assetwatchd.upstream import Capabilities, Notice
+from assetwatchd.upstream import Capabilities, Notice, check_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from assetwatchd.config import MediaIntelligenceSource
 
 M = TypeVar("M", bound=BaseModel)
+Totals: TypeAlias = tuple[int | None, int | None]
+"""How many assets and pages a list says that it has."""
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
@@ -127,9 +129,14 @@ class ImportStatus(Numbered):
 class Page(Wire):
     """`result` of a list call; its totals are published for the deprecated call alone."""
 
-    content: list[Numbered]
+    content: Annotated[list[Numbered], Field(fail_fast=True)]
     total_count: Count | None = Field(default=None, alias="totalCount")
     total_page: Count | None = Field(default=None, alias="totalPage")
+
+    @property
+    def totals(self) -> Totals:
+        """What it says of the whole list, which is the same on all pages of one."""
+        return self.total_count, self.total_page
 
     def is_last(self, number: int, size: int) -> bool:
         """Tell whether no page follows this one, the number-th of so many assets each. Raises: BadAnswer."""
@@ -139,12 +146,20 @@ class Page(Wire):
             raise BadAnswer("an empty page amid a list")
         return number >= self.total_page
 
-    def numbers(self) -> set[int]:
+    def numbers(self) -> frozenset[int]:
         """Return the ids on this page. Raises: BadAnswer when one is missing or there twice."""
-        numbers = {item.number for item in self.content if item.number is not None}
+        numbers = frozenset(item.number for item in self.content if item.number is not None)
         if len(numbers) != len(self.content):
             raise BadAnswer("a list with an asset that is listed twice or has no id")
         return numbers
+
+
+class Part(NamedTuple):
+    """What is used of a page: its ids, the totals of its list, and whether no other page follows."""
+
+    numbers: frozenset[int]
+    totals: Totals
+    is_last: bool
 
 
 class Fault(NamedTuple):
@@ -181,6 +196,13 @@ def decode(model: type[M], reply: Reply) -> M:
         return model.model_validate(body.get("result"))
     except ValidationError as exc:
         raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='result')}") from None
+
+
+def part_of(reply: Reply, number: int, size: int) -> Part:
+    """Read the number-th page of so many assets each. Raises: BadAnswer, and what the gateway's refusals mean."""
+    raise_refusal(reply)
+    page = decode(Page, reply)
+    return Part(page.numbers(), page.totals, page.is_last(number, size))
 
 
 def fault_of(reply: Reply) -> Fault:
@@ -244,6 +266,22 @@ class AssetPath(NamedTuple):
         return self.asset.lstrip("0") == str(number).lstrip("0")
 
 
+def answer(reply: Reply, path: AssetPath, known: Known) -> Answer | None:
+    """Read the answer to a status call, unless it is known; None and Raises: as read."""
+    asset_id, digest = "/".join(path), reply.digest
+    if known.get(asset_id) == digest:
+        return Unchanged(asset_id)
+    observation = read(reply, path)
+    return None if observation is None else kept(observation, digest)
+
+
+def sign_of_life(reply: Reply) -> None:
+    """Read the answer about an asset that cannot be: whatever the product says, it is there. Raises: UpstreamError."""
+    raise_refusal(reply)
+    if not fault_of(reply).code:
+        decode(ImportStatus, reply)
+
+
 def read(reply: Reply, path: AssetPath) -> Observation | None:
     """Read the answer to a status call; None when the asset may be unknown, which a list of its project can tell.
 
@@ -303,6 +341,7 @@ class MediaIntelligence:
     ) -> None:
         self._settings = settings
         self._transport = Transport(source, settings)
+        self._reading = Reading()
         self._clock = clock
 
     def check(self, asset_id: str) -> str | None:
@@ -314,12 +353,9 @@ class MediaIntelligence:
     async def probe(self) -> None:
         """List one asset of the first project, or ask for one that cannot be: any signed, readable answer will do."""
         if self._settings.projects:
-            await self._page(_project(self._settings.projects[0]), 1, size=1)
+            await self._part(_project(self._settings.projects[0]), 1, size=1)
             return
-        reply = await self._get(PROBE_PATH)
-        raise_refusal(reply)
-        if not fault_of(reply).code:
-            decode(ImportStatus, reply)
+        await self._reading.read(await self._get(PROBE_PATH), sign_of_life)
 
     async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read the registration of each asset."""
@@ -327,13 +363,11 @@ class MediaIntelligence:
 
     async def enumerate(self) -> frozenset[str]:
         """List the assets of every configured project, page by page."""
-        return frozenset(
-            [
-                f"{project}/{number}"
-                for project in dict.fromkeys(self._settings.projects)
-                async for number in self._numbers(_project(project))
-            ]
-        )
+        found: set[str] = set()
+        for project in dict.fromkeys(self._settings.projects):
+            async for number in self._numbers(_project(project), already=len(found)):
+                found.add(f"{project}/{number}")
+        return frozenset(found)
 
     def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
@@ -342,49 +376,52 @@ class MediaIntelligence:
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self._reading.close()
 
     async def _read(self, asset_id: str, known: Known) -> Answer:
         path = AssetPath.parse(asset_id)
         if path is None:
             raise AssetRejected("not an id of Media Intelligence")
         reply = await self._get(path.fill(STATUS))
-        answer = reply.digest
-        if known.get(asset_id) == answer:
-            return Unchanged(asset_id)
-        if (observation := read(reply, path)) is not None:
-            return replace(observation, answer=answer)
+        read = await self._reading.read(reply, answer, path, known)
+        if read is not None:
+            return read
         if any([path.is_numbered(number) async for number in self._numbers(path)]):
             raise AssetRejected("its project lists the asset, yet its status cannot be had")
         return Observation(asset_id, State.MISSING)
 
-    async def _numbers(self, project: AssetPath) -> AsyncIterator[int]:
-        """Yield the numbers of all assets of a project. Raises: BadAnswer when the list changes between its pages."""
+    async def _numbers(self, project: AssetPath, *, already: int = 0) -> AsyncIterator[int]:
+        """Yield the numbers of all assets of a project, beside so many that are listed already.
+
+        Raises: BadAnswer when the list changes between its pages, or is of more assets than are taken.
+        """
         size = self._settings.page_size
         seen: set[int] = set()
-        first: Page | None = None
+        totals: Totals | None = None
         for page_number in range(1, PAGES_MAX + 1):
-            page = await self._page(project, page_number, size=size)
-            first, numbers = first or page, page.numbers()
-            if (page.total_count, page.total_page) != (first.total_count, first.total_page) or seen & numbers:
+            part = await self._part(project, page_number, size=size)
+            totals = totals or part.totals
+            if part.totals != totals or not seen.isdisjoint(part.numbers):
                 raise BadAnswer("the list changed while its pages were read")
-            for number in numbers:
+            seen |= part.numbers
+            check_count(already + len(seen), self._settings.assets_max)
+            for number in part.numbers:
                 yield number
-            seen |= numbers
-            if page.is_last(page_number, size):
+            if part.is_last:
                 break
         else:
             raise BadAnswer(f"a list of more than {PAGES_MAX} pages")
-        if page.total_count not in (None, len(seen)):
-            raise BadAnswer(f"a list of {page.total_count} assets that holds {len(seen)}")
+        if totals[0] not in (None, len(seen)):
+            raise BadAnswer(f"a list of {totals[0]} assets that holds {len(seen)}")
 
-    async def _page(self, project: AssetPath, number: int, *, size: int) -> Page:
+    async def _part(self, project: AssetPath, number: int, *, size: int) -> Part:
         reply = await self._get(project.fill(PAGE, number=number, size=size))
-        raise_refusal(reply)
-        return decode(Page, reply)
+        return await self._reading.read(reply, part_of, number, size)
 
     async def _get(self, path: str) -> Reply:
         reply = await self._signed(path)
-        return await self._signed(path) if is_worth_signing_again(reply) else reply
+        again = await self._reading.read(reply, is_worth_signing_again)
+        return await self._signed(path) if again else reply
 
     async def _signed(self, path: str) -> Reply:
         settings = self._settings

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import xml
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.credentials import TOKEN_BYTES_MAX
 from assetwatchd.details import OracleSbcDetail
 from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities, Notice
 
@@ -65,7 +67,7 @@ REFUSALS = {
 """Published refusals beside 401 and 403, which are credentials'."""
 
 VERSION_FORM = re.compile(r"v(\d{1,6})\.(\d{1,6})")
-TOKEN_FORM = re.compile(r"[!-~]+")
+TOKEN_FORM = re.compile(rf"[!-~]{{1,{TOKEN_BYTES_MAX}}}")
 
 
 # 2. Wire --------------------------------------------------------------------------------------------------------------
@@ -149,9 +151,9 @@ def _text(element: Element | None) -> str:
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
 
 
-def read(reply: Reply) -> Observation:
+def read(reply: Reply, known: Known = NOTHING_KNOWN) -> Answer:
     """Read the answer to a status call. Raises: BadAnswer."""
-    return normalise(decode_operation(reply))
+    return unless_known(ASSET_ID, reply.digest, known, lambda: normalise(decode_operation(reply)))
 
 
 def normalise(slot: Operation) -> Observation:
@@ -202,6 +204,7 @@ class OracleSbc:
         xml.load()
         self._settings = settings
         self._transport = Transport(source, settings)
+        self._reading = Reading()
         self._clock = clock
         self._version = settings.version
         self._token: Token | None = None
@@ -232,6 +235,7 @@ class OracleSbc:
     async def close(self) -> None:
         """Give back connections; the token ends by itself, for there is no call that ends it."""
         await self._transport.close()
+        await self._reading.close()
 
     async def _slot(self, known: Known = NOTHING_KNOWN) -> Answer:
         """Ask with the token there is, and once more with a new one when that is refused."""
@@ -241,7 +245,7 @@ class OracleSbc:
             token = await self._valid_token(refused=token)
             reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
         raise_for_status(reply)
-        return unless_known(ASSET_ID, reply.digest, known, lambda: read(reply))
+        return await self._reading.read(reply, read, known)
 
     async def _valid_token(self, *, refused: str) -> str:
         """Return the token, a new one if need be; callers that need one at the same time share it."""
@@ -256,7 +260,7 @@ class OracleSbc:
         basic = base64.b64encode(name_and_password.encode()).decode()
         reply = await self._call("POST", TOKEN_PATH, f"Basic {basic}")
         raise_for_status(reply)
-        return Token(decode_token(reply), asked_at)
+        return Token(await self._reading.read(reply, decode_token), asked_at)
 
     async def _call(self, method: str, path: str, authorization: str) -> Reply:
         """Make one call; a 404 means that the version is not supported, so one that is gets one more."""
@@ -274,7 +278,7 @@ class OracleSbc:
         if reply.status == UNAUTHORISED:
             raise BadAnswer(f"the device does not support {tried}, nor tell what it does; correct version")
         raise_for_status(reply)
-        latest = decode_latest_version(reply)
+        latest = await self._reading.read(reply, decode_latest_version)
         if latest == tried:
             raise BadAnswer(f"HTTP {NOT_FOUND} although the device supports {tried}")
         self._version = latest

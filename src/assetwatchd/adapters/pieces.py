@@ -21,7 +21,7 @@ from assetwatchd.model import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place
-from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
+from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -113,7 +113,7 @@ class Format(Wire):
 class Formats(Wire):
     """The formats of an asset."""
 
-    iterable: list[Format] | None = None
+    iterable: Annotated[list[Format], Field(fail_fast=True)] | None = None
 
 
 class Asset(Wire):
@@ -140,7 +140,7 @@ class ReferencedAsset(Wire):
 class FlattenedAssets(Wire):
     """The list of ids; the vendor's model has `iterable` as optional, and absent when there are none."""
 
-    iterable: list[ReferencedAsset] | None = None
+    iterable: Annotated[list[ReferencedAsset], Field(fail_fast=True)] | None = None
     indices: dict[str, Any] | None = None
 
 
@@ -153,6 +153,21 @@ def decode(model: type[M], reply: Reply) -> M:
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
+
+
+def answer(reply: Reply, asset_id: str, known: Known) -> Answer:
+    """Read the answer to asset_id, unless it is known. Raises: as read."""
+    return unless_known(asset_id, reply.digest, known, lambda: read(reply, asset_id=asset_id))
+
+
+def ids(reply: Reply, assets_max: int) -> frozenset[str]:
+    """Read the list of ids. Raises: BadAnswer."""
+    if reply.status != OK:
+        raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+    assets = decode(FlattenedAssets, reply)
+    if assets.iterable is None and assets.indices:
+        raise BadAnswer("a list with indices and nothing that they could mean")
+    return listed(frozenset(each.id.lower() for each in assets.iterable or ()), assets_max)
 
 
 def read(reply: Reply, *, asset_id: str) -> Observation:
@@ -206,7 +221,7 @@ def notices_of(frame: Frame) -> Iterator[Notice]:
         yield Touched(tuple(touched))
 
 
-def listed(frame: Frame) -> Listed:
+def first(frame: Frame) -> Listed:
     """Read the first frame, which lists every id there is. Raises: BadAnswer."""
     _expect_whole(frame)
     return Listed(frozenset(item.asset_id for item in frames.living(frame.items)))
@@ -285,11 +300,7 @@ class Pieces:
         """List the ids, those of assets the user did not save only if so configured; the answer has no pages."""
         path = IDENTIFIERS.format(pseudo="true" if self._settings.pseudo else "false")
         reply = await self._transport.request("GET", path, headers=self._headers)
-        _expect_ok(reply)
-        assets = decode(FlattenedAssets, reply)
-        if assets.iterable is None and assets.indices:
-            raise BadAnswer("a list with indices and nothing that they could mean")
-        return frozenset(each.id.lower() for each in assets.iterable or ())
+        return await self.place.reading.read(reply, ids, self._settings.assets_max)
 
     async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
@@ -297,7 +308,7 @@ class Pieces:
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
-            yield listed(await anext(stream))
+            yield first(await anext(stream))
             async for frame in stream:
                 for notice in notices_of(frame):
                     yield notice
@@ -305,13 +316,9 @@ class Pieces:
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self.place.reading.close()
 
     async def _read(self, asset_id: str, known: Known) -> Answer:
         path = ASSET.format(id=quote(asset_id, safe=""))
         reply = await self._transport.request("GET", path, headers=self._headers)
-        return unless_known(asset_id, reply.digest, known, lambda: read(reply, asset_id=asset_id))
-
-
-def _expect_ok(reply: Reply) -> None:
-    if reply.status != OK:
-        raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+        return await self.place.reading.read(reply, answer, asset_id, known)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import re
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
@@ -21,6 +21,7 @@ from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlug
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
 from assetwatchd.jsonbody import bounded, decode, first_problem, object_of, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from assetwatchd.upstream import Notice
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # 1. Facts --------------------------------------------------------------------------------------------------------
 
@@ -74,6 +76,9 @@ TERMINAL = frozenset({"in_sync", "failed_indexing"})
 ROLL_UP = (State.FAILED, State.PROCESSING, State.PENDING, State.OUT_OF_SYNC, State.UNKNOWN, State.AVAILABLE)
 """The first of these that any plugin has is the asset's state [assumed policy]."""
 
+REASONS_MAX = 20
+"""Of the reasons of a refusal, and of the steps of a path in one, no more are looked at: an error is one line."""
+
 METADATA_DEPTH_MAX = 8
 """The published metadata is two deep; what is far deeper cannot be sent on as protobuf."""
 
@@ -100,7 +105,7 @@ class Plugin(Wire):
 
     indexing_status: str
     indexed_asset_hash: str | None = None
-    plugin_status_history: tuple[Attempt, ...] | None = None
+    plugin_status_history: Annotated[tuple[Attempt, ...], Field(fail_fast=True)] | None = None
 
 
 class Storage(Wire):
@@ -194,12 +199,13 @@ def _reason(reply: Reply) -> str:
     items = document.get("detail")
     told = [document.get("error"), document.get("details"), items]
     if isinstance(items, list):
-        told += [part for item in items if isinstance(item, dict) for part in (_path(item.get("loc")), item.get("msg"))]
+        first = [item for item in items[:REASONS_MAX] if isinstance(item, dict)]
+        told += [part for item in first for part in (_path(item.get("loc")), item.get("msg"))]
     return bounded(": ".join(filter(None, map(text_of, told)))) or "no reason given"
 
 
 def _path(loc: Any) -> str:
-    return ".".join(map(text_of, loc)) if isinstance(loc, list) else ""
+    return ".".join(map(text_of, loc[:REASONS_MAX])) if isinstance(loc, list) else ""
 
 
 def _depth(value: Any) -> int:
@@ -212,6 +218,11 @@ def _depth(value: Any) -> int:
 
 
 # 3. Normalise ----------------------------------------------------------------------------------------------------
+
+
+def read(reply: Reply, asset_id: str, known: answers.Known, zone: tzinfo) -> answers.Answer:
+    """Read the answer of the status call. Raises: UpstreamError, whatever else it is."""
+    return unless_known(asset_id, reply.digest, known, lambda: normalise(asset_id, answer_of(reply), zone=zone))
 
 
 def normalise(asset_id: str, answer: Answer, *, zone: tzinfo) -> Observation:
@@ -329,6 +340,7 @@ class UsdSearch:
         self._settings = settings
         self._zone = ZoneInfo(settings.timezone)
         self._transport = Transport(source, settings)
+        self._reading = Reading()
 
     def check(self, asset_id: str) -> str | None:
         """An id is a storage URL or, in local-filesystem mode, an absolute path."""
@@ -355,16 +367,14 @@ class UsdSearch:
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self._reading.close()
 
     async def _observe(self, asset_id: str, known: answers.Known) -> answers.Answer:
-        def read(reply: Reply) -> answers.Answer:
-            return unless_known(
-                asset_id, reply.digest, known, lambda: normalise(asset_id, answer_of(reply), zone=self._zone)
-            )
+        path = status_path(asset_id, metadata=self._settings.asset_metadata)
+        return await self._ask(path, read, asset_id, known, self._zone)
 
-        return await self._ask(status_path(asset_id, metadata=self._settings.asset_metadata), read)
-
-    async def _ask(self, path: str, read: Callable[[Reply], T]) -> T:
+    async def _ask(self, path: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
         sent = credentials(self._settings.auth)
         with kept_secret(lambda: sent.secrets):
-            return read(await self._transport.raw("GET", path, headers={"Accept": "application/json", **sent.headers}))
+            headers = {"Accept": "application/json", **sent.headers}
+            return await self._reading.read(await self._transport.raw("GET", path, headers=headers), read, *given)

@@ -6,8 +6,9 @@ Source: the vendor's client 5.0.1 (paths, parameters, bodies, codes). Nothing is
 from __future__ import annotations
 
 import asyncio
+import copy
 import enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from assetwatchd import jsonbody
@@ -18,13 +19,17 @@ from assetwatchd.pieces.split import Splitter
 from assetwatchd.transport import raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.line import Line
+    from assetwatchd.reading import Reading
     from assetwatchd.transport import Reply, Transport
+
+D = TypeVar("D")
+T = TypeVar("T")
 
 OK = 200
 GONE = 410
@@ -50,26 +55,49 @@ class Stream(enum.Enum):
     TRANSFERABLES = "/assets/stream/transferables"
 
 
-class PiecesApi:
+class Operations(Generic[D]):
     """One Pieces OS server. A flag that is None is not sent. Streams have connections of their own, apart from calls.
 
+    An operation that is answered with a document returns what is made of it: the document as it is, or see `into`.
     Every operation raises UpstreamError (no answer, or none that can be read), PiecesRefused and AssetGone.
     """
 
-    def __init__(self, source: str, calls: Transport, sockets: Transport, settings: PiecesSource, line: Line) -> None:
+    def __init__(
+        self,
+        source: str,
+        calls: Transport,
+        sockets: Transport,
+        settings: PiecesSource,
+        line: Line,
+        *,
+        reading: Reading,
+    ) -> None:
         self.source = source
         self.line = line
         self._calls = calls
         self._sockets = sockets
         self.settings = settings
+        self._reading = reading
+        self._make: Callable[[dict[str, Any]], Any] | None = None
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
+
+    def into(self, make: Callable[[dict[str, Any]], T]) -> Operations[T]:
+        """Return the same server, whose operations return what make makes of a document; it is made where it is read.
+
+        make is pickled. What it makes should be bytes: a document, or a message, costs the event loop what it was
+        read beside for.
+        """
+        other: Operations[Any] = copy.copy(self)
+        other._make = make
+        return other
 
     async def close(self) -> None:
         """Give back connections."""
         await self._calls.close()
         await self._sockets.close()
+        await self._reading.close()
 
-    async def create(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> dict[str, Any]:
+    async def create(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> D:
         """Seed to Asset. Raises InvalidRequest too when the formats of the asset, as JSON, could not be read back."""
         body = await asyncio.to_thread(_encode, seed)
         if len(body) > (limit := self.settings.body_bytes_max - READ_BACK_BYTES):
@@ -80,27 +108,27 @@ class PiecesApi:
     async def delete(self, asset_id: str) -> None:
         """Delete; the answer is the id, as text. Raises BadAnswer too when it is another."""
         reply = await self._call("POST", f"/assets/{quote(asset_id, safe='')}/delete", asset_id=asset_id)
-        answered = jsonbody.bounded(reply.body.decode("utf-8", "replace"))
+        answered = _beginning(reply, TEXT_MAX)
         if answered.lower() != asset_id.lower():
             raise BadAnswer(f"it was to delete asset {asset_id}, and confirms another: {answered or 'none'}")
 
-    async def draft(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> dict[str, Any]:
+    async def draft(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> D:
         """Seed to Seed."""
         return await self._document("POST", "/assets/draft", {"transferables": transferables}, seed)
 
-    async def recommended(self, recommendation: Mapping[str, Any]) -> dict[str, Any]:
+    async def recommended(self, recommendation: Mapping[str, Any]) -> D:
         """SeededAssetsRecommendation, the body of a GET, to Assets."""
         return await self._document("GET", "/assets/recommended", {}, recommendation)
 
-    async def related(self, assets: Mapping[str, Any]) -> dict[str, Any]:
+    async def related(self, assets: Mapping[str, Any]) -> D:
         """Assets, the body of a GET, to Assets."""
         return await self._document("GET", "/assets/related", {}, assets)
 
-    async def identifiers(self, *, pseudo: bool | None = None) -> dict[str, Any]:
+    async def identifiers(self, *, pseudo: bool | None = None) -> D:
         """Return FlattenedAssets."""
         return await self._document("GET", "/assets/identifiers", {"pseudo": pseudo})
 
-    async def pseudo(self) -> dict[str, Any]:
+    async def pseudo(self) -> D:
         """Return PseudoAssets."""
         return await self._document("GET", "/assets/pseudo", {})
 
@@ -111,7 +139,7 @@ class PiecesApi:
         searchable_tags: str | None = None,
         transferables: bool | None = None,
         pseudo: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> D:
         """Return SearchedAssets; searchable_tags is joined by commas. With neither it is refused (500)."""
         parameters = {
             "query": query,
@@ -123,24 +151,24 @@ class PiecesApi:
 
     async def search_with_filters(
         self, wanted: Mapping[str, Any], *, transferables: bool | None = None, pseudo: bool | None = None
-    ) -> dict[str, Any]:
+    ) -> D:
         """AssetsSearchWithFiltersInput to AssetsSearchWithFiltersOutput."""
         parameters = {"transferables": transferables, "pseudo": pseudo}
         return await self._document("POST", "/assets/search", parameters, wanted)
 
     async def snapshot(
         self, *, transferables: bool | None = None, suggested: bool | None = None, pseudo: bool | None = None
-    ) -> dict[str, Any]:
+    ) -> D:
         """Return Assets, all there are."""
         parameters = {"transferables": transferables, "suggested": suggested, "pseudo": pseudo}
         return await self._document("GET", "/assets", parameters)
 
-    async def formats(self, asset_id: str, *, transferables: bool | None = None) -> dict[str, Any]:
+    async def formats(self, asset_id: str, *, transferables: bool | None = None) -> D:
         """Return Formats."""
         path = f"/assets/{quote(asset_id, safe='')}/formats"
         return await self._document("GET", path, {"transferables": transferables}, asset_id=asset_id)
 
-    async def get(self, asset_id: str, *, transferables: bool | None = None) -> dict[str, Any]:
+    async def get(self, asset_id: str, *, transferables: bool | None = None) -> D:
         """Return Asset."""
         path = f"/assets/{quote(asset_id, safe='')}"
         return await self._document("GET", path, {"transferables": transferables}, asset_id=asset_id)
@@ -171,9 +199,11 @@ class PiecesApi:
         body: Mapping[str, Any] | bytes | None = None,
         *,
         asset_id: str = "",
-    ) -> dict[str, Any]:
+    ) -> D:
         reply = await self._call(method, path + query(parameters), body, asset_id=asset_id)
-        return jsonbody.object_of(await documents.decode(reply), "the answer")
+        if self._make is None:
+            return cast("D", jsonbody.object_of(await documents.decode(reply), "the answer"))
+        return cast("D", await self._reading.read(reply, _made, self._make))
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, *, asset_id: str = ""
@@ -189,10 +219,14 @@ class PiecesApi:
         if reply.status == GONE:
             raise AssetGone(self.source, asset_id)
         if _refusal(reply):
-            text = jsonbody.bounded(reply.body.decode("utf-8", "replace"), TEXT_MAX)
+            text = _beginning(reply, TEXT_MAX)
             raise PiecesRefused(self.source, status=reply.status, text=text)
         raise_for_status(reply)
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+
+
+class PiecesApi(Operations[dict[str, Any]]):
+    """The server as it answers: with documents."""
 
 
 def query(parameters: Mapping[str, bool | str | None]) -> str:
@@ -203,6 +237,15 @@ def query(parameters: Mapping[str, bool | str | None]) -> str:
         if value is not None
     }
     return f"?{urlencode(given, quote_via=quote)}" if given else ""
+
+
+def _made(reply: Reply, make: Callable[[dict[str, Any]], T]) -> T:
+    return make(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+
+
+def _beginning(reply: Reply, characters: int) -> str:
+    """Return the beginning of a body as text, on one line; however long the rest is, it is not looked at."""
+    return jsonbody.bounded(reply.body[: 16 * characters].decode("utf-8", "replace"), characters)
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

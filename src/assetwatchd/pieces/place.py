@@ -13,6 +13,7 @@ from yarl import URL
 
 from assetwatchd.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Transport, raise_for_status
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """One a source. url: where the server is, as far as is known."""
+    """One a source. url: where the server is, as far as is known. reading: how all of its answers are read."""
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
+        self.reading = Reading()
         self._settings = settings
         self._probing = probing
         self._checked = False

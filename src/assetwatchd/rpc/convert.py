@@ -46,6 +46,7 @@ class ProtobufEncoder:
         status.asset.source, status.asset.asset_id = source, observation.asset_id
         status.state = observation.state  # type: ignore[assignment]  # the model's numbers are the schema's
         status.locked = observation.locked
+        status.cut = observation.cut
         status.freshness = status_pb.FRESHNESS_FRESH
         for facet in observation.facets:
             _fill_facet(status.facets.add(), facet)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def handlers(service: ServiceDescriptor, servicer: Any, requests: Requests) -> grpc.GenericRpcHandler:
-    """Register every method of a service; a streaming one writes bytes that are encoded already."""
+    """Register every method of a service; a streaming one writes bytes that are encoded already, others may."""
     made = {method.name: _handler(method, getattr(servicer, method.name), requests) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, made)
 
@@ -32,8 +32,16 @@ def _handler(
     served = checked(behaviour, GetMessageClass(method.input_type), requests)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(served)
-    encode = GetMessageClass(method.output_type).SerializeToString
-    return grpc.unary_unary_rpc_method_handler(served, response_serializer=encode)
+    return grpc.unary_unary_rpc_method_handler(served, response_serializer=_encoder(GetMessageClass(method.output_type)))
+
+
+def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
+    """Return an encoder that takes a response that is encoded already as it is."""
+
+    def encode(given: Message | bytes) -> bytes:
+        return given if isinstance(given, bytes) else response.SerializeToString(given)
+
+    return encode
 
 
 def caller_of(context: Context) -> str:

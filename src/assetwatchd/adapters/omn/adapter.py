@@ -9,7 +9,7 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from assetwatchd import xml
 from assetwatchd.adapters.omn.tokens import tokens_for
@@ -19,8 +19,9 @@ from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, UpstreamError
 from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream import Capabilities, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from assetwatchd.upstream import Notice
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # 1. Facts --------------------------------------------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ def request(form: str, values: Sequence[str]) -> bytes:
     return json.dumps({f"{form}s": values}).encode()
 
 
-def assets_of(reply: Reply, *, form: str) -> list[Asset] | None:
+def assets_of(reply: Reply, form: str) -> list[Asset] | None:
     """Read the answer of the status call: in the form its content type names, else in the one asked for.
 
     None is OMN's own 404: it lacks all of the assets, or [assumed] at least one. A 404 of anything else, say of a
@@ -116,14 +118,14 @@ def is_xml(reply: Reply, *, form: str) -> bool:
     return form == "xml" and "json" not in reply.content_type
 
 
-def tids_of(reply: Reply) -> frozenset[str]:
+def ids_of(reply: Reply, assets_max: int) -> frozenset[str]:
     """Read the answer of the query call. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
     tids = list_of(object_of(decode(reply), "the answer").get("tids"), "tids")
     if not all(isinstance(tid, str) and tid for tid in tids):
         raise BadAnswer("tids holds something that is no tid")
-    return frozenset(tids)
+    return listed(frozenset(f"tid:{tid}" for tid in tids), assets_max)
 
 
 def refusal(reply: Reply) -> UpstreamError:
@@ -171,10 +173,18 @@ def _assets_in_xml(root: Element) -> list[Asset]:
 
 
 def _items(element: Element) -> dict[str, str]:
-    """Return every itm below element by its key, whatever their order; the first of a key counts."""
+    """Return every itm below element by its key, whatever their order; the first of a key counts.
+
+    An itm is read with all that is in it; one inside another is not read again by itself.
+    """
     items: dict[str, str] = {}
-    for itm in element.iter("{*}itm"):
-        items.setdefault(itm.get("key", ""), "".join(itm.itertext()).strip())
+    left = list(reversed(element))
+    while left:
+        each = left.pop()
+        if xml.name(each) == "itm":
+            items.setdefault(each.get("key", ""), "".join(each.itertext()).strip())
+        else:
+            left += reversed(each)
     return items
 
 
@@ -218,6 +228,12 @@ def _listed(value: Any) -> list[Any]:
 
 
 # 3. Normalise ----------------------------------------------------------------------------------------------------
+
+
+def read(reply: Reply, form: str, asset_ids: Sequence[str], known: Known) -> list[Answer] | None:
+    """Read the answer of the status call about these assets; None is OMN's own 404. Raises: UpstreamError."""
+    assets = assets_of(reply, form)
+    return None if assets is None else normalise(asset_ids, assets, known)
 
 
 def normalise(asset_ids: Sequence[str], assets: Iterable[Asset], known: Known = NOTHING_KNOWN) -> list[Answer]:
@@ -285,7 +301,8 @@ class Omn:
         self.capabilities = Capabilities(batch_max=settings.batch_size, enumerates=True)
         self._settings = settings
         self._transport = Transport(source, settings)
-        self._tokens = tokens_for(settings, self._transport, clock=clock)
+        self._reading = Reading()
+        self._tokens = tokens_for(settings, self._transport, self._reading, clock=clock)
         self._leaves_out = False
 
     def check(self, asset_id: str) -> str | None:
@@ -294,20 +311,20 @@ class Omn:
 
     async def probe(self) -> None:
         """Ask for an asset that nobody has; there is no cheaper call that wants credentials."""
-        await self._statuses("tid", [PROBE_TID])
+        await self._statuses("tid", [f"tid:{PROBE_TID}"])
 
     async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read up to batch_max assets; two calls when some are named by tid and some by id."""
-        found: list[Asset] = []
+        found: dict[str, Answer] = {}
         for form in ("tid", "id"):
-            if values := [value for kind, _, value in (each.partition(":") for each in asset_ids) if kind == form]:
-                found += await self._find(form, values)
-        return normalise(asset_ids, found, known)
+            if asked := [asset_id for asset_id in asset_ids if asset_id.startswith(f"{form}:")]:
+                found.update((answer.asset_id, answer) for answer in await self._find(form, asked, known))
+        return [found[asset_id] for asset_id in asset_ids]
 
     async def enumerate(self) -> frozenset[str]:
         """List what the configured query finds."""
-        tids = await self._ask(QUERY_PATH, json.dumps(self._settings.query).encode(), tids_of, form="json")
-        return frozenset(f"tid:{tid}" for tid in tids)
+        query = json.dumps(self._settings.query).encode()
+        return await self._ask(QUERY_PATH, query, "json", ids_of, self._settings.assets_max)
 
     def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
@@ -316,37 +333,44 @@ class Omn:
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self._reading.close()
 
-    async def _find(self, form: str, values: Sequence[str]) -> list[Asset]:
-        """Read assets by tid or id; what is not found is left out.
+    async def _find(self, form: str, asset_ids: Sequence[str], known: Known) -> Sequence[Answer]:
+        """Read assets by tid or id.
 
         Whether one unknown id fails a whole call is not published. So a 404 for several is asked again in halves, until
         an answer that left something out has shown that this server does not do that.
         """
-        assets = await self._statuses(form, values)
-        if assets is not None:
-            self._leaves_out = self._leaves_out or len(assets) < len(set(values))
-            return assets
-        if len(values) == 1 or self._leaves_out:
-            return []
-        half = len(values) // 2
-        return [*await self._find(form, values[:half]), *await self._find(form, values[half:])]
+        found = await self._statuses(form, asset_ids, known)
+        if found is not None:
+            self._leaves_out = self._leaves_out or any(_is_missing(answer) for answer in found)
+            return found
+        if len(asset_ids) == 1 or self._leaves_out:
+            return [Observation(asset_id, State.MISSING) for asset_id in asset_ids]
+        half = len(asset_ids) // 2
+        first = await self._find(form, asset_ids[:half], known)
+        return [*first, *await self._find(form, asset_ids[half:], known)]
 
-    async def _statuses(self, form: str, values: Sequence[str]) -> list[Asset] | None:
-        answer = self._settings.answer
-        return await self._ask(
-            STATUS_PATH, request(form, values), lambda reply: assets_of(reply, form=answer), form=answer
-        )
+    async def _statuses(
+        self, form: str, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN
+    ) -> Sequence[Answer] | None:
+        """Make the status call for assets that are all named in one form; None is OMN's 404."""
+        body, answer = request(form, [asset_id.partition(":")[2] for asset_id in asset_ids]), self._settings.answer
+        return await self._ask(STATUS_PATH, body, answer, read, answer, asset_ids, known)
 
-    async def _ask(self, path: str, body: bytes, read: Callable[[Reply], T], *, form: str) -> T:
+    async def _ask(self, path: str, body: bytes, form: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
         """Make one call and read its answer; a refused token is replaced once, where that is possible."""
         with kept_secret(self._tokens.secrets):
             token = await self._tokens.current()
             reply = await self._send(path, body, token, form=form)
             if reply.status == UNAUTHORISED and self._tokens.forget(token):
                 reply = await self._send(path, body, await self._tokens.current(), form=form)
-            return read(reply)
+            return await self._reading.read(reply, read, *given)
 
     async def _send(self, path: str, body: bytes, token: str, *, form: str) -> Reply:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": ACCEPT[form]}
         return await self._transport.raw("POST", path, headers=headers, body=body)
+
+
+def _is_missing(answer: Answer) -> bool:
+    return isinstance(answer, Observation) and answer.state is State.MISSING

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from yarl import URL
 
 from assetwatchd.config import BearerAuth, SignedJwtAuth
-from assetwatchd.credentials import bearer_token
+from assetwatchd.credentials import TOKEN_BYTES_MAX, bearer_token
 from assetwatchd.errors import BadAnswer, ConfigError, Refused
 from assetwatchd.jsonbody import bounded, decode, object_of, text_of
 from assetwatchd.transport import Reply, Transport, raise_for_status
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from assetwatchd.config import OmnSource, RefreshTokenAuth
+    from assetwatchd.reading import Reading
 
 # 1. Facts --------------------------------------------------------------------------------------------------------
 
 ALGORITHM = "HS512"
 RENEW_AT = 0.8  # of a token's life: the rest is for calls under way and clocks that differ
 LIFE_S_MAX = 3600.0  # an access token lives one hour; one that claims to live longer is renewed as if it did not
-VISIBLE_ASCII = re.compile(r"[!-~]+")
+VISIBLE_ASCII = re.compile(rf"[!-~]{{1,{TOKEN_BYTES_MAX}}}")
+ENDPOINT_LENGTH_MAX = 2048  # characters of a URL
 LIFE_S_UNSAID = 60.0  # expires_in is only recommended (RFC 6749, 5.1)
 
 # 2. Wire ---------------------------------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ def sign(auth: SignedJwtAuth, *, at: float) -> str:
             raise ConfigError("auth.secret cannot be the key of an HS512 signature") from None
 
 
-def endpoint_of(reply: Reply, *, discovery: URL) -> URL:
+def endpoint_of(reply: Reply, discovery: URL) -> URL:
     """Read the token endpoint out of the discovery document.
 
     Raises: UpstreamError; BadAnswer for an endpoint on another origin, where the offline token must not go.
@@ -73,6 +75,8 @@ def endpoint_of(reply: Reply, *, discovery: URL) -> URL:
         same = (url.scheme, url.host, url.port) == (discovery.scheme, discovery.host, discovery.port)
     except ValueError:
         raise BadAnswer("the discovery document holds no usable token_endpoint") from None
+    if len(endpoint) > ENDPOINT_LENGTH_MAX:
+        raise BadAnswer(f"the discovery document holds a token_endpoint of more than {ENDPOINT_LENGTH_MAX} characters")
     if not same:
         raise BadAnswer("the token endpoint is not on the host of discovery_url; it gets no token of ours")
     return url
@@ -98,7 +102,10 @@ def grant_of(reply: Reply) -> Grant:
     token, life_s = grant.get("access_token"), grant.get("expires_in")
     if not isinstance(token, str) or not VISIBLE_ASCII.fullmatch(token):
         raise BadAnswer("the token endpoint's answer holds no usable access_token")
-    return Grant(token, _life_s(life_s), text_of(grant.get("refresh_token")))
+    offline_token = text_of(grant.get("refresh_token"))
+    if len(offline_token) > TOKEN_BYTES_MAX:
+        raise BadAnswer(f"the token endpoint's answer holds a refresh_token of more than {TOKEN_BYTES_MAX} characters")
+    return Grant(token, _life_s(life_s), offline_token)
 
 
 def _life_s(expires_in: Any) -> float:
@@ -187,9 +194,12 @@ class SignedTokens:
 class TradedTokens:
     """Access tokens traded for an offline token: one trade at a time, its result shared until near its end."""
 
-    def __init__(self, auth: RefreshTokenAuth, transport: Transport, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, auth: RefreshTokenAuth, transport: Transport, reading: Reading, *, clock: Callable[[], float]
+    ) -> None:
         self._auth = auth
         self._transport = transport
+        self._reading = reading
         self._clock = clock
         self._discovery = URL(str(auth.discovery_url))
         self._offline = auth.refresh_token.get_secret_value()
@@ -215,7 +225,7 @@ class TradedTokens:
 
     async def _trade(self) -> None:
         reply = await self._transport.raw("GET", self._discovery.raw_path_qs, origin=self._discovery.origin())
-        endpoint = endpoint_of(reply, discovery=self._discovery)
+        endpoint = await self._reading.read(reply, endpoint_of, self._discovery)
         form = {"grant_type": "refresh_token", "client_id": self._auth.client_id, "refresh_token": self._offline}
         reply = await self._transport.raw(
             "POST",
@@ -224,16 +234,16 @@ class TradedTokens:
             body=urlencode(form).encode(),
             origin=endpoint.origin(),
         )
-        grant = grant_of(reply)
+        grant = await self._reading.read(reply, grant_of)
         self._token, self._until = grant.access_token, self._clock() + RENEW_AT * grant.life_s
         self._offline = grant.offline_token or self._offline
 
 
-def tokens_for(settings: OmnSource, transport: Transport, *, clock: Callable[[], float]) -> Tokens:
+def tokens_for(settings: OmnSource, transport: Transport, reading: Reading, *, clock: Callable[[], float]) -> Tokens:
     """Choose by the settings. Raises: ConfigError when a signing secret cannot be a key."""
     auth = settings.auth
     if isinstance(auth, BearerAuth):
         return GivenTokens(auth)
     if isinstance(auth, SignedJwtAuth):
         return SignedTokens(auth, clock=clock)
-    return TradedTokens(auth, transport, clock=clock)
+    return TradedTokens(auth, transport, reading, clock=clock)

@@ -12,12 +12,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assetwatch.pieces.v1 import asset_pb2  # noqa: F401 - it registers the messages that are looked up by descriptor
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from assetwatchd import jsonbody
-from assetwatchd.errors import BadAnswer
+from assetwatchd.errors import BadAnswer, ContentTooLarge
 from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
@@ -87,6 +89,28 @@ def message(into: type[M], document: Mapping[str, Any]) -> M:
         return into(**_read(descriptor, document, 0))
     except RecursionError:
         raise BadAnswer("the JSON is nested too deeply") from None
+
+
+def encoded(response: type[Message], source: str, bytes_max: int, document: Mapping[str, Any]) -> bytes:
+    """Make the answer of a call, whose one message is made of a document, and encode it.
+
+    Raises: ContentTooLarge when it is more than bytes_max; BadAnswer.
+    """
+    field: Any = response.DESCRIPTOR.fields[0]
+    made: Message = message(GetMessageClass(field.message_type), document)
+    answer = response(**{field.name: made}).SerializeToString()
+    if len(answer) > bytes_max:
+        raise ContentTooLarge(source, setting="server.message_bytes_max", limit=bytes_max)
+    return answer
+
+
+def created(source: str, bytes_max: int, document: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Make the answer about an asset that was made, and tell its id. Raises: as encoded; BadAnswer without an id."""
+    answer = encoded(pb.CreateAssetResponse, source, bytes_max, document)
+    asset_id = document.get("id")
+    if not isinstance(asset_id, str) or not asset_id:
+        raise BadAnswer("the asset that was made has no id")
+    return asset_id.lower(), answer
 
 
 def _read(descriptor: Descriptor, document: Mapping[str, Any], level: int) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1 import pieces_assets_service_pb2_grpc as grpc_pb
-from google.protobuf.message import Message
 
 from assetwatchd import telemetry
 from assetwatchd.errors import (
@@ -34,18 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     import grpc
+    from google.protobuf.message import Message
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.hub import Hub
     from assetwatchd.model import Observation
-    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.pieces.api import Operations, PiecesApi
     from assetwatchd.rpc.pieces.streams import Streaming
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-M = TypeVar("M", bound=Message)
+Encoded: TypeAlias = Any
+"""A response as bytes: made and encoded where the answer was read, and passed on as it is."""
 
 RETRY_AFTER_S = 1.0
 """When the upstream does not say how long to wait."""
@@ -105,12 +106,12 @@ class Desk:
             )
             raise InvalidRequest(("seed", text))
 
-    def fitting(self, source: str, response: M) -> M:
-        """Return the response if it is within the limit of a message. Raises: ContentTooLarge."""
-        limit = self.limits.message_bytes_max
-        if response.ByteSize() > limit:
-            raise ContentTooLarge(source, setting="server.message_bytes_max", limit=limit)
-        return response
+    def answer(self, api: PiecesApi, response: type[Message]) -> Operations[bytes]:
+        """Return the API so that it answers with an encoded response, which holds one message.
+
+        Raises: ContentTooLarge, from its operations, when that is beyond the limit of a message.
+        """
+        return api.into(partial(convert.encoded, response, api.source, self.limits.message_bytes_max))
 
 
 class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
@@ -122,18 +123,18 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     # Writes ----------------------------------------------------------------------------------------------------------
 
-    async def CreateAsset(self, request: pb.CreateAssetRequest, context: Context) -> pb.CreateAssetResponse:
+    async def CreateAsset(self, request: pb.CreateAssetRequest, context: Context) -> Encoded:
         """Create, then have it read."""
         async with self._desk.call(request, context) as api:
             self._desk.check_readable(request)
             seed = await _document("seed", request.seed)
-            document = await api.create(seed, transferables=_flag(request, "transferables"))
-            asset = await _message(asset_pb2.Asset, document)
-            if not asset.id:
-                raise BadAnswer("the asset that was made has no id")
+            make = partial(convert.created, request.source, self._desk.limits.message_bytes_max)
+            asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
             scheduler = self._desk.sources.get(request.source)
-            revision = await writes.created(scheduler, self._desk.store, asset.id.lower())
-            return self._desk.fitting(request.source, pb.CreateAssetResponse(asset=asset, revision=revision))
+            revision = await writes.created(scheduler, self._desk.store, asset_id)
+            return (
+                answer + pb.CreateAssetResponse(revision=revision).SerializeToString()
+            )  # joined, they are one message
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
@@ -154,98 +155,75 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     # Reads -----------------------------------------------------------------------------------------------------------
 
-    async def DraftAsset(self, request: pb.DraftAssetRequest, context: Context) -> pb.DraftAssetResponse:
+    async def DraftAsset(self, request: pb.DraftAssetRequest, context: Context) -> Encoded:
         """POST /assets/draft."""
         async with self._desk.call(request, context) as api:
             seed = await _document("seed", request.seed)
-            document = await api.draft(seed, transferables=_flag(request, "transferables"))
-            response = pb.DraftAssetResponse(seed=await _message(seed_pb2.Seed, document))
-            return self._desk.fitting(request.source, response)
+            answer = self._desk.answer(api, pb.DraftAssetResponse)
+            return await answer.draft(seed, transferables=_flag(request, "transferables"))
 
-    async def GetAsset(self, request: pb.GetAssetRequest, context: Context) -> pb.GetAssetResponse:
+    async def GetAsset(self, request: pb.GetAssetRequest, context: Context) -> Encoded:
         """GET /assets/{asset}."""
         async with self._desk.call(request, context) as api:
-            document = await api.get(_asset_id(request), transferables=_flag(request, "transferables"))
-            response = pb.GetAssetResponse(asset=await _message(asset_pb2.Asset, document))
-            return self._desk.fitting(request.source, response)
+            answer = self._desk.answer(api, pb.GetAssetResponse)
+            return await answer.get(_asset_id(request), transferables=_flag(request, "transferables"))
 
-    async def ListAssets(self, request: pb.ListAssetsRequest, context: Context) -> pb.ListAssetsResponse:
+    async def ListAssets(self, request: pb.ListAssetsRequest, context: Context) -> Encoded:
         """GET /assets."""
         async with self._desk.call(request, context) as api:
-            document = await api.snapshot(
+            return await self._desk.answer(api, pb.ListAssetsResponse).snapshot(
                 transferables=_flag(request, "transferables"),
                 suggested=_flag(request, "suggested"),
                 pseudo=_flag(request, "pseudo"),
             )
-            response = pb.ListAssetsResponse(assets=await _message(asset_pb2.Assets, document))
-            return self._desk.fitting(request.source, response)
 
-    async def ListAssetIdentifiers(
-        self, request: pb.ListAssetIdentifiersRequest, context: Context
-    ) -> pb.ListAssetIdentifiersResponse:
+    async def ListAssetIdentifiers(self, request: pb.ListAssetIdentifiersRequest, context: Context) -> Encoded:
         """GET /assets/identifiers."""
         async with self._desk.call(request, context) as api:
-            document = await api.identifiers(pseudo=_flag(request, "pseudo"))
-            assets = await _message(asset_pb2.FlattenedAssets, document)
-            return self._desk.fitting(request.source, pb.ListAssetIdentifiersResponse(assets=assets))
+            answer = self._desk.answer(api, pb.ListAssetIdentifiersResponse)
+            return await answer.identifiers(pseudo=_flag(request, "pseudo"))
 
-    async def ListPseudoAssets(
-        self, request: pb.ListPseudoAssetsRequest, context: Context
-    ) -> pb.ListPseudoAssetsResponse:
+    async def ListPseudoAssets(self, request: pb.ListPseudoAssetsRequest, context: Context) -> Encoded:
         """GET /assets/pseudo."""
         async with self._desk.call(request, context) as api:
-            assets = await _message(asset_pb2.PseudoAssets, await api.pseudo())
-            return self._desk.fitting(request.source, pb.ListPseudoAssetsResponse(assets=assets))
+            return await self._desk.answer(api, pb.ListPseudoAssetsResponse).pseudo()
 
-    async def ListAssetFormats(
-        self, request: pb.ListAssetFormatsRequest, context: Context
-    ) -> pb.ListAssetFormatsResponse:
+    async def ListAssetFormats(self, request: pb.ListAssetFormatsRequest, context: Context) -> Encoded:
         """GET /assets/{asset}/formats."""
         async with self._desk.call(request, context) as api:
-            document = await api.formats(_asset_id(request), transferables=_flag(request, "transferables"))
-            response = pb.ListAssetFormatsResponse(formats=await _message(asset_pb2.Formats, document))
-            return self._desk.fitting(request.source, response)
+            answer = self._desk.answer(api, pb.ListAssetFormatsResponse)
+            return await answer.formats(_asset_id(request), transferables=_flag(request, "transferables"))
 
-    async def SearchAssets(self, request: pb.SearchAssetsRequest, context: Context) -> pb.SearchAssetsResponse:
+    async def SearchAssets(self, request: pb.SearchAssetsRequest, context: Context) -> Encoded:
         """GET /assets/search."""
         async with self._desk.call(request, context) as api:
-            document = await api.search(
+            return await self._desk.answer(api, pb.SearchAssetsResponse).search(
                 query=request.query if request.HasField("query") else None,
                 searchable_tags=",".join(request.searchable_tags) or None,
                 transferables=_flag(request, "transferables"),
                 pseudo=_flag(request, "pseudo"),
             )
-            response = pb.SearchAssetsResponse(results=await _message(search_pb2.SearchedAssets, document))
-            return self._desk.fitting(request.source, response)
 
-    async def SearchAssetsWithFilters(
-        self, request: pb.SearchAssetsWithFiltersRequest, context: Context
-    ) -> pb.SearchAssetsWithFiltersResponse:
+    async def SearchAssetsWithFilters(self, request: pb.SearchAssetsWithFiltersRequest, context: Context) -> Encoded:
         """POST /assets/search."""
         async with self._desk.call(request, context) as api:
-            document = await api.search_with_filters(
+            return await self._desk.answer(api, pb.SearchAssetsWithFiltersResponse).search_with_filters(
                 await _document("input", request.input),
                 transferables=_flag(request, "transferables"),
                 pseudo=_flag(request, "pseudo"),
             )
-            output = await _message(search_pb2.AssetsSearchWithFiltersOutput, document)
-            return self._desk.fitting(request.source, pb.SearchAssetsWithFiltersResponse(output=output))
 
-    async def ListRelatedAssets(
-        self, request: pb.ListRelatedAssetsRequest, context: Context
-    ) -> pb.ListRelatedAssetsResponse:
+    async def ListRelatedAssets(self, request: pb.ListRelatedAssetsRequest, context: Context) -> Encoded:
         """GET /assets/related with a body."""
         async with self._desk.call(request, context) as api:
-            document = await api.related(await _document("assets", request.assets))
-            response = pb.ListRelatedAssetsResponse(assets=await _message(asset_pb2.Assets, document))
-            return self._desk.fitting(request.source, response)
+            assets = await _document("assets", request.assets)
+            return await self._desk.answer(api, pb.ListRelatedAssetsResponse).related(assets)
 
-    async def RecommendAssets(self, request: pb.RecommendAssetsRequest, context: Context) -> pb.RecommendAssetsResponse:
+    async def RecommendAssets(self, request: pb.RecommendAssetsRequest, context: Context) -> Encoded:
         """GET /assets/recommended with a body."""
         async with self._desk.call(request, context) as api:
-            document = await api.recommended(await _document("recommendation", request.recommendation))
-            response = pb.RecommendAssetsResponse(assets=await _message(asset_pb2.Assets, document))
-            return self._desk.fitting(request.source, response)
+            recommendation = await _document("recommendation", request.recommendation)
+            return await self._desk.answer(api, pb.RecommendAssetsResponse).recommended(recommendation)
 
     # Streams: they write encoded messages themselves (registered without a serializer, see server.py) -----------------
 
@@ -278,11 +256,6 @@ def _asset_id(request: Any) -> str:
 def _flag(request: Message, name: str) -> bool | None:
     """Return a flag, None when it is absent."""
     return getattr(request, name) if request.HasField(name) else None
-
-
-async def _message(into: type[M], document: Mapping[str, Any]) -> M:
-    """Make a message of an answer; in a thread, since it may be large."""
-    return await asyncio.to_thread(convert.message, into, document)
 
 
 async def _document(field: str, of: Message) -> dict[str, Any]:
