@@ -32,7 +32,8 @@ def _handler(
     served = checked(behaviour, GetMessageClass(method.input_type), requests)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(served)
-    return grpc.unary_unary_rpc_method_handler(served, response_serializer=_encoder(GetMessageClass(method.output_type)))
+    encode = _encoder(GetMessageClass(method.output_type))
+    return grpc.unary_unary_rpc_method_handler(served, response_serializer=encode)
 
 
 def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
