@@ -70,7 +70,9 @@ class Receiving(grpc.aio.ServerInterceptor):
                     raise RequestTooSlow(self._request_s) from None
                 if request is grpc.aio.EOF:
                     raise InvalidRequest(("", "the call ended before its request; send one"))
-            return await run(request, context)
+            served = run(request, context)
+            del request  # a stream goes on for long, and a call that failed is kept for a while
+            return await served
 
         return received
 
