@@ -10,7 +10,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
-    from aiohappyeyeballs import AddrInfoType
     from aiohttp.http_parser import RawResponseMessage
 
 RECEIVE_BYTES = 64 * 1024
@@ -33,7 +32,7 @@ class Connector(aiohttp.TCPConnector):
         return _Connection(self._loop)
 
 
-def _socket(address: AddrInfoType) -> socket.socket:
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,7 +95,7 @@ async def test_an_answer_is_made_a_part_a_turn(large: Large, monkeypatch: pytest
         "ListAssetStatuses": pb.ListAssetStatusesRequest(page_size=1000),
         "BatchGetAssetStatuses": pb.BatchGetAssetStatusesRequest(assets=refs),
     }
-    context: Any = None
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
     answering, most = asyncio.create_task(getattr(large.service, method)(asked[method], context)), 0
     while not answering.done():
         before = len(made)
