@@ -60,7 +60,8 @@ def clone(tmp_path: Path) -> Path:
 
 def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run make there, as if nobody had called it from another."""
-    outside = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    of_the_caller = re.compile(r".*MAKE.*|MFLAGS|PYTHON|VENV")
+    outside = {name: value for name, value in os.environ.items() if not of_the_caller.fullmatch(name)}
     env = {**outside, **extra}
     return subprocess.run(
         ["make", *arguments], cwd=clone, env=env, capture_output=True, text=True, timeout=60, check=False
