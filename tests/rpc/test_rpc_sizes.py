@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.errors import VIOLATIONS_MAX, InvalidRequest
@@ -179,6 +179,7 @@ def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
     assert steps._level.counts == {"states": 300_000}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.lists(st.text(max_size=5), max_size=110))
 def test_lists_are_refused_where_they_are_too_long_and_nowhere_else(states: list[int], sources: list[str]) -> None:
     """Counting on the wire says what counting the message would, packed or not."""
@@ -205,6 +206,7 @@ def _varint(value: int) -> bytes:
     return bytes([*written, value])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(REQUESTS))
 def test_any_bytes_are_a_request_or_refused(given_: bytes, request_: Descriptor) -> None:
     """Nothing else is raised; and what decodes and holds little is not refused for what it holds."""
@@ -236,6 +238,7 @@ def beyond(message: Message) -> Iterator[str]:
                 yield from beyond(item)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63), st.sampled_from(REQUESTS))
 def test_nothing_is_decoded_that_is_beyond_a_limit(seed: int, request_: Descriptor) -> None:
     """Whatever the bytes are, and however oddly they are written: what passed and decodes keeps to every limit."""

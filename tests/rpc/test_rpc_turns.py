@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.rpc.turns import Turns
@@ -49,6 +49,7 @@ async def test_callers_are_served_in_rotation() -> None:
     assert "".join(line.had) == "aabcaba"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans(), st.integers(0, 4)), max_size=20))
 async def test_every_turn_ends_and_the_next_begins(steps: list[tuple[str, int, bool, int]]) -> None:
     """Whoever comes, holds, or is cancelled, at any moment: never two at once, and in the end nobody waits."""
