@@ -247,7 +247,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             response = pb.RecommendAssetsResponse(assets=await _message(asset_pb2.Assets, document))
             return self._desk.fitting(request.source, response)
 
-    # Streams: they write encoded messages themselves (registered without a serializer, see server.py) -----------------
+    # Streams: they write encoded messages themselves (registered without a serializer, see handlers.py) ---------------
 
     async def StreamAssets(self, request: pb.StreamAssetsRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """WebSocket /assets/stream."""
