@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
@@ -380,3 +381,17 @@ async def test_no_id_is_looked_at_once_enough_are_wrong(monkeypatch: pytest.Monk
         told = await problem_of(rig.batch([AssetKey("omn", "x")] * 1000))
     assert asked["x"] == CHECKED_TOGETHER
     assert told.violations[""] == f"and at least {CHECKED_TOGETHER - VIOLATIONS_MAX} more"
+
+
+@pytest.mark.parametrize("mib", [3, 16])
+async def test_a_compressed_request_is_held_to_what_it_unpacks_to(mib: int) -> None:
+    """A few kilobytes on the wire: beyond the limit of a message gRPC says so, within it the method's own limit does."""
+    async with running(()) as rig, grpc.aio.insecure_channel(rig.address, compression=grpc.Compression.Gzip) as channel:
+        call = channel.unary_unary("/assetwatch.v1.AssetStatusService/GetAssetStatus")
+        told = await problem_of(call(bytes(mib * 2**20)))
+    if mib * 2**20 > rig.app.settings.server.message_bytes_max:
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+        assert "larger than max" in told.message
+    else:
+        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+        assert "bytes; this method takes no more than" in told.message
