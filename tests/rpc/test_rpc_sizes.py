@@ -385,7 +385,7 @@ async def test_no_id_is_looked_at_once_enough_are_wrong(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("mib", [3, 16])
 async def test_a_compressed_request_is_held_to_what_it_unpacks_to(mib: int) -> None:
-    """A few kilobytes on the wire: beyond the limit of a message gRPC says so, within it the method's own limit does."""
+    """A few kilobytes on the wire: beyond a message's limit gRPC says so, within it the method's own limit does."""
     async with running(()) as rig, grpc.aio.insecure_channel(rig.address, compression=grpc.Compression.Gzip) as channel:
         call = channel.unary_unary("/assetwatch.v1.AssetStatusService/GetAssetStatus")
         told = await problem_of(call(bytes(mib * 2**20)))
