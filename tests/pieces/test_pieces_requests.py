@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.pieces import body
@@ -99,6 +99,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 DOCUMENTS = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
+@settings(deadline=None)
 @given(DOCUMENTS)
 def test_a_body_is_what_the_library_would_write(document: Any) -> None:
     """To the byte."""

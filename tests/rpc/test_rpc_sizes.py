@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
@@ -17,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.errors import VIOLATIONS_MAX, InvalidRequest
@@ -179,6 +180,7 @@ def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
     assert steps._level.counts == {"states": 300_000}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.lists(st.text(max_size=5), max_size=110))
 def test_lists_are_refused_where_they_are_too_long_and_nowhere_else(states: list[int], sources: list[str]) -> None:
     """Counting on the wire says what counting the message would, packed or not."""
@@ -205,6 +207,7 @@ def _varint(value: int) -> bytes:
     return bytes([*written, value])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(REQUESTS))
 def test_any_bytes_are_a_request_or_refused(given_: bytes, request_: Descriptor) -> None:
     """Nothing else is raised; and what decodes and holds little is not refused for what it holds."""
@@ -236,6 +239,7 @@ def beyond(message: Message) -> Iterator[str]:
                 yield from beyond(item)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63), st.sampled_from(REQUESTS))
 def test_nothing_is_decoded_that_is_beyond_a_limit(seed: int, request_: Descriptor) -> None:
     """Whatever the bytes are, and however oddly they are written: what passed and decodes keeps to every limit."""
@@ -377,3 +381,17 @@ async def test_no_id_is_looked_at_once_enough_are_wrong(monkeypatch: pytest.Monk
         told = await problem_of(rig.batch([AssetKey("omn", "x")] * 1000))
     assert asked["x"] == CHECKED_TOGETHER
     assert told.violations[""] == f"and at least {CHECKED_TOGETHER - VIOLATIONS_MAX} more"
+
+
+@pytest.mark.parametrize("mib", [3, 16])
+async def test_a_compressed_request_is_held_to_what_it_unpacks_to(mib: int) -> None:
+    """A few kilobytes on the wire: beyond a message's limit gRPC says so, within it the method's own limit does."""
+    async with running(()) as rig, grpc.aio.insecure_channel(rig.address, compression=grpc.Compression.Gzip) as channel:
+        call = channel.unary_unary("/assetwatch.v1.AssetStatusService/GetAssetStatus")
+        told = await problem_of(call(bytes(mib * 2**20)))
+    if mib * 2**20 > rig.app.settings.server.message_bytes_max:
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+        assert "larger than max" in told.message
+    else:
+        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+        assert "bytes; this method takes no more than" in told.message

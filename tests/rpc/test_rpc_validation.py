@@ -10,7 +10,7 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.errors import InvalidRequest
@@ -96,6 +96,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 2) | st.sampled_from(
 INT32 = st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 2) | st.sampled_from([999_999_999, 10**9, -(10**9)])
 
 
+@settings(deadline=None)
 @given(INT64, INT32)
 async def test_a_span_that_is_none_is_refused(seconds: int, nanos: int) -> None:
     """By the definition of google.protobuf.Duration; the schema's own rules compare what is none as if it were one."""

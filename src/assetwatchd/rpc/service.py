@@ -124,7 +124,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
-        """Stream: writes encoded messages itself (the method is registered without a serializer, see server.py)."""
+        """Stream: writes encoded messages itself (the method is registered without a serializer, see handlers.py)."""
         async with ErrorsAsStatus(context):
             keys = await self._checked(request.assets)
             for name in request.sources:

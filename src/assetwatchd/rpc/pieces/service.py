@@ -225,7 +225,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             recommendation = await _document("recommendation", request.recommendation)
             return await self._desk.answer(api, pb.RecommendAssetsResponse).recommended(recommendation)
 
-    # Streams: they write encoded messages themselves (registered without a serializer, see server.py) -----------------
+    # Streams: they write encoded messages themselves (registered without a serializer, see handlers.py) ---------------
 
     async def StreamAssets(self, request: pb.StreamAssetsRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """WebSocket /assets/stream."""
