@@ -79,13 +79,22 @@ class ErrorsAsStatus:
 
 def status_of(error: errors.CallError) -> status_pb2.Status:
     """Look an error up by its class, or the nearest one above it, and pack its details."""
-    code, reason = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    code, reason = _row(error)
     status = status_pb2.Status(code=code.value[0], message=str(error))
     for detail in _details(error, reason):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def reason_of(error: errors.CallError) -> str:
+    """Return the reason that its class, or the nearest one above it, has in the table."""
+    return _row(error)[1]
+
+
+def _row(error: errors.CallError) -> tuple[grpc.StatusCode, str]:
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
 
 
 def _details(error: errors.CallError, reason: str) -> Iterator[Message]:
