@@ -13,7 +13,10 @@ from assetwatchd import errors
 from assetwatchd.rpc import status
 
 SNAPSHOT = {"RESUME_TOKEN_EXPIRED", "RESUME_EPOCH_CHANGED"}
-RESUME = {"REPLICA_BEHIND", "SERVER_DRAINING", "SOURCE_UNREACHABLE", "SLOW_CONSUMER", "TOO_MANY_STREAMS"}
+RESUME = {
+    *("REPLICA_BEHIND", "SERVER_DRAINING", "SOURCE_UNREACHABLE", "SLOW_CONSUMER", "TOO_MANY_STREAMS"),
+    "REQUEST_TOO_SLOW",
+}
 """What the schema's comments say of each; every other reason says that the call itself is to be mended."""
 
 

@@ -32,6 +32,9 @@ class AssetStatusServiceStub:
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     def __init__(self, channel):
@@ -74,6 +77,9 @@ class AssetStatusServiceServicer:
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     def GetAssetStatus(self, request, context):
@@ -207,6 +213,9 @@ class AssetStatusService:
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     @staticmethod

@@ -33,6 +33,9 @@ class AssetStatusServiceStub:
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     @_typing.overload
@@ -116,6 +119,9 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -195,6 +201,9 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
     INVALID_ARGUMENT carries BadRequest. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     @_abc_1.abstractmethod
