@@ -135,6 +135,13 @@ async def test_a_call_that_cannot_be_made_for_that_is_not_the_upstreams_fault(
     await transport.close()
 
 
+@pytest.mark.usefixtures("_none_left")
+def test_a_look_up_that_fails_while_nothing_can_be_opened_is_taken_for_that() -> None:
+    """It says that there is no such name, or that it should be tried again."""
+    with pytest.raises(OutOfDescriptors), descriptors.missed():
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no"), socket.gaierror(-2, "no"), ConnectionRefusedError()])
 def test_other_failures_are_what_they_were(error: OSError) -> None:
     """As long as files can be opened, a look-up that fails is one of a name."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import telemetry, watchdog
+from assetwatchd.adapters.omn import Omn
 from assetwatchd.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Watchdog
+from support.rig import running, sample
 from support.tracing import recorded
 
 TICKS = 0.01
@@ -117,6 +120,25 @@ async def test_what_held_it_up_is_logged_and_measured(caplog: pytest.LogCaptureF
     assert "source omn, task omn.call: tests/test_watchdog.py:" in line
     assert "hunter2" not in line
     assert any(point.attributes == {telemetry.SOURCE: "omn"} and point.sum >= BLOCKED_S for point in points)
+
+
+async def test_an_answer_that_holds_up_the_loop_is_told_with_its_source(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls to upstreams are made by tasks that are named by their sources."""
+    observe = Omn.observe
+
+    async def slow(self: Omn, *args: Any) -> Any:
+        hold_up_the_loop("hunter2")
+        return await observe(self, *args)
+
+    async with running(("omn",)) as rig:
+        monkeypatch.setattr(Omn, "observe", slow)
+        with Watchdog(rig.app.settings.sources):
+            await rig.get(sample("omn"), max_age={})
+            async with asyncio.timeout(10):
+                while "source omn, task omn.call: tests/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
+                    await asyncio.sleep(BEAT_S)
 
 
 async def test_lines_are_few(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

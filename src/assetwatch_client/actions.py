@@ -47,6 +47,8 @@ BY_REASON = {
     "PIECES_REFUSED": Action.FAIL,
     "BATCH_TOO_LARGE": Action.FAIL,
     "CONTENT_TOO_LARGE": Action.FAIL,
+    "METADATA_TOO_LARGE": Action.FAIL,
+    "REQUEST_TOO_SLOW": Action.RESUME,
 }
 """Every reason the server gives, in all its services."""
 

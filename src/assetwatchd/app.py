@@ -229,13 +229,14 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         app = App(settings, await open_store(settings.store))
-        with _stopped_by_signals(app, lasting=whole), Watchdog(settings.sources, last_resort=whole):
+        with stopped_by_signals(app, lasting=whole), Watchdog(settings.sources, last_resort=whole):
             await app.serve(on_ready)
     finally:
         shut_telemetry()
 
 
-def _stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
+def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
+    """Return what stops an app of the running loop at SIGTERM and SIGINT; lasting: and ends a process that stays."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

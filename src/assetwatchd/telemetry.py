@@ -48,6 +48,7 @@ EVENT_SYNCED = "assetwatch.synced"
 
 SOURCE = "assetwatch.source"
 OUTCOME = "assetwatch.outcome"
+REASON = "assetwatch.reason"
 ASSET_COUNT = "assetwatch.asset_count"
 CHANGE_COUNT = "assetwatch.change_count"
 
@@ -68,6 +69,7 @@ CHANGES = "assetwatch.changes"
 CONDITION = "assetwatch.source.condition"
 DELIVERY_LAG = "assetwatch.delivery.lag"
 STANDSTILL = "assetwatch.loop.blocked"
+REFUSED = "assetwatch.requests.refused"
 RPC_DURATION = "rpc.server.call.duration"
 HTTP_DURATION = "http.client.request.duration"
 
@@ -99,6 +101,7 @@ class _Probes:
         self.changes = meter.create_counter(CHANGES, "{change}", "Changes committed, by source")
         self.condition = meter.create_gauge(CONDITION, "1", "Condition of a source, numbered as ConditionState is")
         self.lag = _seconds(meter, DELIVERY_LAG, "From a commit to its hand-over to a stream", LAG_BUCKETS_S)
+        self.refused = meter.create_counter(REFUSED, "{request}", "Requests not taken in, by reason")
         self.standstill = _seconds(meter, STANDSTILL, "The event loop was blocked, by source", STANDSTILL_BUCKETS_S)
         self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
         self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
@@ -371,3 +374,8 @@ def record_lag(seconds: float) -> None:
 def record_standstill(seconds: float, source: str) -> None:
     """Measure for how long the event loop was blocked; source is empty when it is not known to be one's."""
     _probes.standstill.record(seconds, {SOURCE: source} if source else {})
+
+
+def record_refusal(reason: str) -> None:
+    """Count a request that was not taken in; nothing else is measured of its call."""
+    _probes.refused.add(1, {REASON: reason})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 BEAT_S = 0.05
-"""The loop gives a sign of life this often, and it is looked for as often: a thousandth of one processor's time."""
+"""The loop gives a sign of life this often, and it is looked for as often: 0.3 % of one processor."""
 BLOCKED_S = 0.25
 """No sign of life for this long is told. Others notice: a call that takes a millisecond has taken this."""
 SUSPECT_S = 2 * BEAT_S

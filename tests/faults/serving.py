@@ -27,7 +27,7 @@ from assetwatchd.rpc import convert
 from assetwatchd.store.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from assetwatchd.model import AssetKey, Entry
 
@@ -163,8 +163,7 @@ async def serve(config: dict[str, Any], journal: Journal) -> None:
     serving = app.App(settings, await app.open_store(settings.store))
     pipeline = Pipeline(serving.store, serving.hub, convert.ProtobufEncoder())
     console = asyncio.create_task(Console(journal, pipeline).run())
-    stop: Callable[[], None] = serving.stop
-    with app._signals(stop):
+    with app.stopped_by_signals(serving, lasting=True):
         await serving.serve(ready)
     console.cancel()
 

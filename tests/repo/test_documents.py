@@ -217,3 +217,10 @@ def test_the_constants_of_the_limits_exist() -> None:
     for row in table("Constant", ARCHITECTURE):
         for name in re.findall(r"`(\w+)`", row[0]):
             assert re.search(rf"^{name} = ", SOURCE, flags=re.MULTILINE), name
+
+
+def test_the_constants_of_the_page_of_limits_exist() -> None:
+    """What docs/limits.md names like a constant is one of the source's."""
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "docs/limits.md").read_text())) - {"NAME"}
+    assert len(named) > 10
+    assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from assetwatchd import telemetry
 from assetwatchd.config import ServerSettings
 from assetwatchd.rpc import receiving, server
 from assetwatchd.rpc.receiving import ENTRY_BYTES, METADATA_BYTES_MAX, Unfinished
 from support import grpcurl
 from support.http2 import EMPTY, LIST_SOURCES, Client, connected
 from support.rig import serving
+from support.tracing import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,6 +154,16 @@ async def test_a_request_that_does_not_come_in_time_ends_its_call(path: str) -> 
         for stream in (nothing, part):
             ended = await client.end_of(stream)
             assert (ended.status, ended.reason) == wanted
+
+
+async def test_what_is_not_taken_in_is_counted() -> None:
+    """By reason: no span and no duration tells of it."""
+    with recorded() as record:
+        async with serving({}, {"request_s": 0.1}) as (_, address), connected(address) as client:
+            await client.end_of(client.begin(LIST_SOURCES))
+            await client.call(LIST_SOURCES, metadata=metadata(2 * METADATA_BYTES_MAX, 1))
+        points = {point.attributes[telemetry.REASON]: point.value for point in record.points(telemetry.REFUSED)}
+    assert points == {"REQUEST_TOO_SLOW": 1, "METADATA_TOO_LARGE": 1}
 
 
 async def test_a_request_may_come_byte_by_byte() -> None:

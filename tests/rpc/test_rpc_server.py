@@ -286,6 +286,17 @@ async def test_tls_serves_those_who_trust_it_and_nobody_in_the_clear(certificate
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_who_connects_and_begins_no_tls_is_cut(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one byte of it."""
+    monkeypatch.setattr(server, "HANDSHAKE_S", 1)
+    async with serving({}, tls(certificates)) as (_, address):
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_mtls_serves_only_those_with_a_certificate_of_the_authority(certificates: Path) -> None:
     """With one: answered. With one of another authority, or none: not."""
     settings = tls(certificates, tls_client_ca_file=certificates / "ca.pem")

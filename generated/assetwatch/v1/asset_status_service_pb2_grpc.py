@@ -33,6 +33,9 @@ class AssetStatusServiceStub:
     INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     def __init__(self, channel):
@@ -76,6 +79,9 @@ class AssetStatusServiceServicer:
     INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     def GetAssetStatus(self, request, context):
@@ -214,6 +220,9 @@ class AssetStatusService:
     INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
+    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
 
     @staticmethod

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from assetwatchd import telemetry
 from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
-from assetwatchd.rpc.status import ErrorsAsStatus
+from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from assetwatchd.errors import CallError
     from assetwatchd.rpc.telemetry import Behaviour, Handler, Rpc
 
 METADATA_BYTES_MAX = 16 * 1024
@@ -67,7 +69,7 @@ class Receiving(grpc.aio.ServerInterceptor):
                 try:
                     request = await self._next(context)
                 except TimeoutError:
-                    raise RequestTooSlow(self._request_s) from None
+                    raise _counted(RequestTooSlow(self._request_s)) from None
                 if request is grpc.aio.EOF:
                     raise InvalidRequest(("", "the call ended before its request; send one"))
             served = run(request, context)
@@ -148,6 +150,11 @@ def host_of(peer: str) -> str:
 def _refusing(error: MetadataTooLarge) -> Behaviour:
     async def refused(_requests: object, context: Rpc) -> None:
         async with ErrorsAsStatus(context):
-            raise error
+            raise _counted(error)
 
     return refused
+
+
+def _counted(error: CallError) -> CallError:
+    telemetry.record_refusal(reason_of(error))
+    return error

@@ -90,7 +90,7 @@ class ErrorsAsStatus:
 
 def status_of(error: errors.CallError) -> status_pb2.Status:
     """Look an error up by its class, or the nearest one above it, and pack its details; texts are cut until it fits."""
-    code, reason = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+    code, reason = _row(error)
     for text_max in TEXT_BYTES_MAX:
         status = status_pb2.Status(code=code.value[0], message=_cut(str(error), text_max))
         for detail in _details(error, reason, text_max):
@@ -98,6 +98,15 @@ def status_of(error: errors.CallError) -> status_pb2.Status:
         if wire_bytes(status) <= STATUS_BYTES_MAX:
             break
     return status
+
+
+def reason_of(error: errors.CallError) -> str:
+    """Return the reason that its class, or the nearest one above it, has in the table."""
+    return _row(error)[1]
+
+
+def _row(error: errors.CallError) -> tuple[grpc.StatusCode, str]:
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
 
 
 def wire_bytes(status: status_pb2.Status) -> int:
