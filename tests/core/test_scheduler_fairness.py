@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assetwatchd.agenda import NEVER
 from assetwatchd.errors import SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
 from assetwatchd.model import State
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
@@ -85,12 +86,12 @@ async def test_what_nobody_waits_for_is_not_read() -> None:
         batches = asked(rig, 5)
         await asyncio.sleep(2)
         await cancelled(batches)
+        assert len(rig.scheduler._plan._agenda._asked) == 0
         before = len(upstream.reads)
         await rig.scheduler.read(["single"], max_age_s=0, caller=OTHER)
         assert order(upstream)[before:] == ["single"]
         await asyncio.sleep(1000)
         assert [name for name in order(upstream)[before:] if name != "single"] == []
-        assert not rig.scheduler._plan._agenda._asked._places
         await rig.scheduler.tidy(forget_after_s=1e6)
         assert [target.asset_id for target in rig.scheduler._plan] == []
 
@@ -146,6 +147,22 @@ async def test_first_reads_of_watches_take_turns_too() -> None:
 
 
 @virtual
+async def test_what_several_want_is_read_in_the_turn_that_comes_first() -> None:
+    """The last of 1,000 names of one, fresh or new, is read at once when another wants it alone."""
+    upstream = FakeUpstream(*batch(0), *batch(1))
+    async with running(upstream, rate_per_s=10) as rig:
+        fresh = asyncio.create_task(rig.scheduler.read(batch(0), max_age_s=0, caller=ONE))
+        with rig.scheduler.interest(batch(1), caller=ONE):
+            await asyncio.sleep(3)
+            before = len(upstream.reads)
+            await rig.scheduler.read(batch(0)[-1:], max_age_s=0, caller=OTHER)
+            with rig.scheduler.interest(batch(1)[-1:], caller=OTHER):
+                await rig.scheduler.first_reads(batch(1)[-1:])
+            assert len(upstream.reads) - before <= 12
+            await cancelled([fresh])
+
+
+@virtual
 async def test_the_unread_names_of_a_watch_that_ended_are_not_read() -> None:
     """They leave the line with it, and make room again."""
     upstream = FakeUpstream()
@@ -156,6 +173,7 @@ async def test_the_unread_names_of_a_watch_that_ended_are_not_read() -> None:
         before = len(upstream.reads)
         with rig.scheduler.interest(batch(1, 8000)):
             pass
+        assert all(target.due == NEVER for target in rig.scheduler._plan)
         await asyncio.sleep(100)
         assert order(upstream)[before:] == []
 
