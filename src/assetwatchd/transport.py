@@ -70,6 +70,7 @@ class Transport:
         self._settings = settings
         self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
@@ -174,11 +175,13 @@ class Transport:
         self._free_at = start + 1 / self._settings.rate_per_s
         if start > now + self._slack_s:
             await asyncio.sleep(start - now)
+        if self._connector is not None:
+            await self._connector.rested()
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = Connector(limit=limit, ssl=_trust(self._settings))
+            connector = self._connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(
                 connector=connector,
