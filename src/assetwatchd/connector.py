@@ -1,4 +1,4 @@
-"""aiohttp's connections, held to limits that it lacks: what reading takes of the event loop, how many answers to a call."""
+"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ the event loop, so that no time limit could end them."""
 COSTLY_S = 0.001
 """Taking in RECEIVE_BYTES of an ordinary body costs a twentieth of this."""
 REST_TIMES = 4
-"""After what was costly so many times as long is nothing read of that upstream: it has a fifth of the event loop then."""
+"""After what was costly, nothing is read of that upstream for so many times as long; its part is a fifth."""
 SWITCHING_PROTOCOLS = 101
 
 
@@ -48,8 +48,8 @@ class Connector(aiohttp.TCPConnector):
             self.rests_until = max(self.rests_until, self._loop.time()) + REST_TIMES * seconds
 
     async def rested(self) -> None:
-        """Return once nothing rests any more."""
-        while (wait_s := self.rests_until - self._loop.time()) > 0:
+        """Return once connections have rested for what was costly so far."""
+        if (wait_s := self.rests_until - self._loop.time()) > 0:
             await asyncio.sleep(wait_s)
 
 
@@ -106,4 +106,5 @@ class _Connection(ResponseHandler):
         self._resting = False
         self._rest()
         if not (self._resting or self._reading_paused or self._buffer_paused):
+            self._connector.rests_until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
             self._resume_transport_reading()

@@ -142,3 +142,32 @@ async def test_the_limit_of_a_body_is_exact(limit: int, over: int, told: bool) -
                 await ask.raw("GET", "/")
         else:
             assert len((await ask.raw("GET", "/")).body) == limit
+
+
+async def test_what_was_costly_is_followed_by_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All connections of that upstream rest REST_TIMES as long as taking it in has cost, and then go on."""
+    spent: list[float] = []
+    note = connector.Connector.spent
+
+    def costly(self: connector.Connector, _: float) -> None:
+        spent.append(0.01)
+        note(self, 0.01)
+        rests.append(self.rests_until - asyncio.get_running_loop().time())
+
+    rests: list[float] = []
+    async with asking(sending(RAW["chunks of a byte"](30_000))) as ask:
+        monkeypatch.setattr(connector.Connector, "spent", costly)
+        began = asyncio.get_running_loop().time()
+        assert len((await ask.raw("GET", "/")).body) == 5000
+        took_s = asyncio.get_running_loop().time() - began
+    assert rests[0] == pytest.approx(0.01 * connector.REST_TIMES, abs=0.001)
+    assert took_s >= 0.01 * connector.REST_TIMES * (len(spent) - 1)
+
+
+async def test_ordinary_bodies_need_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs less than COSTLY_S makes nobody wait."""
+    monkeypatch.setattr(connector, "COSTLY_S", 10.0)  # a machine may be slow
+    async with asking(sending(OK_HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1_000_000))) as ask:
+        assert len((await ask.raw("GET", "/")).body) == 1_000_000
+        assert ask._connector is not None
+        assert ask._connector.rests_until == 0.0
