@@ -145,23 +145,19 @@ async def test_the_limit_of_a_body_is_exact(limit: int, over: int, told: bool) -
 
 
 async def test_what_was_costly_is_followed_by_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All connections of that upstream rest REST_TIMES as long as taking it in has cost, and then go on."""
-    spent: list[float] = []
-    note = connector.Connector.spent
+    """The upstream's connections, and calls that are to begin, wait REST_TIMES as long as taking it in has cost."""
+    cost_s = 0.05
+    note, costs = connector.Connector.spent, iter([cost_s])
 
-    def costly(self: connector.Connector, _: float) -> None:
-        spent.append(0.01)
-        note(self, 0.01)
-        rests.append(self.rests_until - asyncio.get_running_loop().time())
-
-    rests: list[float] = []
-    async with asking(sending(RAW["chunks of a byte"](30_000))) as ask:
-        monkeypatch.setattr(connector.Connector, "spent", costly)
+    async with asking(sending(RAW["chunks of a byte"](30_000)), rate_per_s=1000) as ask:
+        monkeypatch.setattr(connector.Connector, "spent", lambda self, _: note(self, next(costs, 0.0)))
         began = asyncio.get_running_loop().time()
-        assert len((await ask.raw("GET", "/")).body) == 5000
-        took_s = asyncio.get_running_loop().time() - began
-    assert rests[0] == pytest.approx(0.01 * connector.REST_TIMES, abs=0.001)
-    assert took_s >= 0.01 * connector.REST_TIMES * (len(spent) - 1)
+        first = asyncio.create_task(ask.raw("GET", "/"))
+        while ask._connector is None or not ask._connector.rests_until:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0)
+        for call in (first, ask.raw("GET", "/")):
+            assert len((await call).body) == 5000
+            assert asyncio.get_running_loop().time() - began >= cost_s * connector.REST_TIMES
 
 
 async def test_ordinary_bodies_need_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
