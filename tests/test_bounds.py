@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,3 +108,11 @@ def test_clients_are_told(count: int) -> None:
     kept = bounds.within(Observation("id", State.AVAILABLE, facets))
     status = status_pb.AssetStatus.FromString(ProtobufEncoder().content("s", kept))
     assert status.cut == (count > 1)
+
+
+def test_the_schema_tells_the_bounds() -> None:
+    """What it says of `cut` are the numbers that hold."""
+    proto = " ".join((Path(__file__).parents[1] / "proto/assetwatch/v1/asset_status.proto").read_text().split())
+    told = proto.replace("// ", "").partition("is kept: ")[2].partition(".")[0]
+    texts = f"texts of {bounds.TEXT_LENGTH_MAX:,} characters, {bounds.TEXTS_LENGTH_MAX:,} in all"
+    assert told == f"{bounds.VALUES_MAX:,} values, {texts}"

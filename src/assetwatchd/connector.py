@@ -1,8 +1,10 @@
-"""aiohttp's connections, held to limits that it lacks: how much is read in a turn, and how many answers to one call."""
+"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,18 +20,36 @@ byte and heads of answers cost the event loop 100 to 200 ns a byte. A server 50 
 INTERIM_MAX = 16
 """Informational answers (1xx) to one request. They cost nothing to make, and without end they would never let go of
 the event loop, so that no time limit could end them."""
+COSTLY_S = 0.001
+"""Taking in RECEIVE_BYTES of an ordinary body costs a twentieth of this."""
+REST_TIMES = 4
+"""After what was costly, nothing is read of that upstream for so many times as long; its part is a fifth."""
 SWITCHING_PROTOCOLS = 101
 
 
 class Connector(aiohttp.TCPConnector):
-    """TCPConnector whose connections take RECEIVE_BYTES at a time, about, and end themselves beyond INTERIM_MAX."""
+    """TCPConnector whose connections take RECEIVE_BYTES at a time, about, and end themselves beyond INTERIM_MAX.
+
+    When what they were sent was costly, all of them rest, so that others have REST_TIMES as much of the event loop.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(socket_factory=_socket, **settings)
         self._factory = self._connection  # type: ignore[assignment]  # what makes a connection's protocol
+        self.rests_until = 0.0
 
     def _connection(self) -> ResponseHandler:
-        return _Connection(self._loop)
+        return _Connection(self, self._loop)
+
+    def spent(self, seconds: float) -> None:
+        """Note what taking something in has cost."""
+        if seconds >= COSTLY_S:
+            self.rests_until = max(self.rests_until, self._loop.time()) + REST_TIMES * seconds
+
+    async def rested(self) -> None:
+        """Return once connections have rested for what was costly so far."""
+        if (wait_s := self.rests_until - self._loop.time()) > 0:
+            await asyncio.sleep(wait_s)
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -43,8 +63,26 @@ class _Connection(ResponseHandler):
     """The protocol of one connection; feed_data is given each head of an answer."""
 
     _interim = 0
+    _resting = False
+
+    def __init__(self, connector: Connector, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._connector = connector
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came, and rest when that was costly."""
+        began = time.thread_time()
+        super().data_received(data)
+        self._connector.spent(time.thread_time() - began)
+        self._rest()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Go on, as soon as there is no rest."""
+        super().resume_reading(resume_parser)
+        self._rest()
 
     def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
+        """Pass an answer on, but none that is only informational."""
         if not 100 <= data[0].code < 200 or data[0].code == SWITCHING_PROTOCOLS:  # noqa: PLR2004 - RFC 9110, 15.2
             self._interim = 0
             super().feed_data(data, size)
@@ -53,3 +91,19 @@ class _Connection(ResponseHandler):
         if self._interim == INTERIM_MAX + 1 and self.transport is not None:
             self.transport.abort()
             self.set_exception(HttpProcessingError(message="too many informational answers"))
+
+    def _rest(self) -> None:
+        until = self._connector.rests_until
+        if self.transport is None or until <= self._loop.time():
+            return
+        self._pause_transport_reading()
+        if not self._resting:
+            self._resting = True
+            self._loop.call_at(until, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._rest()
+        if not (self._resting or self._reading_paused or self._buffer_paused):
+            self._connector.rests_until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
+            self._resume_transport_reading()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 16
-TURN_S = 0.005
+ENCODING_S = 0.005
 """Encoding what was seen together lets others have a turn after so long; the largest single status takes as long."""
 STORE_RETRY_S = 1.0
 """How often a store that cannot keep what it is given is tried again."""
@@ -79,13 +79,13 @@ class Pipeline:
         return len(drafts)
 
     async def _all_drafted(self, source: str, sightings: Iterable[Sighting]) -> list[Draft]:
-        """Diff them one after the other; everybody else has a turn each time it has taken TURN_S."""
+        """Diff them one after the other; everybody else has a turn each time it has taken ENCODING_S."""
         drafts: list[Draft] = []
         began = time.perf_counter()
         for sighting in sightings:
             if (draft := self._drafted(source, sighting)) is not None:
                 drafts.append(draft)
-            if time.perf_counter() - began >= TURN_S:
+            if time.perf_counter() - began >= ENCODING_S:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         return drafts

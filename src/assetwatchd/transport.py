@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 OK = 200
 SWITCHING_PROTOCOLS = 101
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 16 * 1024
+"""So much of a body is taken at a time; it may have come in as many pieces."""
 FREE_BYTES = 16 * 1024
 """A body is taken so far at once. Beyond, a source has LARGE_AT_ONCE under way, so that its calls do not come to
 concurrency times as much work, and as much memory, at the same time."""
@@ -71,6 +72,7 @@ class Transport:
         self._settings = settings
         self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
@@ -175,11 +177,13 @@ class Transport:
         self._free_at = start + 1 / self._settings.rate_per_s
         if start > now + self._slack_s:
             await asyncio.sleep(start - now)
+        if self._connector is not None:
+            await self._connector.rested()
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = Connector(limit=limit, ssl=_trust(self._settings))
+            connector = self._connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -196,22 +200,32 @@ class Transport:
         if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
             return await response.read()
         body = bytearray()
-        parts = response.content.iter_chunked(CHUNK_BYTES)
-        while len(body) <= free and (part := await anext(parts, b"")):
+        while len(body) <= free and (part := await self._part(response)):
             body += part
         if len(body) > free:
             async with self._large:
-                await self._rest(response, body, parts)
+                await self._rest(response, body)
         return bytes(body)
 
-    async def _rest(self, response: aiohttp.ClientResponse, body: bytearray, parts: AsyncIterator[bytes]) -> None:
+    async def _rest(self, response: aiohttp.ClientResponse, body: bytearray) -> None:
         limit = self._settings.body_bytes_max
         while len(body) <= limit:
-            if not (part := await anext(parts, b"")):
+            if not (part := await self._part(response)):
                 return
             body += part
         response.close()
         raise AnswerTooLarge(limit)
+
+    async def _part(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return what is there of a body, up to CHUNK_BYTES; nothing at its end. Taking it together may be costly."""
+        first = await response.content.read(1)
+        if not first or self._connector is None:
+            return first
+        began = time.thread_time()
+        rest = response.content.read_nowait(CHUNK_BYTES)
+        self._connector.spent(time.thread_time() - began)
+        await self._connector.rested()
+        return first + rest
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

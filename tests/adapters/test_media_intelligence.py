@@ -272,14 +272,20 @@ async def test_enumerate_is_complete_or_fails(standin: MediaIntelligenceStandin,
 
 @pytest.mark.parametrize("totals", [{}, {"totalPage": 10**9}, {"totalCount": 10**9, "totalPage": 10**9}])
 async def test_a_list_without_an_end_is_left(standin: MediaIntelligenceStandin, totals: dict[str, int]) -> None:
-    """Beyond twice assets_max no further page is asked for, whatever the list says of its end."""
-    for number in range(1, 9):
-        answer(standin, f"pageNum={number}&", page(*range(10 * number, 10 * number + 10), **totals))
+    """Beyond twice assets_max no further page is asked for, whatever the list says of its end, and whoever wants it."""
+
+    def without_end() -> None:
+        for number in range(1, 9):
+            answer(standin, f"pageNum={number}&", page(*range(10 * number, 10 * number + 10), **totals))
+
     async with adapter(standin, page_size=10, assets_max=20) as upstream:
+        without_end()
         with pytest.raises(BadAnswer, match="more than 2 x assets_max = 40"):
             await upstream.enumerate()
         assert standin.requests.count(LIST_CALL) == 5
+        standin.faults.clear()
         standin.faults.add(path="import-status", status=404, body="")
+        without_end()
         with pytest.raises(BadAnswer, match="more than 2 x assets_max"):
             await upstream.observe([ASSET])
     assert standin.requests.count(LIST_CALL) == 10

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd import pipeline
 from assetwatchd.errors import StoreError
 from assetwatchd.hub import Hub
 from assetwatchd.model import AssetKey, Facet, Freshness, Observation, State
@@ -194,3 +195,23 @@ async def test_a_store_that_cannot_keep_loses_nothing() -> None:
     store.full = False
     assert await ingesting == 1
     assert (store.head, said) == (1, ["no space is left", ""])
+
+
+@pytest.mark.parametrize(("turn_s", "turns"), [(0.0, 50), (3600.0, 0)])
+async def test_others_have_turns_while_it_encodes(turn_s: float, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen together is encoded with pauses once that has taken its time, and without before."""
+    monkeypatch.setattr(pipeline, "ENCODING_S", turn_s)
+    road, had = Road(), 0
+
+    async def others() -> None:
+        nonlocal had
+        while not road.published:
+            had += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    sightings = [Sighting(Observation(str(number), State.AVAILABLE), 1000.0) for number in range(50)]
+    assert await road.pipeline.ingest("src", sightings) == 50
+    await task
+    assert had >= turns
+    assert turns or had <= 2

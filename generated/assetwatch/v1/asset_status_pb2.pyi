@@ -277,7 +277,7 @@ class AssetStatus(_message.Message):
     cut: _builtins.bool
     """The upstream said more about the asset than is kept: 2,000 values, texts of 32,768 characters, 131,072 in all. The
     first facets, and the beginning of detail, are here; a text that was longer ends with an ellipsis. state is that of
-    all it said.
+    all it said. (The numbers from 16 on are for kinds to come.)
     """
     @_builtins.property
     def asset(self) -> Global___AssetRef:

@@ -8,6 +8,7 @@ from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.details import AcmeDetail
 from assetwatchd.jsonbody import decode, object_of, text_of
 from assetwatchd.model import Facet, Observation, State
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
@@ -42,6 +43,14 @@ def normalise(asset_id: str, position: str) -> Observation:
     return Observation(asset_id, state, facets=(Facet("position", state, position),), detail=AcmeDetail(position))
 
 
+def read(reply: Reply, asset_id: str, known: Known) -> Answer:
+    """Read the answer about a door. Raises: UpstreamError."""
+    if reply.status == NOT_FOUND:
+        return Observation(asset_id, State.MISSING)
+    raise_for_status(reply)
+    return unless_known(asset_id, reply.digest, known, lambda: normalise(asset_id, position_of(reply)))
+
+
 # 4. Upstream ----------------------------------------------------------------------------------------------------------
 
 
@@ -52,6 +61,7 @@ class Acme:
 
     def __init__(self, source: str, settings: AcmeSource) -> None:
         self._transport = Transport(source, settings)
+        self._reading = Reading()
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be a door."""
@@ -65,10 +75,7 @@ class Acme:
         """Read one door."""
         (asset_id,) = asset_ids
         reply = await self._transport.request("GET", PATH.format(id=asset_id))
-        if reply.status == NOT_FOUND:
-            return [Observation(asset_id, State.MISSING)]
-        raise_for_status(reply)
-        return [unless_known(asset_id, reply.digest, known, lambda: normalise(asset_id, position_of(reply)))]
+        return [await self._reading.read(reply, read, asset_id, known)]
 
     async def enumerate(self) -> frozenset[str]:
         """Raise: doors are not listed."""
@@ -81,3 +88,4 @@ class Acme:
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self._reading.close()
