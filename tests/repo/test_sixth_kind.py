@@ -49,7 +49,7 @@ EDITS = {
     "proto/assetwatch/v1/details.proto": ("// What an Oracle session border", MESSAGE),
     "proto/assetwatch/v1/asset_status.proto": (
         "    OracleSbcDetail oracle_sbc = 15;\n",
-        "    OracleSbcDetail oracle_sbc = 15;\n    // Acme: where the door stands.\n    AcmeDetail acme = 17;\n",
+        "    OracleSbcDetail oracle_sbc = 15;\n    // Acme: where the door stands.\n    AcmeDetail acme = 16;\n",
     ),
     "src/assetwatchd/model.py": ("    ORACLE_SBC = 5\n", "    ORACLE_SBC = 5\n    ACME = 6\n"),
     "src/assetwatchd/details.py": ("Detail: TypeAlias = ", DETAIL),
