@@ -170,9 +170,7 @@ class Transport:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
             connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
+            self._session = session(connector=connector, timeout=timeout)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -204,6 +202,22 @@ class Transport:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
             raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
+
+
+def session(**options: Any) -> aiohttp.ClientSession:
+    """Make a session that keeps no cookies, reads no proxy from the environment and follows no redirect.
+
+    aiohttp follows redirects where it is not told otherwise, and cannot be told so for a WebSocket: there it takes
+    every header of ours along to wherever the answer points.
+    """
+    guard = aiohttp.TraceConfig()
+    guard.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[guard], **options)
+
+
+async def _refuse_redirect(_session: object, _context: object, told: aiohttp.TraceRequestRedirectParams) -> None:
+    told.response.close()
+    raise_for_status(Reply(told.response.status, {}, b""))
 
 
 def raise_for_status(reply: Reply) -> None:
