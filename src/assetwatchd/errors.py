@@ -22,14 +22,23 @@ AssetwatchError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class AssetwatchError(Exception):
-    """Anything that goes wrong in a way we know."""
+    """Anything that goes wrong in a way we know. It can be pickled, whatever its class is made from."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[AssetwatchError], args: tuple[Any, ...], carried: dict[str, Any]) -> AssetwatchError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(carried)
+    return error
 
 
 class ConfigError(AssetwatchError):

@@ -30,12 +30,16 @@ WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
 UNTIMED = aiohttp.ClientTimeout()
 """Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
+READ_HEADERS = ("Content-Type", "Retry-After")
+"""The headers of an answer that anything here looks at; the others, of whatever number and length, are let go."""
+HEADER_LENGTH_MAX = 256
+"""Characters of each that are kept; a date or a media type takes a tenth of it."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 
 
 class Reply(NamedTuple):
-    """One whole answer: its status, headers (names in any case) and body, at most body_bytes_max long."""
+    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long."""
 
     status: int
     headers: Mapping[str, str]
@@ -105,7 +109,7 @@ class Transport:
             async with self._client().request(
                 method, url, headers=sent, data=data, allow_redirects=False, timeout=UNTIMED
             ) as response:
-                reply = Reply(response.status, response.headers, await self._body(response))
+                reply = Reply(response.status, _kept(response.headers), await self._body(response))
             telemetry.upstream_answered(span, reply.status)
         return reply
 
@@ -128,7 +132,7 @@ class Transport:
                 whole = response.status != OK
                 body = await self._body(response) if whole else b""
                 telemetry.upstream_answered(span, response.status)
-                yield Reply(response.status, response.headers, body), response.content.iter_chunked(CHUNK_BYTES)
+                yield Reply(response.status, _kept(response.headers), body), response.content.iter_chunked(CHUNK_BYTES)
 
     @asynccontextmanager
     async def websocket(
@@ -196,7 +200,7 @@ class Transport:
         except aiohttp.ClientConnectorError as exc:
             raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
         except aiohttp.WSServerHandshakeError as exc:
-            raise_for_status(Reply(exc.status, exc.headers or {}, b""))
+            raise_for_status(Reply(exc.status, _kept(exc.headers or {}), b""))
             raise BadAnswer(f"no WebSocket: HTTP {exc.status}") from exc
         except aiohttp.ClientPayloadError as exc:
             raise Unreachable("the answer broke off") from exc
@@ -231,6 +235,11 @@ def raise_for_status(reply: Reply) -> None:
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
     if 300 <= status < 400:  # noqa: PLR2004 - same
         raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an answer's headers is read, their names written as in READ_HEADERS."""
+    return {name: headers[name][:HEADER_LENGTH_MAX] for name in READ_HEADERS if name in headers}
 
 
 def slack_s(rate_per_s: float) -> float:

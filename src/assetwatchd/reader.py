@@ -1,0 +1,90 @@
+"""The process that reads large answers for `reading`, one after the other, within limits; it ends with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import resource
+import signal
+import struct
+import traceback
+from pathlib import Path
+
+from assetwatchd.errors import AssetwatchError, BadAnswer
+
+HEADER = struct.Struct("!QQ")
+"""Before a job: the lengths of what is called with what, and of the answer. Before a result: its length, and whether
+the process ends with it."""
+STATM = Path("/proc/self/statm")
+"""Where Linux tells the memory of a process, in pages; the sixth number is the one that RLIMIT_DATA limits."""
+READ_S_MAX = 5
+"""Seconds of computing that reading one answer may take; the largest that a vendor's own server makes takes one."""
+MEMORY_BYTES = 128 * 1024 * 1024
+"""What a process may take in any case: what is imported is half of it. One that has more after an answer is ended."""
+MEMORY_TIMES = 16
+"""And so many times the length of its answer: statuses and lists take up to 10, JSON of nothing but brackets 30."""
+RESULT_BYTES_MAX = 16 * 1024 * 1024
+"""What an answer may come to: taking it in holds up the event loop, a millisecond or two a MB."""
+NICENESS = 5
+"""It gives way to the event loop where there are too few cores for both."""
+
+
+def main() -> None:
+    """Do jobs until there are no more: the parent closes the pipe, or has ended."""
+    jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is not a result
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the parent
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)
+    with contextlib.suppress(BrokenPipeError):
+        while header := jobs.read(HEADER.size):
+            job_bytes, body_bytes = HEADER.unpack(header)
+            _limit(body_bytes)
+            result = _result(jobs.read(job_bytes), jobs.read(body_bytes))
+            is_last = _memory_bytes() > MEMORY_BYTES
+            results.write(HEADER.pack(len(result), is_last) + result)
+            results.flush()
+
+
+def _limit(body_bytes: int) -> None:
+    """Hold the next job to its limits; the kernel ends one that computes for too long."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = math.ceil(usage.ru_utime + usage.ru_stime) + READ_S_MAX
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    memory = MEMORY_BYTES + MEMORY_TIMES * body_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
+
+
+def _memory_bytes() -> int:
+    """Return what the kernel holds against RLIMIT_DATA; 0 where it does not tell."""
+    try:
+        return int(STATM.read_text().split()[5]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _result(job: bytes, body: bytes) -> bytes:
+    """Do one job, and pickle what came of it: (True, what was returned) or (False, what was raised)."""
+    try:
+        read, reply, given = pickle.loads(job)  # noqa: S301 - written by our parent
+        result = pickle.dumps((True, read(reply._replace(body=body), *given)))
+    except MemoryError:
+        return pickle.dumps((False, BadAnswer("reading the answer takes too much memory for its length")))
+    except Exception as error:  # noqa: BLE001 - it is raised again where the answer was asked for
+        return _raised(error)
+    if len(result) > RESULT_BYTES_MAX:
+        return pickle.dumps((False, BadAnswer(f"the answer comes to more than {RESULT_BYTES_MAX} bytes")))
+    return result
+
+
+def _raised(error: Exception) -> bytes:
+    """Pickle an error; a defect's traceback would be lost on the way and goes into a note."""
+    if not isinstance(error, AssetwatchError):
+        error.add_note(traceback.format_exc())
+    return pickle.dumps((False, error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What the tests have read beside: functions that a process of its own can import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assetwatchd.errors import Throttled
+
+if TYPE_CHECKING:
+    from assetwatchd.transport import Reply
+
+
+def pid(_: Reply) -> int:
+    """Tell who reads."""
+    return os.getpid()
+
+
+def length(reply: Reply) -> int:
+    """Tell how much there is to read."""
+    return len(reply.body)
+
+
+def status(reply: Reply, *more: int) -> tuple[int, ...]:
+    """Tell the status and what was given."""
+    return (reply.status, *more)
+
+
+def spin(_: Reply) -> None:
+    """Compute for ever."""
+    while True:
+        pass
+
+
+def hoard(reply: Reply) -> int:
+    """Take memory without end."""
+    return len([bytes(len(reply.body)) for _ in range(100_000)])
+
+
+def end(_: Reply, number: int) -> None:
+    """Get a signal."""
+    os.kill(os.getpid(), number)
+
+
+def fail(_: Reply) -> float:
+    """Have a defect."""
+    return 1 / 0
+
+
+def refuse(_: Reply) -> None:
+    """Raise what an adapter raises."""
+    raise Throttled("slower", retry_after_s=7.0)
+
+
+def make(_: Reply, size: int) -> bytes:
+    """Return that much."""
+    return bytes(size)
+
+
+def announce(_: Reply, path: str) -> None:
+    """Tell that it has begun, and do not end."""
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        pass

@@ -1,0 +1,198 @@
+"""Large answers are read in a process beside, within limits; whatever becomes of it is told as the answer's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd import jsonbody, reader, reading
+from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
+from assetwatchd.reading import INLINE_BYTES_MAX, Reading
+from assetwatchd.transport import Reply
+from support.jobs import announce, end, fail, hoard, length, make, pid, refuse, status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+LARGE = Reply(200, {}, b"x" * (INLINE_BYTES_MAX + 1))
+SMALL = Reply(200, {}, b"x" * INLINE_BYTES_MAX)
+LIMITED = """
+import resource
+from assetwatchd import reader
+reader._limit(1000)
+print(resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_DATA)[0])
+"""
+KILLED = """
+import asyncio, os, signal
+from assetwatchd.reading import Reading
+from assetwatchd.transport import Reply
+from support.jobs import pid
+async def main():
+    print(await Reading().read(Reply(200, {}, bytes(100_000)), pid), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def a_reading() -> AsyncIterator[Reading]:
+    opened = Reading()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def test_a_small_answer_is_read_here_and_a_large_one_beside() -> None:
+    """Up to INLINE_BYTES_MAX nothing is handed over; beyond, the same process reads one answer after the other."""
+    async with a_reading() as source:
+        assert await source.read(SMALL, pid) == os.getpid()
+        others = [await source.read(LARGE, pid) for _ in range(3)]
+        assert len(set(others)) == 1
+        assert os.getpid() not in others
+
+
+@pytest.mark.parametrize("size", [INLINE_BYTES_MAX + 1, reading.PIECE_BYTES * 3, 5_000_000])
+async def test_an_answer_comes_whole(size: int) -> None:
+    """Whatever its length, body, status and all that is given arrive as they were."""
+    async with a_reading() as source:
+        reply = Reply(207, {"Content-Type": "a/b"}, b"y" * size)
+        assert await source.read(reply, length) == size
+        assert await source.read(reply, status, 1, 2) == (207, 1, 2)
+
+
+async def test_what_is_raised_beside_is_raised_here() -> None:
+    """Errors keep class, text and what they carry; a defect keeps its traceback, as a note."""
+    async with a_reading() as source:
+        with pytest.raises(Throttled, match=r"^slower$") as refused:
+            await source.read(LARGE, refuse)
+        assert refused.value.retry_after_s == 7.0
+        with pytest.raises(ZeroDivisionError) as failed:
+            await source.read(LARGE, fail)
+        assert "in fail" in "".join(failed.value.__notes__)
+
+
+@pytest.mark.parametrize("error", [AnswerTooLarge(5), AssetRejected("no"), BadAnswer("odd", retry_after_s=1.0)])
+def test_an_error_survives_the_way(error: BadAnswer) -> None:
+    """What adapters raise of an answer can be pickled, and is the same afterwards."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "why"),
+    [
+        (hoard, (), "too much memory"),
+        (end, (signal.SIGKILL,), "SIGKILL"),
+        (end, (signal.SIGSEGV,), "SIGSEGV"),
+        (end, (signal.SIGXCPU,), "more than 5 s"),
+        (make, (reader.RESULT_BYTES_MAX,), "comes to more than"),
+    ],
+)
+async def test_what_ends_a_process_is_a_bad_answer(read: object, given: tuple[int, ...], why: str) -> None:
+    """Too long, too large, or the end of a process: BadAnswer says which, and the next answer is read all the same."""
+    async with a_reading() as source:
+        with pytest.raises(BadAnswer, match=why):
+            await source.read(LARGE, read, *given)  # type: ignore[arg-type]  # functions of several forms
+        assert await source.read(LARGE, length) == len(LARGE.body)
+
+
+def test_the_kernel_ends_an_endless_computation() -> None:
+    """A job may compute for READ_S_MAX, counted from where it begins and not from where the process did."""
+    told = subprocess.run([sys.executable, "-c", LIMITED], check=True, capture_output=True, text=True).stdout.split()
+    assert reader.READ_S_MAX < int(told[0]) <= reader.READ_S_MAX + 3
+    assert int(told[1]) == reader.MEMORY_BYTES + 1000 * reader.MEMORY_TIMES
+
+
+async def test_json_of_nothing_but_brackets_ends_at_the_memory_for_its_length() -> None:
+    """A body of 4 MB that would be a hundred times that as lists of lists is refused; its process is not kept."""
+    async with a_reading() as source:
+        body = b"[" + b"[[[[[]]]]]," * 400_000 + b"[]]"
+        with pytest.raises(BadAnswer, match="too much memory"):
+            await source.read(Reply(200, {}, body), jsonbody.decode)
+        assert await source.read(LARGE, length) == len(LARGE.body)
+
+
+async def test_who_gives_up_ends_the_process(tmp_path: Path) -> None:
+    """A read that is cancelled leaves nothing that computes on."""
+    async with a_reading() as source:
+        began = tmp_path / "pid"
+        task = asyncio.create_task(source.read(LARGE, announce, str(began)))
+        child = int(await _text(began))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not _lives(child)
+        assert await source.read(LARGE, length) == len(LARGE.body)
+
+
+async def test_one_source_never_has_all_processes(tmp_path: Path) -> None:
+    """While one source's answers take for ever, one at a time, another's are read."""
+    async with a_reading() as hostile, a_reading() as other:
+        tasks = [asyncio.create_task(hostile.read(LARGE, announce, str(tmp_path / "pid"))) for _ in range(5)]
+        await _text(tmp_path / "pid")
+        assert [await other.read(LARGE, length) for _ in range(3)] == [len(LARGE.body)] * 3
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_the_last_who_closes_ends_the_processes() -> None:
+    """As long as anybody reads they stay, and then nothing is left."""
+    first, second = Reading(), Reading()
+    child = await first.read(LARGE, pid)
+    assert await second.read(LARGE, pid) == child
+    await first.close()
+    assert _lives(child)
+    await second.close()
+    assert not _lives(child)
+
+
+async def test_an_idle_process_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds memory only as long as large answers come."""
+    monkeypatch.setattr(reading, "IDLE_S_MAX", 0.0)
+    async with a_reading() as source:
+        child = await source.read(LARGE, pid)
+        while _lives(child):  # noqa: ASYNC110 - a process that ends sets no event
+            await asyncio.sleep(0.01)
+        assert await source.read(LARGE, pid) != child
+
+
+def test_a_process_ends_with_its_parent() -> None:
+    """Killed without a chance to tidy up, the parent leaves nothing behind."""
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        check=False,
+        capture_output=True,  # which waits for the end of all who hold the pipe, the child too
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert not _lives(int(ran.stdout))
+
+
+async def _text(path: Path) -> str:
+    while not (text := _written(path)):  # noqa: ASYNC110 - another process writes it
+        await asyncio.sleep(0.01)
+    return text
+
+
+def _lives(child: int) -> bool:
+    try:
+        os.kill(child, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _written(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
