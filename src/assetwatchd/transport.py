@@ -8,7 +8,7 @@ import io
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -137,8 +137,11 @@ class Transport:
     @asynccontextmanager
     async def websocket(
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
-    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Open a WebSocket; a peer that answers no ping within half of heartbeat_s ends it."""
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
+        """Open a WebSocket, whose texts come as bytes; a peer that answers no ping within half of heartbeat_s ends it.
+
+        Nor are its own pings answered by itself: that would go on for as long as any come, without a turn for others.
+        """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
         limits = aiohttp.ClientWSTimeout(ws_close=1.0)
@@ -150,6 +153,8 @@ class Transport:
                     heartbeat=heartbeat_s,
                     timeout=limits,
                     max_msg_size=self._settings.body_bytes_max,
+                    autoping=False,
+                    decode_text=False,
                 )
                 telemetry.upstream_answered(call, SWITCHING_PROTOCOLS)
             async with socket:

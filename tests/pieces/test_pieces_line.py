@@ -118,7 +118,7 @@ async def test_a_first_frame_that_does_not_come(rig: PiecesRig, line: Line) -> N
 
 async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it leaves waiting is bounded: it is ended, and the others are not; anew it begins with all there is."""
-    monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 2.5 * listener.FRAME_BYTES)
+    monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 3.5 * listener.FRAME_BYTES)
     async with line.listen() as quick:
         async with line.listen() as slow:
             await anext(quick)

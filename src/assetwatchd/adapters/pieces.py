@@ -21,6 +21,7 @@ from assetwatchd.model import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.plan import slices
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched
 
 if TYPE_CHECKING:
@@ -206,10 +207,17 @@ def notices_of(frame: Frame) -> Iterator[Notice]:
         yield Touched(tuple(touched))
 
 
-def listed(frame: Frame) -> Listed:
+def first(frame: Frame) -> Listed:
     """Read the first frame, which lists every id there is. Raises: BadAnswer."""
     _expect_whole(frame)
     return Listed(frozenset(item.asset_id for item in frames.living(frame.items)))
+
+
+def parts_of(frame: Frame) -> Iterator[Frame]:
+    """Take a frame apart, so that nobody has to take in all of it in one go."""
+    yield frame._replace(items=())
+    for items in slices(frame.items):
+        yield frames.Frame(items)
 
 
 def _expect_whole(frame: Frame) -> None:
@@ -297,14 +305,16 @@ class Pieces:
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
-            yield listed(await anext(stream))
+            yield first(await anext(stream))
             async for frame in stream:
-                for notice in notices_of(frame):
-                    yield notice
+                for part in parts_of(frame):
+                    for notice in notices_of(part):
+                        yield notice
 
     async def close(self) -> None:
         """Give back connections."""
         await self._transport.close()
+        await self.place.reading.close()
 
     async def _read(self, asset_id: str, known: Known) -> Answer:
         path = ASSET.format(id=quote(asset_id, safe=""))

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.line import Line
-    from assetwatchd.transport import Reply, Transport
+    from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.transport import Reply
 
 OK = 200
 GONE = 410
@@ -56,7 +57,9 @@ class PiecesApi:
     Every operation raises UpstreamError (no answer, or none that can be read), PiecesRefused and AssetGone.
     """
 
-    def __init__(self, source: str, calls: Transport, sockets: Transport, settings: PiecesSource, line: Line) -> None:
+    def __init__(
+        self, source: str, calls: PiecesTransport, sockets: PiecesTransport, settings: PiecesSource, line: Line
+    ) -> None:
         self.source = source
         self.line = line
         self._calls = calls
@@ -173,7 +176,7 @@ class PiecesApi:
         asset_id: str = "",
     ) -> dict[str, Any]:
         reply = await self._call(method, path + query(parameters), body, asset_id=asset_id)
-        return jsonbody.object_of(await documents.decode(reply), "the answer")
+        return await documents.decode(reply, self._calls.reading)
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, *, asset_id: str = ""

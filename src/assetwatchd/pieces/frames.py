@@ -1,14 +1,17 @@
-"""What a frame or a list says, asset by asset; pure."""
+"""What a frame or a list says, asset by asset."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetwatchd import jsonbody
 from assetwatchd.errors import BadAnswer
-from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.api import OK, Stream
+from assetwatchd.pieces.packed import Packed, pack, weight_of
+from assetwatchd.reading import INLINE_BYTES_MAX
+from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
+TOLD_TIMES = 2
+"""A stream, or one of its frames, that tells of more than so many times assets_max assets is refused: it may have no
+end, and of what is within there is room for half at most."""
+ASSET_ID_LENGTH_MAX = 2048
+"""Characters of an id; nobody could ask for a longer one (AssetRef in the schema)."""
 
 
 class Omitted(NamedTuple):
@@ -31,6 +39,7 @@ class Item:
 
     updated: when it last changed; None when that was not said, or cannot be read.
     document: the item as it came; empty when omitted says why it was not read.
+    weight: what it takes in memory, about; of one off a stream.
     """
 
     asset_id: str
@@ -38,6 +47,7 @@ class Item:
     updated: datetime | None
     document: Mapping[str, Any]
     omitted: Omitted | None = None
+    weight: int = field(default=0, compare=False)
 
     @property
     def pseudo(self) -> bool:
@@ -53,12 +63,12 @@ class Item:
 class Frame(NamedTuple):
     """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell.
 
-    size_bytes: that of its text; 0 for what was not read off a stream.
+    weight: what its items take in memory, about; 0 for what was not read off a stream.
     """
 
     items: Sequence[Item]
     unreadable: int = 0
-    size_bytes: int = 0
+    weight: int = 0
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
@@ -79,6 +89,27 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     return Frame(list(found.values()), unreadable)
 
 
+def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
+    """Read the text of a frame. Raises: BadAnswer; also when it tells of more assets than anybody could have here."""
+    document = jsonbody.object_of(jsonbody.decode(reply), "a frame")
+    check_count(len(jsonbody.list_of(document.get("iterable"), "iterable")), assets_max)
+    frame = read(document, stream)
+    items = [replace(item, weight=weight_of(item.document)) for item in frame.items]
+    return Frame(items, frame.unreadable, sum(item.weight for item in items))
+
+
+def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
+    """Read the text of a frame, for a process beside: its items in parts, all else in the rest. Raises: as parse."""
+    frame = parse(reply, stream, assets_max)
+    return pack(frame._replace(items=()), frame.items, lambda item: item.weight)
+
+
+def check_count(count: int, assets_max: int) -> None:
+    """Raise BadAnswer for more assets than a stream may tell of."""
+    if count > (limit := TOLD_TIMES * assets_max):
+        raise BadAnswer(f"a stream of more than {TOLD_TIMES} x assets_max = {limit} assets; raise it")
+
+
 class Frames:
     """The frames of an open stream, read as they come. A wait for the next can be given up."""
 
@@ -90,8 +121,20 @@ class Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        document = await anext(self._documents)
-        return read(document, self._stream)._replace(size_bytes=self._documents.size_bytes)
+        text = await anext(self._documents)
+        frame = await self._read(Reply(OK, {}, text), self._documents.settings.assets_max)
+        self._documents.pace.note(ids=len(frame.items) + frame.unreadable)
+        return frame
+
+    async def _read(self, reply: Reply, assets_max: int) -> Frame:
+        if len(reply.body) <= INLINE_BYTES_MAX:
+            return parse(reply, self._stream, assets_max)
+        told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
+        items: list[Item] = []
+        async for some in told.members():
+            items += some
+        frame: Frame = told.rest
+        return frame._replace(items=items)
 
 
 def items(document: Mapping[str, Any], stream: Stream) -> Sequence[Item]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
 from assetwatchd.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
+from assetwatchd.reading import Reading
 from assetwatchd.transport import Transport, raise_for_status
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """One a source. url: where the server is, as far as is known."""
+    """One a source. url: where the server is, as far as is known. reading: how all of its answers are read."""
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
+        self.reading = Reading()
         self._settings = settings
         self._probing = probing
         self._checked = False
@@ -87,11 +89,15 @@ class Place:
 
 
 class PiecesTransport(Transport):
-    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does."""
+    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
+
+    reading: how large answers are read.
+    """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
         super().__init__(source, settings)
         self._place = place
+        self.reading = place.reading
 
     async def probe(self) -> None:
         """Check the server's health and version now."""
@@ -121,7 +127,7 @@ class PiecesTransport(Transport):
     @asynccontextmanager
     async def websocket(
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
-    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, as Transport does."""
         async with self._there(), super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
             yield socket
