@@ -8,24 +8,26 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from assetwatchd import jsonbody
 from assetwatchd.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces import documents
+from assetwatchd.pieces.pace import Pace
 from assetwatchd.pieces.split import Splitter
-from assetwatchd.transport import raise_for_status
+from assetwatchd.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.line import Line
     from assetwatchd.pieces.place import PiecesTransport
-    from assetwatchd.transport import Reply
+
+T = TypeVar("T")
 
 OK = 200
 GONE = 410
@@ -39,6 +41,8 @@ APPLICATION_HEADER = "X-Application-ID"
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 READ_BACK_BYTES = 16 * 1024
 """Beside its content, what the formats of an asset hold: names, times, who made it [assumed]."""
+SPLIT_BYTES = 8 * 1024
+"""A long list is taken apart so many bytes at a time: of nothing but brackets, that takes 5 ms."""
 TEXT_MAX = 300
 """Characters of an upstream's text that are passed on."""
 
@@ -103,6 +107,11 @@ class PiecesApi:
         """Return FlattenedAssets."""
         return await self._document("GET", "/assets/identifiers", {"pseudo": pseudo})
 
+    async def ids(self, read: Callable[[Reply, int], frozenset[str]]) -> frozenset[str]:
+        """Return FlattenedAssets as read makes them out, which is given assets_max; long ones are read beside."""
+        reply = await self._call("GET", "/assets/identifiers" + query({"pseudo": self.settings.pseudo}))
+        return await self._calls.reading.read(reply, read, self.settings.assets_max)
+
     async def pseudo(self) -> dict[str, Any]:
         """Return PseudoAssets."""
         return await self._document("GET", "/assets/pseudo", {})
@@ -159,12 +168,20 @@ class PiecesApi:
         """
         path = "/assets" + query({"transferables": transferables, "pseudo": pseudo})
         splitter = Splitter(self.settings.body_bytes_max)
+        pace = Pace()
         async with self._calls.parts("GET", path, headers=self._headers) as (reply, parts):
             self._accepted(reply)
             async for part in parts:
-                if assets := splitter.feed(part):
+                pace.note(size_bytes=len(part))
+                if assets := await _split(part, splitter):
                     yield assets
+                await pace.turn()
         splitter.end()
+
+    async def read_assets(self, texts: Sequence[bytes], read: Callable[[Reply, Sequence[int]], T]) -> T:
+        """Return what read makes of assets as `listed` yields them, joined, with their lengths; long ones beside."""
+        reply = Reply(OK, {}, b"".join(texts))
+        return await self._calls.reading.read(reply, read, [len(text) for text in texts])
 
     async def _document(
         self,
@@ -196,6 +213,15 @@ class PiecesApi:
             raise PiecesRefused(self.source, status=reply.status, text=text)
         raise_for_status(reply)
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+
+
+async def _split(part: bytes, splitter: Splitter) -> list[bytes]:
+    """Take a list apart further, others having a turn now and then."""
+    assets: list[bytes] = []
+    for begin in range(0, len(part), SPLIT_BYTES):
+        assets += splitter.feed(part[begin : begin + SPLIT_BYTES])
+        await asyncio.sleep(0)
+    return assets
 
 
 def query(parameters: Mapping[str, bool | str | None]) -> str:

@@ -161,6 +161,31 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(item.asset_id for item in found if item is not None and not item.gone)
 
 
+def ids(reply: Reply, assets_max: int) -> frozenset[str]:
+    """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
+    found = listed(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+    check_count(len(found), assets_max)
+    return found
+
+
+def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
+    """Read assets whose texts are joined, an asset each; one that cannot be read spoils none of the others.
+
+    Its items in parts; the rest is why some cannot be read.
+    """
+    documents: list[dict[str, Any]] = []
+    problems: list[BadAnswer] = []
+    begin = 0
+    for length in lengths:
+        text, begin = reply.body[begin : begin + length], begin + length
+        try:
+            documents.append(jsonbody.object_of(jsonbody.decode(Reply(OK, {}, text)), "an asset"))
+        except BadAnswer as error:
+            problems.append(error)
+    found = living(items({"iterable": documents}, Stream.ASSETS))
+    return pack(problems, found, lambda item: weight_of(item.document))
+
+
 def living(among: Iterable[Item]) -> list[Item]:
     """Only those that are there."""
     return [item for item in among if not item.gone]
