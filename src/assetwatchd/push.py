@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd import schedule, telemetry
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.plan import slices
+from assetwatchd.plan import SLICE, slices
 from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ async def _take(scheduler: Scheduler, notice: Notice) -> int:
             with telemetry.push(scheduler.name, len(asset_ids)):
                 for some in slices(asset_ids):
                     left_out += scheduler.push_touched(some)
-                    await asyncio.sleep(0)
+                    if len(some) == SLICE:
+                        await asyncio.sleep(0)
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import io
+import socket
 import ssl
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import aiohttp
@@ -28,6 +29,12 @@ SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
+RECEIVED_BYTES = 64 * 1024
+"""What the kernel keeps of a WebSocket. uvloop reads on, up to 32 times 256 kB, while it gets all that it has room for,
+and frames without content fill nobody's queue: 2 bytes each, they would hold up everybody for half a second."""
+GOODBYE = aiohttp.WSCloseCode.OK.to_bytes(2)
+GOODBYE_S = 1.0
+"""How long the end of a WebSocket may take to be sent, to a peer that does not read."""
 UNTIMED = aiohttp.ClientTimeout()
 """Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
 READ_HEADERS = ("Content-Type", "Retry-After")
@@ -65,13 +72,15 @@ class Transport:
         self._settings = settings
         self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._upgrades: aiohttp.ClientSession | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
 
     async def close(self) -> None:
         """Give back connections."""
-        if self._session is not None:
-            await self._session.close()
+        for made in (self._session, self._upgrades):
+            if made is not None:
+                await made.close()
 
     async def request(
         self,
@@ -140,25 +149,27 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, whose texts come as bytes; a peer that answers no ping within half of heartbeat_s ends it.
 
-        Nor are its own pings answered by itself: that would go on for as long as any come, without a turn for others.
+        Its pings and its end are the caller's to see: aiohttp answers them for as long as any come, without a turn for
+        others.
         """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
-        limits = aiohttp.ClientWSTimeout(ws_close=1.0)
         with self._failures():
             with telemetry.upstream_call(self._source, "GET", url) as call:
-                socket = await self._client().ws_connect(
+                upgraded = await self._upgrading().ws_connect(
                     url,
                     headers={**(headers or {}), **self._context()},
                     heartbeat=heartbeat_s,
-                    timeout=limits,
                     max_msg_size=self._settings.body_bytes_max,
                     autoping=False,
+                    autoclose=False,
                     decode_text=False,
                 )
                 telemetry.upstream_answered(call, SWITCHING_PROTOCOLS)
-            async with socket:
-                yield socket
+            try:
+                yield upgraded
+            finally:
+                await _hang_up(upgraded)
 
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
@@ -176,11 +187,18 @@ class Transport:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
-            timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-            self._session = session(connector=connector, timeout=timeout)
+            limit = self._settings.concurrency + 1  # a token call beside the reads
+            self._session = self._made(limit=limit)
         return self._session
+
+    def _upgrading(self) -> aiohttp.ClientSession:
+        if self._upgrades is None:
+            self._upgrades = self._made(limit=0, socket_factory=_small_socket)
+        return self._upgrades
+
+    def _made(self, **options: Any) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=_trust(self._settings), **options)
+        return session(connector=connector, timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s))
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._settings.body_bytes_max
@@ -211,6 +229,22 @@ class Transport:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
             raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
+
+
+def _small_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
+    return made
+
+
+async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
+    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, without a turn for others."""
+    with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
+        async with asyncio.timeout(GOODBYE_S):
+            await upgraded.send_frame(GOODBYE, aiohttp.WSMsgType.CLOSE)
+    upgraded._response.close()  # noqa: SLF001 - what close() ends with, at once
+    await upgraded.close()
 
 
 def session(**options: Any) -> aiohttp.ClientSession:
