@@ -265,6 +265,8 @@ class Scheduler:
         """
         left_out = 0
         for asset_id in asset_ids:
+            if self._plan.get(asset_id) is None and self.upstream.check(asset_id) is not None:
+                continue  # nobody could ask for it
             if (target := self._plan.admit(asset_id)) is None:
                 left_out += 1
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from assetwatchd.config import Settings
+    from assetwatchd.errors import ConfigError
 
 app = typer.Typer(
     cls=Group, help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
@@ -24,7 +25,14 @@ app = typer.Typer(
 @app.command()
 def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
+    from assetwatchd.app import check as check_whole  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
+
     settings = settings_from(config, secrets_dir)
+    try:
+        check_whole(settings)
+    except ConfigError as error:
+        _refuse(error)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
     typer.echo(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}")
 
@@ -58,7 +66,11 @@ def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: ob
     try:
         return load(config, overrides=_dotted(overrides), secrets_dir=secrets_dir)
     except ConfigError as error:
-        fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
+        _refuse(error)
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
 
 
 def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
