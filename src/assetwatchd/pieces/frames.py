@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody
+from assetwatchd import jsonbody, texts
 from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
+log = logging.getLogger(__name__)
+
 TOLD_TIMES = 2
 """A stream, or one of its frames, that tells of more than so many times assets_max assets is refused: it may have no
 end, and of what is within there is room for half at most."""
@@ -63,11 +66,13 @@ class Item:
 class Frame(NamedTuple):
     """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell.
 
+    unfit: how many have an id that nobody could ask for; those are left out.
     weight: what its items take in memory, about; 0 for what was not read off a stream.
     """
 
     items: Sequence[Item]
     unreadable: int = 0
+    unfit: int = 0
     weight: int = 0
 
 
@@ -78,15 +83,17 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     """
     name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
     found: dict[str, Item] = {}
-    unreadable = 0
+    unreadable = unfit = 0
     for element in jsonbody.list_of(document.get("iterable"), "iterable"):
         item = parse(element) if isinstance(element, dict) else None
         if item is None:
             unreadable += not isinstance(element, dict) or element.get(name) is not None
+        elif len(item.asset_id) > ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
+            unfit += 1
         elif not _outdone(item, found.get(item.asset_id)):
             found.pop(item.asset_id, None)
             found[item.asset_id] = item
-    return Frame(list(found.values()), unreadable)
+    return Frame(list(found.values()), unreadable, unfit)
 
 
 def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
@@ -95,7 +102,7 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
     check_count(len(jsonbody.list_of(document.get("iterable"), "iterable")), assets_max)
     frame = read(document, stream)
     items = [replace(item, weight=weight_of(item.document)) for item in frame.items]
-    return Frame(items, frame.unreadable, sum(item.weight for item in items))
+    return frame._replace(items=items, weight=sum(item.weight for item in items))
 
 
 def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
@@ -116,6 +123,7 @@ class Frames:
     def __init__(self, documents: Documents, stream: Stream) -> None:
         self._documents = documents
         self._stream = stream
+        self._complained = False
 
     def __aiter__(self) -> Frames:
         return self
@@ -123,8 +131,15 @@ class Frames:
     async def __anext__(self) -> Frame:
         text = await anext(self._documents)
         frame = await self._read(Reply(OK, {}, text), self._documents.settings.assets_max)
-        self._documents.pace.note(ids=len(frame.items) + frame.unreadable)
+        self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
+        self._complain(frame.unfit)
         return frame
+
+    def _complain(self, unfit: int) -> None:
+        """Say once a connection that it tells of what is no asset to anybody."""
+        if unfit and not self._complained:
+            self._complained = True
+            log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)
 
     async def _read(self, reply: Reply, assets_max: int) -> Frame:
         if len(reply.body) <= INLINE_BYTES_MAX:
@@ -157,8 +172,8 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
     elements = document.get("iterable")
     if elements is None and document.get("indices"):
         raise BadAnswer("a list with indices and nothing that they could mean")
-    found = [_asset(element) for element in jsonbody.list_of(elements or [], "iterable") if isinstance(element, dict)]
-    return frozenset(item.asset_id for item in found if item is not None and not item.gone)
+    found = read({"iterable": elements or []}, Stream.ASSETS)
+    return frozenset(item.asset_id for item in found.items if not item.gone)
 
 
 def ids(reply: Reply, assets_max: int) -> frozenset[str]:
