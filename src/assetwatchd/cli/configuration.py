@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,28 +34,24 @@ def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     except ConfigError as error:
         _refuse(error)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    typer.echo(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}")
+    tell(safe(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}"))
 
 
 @app.command()
 def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output = Format.YAML) -> None:
     """Print the configuration as it is in effect, defaults included, secrets masked."""
-    from assetwatchd.config_load import plain, show  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.config_load import plain  # noqa: PLC0415 - help does not pay for it
 
     settings = settings_from(config, secrets_dir)
-    typer.echo(show(settings).rstrip() if output in {Format.YAML, Format.TABLE} else _json(plain(settings), output))
+    tell(_written(plain(settings), Format.YAML if output is Format.TABLE else output))
 
 
 @app.command()
 def schema(output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.JSON) -> None:
     """Print the JSON schema of the configuration file, for editors and other tools."""
-    import yaml  # noqa: PLC0415 - help does not pay for it
-
     from assetwatchd.config_load import schema  # noqa: PLC0415 - help does not pay for it
 
-    described = schema()
-    as_yaml = output is Format.YAML
-    typer.echo(yaml.safe_dump(described, sort_keys=False).rstrip() if as_yaml else _json(described, output))
+    tell(_written(schema(), output))
 
 
 def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: object) -> Settings:
@@ -77,5 +73,5 @@ def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
     return {name.replace("__", "."): value for name, value in overrides.items()}
 
 
-def _json(data: Any, output: Format) -> str:
-    return json.dumps(data, ensure_ascii=False, indent=None if output is Format.NDJSON else 2)
+def _written(data: Any, output: Format) -> Safe:
+    return as_yaml(data) if output is Format.YAML else as_json(data, indent=None if output is Format.NDJSON else 2)

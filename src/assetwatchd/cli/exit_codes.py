@@ -7,6 +7,8 @@ from typing import NoReturn
 
 import typer
 
+from assetwatchd.cli.terminal import complain
+
 
 class ExitCode(enum.IntEnum):
     """What a shell can tell apart."""
@@ -31,6 +33,5 @@ Exit codes:
 
 def fail(code: ExitCode, *lines: str) -> NoReturn:
     """End the command with what is wrong on standard error."""
-    first, *others = lines
-    typer.echo("\n".join([f"assetwatch: {first}", *others]), err=True)
+    complain(*lines)
     raise typer.Exit(code)
