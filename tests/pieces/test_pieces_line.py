@@ -51,6 +51,8 @@ async def test_watches_and_streams_share_one_socket(rig: PiecesRig) -> None:
             await asyncio.sleep(0.005)
     stream = await rig.stream("StreamAssetIdentifiers").synced()
     assert set(stream.map) == {ONE, TWO}
+    while not (await watch.read()).HasField("synced"):  # what goes before is not told
+        pass
     rig.standin.remove(ONE)
     await stream.holds(lambda held: ONE not in held)
     while not any(change.kind == 2 for change in (await watch.read()).changes):

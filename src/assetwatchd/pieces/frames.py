@@ -15,7 +15,7 @@ from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from assetwatchd.pieces.documents import Documents
 
@@ -70,7 +70,7 @@ class Frame(NamedTuple):
     weight: what its items take in memory, about; 0 for what was not read off a stream.
     """
 
-    items: Sequence[Item]
+    items: Collection[Item]
     unreadable: int = 0
     unfit: int = 0
     weight: int = 0
@@ -152,7 +152,7 @@ class Frames:
         return frame._replace(items=items)
 
 
-def items(document: Mapping[str, Any], stream: Stream) -> Sequence[Item]:
+def items(document: Mapping[str, Any], stream: Stream) -> Collection[Item]:
     """Read only what can be read. Raises: BadAnswer."""
     return read(document, stream).items
 

@@ -13,7 +13,7 @@ from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from assetwatchd.pieces.api import PiecesApi
     from assetwatchd.pieces.epoch import Epoch
@@ -41,7 +41,7 @@ class Intake:
         """Whether the stream is about that asset: one the user did not save only if so configured."""
         return self._pseudo or not item.pseudo
 
-    async def take(self, items: Sequence[Item]) -> None:
+    async def take(self, items: Iterable[Item]) -> None:
         """Take in a frame, others having a turn between its parts. Raises: BadAnswer when it is too much."""
         for some in slices(items):
             async with self._turn:

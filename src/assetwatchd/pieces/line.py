@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
+from collections.abc import Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces import documents, frames
 from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.frames import Frame, Frames, Item
 from assetwatchd.pieces.listener import Listener
 from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from assetwatchd.config import PiecesSource
-    from assetwatchd.pieces.frames import Item
     from assetwatchd.pieces.place import PiecesTransport
 
-HELD_TIMES = 8
-"""What all ids together may take in memory, in times of body_bytes_max: a list of them as text, read, takes as much."""
+HELD_TIMES = 2
+"""What is told of all assets there are may take, in times of body_bytes_max: as much as frames that told of them."""
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,30 @@ class Line:
             raise Unreachable(f"no first frame within {timeout_s:g} s") from None
 
 
+class Kept(Collection["Item"]):
+    """Items as bytes, each made anew when its turn comes.
+
+    Hundreds of thousands of them as objects would hold up everybody whenever Python looks for garbage.
+    """
+
+    def __init__(self, items: list[bytes]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == each for each in self)
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self._items:
+            yield Item(*pickle.loads(item))  # noqa: S301 - we wrote it
+
+
+def _kept(item: Item) -> bytes:
+    return pickle.dumps((item.asset_id, item.gone, item.updated, item.document))
+
+
 class _Connection:
     """One connection: who listens, and what its frames add up to; None before the first."""
 
@@ -104,7 +129,7 @@ class _Connection:
 
     def __init__(self, settings: PiecesSource) -> None:
         self.listeners: set[Listener] = set()
-        self._there: dict[str, Item] | None = None
+        self._there: dict[str, bytes] | None = None
         self._held_bytes = 0
         self._assets_max = settings.assets_max
         self._held_bytes_max = HELD_TIMES * settings.body_bytes_max
@@ -112,7 +137,7 @@ class _Connection:
     def joined(self) -> Listener:
         listener = Listener()
         if self._there is not None:
-            listener.tell(Frame(list(self._there.values()), weight=self._held_bytes))
+            listener.tell(Frame(Kept(list(self._there.values())), weight=self._held_bytes))
         self.listeners.add(listener)
         return listener
 
@@ -128,12 +153,11 @@ class _Connection:
         for listener in self.listeners:
             listener.tell(frame)
 
-    def _take(self, item: Item, there: dict[str, Item]) -> None:
-        if (before := there.pop(item.asset_id, None)) is not None:
-            self._held_bytes -= before.weight
+    def _take(self, item: Item, there: dict[str, bytes]) -> None:
+        self._held_bytes -= len(there.pop(item.asset_id, b""))
         if not item.gone:
-            there[item.asset_id] = item
-            self._held_bytes += item.weight
+            kept = there[item.asset_id] = _kept(item)
+            self._held_bytes += len(kept)
 
     def _check(self, count: int) -> None:
         frames.check_count(count, self._assets_max)
