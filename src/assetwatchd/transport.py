@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import io
-import socket
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -29,9 +28,6 @@ SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 64 * 1024
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
-RECEIVED_BYTES = 64 * 1024
-"""What the kernel keeps of a WebSocket. uvloop reads on, up to 32 times 256 kB, while it gets all that it has room for,
-and frames without content fill nobody's queue: 2 bytes each, they would hold up everybody for half a second."""
 GOODBYE = aiohttp.WSCloseCode.OK.to_bytes(2)
 GOODBYE_S = 1.0
 """How long the end of a WebSocket may take to be sent, to a peer that does not read."""
@@ -72,15 +68,13 @@ class Transport:
         self._settings = settings
         self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._upgrades: aiohttp.ClientSession | None = None
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
 
     async def close(self) -> None:
         """Give back connections."""
-        for made in (self._session, self._upgrades):
-            if made is not None:
-                await made.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def request(
         self,
@@ -156,7 +150,7 @@ class Transport:
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
         with self._failures():
             with telemetry.upstream_call(self._source, "GET", url) as call:
-                upgraded = await self._upgrading().ws_connect(
+                upgraded = await self._client().ws_connect(
                     url,
                     headers={**(headers or {}), **self._context()},
                     heartbeat=heartbeat_s,
@@ -187,18 +181,11 @@ class Transport:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = self._settings.concurrency + 1  # a token call beside the reads
-            self._session = self._made(limit=limit)
+            limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
+            connector = aiohttp.TCPConnector(limit=limit, ssl=_trust(self._settings))
+            timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+            self._session = session(connector=connector, timeout=timeout)
         return self._session
-
-    def _upgrading(self) -> aiohttp.ClientSession:
-        if self._upgrades is None:
-            self._upgrades = self._made(limit=0, socket_factory=_small_socket)
-        return self._upgrades
-
-    def _made(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=_trust(self._settings), **options)
-        return session(connector=connector, timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s))
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._settings.body_bytes_max
@@ -229,13 +216,6 @@ class Transport:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
             raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
-
-
-def _small_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
-    return made
 
 
 async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:

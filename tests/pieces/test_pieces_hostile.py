@@ -19,7 +19,7 @@ from assetwatchd.upstream import Listed, Touched
 from support.core_rig import now, virtual
 from support.pieces_rig import ONE, SOURCE, PiecesRig, pieces_rig, shelve
 from support.raw_stream import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, named, raw_stream, told
-from support.steps import counted
+from support.turns import counted
 
 if TYPE_CHECKING:
     from assetwatchd.adapters.pieces import Pieces

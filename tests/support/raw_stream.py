@@ -55,6 +55,12 @@ class RawStream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer requests, until one is an upgrade."""
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := (await reader.readuntil(b"\r\n\r\n")).decode():
                 path = head.split(" ")[1]
@@ -63,7 +69,6 @@ class RawStream:
                     break
                 body = ANSWERS.get(path.partition("?")[0], b'{"iterable": []}')
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        writer.close()
 
     async def _upgrade(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.headers.append(head)
@@ -102,3 +107,5 @@ async def raw_stream(script: Script, **settings: Any) -> AsyncIterator[tuple[Raw
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await server.wait_closed()
+        await asyncio.sleep(0)  # what was aborted is closed in the next turn

@@ -53,6 +53,11 @@ class Item:
     weight: int = field(default=0, compare=False)
 
     @property
+    def fields(self) -> tuple[Any, ...]:
+        """What it is made of, which is cheaper to pickle than itself."""
+        return self.asset_id, self.gone, self.updated, self.document, self.omitted, self.weight
+
+    @property
     def pseudo(self) -> bool:
         """Whether it says that the user did not save the asset; items of the identifiers stream never do."""
         return self.document.get("pseudo") is True
@@ -106,9 +111,12 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
 
 
 def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
-    """Read the text of a frame, for a process beside: its items in parts, all else in the rest. Raises: as parse."""
+    """Read the text of a frame, for a process beside: the fields of its items in parts, all else in the rest.
+
+    Raises: as parse.
+    """
     frame = parse(reply, stream, assets_max)
-    return pack(frame._replace(items=()), frame.items, lambda item: item.weight)
+    return pack(frame._replace(items=()), [item.fields for item in frame.items], lambda fields: int(fields[-1]))
 
 
 def check_count(count: int, assets_max: int) -> None:
@@ -147,7 +155,7 @@ class Frames:
         told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
         items: list[Item] = []
         async for some in told.members():
-            items += some
+            items += [Item(*fields) for fields in some]
         frame: Frame = told.rest
         return frame._replace(items=items)
 
@@ -186,7 +194,7 @@ def ids(reply: Reply, assets_max: int) -> frozenset[str]:
 def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
     """Read assets whose texts are joined, an asset each; one that cannot be read spoils none of the others.
 
-    Its items in parts; the rest is why some cannot be read.
+    The fields of its items in parts; the rest is why some cannot be read.
     """
     documents: list[dict[str, Any]] = []
     problems: list[BadAnswer] = []
@@ -198,7 +206,7 @@ def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
         except BadAnswer as error:
             problems.append(error)
     found = living(items({"iterable": documents}, Stream.ASSETS))
-    return pack(problems, found, lambda item: weight_of(item.document))
+    return pack(problems, [item.fields for item in found], lambda fields: weight_of(fields[3]))
 
 
 def living(among: Iterable[Item]) -> list[Item]:

@@ -119,7 +119,7 @@ class Kept(Collection["Item"]):
 
 
 def _kept(item: Item) -> bytes:
-    return pickle.dumps((item.asset_id, item.gone, item.updated, item.document))
+    return pickle.dumps(item.fields)
 
 
 class _Connection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.frames import Item
 from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]
             if read.rest:
                 log.warning("%d assets of a list cannot be read: %s; asked for alone", len(read.rest), read.rest[0])
             async for some in read.members():
-                wanted = [item for item in some if item.asset_id in missing]
+                wanted = [item for item in (Item(*fields) for fields in some) if item.asset_id in missing]
                 await intake.epoch.commit(wanted)
                 found.update(item.asset_id for item in wanted)
     return found
