@@ -17,7 +17,7 @@ from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
 from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream import Listed, Touched
 from support.core_rig import now, virtual
-from support.pieces_rig import ONE, SOURCE, PiecesRig, pieces_rig, shelve
+from support.pieces_rig import ONE, SOURCE, pieces_rig, shelve
 from support.raw_stream import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, named, raw_stream, told
 from support.turns import counted
 
@@ -172,6 +172,12 @@ async def test_a_large_frame_says_the_same_as_a_small_one() -> None:
 # Limits ---------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_frame_of_the_same_asset_over_and_over() -> None:
+    """What is counted is what has to be read, however little it comes to."""
+    why = await ended(sends(told([]), told(named(0, 1) * 21)), assets_max=10)
+    assert "more than 2 x assets_max = 20 assets; raise it" in str(why)
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_more_assets_than_anybody_could_have(at_once: bool) -> None:  # noqa: FBT001 - a parameter of the case
     """In one frame, or frame by frame: the connection ends with the setting's name; what is within is kept."""
@@ -196,26 +202,19 @@ async def test_what_all_ids_together_take() -> None:
     assert f"more than {line.HELD_TIMES} x body_bytes_max = {line.HELD_TIMES * 65536} bytes; raise it" in str(why)
 
 
-async def turned(rig: PiecesRig, stream: str, said: str) -> None:
-    """Follow a stream until its condition says that."""
-    mirror = rig.stream(stream)
-    async with asyncio.timeout(PATIENCE_S):
-        await mirror.until(lambda message: said in message.condition.message)
-    mirror.call.cancel()
-
-
+@pytest.mark.parametrize("dated", [True, False])
 @pytest.mark.parametrize("stream", ["StreamAssets", "StreamAssetTransferables"])
-async def test_a_stream_of_assets_without_end(stream: str) -> None:
+async def test_a_stream_of_assets_without_end(stream: str, dated: bool) -> None:  # noqa: FBT001 - of the case
     """Assets and tombstones of assets that nobody has are counted, and the condition names the limit."""
     async with pieces_rig(source={"assets_max": 20}) as rig:
         shelve(rig.standin)
         mirror = await rig.stream(stream).synced()
         name = {"StreamAssets": "assets", "StreamAssetTransferables": "transferables"}[stream]
         for number in range(6):
-            items = [{"id": each, "updated": {"value": "2031-01-01T00:00:00Z"}} for each in named(10 * number, 10)]
+            more = {"updated": {"value": "2031-01-01T00:00:00Z"}} if dated else {}
+            items: list[dict[str, Any]] = [{"id": each, **more} for each in named(10 * number, 10)]
             items[0]["deleted"] = True
-            with pytest.MonkeyPatch.context():
-                await rig.command("send_frame", stream=name, text=json.dumps({"iterable": items}))
+            await rig.command("send_frame", stream=name, text=json.dumps({"iterable": items}))
         async with asyncio.timeout(PATIENCE_S):
             await mirror.until(lambda message: "2 x assets_max = 40 assets" in message.condition.message)
         assert rig.app.sources.get(SOURCE).condition.state.name != "REFUSED"
