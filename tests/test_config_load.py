@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assetwatchd.config_load import load, schema, show
+from assetwatchd.cli.terminal import as_yaml
+from assetwatchd.config_load import load, plain, schema
 from assetwatchd.errors import ConfigError
 from support import json_schema
 
@@ -259,9 +260,9 @@ def test_a_place_given_whole_and_in_part(tmp_path: Path) -> None:
 
 
 def test_show_masks_secrets_and_can_be_read_again(secrets: Path, tmp_path: Path) -> None:
-    """What show prints holds no secret, has every default, and is a valid configuration."""
+    """What config show prints holds no secret, has every default, and is a valid configuration."""
     settings = load(EXAMPLE, env={}, secrets_dir=secrets)
-    text = show(settings)
+    text = as_yaml(plain(settings))
     assert SECRET not in text
     assert SECRET not in repr(settings)
     shown = yaml.safe_load(text)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import AnySource, MemoryStoreSettings, Settings
+    from assetwatchd.config import AnySource, MemoryStoreSettings, Settings, SourceSettings
     from assetwatchd.model import AssetKey, Condition
     from assetwatchd.store import Store
     from assetwatchd.upstream import Upstream
@@ -82,7 +82,7 @@ class App:
         self._stopping = asyncio.Event()
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
         self.sources = Sources(self._scheduler(name, source, pipeline) for name, source in settings.sources.items())
-        check_pins(self.sources)
+        check_pins((scheduler.name, scheduler.settings, scheduler.upstream) for scheduler in self.sources)
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
         self._pieces = dict(self._pieces_apis())
@@ -110,7 +110,7 @@ class App:
         for name, source in self.settings.sources.items():
             if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
                 calls, sockets = (PiecesTransport(name, source, upstream.place) for _ in range(2))
-                yield name, PiecesApi(name, calls, sockets, source, upstream.line, reading=upstream.place.reading)
+                yield name, PiecesApi(name, calls, sockets, source, upstream.line)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -205,13 +205,18 @@ class App:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
 
 
-def check_pins(sources: Iterable[Scheduler]) -> None:
+def check(settings: Settings) -> None:
+    """Raise ConfigError for what a start would find wrong with the settings by themselves; nobody is asked."""
+    check_pins((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
+
+
+def check_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> None:
     """Raise ConfigError for every pin that cannot be an id of its source."""
     wrong = [
-        f"sources.{scheduler.name}.pins: {pin!r}: {why}"
-        for scheduler in sources
-        for pin in scheduler.settings.pins
-        if (why := scheduler.upstream.check(pin)) is not None
+        f"sources.{name}.pins: {pin!a}: {why}"
+        for name, settings, upstream in sources
+        for pin in settings.pins
+        if (why := upstream.check(pin)) is not None
     ]
     if wrong:
         raise ConfigError("\n".join(wrong))

@@ -147,7 +147,10 @@ class Calls:
         async with self._comparing:
             if self._plan.pushing and not pushed:
                 return
+            asset_ids, unfit = await lists.fitting(asset_ids, self._upstream.check)
             left_out = await lists.compare(self._plan, asset_ids, _nothing if pushed else self._gone)
+        if unfit:
+            log.warning("source %s lists %d ids that cannot be one, e.g. %a", self._name, len(unfit), unfit[0][:100])
         if left_out:
             limit = self._settings.assets_max
             log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
 from typing import Annotated, Literal
@@ -131,6 +132,27 @@ class SourceSettings(Frozen):
     tls_verify: bool = Field(default=True, description="false: accept any certificate; for laboratories")
 
 
+NEVER_STORAGE = frozenset({"file", "http", "https"})
+"""Schemes by which a server would fetch from its own disk and network what a caller names, with its credentials."""
+
+
+def never_storage(scheme: str) -> bool:
+    """Whether a scheme is one of NEVER_STORAGE, or made with one, as git+https is."""
+    return not NEVER_STORAGE.isdisjoint(re.split(r"[+.-]", scheme.lower()))
+
+
+def _beginning(text: str) -> str:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(?://|$)", text)
+    if scheme and never_storage(scheme[1]):
+        raise ValueError("file: and http(s): are never asked for")
+    if not scheme and not re.match(r"/(?!/)", text):
+        raise ValueError("should be how ids begin, e.g. s3://bucket/ or omniverse: or /folder/")
+    return text
+
+
+IdPrefix = Annotated[str, AfterValidator(_beginning)]
+
+
 class UsdSearchSource(SourceSettings):
     """NVIDIA USD Search."""
 
@@ -138,6 +160,9 @@ class UsdSearchSource(SourceSettings):
     rate_per_s: float = Field(default=10, gt=0)
     auth: Annotated[BasicAuth | BearerAuth | ApiKeyAuth, Field(discriminator="kind")] | None = None
     asset_metadata: bool = Field(default=True, description="ask for storage metadata too")
+    allowed_ids: tuple[IdPrefix, ...] = Field(
+        default=(), description="what ids may begin with, e.g. s3://bucket/; none given: any storage scheme, any path"
+    )
     timezone: str = Field(default="UTC", description="IANA name: the zone of the server's local times")
 
     @field_validator("timezone")

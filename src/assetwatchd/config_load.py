@@ -82,11 +82,6 @@ def _validated(data: Tree, problems: list[str], origins: Origins) -> Settings:
     return settings
 
 
-def show(settings: Settings) -> str:
-    """Write the settings as YAML, defaults included, secrets masked."""
-    return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
-
-
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration file; secrets are never required, as they may come from elsewhere."""
     found = Settings.model_json_schema()

@@ -17,6 +17,15 @@ ABSENCES_TO_BELIEVE = 2
 """Complete lists in a row that must lack an asset before it is taken as gone."""
 
 
+async def fitting(asset_ids: frozenset[str], check: Callable[[str], str | None]) -> tuple[frozenset[str], list[str]]:
+    """Tell the ids of a list that can be ids of the source from those that cannot: nobody could ask for these."""
+    unfit: list[str] = []
+    for part in slices(asset_ids):
+        unfit += [asset_id for asset_id in part if check(asset_id) is not None]
+        await asyncio.sleep(0)
+    return (asset_ids.difference(unfit) if unfit else asset_ids), unfit
+
+
 async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target], None]) -> int:
     """Take in a complete list; tell gone of each that is gone by it, and return for how many there was no room.
 

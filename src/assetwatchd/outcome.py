@@ -92,6 +92,11 @@ class Outcomes:
                     self._stored(seen, seen.sighting, changed=False)
             await asyncio.sleep(0)  # a store that keeps without waiting holds nobody up
 
+    @property
+    def waiting(self) -> int:
+        """How many sightings the road has not taken yet."""
+        return len(self._inbox)
+
     # What was seen ---------------------------------------------------------------------------------------------------
 
     def read(self, target: Target, sighting: Sighting, *, turn: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd import schedule, telemetry
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.plan import SLICE, slices
 from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 INTEREST_CHECK_S = 1.0
 """How often it is looked whether anybody is still interested."""
+WAITING_MAX = 2000
+"""So many sightings may wait for the road before no more notices are taken in: a store that is slow is waited for."""
+WAITING_CHECK_S = 0.02
+"""How often it is looked whether they have become fewer: the road takes some hundred in that time."""
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +64,11 @@ async def _connected(scheduler: Scheduler) -> UpstreamError | None:
 
 async def _read(scheduler: Scheduler) -> UpstreamError:
     """Take in notices until the connection ends; return why it did."""
+    left_out = 0
     try:
         async with aclosing(scheduler.upstream.notices()) as notices:
             async for notice in notices:
-                await _take(scheduler, notice)
+                left_out = _complain(scheduler, left_out, left_out + await _take(scheduler, notice))
     except UpstreamError as error:
         return error
     except Exception:  # an adapter's defect must not stop the other sources
@@ -71,14 +77,35 @@ async def _read(scheduler: Scheduler) -> UpstreamError:
     return Unreachable("the push connection was closed")
 
 
-async def _take(scheduler: Scheduler, notice: Notice) -> None:
+async def _take(scheduler: Scheduler, notice: Notice) -> int:
+    """Take in a notice; return for how many of its assets there was no room."""
+    left_out = 0
     scheduler.figures.notices += 1
     match notice:
         case Listed(asset_ids):
             await scheduler.push_listed(asset_ids)
         case Touched(asset_ids):
             with telemetry.push(scheduler.name, len(asset_ids)):
-                scheduler.push_touched(asset_ids)
+                for some in slices(asset_ids):
+                    left_out += scheduler.push_touched(some)
+                    if len(some) == SLICE:
+                        await asyncio.sleep(0)
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())
+            await _road(scheduler)
+    return left_out
+
+
+async def _road(scheduler: Scheduler) -> None:
+    """Return when the road has taken what it was given; then notices go on, which wait at their server till then."""
+    while scheduler.waiting > WAITING_MAX:  # noqa: ASYNC110 - nobody rings when one of many went
+        await asyncio.sleep(WAITING_CHECK_S)
+
+
+def _complain(scheduler: Scheduler, before: int, now: int) -> int:
+    """Say once a connection that there is no room for all that it tells of."""
+    if now and not before:
+        limit = scheduler.settings.assets_max
+        log.warning("source %s tells of assets beyond assets_max = %d; those are left out", scheduler.name, limit)
+    return now

@@ -289,11 +289,25 @@ class Scheduler:
             await asyncio.sleep(0)
         self._taking_in = False
 
-    def push_touched(self, asset_ids: Iterable[str]) -> None:
-        """These assets changed upstream: read them at once, and once more if they are being read."""
+    def push_touched(self, asset_ids: Iterable[str]) -> int:
+        """These assets changed upstream: read them at once, and once more if they are being read.
+
+        Returns for how many of them there was no room.
+        """
+        left_out = 0
         for asset_id in asset_ids:
-            if (target := self._plan.admit(asset_id)) is not None:
+            if self._plan.get(asset_id) is None and self.upstream.check(asset_id) is not None:
+                continue  # nobody could ask for it
+            if (target := self._plan.admit(asset_id)) is None:
+                left_out += 1
+            else:
                 self._touched(target, at=AT_ONCE)
+        return left_out
+
+    @property
+    def waiting(self) -> int:
+        """How many sightings the road has not taken yet."""
+        return self._outcomes.waiting
 
     def _touched(self, target: Target, *, at: float) -> None:
         target.listed, target.absences = True, 0

@@ -7,8 +7,8 @@ import email.utils
 import io
 import ssl
 import time
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -35,6 +35,9 @@ concurrency times as much work, and as much memory, at the same time."""
 LARGE_AT_ONCE = 2
 WHOLE_BYTES_MAX = 512 * 1024
 """A larger body is sent in parts, so that it does not hold up everybody else."""
+GOODBYE = aiohttp.WSCloseCode.OK.to_bytes(2)
+GOODBYE_S = 1.0
+"""How long the end of a WebSocket may take to be sent, to a peer that does not read."""
 UNTIMED = aiohttp.ClientTimeout()
 """Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
 READ_HEADERS = ("Content-Type", "Retry-After")
@@ -146,23 +149,30 @@ class Transport:
     @asynccontextmanager
     async def websocket(
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
-    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Open a WebSocket; a peer that answers no ping within half of heartbeat_s ends it."""
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
+        """Open a WebSocket, whose texts come as bytes; a peer that answers no ping within half of heartbeat_s ends it.
+
+        Its pings and its end are the caller's to see: aiohttp answers them for as long as any come, without a turn for
+        others.
+        """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
-        limits = aiohttp.ClientWSTimeout(ws_close=1.0)
         with self._failures():
             with telemetry.upstream_call(self._source, "GET", url) as call:
-                socket = await self._client().ws_connect(
+                upgraded = await self._client().ws_connect(
                     url,
                     headers={**(headers or {}), **self._context()},
                     heartbeat=heartbeat_s,
-                    timeout=limits,
                     max_msg_size=self._settings.body_bytes_max,
+                    autoping=False,
+                    autoclose=False,
+                    decode_text=False,
                 )
                 telemetry.upstream_answered(call, SWITCHING_PROTOCOLS)
-            async with socket:
-                yield socket
+            try:
+                yield upgraded
+            finally:
+                await _hang_up(upgraded)
 
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
@@ -185,13 +195,7 @@ class Transport:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
             connector = self._connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                read_bufsize=FREE_BYTES,
-            )
+            self._session = session(connector=connector, timeout=timeout, read_bufsize=FREE_BYTES)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -245,6 +249,31 @@ class Transport:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
             raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
+
+
+async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
+    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, without a turn for others."""
+    with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
+        async with asyncio.timeout(GOODBYE_S):
+            await upgraded.send_frame(GOODBYE, aiohttp.WSMsgType.CLOSE)
+    upgraded._response.close()  # noqa: SLF001 - what close() ends with, at once
+    await upgraded.close()
+
+
+def session(**options: Any) -> aiohttp.ClientSession:
+    """Make a session that keeps no cookies, reads no proxy from the environment and follows no redirect.
+
+    aiohttp follows redirects where it is not told otherwise, and cannot be told so for a WebSocket: there it takes
+    every header of ours along to wherever the answer points.
+    """
+    guard = aiohttp.TraceConfig()
+    guard.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[guard], **options)
+
+
+async def _refuse_redirect(_session: object, _context: object, told: aiohttp.TraceRequestRedirectParams) -> None:
+    told.response.close()
+    raise_for_status(Reply(told.response.status, {}, b""))
 
 
 def raise_for_status(reply: Reply) -> None:

@@ -77,6 +77,18 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, arguments: list[str
     ]
 
 
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"]])
+def test_a_pin_that_cannot_be_an_id(tmp_path: Path, arguments: list[str]) -> None:
+    """The check of the configuration finds it, as the start does, and shows it without what acts on a terminal."""
+    path = tmp_path / "pins.yaml"
+    source = {"kind": "usd_search", "base_url": "http://127.0.0.1:9", "pins": ["s3://b/a\u202e", "s3://b/9.41\u202fAM"]}
+    path.write_text(json.dumps({"store": {"kind": "memory"}, "sources": {"usd": source}}))
+    done = CliRunner().invoke(app, [*arguments, "--config", str(path)])
+    assert done.exit_code != 0
+    assert "sources.usd.pins: 's3://b/a\\u202e': holds U+202E" in done.stderr
+    assert "202f" not in done.stderr
+
+
 async def test_help_and_version_load_little(command: Run) -> None:
     """Help documents the exit codes; neither it nor the version loads what a call would need, or to check options."""
     for arguments in (("--help",), ("--version",), ("watch", "--help"), ("pieces", "ls", "--help")):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd import push
 from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Unreachable
 from assetwatchd.model import ConditionState, Freshness, State
+from assetwatchd.plan import SLICE
 from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
@@ -94,6 +96,76 @@ async def test_touched_is_read_at_once() -> None:
             assert rig.state("a") is State.FAILED
             assert rig.state("b") is State.PENDING
             assert rig.scheduler.figures.notices == 2
+
+
+@virtual
+async def test_ids_that_nobody_could_ask_for(caplog: pytest.LogCaptureFixture) -> None:
+    """What is pushed or listed under an id that its kind refuses is left out, which is said of a list."""
+    upstream = FakeUpstream("a", "not-an-id", pushes=True, enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            upstream.push_touched("not-an-id", "b")
+            await asyncio.sleep(10)
+            assert sorted(key.asset_id for key in rig.store.keys("src")) == ["a", "b"]
+            assert upstream.reads_of("not-an-id") == []
+    assert "lists 1 ids that cannot be one, e.g. 'not-an-id'" in caplog.text
+
+
+@virtual
+async def test_pushed_beyond_what_there_is_room_for(caplog: pytest.LogCaptureFixture) -> None:
+    """New assets beyond assets_max are left out, which is said once a connection; those that are known are read."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(10)], pushes=True)
+    async with running(upstream, assets_max=10) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            upstream.states["a0"] = State.FAILED
+            for round_ in range(3):
+                upstream.push_touched(*[f"b{round_}.{n}" for n in range(2 * SLICE)], "a0")
+            await asyncio.sleep(10)
+            assert rig.state("a0") is State.FAILED
+            assert rig.store.count("src") == 10
+    assert caplog.text.count("tells of assets beyond assets_max = 10; those are left out") == 1
+
+
+@virtual
+async def test_others_have_a_turn_while_much_is_pushed() -> None:
+    """A notice of many assets is taken in by slices."""
+    upstream = FakeUpstream("a", pushes=True)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with running(upstream, assets_max=1) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(10)
+            task = asyncio.create_task(other())
+            upstream.push_touched(*[f"b{n}" for n in range(20 * SLICE)], "a")
+            while not upstream.reads_of("a", since=now()):  # noqa: ASYNC110 - it is the upstream that is asked
+                await asyncio.sleep(0)
+            task.cancel()
+    assert turns >= 20
+
+
+@virtual
+async def test_a_store_that_is_slow_holds_back_removals() -> None:
+    """While it has more to keep than WAITING_MAX, no more is taken in of what is pushed; nothing of it is lost."""
+    count = 3 * push.WAITING_MAX
+    upstream = FakeUpstream(*[f"a{n}" for n in range(count)], pushes=True)
+    store = SlowStore()
+    async with running(upstream, store=store, assets_max=2 * count, rate_per_s=100_000, concurrency=100) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await until(lambda: rig.store.count("src") == count)
+            store.delay_s = 0.5
+            for n in range(count):
+                upstream.push_removed(f"a{n}")
+            await asyncio.sleep(2)
+            assert rig.scheduler.waiting <= push.WAITING_MAX + 1
+            await until(lambda: rig.store.count("src") == 0)
 
 
 @virtual

@@ -56,6 +56,14 @@ def test_forms_of_a_tombstone(element: dict[str, Any], gone: bool) -> None:  # n
     assert read({"id": "a", **element}) == {"a": gone}
 
 
+@pytest.mark.parametrize("asset_id", ["a\u202e", "\x9b2J", "a\u2028b", "a" * 2049])
+def test_ids_that_nobody_could_ask_for(asset_id: str) -> None:
+    """They are left out and counted, in a frame as in a list; they are no deletion that may have been missed."""
+    frame = frames.read({"iterable": [{"id": asset_id, "deleted": True}, {"id": "b"}]}, Stream.ASSETS)
+    assert ([item.asset_id for item in frame.items], frame.unreadable, frame.unfit) == (["b"], 0, 1)
+    assert frames.listed({"iterable": [{"id": asset_id}, {"id": "b"}]}) == {"b"}
+
+
 @pytest.mark.parametrize("element", [None, 1, "a", [], {}, {"id": None}, {"id": ""}, {"id": 7}, {"asset": {"id": "a"}}])
 def test_what_names_no_asset(element: Any) -> None:
     """It is left out, and takes nothing else with it."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from assetwatchd import jsonbody
+from assetwatchd import jsonbody, texts
 from assetwatchd.answers import NOTHING_KNOWN, Unchanged, kept
 from assetwatchd.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
@@ -347,7 +347,7 @@ class MediaIntelligence:
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of Media Intelligence."""
         if AssetPath.parse(asset_id):
-            return None
+            return texts.unfit(asset_id)
         return "is not WORKSPACE/PROJECT/ASSET, the workspace 3 to 63 characters long, e.g. my-workspace/1234/5678"
 
     async def probe(self) -> None:

@@ -21,6 +21,7 @@ from assetwatchd.model import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.plan import slices
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched, listed
 
 if TYPE_CHECKING:
@@ -227,6 +228,13 @@ def first(frame: Frame) -> Listed:
     return Listed(frozenset(item.asset_id for item in frames.living(frame.items)))
 
 
+def parts_of(frame: Frame) -> Iterator[Frame]:
+    """Take a frame apart, so that nobody has to take in all of it in one go."""
+    yield frame._replace(items=())
+    for items in slices(frame.items):
+        yield frames.Frame(items)
+
+
 def _expect_whole(frame: Frame) -> None:
     if frame.unreadable:
         raise BadAnswer(f"{frame.unreadable} items of a frame name no asset that could be read")
@@ -310,8 +318,9 @@ class Pieces:
         async with self.line.listen() as stream:
             yield first(await anext(stream))
             async for frame in stream:
-                for notice in notices_of(frame):
-                    yield notice
+                for part in parts_of(frame):
+                    for notice in notices_of(part):
+                        yield notice
 
     async def close(self) -> None:
         """Give back connections."""

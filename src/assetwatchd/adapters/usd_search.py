@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assetwatchd import texts
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth
+from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.credentials import bearer_token, kept_secret
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
@@ -40,7 +41,14 @@ Ts = TypeVarTuple("Ts")
 STATUS_PATH = "/info/indexing/asset/status"
 STORAGE_PATH = "/info/backend/storage"  # the cheapest call: without check_availability it asks no backend
 
-ID = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|/).")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.")
+PATH = re.compile(r"/[^/\\]")  # of a local file system; what begins with two slashes names another host (RFC 3986, 4.2)
+STEP = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)  # out of a folder that was allowed
+SEPARATOR = re.compile(r"[/\\]|%2f|%5c", re.IGNORECASE)
+NOT_STORAGE = frozenset(
+    "data dict ftp ftps git gopher jar ldap ldaps scp sftp ssh telnet tftp ws wss".split()  # noqa: SIM905 - as a text
+)
+"""Schemes that libraries fetch by, and that no storage of USD Search has; allowed_ids may name one all the same."""
 OK = 200
 FILE_THERE = "ok"  # asset_status; its other published value is file_not_found
 FILE_GONE = "file_not_found"
@@ -121,6 +129,34 @@ class Answer(Wire):
 
     plugins_statuses: dict[str, Plugin]
     storage_backend_info: Storage
+
+
+def unasked(asset_id: str, allowed: Sequence[str]) -> str | None:
+    """Say why the server is not asked about an id, which it would fetch with credentials that are not the caller's."""
+    scheme = SCHEME.match(asset_id)
+    if scheme is None and not PATH.match(asset_id):
+        return "should be a storage URL such as s3://bucket/path/file.usd, or an absolute path"
+    if scheme and never_storage(scheme[1]):
+        return f"should be a storage URL such as s3://bucket/path/file.usd; {scheme[1].lower()}: is never asked for"
+    if any(STEP.fullmatch(step) for step in SEPARATOR.split(asset_id)):
+        return "goes up or stays in a folder; leave out the steps . and .."
+    if allowed:
+        begins = any(within(asset_id, prefix) for prefix in allowed)
+        return None if begins else f"is none of those allowed here, which begin with {' or '.join(allowed)}"
+    if scheme and scheme[1].lower() in NOT_STORAGE:
+        return f"should be a storage URL such as s3://bucket/path/file.usd; {scheme[1].lower()}: is not in allowed_ids"
+    return None
+
+
+def within(asset_id: str, prefix: str) -> bool:
+    """Whether an id is what a prefix names, or below it; a scheme is the same in any case."""
+    whole = prefix if prefix.endswith(("/", ":")) else f"{prefix}/"
+    return f"{_folded(asset_id)}/".startswith(_folded(whole))
+
+
+def _folded(url: str) -> str:
+    scheme, colon, rest = url.partition(":")
+    return url if "/" in scheme else f"{scheme.lower()}{colon}{rest}"
 
 
 def status_path(asset_id: str, *, metadata: bool) -> str:
@@ -343,10 +379,8 @@ class UsdSearch:
         self._reading = Reading()
 
     def check(self, asset_id: str) -> str | None:
-        """An id is a storage URL or, in local-filesystem mode, an absolute path."""
-        if asset_id.isprintable() and ID.match(asset_id):
-            return None
-        return "should be a storage URL such as s3://bucket/path/file.usd, or an absolute path"
+        """An id is a storage URL or, in local-filesystem mode, an absolute path; allowed_ids narrows them down."""
+        return texts.unfit(asset_id) or unasked(asset_id, self._settings.allowed_ids)
 
     async def probe(self) -> None:
         """Ask for the list of storage backends."""

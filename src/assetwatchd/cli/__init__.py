@@ -13,6 +13,7 @@ from assetwatchd.cli import calls, configuration, serving, watch
 from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
+from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.garbage import collect_seldom
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
     if wanted:
         from importlib.metadata import version  # noqa: PLC0415 - only this option pays for it
 
-        typer.echo(version("assetwatch"))
+        tell(safe(version("assetwatch")))
         raise typer.Exit
 
 

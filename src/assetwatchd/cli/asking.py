@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import typer
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest
@@ -18,6 +17,7 @@ from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
 from assetwatchd.cli.output import facet_table, source_table, status_table, write
+from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ def wait(
         if answer.HasField("status"):
             _write_status(answer.status, output)
         if not answer.condition_met:
-            typer.echo(f"assetwatch: not met within {timeout_s:g} s", err=True)
+            complain(f"not met within {timeout_s:g} s")
         return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
 
     run(target, call)
 
 
 def _say_that_it_broke(error: grpc.aio.AioRpcError) -> None:
-    typer.echo(f"assetwatch: the wait broke ({reason_of(error) or error.code().name}); waiting again", err=True)
+    complain(f"the wait broke ({reason_of(error) or error.code().name}); waiting again")
 
 
 def sources(target: Target, name: str | None, output: Format) -> None:
@@ -121,7 +121,7 @@ def health(target: Target, name: str, output: Format) -> None:
             f"/{HEALTH.full_name}/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
         )
         answer: HealthCheckResponse = await check(HealthCheckRequest(service=service), timeout=CALL_TIMEOUT_S)
-        write(answer, output, lambda: HealthCheckResponse.ServingStatus.Name(answer.status))
+        write(answer, output, lambda: safe(HealthCheckResponse.ServingStatus.Name(answer.status)))
         return ExitCode.OK if answer.status == HealthCheckResponse.SERVING else ExitCode.NOT_MET
 
     run(target, call)
@@ -170,13 +170,17 @@ def _joined(pages: pb.ListAssetStatusesResponse, page: pb.ListAssetStatusesRespo
 
 def _write_status(status: AssetStatus, output: Format) -> None:
     now = datetime.now(UTC)
-    facets = f"\n\n{facet_table(status, now)}" if status.facets else ""
-    write(status, output, lambda: status_table([status], now) + facets)
+
+    def table() -> Safe:
+        whole = status_table([status], now)
+        return lines([whole, Safe(""), facet_table(status, now)]) if status.facets else whole
+
+    write(status, output, table)
 
 
 def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
     write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
     if answer.unreachable:
-        typer.echo(f"assetwatch: cannot be read now: {', '.join(answer.unreachable)}", err=True)
+        complain(f"cannot be read now: {', '.join(answer.unreachable)}")
     if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
-        typer.echo(f"assetwatch: there is more: --page-token {answer.next_page_token}, or --all", err=True)
+        complain(f"there is more: --page-token {answer.next_page_token}, or --all")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from assetwatchd.config import Settings
+    from assetwatchd.errors import ConfigError
 
 app = typer.Typer(
     cls=Group, help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
@@ -24,30 +25,33 @@ app = typer.Typer(
 @app.command()
 def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
+    from assetwatchd.app import check as check_whole  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
+
     settings = settings_from(config, secrets_dir)
+    try:
+        check_whole(settings)
+    except ConfigError as error:
+        _refuse(error)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    typer.echo(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}")
+    tell(safe(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}"))
 
 
 @app.command()
 def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output = Format.YAML) -> None:
     """Print the configuration as it is in effect, defaults included, secrets masked."""
-    from assetwatchd.config_load import plain, show  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.config_load import plain  # noqa: PLC0415 - help does not pay for it
 
     settings = settings_from(config, secrets_dir)
-    typer.echo(show(settings).rstrip() if output in {Format.YAML, Format.TABLE} else _json(plain(settings), output))
+    tell(_written(plain(settings), Format.YAML if output is Format.TABLE else output))
 
 
 @app.command()
 def schema(output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.JSON) -> None:
     """Print the JSON schema of the configuration file, for editors and other tools."""
-    import yaml  # noqa: PLC0415 - help does not pay for it
-
     from assetwatchd.config_load import schema  # noqa: PLC0415 - help does not pay for it
 
-    described = schema()
-    as_yaml = output is Format.YAML
-    typer.echo(yaml.safe_dump(described, sort_keys=False).rstrip() if as_yaml else _json(described, output))
+    tell(_written(schema(), output))
 
 
 def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: object) -> Settings:
@@ -58,12 +62,16 @@ def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: ob
     try:
         return load(config, overrides=_dotted(overrides), secrets_dir=secrets_dir)
     except ConfigError as error:
-        fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
+        _refuse(error)
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
 
 
 def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
     return {name.replace("__", "."): value for name, value in overrides.items()}
 
 
-def _json(data: Any, output: Format) -> str:
-    return json.dumps(data, ensure_ascii=False, indent=None if output is Format.NDJSON else 2)
+def _written(data: Any, output: Format) -> Safe:
+    return as_yaml(data) if output is Format.YAML else as_json(data, indent=None if output is Format.NDJSON else 2)

@@ -7,9 +7,8 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from assetwatchd.app import serve
+from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.config import Settings
 from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.sandbox import Sandbox
@@ -30,9 +29,9 @@ STATUS_SERVICE = ASSET_STATUS.full_name
 async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, assets: int) -> None:
     """Run the stand-ins until cancelled; print where they are."""
     async with _sandbox(host=host, control_port=control_port, seed=seed, assets=assets) as sandbox:
-        typer.echo(f"{'control':20}{sandbox.control_url}")
+        tell(safe(f"{'control':20}{sandbox.control_url}"))
         for name, standin in sandbox.standins.items():
-            typer.echo(f"{name:20}{standin.url}")
+            tell(safe(f"{name:20}{standin.url}"))
         await _live(sandbox, seed=seed, speed=speed)
 
 
@@ -81,13 +80,14 @@ async def _live(sandbox: Sandbox, *, seed: int, speed: float) -> None:
 
 
 async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
-    typer.echo(f"assetwatch is ready on {listening}")
+    tell(safe(f"assetwatch is ready on {listening}"))
     if not table:
         await asyncio.Event().wait()
-    typer.echo(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:\n")
+    tell(safe(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:"))
+    tell(safe(""))
     for line in to_try(sandbox.standins, listening):
-        typer.echo(f"  {line}")
-    typer.echo()
+        tell(safe(f"  {line}"))
+    tell(safe(""))
     await _watch(listening, list(sandbox.standins))
 
 

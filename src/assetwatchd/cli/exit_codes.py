@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from assetwatchd import stopping
+from assetwatchd.cli.terminal import complain
 
 
 class ExitCode(enum.IntEnum):
@@ -35,6 +36,5 @@ Exit codes:
 
 def fail(code: ExitCode, *lines: str) -> NoReturn:
     """End the command with what is wrong on standard error."""
-    first, *others = lines
-    typer.echo("\n".join([f"assetwatch: {first}", *others]), err=True)
+    complain(*lines)
     raise typer.Exit(code)

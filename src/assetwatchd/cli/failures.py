@@ -10,7 +10,6 @@ from google.rpc import error_details_pb2
 
 from assetwatch_client import details_of, reason_of, retry_delay_s
 from assetwatchd.cli.exit_codes import ExitCode
-from assetwatchd.cli.output import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +84,7 @@ def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
         yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
     for info in details_of(error, error_details_pb2.ErrorInfo):
         if info.metadata.get("text"):
-            yield f"  the upstream says: {one_line(info.metadata['text'])}"
+            yield f"  the upstream says: {info.metadata['text']}"
 
 
 def _delay(error: grpc.aio.AioRpcError) -> Iterator[str]:

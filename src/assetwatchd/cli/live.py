@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
-import typer
 from assetwatch.v1.asset_status_pb2 import Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Console, Group
@@ -20,7 +19,8 @@ from rich.text import Text
 
 from assetwatch_client import Action, ConditionChanged, Synced, Upsert, Watch, action_for, reason_of
 from assetwatchd.cli.options import Format
-from assetwatchd.cli.output import COLOURS, STATUS_HEADER, encode, failure_text, label, one_line, status_row
+from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, failure_text, label, status_row
+from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -110,23 +110,19 @@ def _watch(
     return Watch(channel, **interest._asdict(), patient=False, on_break=breaks), breaks
 
 
-def _complain(text: str) -> None:
-    typer.echo(f"assetwatch: {text}", err=True)
-
-
 async def _messages(channel: grpc.aio.Channel, interest: Interest, output: Format) -> None:
-    watch, breaks = _watch(channel, interest, _complain)
+    watch, breaks = _watch(channel, interest, complain)
     async with aclosing(breaks.heeding(watch.messages())) as messages:
         async for message in messages:
-            typer.echo(("---\n" if output is Format.YAML else "") + encode(message, output))
+            tell(document(message, output))
 
 
 async def _lines(channel: grpc.aio.Channel, interest: Interest, *, with_server: bool = False) -> None:
-    watch, breaks = _watch(channel, interest, _complain, with_server=with_server)
+    watch, breaks = _watch(channel, interest, complain, with_server=with_server)
     told: dict[Key, str] = {}
     async with aclosing(breaks.heeding(watch.events())) as events:
         async for event in events:
-            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip())
+            tell(safe(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip()))
 
 
 async def show_while_served(channel: grpc.aio.Channel, interest: Interest, *, rows_max: int) -> None:
@@ -163,7 +159,7 @@ def text_line(event: Event, told: dict[Key, str]) -> str:
     """Return a line about an event: source, asset, the state before and now, the failure; keep the state in told."""
     match event:
         case ConditionChanged(source, condition):
-            return f"{source} is {label(ConditionState, condition.state)} {one_line(condition.message)}"
+            return f"{source} is {label(ConditionState, condition.state)} {condition.message}"
         case Synced():
             return "synced: the list is complete, changes follow"
         case _:
@@ -177,7 +173,7 @@ def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
         now = told[event.key] = label(State, status.state)
     states = f"{then} -> {now}" if then and then != now else now
     failure = failure_text(status.failure) if status.HasField("failure") else ""
-    return f"{status.asset.source} {one_line(status.asset.asset_id)} {states} {failure}"
+    return f"{status.asset.source} {status.asset.asset_id} {states} {failure}"
 
 
 @dataclass(slots=True)
@@ -226,12 +222,12 @@ def fitting(width: int) -> dict[str, int]:
 def _title(board: Board) -> Text:
     counts = f"{len(board.held.statuses)} assets, {board.changes} changes"
     state = counts if board.synced else "reading the snapshot"
-    return Text(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip(), style="bold")
+    return Text(safe(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip()), style="bold")
 
 
 def _sources(board: Board) -> Text:
     line = Text()
     for name, condition in sorted(board.held.conditions.items()):
         state = label(ConditionState, condition.state)
-        line.append(f"{name} ").append(state, style=COLOURS.get(state, "")).append("   ")
+        line.append(safe(f"{name} ")).append(state, style=COLOURS.get(state, "")).append("   ")
     return line

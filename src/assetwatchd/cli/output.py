@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import typer
 from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState, SourceKind
 from google.protobuf.json_format import MessageToDict
 
 from assetwatchd.cli.options import Format
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, cells, coloured, lines, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,24 +42,28 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
 def write(
-    message: Message, output: Format, table: Callable[[], str], *, lines: Iterable[Message] | None = None
+    message: Message, output: Format, table: Callable[[], Safe], *, lines: Iterable[Message] | None = None
 ) -> None:
     """Print a message; lines are the messages that ndjson prints instead, one a line."""
     if output is Format.NDJSON and lines is not None:
         for line in lines:
-            typer.echo(encode(line, output))
+            tell(encode(line, output))
     else:
-        typer.echo(table() if output is Format.TABLE else encode(message, output))
+        tell(table() if output is Format.TABLE else encode(message, output))
 
 
-def encode(message: Message, output: Format) -> str:
+def encode(message: Message, output: Format) -> Safe:
     """Write one message as JSON, as one line of JSON, or as YAML."""
     data = as_dict(message)
     if output is Format.YAML:
-        import yaml  # noqa: PLC0415 - only this format pays for it
+        return as_yaml(data)
+    return as_json(data, indent=2 if output is Format.JSON else None)
 
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip("\n")
-    return json.dumps(data, ensure_ascii=False, indent=2 if output is Format.JSON else None)
+
+def document(message: Message, output: Format) -> Safe:
+    """Write one message of a stream: what tells it from the one before comes with it."""
+    written = encode(message, output)
+    return lines([Safe("---"), written]) if output is Format.YAML else written
 
 
 def as_dict(message: Message) -> dict[str, Any]:
@@ -68,34 +71,35 @@ def as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True)
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def columns(names: Sequence[str], rows: Sequence[Sequence[Safe]]) -> Safe:
     """Align rows under a header; nothing is cut, so that ids can be copied."""
+    header = cells(*names)
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return lines(
+        Safe("  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for row in (header, *rows)
+    )
 
 
-def _padded(cell: str, width: int) -> str:
+def _padded(cell: Safe, width: int) -> Safe:
     colour = COLOURS.get(cell) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else None
-    return (typer.style(cell, fg=colour) if colour else cell) + " " * (width - len(cell))
+    return Safe((coloured(cell, colour) if colour else cell) + " " * (width - len(cell)))
 
 
-def status_table(statuses: Iterable[AssetStatus], now: datetime) -> str:
+def status_table(statuses: Iterable[AssetStatus], now: datetime) -> Safe:
     """Write a line an asset."""
     return columns(STATUS_HEADER, [status_row(status, now) for status in statuses])
 
 
-def status_row(status: AssetStatus, now: datetime) -> tuple[str, ...]:
+def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
     """Return the cells under STATUS_HEADER."""
     asset = status.asset
     failure = failure_text(status.failure) if status.HasField("failure") else ""
     freshness = label(Freshness, status.freshness)
     observed = age(status.observe_time, now) if status.HasField("observe_time") else "never"
-    return (
+    return cells(
         asset.source,
-        one_line(asset.asset_id),
+        asset.asset_id,
         label(State, status.state),
         freshness,
         observed,
@@ -104,25 +108,25 @@ def status_row(status: AssetStatus, now: datetime) -> tuple[str, ...]:
     )
 
 
-def facet_table(status: AssetStatus, now: datetime) -> str:
+def facet_table(status: AssetStatus, now: datetime) -> Safe:
     """Write a line a facet."""
     rows = [
-        (
-            one_line(facet.name),
+        cells(
+            facet.name,
             label(State, facet.state),
-            one_line(facet.native),
+            facet.native,
             age(facet.change_time, now) if facet.HasField("change_time") else "",
-            one_line(facet.message),
+            facet.message,
         )
         for facet in status.facets
     ]
     return columns(FACET_HEADER, rows)
 
 
-def source_table(sources: Iterable[Source]) -> str:
+def source_table(sources: Iterable[Source]) -> Safe:
     """Write a line a source."""
     rows = [
-        (
+        cells(
             source.name,
             label(SourceKind, source.kind).lower(),
             label(ConditionState, source.condition.state),
@@ -131,7 +135,7 @@ def source_table(sources: Iterable[Source]) -> str:
             str(source.watcher_count),
             str(source.poll.calls),
             str(source.poll.failed_calls),
-            one_line(source.condition.message),
+            source.condition.message,
         )
         for source in sources
     ]
@@ -139,20 +143,15 @@ def source_table(sources: Iterable[Source]) -> str:
 
 
 def failure_text(failure: Failure) -> str:
-    """Return kind, code and message of a failure on one line."""
+    """Return kind, code and message of a failure."""
     kind = label(FailureKind, failure.kind).lower()
-    return one_line(" ".join(part for part in (kind, failure.code, failure.message) if part))
+    return " ".join(part for part in (kind, failure.code, failure.message) if part)
 
 
 def label(kind: EnumTypeWrapper[Any], value: int) -> str:
     """Return the name of an enum's value without what all of them begin with; the number, when it is a newer one."""
     prefix = kind.Name(0).removesuffix("UNSPECIFIED")
     return kind.Name(value).removeprefix(prefix) if value in kind.values() else str(value)
-
-
-def one_line(text: str) -> str:
-    """Make control characters visible: an upstream's text must not move the cursor of a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def age(time: Timestamp, now: datetime) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from assetwatchd.cli.configuration import settings_from
 from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
+from assetwatchd.cli.terminal import safe, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -69,4 +70,4 @@ def demo(
 
 def announce(listening: str) -> None:
     """Print the one line that says that calls are answered now."""
-    typer.echo(f"assetwatch is ready on {listening}")
+    tell(safe(f"assetwatch is ready on {listening}"))

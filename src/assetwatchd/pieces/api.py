@@ -15,18 +15,18 @@ from assetwatchd import jsonbody
 from assetwatchd.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces import documents
 from assetwatchd.pieces.body import encode
+from assetwatchd.pieces.pace import Pace
 from assetwatchd.pieces.split import Splitter
-from assetwatchd.transport import raise_for_status
+from assetwatchd.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.line import Line
-    from assetwatchd.reading import Reading
-    from assetwatchd.transport import Reply, Transport
+    from assetwatchd.pieces.place import PiecesTransport
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -43,6 +43,8 @@ APPLICATION_HEADER = "X-Application-ID"
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 READ_BACK_BYTES = 16 * 1024
 """Beside its content, what the formats of an asset hold: names, times, who made it [assumed]."""
+SPLIT_BYTES = 8 * 1024
+"""A long list is taken apart so many bytes at a time: of nothing but brackets, that takes 5 ms."""
 TEXT_MAX = 300
 """Characters of an upstream's text that are passed on."""
 
@@ -63,21 +65,13 @@ class Operations(Generic[D]):
     """
 
     def __init__(
-        self,
-        source: str,
-        calls: Transport,
-        sockets: Transport,
-        settings: PiecesSource,
-        line: Line,
-        *,
-        reading: Reading,
+        self, source: str, calls: PiecesTransport, sockets: PiecesTransport, settings: PiecesSource, line: Line
     ) -> None:
         self.source = source
         self.line = line
         self._calls = calls
         self._sockets = sockets
         self.settings = settings
-        self._reading = reading
         self._make: Callable[[dict[str, Any]], Any] | None = None
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
@@ -95,7 +89,6 @@ class Operations(Generic[D]):
         """Give back connections."""
         await self._calls.close()
         await self._sockets.close()
-        await self._reading.close()
 
     async def create(self, seed: Mapping[str, Any], *, transferables: bool | None = None) -> D:
         """Seed to Asset. Raises InvalidRequest too when the formats of the asset, as JSON, could not be read back."""
@@ -127,6 +120,11 @@ class Operations(Generic[D]):
     async def identifiers(self, *, pseudo: bool | None = None) -> D:
         """Return FlattenedAssets."""
         return await self._document("GET", "/assets/identifiers", {"pseudo": pseudo})
+
+    async def ids(self, read: Callable[[Reply, int], frozenset[str]]) -> frozenset[str]:
+        """Return FlattenedAssets as read makes them out, which is given assets_max; long ones are read beside."""
+        reply = await self._call("GET", "/assets/identifiers" + query({"pseudo": self.settings.pseudo}))
+        return await self._calls.reading.read(reply, read, self.settings.assets_max)
 
     async def pseudo(self) -> D:
         """Return PseudoAssets."""
@@ -184,12 +182,20 @@ class Operations(Generic[D]):
         """
         path = "/assets" + query({"transferables": transferables, "pseudo": pseudo})
         splitter = Splitter(self.settings.body_bytes_max)
+        pace = Pace()
         async with self._calls.parts("GET", path, headers=self._headers) as (reply, parts):
             self._accepted(reply)
             async for part in parts:
-                if assets := splitter.feed(part):
+                pace.note(size_bytes=len(part))
+                if assets := await _split(part, splitter):
                     yield assets
+                await pace.turn()
         splitter.end()
+
+    async def read_assets(self, texts: Sequence[bytes], read: Callable[[Reply, Sequence[int]], T]) -> T:
+        """Return what read makes of assets as `listed` yields them, joined, with their lengths; long ones beside."""
+        reply = Reply(OK, {}, b"".join(texts))
+        return await self._calls.reading.read(reply, read, [len(text) for text in texts])
 
     async def _document(
         self,
@@ -202,8 +208,8 @@ class Operations(Generic[D]):
     ) -> D:
         reply = await self._call(method, path + query(parameters), body, asset_id=asset_id)
         if self._make is None:
-            return cast("D", jsonbody.object_of(await documents.decode(reply), "the answer"))
-        return cast("D", await self._reading.read(reply, _made, self._make))
+            return cast("D", await documents.decode(reply, self._calls.reading))
+        return cast("D", await self._calls.reading.read(reply, _made, self._make))
 
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None, *, asset_id: str = ""
@@ -227,6 +233,15 @@ class Operations(Generic[D]):
 
 class PiecesApi(Operations[dict[str, Any]]):
     """The server as it answers: with documents."""
+
+
+async def _split(part: bytes, splitter: Splitter) -> list[bytes]:
+    """Take a list apart further, others having a turn now and then."""
+    assets: list[bytes] = []
+    for begin in range(0, len(part), SPLIT_BYTES):
+        assets += splitter.feed(part[begin : begin + SPLIT_BYTES])
+        await asyncio.sleep(0)
+    return assets
 
 
 def query(parameters: Mapping[str, bool | str | None]) -> str:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.transport import session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -89,14 +90,14 @@ async def discover(settings: PiecesSource, probing: Probing = PROBING) -> URL:
     """
     known = [URL.build(scheme="http", host=probing.host, port=port) for port in probing.ports]
     candidates = [URL(str(settings.base_url).rstrip("/")), *known]
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
-        return await _first_healthy(session, candidates, probing)
+    async with session() as asking:
+        return await _first_healthy(asking, candidates, probing)
 
 
-async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[URL], probing: Probing) -> URL:
+async def _first_healthy(asking: aiohttp.ClientSession, candidates: Sequence[URL], probing: Probing) -> URL:
     for start in range(0, len(candidates), PARALLEL):
         some = candidates[start : start + PARALLEL]
-        healthy = await asyncio.gather(*[_healthy(session, url, probing) for url in some])
+        healthy = await asyncio.gather(*[_healthy(asking, url, probing) for url in some])
         for url, good in zip(some, healthy, strict=True):
             if good:
                 return url
@@ -104,7 +105,7 @@ async def _first_healthy(session: aiohttp.ClientSession, candidates: Sequence[UR
     raise Unreachable(f"Pieces OS is neither at {first} nor at any of {len(others)} known ports; start it")
 
 
-async def _healthy(session: aiohttp.ClientSession, url: URL, probing: Probing) -> bool:
+async def _healthy(asking: aiohttp.ClientSession, url: URL, probing: Probing) -> bool:
     try:
         with missed():
             async with asyncio.timeout(probing.connect_timeout_s):
@@ -112,7 +113,7 @@ async def _healthy(session: aiohttp.ClientSession, url: URL, probing: Probing) -
             writer.close()
             async with (
                 asyncio.timeout(probing.health_timeout_s),
-                session.head(url / HEALTH, allow_redirects=False) as answer,
+                asking.head(url / HEALTH, allow_redirects=False) as answer,
             ):
                 return answer.status == OK
     except (OSError, TimeoutError, aiohttp.ClientError):

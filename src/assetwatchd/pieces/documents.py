@@ -1,72 +1,95 @@
-"""JSON documents from Pieces OS: decoded without holding up others, and one after the other from a WebSocket."""
+"""Texts from the WebSockets of Pieces OS one after the other, at a pace; and its JSON, decoded while others go on."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 from aiohttp import WSMsgType
 
 from assetwatchd import jsonbody
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Unreachable
-from assetwatchd.transport import Reply
+from assetwatchd.pieces.pace import Pace
+from assetwatchd.pieces.packed import Packed, pack, weight_of
+from assetwatchd.reading import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from assetwatchd.config import PiecesSource
-    from assetwatchd.transport import Transport
+    from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.reading import Reading
+    from assetwatchd.transport import Reply
 
-OK = 200
-INLINE_BYTES_MAX = 256 * 1024
-"""A larger document is decoded in a thread, so that it does not hold up everybody else."""
+LIST = "iterable"
+"""Where every list of Pieces OS has its members."""
 
 
-async def decode(reply: Reply) -> Any:
-    """Decode an answer's body. Raises: BadAnswer."""
+async def decode(reply: Reply, reading: Reading) -> dict[str, Any]:
+    """Decode the object that is an answer's body. Raises: BadAnswer."""
     if len(reply.body) <= INLINE_BYTES_MAX:
-        return jsonbody.decode(reply)
-    return await asyncio.to_thread(jsonbody.decode, reply)
+        return jsonbody.object_of(jsonbody.decode(reply), "the answer")
+    packed = await reading.read(reply, packed_object)
+    document: dict[str, Any] = packed.rest
+    async for members in packed.members():
+        document[LIST] += members
+    return document
+
+
+def packed_object(reply: Reply) -> Packed:
+    """Decode the object that is an answer's body, its list taken apart; where that is none, it stays as it is."""
+    document = jsonbody.object_of(jsonbody.decode(reply), "the answer")
+    members = document.get(LIST)
+    if not isinstance(members, list):
+        return Packed(document, ())
+    return pack({**document, LIST: []}, members, weight_of)
 
 
 class Documents:
-    """The frames of one WebSocket, decoded, until it ends: an UpstreamError. A wait for the next can be given up.
+    """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
 
-    size_bytes: that of the latest, as text.
+    pace: where whoever reads them tells of what else they cost. reading: how to read large ones.
     """
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, bytes_max: int) -> None:
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse[Literal[False]], settings: PiecesSource, reading: Reading
+    ) -> None:
+        self.pace = Pace()
+        self.reading = reading
+        self.settings = settings
         self._socket = socket
-        self._bytes_max = bytes_max
-        self.size_bytes = 0
 
     def __aiter__(self) -> Documents:
         return self
 
-    async def __anext__(self) -> dict[str, Any]:
-        body = self._body(await self._socket.receive())
-        self.size_bytes = len(body)
-        return jsonbody.object_of(await decode(Reply(OK, {}, body)), "a frame")
+    async def __anext__(self) -> bytes:
+        while True:
+            await self.pace.turn()
+            message = await self._socket.receive()
+            self.pace.note(frames=1, size_bytes=len(message.data) if isinstance(message.data, bytes) else 0)
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG:
+                return self._text(message)
 
-    def _body(self, message: aiohttp.WSMessage) -> bytes:
+    def _text(self, message: Any) -> bytes:
         if message.type is WSMsgType.TEXT:
-            text: str = message.data
-            return text.encode("utf-8", "surrogatepass")
+            text: bytes = message.data
+            return text
         if message.type is WSMsgType.BINARY:
             raise BadAnswer("a binary frame, where all are text")
         if isinstance(message.data, aiohttp.WebSocketError):
             if message.data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-                raise AnswerTooLarge(self._bytes_max)
+                raise AnswerTooLarge(self.settings.body_bytes_max)
             raise BadAnswer(f"the stream broke the WebSocket protocol (code {message.data.code})")
         raise Unreachable("the stream was closed")
 
 
 @asynccontextmanager
 async def opened(
-    transport: Transport, path: str, settings: PiecesSource, headers: Mapping[str, str]
+    transport: PiecesTransport, path: str, settings: PiecesSource, headers: Mapping[str, str]
 ) -> AsyncIterator[Documents]:
     """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
     async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
-        yield Documents(socket, settings.body_bytes_max)
+        yield Documents(socket, settings, transport.reading)

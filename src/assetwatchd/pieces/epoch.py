@@ -6,17 +6,20 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from assetwatchd.errors import BadAnswer
 from assetwatchd.hub import Hub
 from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
+from assetwatchd.plan import slices
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatchd.config import ServerSettings
+    from assetwatchd.config import PiecesSource, ServerSettings
     from assetwatchd.hub import Frame
     from assetwatchd.model import Entry
     from assetwatchd.pieces.frames import Item
@@ -28,6 +31,8 @@ DIGEST_BYTES = 16
 INLINE_ITEMS_MAX = 8
 """More items at once, or any with content, are encoded in a thread, so that they do not hold up everybody else."""
 TIDY_INTERVAL_S = 60.0
+HELD_TIMES = 16
+"""What all entries together may take, encoded, in times of body_bytes_max: the content of a library of snippets."""
 
 
 class Parts(NamedTuple):
@@ -47,8 +52,12 @@ class Parts(NamedTuple):
 class Epoch:
     """One connection of one stream of one source. known: the newest date told of each asset."""
 
-    def __init__(self, source: str, stream: Stream, parts: Parts) -> None:
+    def __init__(self, source: str, stream: Stream, parts: Parts, settings: PiecesSource) -> None:
         limits = parts.limits
+        self._assets_max = settings.assets_max
+        self._held_bytes_max = HELD_TIMES * settings.body_bytes_max
+        self._held = 0
+        self._held_bytes = 0
         self.known: dict[str, datetime] = {}
         self._store = parts.make_store()
         self.hub = Hub(self._store, parts.frame, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
@@ -62,17 +71,37 @@ class Epoch:
         return self._store.get(self._key(asset_id))
 
     async def commit(self, items: Sequence[Item]) -> None:
-        """Keep what is not merely repeated, and let the subscribers have it."""
+        """Keep what is not merely repeated, and let the subscribers have it; others have a turn between its parts.
+
+        Raises: BadAnswer when there is more, what is gone included, than can be kept.
+        """
+        for some in slices(items):
+            await self._commit(some)
+            await asyncio.sleep(0)
+
+    async def _commit(self, items: Sequence[Item]) -> None:
         drafts = await self._drafts(items)
         news = [draft for item, draft in zip(items, drafts, strict=True) if not self._repeated(item, draft)]
+        before = [self._store.get(draft.key) for draft in news]
         await self._store.commit(news)
+        self._count(before, [self._store.get(draft.key) for draft in news])
         self.heard(items)
         self.hub.publish()
         await self._tidy()
 
     def heard(self, items: Sequence[Item]) -> None:
-        """Know what was said last, so that what is older is known to be late."""
+        """Know what was said last, so that what is older is known to be late. Raises: BadAnswer, as commit."""
         self.known.update({item.asset_id: item.updated for item in items if item.updated is not None})
+        frames.check_count(len(self.known), self._assets_max)
+
+    def _count(self, before: Sequence[Entry | None], after: Sequence[Entry | None]) -> None:
+        """Take note of entries that took the place of others."""
+        self._held += before.count(None)
+        self._held_bytes += _bytes(after) - _bytes(before)
+        frames.check_count(self._held, self._assets_max)
+        if self._held_bytes > self._held_bytes_max:
+            limit = f"{HELD_TIMES} x body_bytes_max = {self._held_bytes_max} bytes"
+            raise BadAnswer(f"the assets of the stream take more than {limit}; raise it")
 
     def _repeated(self, item: Item, draft: Draft) -> bool:
         """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""
@@ -106,7 +135,12 @@ class Epoch:
         self._tidied_at = now
         await self._store.drop_gone(before=now - 2 * self._parts.limits.stream_age_s, keep=lambda _: False)
         held = {key.asset_id for key in self._store.keys(self._source)}
+        self._held, self._held_bytes = len(held), _bytes([self.get(asset_id) for asset_id in held])
         self.known = {asset_id: at for asset_id, at in self.known.items() if asset_id in held}
 
     def _key(self, asset_id: str) -> AssetKey:
         return AssetKey(self._source, asset_id)
+
+
+def _bytes(entries: Iterable[Entry | None]) -> int:
+    return sum(len(entry.upsert) for entry in entries if entry is not None)

@@ -60,7 +60,7 @@ class Feed:
     """One stream of one source. epoch: the latest whose snapshot was complete; before the first, an empty one."""
 
     def __init__(self, api: PiecesApi, stream: Stream, parts: Parts) -> None:
-        self.epoch = Epoch(api.source, stream, parts)
+        self.epoch = Epoch(api.source, stream, parts, api.settings)
         self._complete = False
         self._api = api
         self._stream = stream
@@ -137,7 +137,7 @@ class Feed:
         return Unreachable("the stream was closed")
 
     async def _follow(self, rounds: Rounds) -> None:
-        epoch = Epoch(self._api.source, self._stream, self._parts)
+        epoch = Epoch(self._api.source, self._stream, self._parts, self._api.settings)
         by_ids = self._by_ids and self._stream is not Stream.IDENTIFIERS
         intake = Intake(epoch, self._api, self._stream, by_ids=by_ids, rng=self._parts.rng)
         async with self._opened() as news, reading(intake.reads):
@@ -163,7 +163,7 @@ class Feed:
             return
         if self._by_ids:
             await anext(news)  # from here on every change is heard of
-        asset_ids = frames.listed(await self._api.identifiers(pseudo=self._api.settings.pseudo))
+        asset_ids = await self._api.ids(frames.ids)
         wait = asset_ids and self._begins_with_all and not self._by_ids
         first = await self._first(news) if wait else Frame([])
         await snapshot.of_assets(self._api, self._stream, intake, asset_ids, first)

@@ -1,21 +1,32 @@
-"""What a frame or a list says, asset by asset; pure."""
+"""What a frame or a list says, asset by asset."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody
+from assetwatchd import jsonbody, texts
 from assetwatchd.errors import BadAnswer
-from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.api import OK, Stream
+from assetwatchd.pieces.packed import Packed, pack, weight_of
+from assetwatchd.reading import INLINE_BYTES_MAX
+from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from assetwatchd.pieces.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
+log = logging.getLogger(__name__)
+
+TOLD_TIMES = 2
+"""A stream, or one of its frames, that tells of more than so many times assets_max assets is refused: it may have no
+end, and of what is within there is room for half at most."""
+ASSET_ID_LENGTH_MAX = 2048
+"""Characters of an id; nobody could ask for a longer one (AssetRef in the schema)."""
 
 
 class Omitted(NamedTuple):
@@ -31,6 +42,7 @@ class Item:
 
     updated: when it last changed; None when that was not said, or cannot be read.
     document: the item as it came; empty when omitted says why it was not read.
+    weight: what it takes in memory, about; of one off a stream.
     """
 
     asset_id: str
@@ -38,6 +50,12 @@ class Item:
     updated: datetime | None
     document: Mapping[str, Any]
     omitted: Omitted | None = None
+    weight: int = field(default=0, compare=False)
+
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """What it is made of, which is cheaper to pickle than itself."""
+        return self.asset_id, self.gone, self.updated, self.document, self.omitted, self.weight
 
     @property
     def pseudo(self) -> bool:
@@ -53,12 +71,14 @@ class Item:
 class Frame(NamedTuple):
     """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell.
 
-    size_bytes: that of its text; 0 for what was not read off a stream.
+    unfit: how many have an id that nobody could ask for; those are left out.
+    weight: what its items take in memory, about; 0 for what was not read off a stream.
     """
 
-    items: Sequence[Item]
+    items: Collection[Item]
     unreadable: int = 0
-    size_bytes: int = 0
+    unfit: int = 0
+    weight: int = 0
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
@@ -68,15 +88,41 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     """
     name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
     found: dict[str, Item] = {}
-    unreadable = 0
+    unreadable = unfit = 0
     for element in jsonbody.list_of(document.get("iterable"), "iterable"):
         item = parse(element) if isinstance(element, dict) else None
         if item is None:
             unreadable += not isinstance(element, dict) or element.get(name) is not None
+        elif len(item.asset_id) > ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
+            unfit += 1
         elif not _outdone(item, found.get(item.asset_id)):
             found.pop(item.asset_id, None)
             found[item.asset_id] = item
-    return Frame(list(found.values()), unreadable)
+    return Frame(list(found.values()), unreadable, unfit)
+
+
+def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
+    """Read the text of a frame. Raises: BadAnswer; also when it tells of more assets than anybody could have here."""
+    document = jsonbody.object_of(jsonbody.decode(reply), "a frame")
+    check_count(len(jsonbody.list_of(document.get("iterable"), "iterable")), assets_max)
+    frame = read(document, stream)
+    items = [replace(item, weight=weight_of(item.document)) for item in frame.items]
+    return frame._replace(items=items, weight=sum(item.weight for item in items))
+
+
+def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
+    """Read the text of a frame, for a process beside: the fields of its items in parts, all else in the rest.
+
+    Raises: as parse.
+    """
+    frame = parse(reply, stream, assets_max)
+    return pack(frame._replace(items=()), [item.fields for item in frame.items], lambda fields: int(fields[-1]))
+
+
+def check_count(count: int, assets_max: int) -> None:
+    """Raise BadAnswer for more assets than a stream may tell of."""
+    if count > (limit := TOLD_TIMES * assets_max):
+        raise BadAnswer(f"a stream of more than {TOLD_TIMES} x assets_max = {limit} assets; raise it")
 
 
 class Frames:
@@ -85,16 +131,36 @@ class Frames:
     def __init__(self, documents: Documents, stream: Stream) -> None:
         self._documents = documents
         self._stream = stream
+        self._complained = False
 
     def __aiter__(self) -> Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        document = await anext(self._documents)
-        return read(document, self._stream)._replace(size_bytes=self._documents.size_bytes)
+        text = await anext(self._documents)
+        frame = await self._read(Reply(OK, {}, text), self._documents.settings.assets_max)
+        self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
+        self._complain(frame.unfit)
+        return frame
+
+    def _complain(self, unfit: int) -> None:
+        """Say once a connection that it tells of what is no asset to anybody."""
+        if unfit and not self._complained:
+            self._complained = True
+            log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)
+
+    async def _read(self, reply: Reply, assets_max: int) -> Frame:
+        if len(reply.body) <= INLINE_BYTES_MAX:
+            return parse(reply, self._stream, assets_max)
+        told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
+        items: list[Item] = []
+        async for some in told.members():
+            items += [Item(*fields) for fields in some]
+        frame: Frame = told.rest
+        return frame._replace(items=items)
 
 
-def items(document: Mapping[str, Any], stream: Stream) -> Sequence[Item]:
+def items(document: Mapping[str, Any], stream: Stream) -> Collection[Item]:
     """Read only what can be read. Raises: BadAnswer."""
     return read(document, stream).items
 
@@ -114,8 +180,33 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
     elements = document.get("iterable")
     if elements is None and document.get("indices"):
         raise BadAnswer("a list with indices and nothing that they could mean")
-    found = [_asset(element) for element in jsonbody.list_of(elements or [], "iterable") if isinstance(element, dict)]
-    return frozenset(item.asset_id for item in found if item is not None and not item.gone)
+    found = read({"iterable": elements or []}, Stream.ASSETS)
+    return frozenset(item.asset_id for item in found.items if not item.gone)
+
+
+def ids(reply: Reply, assets_max: int) -> frozenset[str]:
+    """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
+    found = listed(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+    check_count(len(found), assets_max)
+    return found
+
+
+def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
+    """Read assets whose texts are joined, an asset each; one that cannot be read spoils none of the others.
+
+    The fields of its items in parts; the rest is why some cannot be read.
+    """
+    documents: list[dict[str, Any]] = []
+    problems: list[BadAnswer] = []
+    begin = 0
+    for length in lengths:
+        text, begin = reply.body[begin : begin + length], begin + length
+        try:
+            documents.append(jsonbody.object_of(jsonbody.decode(Reply(OK, {}, text)), "an asset"))
+        except BadAnswer as error:
+            problems.append(error)
+    found = living(items({"iterable": documents}, Stream.ASSETS))
+    return pack(problems, [item.fields for item in found], lambda fields: weight_of(fields[3]))
 
 
 def living(among: Iterable[Item]) -> list[Item]:

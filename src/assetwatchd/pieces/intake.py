@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.reads import Reads
+from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from assetwatchd.pieces.api import PiecesApi
     from assetwatchd.pieces.epoch import Epoch
@@ -40,11 +41,13 @@ class Intake:
         """Whether the stream is about that asset: one the user did not save only if so configured."""
         return self._pseudo or not item.pseudo
 
-    async def take(self, items: Sequence[Item]) -> None:
-        """Take in a frame."""
-        async with self._turn:
-            judged = [self._buried(item) if item.gone else self._believed(item) for item in items]
-            await self.epoch.commit([item for item in judged if item is not None])
+    async def take(self, items: Iterable[Item]) -> None:
+        """Take in a frame, others having a turn between its parts. Raises: BadAnswer when it is too much."""
+        for some in slices(items):
+            async with self._turn:
+                judged = [self._buried(item) if item.gone else self._believed(item) for item in some]
+                await self.epoch.commit([item for item in judged if item is not None])
+            await asyncio.sleep(0)
 
     def _buried(self, item: Item) -> Item | None:
         """Believe a tombstone at once; any question about its asset is answered with it.

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
+from collections.abc import Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces import documents
+from assetwatchd.pieces import documents, frames
 from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.frames import Frame, Frames, Item
 from assetwatchd.pieces.listener import Listener
+from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from assetwatchd.config import PiecesSource
-    from assetwatchd.pieces.frames import Item
-    from assetwatchd.transport import Transport
+    from assetwatchd.pieces.place import PiecesTransport
+
+HELD_TIMES = 2
+"""What is told of all assets there are may take, in times of body_bytes_max: as much as frames that told of them."""
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +37,9 @@ class Line:
     One that leaves too much waiting is ended, and begins anew with all of it in one frame.
     """
 
-    def __init__(self, source: str, transport: Transport, settings: PiecesSource, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: str, transport: PiecesTransport, settings: PiecesSource, headers: Mapping[str, str]
+    ) -> None:
         self._source = source
         self._transport = transport
         self._settings = settings
@@ -55,7 +62,7 @@ class Line:
                 await asyncio.wait([connection.task])
 
     def _connect(self) -> _Connection:
-        connection = self._connection = _Connection()
+        connection = self._connection = _Connection(self._settings)
         connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.line")
         return connection
 
@@ -77,9 +84,9 @@ class Line:
         stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings, self._headers)
         async with stream as read:
             news = Frames(read, Stream.IDENTIFIERS)
-            connection.tell(await self._first(news))
+            await connection.tell(await self._first(news))
             async for frame in news:
-                connection.tell(frame)
+                await connection.tell(frame)
         return Unreachable("the stream was closed")
 
     async def _first(self, news: Frames) -> Frame:
@@ -91,27 +98,69 @@ class Line:
             raise Unreachable(f"no first frame within {timeout_s:g} s") from None
 
 
+class Kept(Collection["Item"]):
+    """Items as bytes, each made anew when its turn comes.
+
+    Hundreds of thousands of them as objects would hold up everybody whenever Python looks for garbage.
+    """
+
+    def __init__(self, items: list[bytes]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == each for each in self)
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self._items:
+            yield Item(*pickle.loads(item))  # noqa: S301 - we wrote it
+
+
+def _kept(item: Item) -> bytes:
+    return pickle.dumps(item.fields)
+
+
 class _Connection:
     """One connection: who listens, and what its frames add up to; None before the first."""
 
     task: asyncio.Task[None]
 
-    def __init__(self) -> None:
+    def __init__(self, settings: PiecesSource) -> None:
         self.listeners: set[Listener] = set()
-        self._there: dict[str, Item] | None = None
+        self._there: dict[str, bytes] | None = None
+        self._held_bytes = 0
+        self._assets_max = settings.assets_max
+        self._held_bytes_max = HELD_TIMES * settings.body_bytes_max
 
     def joined(self) -> Listener:
         listener = Listener()
         if self._there is not None:
-            listener.tell(Frame(list(self._there.values())))
+            listener.tell(Frame(Kept(list(self._there.values())), weight=self._held_bytes))
         self.listeners.add(listener)
         return listener
 
-    def tell(self, frame: Frame) -> None:
-        there = self._there = self._there or {}
-        for item in frame.items:
-            there.pop(item.asset_id, None)
-            if not item.gone:
-                there[item.asset_id] = item
+    async def tell(self, frame: Frame) -> None:
+        """Take in a frame, and tell it. Raises: BadAnswer when there is more than can be kept; then nobody is told."""
+        there = {} if self._there is None else self._there
+        for items in slices(frame.items):
+            for item in items:
+                self._take(item, there)
+            await asyncio.sleep(0)
+        self._check(len(there))
+        self._there = there
         for listener in self.listeners:
             listener.tell(frame)
+
+    def _take(self, item: Item, there: dict[str, bytes]) -> None:
+        self._held_bytes -= len(there.pop(item.asset_id, b""))
+        if not item.gone:
+            kept = there[item.asset_id] = _kept(item)
+            self._held_bytes += len(kept)
+
+    def _check(self, count: int) -> None:
+        frames.check_count(count, self._assets_max)
+        if self._held_bytes > self._held_bytes_max:
+            limit = f"{HELD_TIMES} x body_bytes_max = {self._held_bytes_max} bytes"
+            raise BadAnswer(f"what the stream tells of all assets takes more than {limit}; raise it")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.documents import Documents
 
 WAITING_BYTES_MAX = 32 * 1024 * 1024
-"""What may wait for one listener, beside one frame more; as text, which takes several times as much when it is read."""
+"""What may wait for one listener, beside one frame more; as it is in memory, which is several times its text."""
 FRAME_BYTES = 1024
 """What a frame takes beside its text."""
 
@@ -42,7 +42,7 @@ class Listener:
         told = await self._waiting.get()
         if isinstance(told, UpstreamError):
             raise told
-        self._take(-told.size_bytes - FRAME_BYTES)
+        self._take(-told.weight - FRAME_BYTES)
         return told
 
     def tell(self, what: Frame | UpstreamError) -> None:
@@ -52,7 +52,7 @@ class Listener:
         if isinstance(what, Frame) and not self._room.is_set():
             what = Unreachable("the stream was faster than we are")
         if isinstance(what, Frame):
-            self._take(what.size_bytes + FRAME_BYTES)
+            self._take(what.weight + FRAME_BYTES)
         else:
             self._ended = True
         self._waiting.put_nowait(what)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
@@ -89,11 +89,15 @@ class Place:
 
 
 class PiecesTransport(Transport):
-    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does."""
+    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
+
+    reading: how large answers are read.
+    """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
         super().__init__(source, settings)
         self._place = place
+        self.reading = place.reading
 
     async def probe(self) -> None:
         """Check the server's health and version now."""
@@ -123,7 +127,7 @@ class PiecesTransport(Transport):
     @asynccontextmanager
     async def websocket(
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
-    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, as Transport does."""
         async with self._there(), super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
             yield socket

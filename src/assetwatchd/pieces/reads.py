@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd import schedule
-from assetwatchd.errors import AnswerTooLarge, AssetGone, CallError, UpstreamError
+from assetwatchd.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.frames import Item, Omitted
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from assetwatchd.pieces.api import PiecesApi
+
+WAITING_MAX = 10_000
+"""So many assets may have to be asked about at the same time, a task of 4 kB each; the server needs a minute for them.
+A stream that has news of more begins anew, with a list that tells of all."""
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +59,15 @@ class Reads:
         self._pending: dict[str, _Pending] = {}
 
     def want(self, item: Item) -> None:
-        """Have an asset read; once more if it is being read, for that answer may be older."""
+        """Have an asset read; once more if it is being read, for that answer may be older.
+
+        Raises: BadAnswer when too many others wait to be read.
+        """
         if (pending := self._pending.get(item.asset_id)) is not None:
             pending.item, pending.again = item, True
             return
+        if len(self._pending) >= WAITING_MAX:
+            raise BadAnswer(f"the stream has news of more than {WAITING_MAX} assets that must be asked about")
         pending = self._pending[item.asset_id] = _Pending(item)
         pending.task = asyncio.create_task(self._run(pending), name=f"{self._api.source}.read.{item.asset_id}")
 

@@ -11,17 +11,14 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import BadAnswer
-from assetwatchd.jsonbody import decode, object_of
 from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import OK, Stream
-from assetwatchd.transport import Reply
+from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.frames import Item
+from assetwatchd.plan import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.frames import Frame, Item
+    from assetwatchd.pieces.frames import Frame
     from assetwatchd.pieces.intake import Intake
 
 READS_MAX = 20
@@ -35,10 +32,14 @@ async def of_identifiers(api: PiecesApi, intake: Intake, first: Frame) -> None:
 
     The list is the later of the two: an id in the frame alone was deleted since, or the user did not save its asset.
     """
-    asset_ids = frames.listed(await api.identifiers(pseudo=api.settings.pseudo))
-    told = {item.asset_id: item for item in frames.living(first.items)}
-    unsaid = [frames.identifier(asset_id) for asset_id in sorted(asset_ids - told.keys())]
-    await intake.epoch.commit([item for item in told.values() if item.asset_id in asset_ids] + unsaid)
+    asset_ids = await api.ids(frames.ids)
+    told: set[str] = set()
+    for some in slices(first.items):
+        living = frames.living(some)
+        told.update(item.asset_id for item in living)
+        await intake.epoch.commit([item for item in living if item.asset_id in asset_ids])
+    for unsaid in slices(asset_ids - told):
+        await intake.epoch.commit([frames.identifier(asset_id) for asset_id in unsaid])
 
 
 async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: frozenset[str], first: Frame) -> None:
@@ -51,8 +52,10 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
     missing = set(asset_ids) - {item.asset_id for item in told}
     if len(missing) > READS_MAX:
         missing -= await _all(api, stream, intake, missing)
-    for asset_id in missing:
-        intake.reads.want(frames.identifier(asset_id))
+    for some in slices(missing):
+        for asset_id in some:
+            intake.reads.want(frames.identifier(asset_id))
+        await asyncio.sleep(0)
     await intake.reads.tried()
 
 
@@ -62,20 +65,11 @@ async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]
     answer = api.listed(transferables=stream is Stream.TRANSFERABLES, pseudo=api.settings.pseudo)
     async with aclosing(answer) as parts:
         async for texts in parts:
-            wanted = [item for item in await asyncio.to_thread(_items, texts) if item.asset_id in missing]
-            await intake.epoch.commit(wanted)
-            found.update(item.asset_id for item in wanted)
+            read = await api.read_assets(texts, frames.of_texts)
+            if read.rest:
+                log.warning("%d assets of a list cannot be read: %s; asked for alone", len(read.rest), read.rest[0])
+            async for some in read.members():
+                wanted = [item for item in (Item(*fields) for fields in some) if item.asset_id in missing]
+                await intake.epoch.commit(wanted)
+                found.update(item.asset_id for item in wanted)
     return found
-
-
-def _items(texts: Sequence[bytes]) -> Sequence[Item]:
-    return frames.living(frames.items({"iterable": list(_documents(texts))}, Stream.ASSETS))
-
-
-def _documents(texts: Sequence[bytes]) -> Iterator[object]:
-    """Decode assets of a list; one that cannot be read spoils none of the others."""
-    for text in texts:
-        try:
-            yield object_of(decode(Reply(OK, {}, text)), "an asset")
-        except BadAnswer as error:
-            log.warning("an asset of a list cannot be read: %s; it is asked for alone", error)

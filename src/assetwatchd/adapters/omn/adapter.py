@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-from assetwatchd import xml
+from assetwatchd import texts, xml
 from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
 from assetwatchd.credentials import kept_secret
@@ -307,7 +307,11 @@ class Omn:
 
     def check(self, asset_id: str) -> str | None:
         """An id is `tid:` and opaque text, or `id:` and a number."""
-        return None if ID.fullmatch(asset_id) else "should be tid: and a technical id, or id: and a number of digits"
+        return (
+            texts.unfit(asset_id)
+            if ID.fullmatch(asset_id)
+            else "should be tid: and a technical id, or id: and a number of digits"
+        )
 
     async def probe(self) -> None:
         """Ask for an asset that nobody has; there is no cheaper call that wants credentials."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
-import typer
 from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
@@ -21,6 +20,7 @@ from assetwatchd.cli.failures import too_large
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import write
 from assetwatchd.cli.pieces import tables
+from assetwatchd.cli.terminal import complain, safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -226,7 +226,7 @@ def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
             answer = await at.stub.CreateAsset(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             if reason_of(error) in PERHAPS_MADE or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                typer.echo("assetwatch: the asset may have been made: look before trying again", err=True)
+                complain("the asset may have been made: look before trying again")
             raise
         write(answer, desk.output, lambda: tables.assets([answer.asset]))
 
@@ -252,7 +252,7 @@ def rm(desk: Desk, asset_ids: Sequence[str]) -> None:
         for asset_id in asset_ids:
             request = pb.DeleteAssetRequest(source=at.source, asset_id=asset_id)
             answer = await at.stub.DeleteAsset(request, timeout=CALL_TIMEOUT_S)
-            write(answer, desk.output, lambda gone=answer: gone.asset_id)  # type: ignore[misc]  # its default is its type
+            write(answer, desk.output, lambda gone=answer: safe(gone.asset_id))  # type: ignore[misc]  # its default is its type
 
     run(desk, call)
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.pieces.asking import asset_of, formats_of, run
+from assetwatchd.cli.terminal import write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,8 +141,7 @@ def _carried(formats: Iterable[asset_pb2.Format]) -> Iterator[bytes]:
 def _write(content: bytes, file: str) -> None:
     try:
         if file == STANDARD:
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
+            write_raw(content)
         else:
             Path(file).write_bytes(content)
     except OSError as error:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import typer
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1.source_pb2 import ConditionState
 
 from assetwatch_client import Action, Backoff, action_for, reason_of, retry_delay_s
 from assetwatchd.cli.options import Format
-from assetwatchd.cli.output import encode, label, one_line
+from assetwatchd.cli.output import document, label
 from assetwatchd.cli.pieces import tables
 from assetwatchd.cli.pieces.asking import run
+from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -39,9 +39,9 @@ def follow(desk: Desk, *, ids: bool, raw: bool) -> None:
             async for message in messages:
                 if desk.output is Format.TABLE:
                     for line in text_lines(message):
-                        typer.echo(f"{datetime.now(UTC):%H:%M:%S} {line}".rstrip())
+                        tell(safe(f"{datetime.now(UTC):%H:%M:%S} {line}".rstrip()))
                 else:
-                    typer.echo(("---\n" if desk.output is Format.YAML else "") + encode(message, desk.output))
+                    tell(document(message, desk.output))
 
     run(desk, call)
 
@@ -66,7 +66,7 @@ async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: boo
             if not begun or (told and action_for(told) is not Action.RESUME):
                 raise
             why = (reason_of(told) or told.code().name) if told else "it fell silent"
-            typer.echo(f"assetwatch: the stream broke ({why}); calling again", err=True)
+            complain(f"the stream broke ({why}); calling again")
             backoff.held(time.monotonic() - began)
             pause_s = backoff.pause_s((told and retry_delay_s(told)) or 0.0)
         await asyncio.sleep(pause_s)
@@ -101,7 +101,7 @@ def text_lines(message: Any) -> Iterator[str]:
     """Yield a line a condition, a line a change, and one where the list is complete."""
     if message.HasField("condition"):
         state = label(ConditionState, message.condition.state)
-        yield f"{state} {one_line(message.condition.message)}"
+        yield f"{state} {message.condition.message}"
     if message.HasField("started"):
         yield f"{label(pb.StreamStarted.Mode, message.started.mode).lower()}: everything there is follows"
     for change in message.changes:
@@ -112,7 +112,7 @@ def text_lines(message: Any) -> Iterator[str]:
 
 def _of(change: pb.AssetChange | pb.IdentifierChange) -> str:
     if isinstance(change, pb.IdentifierChange):
-        return one_line(change.asset_id)
+        return change.asset_id
     held = ",".join(dict.fromkeys(tables.holds(each.classification) for each in change.asset.formats.iterable))
     left_out = f"{change.omitted_bytes} bytes, left out" if change.omitted_bytes else ""
-    return one_line(" ".join(part for part in (change.asset_id, change.asset.name, held, left_out) if part))
+    return " ".join(part for part in (change.asset_id, change.asset.name, held, left_out) if part)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assetwatchd.cli.output import columns, one_line
+from assetwatchd.cli.output import columns
+from assetwatchd.cli.terminal import cells, lines, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from assetwatch.pieces.v1.search_pb2 import SearchedAsset
     from assetwatch.pieces.v1.seed_pb2 import Seed
 
+    from assetwatchd.cli.terminal import Safe
+
 ASSET_HEADER = ("ASSET", "NAME", "HOLDS", "UPDATED", "FLAGS")
 FOUND_HEADER = ("ASSET", "NAME", "MATCH", "SCORE")
 FORMAT_HEADER = ("FORMAT", "ROLE", "HOLDS", "BYTES", "FORM")
@@ -20,9 +23,9 @@ DRAFT_HEADER = ("NAME", "HOLDS", "COULD BE")
 FLAGS = ("pseudo", "favorited", "discovered", "curated", "demo")
 
 
-def assets(of: Iterable[Asset]) -> str:
+def assets(of: Iterable[Asset]) -> Safe:
     """Write a line an asset."""
-    return columns(ASSET_HEADER, [_cells(_asset_row(asset)) for asset in of])
+    return columns(ASSET_HEADER, [cells(*_asset_row(asset)) for asset in of])
 
 
 def _asset_row(asset: Asset) -> Iterable[str]:
@@ -32,7 +35,7 @@ def _asset_row(asset: Asset) -> Iterable[str]:
     return asset.id, asset.name, ",".join(dict.fromkeys(held)), asset.updated.value, ",".join(flags)
 
 
-def found(of: Iterable[SearchedAsset]) -> str:
+def found(of: Iterable[SearchedAsset]) -> Safe:
     """Write a line an asset that was found."""
     rows = [
         (
@@ -43,21 +46,21 @@ def found(of: Iterable[SearchedAsset]) -> str:
         )
         for each in of
     ]
-    return columns(FOUND_HEADER, [_cells(row) for row in rows])
+    return columns(FOUND_HEADER, [cells(*row) for row in rows])
 
 
-def ids(of: Iterable[ReferencedAsset]) -> str:
+def ids(of: Iterable[ReferencedAsset]) -> Safe:
     """Write an id a line, ready for a pipe."""
-    return "\n".join(one_line(each.id) for each in of)
+    return lines(safe(each.id) for each in of)
 
 
-def formats(of: Iterable[Format]) -> str:
+def formats(of: Iterable[Format]) -> Safe:
     """Write a line a format."""
     rows = [
         (each.id, each.role, holds(each.classification), str(each.bytes.value) * each.HasField("bytes"), _form(each))
         for each in of
     ]
-    return columns(FORMAT_HEADER, [_cells(row) for row in rows])
+    return columns(FORMAT_HEADER, [cells(*row) for row in rows])
 
 
 def _form(of: Format) -> str:
@@ -69,17 +72,13 @@ def _carried(content: Content) -> str:
     return "text" if content.HasField("string") else "bytes" if content.HasField("bytes") else ""
 
 
-def drafts(seed: Seed) -> str:
+def drafts(seed: Seed) -> Safe:
     """Write what a seed holds and what could be made of it."""
     own = seed.asset.format.classification
     could_be = ", ".join(holds(each) for each in seed.asset.available.iterable)
-    return columns(DRAFT_HEADER, [_cells((seed.asset.metadata.name, holds(own), could_be))])
+    return columns(DRAFT_HEADER, [cells(seed.asset.metadata.name, holds(own), could_be)])
 
 
 def holds(classification: Classification) -> str:
     """Write what a format holds: CODE/py."""
     return "/".join(part for part in (classification.generic, classification.specific) if part)
-
-
-def _cells(row: Iterable[str]) -> tuple[str, ...]:
-    return tuple(one_line(cell) for cell in row)

@@ -1,0 +1,97 @@
+"""All that the command line writes: text from outside never gets to a terminal with what acts on it.
+
+A Safe text was made here; whoever prints has one, so that nothing goes around it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any, NewType
+
+import typer
+
+from assetwatchd.texts import acts, harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Safe = NewType("Safe", str)
+"""Text in lines that a terminal only shows; the colours in it are ours."""
+ASTRAL = 0x10000
+PERHAPS_ACTING = re.compile(r"[^\n\x20-\x7e]")
+"""What JSON and YAML may have to escape: the ends of lines are theirs, those in a text are escaped already."""
+
+
+def safe(text: str) -> Safe:
+    """Write on one line, whatever would act on a terminal escaped."""
+    return Safe(harmless(text))
+
+
+def cells(*texts: str) -> tuple[Safe, ...]:
+    """Make the cells of a row."""
+    return tuple(safe(text) for text in texts)
+
+
+def lines(texts: Iterable[Safe]) -> Safe:
+    """Put texts under each other."""
+    return Safe("\n".join(texts))
+
+
+def coloured(text: Safe, colour: str) -> Safe:
+    """Give a text a colour of ours."""
+    return Safe(typer.style(text, fg=colour))
+
+
+def as_json(data: Any, *, indent: int | None = None) -> Safe:
+    r"""Write JSON, the same value on a terminal as in a pipe: what acts is escaped as JSON has it, \u202e."""
+    return Safe(PERHAPS_ACTING.sub(_json_escape, json.dumps(data, ensure_ascii=False, indent=indent)))
+
+
+def as_yaml(data: Any) -> Safe:
+    r"""Write YAML; a text that holds what acts is quoted, so that it can be escaped as YAML has it, \u202e."""
+    import yaml  # noqa: PLC0415 - only this format pays for it
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes such texts."""
+
+    def represent(dumper: Dumper, text: str) -> Any:
+        quoted = any(acts(char) for char in text)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+    Dumper.add_representer(str, represent)
+    written = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True).rstrip("\n")
+    return Safe(PERHAPS_ACTING.sub(_yaml_escape, written))
+
+
+def tell(text: Safe) -> None:
+    """Print what was asked for."""
+    typer.echo(text)
+
+
+def complain(text: str, *more: str) -> None:
+    """Print, in the name of the command, what is not an answer; more: a line each."""
+    typer.echo(lines(cells(f"assetwatch: {text}", *more)), err=True)
+
+
+def write_raw(content: bytes) -> None:
+    """Write content byte for byte, as it was asked for; a terminal gets it with what acts on it escaped."""
+    if sys.stdout.isatty():
+        shown = content.decode("utf-8", "backslashreplace").expandtabs().replace("\r\n", "\n").split("\n")
+        typer.echo(lines(cells(*shown)), nl=False)
+    else:
+        sys.stdout.buffer.write(content)
+    sys.stdout.flush()
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    char = found[0]
+    return json.dumps(char)[1:-1] if acts(char) else char
+
+
+def _yaml_escape(found: re.Match[str]) -> str:
+    char = found[0]
+    if not acts(char):
+        return char
+    return f"\\U{ord(char):08X}" if ord(char) >= ASTRAL else f"\\u{ord(char):04X}"

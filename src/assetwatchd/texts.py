@@ -1,0 +1,38 @@
+"""Characters that act on who reads a text, where others stand for themselves: no id has any, no terminal gets any."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
+"""Controls (C0, DEL, C1), what turns the direction of writing (UAX 9), what ends a line, and halves of a character."""
+SHOWN = frozenset({"Zs", "Co"})
+"""Categories of characters that Python calls not printable, and that do nothing: spaces, which macOS puts into file
+names (U+202F), and private use, which it does too."""
+JOINING = frozenset("\u200c\u200d")
+"""They make one emoji of several, and words in Persian."""
+
+
+def unfit(asset_id: str) -> str | None:
+    """Say why a text cannot be an id, of whatever kind; None when it may be one."""
+    found = ACTING.search(asset_id)
+    if found is None:
+        return None
+    return f"holds U+{ord(found[0]):04X}, which controls how text is shown; leave it out"
+
+
+def harmless(text: str) -> str:
+    r"""Write what does not stand for itself as Python would: \n, \x9b, \u202e."""
+    if text.isprintable():
+        return text
+    return "".join(char if _shown(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def acts(char: str) -> bool:
+    """Whether a character must not get to a terminal as it is."""
+    return not _shown(char)
+
+
+def _shown(char: str) -> bool:
+    return char.isprintable() or char in JOINING or unicodedata.category(char) in SHOWN
