@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
+from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 
 from assetwatchd import xml
 from assetwatchd.reading import INLINE_BYTES_MAX
-from support.hostile import SHAPES
+from assetwatchd.rpc.pieces import convert
+from support.hostile import JSON, SHAPES, UUID
+from support.reader import PATIENCE_S
 from support.rig import SAMPLES, SOURCES, running, sample
 
 if TYPE_CHECKING:
@@ -66,6 +70,32 @@ async def test_large_answers_are_read_elsewhere(source: str, caplog: pytest.LogC
                         assert (await rig.get(sample(other))).revision >= known.revision
                 assert max(lengths, default=0) <= INLINE_BYTES_MAX, str(shape)
         assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+CALLS_OF_PIECES: dict[str, tuple[Any, dict[str, object]]] = {
+    "GetAsset": (pieces_pb.GetAssetRequest, {"asset_id": UUID}),
+    "ListAssets": (pieces_pb.ListAssetsRequest, {}),
+    "ListAssetIdentifiers": (pieces_pb.ListAssetIdentifiersRequest, {}),
+    "ListAssetFormats": (pieces_pb.ListAssetFormatsRequest, {"asset_id": UUID}),
+    "SearchAssets": (pieces_pb.SearchAssetsRequest, {"query": "a"}),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_OF_PIECES)
+async def test_large_answers_of_pieces_are_made_elsewhere(call: str) -> None:
+    """The calls of its assets API parse no more here either, and answer, or say that they cannot."""
+    request, arguments = CALLS_OF_PIECES[call]
+    async with running(("pieces",), count=1, every=EVERY) as rig:
+        await rig.get(sample("pieces"))
+        ask = getattr(PiecesAssetsServiceStub(rig.channel), call)
+        for shape in SHAPES:
+            if shape.kind == "pieces":
+                rig["pieces"].faults.clear()
+                rig["pieces"].faults.add(path=r"/assets(?!/stream)", body=shape.make(BYTES).decode(), content_type=JSON)
+                with parsed() as lengths, patch.object(convert, "message", side_effect=AssertionError("made here")):
+                    response = await ask(request(source="pieces", **arguments), timeout=PATIENCE_S)
+                assert response.ByteSize() > 0
+                assert max(lengths, default=0) <= INLINE_BYTES_MAX, str(shape)
 
 
 async def asked(rig: Rig, source: str) -> None:
