@@ -190,8 +190,11 @@ def _readers() -> _Readers:
 
 async def _unpacked(result: Result) -> Any:
     """Return, or raise, what came of a job; what has many parts is taken in one after the other, others between."""
-    if result.error is not None:
-        raise result.error
+    if (error := result.error) is not None:
+        try:
+            raise error
+        finally:
+            del error, result  # an error that its own traceback holds would keep the answer until garbage is looked for
     if result.kind is None:
         return pickle.loads(result.parts[0])  # noqa: S301 - written by our own process
     items: list[Any] = []
