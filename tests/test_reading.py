@@ -195,6 +195,16 @@ async def test_one_source_never_has_all_processes(tmp_path: Path) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors or memory for one the answer is bad, and says why; later ones are read again."""
+    async with a_reading() as source:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/nowhere/python")
+            with pytest.raises(BadAnswer, match="No such file"):
+                await source.read(LARGE, length)
+        assert await source.read(LARGE, length) == len(LARGE.body)
+
+
 async def test_the_last_who_closes_ends_the_processes() -> None:
     """As long as anybody reads they stay, and then nothing is left."""
     first, second = Reading(), Reading()
