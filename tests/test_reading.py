@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import weakref
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,10 +19,10 @@ from assetwatchd import jsonbody, reader, reading
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.transport import Reply
-from support.jobs import announce, end, fail, hoard, length, make, names, pid, refuse, status
+from support.jobs import Given, announce, end, fail, hoard, length, make, names, pid, refuse, status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 LARGE = Reply(200, {}, b"x" * (INLINE_BYTES_MAX + 1))
@@ -79,6 +81,24 @@ async def test_what_is_raised_beside_is_raised_here() -> None:
         with pytest.raises(ZeroDivisionError) as failed:
             await source.read(LARGE, fail)
         assert "in fail" in "".join(failed.value.__notes__)
+
+
+@pytest.mark.parametrize("read", [refuse, fail])
+@pytest.mark.parametrize("reply", [SMALL, LARGE], ids=["small", "large"])
+async def test_an_error_keeps_no_answer(read: Callable[..., Any], reply: Reply) -> None:
+    """Once it is handled, what was read goes at once: garbage is looked for too seldom for answers of megabytes."""
+    async with a_reading() as source:
+        gc.collect()
+        gc.disable()
+        try:
+            given = Given()
+            gone = weakref.ref(given)
+            with suppress(Throttled, ZeroDivisionError):
+                await source.read(reply, read, given)
+            del given
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("error", [AnswerTooLarge(5), AssetRejected("no"), BadAnswer("odd", retry_after_s=1.0)])
@@ -173,6 +193,16 @@ async def test_one_source_never_has_all_processes(tmp_path: Path) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors or memory for one the answer is bad, and says why; later ones are read again."""
+    async with a_reading() as source:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/nowhere/python")
+            with pytest.raises(BadAnswer, match="No such file"):
+                await source.read(LARGE, length)
+        assert await source.read(LARGE, length) == len(LARGE.body)
 
 
 async def test_the_last_who_closes_ends_the_processes() -> None:

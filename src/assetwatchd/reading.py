@@ -79,19 +79,19 @@ class _Process:
 
     @classmethod
     async def start(cls) -> Self:
-        """Start one; it is ready once it has imported what its first job needs."""
+        """Start one; it is ready once it has imported what its first job needs. Raises: OSError."""
         popen = Popen(  # noqa: ASYNC220, S603 - it takes a millisecond; a program of ours
             (sys.executable, "-P", "-c", PROGRAM),
             stdin=PIPE,
             stdout=PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        loop, results = asyncio.get_running_loop(), asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(results), popen.stdout)
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), popen.stdin
-        )
-        return cls(popen, asyncio.StreamWriter(transport, protocol, None, loop), results)
+        try:
+            return cls(popen, *await _pipes(popen))
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
 
     @property
     def runs(self) -> bool:
@@ -121,6 +121,15 @@ class _Process:
         return await asyncio.to_thread(self._popen.wait)
 
 
+async def _pipes(popen: Popen[bytes]) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    loop, results = asyncio.get_running_loop(), asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(results), popen.stdout)
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), popen.stdin
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop), results
+
+
 class _Readers:
     """The processes of one event loop, the latest used last. users: for whom they were started, not closed yet."""
 
@@ -135,7 +144,10 @@ class _Readers:
         self._users.add(user)
         job = pickle.dumps((read, reply._replace(body=b""), given))
         async with self._places:
-            process = await self._take()
+            try:
+                process = await self._take()
+            except OSError as why:
+                raise BadAnswer(f"no process can be started to read a large answer: {why.strerror}") from None
             try:
                 async with asyncio.timeout(ANSWER_S_MAX):
                     result, is_last = await process.ask(job, reply.body)
@@ -190,8 +202,11 @@ def _readers() -> _Readers:
 
 async def _unpacked(result: Result) -> Any:
     """Return, or raise, what came of a job; what has many parts is taken in one after the other, others between."""
-    if result.error is not None:
-        raise result.error
+    if (error := result.error) is not None:
+        try:
+            raise error
+        finally:
+            del error, result  # an error that its own traceback holds would keep the answer until garbage is looked for
     if result.kind is None:
         return pickle.loads(result.parts[0])  # noqa: S301 - written by our own process
     items: list[Any] = []

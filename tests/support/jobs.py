@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from assetwatchd.transport import Reply
 
 
+class Given:
+    """Something that is given beside the answer."""
+
+
 def pid(_: Reply) -> int:
     """Tell who reads."""
     return os.getpid()
@@ -43,12 +47,12 @@ def end(_: Reply, number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def fail(_: Reply) -> float:
+def fail(_: Reply, *_given: object) -> float:
     """Have a defect."""
     return 1 / 0
 
 
-def refuse(_: Reply) -> None:
+def refuse(_: Reply, *_given: object) -> None:
     """Raise what an adapter raises."""
     raise Throttled("slower", retry_after_s=7.0)
 
