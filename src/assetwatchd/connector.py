@@ -1,4 +1,8 @@
-"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call."""
+"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call.
+
+Names that begin with _ are of aiohttp's inside, and may go with any version: pyproject.toml bounds it, and
+tests/support/inside_aiohttp.py lists them.
+"""
 
 from __future__ import annotations
 
