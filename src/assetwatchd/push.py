@@ -93,12 +93,12 @@ async def _take(scheduler: Scheduler, notice: Notice) -> int:
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())
-            await _road(scheduler)
+            await _until_few_wait(scheduler)
     return left_out
 
 
-async def _road(scheduler: Scheduler) -> None:
-    """Return when the road has taken what it was given; then notices go on, which wait at their server till then."""
+async def _until_few_wait(scheduler: Scheduler) -> None:
+    """Wait until few sightings wait for the road; further notices wait at their server meanwhile."""
     while scheduler.waiting > WAITING_MAX:  # noqa: ASYNC110 - nobody rings when one of many went
         await asyncio.sleep(WAITING_CHECK_S)
 

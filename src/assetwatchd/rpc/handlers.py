@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def handlers(service: ServiceDescriptor, servicer: Any, requests: Requests) -> grpc.GenericRpcHandler:
-    """Register every method of a service; a streaming one writes bytes that are encoded already, others may."""
+    """Register every method of a service. A streaming one writes messages as bytes; others may return them so."""
     made = {method.name: _handler(method, getattr(servicer, method.name), requests) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, made)
 
@@ -60,15 +60,15 @@ def checked(
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
         except grpc.aio.AbortError as abort:
-            raise _alone(abort) from None
+            raise _stripped(abort) from None
 
     return serve
 
 
-def _alone(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
-    """Part the end of a call from all that led to it, a request of megabytes included.
+def _stripped(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """Strip the end of a call of tracebacks and causes: they hold the request, which may be megabytes.
 
-    gRPC keeps it in a circle of its own, and libraries do so with their errors: they stay until garbage is looked for.
+    gRPC keeps it in a reference cycle, as libraries do with their errors, until Python looks for garbage.
     """
     link: BaseException | None = abort
     while link is not None:

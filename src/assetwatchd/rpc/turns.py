@@ -1,4 +1,4 @@
-"""One at a time, and of those who wait one of each caller in turn: who asks for much waits for himself."""
+"""A lock that waiting callers get in rotation, so that one who asks for much makes only itself wait."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _lists(request: Message) -> Iterator[tuple[str, Sequence[Message]]]:
 
 
 def _durations(request: Message) -> Iterator[tuple[str, str]]:
-    """Yield those that are none: the rules of the schema compare a duration, and do not look whether it is one."""
+    """Yield durations that are not valid: the rules of the schema compare them, and do not look at that."""
     for field, value in request.ListFields():
         if isinstance(value, Duration):
             try:
