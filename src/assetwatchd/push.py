@@ -14,6 +14,7 @@ from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterable
 
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.upstream import Notice
@@ -86,14 +87,21 @@ async def _take(scheduler: Scheduler, notice: Notice) -> int:
             await scheduler.push_listed(asset_ids)
         case Touched(asset_ids):
             with telemetry.push(scheduler.name, len(asset_ids)):
-                for some in slices(asset_ids):
-                    left_out += scheduler.push_touched(some)
-                    if len(some) == SLICE:
-                        await asyncio.sleep(0)
+                left_out = await _touched(scheduler, asset_ids)
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())
             await _until_few_wait(scheduler)
+    return left_out
+
+
+async def _touched(scheduler: Scheduler, asset_ids: Iterable[str]) -> int:
+    """Have assets read anew, slice by slice; return for how many there was no room."""
+    left_out = 0
+    for some in slices(asset_ids):
+        left_out += scheduler.push_touched(some)
+        if len(some) == SLICE:
+            await asyncio.sleep(0)
     return left_out
 
 

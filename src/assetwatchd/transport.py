@@ -15,7 +15,7 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
-from assetwatchd.connector import Connector
+from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 from assetwatchd.timelimit import TIMER_S, TimeLimit
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from assetwatchd.config import SourceSettings
 
 OK = 200
-SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 16 * 1024
 """So much of a body is taken at a time; it may have come in as many pieces."""
 FREE_BYTES = 16 * 1024

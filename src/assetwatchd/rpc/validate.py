@@ -61,11 +61,14 @@ def outline(request: Message, levels: int) -> Message:
         elif field.message_type.GetOptions().map_entry:
             continue
         elif field.is_repeated:
-            getattr(copy, field.name).append(outline(value[0], levels - 1) if levels else type(value[0])())
+            getattr(copy, field.name).append(_below(value[0], levels))
         else:
-            below = getattr(copy, field.name)
-            below.CopyFrom(outline(value, levels - 1)) if levels else below.SetInParent()
+            getattr(copy, field.name).CopyFrom(_below(value, levels))
     return copy
+
+
+def _below(message: Message, levels: int) -> Message:
+    return outline(message, levels - 1) if levels else type(message)()
 
 
 def _put(message: Message, name: str, value: Any, *, repeated: bool) -> None:
