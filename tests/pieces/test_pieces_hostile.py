@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,23 @@ async def test_a_stream_brings_no_more_a_second(brought: dict[str, int], a_secon
     bound.note(**brought)
     await bound.turn()
     assert now() == began
+
+
+async def test_all_that_a_stream_brings_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, their text, and what they speak of: read here or beside, and whether it can be an asset or not."""
+    noted, note = Counter[str](), Pace.note
+
+    def noting(self: Pace, **brought: int) -> None:
+        noted.update(brought)
+        note(self, **brought)
+
+    monkeypatch.setattr(Pace, "note", noting)
+    large, small = told(named(0, 1000)), told([*named(0, 3), "\x9b"])
+    assert len(large) > INLINE_BYTES_MAX > len(small)
+    assert isinstance(await ended(sends(told([]), large, small, then_wait=False)), Unreachable)
+    assert noted["ids"] == 1000 + 4
+    assert noted["frames"] >= 3
+    assert len(large) <= noted["size_bytes"] <= len(large) + len(small) + len(told([]))
 
 
 # What is large --------------------------------------------------------------------------------------------------------
