@@ -112,7 +112,7 @@ async def _until_few_wait(scheduler: Scheduler) -> None:
 
 
 def _complain(scheduler: Scheduler, before: int, now: int) -> int:
-    """Say once a connection that there is no room for all that it tells of."""
+    """Log, once per connection, that there is no room for all of its assets; return `now`."""
     if now and not before:
         limit = scheduler.settings.assets_max
         log.warning("source %s tells of assets beyond assets_max = %d; those are left out", scheduler.name, limit)

@@ -35,7 +35,7 @@ NICENESS = 5
 
 
 class Result(NamedTuple):
-    """What came of a job: what was raised, or what was returned, pickled; if that is a kind of items, in parts."""
+    """The outcome of a job: the error that was raised, or the result, pickled; a list or a set in parts."""
 
     error: Exception | None
     kind: type[list[Any] | frozenset[Any]] | None

@@ -137,7 +137,7 @@ class Frames:
         return frame
 
     def _complain(self, unfit: int) -> None:
-        """Say once a connection that it tells of what is no asset to anybody."""
+        """Log, once per connection, that ids which nobody could ask for are left out."""
         if unfit and not self._complained:
             self._complained = True
             log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Who may go on. A caller that has had its turn stands behind all others that wait."""
+    """Gives turns, one at a time. A caller that has had one goes behind all others that wait."""
 
     def __init__(self) -> None:
         self._taken = False
