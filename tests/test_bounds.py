@@ -28,6 +28,7 @@ COUNTS = st.sampled_from([0, 1, 3, 100, 3 * bounds.VALUES_MAX])
 @st.composite
 def details(draw: st.DrawFn) -> Any:
     text, count = draw(LONG), draw(COUNTS)
+    many = {f"{number} {text[:100]}": text for number in range(count)}
     attempt = UsdSearchAttempt(draw(LONG), exception=draw(LONG))
     plugin = UsdSearchPlugin(draw(LONG), text, history=(attempt,) * count)
     return draw(
@@ -36,7 +37,7 @@ def details(draw: st.DrawFn) -> Any:
                 UsdSearchDetail(
                     "ok", plugins=(plugin,) * draw(st.integers(0, 5)), metadata={"a": [{"": text}] * count, text: 1}
                 ),
-                OmnDetail("a", "1", text, text, {f"{text}{number}": text for number in range(count)}),
+                OmnDetail("a", "1", text, text, {text: text, **many}),
                 OracleSbcDetail(text, text, text, text),
                 None,
             ]

@@ -19,7 +19,7 @@ from assetwatchd import jsonbody, reader, reading
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.transport import Reply
-from support.jobs import Given, announce, end, fail, hoard, length, make, names, pid, refuse, status
+from support.jobs import Given, announce, end, fail, hoard, keep, length, make, names, pid, refuse, status, wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -163,12 +163,32 @@ def test_the_kernel_ends_an_endless_computation() -> None:
 
 
 async def test_json_of_nothing_but_brackets_ends_at_the_memory_for_its_length() -> None:
-    """A body of 4 MB that would be a hundred times that as lists of lists is refused; its process is not kept."""
+    """A body of 4 MB that would be a hundred times that as lists of lists is refused, and the next is read."""
     async with a_reading() as source:
         body = b"[" + b"[[[[[]]]]]," * 400_000 + b"[]]"
         with pytest.raises(BadAnswer, match="too much memory"):
             await source.read(Reply(200, {}, body), jsonbody.decode)
         assert await source.read(LARGE, length) == len(LARGE.body)
+
+
+async def test_a_process_that_holds_much_memory_is_not_kept() -> None:
+    """One that has more than MEMORY_BYTES after an answer is ended, and another reads the next."""
+    async with a_reading() as source:
+        child = await source.read(LARGE, pid)
+        await source.read(Reply(200, {}, bytes(8_000_000)), keep, reader.MEMORY_BYTES)
+        assert not _lives(child)
+        assert await source.read(LARGE, pid) != child
+
+
+async def test_a_process_that_nobody_needs_any_more_is_ended_when_it_has_read(tmp_path: Path) -> None:
+    """The last user has closed while an answer was read: nothing is left behind."""
+    source, began = Reading(), tmp_path / "pid"
+    task = asyncio.create_task(source.read(LARGE, wait, str(began)))
+    child = int(await _text(began))
+    await source.close()
+    began.unlink()
+    await task
+    assert not _lives(child)
 
 
 async def test_who_gives_up_ends_the_process(tmp_path: Path) -> None:
@@ -190,6 +210,7 @@ async def test_one_source_never_has_all_processes(tmp_path: Path) -> None:
         tasks = [asyncio.create_task(hostile.read(LARGE, announce, str(tmp_path / "pid"))) for _ in range(5)]
         await _text(tmp_path / "pid")
         assert [await other.read(LARGE, length) for _ in range(3)] == [len(LARGE.body)] * 3
+        assert not any(task.done() for task in tasks[1:])  # else the other had to wait until these were ended
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,8 +34,9 @@ class Target:
     named: watchers and waiters that asked for it by name.
     listed: it was in an enumeration; absences counts the complete ones since without it.
     due: when it is to be read; NEVER while it is being read or nobody wants it.
-    deadline: how late it may get before others have to stand back; place: which of its places in the lines by time
-    counts, 0 for none: then those in its callers' lanes do.
+    deadline: how late it may get before others have to stand back.
+    place: number of its place in the lines by time (those of other numbers are superseded); 0 while it stands in its
+    callers' lanes.
     new: nothing is known of it yet, so it goes before those that are only to be read again.
     calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
     doubted: a read said that it is missing, though it was there; one more must say so.
@@ -173,7 +174,7 @@ class Agenda:
         return (_is_asked(target) and target in self._asked) or (_is_new(target) and target in self._new)
 
     def _clear_away(self) -> None:
-        """Clear superseded places away once they may be most; for one target several callers may have one each."""
+        """Remove superseded places once they may outnumber the others; for one target each caller may have one."""
         if len(self._overdue) + len(self._later) > 2 * self._waiting + SLACK:
             for line in (self._overdue, self._later):
                 line[:] = [at for at in line if at[1] == at[2].place and at[2].due != NEVER]  # _counts, for all at once

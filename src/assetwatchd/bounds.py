@@ -38,7 +38,7 @@ def within(observation: Observation) -> Observation:
 
 
 class _Room:
-    """How much may still be taken. short: it was not enough."""
+    """The room that is left for texts and values. short: it was not enough."""
 
     def __init__(self) -> None:
         self.short = False

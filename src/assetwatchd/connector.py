@@ -1,4 +1,8 @@
-"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call."""
+"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call.
+
+Names that begin with _ are of aiohttp's inside, and may go with any version: pyproject.toml bounds it, and
+tests/support/inside_aiohttp.py lists them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ the event loop, so that no time limit could end them."""
 COSTLY_S = 0.001
 """Taking in RECEIVE_BYTES of an ordinary body costs a twentieth of this."""
 REST_TIMES = 4
-"""After what was costly, nothing is read of that upstream for so many times as long; its part is a fifth."""
+"""After a costly read nothing is read of that upstream for so many times as long: it has a fifth of the event loop."""
 SWITCHING_PROTOCOLS = 101
 
 

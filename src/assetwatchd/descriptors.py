@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from assetwatchd.config import Settings
 
 LIMIT_MAX = 1024 * 1024
-"""A hard limit may be a number of another world, up to which some programs count."""
+"""No more than this is asked for: a hard limit may be a billion, and libraries that close every descriptor a child may
+have count up to the soft one."""
 OWN = 32
 """Of the process itself: the event loop, gRPC, the store, logs, an exporter; and files that are open for a moment."""
 TRANSPORTS = 2
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def raise_limit() -> None:
-    """Let the process open as many files as it may let itself."""
+    """Raise the limit of open files to the highest that the process may set, LIMIT_MAX at most."""
     if sys.platform != "win32":
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = LIMIT_MAX if hard == resource.RLIM_INFINITY else min(hard, LIMIT_MAX)
@@ -49,7 +50,7 @@ def limit() -> int:
 
 
 def for_connections(settings: Settings) -> int:
-    """Return how many connections of clients there are files for: what all else needs left out, half at the least.
+    """Return how many connections of clients there are files for: the limit less what all else needs, at least half.
 
     So clients, of which there may be any number, do not take what the sources need.
     """

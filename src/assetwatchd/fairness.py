@@ -22,6 +22,7 @@ NOBODY: Caller = ("",)
 CONNECTION_SHARE = 0.5
 """One connection may have this share of what its host may, so that others behind the same address have the rest."""
 QUOTA_MIN = 10
+"""Anybody may have this: a share of a small limit would be next to nothing."""
 
 
 class Lane(Generic[T]):
@@ -35,10 +36,11 @@ class Lane(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Items in a lane a caller, served in turns; an item may have places in several lanes, and is taken from one.
+    """A queue that callers are served from in turns, each with a lane of its own.
 
-    waits: whether an item is to be served still. A place whose item is not is passed over when its turn comes; all such
-    are by `prune`. So each operation costs a constant over time, but for `leave` and `prune`: one for each place.
+    An item may have a place in several lanes, and is served from the first whose turn comes.
+    waits: tells whether an item is still to be served. Places of items that are not are skipped when their turn comes,
+    or removed together by `prune`. So each operation costs a constant, amortised; `leave` and `prune` one per place.
     """
 
     def __init__(self, waits: Callable[[T], bool]) -> None:
@@ -72,7 +74,7 @@ class FairQueue(Generic[T]):
         return None
 
     def take(self) -> None:
-        """Take that one, which must be there; everybody it stood beside, on each level, goes before its lane again."""
+        """Remove the item that `first` returns (there must be one); its lane goes behind the others on each level."""
         lane = self._root
         while lane.lanes:
             name = next(iter(lane.lanes))
@@ -81,7 +83,7 @@ class FairQueue(Generic[T]):
         self._given_up(lane.items.popleft())
 
     def leave(self, caller: Caller) -> list[T]:
-        """Give up every place of a caller; return the items that wait and have no other, the first first."""
+        """Remove a caller's lane; return its items, in order, that still wait and have no place in another."""
         path = [self._root]
         for name in caller:
             if (inner := path[-1].lanes.get(name)) is None:
@@ -96,7 +98,7 @@ class FairQueue(Generic[T]):
         return [item for item in left if self._waits(item) and item not in self._places]
 
     def prune(self) -> None:
-        """Give up every place whose item does not wait."""
+        """Remove every place whose item no longer waits."""
         for lane in _leaves(self._root):
             waiting = [item for item in lane.items if self._waits(item)]
             for item in lane.items:
@@ -132,9 +134,9 @@ def _leaves(lane: Lane[T]) -> Iterator[Lane[T]]:
 
 
 class Quota:
-    """How many of something callers have: a host at most the limit, one of its connections CONNECTION_SHARE of it.
+    """Counts what callers have of something: a host the limit at most, one of its connections CONNECTION_SHARE of it.
 
-    Any may have QUOTA_MIN: a share of very little would be nothing.
+    Either limit is QUOTA_MIN at least.
     """
 
     def __init__(self, limit: int) -> None:

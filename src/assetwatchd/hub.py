@@ -345,7 +345,7 @@ class Hub:
             _remove(self._by_key, key, group)
 
     async def _unname_closed(self) -> None:
-        """See that nothing of large filters is left whose last watcher has gone, some names a turn of the loop."""
+        """Remove the names of large filters whose last watcher has gone, NAMES_TOGETHER a turn of the loop."""
         while True:
             await self._closing.wait()
             self._closing.clear()

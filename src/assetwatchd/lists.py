@@ -18,7 +18,7 @@ ABSENCES_TO_BELIEVE = 2
 
 
 async def fitting(asset_ids: frozenset[str], check: Callable[[str], str | None]) -> tuple[frozenset[str], list[str]]:
-    """Tell the ids of a list that can be ids of the source from those that cannot: nobody could ask for these."""
+    """Split a list into ids that the source can have and those that it cannot, which nobody could ask for."""
     unfit: list[str] = []
     for part in slices(asset_ids):
         unfit += [asset_id for asset_id in part if check(asset_id) is not None]

@@ -168,7 +168,7 @@ class Outcomes:
         return future
 
     def give_up(self, reads: Iterable[tuple[Target, asyncio.Future[None]]]) -> None:
-        """Wait no more for those that are not over."""
+        """Cancel the waits that are not over."""
         for target, future in reads:
             if future.cancel() or future.cancelled():
                 self._left(target, future)

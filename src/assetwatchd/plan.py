@@ -154,7 +154,7 @@ class Plan:
         return self._targets.get(asset_id) or (self._add(self._key(asset_id)) if self._make_room(1) else None)
 
     def drop(self, target: Target) -> None:
-        """Know a target no more. That it never was there is not kept either: nobody was told but those who named it."""
+        """Forget a target; if its asset was never seen, its entry too: only those who named it were told of that."""
         self._agenda.put(target, NEVER)
         del self._targets[target.asset_id]
         if target in self._strangers:
@@ -162,14 +162,14 @@ class Plan:
             self._store.forget(target.key)
 
     def remember(self, target: Target, *, unseen: Observation | None) -> None:
-        """A target has been read: what was found is in the store now, or (unseen) it is not there and never was."""
+        """Record that a target was read: the store has what was found, or (unseen) its asset never was there."""
         target.unseen = unseen
         self._look_up(target)
         if target.state not in (None, State.MISSING):
             self._strangers.remove(target)
 
     def note(self, target: Target) -> None:
-        """Something has changed of what keeps a target from giving way."""
+        """Look again whether a target can be dropped: somebody began or ceased to want it."""
         self._strangers.note(target)
 
     def _key(self, asset_id: str) -> AssetKey:
@@ -188,10 +188,10 @@ class Plan:
         return entry
 
     def _make_room(self, count: int, *, keep: int = 0, some: bool = False) -> int:
-        """Return for how many more targets there is room, once those that nobody ever saw or waits for have gone.
+        """Make room for count more targets by dropping idle strangers, the longest idle first; return for how many.
 
-        The longest idle go first, but for the last few (keep). If that is not enough, there is room for none, and none
-        goes; or (some) for fewer.
+        keep: so many of them, the latest, stay. some: room for fewer than count will do; without, where there is not
+        enough for all, nothing is dropped and 0 returned.
         """
         lacking = len(self._targets) + count - self._settings.assets_max
         if lacking <= 0:
@@ -270,12 +270,12 @@ class Plan:
                 self.soon(target)
 
     def tried(self, target: Target) -> None:
-        """A read that somebody waits for has failed: it is tried again for a while."""
+        """Keep a target of interest for a while whose read has failed, if somebody waits for it."""
         if target.awaited:
             target.linger_until = loop_time() + self._settings.linger_s
 
     def leave(self, caller: Caller) -> None:
-        """A caller waits for no more reads: what only they wanted at once is read as others want it, or not at all."""
+        """Withdraw a caller's requests: what only they asked for is read when others want it, or not at all."""
         for target in self._agenda.leave(caller) if caller != NOBODY else ():
             self._agenda.put(target, NEVER)
             if target.touched:

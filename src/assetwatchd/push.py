@@ -14,6 +14,7 @@ from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterable
 
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.upstream import Notice
@@ -86,25 +87,32 @@ async def _take(scheduler: Scheduler, notice: Notice) -> int:
             await scheduler.push_listed(asset_ids)
         case Touched(asset_ids):
             with telemetry.push(scheduler.name, len(asset_ids)):
-                for some in slices(asset_ids):
-                    left_out += scheduler.push_touched(some)
-                    if len(some) == SLICE:
-                        await asyncio.sleep(0)
+                left_out = await _touched(scheduler, asset_ids)
         case Removed(observation):
             with telemetry.push(scheduler.name, 1):
                 scheduler.push_removed(observation, telemetry.traceparent())
-            await _road(scheduler)
+            await _until_few_wait(scheduler)
     return left_out
 
 
-async def _road(scheduler: Scheduler) -> None:
-    """Return when the road has taken what it was given; then notices go on, which wait at their server till then."""
+async def _touched(scheduler: Scheduler, asset_ids: Iterable[str]) -> int:
+    """Have assets read anew, slice by slice; return for how many there was no room."""
+    left_out = 0
+    for some in slices(asset_ids):
+        left_out += scheduler.push_touched(some)
+        if len(some) == SLICE:
+            await asyncio.sleep(0)
+    return left_out
+
+
+async def _until_few_wait(scheduler: Scheduler) -> None:
+    """Wait until few sightings wait for the road; further notices wait at their server meanwhile."""
     while scheduler.waiting > WAITING_MAX:  # noqa: ASYNC110 - nobody rings when one of many went
         await asyncio.sleep(WAITING_CHECK_S)
 
 
 def _complain(scheduler: Scheduler, before: int, now: int) -> int:
-    """Say once a connection that there is no room for all that it tells of."""
+    """Log, once per connection, that there is no room for all of its assets; return `now`."""
     if now and not before:
         limit = scheduler.settings.assets_max
         log.warning("source %s tells of assets beyond assets_max = %d; those are left out", scheduler.name, limit)

@@ -27,7 +27,7 @@ MEMORY_BYTES = 128 * 1024 * 1024
 MEMORY_TIMES = 16
 """And so many times the length of its answer: statuses and lists take up to 10, JSON of nothing but brackets 30."""
 RESULT_BYTES_MAX = 32 * 1024 * 1024
-"""What an answer may come to: a million ids, or observations at their bounds, are within it."""
+"""Of what was made of one answer, pickled: a million ids, or observations at their bounds, are within it."""
 PART_ITEMS = 100
 """A list or a set comes back in parts of so many items, between which the event loop sees to others."""
 NICENESS = 5
@@ -35,7 +35,7 @@ NICENESS = 5
 
 
 class Result(NamedTuple):
-    """What came of a job: what was raised, or what was returned, pickled; if that is a kind of items, in parts."""
+    """The outcome of a job: the error that was raised, or the result, pickled; a list or a set in parts."""
 
     error: Exception | None
     kind: type[list[Any] | frozenset[Any]] | None

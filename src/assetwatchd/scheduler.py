@@ -114,7 +114,7 @@ class Scheduler:
         return target is not None and self._plan.wanted(target)
 
     def names(self, asset_ids: Iterable[str]) -> list[AssetKey]:
-        """Return the names under which assets that are of interest are known here: the same objects for all."""
+        """Return the keys of those assets that are of interest, for each the one object that all share."""
         return [target.key for asset_id in asset_ids if (target := self._plan.get(asset_id)) is not None]
 
     def observed_at(self, asset_id: str) -> float | None:
@@ -162,7 +162,7 @@ class Scheduler:
         return interest
 
     def leave(self, caller: Caller) -> None:
-        """A caller wants nothing more of what was never read."""
+        """Withdraw a caller's requests for assets that were never read."""
         self._plan.leave(caller)
 
     async def interest_begun(self) -> None:

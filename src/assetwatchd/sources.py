@@ -72,7 +72,7 @@ class Sources:
     async def interest(self, what: Filter, caller: Caller = NOBODY) -> AsyncIterator[None]:
         """Keep everything a filter concerns up to date while the context lasts; those with equal filters share that.
 
-        The filter has its keys from others from then on: every name is in memory once, and every set of names.
+        From then on it shares its keys with equal filters, so that every name and set of names is in memory once.
         Raises: SourceNotFound, TooManyAssets, having taken nothing.
         """
         if what.digest not in self._shared:
@@ -93,7 +93,7 @@ class Sources:
                 await self._end(shared)
 
     async def _begin(self, what: Filter, caller: Caller) -> Shared:
-        """Begin a slice at a time, of one filter if it is large; all or, when one cannot be, nothing."""
+        """Begin the interest of a filter slice by slice, all of it or nothing; of large filters one at a time."""
         begun, names = Shared(what, caller), list[AssetKey]()
         try:
             async with self._turn if len(what.keys) > SLICE else nullcontext():
@@ -112,7 +112,7 @@ class Sources:
         return begun
 
     async def _end(self, shared: Shared) -> None:
-        """End some a turn, of one filter if it is large; a call that is cancelled meanwhile leaves none behind."""
+        """End the interest slice by slice, of large filters one at a time; all of it even if the call is cancelled."""
         remaining = iter(shared.interests)
         try:
             async with self._turn if len(shared.filter.keys) > SLICE else nullcontext():

@@ -31,10 +31,10 @@ _OVER = 0
 
 
 class Stopping:
-    """As a context manager it calls stop, from its thread, at the first signal, and ends the process within_s later.
+    """A context manager that at the first signal calls stop, from its own thread, and ends the process within_s later.
 
-    lasting: the time goes on after the block, until the process has ended by itself. In a thread that is not the main
-    one it hears nothing: signals are not its own there.
+    lasting: the time goes on after the block, until the process has ended by itself. Entered in a thread that is not
+    the main one it hears nothing: signals belong to whoever runs that.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Stopping:
     def __enter__(self) -> Self:
         """Hear signals from now on."""
         if self._hears:
-            self._ear, self._mouth = socket.socketpair()
-            self._mouth.settimeout(0)
-            self._handlers = {number: signal.signal(number, self._noted) for number in SIGNALS}
-            self._others = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+            self._receiver, self._sender = socket.socketpair()
+            self._sender.settimeout(0)
+            self._handlers = {number: signal.signal(number, self._arm_last_resort) for number in SIGNALS}
+            self._others = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
             self._thread.start()
         return self
 
@@ -66,20 +66,20 @@ class Stopping:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._until is None or not self._lasting:
-            self._mouth.send(bytes([_OVER]))
+            self._sender.send(bytes([_OVER]))
             self._thread.join()
-            self._ear.close()
-            self._mouth.close()
+            self._receiver.close()
+            self._sender.close()
 
     def _listen(self) -> None:
         with suppress(TimeoutError):
-            while _OVER not in (numbers := self._ear.recv(4096)):
+            while _OVER not in (numbers := self._receiver.recv(4096)):
                 self._pass_on(bytes(number for number in numbers if number not in SIGNALS))
                 if self._until is None and any(number in SIGNALS for number in numbers):
                     self._until = time.monotonic() + self._within_s
                     self._stop()
                 if self._until is not None:
-                    self._ear.settimeout(max(self._until - time.monotonic(), 0.001))
+                    self._receiver.settimeout(max(self._until - time.monotonic(), 0.001))
             return
         self._end()
 
@@ -89,7 +89,7 @@ class Stopping:
             with suppress(OSError):
                 os.write(self._others, numbers)
 
-    def _noted(self, _number: int, _frame: object) -> None:
+    def _arm_last_resort(self, _number: int, _frame: object) -> None:
         """Prepare for that thread never to run: this does, once the main thread is in Python or looks for signals.
 
         Stacks are then written by a thread that needs no Python, and the kernel ends the process (SIGALRM).

@@ -1,4 +1,4 @@
-"""Names that nobody has ever seen an asset of: who brought each, how many a caller may have, which give way."""
+"""Targets whose asset was never seen: who brought each, how many a caller may bring, which are dropped for others."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONG = 256
 
 
 class Strangers:
-    """Targets whose asset was never there, as far as is known; those too of which that is kept, for who names them.
+    """The targets of one source whose asset was never seen.
 
-    One that somebody names or waits for counts against the caller who brought it. One that is idle counts against
-    nobody, and gives way to whatever is new, the longest idle first.
+    One that somebody names or waits for counts against the caller who brought it. An idle one counts against nobody,
+    and is dropped when a new one needs its room, the longest idle first.
     """
 
     def __init__(self, limit: int) -> None:
@@ -34,12 +34,12 @@ class Strangers:
         return target in self._brought_by
 
     def add(self, target: Target, caller: Caller) -> None:
-        """Take one in; idle, until it is noted that it is not."""
+        """Add a target that a caller brought; it is idle until `note` finds that it is not."""
         self._brought_by[target] = caller
         self._idle[target] = None
 
     def remove(self, target: Target) -> None:
-        """It was seen, or is known no more."""
+        """Remove a target whose asset was seen, or which is dropped."""
         if (caller := self._brought_by.pop(target, None)) is None:
             return
         if target in self._idle:
@@ -48,7 +48,7 @@ class Strangers:
             self.quota.add(caller, -weight(target.asset_id))
 
     def note(self, target: Target) -> None:
-        """It may have become idle, or be so no more."""
+        """Find whether a target is idle now, and count it accordingly."""
         if (caller := self._brought_by.get(target)) is None or _idle(target) == (target in self._idle):
             return
         if target in self._idle:
@@ -58,7 +58,7 @@ class Strangers:
         self.quota.add(caller, weight(target.asset_id) * (-1 if target in self._idle else 1))
 
     def claimed(self, targets: Iterable[Target], caller: Caller) -> list[Target]:
-        """Have those that are idle be this caller's from now on, and the last to give way; return which they are."""
+        """Give the idle ones among targets to this caller, as the last to be dropped; return them."""
         idle = [target for target in targets if target in self._idle]
         for target in idle:
             self._brought_by[target] = caller
@@ -66,11 +66,11 @@ class Strangers:
         return idle
 
     def idle_count(self) -> int:
-        """How many can give way."""
+        """How many can be dropped."""
         return len(self._idle)
 
     def longest_idle(self) -> Target:
-        """Return who gives way next; there must be one."""
+        """Return the next to be dropped; there must be one."""
         return next(iter(self._idle))
 
 

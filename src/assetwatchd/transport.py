@@ -15,7 +15,7 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.answers import digest
-from assetwatchd.connector import Connector
+from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
 from assetwatchd.timelimit import TIMER_S, TimeLimit
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from assetwatchd.config import SourceSettings
 
 OK = 200
-SWITCHING_PROTOCOLS = 101
 CHUNK_BYTES = 16 * 1024
 """So much of a body is taken at a time; it may have come in as many pieces."""
 FREE_BYTES = 16 * 1024
-"""A body is taken so far at once. Beyond, a source has LARGE_AT_ONCE under way, so that its calls do not come to
+"""So much of a body is taken without a wait. Beyond, a source has LARGE_AT_ONCE under way, so its calls do not come to
 concurrency times as much work, and as much memory, at the same time."""
 LARGE_AT_ONCE = 2
 WHOLE_BYTES_MAX = 512 * 1024
@@ -208,10 +207,10 @@ class Transport:
             body += part
         if len(body) > free:
             async with self._large:
-                await self._rest(response, body)
+                await self._remainder(response, body)
         return bytes(body)
 
-    async def _rest(self, response: aiohttp.ClientResponse, body: bytearray) -> None:
+    async def _remainder(self, response: aiohttp.ClientResponse, body: bytearray) -> None:
         limit = self._settings.body_bytes_max
         while len(body) <= limit:
             if not (part := await self._part(response)):

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 LISTED_TIMES = 2
-"""A list of more than so many times assets_max is refused, for it may have no end; of one within, as many are taken as
-there is room for."""
+"""A list, or a stream, of more than so many times assets_max is refused, for it may have no end; of one within, as many
+are taken as there is room for."""
 ASSET_ID_LENGTH_MAX = 2048
-"""Characters of an id in a list; nobody could ask for a longer one (AssetRef in the schema)."""
+"""Characters of an id; nobody could ask for a longer one (AssetRef in the schema)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,10 @@ def listed(asset_ids: frozenset[str], assets_max: int) -> frozenset[str]:
     return asset_ids
 
 
-def check_count(count: int, assets_max: int) -> None:
+def check_count(count: int, assets_max: int, *, where: str = "a list") -> None:
     """Raise BadAnswer for a list that has, or has so far, more ids than are taken."""
-    if count > LISTED_TIMES * assets_max:
-        raise BadAnswer(
-            f"a list of more than {LISTED_TIMES} x assets_max = {LISTED_TIMES * assets_max} assets; raise it"
-        )
+    if count > (limit := LISTED_TIMES * assets_max):
+        raise BadAnswer(f"{where} of more than {LISTED_TIMES} x assets_max = {limit} assets; raise it")
 
 
 class Upstream(Protocol):

@@ -90,7 +90,7 @@ class Place:
 
 
 class Watchdog:
-    """As a context manager it watches the loop that it is entered in. sources: names by which tasks are told apart.
+    """A context manager that watches the loop it is entered in. sources: names by which tasks are told apart.
 
     last_resort: end the process when a call holds the interpreter for good.
     """

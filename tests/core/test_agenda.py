@@ -105,3 +105,15 @@ def test_superseded_places_are_cleared_away() -> None:
     assert places <= SLACK + 2 * 10 + 1
     waiting = {target.asset_id for target in targets if target.due != NEVER}
     assert set(drained(agenda, 1e9)) == waiting
+
+
+def test_what_callers_gave_up_is_cleared_away() -> None:
+    """Places behind one that is never served are not kept, however often something is asked for and called off."""
+    agenda, caller, first = Agenda(), ("host", "connection", "call"), Target("first")
+    agenda.put(first, AT_ONCE, caller=caller)
+    for number in range(4 * SLACK):
+        target = Target(str(number))
+        agenda.put(target, AT_ONCE, caller=caller)
+        agenda.put(target, NEVER)
+    assert agenda._in_turns <= SLACK + 2
+    assert agenda.first(0.0) is first

@@ -173,6 +173,19 @@ async def test_equal_filters_share_their_interest_and_their_names() -> None:
 
 
 @virtual
+async def test_an_interest_that_has_ended_takes_no_more_turns() -> None:
+    """What it named and others want too is read in their turns alone."""
+    names = [("a", str(number)) for number in range(5)]
+    async with running(a=FakeUpstream()) as sources:
+        lanes = sources.get("a")._plan._agenda._new
+        async with sources.interest(wanting(*names[:4]), ("host", "stays", "1")):
+            before = len(lanes)
+            async with sources.interest(wanting(*names), ("host", "goes", "2")):
+                assert len(lanes) > before
+            assert len(lanes) == before > 0
+
+
+@virtual
 async def test_a_name_is_in_memory_once() -> None:
     """Filters that differ have the very same keys, those of the targets and of what is stored."""
     async with running(a=FakeUpstream("x", "y")) as sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,23 @@ async def test_a_stream_brings_no_more_a_second(brought: dict[str, int], a_secon
     assert now() == began
 
 
+async def test_all_that_a_stream_brings_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames, their text, and what they speak of: read here or beside, and whether it can be an asset or not."""
+    noted, note = Counter[str](), Pace.note
+
+    def noting(self: Pace, **brought: int) -> None:
+        noted.update(brought)
+        note(self, **brought)
+
+    monkeypatch.setattr(Pace, "note", noting)
+    large, small = told(named(0, 1000)), told([*named(0, 3), "\x9b"])
+    assert len(large) > INLINE_BYTES_MAX > len(small)
+    assert isinstance(await ended(sends(told([]), large, small, then_wait=False)), Unreachable)
+    assert noted["ids"] == 1000 + 4
+    assert noted["frames"] >= 3
+    assert len(large) <= noted["size_bytes"] <= len(large) + len(small) + len(told([]))
+
+
 # What is large --------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +163,7 @@ async def test_frames_of_many_new_ids_are_taken_in_by_turns() -> None:
     script = sends(told([]), *(told(named(number * each, each)) for number in range(count)))
     async with raw_stream(script, assets_max=count * each) as (_, upstream):
         found: set[str] = set()
-        with counted() as steps:
+        with counted() as turns:
             async with asyncio.timeout(PATIENCE_S), aclosing(upstream.notices()) as coming:
                 async for notice in coming:
                     assert isinstance(notice, Listed | Touched)
@@ -154,7 +172,7 @@ async def test_frames_of_many_new_ids_are_taken_in_by_turns() -> None:
                     await asyncio.sleep(0)
                     if len(found) == count * each:
                         break
-    assert steps.most < STEPS_MAX
+    assert turns.most < STEPS_MAX
 
 
 async def test_a_large_frame_says_the_same_as_a_small_one() -> None:
@@ -244,14 +262,12 @@ async def test_news_that_must_all_be_asked_about(monkeypatch: pytest.MonkeyPatch
 async def test_a_flood_of_control_frames(opcode: int) -> None:
     """Each costs a turn of its own, so that others go on; the stream can be left in the middle of it."""
     async with raw_stream(floods(told(named(0, 1)), frame(b"", opcode) * 1000)) as (raw, upstream):
-        turns = 0
         async with asyncio.timeout(PATIENCE_S), aclosing(upstream.notices()) as coming:
             await anext(coming)
-            with counted() as steps:
-                while turns < 2000:
+            with counted() as turns:
+                for _ in range(2000):
                     await asyncio.sleep(0)
-                    turns += 1
-        assert steps.most < STEPS_MAX
+        assert turns.most < STEPS_MAX
     assert raw.received <= 6 * FRAMES_PER_S * (CREDIT_S + PATIENCE_S) + 1000
 
 
@@ -335,8 +351,8 @@ def test_whatever_comes_is_news_or_the_end(parts: list[bytes]) -> None:
     async def follow() -> None:
         script = sends(told(named(0, 2)), *parts, then_wait=False)
         async with raw_stream(script, body_bytes_max=256 * 1024, assets_max=10) as (_, upstream):
-            with counted() as steps, pytest.raises(UpstreamError):
+            with counted() as turns, pytest.raises(UpstreamError):
                 await notices(upstream, -1)
-        assert steps.most < 2 * STEPS_MAX
+        assert turns.most < 2 * STEPS_MAX
 
     asyncio.run(follow())

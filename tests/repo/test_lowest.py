@@ -124,6 +124,11 @@ def kinds_of(made: object) -> set[str]:
     )
 
 
+def test_the_lowest_aiohttp_has_what_is_used_of_its_inside(lowest: Installed) -> None:
+    """An answer that is costly to take in does not come by itself, and nothing else needs all of it."""
+    lowest.run("python", ROOT / "tests/support/inside_aiohttp.py")
+
+
 def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: Path) -> None:
     """Checked, served and watched: each kind, each way to show who we are, and the export of telemetry."""
     lowest.check()

@@ -18,7 +18,7 @@ from support.rig import running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CALLS = 10
+CALLS = 4
 MIB = 2**20
 
 
@@ -39,7 +39,7 @@ def kept() -> Iterator[list[int]]:
 
 
 async def test_a_refused_request_is_let_go() -> None:
-    """Of ten requests of two megabytes, each refused for what is in it, less than one is left."""
+    """Of four requests of two megabytes, each refused for what is in it, less than one is left."""
     keys = [AssetKey("omn", "x" * 2000)] * 1000
     async with running(("omn",)) as rig:
         await problem_of(rig.batch(keys))
@@ -51,7 +51,7 @@ async def test_a_refused_request_is_let_go() -> None:
 
 
 async def test_one_that_could_not_be_sent_on_is_let_go() -> None:
-    """Ten documents for an upstream that is not there, a megabyte each as a list: all are gone."""
+    """Four documents for an upstream that is not there, a megabyte each as a list: all are gone."""
     raw: Any = bytes(range(256)) * 512
     seed = seed_pb2.Seed(asset={"format": {"file": {"bytes": {"raw": raw}}}})
     async with pieces_rig(source={"base_url": "http://127.0.0.1:9"}) as rig:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -171,6 +172,16 @@ def measured(given: bytes, request: type[Message]) -> wire._Steps:
 def test_no_step_is_taken_beyond_the_first_too_many(request_: type[Message], given: bytes, seen: int) -> None:
     """However many follow; and nothing was decoded by then."""
     assert measured(given, request_)._seen <= seen
+
+
+@pytest.mark.parametrize(("width", "item"), [(0, b"\x01"), (0, b"\x80\x01"), (8, bytes(8))])
+def test_items_of_packed_lists_count_among_all_there_are(width: int, item: bytes) -> None:
+    """A list that has no limit of its own has that of the request, whatever its items are."""
+    known = {1: sizes.Size("numbers", math.inf, sizes.SCALAR_BYTES_MAX, width, None)}
+    for count, refused in ((wire.FIELDS_MAX - 1, False), (wire.FIELDS_MAX, True)):
+        written = _within(1, item * count)
+        with pytest.raises(InvalidRequest, match="fields and items") if refused else nullcontext():
+            list(wire.measure(written, known))
 
 
 def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:

@@ -77,7 +77,8 @@ class Client:
 
     def send(self, stream: int, data: bytes, *, end: bool = False) -> int:
         """Send as much as the server has room for; return how much that was."""
-        room = min(self._http.local_flow_control_window(stream), self._http.max_outbound_frame_size, len(data))
+        window = max(0, self._http.local_flow_control_window(stream))  # settings that come later may take it below 0
+        room = min(window, self._http.max_outbound_frame_size, len(data))
         if room or not data:
             self._http.send_data(stream, data[:room], end_stream=end and room == len(data))
         self.sent_bytes += room

@@ -42,6 +42,22 @@ def hoard(reply: Reply) -> int:
     return len([bytes(len(reply.body)) for _ in range(100_000)])
 
 
+KEPT: list[bytes] = []
+"""What `keep` keeps."""
+
+
+def keep(_: Reply, size: int) -> None:
+    """Hold memory for as long as the process lives."""
+    KEPT.append(bytes(size))
+
+
+def wait(_: Reply, path: str) -> None:
+    """Tell that it has begun, and end when the file that tells it is gone."""
+    Path(path).write_text(str(os.getpid()))
+    while Path(path).exists():
+        pass
+
+
 def end(_: Reply, number: int) -> None:
     """Get a signal."""
     os.kill(os.getpid(), number)

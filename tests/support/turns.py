@@ -11,23 +11,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Steps:
-    """most: calls of functions in the longest turn so far. turns: how many there were."""
+class Turns:
+    """most: calls of functions in the longest turn so far."""
 
     def __init__(self) -> None:
         self.most = 0
-        self.turns = 0
         self._calls = 0
         self._loop = asyncio.get_running_loop()
         self._counting = True
 
-    def count(self, _frame: Any, event: str, _what: Any) -> None:
+    def note(self, _frame: Any, event: str, _what: Any) -> None:
         """Take note of a call."""
         self._calls += event in {"call", "c_call"}
 
     def turn(self) -> None:
         """Take note of the end of a turn."""
-        self.most, self._calls, self.turns = max(self.most, self._calls), 0, self.turns + 1
+        self.most, self._calls = max(self.most, self._calls), 0
         if self._counting:
             self._loop.call_soon(self.turn)
 
@@ -37,13 +36,13 @@ class Steps:
 
 
 @contextmanager
-def counted() -> Iterator[Steps]:
+def counted() -> Iterator[Turns]:
     """Count while the context lasts."""
-    steps = Steps()
-    steps.turn()
-    sys.setprofile(steps.count)
+    turns = Turns()
+    turns.turn()
+    sys.setprofile(turns.note)
     try:
-        yield steps
+        yield turns
     finally:
         sys.setprofile(None)
-        steps.end()
+        turns.end()

@@ -32,7 +32,7 @@ INLINE_ITEMS_MAX = 8
 """More items at once, or any with content, are encoded in a thread, so that they do not hold up everybody else."""
 TIDY_INTERVAL_S = 60.0
 HELD_TIMES = 16
-"""What all entries together may take, encoded, in times of body_bytes_max: the content of a library of snippets."""
+"""All entries together may take so many times body_bytes_max, encoded: the content of a library of snippets."""
 
 
 class Parts(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, texts
+from assetwatchd import jsonbody, texts, upstream
 from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 DELETED_MECHANISM = "DELETED"
 log = logging.getLogger(__name__)
-
-TOLD_TIMES = 2
-"""A stream, or one of its frames, that tells of more than so many times assets_max assets is refused: it may have no
-end, and of what is within there is room for half at most."""
-ASSET_ID_LENGTH_MAX = 2048
-"""Characters of an id; nobody could ask for a longer one (AssetRef in the schema)."""
 
 
 class Omitted(NamedTuple):
@@ -93,7 +87,7 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
         item = parse(element) if isinstance(element, dict) else None
         if item is None:
             unreadable += not isinstance(element, dict) or element.get(name) is not None
-        elif len(item.asset_id) > ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
+        elif len(item.asset_id) > upstream.ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
             unfit += 1
         elif not _outdone(item, found.get(item.asset_id)):
             found.pop(item.asset_id, None)
@@ -121,8 +115,7 @@ def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
 
 def check_count(count: int, assets_max: int) -> None:
     """Raise BadAnswer for more assets than a stream may tell of."""
-    if count > (limit := TOLD_TIMES * assets_max):
-        raise BadAnswer(f"a stream of more than {TOLD_TIMES} x assets_max = {limit} assets; raise it")
+    upstream.check_count(count, assets_max, where="a stream")
 
 
 class Frames:
@@ -144,7 +137,7 @@ class Frames:
         return frame
 
     def _complain(self, unfit: int) -> None:
-        """Say once a connection that it tells of what is no asset to anybody."""
+        """Log, once per connection, that ids which nobody could ask for are left out."""
         if unfit and not self._complained:
             self._complained = True
             log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)
@@ -187,7 +180,7 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
 def ids(reply: Reply, assets_max: int) -> frozenset[str]:
     """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
     found = listed(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
-    check_count(len(found), assets_max)
+    upstream.check_count(len(found), assets_max)
     return found
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.place import PiecesTransport
 
 HELD_TIMES = 2
-"""What is told of all assets there are may take, in times of body_bytes_max: as much as frames that told of them."""
+"""So many times body_bytes_max is kept of all assets together: as much as the frames that told of them."""
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ CREDIT_S = 5.0
 
 
 class Pace:
-    """What one connection has brought, in seconds that it may take to bring it."""
+    """Measures what a connection has brought by the seconds that it should have taken for that."""
 
     def __init__(self) -> None:
         self._paid_until = -math.inf

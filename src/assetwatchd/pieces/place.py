@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """One a source. url: where the server is, as far as is known. reading: how all of its answers are read."""
+    """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read."""
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))

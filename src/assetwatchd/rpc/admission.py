@@ -149,7 +149,7 @@ class Admission:
 
         Raises: TooManyStreams, TooManyNames.
         """
-        host = _host(peer)
+        host = host_of(peer)
         named = Named(what.digest, len(what.keys)) if what else Named(b"", 0)
         if self._by_host.total() >= self._streams_max:
             raise _refusal(WHOSE[0], "server", self._streams_max)
@@ -171,12 +171,12 @@ _calls = itertools.count()
 
 
 def caller(peer: str) -> Caller:
-    """Name one call, as fairness.py wants it: its host, its connection, and a number of its own. peer is gRPC's."""
-    return _host(peer), peer, str(next(_calls))
+    """Name one call, as fairness.py wants it: its host, its connection, and a number of its own."""
+    return host_of(peer), peer, str(next(_calls))
 
 
-def _host(peer: str) -> str:
-    """Drop the port: every connection has its own."""
+def host_of(peer: str) -> str:
+    """Drop the port of an address: every connection has its own. peer is gRPC's, e.g. ipv4:127.0.0.1:41234."""
     return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
 
 

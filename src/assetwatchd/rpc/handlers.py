@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
+from assetwatchd.rpc.admission import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def handlers(service: ServiceDescriptor, servicer: Any, requests: Requests) -> grpc.GenericRpcHandler:
-    """Register every method of a service; a streaming one writes bytes that are encoded already, others may."""
+    """Register every method of a service. A streaming one writes messages as bytes; others may return them so."""
     made = {method.name: _handler(method, getattr(servicer, method.name), requests) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, made)
 
@@ -45,11 +46,6 @@ def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
     return encode
 
 
-def caller_of(context: Context) -> str:
-    """Return the address that a call comes from, without its port: every connection has another."""
-    return context.peer().rpartition(":")[0]
-
-
 def checked(
     behaviour: Callable[[Any, Context], Awaitable[Any]], request: type[Message], requests: Requests
 ) -> Callable[[bytes, Context], Awaitable[Any]]:
@@ -59,20 +55,20 @@ def checked(
     async def serve(given: bytes, context: Context) -> Any:
         try:
             async with ErrorsAsStatus(context):
-                message = await requests.read(given, request, caller_of(context))
+                message = await requests.read(given, request, host_of(context.peer()))
             answer = behaviour(message, context)
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
         except grpc.aio.AbortError as abort:
-            raise _alone(abort) from None
+            raise _stripped(abort) from None
 
     return serve
 
 
-def _alone(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
-    """Part the end of a call from all that led to it, a request of megabytes included.
+def _stripped(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """Strip the end of a call of tracebacks and causes: they hold the request, which may be megabytes.
 
-    gRPC keeps it in a circle of its own, and libraries do so with their errors: they stay until garbage is looked for.
+    gRPC keeps it in a reference cycle, as libraries do with their errors, until Python looks for garbage.
     """
     link: BaseException | None = abort
     while link is not None:
@@ -91,7 +87,7 @@ def checked_stream(
     async def serve(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async def read() -> AsyncIterator[Any]:
             async for each in given:
-                yield await requests.read(each, request, caller_of(context))
+                yield await requests.read(each, request, host_of(context.peer()))
 
         async with ErrorsAsStatus(context):
             async for answer in behaviour(read(), context):

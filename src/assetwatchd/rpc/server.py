@@ -43,7 +43,7 @@ streams whose client takes nothing more, not even their status, are cut by it.""
 CONNECTION_IDLE_S = 300
 """A connection without a call for so long is closed; a client connects anew, unasked, when it has something to say."""
 HANDSHAKE_S = 10
-"""Who has connected speaks TLS and HTTP/2 within this, and has taken note of our settings: else it is cut."""
+"""A client that has not spoken TLS and HTTP/2, and acknowledged our settings, by then is disconnected."""
 METADATA_WIRE_BYTES_MAX = 128 * 1024
 """Beyond this gRPC itself ends a call while its headers come in. Clients are told, and some send no larger ones and say
 INTERNAL by themselves; so it is well above METADATA_BYTES_MAX, for which there is an error of ours."""

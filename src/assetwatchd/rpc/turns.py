@@ -1,4 +1,4 @@
-"""One at a time, and of those who wait one of each caller in turn: who asks for much waits for himself."""
+"""A lock that waiting callers get in rotation, so that one who asks for much makes only itself wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """Who may go on. A caller that has had its turn stands behind all others that wait."""
+    """Gives turns, one at a time. A caller that has had one goes behind all others that wait."""
 
     def __init__(self) -> None:
         self._taken = False

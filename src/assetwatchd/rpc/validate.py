@@ -61,11 +61,14 @@ def outline(request: Message, levels: int) -> Message:
         elif field.message_type.GetOptions().map_entry:
             continue
         elif field.is_repeated:
-            getattr(copy, field.name).append(outline(value[0], levels - 1) if levels else type(value[0])())
+            getattr(copy, field.name).append(_below(value[0], levels))
         else:
-            below = getattr(copy, field.name)
-            below.CopyFrom(outline(value, levels - 1)) if levels else below.SetInParent()
+            getattr(copy, field.name).CopyFrom(_below(value, levels))
     return copy
+
+
+def _below(message: Message, levels: int) -> Message:
+    return outline(message, levels - 1) if levels else type(message)()
 
 
 def _put(message: Message, name: str, value: Any, *, repeated: bool) -> None:
@@ -83,7 +86,7 @@ def _lists(request: Message) -> Iterator[tuple[str, Sequence[Message]]]:
 
 
 def _durations(request: Message) -> Iterator[tuple[str, str]]:
-    """Yield those that are none: the rules of the schema compare a duration, and do not look whether it is one."""
+    """Yield durations that are not valid: the rules of the schema compare them, and do not look at that."""
     for field, value in request.ListFields():
         if isinstance(value, Duration):
             try:

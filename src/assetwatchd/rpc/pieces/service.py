@@ -132,9 +132,8 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
             scheduler = self._desk.sources.get(request.source)
             revision = await writes.created(scheduler, self._desk.store, asset_id)
-            return (
-                answer + pb.CreateAssetResponse(revision=revision).SerializeToString()
-            )  # joined, they are one message
+            rest = pb.CreateAssetResponse(revision=revision).SerializeToString()
+            return answer + rest  # messages that are joined are one message
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
