@@ -74,7 +74,7 @@ class TextFormatter(SafeFormatter):
 
 
 class JsonFormatter(SafeFormatter):
-    """One JSON object a record, in ASCII: time, level, logger, message; where there are any trace_id, span_id, exception."""
+    """One JSON object a record, in ASCII: time, level, logger, message, and trace_id, span_id, exception if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import yaml
 
-from assetwatchd.cli.demo import settings_for, to_try
+from assetwatchd.cli.demo import settings_for, to_prepare, to_try
 from assetwatchd.sandbox import Sandbox
 from support.command_line import COMMAND, environment, modules_in
 
@@ -133,6 +133,32 @@ async def _until(terminal: int, text: str | None) -> str:
         while text is None or text not in shown:
             shown += (await asyncio.to_thread(os.read, terminal, 65536)).decode(errors="replace")
     return shown
+
+
+@pytest.mark.parametrize(
+    ("level", "path", "there", "said"),
+    [
+        ("1", "{bin}:/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
+        ("1", "{bin}:/nowhere", "none", ["PATH='{bin}':$PATH", "make -C '{here}' grpcurl"]),
+        (None, "{bin}:/nowhere", "grpcurl", []),
+        (None, "/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
+        (None, "/nowhere", "none", ["PATH='{bin}':$PATH", "# needs grpcurl"]),
+    ],
+)
+def test_the_demo_says_how_another_terminal_gets_its_programs(
+    *, level: str | None, path: str, there: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing there, be it grpcurl or this environment on PATH, which make gives to what it starts alone."""
+    programs = tmp_path / "a b" / "bin"
+    programs.mkdir(parents=True)
+    (programs / there).touch(0o755)
+    names = {"bin": programs, "here": programs.parent}
+    monkeypatch.chdir(programs.parent)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", path.format(**names))
+    monkeypatch.setenv("MAKELEVEL", level or "")
+    wanted = [text.format(**names) for text in said]
+    assert [line[: len(text)] for line, text in zip(to_prepare(), wanted, strict=True)] == wanted
 
 
 async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> None:
