@@ -1,5 +1,7 @@
 """Run `make test` as a new machine would: a clone of HEAD, an empty home, no cache, no tool of an earlier run.
 
+Nothing is left behind: home, caches and folders of tests are all below one folder, which is removed in the end.
+
 What is kept of the environment, and of the files in the user's home, is how the registries are reached.
 """
 
@@ -18,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = re.compile(
     r"""
-    CI | LANG | LC_ALL | TERM | TZ | TMPDIR                                           # the run itself
+    CI | LANG | LC_ALL | TERM | TZ                                                    # the run itself
     | PIP_(CERT|CLIENT_CERT|CONFIG_FILE|DEFAULT_TIMEOUT|PROXY|RETRIES|TRUSTED_HOST)   # how registries are reached
     | PIP_(EXTRA_)?INDEX_URL
     | (npm_config|NPM_CONFIG)_(registry|REGISTRY|cafile|CAFILE|userconfig|USERCONFIG)
@@ -53,6 +55,7 @@ def environment(outer: dict[str, str], home: Path) -> dict[str, str]:
     }
     caches = {
         "PIP_NO_CACHE_DIR": "1",
+        "TMPDIR": str(home.parent / "tmp"),  # pytest keeps the folders of its last runs
         "npm_config_cache": str(home / "npm"),
         "GOPATH": str(home / "go"),
         "GOCACHE": str(home / "go-build"),
@@ -111,6 +114,7 @@ def main(*asked: str) -> int:
     with tempfile.TemporaryDirectory(prefix="assetwatch-fresh-", ignore_cleanup_errors=True) as folder:
         home, clone = Path(folder, "home"), Path(folder, "clone")
         home.mkdir()
+        Path(folder, "tmp").mkdir()
         subprocess.run([tool("git"), "clone", "--quiet", ROOT, clone], check=True)
         command = [tool("make"), *asked, f"PYTHON={interpreter()}"]
         return run(command, clone, environment(dict(os.environ), home), heard)

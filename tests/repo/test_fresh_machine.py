@@ -84,7 +84,8 @@ def test_it_starts_with_nothing_of_an_earlier_run(checkout: Path, home: Path) ->
     assert not {"VIRTUAL_ENV", "PYTHONPATH", "PIP_FIND_LINKS", "GOMODCACHE"} & env.keys()
     assert env["PIP_NO_CACHE_DIR"] == "1"
     assert all(env[name].startswith(env["HOME"]) for name in ("npm_config_cache", "GOPATH", "GOCACHE"))
-    assert not Path(env["HOME"]).exists(), "it leaves nothing behind"
+    assert Path(env["TMPDIR"]).parent == Path(env["HOME"]).parent
+    assert not Path(env["HOME"]).parent.exists(), "it leaves nothing behind"
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
