@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from assetwatchd.config import AnySource, BearerAuth, ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECRET = "hunter2-must-not-be-seen"
 SOURCE = TypeAdapter[AnySource](AnySource)
@@ -115,6 +119,7 @@ def test_settings_do_not_change() -> None:
 @pytest.mark.parametrize(
     ("place", "value"),
     [
+        ("listen", "127.0.0.1:65536"),
         ("listen", "nonsense"),
         ("stream_age_s", float("inf")),
         ("heartbeat_s", float("nan")),
@@ -125,6 +130,25 @@ def test_values_that_cannot_work_are_refused_by_the_check(place: str, value: obj
     """What would only fail when serving fails before."""
     with pytest.raises(ValidationError, match=place):
         ServerSettings.model_validate({place: value})
+
+
+def numbers(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every setting that is a number, with what is said of it."""
+    for model, said in schema["$defs"].items():
+        for name, of_it in said.get("properties", {}).items():
+            yield from ((f"{model}.{name}", one) for one in of_it.get("anyOf", [of_it]) if one.get("type") in NUMBERS)
+
+
+NUMBERS = {"integer", "number"}
+
+
+def test_every_number_ends_somewhere() -> None:
+    """No number goes on to where the check says ok and the server, or a library of its, fails at its size."""
+    found = dict(numbers(Settings.model_json_schema()))
+    assert {"ServerSettings.streams_max", "OmnSource.body_bytes_max"} <= found.keys()
+    endless = [name for name, said in found.items() if "maximum" not in said]
+    floorless = [name for name, said in found.items() if not {"minimum", "exclusiveMinimum"} & said.keys()]
+    assert (endless, floorless) == ([], [])
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:1/?key=value", "http://127.0.0.1:1/#there"])

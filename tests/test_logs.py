@@ -7,9 +7,12 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assetwatchd import logs, telemetry
 from assetwatchd.errors import Unreachable
+from assetwatchd.texts import acts
 from support.tracing import recorded
 
 if TYPE_CHECKING:
@@ -64,6 +67,35 @@ def test_line_breaks_cannot_forge_a_record(capsys: pytest.CaptureFixture[str]) -
     logs.configure("info", "text")
     log.info("asset %s", "a\r\n2026-01-01T00:00:00Z ERROR root: forged")
     assert capsys.readouterr().err.count("\n") == 1
+
+
+HOSTILE = st.text(
+    st.one_of(st.characters(max_codepoint=0xA0), st.characters(categories=["C", "Zl", "Zp"]), st.characters())
+)
+"""What callers and upstreams may send, rich in what acts on a terminal."""
+
+
+def failed(said: str) -> logging.LogRecord:
+    """A record that a failure of ours is told with, a text from outside in message and failure."""
+    exc = Unreachable(said)
+    return logging.LogRecord("test", logging.ERROR, "", 0, "it says %s", (said,), (Unreachable, exc, None))
+
+
+@given(HOSTILE)
+def test_no_text_acts_on_a_terminal(said: str) -> None:
+    """Whatever is logged, and whatever an error of ours holds, is shown and does nothing; it begins no line."""
+    written = logs.TextFormatter().format(failed(said)).split("\n")
+    assert not [line for line in written if any(map(acts, line))]
+    assert len(written) == len(logs.TextFormatter().format(failed("x")).split("\n"))
+
+
+@given(HOSTILE)
+def test_json_is_printable_ascii_and_the_same_text(said: str) -> None:
+    """JSON lines hold printable ASCII alone; a reader gets the message as it was."""
+    written = logs.JsonFormatter().format(failed(said))
+    assert written.isascii()
+    assert written.isprintable()
+    assert json.loads(written)["message"] == f"it says {said}"
 
 
 def test_json_carries_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """Run `make test` as a new machine would: a clone of HEAD, an empty home, no cache, no tool of an earlier run.
 
+Nothing is left behind: home, caches and folders of tests are all below one folder, which is removed in the end.
+
 What is kept of the environment, and of the files in the user's home, is how the registries are reached.
 """
 
@@ -8,15 +10,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = re.compile(
     r"""
-    CI | LANG | LC_ALL | TERM | TZ | TMPDIR                                           # the run itself
+    CI | LANG | LC_ALL | TERM | TZ                                                    # the run itself
     | PIP_(CERT|CLIENT_CERT|CONFIG_FILE|DEFAULT_TIMEOUT|PROXY|RETRIES|TRUSTED_HOST)   # how registries are reached
     | PIP_(EXTRA_)?INDEX_URL
     | (npm_config|NPM_CONFIG)_(registry|REGISTRY|cafile|CAFILE|userconfig|USERCONFIG)
@@ -35,6 +39,12 @@ USERS_FILES = {
 """Files in a home that may name a registry, by the variable that points to one."""
 
 
+LOOK_S = 0.2
+"""So often it is looked whether we are to end."""
+ENDING_S = 15.0
+"""Time for pytest to end the servers and environments of the test it was at."""
+
+
 def environment(outer: dict[str, str], home: Path) -> dict[str, str]:
     """Return the environment of a run in an empty home."""
     kept = {name: value for name, value in outer.items() if KEPT.fullmatch(name)}
@@ -45,6 +55,7 @@ def environment(outer: dict[str, str], home: Path) -> dict[str, str]:
     }
     caches = {
         "PIP_NO_CACHE_DIR": "1",
+        "TMPDIR": str(home.parent / "tmp"),  # pytest keeps the folders of its last runs
         "npm_config_cache": str(home / "npm"),
         "GOPATH": str(home / "go"),
         "GOCACHE": str(home / "go-build"),
@@ -67,17 +78,46 @@ def tool(name: str) -> str:
     return shutil.which(name) or sys.exit(f"test-fresh needs {name}")
 
 
+def stops() -> list[int]:
+    """Return a list that gets the signals which ask us to end, in place of being ended by them."""
+    heard: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: heard.append(number))
+    return heard
+
+
+def run(command: list[str], cwd: Path, env: dict[str, str], heard: list[int]) -> int:
+    """Run to its end; when asked to end before, end it with all that it started, so that it lets go of its folder."""
+    running = subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, process_group=0)
+    while not heard:
+        with suppress(subprocess.TimeoutExpired):
+            return running.wait(LOOK_S)
+    end(running)
+    return 128 + heard[0]
+
+
+def end(running: subprocess.Popen[bytes]) -> None:
+    """Interrupt a group of processes, which lets pytest end what it started; kill what does not go."""
+    os.killpg(running.pid, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(ENDING_S)
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
 def main(*asked: str) -> int:
     """Let make do what is asked in a clone; return how it ended."""
     if subprocess.run([tool("git"), "status", "--porcelain"], cwd=ROOT, capture_output=True, check=True).stdout:
         print("test-fresh tests what is committed; this checkout has changes that are not", file=sys.stderr)
+    heard = stops()
     with tempfile.TemporaryDirectory(prefix="assetwatch-fresh-", ignore_cleanup_errors=True) as folder:
         home, clone = Path(folder, "home"), Path(folder, "clone")
         home.mkdir()
+        Path(folder, "tmp").mkdir()
         subprocess.run([tool("git"), "clone", "--quiet", ROOT, clone], check=True)
         command = [tool("make"), *asked, f"PYTHON={interpreter()}"]
-        env = environment(dict(os.environ), home)
-        return subprocess.run(command, cwd=clone, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+        return run(command, clone, environment(dict(os.environ), home), heard)
 
 
 if __name__ == "__main__":

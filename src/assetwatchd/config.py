@@ -20,6 +20,14 @@ from pydantic import (
 
 DURATION_S_MAX = 10 * 365 * 86_400
 Seconds = Annotated[float, Field(gt=0, le=DURATION_S_MAX)]
+COUNT_MAX = 1_000_000_000
+"""What gRPC is told are C integers, some of them sums of ours."""
+Count = Annotated[int, Field(ge=1, le=COUNT_MAX)]
+BYTES_MAX = 1024**3
+"""protobuf knows messages of less than 2 GiB, and reading an answer may take MEMORY_TIMES as much."""
+Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""A request in a fortnight, and more than any loop can make."""
+PORT_MAX = 65_535
 
 
 def _without_credentials(url: AnyHttpUrl) -> AnyHttpUrl:
@@ -112,19 +120,20 @@ class SourceSettings(Frozen):
     linger_s: Seconds = Field(default=300, description="an asset read once stays of interest for this long")
     probe_interval_s: Seconds = Field(default=30, description="between signs of life when nothing is asked")
     timeout_s: Seconds = Field(default=10, description="of one request; a read may need several")
-    rate_per_s: float = Field(default=20, gt=0, description="requests a second, whatever they are for")
-    concurrency: int = Field(default=8, ge=1, description="calls at the same time")
-    body_bytes_max: int = Field(default=8 * 1024 * 1024, ge=1024, description="a larger answer is refused")
-    assets_max: int = Field(default=100_000, ge=1, description="assets known at the same time")
+    rate_per_s: Rate = Field(default=20, description="requests a second, whatever they are for")
+    concurrency: Count = Field(default=8, description="calls at the same time")
+    body_bytes_max: int = Field(
+        default=8 * 1024 * 1024, ge=1024, le=BYTES_MAX, description="a larger answer is refused"
+    )
+    assets_max: Count = Field(default=100_000, description="assets known at the same time")
     unknown_share_per_peer: float = Field(
         default=0.5,
         gt=0,
         le=1,
         description="of assets_max: what one address may name that nobody ever saw; half of that one connection",
     )
-    reads_per_peer_max: int = Field(
+    reads_per_peer_max: Count = Field(
         default=20_000,
-        ge=1,
         description="reads that calls of one address may wait for at the same time; half of that one connection",
     )
     trace_context: bool = Field(default=False, description="send W3C trace context to this upstream")
@@ -157,7 +166,7 @@ class UsdSearchSource(SourceSettings):
     """NVIDIA USD Search."""
 
     kind: Literal["usd_search"]
-    rate_per_s: float = Field(default=10, gt=0)
+    rate_per_s: Rate = 10
     auth: Annotated[BasicAuth | BearerAuth | ApiKeyAuth, Field(discriminator="kind")] | None = None
     asset_metadata: bool = Field(default=True, description="ask for storage metadata too")
     allowed_ids: tuple[IdPrefix, ...] = Field(
@@ -191,11 +200,12 @@ class PiecesSource(SourceSettings):
     """Pieces OS."""
 
     kind: Literal["pieces"]
-    rate_per_s: float = Field(default=200, gt=0, description="it is local")
-    concurrency: int = Field(default=16, ge=1)
+    rate_per_s: Rate = Field(default=200, description="it is local")
+    concurrency: Count = 16
     body_bytes_max: int = Field(
         default=32 * 1024 * 1024,
         ge=1024,
+        le=BYTES_MAX,
         description="a larger answer is refused; bytes come as numbers, 5 characters each, and content up to twice",
     )
     application_id: str | None = Field(
@@ -215,7 +225,7 @@ class MediaIntelligenceSource(SourceSettings):
 
     kind: Literal["media_intelligence"]
     base_url: Url = AnyHttpUrl("https://mi.apigw.ntruss.com")
-    rate_per_s: float = Field(default=10, gt=0, description="a key [assumed: no limit is published]")
+    rate_per_s: Rate = Field(default=10, description="a key [assumed: no limit is published]")
     access_key: str
     secret_key: SecretStr
     projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{3,63}/[^/]+$")], ...] = Field(
@@ -234,8 +244,8 @@ class OracleSbcSource(SourceSettings):
         default="v1.2", pattern=r"^v\d+\.\d+$", description="of its REST API; if it lacks this one, its latest is used"
     )
     settled_interval_s: Seconds = 15
-    rate_per_s: float = Field(default=2, gt=0)
-    concurrency: int = Field(default=1, ge=1)
+    rate_per_s: Rate = 2
+    concurrency: Count = 1
 
 
 AnySource = Annotated[
@@ -244,12 +254,19 @@ AnySource = Annotated[
 ]
 
 
+def _with_a_port(listen: str) -> str:
+    if int(listen.rpartition(":")[2]) > PORT_MAX:
+        raise ValueError(f"should be HOST:PORT; a port is a number up to {PORT_MAX}")
+    return listen
+
+
+Listen = Annotated[str, Field(pattern=r"^.+:[0-9]{1,5}$"), AfterValidator(_with_a_port)]
+
+
 class ServerSettings(Frozen):
     """The gRPC server and its limits."""
 
-    listen: str = Field(
-        default="127.0.0.1:50051", pattern=r"^.+:\d{1,5}$", description="HOST:PORT; port 0 takes a free one"
-    )
+    listen: Listen = Field(default="127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one")
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = Field(default=None, description="given: clients must show a certificate")
@@ -259,23 +276,24 @@ class ServerSettings(Frozen):
     )
     stream_age_s: Seconds = Field(default=1800, description="a watch ends OK after this, give or take a tenth")
     slow_consumer_s: Seconds = Field(default=60, description="a watch that takes no message for this long is ended")
-    streams_max: int = Field(default=5000, ge=1, description="watches at the same time")
-    streams_per_peer_max: int = Field(default=2000, ge=1, description="watches at the same time from one address")
-    names_max: int = Field(
-        default=2_000_000, ge=1, description="assets named by watches at the same time, equal watches counted once"
+    streams_max: Count = Field(default=5000, description="watches at the same time")
+    streams_per_peer_max: Count = Field(default=2000, description="watches at the same time from one address")
+    names_max: Count = Field(
+        default=2_000_000, description="assets named by watches at the same time, equal watches counted once"
     )
-    names_per_peer_max: int = Field(
-        default=1_000_000, ge=1, description="the same by watches from one address; half of that on one connection"
+    names_per_peer_max: Count = Field(
+        default=1_000_000, description="the same by watches from one address; half of that on one connection"
     )
-    catching_up_max: int = Field(
-        default=16, ge=1, description="watches that get their snapshot, or what they missed, at the same time"
+    catching_up_max: Count = Field(
+        default=16, description="watches that get their snapshot, or what they missed, at the same time"
     )
     first_read_wait_s: float = Field(
-        default=2, ge=0, description="a watch waits this long for assets never read before"
+        default=2, ge=0, le=DURATION_S_MAX, description="a watch waits this long for assets never read before"
     )
     message_bytes_max: int = Field(
         default=4 * 1024 * 1024,
         ge=64 * 1024,
+        le=BYTES_MAX,
         description="of a request, and of an answer of the assets API of Pieces OS",
     )
     request_s: Seconds = Field(default=10, description="a request must be here whole within this from its beginning")

@@ -1,7 +1,8 @@
 """Logs on standard error, as text or as JSON lines, each with the trace and span it belongs to.
 
 The text of an exception that is not ours may hold a credential or a whole body, so it is never logged: where one is
-reported, by us or by a library, its class and its stack are.
+reported, by us or by a library, its class and its stack are. Texts of callers and upstreams are in records too: what
+would act on a terminal is escaped in both forms.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opentelemetry import trace
 
 from assetwatchd.errors import AssetwatchError
+from assetwatchd.texts import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,22 +57,24 @@ def _stacks(exc: BaseException) -> Iterator[str]:
         yield from _stacks(cause)
     for member in exc.exceptions if isinstance(exc, BaseExceptionGroup) else ():
         yield from _stacks(member)
-    yield "".join(traceback.format_tb(exc.__traceback__)) + describe(exc)
+    for line in "".join(traceback.format_tb(exc.__traceback__)).splitlines():
+        yield harmless(line)
+    yield harmless(describe(exc))
 
 
 class TextFormatter(SafeFormatter):
     """One line a record: time, level, logger, message, trace and span; a stack follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record; line breaks in its message are escaped, so that no text can pass for a record."""
-        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        """Format a record; line breaks in its message are escaped too, so that no text can pass for a record."""
+        message = harmless(record.getMessage())
         ids = "".join(f" {name}={value}" for name, value in _ids().items())
         line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}{ids}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(SafeFormatter):
-    """One JSON object a record: time, level, logger, message, and trace_id, span_id, exception where there are any."""
+    """One JSON object a record, in ASCII: time, level, logger, message, and trace_id, span_id, exception if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -83,7 +87,7 @@ class JsonFormatter(SafeFormatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps(fields).replace("\x7f", "\\u007f")  # the one control that JSON lets stand
 
 
 def _time(record: logging.LogRecord) -> str:

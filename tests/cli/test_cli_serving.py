@@ -12,13 +12,14 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import yaml
 
-from assetwatchd.cli.demo import settings_for, to_try
+from assetwatchd.cli.demo import settings_for, to_prepare, to_try
+from assetwatchd.config_load import schema
 from assetwatchd.sandbox import Sandbox
 from support.command_line import COMMAND, environment, modules_in
 
@@ -135,6 +136,32 @@ async def _until(terminal: int, text: str | None) -> str:
     return shown
 
 
+@pytest.mark.parametrize(
+    ("level", "path", "there", "said"),
+    [
+        ("1", "{bin}:/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
+        ("1", "{bin}:/nowhere", "none", ["PATH='{bin}':$PATH", "make -C '{here}' grpcurl"]),
+        (None, "{bin}:/nowhere", "grpcurl", []),
+        (None, "/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
+        (None, "/nowhere", "none", ["PATH='{bin}':$PATH", "# needs grpcurl"]),
+    ],
+)
+def test_the_demo_says_how_another_terminal_gets_its_programs(
+    *, level: str | None, path: str, there: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing there, be it grpcurl or this environment on PATH, which make gives to what it starts alone."""
+    programs = tmp_path / "a b" / "bin"
+    programs.mkdir(parents=True)
+    (programs / there).touch(0o755)
+    names = {"bin": programs, "here": programs.parent}
+    monkeypatch.chdir(programs.parent)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", path.format(**names))
+    monkeypatch.setenv("MAKELEVEL", level or "")
+    wanted = [text.format(**names) for text in said]
+    assert [line[: len(text)] for line, text in zip(to_prepare(), wanted, strict=True)] == wanted
+
+
 async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> None:
     """Every grpcurl line that the demo prints is a call that works."""
     sandbox = Sandbox()
@@ -194,6 +221,32 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
     assert "SOURCE_NOT_FOUND" in unknown.err
     assert (running.returncode, out) == (0, b"")
     assert b"Traceback" not in err
+
+
+async def test_it_serves_with_every_number_as_large_as_it_may_be(spawn: Spawn, command: Run, tmp_path: Path) -> None:
+    """Whatever the check lets through a start does too."""
+    kinds = schema()["$defs"]
+
+    def largest(model: str) -> dict[str, Any]:
+        return {name: said["maximum"] for name, said in kinds[model]["properties"].items() if "maximum" in said}
+
+    source = {**largest("PiecesSource"), "kind": "pieces", "base_url": "http://127.0.0.1:9"}
+    whole = {"server": largest("ServerSettings"), "store": {"kind": "memory"}, "sources": {"desk": source}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(whole))
+    async with spawn("serve", "-c", str(tmp_path / "c.yaml"), "--listen", "127.0.0.1:0") as running:
+        served = await command("health", "--server", await ready(running))
+    assert (served.code, served.out) == (0, "SERVING\n")
+    assert {"streams_max", "message_bytes_max"} <= largest("ServerSettings").keys()
+
+
+async def test_a_start_that_fails_for_several_pins_tells_each_on_its_line(command: Run, tmp_path: Path) -> None:
+    """What is wrong with one is not stuck to what is wrong with another."""
+    login = {"username": "u", "password": "p"}
+    source = {"kind": "oracle_sbc", "base_url": "http://127.0.0.1:9", "pins": ["a", "b"], **login}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"store": {"kind": "memory"}, "sources": {"sbc": source}}))
+    ended = await command("serve", "-c", str(tmp_path / "c.yaml"), "--listen", "127.0.0.1:0")
+    assert ended.code == 1
+    assert [line for line in ended.err.splitlines() if line.startswith("sources.sbc.pins: 'b'")]
 
 
 async def test_a_taken_address_is_one_sentence(command: Run) -> None:

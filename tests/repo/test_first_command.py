@@ -173,6 +173,7 @@ def test_a_layer_is_added_to_those_that_are_there(clone: Path) -> None:
     """`make setup` after `make demo` installs what is missing alone, and says what it does and how long it takes."""
     path = fake_python(clone)
     first = make(clone, ".venv/.run", PATH=path)
+    assert first.stderr.startswith("setting up .venv: an environment of "), "before anything that takes long"
     assert re.search(r"setting up \.venv: .*, \d+ packages, \d+ MB; about half a minute", first.stderr)
     (clone / "installed").unlink()
     assert make(clone, "setup", PATH=path).stderr.count("setting up") == 1

