@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from assetwatchd.errors import TooManyNames, TooManyStreams
 from assetwatchd.fairness import CONNECTION_SHARE
+from assetwatchd.rpc.peers import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,7 @@ class Admission:
 
         Raises: TooManyStreams, TooManyNames.
         """
-        host = _host(peer)
+        host = host_of(peer)
         named = Named(what.digest, len(what.keys)) if what else Named(b"", 0)
         if self._by_host.total() >= self._streams_max:
             raise _refusal(WHOSE[0], "server", self._streams_max)
@@ -172,12 +173,7 @@ _calls = itertools.count()
 
 def caller(peer: str) -> Caller:
     """Name one call, as fairness.py wants it: its host, its connection, and a number of its own. peer is gRPC's."""
-    return _host(peer), peer, str(next(_calls))
-
-
-def _host(peer: str) -> str:
-    """Drop the port: every connection has its own."""
-    return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
+    return host_of(peer), peer, str(next(_calls))
 
 
 def _subject(of: Caller) -> str:

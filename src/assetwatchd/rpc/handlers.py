@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
+from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
@@ -45,11 +46,6 @@ def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
     return encode
 
 
-def caller_of(context: Context) -> str:
-    """Return the address that a call comes from, without its port: every connection has another."""
-    return context.peer().rpartition(":")[0]
-
-
 def checked(
     behaviour: Callable[[Any, Context], Awaitable[Any]], request: type[Message], requests: Requests
 ) -> Callable[[bytes, Context], Awaitable[Any]]:
@@ -59,7 +55,7 @@ def checked(
     async def serve(given: bytes, context: Context) -> Any:
         try:
             async with ErrorsAsStatus(context):
-                message = await requests.read(given, request, caller_of(context))
+                message = await requests.read(given, request, host_of(context.peer()))
             answer = behaviour(message, context)
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
@@ -91,7 +87,7 @@ def checked_stream(
     async def serve(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async def read() -> AsyncIterator[Any]:
             async for each in given:
-                yield await requests.read(each, request, caller_of(context))
+                yield await requests.read(each, request, host_of(context.peer()))
 
         async with ErrorsAsStatus(context):
             async for answer in behaviour(read(), context):

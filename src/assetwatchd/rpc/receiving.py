@@ -15,6 +15,7 @@ import grpc
 
 from assetwatchd import telemetry
 from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
+from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
 
@@ -140,11 +141,6 @@ def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
     """Return how large the headers of a call are, as HTTP/2 counts, without those that gRPC keeps to itself."""
     metadata = details.invocation_metadata or ()
     return len(details.method) + sum(len(key) + len(value) + ENTRY_BYTES for key, value in metadata)
-
-
-def host_of(peer: str) -> str:
-    """Drop the port of an address: every connection has its own. peer is gRPC's, e.g. ipv4:127.0.0.1:41234."""
-    return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
 
 
 def _refusing(error: MetadataTooLarge) -> Behaviour:
