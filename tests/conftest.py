@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from support import closed_loops
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 settings.register_profile("nightly")
+closed_loops.pass_over()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; programs we start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -149,8 +149,9 @@ async def test_many_items_are_taken_in_part_by_part(count: int) -> None:
         assert await source.read(LARGE, names, count) == frozenset(map(str, range(count)))
         await source.read(LARGE, length)
         task = asyncio.create_task(others())
-        result = reader.Result(None, list, [pickle.dumps([each]) for each in range(count)])
-        assert await reading._unpacked(result) == list(range(count))
+        parts = [pickle.dumps([each]) for each in range(count)]
+        result = reader.Result(None, list, [len(part) for part in parts])
+        assert await reading._unpacked(result, parts) == list(range(count))
         task.cancel()
         assert turns >= count
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from assetwatchd.errors import AssetwatchError, BadAnswer
 
 HEADER = struct.Struct("!QQ")
-"""Before a job: the lengths of what is called with what, and of the answer. Before a result: its length, and whether
-the process ends with it."""
+"""Before a job: the lengths of what is called with what, and of the answer. Before a result: its length without its
+parts, which come after it one by one, and whether the process ends with it."""
 STATM = Path("/proc/self/statm")
 """Where Linux tells the memory of a process, in pages; the sixth number is the one that RLIMIT_DATA limits."""
 READ_S_MAX = 5
@@ -35,11 +35,14 @@ NICENESS = 5
 
 
 class Result(NamedTuple):
-    """The outcome of a job: the error that was raised, or the result, pickled; a list or a set in parts."""
+    """The outcome of a job: the error that was raised, or the result, pickled; a list or a set in parts.
+
+    lengths: of the parts, in bytes.
+    """
 
     error: Exception | None
     kind: type[list[Any] | frozenset[Any]] | None
-    parts: list[bytes]
+    lengths: list[int]
 
 
 def main() -> None:
@@ -53,9 +56,10 @@ def main() -> None:
         while header := jobs.read(HEADER.size):
             job_bytes, body_bytes = HEADER.unpack(header)
             _limit(body_bytes)
-            result = _result(jobs.read(job_bytes), jobs.read(body_bytes))
+            result, parts = _result(jobs.read(job_bytes), jobs.read(body_bytes))
             is_last = _memory_bytes() > MEMORY_BYTES
-            results.write(HEADER.pack(len(result), is_last) + result)
+            head = pickle.dumps(result)
+            results.writelines([HEADER.pack(len(head), is_last), head, *parts])
             results.flush()
 
 
@@ -76,30 +80,30 @@ def _memory_bytes() -> int:
         return 0
 
 
-def _result(job: bytes, body: bytes) -> bytes:
-    """Do one job, and pickle what came of it, as `Result`."""
+def _result(job: bytes, body: bytes) -> tuple[Result, list[bytes]]:
+    """Do one job; return what came of it, and its parts."""
     try:
         read, reply, given = pickle.loads(job)  # noqa: S301 - written by our parent
-        result = _returned(read(reply._replace(body=body), *given))
+        kind, parts = _returned(read(reply._replace(body=body), *given))
     except MemoryError:
         return _raised(BadAnswer("reading the answer takes too much memory for its length"))
     except Exception as error:  # noqa: BLE001 - it is raised again where the answer was asked for
         return _raised(error)
-    if len(result) > RESULT_BYTES_MAX:
+    result = Result(None, kind, [len(part) for part in parts])
+    if sum(result.lengths) > RESULT_BYTES_MAX:
         return _raised(BadAnswer(f"the answer comes to more than {RESULT_BYTES_MAX} bytes"))
-    return result
+    return result, parts
 
 
-def _returned(value: Any) -> bytes:
+def _returned(value: Any) -> tuple[Any, list[bytes]]:
     if type(value) not in (list, frozenset):
-        return pickle.dumps(Result(None, None, [pickle.dumps(value)]))
+        return None, [pickle.dumps(value)]
     items = list(value)
-    parts = [pickle.dumps(items[begin : begin + PART_ITEMS]) for begin in range(0, len(items), PART_ITEMS)]
-    return pickle.dumps(Result(None, type(value), parts))
+    return type(value), [pickle.dumps(items[begin : begin + PART_ITEMS]) for begin in range(0, len(items), PART_ITEMS)]
 
 
-def _raised(error: Exception) -> bytes:
-    """Pickle an error; a defect's traceback would be lost on the way and goes into a note."""
+def _raised(error: Exception) -> tuple[Result, list[bytes]]:
+    """Tell an error; a defect's traceback would be lost on the way and goes into a note."""
     if not isinstance(error, AssetwatchError):
         error.add_note(traceback.format_exc())
-    return pickle.dumps(Result(error, None, []))
+    return Result(error, None, []), []

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
 from assetwatchd.errors import BadAnswer
-from assetwatchd.reader import HEADER, READ_S_MAX, RESULT_BYTES_MAX, main
+from assetwatchd.reader import HEADER, READ_S_MAX, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +50,18 @@ class Reading:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
-    async def read(self, reply: Reply, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
+    async def read(
+        self,
+        reply: Reply,
+        read: Callable[[Reply, Unpack[Ts]], T],
+        *given: *Ts,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
+    ) -> T:
         """Call read with an answer and what is given: beside, if it is large, so all but the answer is pickled.
 
         Raises: what read raises; BadAnswer when it takes longer, or more memory, than limits allow.
         """
-        if len(reply.body) <= INLINE_BYTES_MAX:
+        if len(reply.body) <= inline_bytes_max:
             return read(reply, *given)
         async with self._turn:
             result: T = await _readers().read(self, reply, read, given)
@@ -98,8 +104,8 @@ class _Process:
         """Whether it has not ended by itself."""
         return self._popen.poll() is None
 
-    async def ask(self, job: bytes, body: bytes) -> tuple[bytes, bool]:
-        """Hand a job over, piece by piece; return what came of it, and whether the process does no other.
+    async def ask(self, job: bytes, body: bytes) -> tuple[Result, list[bytes], bool]:
+        """Hand a job over, piece by piece; return what came of it, its parts, and whether the process does no other.
 
         Raises: EOFError, ConnectionError.
         """
@@ -110,7 +116,12 @@ class _Process:
             await self._jobs.drain()
             await asyncio.sleep(0)  # a process that reads as fast as we write holds nobody up
         size, is_last = HEADER.unpack(await self._results.readexactly(HEADER.size))
-        return await self._results.readexactly(min(size, RESULT_BYTES_MAX)), bool(is_last)
+        result: Result = pickle.loads(await self._results.readexactly(size))  # noqa: S301 - written by our own process
+        parts = []
+        for length in result.lengths:
+            parts.append(await self._results.readexactly(length))
+            await asyncio.sleep(0)  # what is there already would be taken without a turn for others
+        return result, parts, bool(is_last)
 
     async def end(self) -> int:
         """End it; return how it ended, by itself or by us, as subprocess has it."""
@@ -150,14 +161,14 @@ class _Readers:
                 raise BadAnswer(f"no process can be started to read a large answer: {why.strerror}") from None
             try:
                 async with asyncio.timeout(ANSWER_S_MAX):
-                    result, is_last = await process.ask(job, reply.body)
+                    result, parts, is_last = await process.ask(job, reply.body)
             except (TimeoutError, EOFError, ConnectionError):
                 raise BadAnswer(_why(await process.end())) from None
             except BaseException:
                 await process.end()
                 raise
             await self._put_back(process, is_last=is_last)
-        return await _unpacked(pickle.loads(result))  # noqa: S301 - written by our own process
+        return await _unpacked(result, parts)
 
     async def _put_back(self, process: _Process, *, is_last: bool) -> None:
         if is_last or not self._users:
@@ -200,7 +211,7 @@ def _readers() -> _Readers:
     return _of_loop[loop]
 
 
-async def _unpacked(result: Result) -> Any:
+async def _unpacked(result: Result, parts: list[bytes]) -> Any:
     """Return, or raise, what came of a job; what has many parts is taken in one after the other, others between."""
     if (error := result.error) is not None:
         try:
@@ -208,9 +219,9 @@ async def _unpacked(result: Result) -> Any:
         finally:
             del error, result  # an error that its own traceback holds would keep the answer until garbage is looked for
     if result.kind is None:
-        return pickle.loads(result.parts[0])  # noqa: S301 - written by our own process
+        return pickle.loads(parts[0])  # noqa: S301 - written by our own process
     items: list[Any] = []
-    for part in result.parts:
+    for part in parts:
         items += pickle.loads(part)  # noqa: S301 - same
         await asyncio.sleep(0)
     return result.kind(items)

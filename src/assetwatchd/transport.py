@@ -90,7 +90,7 @@ class Transport:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
     ) -> Reply:
         """Make one call; path (with its query) is sent exactly as given, origin replaces the configured host.
@@ -108,7 +108,7 @@ class Transport:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
     ) -> Reply:
         """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
@@ -322,8 +322,8 @@ def _url(base: URL, path: str) -> URL:
     )
 
 
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    return body if body is None or len(body) <= WHOLE_BYTES_MAX else io.BytesIO(body)
+def _payload(body: bytes | io.BytesIO | None) -> bytes | io.BytesIO | None:
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > WHOLE_BYTES_MAX else body
 
 
 def _trust(settings: SourceSettings) -> Any:

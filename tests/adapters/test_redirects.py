@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import aclosing
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +98,15 @@ async def listed(api: PiecesApi) -> None:
 
 KNOWN = harness_of("pieces").known
 OF_PIECES: dict[str, Callable[[PiecesApi], Awaitable[object]]] = {
-    "create": lambda api: api.create({}),
+    "create": lambda api: api.create(BytesIO(b"{}")),
     "delete": lambda api: api.delete(KNOWN),
-    "draft": lambda api: api.draft({}),
-    "recommended": lambda api: api.recommended({}),
-    "related": lambda api: api.related({}),
+    "draft": lambda api: api.draft(BytesIO(b"{}")),
+    "recommended": lambda api: api.recommended(BytesIO(b"{}")),
+    "related": lambda api: api.related(BytesIO(b"{}")),
     "identifiers": lambda api: api.identifiers(),
     "pseudo": lambda api: api.pseudo(),
     "search": lambda api: api.search(query="x"),
-    "search_with_filters": lambda api: api.search_with_filters({}),
+    "search_with_filters": lambda api: api.search_with_filters(BytesIO(b"{}")),
     "snapshot": lambda api: api.snapshot(),
     "formats": lambda api: api.formats(KNOWN),
     "get": lambda api: api.get(KNOWN),

@@ -13,7 +13,8 @@ from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.pieces import body
+from assetwatchd.pieces import api, body
+from assetwatchd.pieces.api import GIVEN_BYTES_MAX
 from assetwatchd.rpc.pieces import convert, service
 from support.pieces_rig import APPLICATION, pieces_rig
 from support.problems import problem_of
@@ -23,6 +24,8 @@ DRAFT = "/assets/draft"
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    from assetwatchd.pieces.body import Body
 
 UNSAYABLE = [
     "NaN",
@@ -78,7 +81,7 @@ async def test_what_json_cannot_say_is_bad_input(caplog: pytest.LogCaptureFixtur
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_bytes_that_others_wait_for_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_others_wait_for_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a long list never more than a part is written in one go."""
     written: list[int] = []
     write = body._write
@@ -89,10 +92,46 @@ async def test_bytes_that_others_wait_for_are_written_in_parts(monkeypatch: pyte
 
     monkeypatch.setattr(body, "_write", noting)
     seed = seed_pb2.Seed(asset={"format": {"file": {"bytes": {"raw": bytes(range(256)) * 100}}}})
-    encoded = await asyncio.to_thread(lambda: body.encode(convert.document(seed)))
+    encoded = body.encode(convert.document(seed))
     assert json.loads(encoded)["asset"]["format"]["file"]["bytes"]["raw"] == list(range(256)) * 100
     assert max(written) == body.TOGETHER
     assert sum(written) >= 25_600
+
+
+@pytest.mark.parametrize("rpc", calls("1"))
+async def test_what_is_large_is_written_beside(rpc: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to GIVEN_BYTES_MAX here, anything larger in another process: the upstream is sent the same."""
+    here: list[Any] = []
+    sent: list[Any] = []
+    pieces, joined = convert.pieces, api.joined
+
+    def noting(document: Any) -> list[bytes]:
+        here.append(document)
+        return pieces(document)
+
+    async def joining(parts: list[bytes]) -> Body:
+        sent.append(json.loads(b"".join(parts)))
+        return await joined(parts)
+
+    monkeypatch.setattr(convert, "pieces", noting)
+    monkeypatch.setattr(api, "joined", joining)
+    async with pieces_rig() as rig:
+        rig.standin.faults.add(path="/assets", status=500, body="no", content_type="text/plain")
+        for text, written_here in (('"small"', 1), (f'"{"x" * GIVEN_BYTES_MAX}"', 0), (f'["{"ä" * 30_000}"]', 0)):
+            field, value = calls(text)[rpc]
+            here.clear()
+            await problem_of(rig.call(rpc, **{field: value}))
+            assert sent.pop() == convert.document(value)
+            assert len(here) == written_here
+
+
+async def test_a_large_body_arrives_whole() -> None:
+    """Content of a megabyte is drafted and comes back as it was."""
+    raw: Any = bytes(range(256)) * 4096
+    content = {"bytes": {"raw": raw}, "metadata": {"ext": "png"}}
+    seed = seed_pb2.Seed(type="SEEDED_ASSET", asset={"application": APPLICATION, "format": {"file": content}})
+    async with pieces_rig() as rig:
+        assert (await rig.call("DraftAsset", seed=seed)).seed.asset.format.file.bytes.raw == raw
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

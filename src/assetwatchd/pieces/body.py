@@ -1,13 +1,23 @@
-"""Bodies of requests as JSON, written in parts: in a thread, the others get their turn between two of them."""
+"""Bodies of requests as JSON: written in parts, and put together a piece at a time."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Body: TypeAlias = io.BytesIO
+"""A body as it is sent: one of 20 MB would be copied in one go otherwise, which takes 10 ms."""
 
 TOGETHER = 1000
-"""So many plain values of a list are written at a time. The library writes a whole list in one go, however long:
-content that is bytes is a list of millions, and nothing else would run meanwhile, in no thread."""
+"""So many plain values of a list are written at a time: content that is bytes is a list of millions, which as one text,
+and its bytes beside it, would take several times the memory."""
+PIECE_BYTES = 32 * 1024
+"""Bodies are handed over, and put together, so many bytes at a time."""
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _CONTAINERS = {dict, list}
@@ -18,6 +28,22 @@ def encode(body: Any) -> bytes:
     parts: list[bytes] = []
     _append(body, parts)
     return b"".join(parts)
+
+
+def pieces(body: Any) -> list[bytes]:
+    """Write the same, cut into pieces. Raises: as encode."""
+    whole = encode(body)
+    return [whole[begin : begin + PIECE_BYTES] for begin in range(0, len(whole), PIECE_BYTES)]
+
+
+async def joined(parts: Sequence[bytes]) -> Body:
+    """Put a body together, others having a turn after each piece."""
+    body = io.BytesIO()
+    for part in parts:
+        body.write(part)
+        await asyncio.sleep(0)
+    body.seek(0)
+    return body
 
 
 def _write(value: Any) -> bytes:

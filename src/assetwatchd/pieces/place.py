@@ -17,6 +17,7 @@ from assetwatchd.reading import Reading
 from assetwatchd.transport import Transport, raise_for_status
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import AsyncIterator, Mapping
 
     import aiohttp
@@ -109,7 +110,7 @@ class PiecesTransport(Transport):
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
     ) -> Reply:
         """Make one call, as Transport does."""

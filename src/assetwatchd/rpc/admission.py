@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from assetwatchd.errors import TooManyNames, TooManyStreams
 from assetwatchd.fairness import CONNECTION_SHARE
+from assetwatchd.rpc.peers import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,13 +172,8 @@ _calls = itertools.count()
 
 
 def caller(peer: str) -> Caller:
-    """Name one call, as fairness.py wants it: its host, its connection, and a number of its own."""
+    """Name one call, as fairness.py wants it: its host, its connection, and a number of its own. peer is gRPC's."""
     return host_of(peer), peer, str(next(_calls))
-
-
-def host_of(peer: str) -> str:
-    """Drop the port of an address: every connection has its own. peer is gRPC's, e.g. ipv4:127.0.0.1:41234."""
-    return peer.rpartition(":")[0] if peer.startswith("ipv") else peer
 
 
 def _subject(of: Caller) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from assetwatchd.rpc.admission import host_of
+from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:

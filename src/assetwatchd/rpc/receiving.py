@@ -15,7 +15,7 @@ import grpc
 
 from assetwatchd import telemetry
 from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
-from assetwatchd.rpc.admission import host_of
+from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
 

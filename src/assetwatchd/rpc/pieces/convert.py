@@ -20,6 +20,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from assetwatchd import jsonbody
 from assetwatchd.errors import BadAnswer, ContentTooLarge
+from assetwatchd.pieces.body import pieces
 from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ EXACT_MAX = 2**53
 """Integers up to this are what a double, and so a Struct, holds exactly."""
 INT64_MAX = 2**63 - 1
 BYTE_MAX = 255
-BYTES_TOGETHER = 65_536
-"""Of content; a list of so many numbers is made in a fraction of a millisecond."""
 NESTING_MAX = 90
 """Levels of messages in an answer; decoders stop at 100, and an answer or a change is wrapped in a few more."""
 LEVELS_A_NEST = 3
@@ -189,6 +188,17 @@ def document(of: Message) -> dict[str, Any]:
     return written
 
 
+def body(of: Reply, kind: type[Message]) -> list[bytes]:
+    """Write a message of a kind, which is there as its bytes, as the body of a request, in pieces.
+
+    Raises: ValueError when JSON cannot say it, or it is nested too deeply.
+    """
+    try:
+        return pieces(document(kind.FromString(of.body)))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _json(text: str) -> Any:
     """Read extra_json as strictly as an upstream's answers. Raises: ValueError."""
     try:
@@ -258,7 +268,7 @@ def _codec(field: FieldDescriptor) -> tuple[Callable[[Any, int], Any], Callable[
         FieldDescriptor.TYPE_BOOL: (_read_bool, _same),
         FieldDescriptor.TYPE_INT64: (_read_integer, _same),
         FieldDescriptor.TYPE_DOUBLE: (_read_number, _number),
-        FieldDescriptor.TYPE_BYTES: (_read_bytes, _write_bytes),
+        FieldDescriptor.TYPE_BYTES: (_read_bytes, list),
     }
     return codecs[field.type]
 
@@ -291,14 +301,6 @@ def _read_bytes(value: Any, _: int) -> Any:
     if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= BYTE_MAX for item in value):
         return _UNFIT
     return bytes(value)
-
-
-def _write_bytes(value: bytes) -> list[int]:
-    """Write bytes a part at a time, so that other threads get their turn between."""
-    written: list[int] = []
-    for begin in range(0, len(value), BYTES_TOGETHER):
-        written.extend(value[begin : begin + BYTES_TOGETHER])
-    return written
 
 
 def _read_indices(value: Any, level: int) -> Any:

@@ -25,12 +25,15 @@ from assetwatchd.errors import (
 )
 from assetwatchd.model import SourceKind
 from assetwatchd.pieces import writes
-from assetwatchd.pieces.api import READ_BACK_BYTES, Stream
+from assetwatchd.pieces.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
+from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
+from assetwatchd.rpc.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     import grpc
     from google.protobuf.message import Message
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from assetwatchd.hub import Hub
     from assetwatchd.model import Observation
     from assetwatchd.pieces.api import Operations, PiecesApi
+    from assetwatchd.pieces.body import Body
     from assetwatchd.rpc.pieces.streams import Streaming
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
@@ -64,7 +68,7 @@ def _together() -> asyncio.Semaphore:
 class Desk:
     """What every call needs. apis: those of the sources of this kind, by name. tombstone: of a deleted asset's id.
 
-    large: who may make a large request, by the name of its source.
+    large: who may make a large request, turns: whose request is written as JSON, by the name of its source.
     """
 
     sources: Sources
@@ -74,6 +78,7 @@ class Desk:
     limits: ServerSettings
     tombstone: Callable[[str], Observation]
     large: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_together))
+    turns: dict[str, Turns] = field(default_factory=lambda: defaultdict(Turns))
 
     def api(self, source: str) -> PiecesApi:
         """Return a source's API. Raises: SourceNotFound, SourceKindMismatch."""
@@ -96,6 +101,26 @@ class Desk:
             except UpstreamError as error:
                 wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
                 raise SourceUnreachable(request.source, str(error), retry_after_s=wait_s) from error
+
+    async def body(self, api: PiecesApi, name: str, of: Message, context: Context) -> Body:
+        """Write a member of a request as JSON; of the larger ones to a source one, of each caller in turn.
+
+        Raises: InvalidRequest.
+        """
+        given = of.SerializeToString()
+        try:
+            async with self._turn(api, len(given), context):
+                return await api.body(given, convert.body, type(of))
+        except ValueError:
+            text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
+        except BadAnswer:
+            text = "takes too long, or too much memory, to be written as JSON"
+        raise InvalidRequest((name, text))
+
+    def _turn(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
+        if size_bytes <= GIVEN_BYTES_MAX:
+            return nullcontext()
+        return self.turns[api.source].turn(host_of(context.peer()))
 
     def check_readable(self, request: pb.CreateAssetRequest) -> None:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
@@ -127,7 +152,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         """Create, then have it read."""
         async with self._desk.call(request, context) as api:
             self._desk.check_readable(request)
-            seed = await _document("seed", request.seed)
+            seed = await self._desk.body(api, "seed", request.seed, context)
             make = partial(convert.created, request.source, self._desk.limits.message_bytes_max)
             asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
             scheduler = self._desk.sources.get(request.source)
@@ -157,7 +182,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     async def DraftAsset(self, request: pb.DraftAssetRequest, context: Context) -> Encoded:
         """POST /assets/draft."""
         async with self._desk.call(request, context) as api:
-            seed = await _document("seed", request.seed)
+            seed = await self._desk.body(api, "seed", request.seed, context)
             answer = self._desk.answer(api, pb.DraftAssetResponse)
             return await answer.draft(seed, transferables=_flag(request, "transferables"))
 
@@ -207,7 +232,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         """POST /assets/search."""
         async with self._desk.call(request, context) as api:
             return await self._desk.answer(api, pb.SearchAssetsWithFiltersResponse).search_with_filters(
-                await _document("input", request.input),
+                await self._desk.body(api, "input", request.input, context),
                 transferables=_flag(request, "transferables"),
                 pseudo=_flag(request, "pseudo"),
             )
@@ -215,13 +240,13 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     async def ListRelatedAssets(self, request: pb.ListRelatedAssetsRequest, context: Context) -> Encoded:
         """GET /assets/related with a body."""
         async with self._desk.call(request, context) as api:
-            assets = await _document("assets", request.assets)
+            assets = await self._desk.body(api, "assets", request.assets, context)
             return await self._desk.answer(api, pb.ListRelatedAssetsResponse).related(assets)
 
     async def RecommendAssets(self, request: pb.RecommendAssetsRequest, context: Context) -> Encoded:
         """GET /assets/recommended with a body."""
         async with self._desk.call(request, context) as api:
-            recommendation = await _document("recommendation", request.recommendation)
+            recommendation = await self._desk.body(api, "recommendation", request.recommendation, context)
             return await self._desk.answer(api, pb.RecommendAssetsResponse).recommended(recommendation)
 
     # Streams: they write encoded messages themselves (registered without a serializer, see handlers.py) ---------------
@@ -255,12 +280,3 @@ def _asset_id(request: Any) -> str:
 def _flag(request: Message, name: str) -> bool | None:
     """Return a flag, None when it is absent."""
     return getattr(request, name) if request.HasField(name) else None
-
-
-async def _document(field: str, of: Message) -> dict[str, Any]:
-    """Write a member of a request as JSON; in a thread, since it may be large. Raises: InvalidRequest."""
-    try:
-        return await asyncio.to_thread(convert.document, of)
-    except (ValueError, RecursionError):
-        text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
-        raise InvalidRequest((field, text)) from None
