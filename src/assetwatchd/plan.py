@@ -29,6 +29,8 @@ SLICE = 500
 """So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
 LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""
+UNPROVEN = frozenset({State.MISSING, State.UNKNOWN})
+"""States of an entry that is gone and of an asset nobody ever saw: it is not there, or nothing was said about it."""
 FAILURES_TO_PART = 2
 """An asset whose reads failed this often is read alone, so that one that spoils its batch is found."""
 
@@ -165,8 +167,12 @@ class Plan:
         """A target has been read: what was found is in the store now, or (unseen) it is not there and never was."""
         target.unseen = unseen
         self._look_up(target)
-        if target.state not in (None, State.MISSING):
+        if target.state is not None and not (target.gone and target.state in UNPROVEN):
             self._strangers.remove(target)
+
+    def is_stranger(self, target: Target) -> bool:
+        """Whether nobody has ever seen its asset, as far as is known."""
+        return target in self._strangers
 
     def note(self, target: Target) -> None:
         """Something has changed of what keeps a target from giving way."""
@@ -232,7 +238,9 @@ class Plan:
     def _wanted(self, target: Target, now: float, *, whole: bool) -> bool:
         if target.named or target.pinned or target.awaited or target.linger_until > now:
             return True
-        return whole and (target.listed or (target.unseen is None and not (target.gone and self._can.enumerates)))
+        if not whole or target.listed:
+            return whole
+        return not (target.unseen or target in self._strangers or (target.gone and self._can.enumerates))
 
     def interest(self, asset_ids: Iterable[str], *, whole: bool, caller: Caller = NOBODY) -> Interest:
         """Keep assets by name, or all there is, of interest; what is new is read when it is the caller's turn.

@@ -18,7 +18,9 @@ LONG = 256
 
 
 class Strangers:
-    """Targets whose asset was never there, as far as is known; those too of which that is kept, for who names them.
+    """Targets whose asset was never there, as far as is known, or of which the upstream will say nothing.
+
+    Those too of which that is kept, for who names them.
 
     One that somebody names or waits for counts against the caller who brought it. One that is idle counts against
     nobody, and gives way to whatever is new, the longest idle first.
