@@ -120,7 +120,7 @@ class Observation:
 
     @property
     def proves_nothing(self) -> bool:
-        """Whether it is no sign that there is such an asset: it is not there, or its upstream will not speak about it."""
+        """Whether it is no sign of an asset: there is none, or its upstream will not speak about it."""
         rejected = self.failure is not None and self.failure.code == REJECTED
         return self.state is State.MISSING or (self.state is State.UNKNOWN and rejected)
 
