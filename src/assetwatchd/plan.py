@@ -31,6 +31,8 @@ LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""
 UNPROVEN = frozenset({State.MISSING, State.UNKNOWN})
 """States of an entry that is gone and of an asset nobody ever saw: it is not there, or nothing was said about it."""
+COUNTED_FOR_S = 1.0
+"""Counting those of interest takes 25 ms of a source with 100,000 assets, and anybody may ask for it at any time."""
 FAILURES_TO_PART = 2
 """An asset whose reads failed this often is read alone, so that one that spoils its batch is found."""
 
@@ -78,6 +80,9 @@ class Plan:
         self._whole_until = AT_ONCE
         self._lingers_until = AT_ONCE
         self._whole_begun = asyncio.Event()
+        self._counting = asyncio.Lock()
+        self._counted_until = AT_ONCE
+        self._wanted_count = 0
         self._restore()
 
     def _restore(self) -> None:
@@ -230,10 +235,21 @@ class Plan:
         now = loop_time()
         return self._wanted(target, now, whole=self._whole > 0 or self._whole_until > now)
 
-    def wanted_count(self) -> int:
-        """How many assets anybody is interested in now."""
-        now, whole = loop_time(), self.whole_wanted
-        return sum(self._wanted(target, now, whole=whole) for target in self._targets.values())
+    async def wanted_count(self) -> int:
+        """How many assets anybody is interested in now; of many, as counted within the last COUNTED_FOR_S."""
+        async with self._counting:
+            if loop_time() >= self._counted_until:
+                self._wanted_count = await self._count_wanted()
+                self._counted_until = loop_time() + COUNTED_FOR_S * (len(self._targets) > SLICE)
+            return self._wanted_count
+
+    async def _count_wanted(self) -> int:
+        count = 0
+        for targets in self.slices():
+            now, whole = loop_time(), self.whole_wanted
+            count += sum(self._wanted(target, now, whole=whole) for target in targets)
+            await asyncio.sleep(0)
+        return count
 
     def _wanted(self, target: Target, now: float, *, whole: bool) -> bool:
         if target.named or target.pinned or target.awaited or target.linger_until > now:

@@ -291,7 +291,7 @@ async def test_names_that_never_were_are_not_polled_for_who_watches_the_whole() 
                 with rig.scheduler.interest(batch(number, 90), caller=ONE):
                     await asyncio.sleep(2)
                     assert rig.entry(batch(number)[0]).gone
-            assert rig.scheduler.polled_assets == 1
+            assert await rig.scheduler.polled_assets() == 1
             await rig.scheduler.tidy(forget_after_s=1e6)
             assert [target.asset_id for target in rig.scheduler._plan] == ["real"]
 
