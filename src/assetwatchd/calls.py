@@ -12,7 +12,7 @@ from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged
 from assetwatchd.conditions import FAILURES_TO_TURN, Health
 from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
-from assetwatchd.model import GONE, Condition, ConditionState, Failure, FailureKind, Observation, State
+from assetwatchd.model import GONE, REJECTED, Condition, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 from assetwatchd.reading import ANSWER_S_MAX
@@ -35,8 +35,6 @@ TIMEOUTS_A_CALL = 4
 Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
-REJECTED = "rejected"
-"""The code of the failure of an asset that its upstream will not speak about."""
 
 log = logging.getLogger(__name__)
 

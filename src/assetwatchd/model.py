@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from assetwatchd.details import Detail
 
+REJECTED = "rejected"
+"""The code of the failure of an asset that its upstream will not speak about."""
+
 
 class AssetKey(NamedTuple):
     """Names one asset: the configured source and the opaque id in it."""
@@ -114,6 +117,12 @@ class Observation:
     detail: Detail | None = None
     cut: bool = False
     answer: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def proves_nothing(self) -> bool:
+        """Whether it is no sign of an asset: there is none, or its upstream will not speak about it."""
+        rejected = self.failure is not None and self.failure.code == REJECTED
+        return self.state is State.MISSING or (self.state is State.UNKNOWN and rejected)
 
 
 class Entry(NamedTuple):

@@ -74,7 +74,7 @@ class Outcomes:
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
-                seen.sighting._replace(key=seen.target.key)
+                seen.sighting._replace(key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting))
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]
@@ -228,12 +228,17 @@ class Outcomes:
         return observation.state is State.MISSING and known is not None and not known.gone and not target.doubted
 
     def _never_there(self, seen: Seen) -> bool:
-        """Whether it is said of an asset nobody ever saw that it is not there, which is no news to anybody.
+        """Whether it is said of an asset nobody ever saw that it is not there, or nothing at all: no news to anybody.
 
         It is kept for those who named it. Who only reads it is answered without, so that asking fills no store.
         """
-        missing = seen.sighting is None or seen.sighting.observation.state is State.MISSING
-        return missing and not _told_to(seen.target) and self._plan.entry(seen.target) is None
+        nothing = seen.sighting is None or seen.sighting.observation.proves_nothing
+        return nothing and not _told_to(seen.target) and self._plan.entry(seen.target) is None
+
+    def _unproven(self, target: Target, sighting: Sighting) -> bool:
+        """Whether nobody is to be told but who names it: nothing but the name says that there is such an asset."""
+        proven = target.listed or target.pinned or not self._plan.is_stranger(target)
+        return sighting.observation.proves_nothing and not proven
 
     async def _mark_stale(self, target: Target) -> None:
         if target.failures:

@@ -34,6 +34,7 @@ class Sighting(NamedTuple):
 
     forgotten: the asset goes from here, though not from its source, since nobody has asked for it for long.
     key: the asset's name as it is known already, so that it is kept once.
+    unproven: nothing shows that there is such an asset, so that it is kept for who names it, and told to nobody else.
     """
 
     observation: Observation
@@ -41,6 +42,7 @@ class Sighting(NamedTuple):
     traceparent: str = ""
     forgotten: bool = False
     key: AssetKey | None = None
+    unproven: bool = False
 
 
 class Encoder(Protocol):
@@ -148,7 +150,7 @@ class Pipeline:
             observation.state,
             self._encoder.content(source, observation),
             sighting.observed_at,
-            gone=sighting.forgotten or observation.state in GONE,
+            gone=sighting.forgotten or sighting.unproven or observation.state in GONE,
             traceparent=sighting.traceparent,
         )
         same = known is not None and known.digest == draft.digest and known.gone == draft.gone

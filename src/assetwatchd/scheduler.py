@@ -98,10 +98,9 @@ class Scheduler:
         """Whether its changes are pushed now."""
         return self._plan.pushing
 
-    @property
-    def polled_assets(self) -> int:
-        """How many assets somebody is interested in now."""
-        return self._plan.wanted_count()
+    async def polled_assets(self) -> int:
+        """How many assets somebody is interested in now, or (of many) was a moment ago."""
+        return await self._plan.wanted_count()
 
     @property
     def interested(self) -> bool:
@@ -190,8 +189,10 @@ class Scheduler:
 
     async def _read(self, targets: Sequence[Target], max_age_s: float | None, caller: Caller) -> None:
         needed = [target for target in targets if not self._fresh_enough(target, max_age_s)]
+        if not needed:
+            return
         helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
-        if needed and (refusal := self._calls.refusal()) is not None:
+        if (refusal := self._calls.refusal()) is not None:
             if len(helpful) < len(needed):
                 raise refusal
             return
@@ -224,7 +225,9 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
                     await self._calls.listed.wait()
-                await self._first_reads(target for target in self._plan if self._plan.unread(target))
+                for targets in self._plan.slices():
+                    await self._first_reads(target for target in targets if self._plan.unread(target))
+                    await asyncio.sleep(0)
         except TimeoutError:
             return
 

@@ -18,7 +18,9 @@ LONG = 256
 
 
 class Strangers:
-    """The targets of one source whose asset was never seen.
+    """The targets of one source whose asset was never there as far as is known, or which the upstream will not speak of.
+
+    Those count too that are kept in the store for who names them.
 
     One that somebody names or waits for counts against the caller who brought it. An idle one counts against nobody,
     and is dropped when a new one needs its room, the longest idle first.

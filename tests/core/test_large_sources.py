@@ -221,8 +221,38 @@ async def test_what_is_counted_as_polled() -> None:
     async with running(upstream, rate_per_s=1000) as rig:
         with rig.scheduler.interest(["a0"], whole=True):
             await asyncio.sleep(1)
-            assert rig.scheduler.polled_assets == len(NAMES)
+            assert await rig.scheduler.polled_assets() == len(NAMES)
             del upstream.states["a0"], upstream.states["a1"]
             await asyncio.sleep(100)
             assert rig.entry("a1").gone
-            assert rig.scheduler.polled_assets == len(NAMES) - 1
+            assert await rig.scheduler.polled_assets() == len(NAMES) - 1
+
+
+@pytest.mark.parametrize("what", ["listed", "counted"])
+@virtual
+async def test_what_anybody_may_ask_for_at_any_time(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that needs no read, and the figures of a source, look at a slice a turn; the figures once for many."""
+    looks = 0
+    unread, wanted = plan.Plan.unread, plan.Plan._wanted
+
+    def looking(look: Callable[..., bool]) -> Callable[..., bool]:
+        def counted(*args: Any, **named: Any) -> bool:
+            nonlocal looks
+            looks += 1
+            return look(*args, **named)
+
+        return counted
+
+    async with knowing(FakeUpstream(*NAMES)) as rig:
+        monkeypatch.setattr(plan.Plan, "unread", looking(unread))
+        monkeypatch.setattr(plan.Plan, "_wanted", looking(wanted))
+        ask = {"listed": lambda: rig.scheduler.listed(5), "counted": rig.scheduler.polled_assets}[what]
+        asking = [asyncio.create_task(ask()) for _ in range(1 if what == "listed" else 20)]
+        most = before = looks
+        while not all(task.done() for task in asking):
+            await asyncio.sleep(0)
+            most, before = max(most, looks - before), looks
+        assert most <= 2 * SLICE  # that of planning may come in the same turn
+        assert looks >= len(NAMES)
+        if what == "counted":
+            assert looks <= len(NAMES) + 1

@@ -560,7 +560,7 @@ async def test_no_room() -> None:
             upstream.push_touched("c", "d", "e")
             upstream.push_removed("e")
             await asyncio.sleep(10)
-            assert rig.scheduler.polled_assets == 3
+            assert await rig.scheduler.polled_assets() == 3
             assert rig.scheduler.pushing
 
 

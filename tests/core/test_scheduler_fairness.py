@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.agenda import NEVER
-from assetwatchd.errors import SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
+from assetwatchd.errors import AssetRejected, SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
 from assetwatchd.model import State
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream
@@ -239,6 +239,61 @@ async def test_invented_names_take_no_room_from_others() -> None:
         for caller in (OTHER, FAR):
             stack.enter_context(rig.scheduler.interest(batch(8, 100), caller=caller))
             await rig.scheduler.read(["real", *batch(9, 100)], max_age_s=0, caller=caller)
+
+
+@virtual
+async def test_what_the_upstream_will_not_speak_about_takes_no_room_from_others() -> None:
+    """That it rejects a name is no sign of an asset: who asks is answered, who watches is told, and nothing stays."""
+    upstream = FakeUpstream("real")
+    upstream.poison = dict.fromkeys(batch(0) + batch(1), AssetRejected("HTTP 400"))
+    async with running(upstream, rate_per_s=10_000, assets_max=100, linger_s=1) as rig:
+        with rig.scheduler.interest([], whole=True):
+            for name in batch(0, 300):
+                await rig.scheduler.read([name], max_age_s=0, caller=ONE)
+            found = rig.scheduler.unseen("batch0 asset299")
+            assert found is not None
+            assert (found.state, list(rig.store.keys(SOURCE))) == (State.UNKNOWN, [])
+            for first in range(0, 300, 20):
+                with rig.scheduler.interest(batch(1)[first : first + 20], caller=OTHER):
+                    await asyncio.sleep(10)
+                    assert rig.state(batch(1)[first]) is State.UNKNOWN
+                    with pytest.raises(TooManyAssets) as refused:
+                        rig.scheduler.interest(batch(2, 20), caller=OTHER)
+                    assert refused.value.subject == "peer:host"
+                    await rig.scheduler.read(["real"], max_age_s=0, caller=FAR)
+            await asyncio.sleep(2)
+            await rig.scheduler.tidy(forget_after_s=1e6)
+            assert [key.asset_id for key in rig.store.keys(SOURCE)] == ["real"]
+
+
+@virtual
+async def test_what_the_upstream_will_not_speak_about_is_told_to_all_once_a_list_has_it() -> None:
+    """A list proves that it is there, and who watches the whole source sees it from then on, as UNKNOWN."""
+    upstream = FakeUpstream("odd", enumerates=True)
+    upstream.poison["odd"] = AssetRejected("HTTP 400")
+    async with running(upstream, settled_interval_s=1, busy_interval_s=1) as rig:
+        with rig.scheduler.interest(["odd"], caller=ONE):
+            await until(lambda: rig.knows("odd"))
+            assert rig.entry("odd").gone
+            with rig.scheduler.interest([], whole=True):
+                await until(lambda: not rig.entry("odd").gone)
+        await rig.scheduler.tidy(forget_after_s=1e6)
+        assert rig.state("odd") is State.UNKNOWN
+
+
+@virtual
+async def test_names_that_never_were_are_not_polled_for_who_watches_the_whole() -> None:
+    """Once nobody names them they are nobody's; else all that was ever invented would be read in place of what is."""
+    upstream = FakeUpstream("real")
+    async with running(upstream, rate_per_s=10_000, assets_max=2000) as rig:
+        with rig.scheduler.interest(["real"], whole=True):
+            for number in range(5):
+                with rig.scheduler.interest(batch(number, 90), caller=ONE):
+                    await asyncio.sleep(2)
+                    assert rig.entry(batch(number)[0]).gone
+            assert await rig.scheduler.polled_assets() == 1
+            await rig.scheduler.tidy(forget_after_s=1e6)
+            assert [target.asset_id for target in rig.scheduler._plan] == ["real"]
 
 
 @virtual

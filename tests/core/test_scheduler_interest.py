@@ -74,7 +74,7 @@ async def test_pins() -> None:
         await asyncio.sleep(1)
         assert rig.state("a") is State.AVAILABLE
         assert rig.scheduler.wanted("a")
-        assert rig.scheduler.polled_assets == 1
+        assert await rig.scheduler.polled_assets() == 1
     assert upstream.reads_of("b") == []
 
 
@@ -119,7 +119,7 @@ async def test_what_is_gone_from_a_whole_is_left_to_the_lists() -> None:
             gone = now()
             await asyncio.sleep(600)
             assert upstream.reads_of("b", since=gone) == []
-            assert rig.scheduler.polled_assets == 1
+            assert await rig.scheduler.polled_assets() == 1
             await rig.scheduler.tidy(forget_after_s=1e6)
             assert rig.scheduler.observed_at("b") is None
 

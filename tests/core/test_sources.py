@@ -212,7 +212,7 @@ async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest
         others = [("a", f"other {n}") for n in range(5)]
         async with sources.interest(wanting(*names)), sources.interest(wanting(*others)):
             assert counted.most == 2
-            assert scheduler.polled_assets == 10
+            assert await scheduler.polled_assets() == 10
         entering = [sources.interest(wanting(*names)), sources.interest(wanting(*others))]
         beginning = [asyncio.create_task(each.__aenter__()) for each in entering]  # the second waits for its turn
         await asyncio.sleep(0)

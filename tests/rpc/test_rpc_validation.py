@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -174,3 +175,20 @@ async def test_unknown_sources_are_not_found_wherever_they_are_named() -> None:
             told = await problem_of(attempt)
             assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "SOURCE_NOT_FOUND")
             assert told.metadata == {"source": "nowhere"}
+
+
+@given(st.integers(1, 950), st.lists(st.integers(0, 949), max_size=20, unique=True))
+@settings(max_examples=50, deadline=None)
+def test_what_is_wrong_in_a_long_list_is_found_wherever_it_stands(count: int, wrong: list[int]) -> None:
+    """Items are checked together, and by themselves only where one is wrong: with the same result."""
+    request = pb.BatchGetAssetStatusesRequest(
+        assets=[{"source": "omn"} if index in wrong else ASSET for index in range(count)]
+    )
+    each = [f"assets[{index}].asset_id" for index in sorted(wrong) if index < count]
+    try:
+        asyncio.run(Requests().read(request.SerializeToString(), pb.BatchGetAssetStatusesRequest))
+        found = []
+    except InvalidRequest as refused:
+        found = [path for path, _ in refused.violations if path]
+    assert found == each[: len(found)]
+    assert len(found) >= min(len(each), 10)

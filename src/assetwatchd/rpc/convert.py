@@ -198,7 +198,7 @@ def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.Sou
     ]
 
 
-def source(scheduler: Scheduler, store: Store, watchers: int) -> source_pb2.Source:
+def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) -> source_pb2.Source:
     """A source as SourceService tells it."""
     can = scheduler.upstream.capabilities
     return source_pb2.Source(
@@ -208,7 +208,7 @@ def source(scheduler: Scheduler, store: Store, watchers: int) -> source_pb2.Sour
         condition=condition(scheduler.condition),
         asset_count=store.count(scheduler.name),
         watcher_count=watchers,
-        poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=scheduler.polled_assets),
+        poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
     )
 
 

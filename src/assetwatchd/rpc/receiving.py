@@ -42,6 +42,7 @@ class Receiving(grpc.aio.ServerInterceptor):
     def __init__(self, request_s: float) -> None:
         self._request_s = request_s
         self._unfinished = Unfinished(UNFINISHED_MAX)
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
@@ -51,8 +52,12 @@ class Receiving(grpc.aio.ServerInterceptor):
         """Wrap what serves the call; refuse a call with too much metadata, whatever its method."""
         if (size := metadata_bytes(handler_call_details)) > METADATA_BYTES_MAX:
             return grpc.stream_stream_rpc_method_handler(_refusing(MetadataTooLarge(size, limit=METADATA_BYTES_MAX)))
-        handler = await continuation(handler_call_details)
-        return None if handler is None else self._received(handler)
+        method = handler_call_details.method
+        if method not in self._wrapped:  # made once for all calls of a method, of which there are as many as are served
+            if (handler := await continuation(handler_call_details)) is None:
+                return None
+            self._wrapped[method] = self._received(handler)
+        return self._wrapped[method]
 
     def _received(self, handler: Handler) -> Handler:
         run = as_coroutine(getattr(handler, kind_of(handler)))

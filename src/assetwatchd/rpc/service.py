@@ -240,16 +240,18 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     ) -> source_pb.ListSourcesResponse:
         """All, by name."""
         async with ErrorsAsStatus(context):
-            views = [self._view(name) for name in self._sources.names()]
+            views = [await self._view(name) for name in self._sources.names()]
             return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """One."""
         async with ErrorsAsStatus(context):
-            return source_pb.GetSourceResponse(source=self._view(request.source))
+            return source_pb.GetSourceResponse(source=await self._view(request.source))
 
-    def _view(self, name: str) -> Any:
-        return convert.source(self._sources.get(name), self._store, self._hub.watcher_count(name))
+    async def _view(self, name: str) -> Any:
+        scheduler = self._sources.get(name)
+        polled = await scheduler.polled_assets()
+        return convert.source(scheduler, self._store, watchers=self._hub.watcher_count(name), polled=polled)
 
 
 async def _fill(statuses: Any, items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]) -> None:

