@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,6 +154,21 @@ async def test_frames_of_many_new_ids_are_taken_in_by_turns() -> None:
                     await asyncio.sleep(0)
                     if len(found) == count * each:
                         break
+    assert steps.most < STEPS_MAX
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_first_frame_of_many_ids_is_taken_in_by_turns(late: bool) -> None:  # noqa: FBT001 - of the case
+    """Nor does all there is, in the first frame of a stream, or for one that comes to it late."""
+    count = 40_000
+    async with raw_stream(sends(told(named(0, count))), assets_max=count) as (_, upstream), AsyncExitStack() as before:
+        if late:
+            listener = await before.enter_async_context(upstream.line.listen())
+            assert len((await anext(listener)).items) == count
+        with counted() as steps:
+            [listed] = await notices(upstream, 1)
+    assert isinstance(listed, Listed)
+    assert len(listed.asset_ids) == count
     assert steps.most < STEPS_MAX
 
 
