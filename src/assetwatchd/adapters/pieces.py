@@ -224,7 +224,7 @@ def notices_of(frame: Frame) -> Iterator[Notice]:
 
 
 async def first(frame: Frame) -> Listed:
-    """Read the first frame, which lists every id there is, others having a turn between its parts. Raises: BadAnswer."""
+    """Read the first frame, which lists every id there is; others have a turn between its parts. Raises: BadAnswer."""
     asset_ids: set[str] = set()
     for part in parts_of(frame):
         _expect_whole(part)

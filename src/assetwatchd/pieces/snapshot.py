@@ -48,8 +48,8 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
     An asset that cannot be read holds up nothing: it is tried again, and comes as a change.
     """
     told: set[str] = set()
-    for some in slices(first.items):
-        wanted = [item for item in frames.living(some) if intake.covers(item)]
+    for items in slices(first.items):
+        wanted = [item for item in frames.living(items) if intake.covers(item)]
         await intake.epoch.commit(wanted)
         told.update(item.asset_id for item in wanted)
     missing = set(asset_ids) - told
