@@ -110,7 +110,7 @@ class Feed:
             rounds = Rounds(tasks, self.epoch.hub)
             while True:
                 began = loop.time()
-                error = await self._broken(rounds)
+                error = (await self._broken(rounds)).with_traceback(None)  # it would keep the epoch that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
                 self._turn(_state(error), str(error))
                 pause_s = schedule.backoff_s(failures, settings, self._parts.rng)
