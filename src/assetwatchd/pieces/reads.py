@@ -84,7 +84,7 @@ class Reads:
             await pending.tried.wait()
 
     async def end(self) -> None:
-        """Give up all of them, and whoever they were for: that one has us, and would be there until garbage is found."""
+        """Give up all of them, and whom they were for: it has us, and would stay until garbage is looked for."""
         self._answered = _to_nobody
         tasks = [pending.task for pending in self._pending.values() if pending.task is not None]
         for task in tasks:
