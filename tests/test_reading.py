@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import jsonbody, reader, reading
+from assetwatchd import jsonbody, reader, reading, rests
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.transport import Reply
@@ -277,3 +277,31 @@ def _lives(child: int) -> bool:
 
 def _written(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+async def test_small_answers_that_are_costly_are_followed_by_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are to be read at once, each waits REST_TIMES as long as the one before has cost."""
+    monkeypatch.setattr(rests, "COSTLY_S", 0.0)  # all of them are
+    began: list[float] = []
+    until: list[float] = []
+    async with a_reading() as source:
+
+        def note(_: Reply) -> None:
+            until.append(source._rest.until)
+            began.append(asyncio.get_running_loop().time())
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(*[source.read(SMALL, note) for _ in range(20)])
+    assert len(began) == 20
+    assert all(at >= rested for at, rested in zip(began, until, strict=True))
+    assert until == sorted(set(until))
+
+
+async def test_ordinary_small_answers_need_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs less than COSTLY_S makes nobody wait: they are read in the turn in which they came."""
+    monkeypatch.setattr(rests, "COSTLY_S", 10.0)  # a machine may be slow
+    async with a_reading() as source:
+        reads = [source.read(SMALL, pid) for _ in range(20)]
+        for read in reads:
+            with pytest.raises(StopIteration):
+                read.send(None)

@@ -6,16 +6,18 @@ tests/support/inside_aiohttp.py lists them.
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from assetwatchd.rests import COSTLY_S, Rest
+
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.http_parser import RawResponseMessage
 
 RECEIVE_BYTES = 64 * 1024
@@ -24,10 +26,6 @@ byte and heads of answers cost the event loop 100 to 200 ns a byte. A server 50 
 INTERIM_MAX = 16
 """Informational answers (1xx) to one request. They cost nothing to make, and without end they would never let go of
 the event loop, so that no time limit could end them."""
-COSTLY_S = 0.001
-"""Taking in RECEIVE_BYTES of an ordinary body costs a twentieth of this."""
-REST_TIMES = 4
-"""After a costly read nothing is read of that upstream for so many times as long: it has a fifth of the event loop."""
 SWITCHING_PROTOCOLS = 101
 
 
@@ -40,20 +38,10 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(socket_factory=_socket, **settings)
         self._factory = self._connection  # type: ignore[assignment]  # what makes a connection's protocol
-        self.rests_until = 0.0
+        self.rest = Rest()
 
     def _connection(self) -> ResponseHandler:
         return _Connection(self, self._loop)
-
-    def spent(self, seconds: float) -> None:
-        """Note what taking something in has cost."""
-        if seconds >= COSTLY_S:
-            self.rests_until = max(self.rests_until, self._loop.time()) + REST_TIMES * seconds
-
-    async def rested(self) -> None:
-        """Return once connections have rested for what was costly so far."""
-        if (wait_s := self.rests_until - self._loop.time()) > 0:
-            await asyncio.sleep(wait_s)
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -75,9 +63,8 @@ class _Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take in what came, and rest when that was costly."""
-        began = time.thread_time()
-        super().data_received(data)
-        self._connector.spent(time.thread_time() - began)
+        with self._connector.rest.counted():
+            super().data_received(data)
         self._rest()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
@@ -97,7 +84,7 @@ class _Connection(ResponseHandler):
             self.set_exception(HttpProcessingError(message="too many informational answers"))
 
     def _rest(self) -> None:
-        until = self._connector.rests_until
+        until = self._connector.rest.until
         if self.transport is None or until <= self._loop.time():
             return
         self._pause_transport_reading()
@@ -109,5 +96,5 @@ class _Connection(ResponseHandler):
         self._resting = False
         self._rest()
         if not (self._resting or self._reading_paused or self._buffer_paused):
-            self._connector.rests_until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
+            self._connector.rest.until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
             self._resume_transport_reading()

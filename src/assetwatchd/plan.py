@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SLICE = 500
+SLICE = 200
 """So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
 LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 from assetwatchd.errors import BadAnswer
 from assetwatchd.reader import HEADER, READ_S_MAX, main
+from assetwatchd.rests import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,15 @@ PIECE_BYTES = 64 * 1024
 
 
 class Reading:
-    """How the answers of one source are read: one large one at a time, so that the others always have a process."""
+    """How the answers of one source are read: one large one at a time, so that the others always have a process.
+
+    After small ones that were costly there is a rest, so that many of them leave most of the event loop to others.
+    """
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
+        self._small_turn = asyncio.Lock()
+        self._rest = Rest()
 
     async def read(
         self,
@@ -62,7 +68,10 @@ class Reading:
         Raises: what read raises; BadAnswer when it takes longer, or more memory, than limits allow.
         """
         if len(reply.body) <= inline_bytes_max:
-            return read(reply, *given)
+            async with self._small_turn:
+                await self._rest.over()
+                with self._rest.counted():
+                    return read(reply, *given)
         async with self._turn:
             result: T = await _readers().read(self, reply, read, given)
             return result

@@ -18,7 +18,7 @@ LONG = 256
 
 
 class Strangers:
-    """The targets of one source whose asset was never there as far as is known, or which the upstream will not speak of.
+    """The targets of one source whose asset was never there as far as is known, or is one the upstream is silent about.
 
     Those count too that are kept in the store for who names them.
 

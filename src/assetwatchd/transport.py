@@ -187,14 +187,14 @@ class Transport:
         if start > now + self._slack_s:
             await asyncio.sleep(start - now)
         if self._connector is not None:
-            await self._connector.rested()
+            await self._connector.rest.over()
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
             connector = self._connector = Connector(limit=limit, ssl=_trust(self._settings))
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-            self._session = session(connector=connector, timeout=timeout, read_bufsize=FREE_BYTES)
+            self._session = session(connector, timeout=timeout, read_bufsize=FREE_BYTES)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -224,11 +224,10 @@ class Transport:
         first = await response.content.read(1)
         if not first or self._connector is None:
             return first
-        began = time.thread_time()
-        rest = response.content.read_nowait(CHUNK_BYTES)
-        self._connector.spent(time.thread_time() - began)
-        await self._connector.rested()
-        return first + rest
+        with self._connector.rest.counted():
+            more = response.content.read_nowait(CHUNK_BYTES)
+        await self._connector.rest.over()
+        return first + more
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -244,6 +243,8 @@ class Transport:
         except aiohttp.WSServerHandshakeError as exc:
             raise_for_status(Reply(exc.status, _kept(exc.headers or {}), b""))
             raise BadAnswer(f"no WebSocket: HTTP {exc.status}") from exc
+        except aiohttp.ClientResponseError as exc:
+            raise Unreachable("the answer is not HTTP, or its head is beyond limits") from exc
         except aiohttp.ClientPayloadError as exc:
             raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
@@ -259,15 +260,19 @@ async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) ->
     await upgraded.close()
 
 
-def session(**options: Any) -> aiohttp.ClientSession:
+def session(connector: Connector, **options: Any) -> aiohttp.ClientSession:
     """Make a session that keeps no cookies, reads no proxy from the environment and follows no redirect.
+
+    Every one has connections that are held to limits: aiohttp's own take informational answers without an end.
 
     aiohttp follows redirects where it is not told otherwise, and cannot be told so for a WebSocket: there it takes
     every header of ours along to wherever the answer points.
     """
     guard = aiohttp.TraceConfig()
     guard.on_request_redirect.append(_refuse_redirect)
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[guard], **options)
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[guard], **options
+    )
 
 
 async def _refuse_redirect(_session: object, _context: object, told: aiohttp.TraceRequestRedirectParams) -> None:

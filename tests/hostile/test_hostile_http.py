@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd import connector, transport
+from assetwatchd import connector, rests, transport
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.connector import INTERIM_MAX
 from assetwatchd.errors import AnswerTooLarge, Unreachable
+from assetwatchd.rests import Rest
 from assetwatchd.transport import FREE_BYTES, HEADER_LENGTH_MAX, LARGE_AT_ONCE, Transport
 from support.hostile import OK_HEAD, PLAIN, RAW
 
@@ -147,23 +148,23 @@ async def test_the_limit_of_a_body_is_exact(limit: int, over: int, told: bool) -
 async def test_what_was_costly_is_followed_by_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The upstream's connections, and calls that are to begin, wait REST_TIMES as long as taking it in has cost."""
     cost_s = 0.05
-    note, costs = connector.Connector.spent, iter([cost_s])
+    note, costs = Rest.spent, iter([cost_s])
 
     async with asking(sending(RAW["chunks of a byte"](30_000)), rate_per_s=1000) as ask:
-        monkeypatch.setattr(connector.Connector, "spent", lambda self, _: note(self, next(costs, 0.0)))
+        monkeypatch.setattr(Rest, "spent", lambda self, _: note(self, next(costs, 0.0)))
         began = asyncio.get_running_loop().time()
         first = asyncio.create_task(ask.raw("GET", "/"))
-        while ask._connector is None or not ask._connector.rests_until:  # noqa: ASYNC110 - nobody is told
+        while ask._connector is None or not ask._connector.rest.until:  # noqa: ASYNC110 - nobody is told
             await asyncio.sleep(0)
         for call in (first, ask.raw("GET", "/")):
             assert len((await call).body) == 5000
-            assert asyncio.get_running_loop().time() - began >= cost_s * connector.REST_TIMES
+            assert asyncio.get_running_loop().time() - began >= cost_s * rests.REST_TIMES
 
 
 async def test_ordinary_bodies_need_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """What costs less than COSTLY_S makes nobody wait."""
-    monkeypatch.setattr(connector, "COSTLY_S", 10.0)  # a machine may be slow
+    monkeypatch.setattr(rests, "COSTLY_S", 10.0)  # a machine may be slow
     async with asking(sending(OK_HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1_000_000))) as ask:
         assert len((await ask.raw("GET", "/")).body) == 1_000_000
         assert ask._connector is not None
-        assert ask._connector.rests_until == 0.0
+        assert ask._connector.rest.until == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from pieces_os_client.wrapper.version_compatibility import VersionChecker
 from yarl import URL
 
 from assetwatchd.config import PiecesSource
+from assetwatchd.connector import INTERIM_MAX
 from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
 from assetwatchd.pieces.place import PiecesTransport, Place
@@ -88,6 +90,22 @@ async def test_a_port_that_says_nothing(standins: list[PiecesStandin]) -> None:
     port = server.sockets[0].getsockname()[1]
     assert await found(f"http://127.0.0.1:{port}", standins[0], health_timeout_s=1.0) == standins[0].url
     hushed.set()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_informational_answers_without_an_end(standins: list[PiecesStandin]) -> None:
+    """More of them than a connection takes, whatever comes after: passed over, as nothing would ever end them."""
+
+    async def informs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1) + b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(informs, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    assert await found(url, standins[0]) == standins[0].url
     server.close()
     await server.wait_closed()
 

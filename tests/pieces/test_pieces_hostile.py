@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections import Counter
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assetwatchd.config import PiecesSource, ServerSettings
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces import line, pace, packed, reads
+from assetwatchd.pieces import frames, line, pace, packed, reads
+from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.epoch import Epoch, Parts
 from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
 from assetwatchd.reading import INLINE_BYTES_MAX
+from assetwatchd.store.memory import MemoryStore
 from assetwatchd.upstream import Listed, Touched
 from support.core_rig import now, virtual
 from support.pieces_rig import ONE, SOURCE, pieces_rig, shelve
@@ -175,6 +181,21 @@ async def test_frames_of_many_new_ids_are_taken_in_by_turns() -> None:
     assert turns.most < STEPS_MAX
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_first_frame_of_many_ids_is_taken_in_by_turns(late: bool) -> None:  # noqa: FBT001 - of the case
+    """Nor does all there is, in the first frame of a stream, or for one that comes to it late."""
+    count = 40_000
+    async with raw_stream(sends(told(named(0, count))), assets_max=count) as (_, upstream), AsyncExitStack() as before:
+        if late:
+            listener = await before.enter_async_context(upstream.line.listen())
+            assert len((await anext(listener)).items) == count
+        with counted() as steps:
+            [listed] = await notices(upstream, 1)
+    assert isinstance(listed, Listed)
+    assert len(listed.asset_ids) == count
+    assert steps.most < STEPS_MAX
+
+
 async def test_a_large_frame_says_the_same_as_a_small_one() -> None:
     """What is read beside and handed over in parts is what would have been read here: order, tombstones, duplicates."""
     ids = named(0, 1000)
@@ -210,6 +231,27 @@ async def test_those_that_are_gone_make_room() -> None:
     """What counts is what there is, not what there was."""
     steps = [part for n in range(10) for part in (told(named(10 * n, 10)), told(named(10 * n, 10), deleted=True))]
     assert isinstance(await ended(sends(*steps, then_wait=False), assets_max=10), Unreachable)
+
+
+async def test_tombstones_are_forgotten_by_turns() -> None:
+    """All that a stream told of an hour ago, dates and tombstones, goes in slices; what is there still stays."""
+    count, clock = 20_000, [0.0]
+    desk = PiecesSource.model_validate({"kind": "pieces", "base_url": "http://localhost", "assets_max": count})
+    limits = ServerSettings()
+    parts = Parts(MemoryStore, lambda *_: b"x", lambda *_: b"", limits, random.Random(1), lambda: clock[0])  # noqa: S311 - no secret
+    epoch = Epoch("desk", Stream.IDENTIFIERS, parts, desk)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    told_of = [frames.Item(f"a{number}", gone=number > 0, updated=moment, document={}) for number in range(count)]
+    await epoch.commit(told_of)
+    epoch.heard([frames.Item("heard", gone=False, updated=moment, document={})])
+    clock[0] = 3 * limits.stream_age_s
+    with counted() as steps:
+        await epoch.commit([])
+        await epoch.commit(told_of[:1])
+    assert steps.most < 2 * count
+    assert set(epoch.known) == {"a0"}
+    assert [epoch.get(item.asset_id) is None for item in told_of[:2]] == [False, True]
+    assert (epoch._held, epoch._held_bytes) == (1, 1)
 
 
 async def test_what_all_ids_together_take() -> None:

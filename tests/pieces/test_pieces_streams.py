@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from types import SimpleNamespace
@@ -15,7 +16,9 @@ from assetwatch.v1 import source_pb2
 
 from assetwatchd.errors import ServerDraining
 from assetwatchd.pieces import feed
+from assetwatchd.pieces.epoch import Epoch
 from assetwatchd.rpc.pieces import convert
+from assetwatchd.store.memory import MemoryStore
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
 
@@ -278,6 +281,25 @@ async def test_a_connection_that_never_lasts_is_tried_ever_less(rpc: str, monkey
             await mirror.synced()
         assert counted == [1, 1, 1]
         mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_what_a_connection_told_ends_with_the_next(rpc: str, rig: PiecesRig) -> None:
+    """Two connections' worth is held at most, however many there were; nobody need look for garbage for that."""
+    mirror = await rig.stream(rpc).synced()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await rig.command("drop_streams", stream=NAMES[rpc])
+            await mirror.until(lambda message: message.HasField("started"))
+            await mirror.synced()
+        held = [each for each in gc.get_objects() if isinstance(each, Epoch | MemoryStore)]
+    finally:
+        gc.enable()
+    for kind in (Epoch, MemoryStore):
+        assert sum(isinstance(each, kind) for each in held) <= 2
+    mirror.call.cancel()
 
 
 @ANY_STREAM

@@ -6,6 +6,7 @@ field for a state: it is derived from presence, a tombstone and timestamps.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -222,10 +223,14 @@ def notices_of(frame: Frame) -> Iterator[Notice]:
         yield Touched(tuple(touched))
 
 
-def first(frame: Frame) -> Listed:
-    """Read the first frame, which lists every id there is. Raises: BadAnswer."""
-    _expect_whole(frame)
-    return Listed(frozenset(item.asset_id for item in frames.living(frame.items)))
+async def first(frame: Frame) -> Listed:
+    """Read the first frame, which lists every id there is; others have a turn between its parts. Raises: BadAnswer."""
+    asset_ids: set[str] = set()
+    for part in parts_of(frame):
+        _expect_whole(part)
+        asset_ids.update(item.asset_id for item in frames.living(part.items))
+        await asyncio.sleep(0)
+    return Listed(frozenset(asset_ids))
 
 
 def parts_of(frame: Frame) -> Iterator[Frame]:
@@ -316,7 +321,7 @@ class Pieces:
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
-            yield first(await anext(stream))
+            yield await first(await anext(stream))
             async for frame in stream:
                 for part in parts_of(frame):
                     for notice in notices_of(part):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from yarl import URL
 
+from assetwatchd.connector import Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.transport import session
@@ -90,7 +91,7 @@ async def discover(settings: PiecesSource, probing: Probing = PROBING) -> URL:
     """
     known = [URL.build(scheme="http", host=probing.host, port=port) for port in probing.ports]
     candidates = [URL(str(settings.base_url).rstrip("/")), *known]
-    async with session() as asking:
+    async with session(Connector()) as asking:
         return await _first_healthy(asking, candidates, probing)
 
 

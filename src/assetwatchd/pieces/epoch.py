@@ -128,15 +128,25 @@ class Epoch:
         )
 
     async def _tidy(self) -> None:
-        """Forget tombstones that no subscriber can still be waiting for: no stream is that old."""
+        """Forget tombstones that no subscriber can still be waiting for: no stream is that old.
+
+        Others have a turn between its parts: there may be as many as a stream may tell of.
+        """
         now = self._parts.now()
         if now - self._tidied_at < TIDY_INTERVAL_S:
             return
         self._tidied_at = now
+        before = self._store.after(0, self._store.head)
         await self._store.drop_gone(before=now - 2 * self._parts.limits.stream_age_s, keep=lambda _: False)
-        held = {key.asset_id for key in self._store.keys(self._source)}
-        self._held, self._held_bytes = len(held), _bytes([self.get(asset_id) for asset_id in held])
-        self.known = {asset_id: at for asset_id, at in self.known.items() if asset_id in held}
+        for entries in slices(before):
+            dropped = [entry for entry in entries if self._store.get(entry.key) is None]
+            self._held, self._held_bytes = self._held - len(dropped), self._held_bytes - _bytes(dropped)
+            await asyncio.sleep(0)
+        for some in slices(list(self.known)):
+            for asset_id in some:
+                if self.get(asset_id) is None:
+                    self.known.pop(asset_id, None)
+            await asyncio.sleep(0)
 
     def _key(self, asset_id: str) -> AssetKey:
         return AssetKey(self._source, asset_id)

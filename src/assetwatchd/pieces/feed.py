@@ -110,7 +110,7 @@ class Feed:
             rounds = Rounds(tasks, self.epoch.hub)
             while True:
                 began = loop.time()
-                error = await self._broken(rounds)
+                error = (await self._broken(rounds)).with_traceback(None)  # it would keep the epoch that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
                 self._turn(_state(error), str(error))
                 pause_s = schedule.backoff_s(failures, settings, self._parts.rng)
@@ -203,12 +203,21 @@ class Rounds:
 
     def __init__(self, tasks: asyncio.TaskGroup, hub: Hub) -> None:
         self._tasks = tasks
-        self._task = tasks.create_task(hub.run())
+        self._task = tasks.create_task(_run(hub))
 
     def turn(self, hub: Hub) -> None:
         """Run this hub from now on."""
         self._task.cancel()
-        self._task = self._tasks.create_task(hub.run())
+        self._task = self._tasks.create_task(_run(hub))
+
+
+async def _run(hub: Hub) -> None:
+    """Run a hub until cancelled, and let go of it then: a task group's frame holds the error that holds that frame."""
+    try:
+        await hub.run()
+    except asyncio.CancelledError as ended:
+        ended.__traceback__ = None
+        raise
 
 
 def _state(error: UpstreamError) -> ConditionState:

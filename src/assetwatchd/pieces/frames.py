@@ -144,7 +144,7 @@ class Frames:
 
     async def _read(self, reply: Reply, assets_max: int) -> Frame:
         if len(reply.body) <= INLINE_BYTES_MAX:
-            return parse(reply, self._stream, assets_max)
+            return await self._documents.reading.read(reply, parse, self._stream, assets_max)
         told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
         items: list[Item] = []
         async for some in told.members():

@@ -77,6 +77,7 @@ class Line:
             error = BadAnswer("the stream failed; see the log")
         if self._connection is connection:
             self._connection = None
+        error.__traceback__ = None  # it would keep this frame, and all that the connection told
         for listener in connection.listeners:
             listener.tell(error)
 

@@ -84,7 +84,8 @@ class Reads:
             await pending.tried.wait()
 
     async def end(self) -> None:
-        """Give up all of them."""
+        """Give up all of them, and whom they were for: it has us, and would stay until garbage is looked for."""
+        self._answered = _to_nobody
         tasks = [pending.task for pending in self._pending.values() if pending.task is not None]
         for task in tasks:
             task.cancel()
@@ -144,6 +145,10 @@ async def reading(reads: Reads) -> AsyncIterator[Reads]:
         yield reads
     finally:
         await reads.end()
+
+
+async def _to_nobody(_why: Item, _answer: Item) -> None:
+    pass
 
 
 def _item(asset_id: str, document: dict[str, Any]) -> Item:

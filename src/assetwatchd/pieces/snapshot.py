@@ -47,9 +47,12 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
 
     An asset that cannot be read holds up nothing: it is tried again, and comes as a change.
     """
-    told = [item for item in frames.living(first.items) if intake.covers(item)]
-    await intake.epoch.commit(told)
-    missing = set(asset_ids) - {item.asset_id for item in told}
+    told: set[str] = set()
+    for items in slices(first.items):
+        wanted = [item for item in frames.living(items) if intake.covers(item)]
+        await intake.epoch.commit(wanted)
+        told.update(item.asset_id for item in wanted)
+    missing = set(asset_ids) - told
     if len(missing) > READS_MAX:
         missing -= await _all(api, stream, intake, missing)
     for some in slices(missing):
