@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -343,3 +344,12 @@ async def code_of(rig: Rig, method: str) -> grpc.StatusCode:
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
+
+
+def test_a_client_that_has_gone_is_no_error_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """GRPC logs each answer that found nobody there with its stack: any client could fill the log so. Others are told."""
+    server.quieten()
+    log = logging.getLogger("grpc._cython.cygrpc")
+    for error in (grpc.aio.InternalError("nobody"), KeyError("ours")):
+        log.error("raised by %s", "a method", exc_info=error)
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [KeyError]
