@@ -347,7 +347,7 @@ async def code_of(rig: Rig, method: str) -> grpc.StatusCode:
 
 
 def test_a_client_that_has_gone_is_no_error_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """GRPC logs each answer that found nobody there with its stack: any client could fill the log so. Others are told."""
+    """GRPC logs each answer that found nobody with its stack: any client could fill the log so. Others are told."""
     server.quieten()
     log = logging.getLogger("grpc._cython.cygrpc")
     for error in (grpc.aio.InternalError("nobody"), KeyError("ours")):
