@@ -227,6 +227,30 @@ async def test_time_is_up_for_the_oldest_of_the_address_that_has_most() -> None:
     assert not unfinished._by_host
 
 
+async def test_one_whose_time_is_up_already_is_passed_over() -> None:
+    """Between the moment in which its time is up and the one in which it is told, another call comes: none fails."""
+    unfinished, told = Unfinished(1), []
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        try:
+            async with asyncio.timeout(600) as limit:
+                with unfinished.one_of("one", limit):
+                    limit.reschedule(loop.time())
+                    loop.call_soon(come)
+                    await asyncio.Event().wait()
+        except TimeoutError:
+            told.append("up")
+
+    def come() -> None:
+        with unfinished.one_of("other", asyncio.timeout(600)):
+            told.append("came")
+
+    await wait()
+    assert told == ["came", "up"]
+    assert unfinished._count == 0
+
+
 # Resets, and how many -------------------------------------------------------------------------------------------------
 
 

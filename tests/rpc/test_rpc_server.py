@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -64,8 +65,10 @@ async def test_health_says_so_first() -> None:
         call = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
         began = time.monotonic()
+        reading = asyncio.ensure_future(call.read())  # a client reads no more of a call whose status has come
+        await asyncio.sleep(0)
         rig.app.stop()
-        assert (await call.read()).status == NOT_SERVING
+        assert (await reading).status == NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert problem(caught.value).reason == "SERVER_DRAINING"
@@ -343,3 +346,12 @@ async def code_of(rig: Rig, method: str) -> grpc.StatusCode:
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
+
+
+def test_a_client_that_has_gone_is_no_error_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """GRPC logs each answer that found nobody with its stack: any client could fill the log so. Others are told."""
+    server.quieten()
+    log = logging.getLogger("grpc._cython.cygrpc")
+    for error in (grpc.aio.InternalError("nobody"), KeyError("ours")):
+        log.error("raised by %s", "a method", exc_info=error)
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [KeyError]

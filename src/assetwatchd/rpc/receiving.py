@@ -131,7 +131,8 @@ class Unfinished:
         host = max(self._by_host, key=lambda name: len(self._by_host[name]))
         oldest = next(iter(self._by_host[host]))
         self._forget(host, oldest)
-        oldest.reschedule(asyncio.get_running_loop().time())
+        if not oldest.expired():  # its time may be up already, and it not told yet
+            oldest.reschedule(asyncio.get_running_loop().time())
 
     def _forget(self, host: str, limit: asyncio.Timeout) -> None:
         of_host = self._by_host[host]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -110,12 +111,22 @@ def build(
     interceptors = [Receiving(settings.request_s), Tracing()]
     server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
     calm_pollers()
+    quieten()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
     services: dict[Any, Any] = {**servicers, HEALTH: health}
     requests = Requests()
     server.add_generic_rpc_handlers([handlers(service, servicer, requests) for service, servicer in services.items()])
     reflection.add(server, [service.full_name for service in services], requests)
     return server, _bind(server, settings)
+
+
+def quieten() -> None:
+    """Have gRPC not log, as an error with its stack, that a client was gone before it could be answered."""
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_ours)
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
 
 
 def pollers() -> list[int]:
