@@ -298,6 +298,12 @@ class Plan:
         if target.awaited:
             target.linger_until = loop_time() + self._settings.linger_s
 
+    def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
+        """Have those that were never read be read when it is this caller's turn, if that comes first."""
+        for asset_id in asset_ids:
+            if (target := self._targets.get(asset_id)) is not None and target.new:
+                self._agenda.join(target, caller)
+
     def leave(self, caller: Caller) -> None:
         """Withdraw a caller's requests: what only they asked for is read when others want it, or not at all."""
         for target in self._agenda.leave(caller) if caller != NOBODY else ():

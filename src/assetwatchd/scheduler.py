@@ -160,6 +160,10 @@ class Scheduler:
             self._calls.want_list()
         return interest
 
+    def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
+        """A caller too wants those of these assets, all of interest already, that were never read."""
+        self._plan.join(asset_ids, caller)
+
     def leave(self, caller: Caller) -> None:
         """Withdraw a caller's requests for assets that were never read."""
         self._plan.leave(caller)

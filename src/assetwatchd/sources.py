@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Shared:
-    """The interest of all streams with equal filters. caller: the first of them, whose turns its first reads take."""
+    """The interest of all streams with equal filters. caller: the first of them, whom unknown names count against."""
 
     filter: Filter
     caller: Caller
@@ -85,8 +85,11 @@ class Sources:
         what.share(shared.filter.keys)
         shared.holders += 1
         try:
+            if caller != shared.caller:
+                await self._join(what, caller)
             yield
         finally:
+            self._leave(what, caller)
             shared.holders -= 1
             if not shared.holders:
                 del self._shared[what.digest]
@@ -122,8 +125,19 @@ class Sources:
         finally:
             for interest in remaining:
                 interest.end()
-            for name in shared.filter.watched_sources & self._by_name.keys():
-                self.get(name).leave(shared.caller)
+            self._leave(shared.filter, shared.caller)
+
+    async def _join(self, what: Filter, caller: Caller) -> None:
+        """Have first reads that others have asked for be made in this caller's turns too: theirs may take long."""
+        for name, asset_ids in _by_source(what.keys).items():
+            for part in slices(asset_ids):
+                self.get(name).join(part, caller)
+                if len(part) == SLICE:
+                    await asyncio.sleep(0)
+
+    def _leave(self, what: Filter, caller: Caller) -> None:
+        for name in what.watched_sources & self._by_name.keys():
+            self.get(name).leave(caller)
 
     async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.

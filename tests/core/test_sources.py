@@ -239,3 +239,27 @@ class Counted:
             return self._interest(of, asset_ids, **options)
 
         return call
+
+
+@pytest.mark.parametrize("first_stays", [True, False])
+@virtual
+async def test_who_watches_what_another_watches_has_turns_of_his_own(first_stays: bool) -> None:  # noqa: FBT001 - a case
+    """That the filter is equal to one of 200 of another's watches lets nobody wait for the other 199; nothing stays."""
+    upstream = FakeUpstream(*[f"a{number}" for number in range(400)], "x")
+    async with running(assets_max=10_000, src=upstream) as sources, AsyncExitStack() as others:
+        for number in range(200):
+            what = wanting(("src", f"a{number}"), ("src", f"a{number + 200}"))
+            await others.enter_async_context(sources.interest(what, ("host", "one", str(number))))
+        first = AsyncExitStack()
+        await first.enter_async_context(sources.interest(wanting(("src", "x")), ("host", "one", "first")))
+        began = now()
+        async with sources.interest(wanting(("src", "x")), ("elsewhere", "two", "second")):
+            if not first_stays:
+                await first.aclose()
+            await sources.first_reads(wanting(("src", "x")), timeout_s=100)
+            assert now() - began < 1
+        await first.aclose()
+        await others.aclose()
+        agenda = sources.get("src")._plan._agenda
+        assert (len(agenda._asked), len(agenda._new)) == (0, 0)
+        assert not sources.get("src")._plan._strangers.quota._taken
