@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+PORT_MAX = 65_535
 
 
 class Format(enum.StrEnum):
@@ -76,8 +77,9 @@ def seconds(text: str | float) -> float:
 
 def address(text: str) -> str:
     """Check HOST:PORT. Raises: typer.BadParameter."""
-    if not re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):\d{1,5}", text):
-        raise typer.BadParameter("give HOST:PORT, e.g. 127.0.0.1:50051")
+    found = re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):([0-9]{1,5})", text)
+    if not found or int(found[2]) > PORT_MAX:
+        raise typer.BadParameter(f"give HOST:PORT, e.g. 127.0.0.1:50051; a port is a number up to {PORT_MAX}")
     return text
 
 
