@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gc
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support import closed_loops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-settings.register_profile("nightly")
+UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+"""No test fails for its pace: on a new machine the first text takes a second, until Hypothesis has its tables."""
+settings.register_profile("unhurried", **UNHURRIED)
+settings.register_profile("nightly", **UNHURRIED)
+settings.load_profile("unhurried")
+
 closed_loops.pass_over()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; programs we start inherit it

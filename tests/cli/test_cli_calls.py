@@ -187,6 +187,7 @@ async def test_every_command_says_that_no_server_can_be_reached(command: Run) ->
         ("get", "dam", "tid:1", "-o", "xml"),
         ("get", "dam", "tid:1", "--server", "nowhere"),
         ("get", "dam", "tid:1", "--max-age", "soon"),
+        ("get", "dam", "tid:1", "--max-age", f"{10**30}h"),
         ("get", "dam", "tid:1", "--tls-ca", "/nonexistent/ca.pem"),
         ("get", "dam", "tid:1", "--tls-cert", __file__),
         ("list", "--state", "happy"),

@@ -249,6 +249,20 @@ async def test_a_start_that_fails_for_several_pins_tells_each_on_its_line(comman
     assert [line for line in ended.err.splitlines() if line.startswith("sources.sbc.pins: 'b'")]
 
 
+@pytest.mark.parametrize(
+    "arguments", [("serve", "--listen"), ("demo", "--no-table", "--grpc"), ("health", "--server")], ids="-".join
+)
+@pytest.mark.parametrize("address", ["127.0.0.1:65536", "127.0.0.1", "nonsense:x"])
+async def test_what_is_no_address_is_a_wrong_command_line(
+    command: Run, arguments: tuple[str, ...], address: str
+) -> None:
+    """Whatever takes one says what it should be."""
+    done = await command(*arguments, address)
+    assert (done.code, done.out) == (2, "")
+    assert "give HOST:PORT" in done.err
+    assert "Traceback" not in done.err
+
+
 async def test_a_taken_address_is_one_sentence(command: Run) -> None:
     """Where something else listens already, serve and demo end with 1 and say so."""
     with socket.socket() as taken:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.installed import environment
 
@@ -173,3 +174,9 @@ def test_every_python_that_is_new_enough_is_found_once(tmp_path: Path) -> None:
     found[version] = f"{sys.base_prefix}/bin/python{version}"
     assert {name: path for name, path in json.loads(ended.stdout).items() if name in found} == found
     assert "3.10" not in ended.stdout
+
+
+def test_no_property_test_fails_for_its_pace() -> None:
+    """A new machine is slow at first: what Hypothesis knows of characters is worked out with the first text."""
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check

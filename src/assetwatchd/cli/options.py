@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+LENGTH_S_MAX = 315_576_000_000
+"""What google.protobuf.Duration knows."""
+PORT_MAX = 65_535
 
 
 class Format(enum.StrEnum):
@@ -71,13 +74,17 @@ def seconds(text: str | float) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text))  # a default comes as the number it is
     if match is None:
         raise typer.BadParameter("give seconds, or a number with ms, s, m or h, e.g. 90 or 5m")
-    return float(match[1]) * UNITS_S[match[2]]
+    length_s = float(match[1]) * UNITS_S[match[2]]
+    if length_s > LENGTH_S_MAX:
+        raise typer.BadParameter("is more than 10,000 years")
+    return length_s
 
 
 def address(text: str) -> str:
     """Check HOST:PORT. Raises: typer.BadParameter."""
-    if not re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):\d{1,5}", text):
-        raise typer.BadParameter("give HOST:PORT, e.g. 127.0.0.1:50051")
+    found = re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):([0-9]{1,5})", text)
+    if not found or int(found[2]) > PORT_MAX:
+        raise typer.BadParameter(f"give HOST:PORT, e.g. 127.0.0.1:50051; a port is a number up to {PORT_MAX}")
     return text
 
 
