@@ -19,7 +19,22 @@ from assetwatchd import jsonbody, reader, reading, rests
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.transport import Reply
-from support.jobs import Given, announce, end, fail, hoard, keep, length, make, names, pid, refuse, status, wait
+from support.jobs import (
+    Given,
+    announce,
+    end,
+    fail,
+    hoard,
+    keep,
+    length,
+    make,
+    names,
+    pid,
+    refuse,
+    status,
+    unload,
+    wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -305,3 +320,12 @@ async def test_ordinary_small_answers_need_no_rest(monkeypatch: pytest.MonkeyPat
         for read in reads:
             with pytest.raises(StopIteration):
                 read.send(None)
+
+
+async def test_what_a_library_says_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    """An upstream could fill the log by it: an error at each attribute, when there is no memory left for them."""
+    async with a_reading() as source:
+        attributes = b"".join(b' a%d=""' % number for number in range(600_000))
+        with pytest.raises(BadAnswer, match="takes"):
+            await source.read(Reply(200, {}, b"<a" + attributes + b"/>"), unload)
+    assert capfd.readouterr().err == ""

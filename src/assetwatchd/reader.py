@@ -9,6 +9,7 @@ import pickle
 import resource
 import signal
 import struct
+import sys
 import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ def main() -> None:
     """Do jobs until there are no more: the parent closes the pipe, or has ended."""
     jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is not a result
+    sys.excepthook = sys.unraisablehook = _unsaid
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the parent
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
@@ -61,6 +63,10 @@ def main() -> None:
             head = pickle.dumps(result)
             results.writelines([HEADER.pack(len(head), is_last), head, *parts])
             results.flush()
+
+
+def _unsaid(*_: object) -> None:
+    """Say nothing of what a library cannot raise: libxml2 has an error for each of a million attributes."""
 
 
 def _limit(body_bytes: int) -> None:

@@ -32,13 +32,15 @@ def parse(body: bytes) -> Element:
 
     No entity is expanded, nothing is loaded, and any DOCTYPE is refused: none of the published answers has one.
     Depth and text size stay within the limits of libxml2.
-    Raises: BadAnswer, which tells where the document is wrong and never what it says.
+    Raises: BadAnswer, which tells where the document is wrong and never what it says; MemoryError.
     """
     from lxml import etree  # noqa: PLC0415 - as in load
 
     try:
         root: Element = etree.fromstring(body, etree.XMLParser(**HARDENED))
     except etree.XMLSyntaxError as exc:
+        if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from None
         line, column = exc.position
         raise BadAnswer(f"not well-formed XML (line {line}, column {column})") from None
     except (ValueError, LookupError):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetwatchd import xml
 from assetwatchd.errors import Throttled
 
 if TYPE_CHECKING:
@@ -88,3 +89,8 @@ def announce(_: Reply, path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while True:
         pass
+
+
+def unload(reply: Reply) -> None:
+    """Read XML."""
+    xml.parse(reply.body)
