@@ -177,7 +177,9 @@ class _Readers:
                 await process.end()
                 raise
             await self._put_back(process, is_last=is_last)
-        return await _unpacked(result, parts)
+        unpacked = _unpacked(result, parts)
+        del result  # as there
+        return await unpacked
 
     async def _put_back(self, process: _Process, *, is_last: bool) -> None:
         if is_last or not self._users:
