@@ -113,6 +113,7 @@ def main(*asked: str) -> int:
     heard = stops()
     with tempfile.TemporaryDirectory(prefix="assetwatch-fresh-", ignore_cleanup_errors=True) as folder:
         home, clone = Path(folder, "home"), Path(folder, "clone")
+        Path(folder).chmod(0o755)  # a test runs as another user below it
         home.mkdir()
         Path(folder, "tmp").mkdir()
         subprocess.run([tool("git"), "clone", "--quiet", ROOT, clone], check=True)
