@@ -127,6 +127,7 @@ async def test_an_answer_that_holds_up_the_loop_is_told_with_its_source(
 ) -> None:
     """Calls to upstreams are made by tasks that are named by their sources."""
     observe = Omn.observe
+    monkeypatch.setattr(watchdog, "LINE_EVERY_S", 0.0)
 
     async def slow(self: Omn, *args: Any) -> Any:
         hold_up_the_loop("hunter2")
@@ -139,6 +140,21 @@ async def test_an_answer_that_holds_up_the_loop_is_told_with_its_source(
             async with asyncio.timeout(10):
                 while "source omn, task omn.call: tests/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
                     await asyncio.sleep(BEAT_S)
+
+
+async def test_what_the_loop_does_after_a_task_does_not_hide_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that was seen counts, though none is any more when it is looked last."""
+    places = iter(
+        [Place("", "selectors.py:1 select"), Place("omn.call", "xml.py:1 parse"), Place("", "logging.py:1 emit")]
+    )
+    monkeypatch.setattr(watchdog, "place_of", lambda *_: next(places))
+    dog = Watchdog(["omn"])
+    dog._loop, dog._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+    for over in (False, False, False, True):
+        dog._take(Standstill(0.4, over=over))
+    assert "source omn, task omn.call: xml.py:1 parse" in caplog.text
 
 
 async def test_lines_are_few(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,9 @@ class Watchdog:
                 self._tell(found, "stood still")
             self._still, self._place = False, Place("", "")
         elif found.seconds >= SUSPECT_S:
-            self._place = place_of(self._loop, self._loop_thread)
+            place = place_of(self._loop, self._loop_thread)
+            if place.task or not self._place.task:  # what the loop does of its own after a task held it up is not why
+                self._place = place
             if found.seconds >= STILL_S and not self._still:
                 self._still = True
                 self._tell(found, "stands still, and has")
