@@ -65,15 +65,20 @@ async def started(example: Path, script: str, rig: PiecesRig) -> asyncio.subproc
     return await asyncio.create_subprocess_exec(*command, cwd=example, stdout=pipe, stderr=pipe, env=env)
 
 
-async def test_node_lists_creates_searches_streams_and_deletes(example: Path, rig: PiecesRig) -> None:
-    """pieces.mjs does all five; what it made is in its stream and its search, and gone from both sides afterwards."""
-    running = await started(example, "pieces.mjs", rig)
+async def ended(running: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """Wait for a script to end by itself; return what it wrote, as output and as errors."""
     try:
-        out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+        return await asyncio.wait_for(running.communicate(), DEADLINE_S)
     finally:
         if running.returncode is None:
             running.kill()
             await running.wait()
+
+
+async def test_node_lists_creates_searches_streams_and_deletes(example: Path, rig: PiecesRig) -> None:
+    """pieces.mjs does all five; what it made is in its stream and its search, and gone from both sides afterwards."""
+    running = await started(example, "pieces.mjs", rig)
+    out, err = await ended(running)
     assert (running.returncode, err.decode()) == (0, "")
     said = out.decode()
     assert set(re.findall(r"^listed: (\S+)", said, re.MULTILINE)) == {ONE, TWO}
@@ -128,10 +133,5 @@ async def test_node_hears_what_is_wrong_with_many_ids(example: Path, rig: Pieces
     """Its headers have room for the error, which it would drop otherwise; the other stream goes on."""
     (example / "wrong.mjs").write_text(WRONG)
     running = await started(example, "wrong.mjs", rig)
-    try:
-        out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
-    finally:
-        if running.returncode is None:
-            running.kill()
-            await running.wait()
+    out, err = await ended(running)
     assert (out.decode(), err.decode()) == ("told: INVALID_ARGUMENT at least 497 more\n", "")
