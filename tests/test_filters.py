@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.filters import DIGEST_BYTES, Filter
+from assetwatchd.filters import AT_A_TIME, DIGEST_BYTES, Filter
 from assetwatchd.model import AssetKey, State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft, entry
@@ -128,6 +128,18 @@ async def test_select_is_the_stores_slice_of_what_concerns(what: Filter) -> None
     for cursor, upto in itertools.product(range(0, 62, 3), range(0, 62, 3)):
         expected = [found for found in store.after(cursor, upto) if what.concerns(found.key)]
         assert list(what.select(store, cursor, upto)) == expected
+        assert await what.select_in_turns(store, cursor, upto) == expected
+
+
+async def test_a_filter_of_many_names_is_the_same_made_in_turns() -> None:
+    """So is its digest, which is that of every release: resume tokens are good as long as it is."""
+    keys = [AssetKey(("dam", "usd")[n % 2], f"\U0001f600/{n * 7919 % 4999}") for n in range(3 * AT_A_TIME)]
+    what = await Filter.of(keys, ["omn", "dam"], [State.FAILED, State.PENDING])
+    assert what == Filter(frozenset(keys), frozenset(["dam", "omn"]), frozenset([State.PENDING, State.FAILED]))
+    assert what.digest == Filter(what.keys, what.sources, what.states).digest
+    assert what.digest.hex() == "7da2082373f6acae"
+    small = asking(names=["dam/a", "usd/b"], sources=["omn"], states=[State.FAILED])
+    assert small.digest.hex() == "664ef9cb1814345f"
 
 
 class Scanned(MemoryStore):

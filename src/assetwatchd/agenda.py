@@ -12,6 +12,8 @@ from assetwatchd.fairness import NOBODY, FairQueue
 from assetwatchd.model import AssetKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from assetwatchd.fairness import Caller
     from assetwatchd.model import Observation, State
 
@@ -123,11 +125,15 @@ class Agenda:
         if caller != NOBODY and (line := self._fair_line(target)) is not None:
             line.put(caller, target)
 
-    def leave(self, caller: Caller) -> list[Target]:
-        """Give up the places of a caller; return the targets that are to be read still and have no other."""
-        left = dict.fromkeys([*self._asked.leave(caller), *self._new.leave(caller)])
-        self._in_turns_max = min(self._in_turns_max, 2 * self._in_turns + SLACK)
-        return [target for target in left if not self._has_place(target)]
+    def leave(self, caller: Caller) -> Iterator[list[Target]]:
+        """Take a caller out of the lines; yield, some a step, the targets still to be read that have no place left."""
+        lines = self._asked.leave(caller), self._new.leave(caller)
+        return self._left_over(itertools.chain(*lines))
+
+    def _left_over(self, left: Iterator[list[Target]]) -> Iterator[list[Target]]:
+        for targets in left:
+            self._in_turns_max = min(self._in_turns_max, 2 * self._in_turns + SLACK)
+            yield [target for target in targets if not self._has_place(target)]
 
     def next_due(self) -> float:
         """Return when the first target falls due; NEVER if none does."""

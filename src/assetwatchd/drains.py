@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
@@ -26,6 +27,8 @@ MESSAGES_KEPT = 16
 """Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
 WHOLE = -1
 """In place of a cursor: a snapshot, so without removals."""
+NEWEST = -1
+"""In place of a head: the newest that a beginning was made up to."""
 
 
 class Batch(NamedTuple):
@@ -43,11 +46,11 @@ Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
 class Suffix:
     """Entries up to a head, frozen once for all who ask for the same, and encoded as they take them."""
 
-    __slots__ = ("__weakref__", "_cut", "_entries", "_head", "_kept")
+    __slots__ = ("__weakref__", "_cut", "_entries", "_kept", "head")
 
     def __init__(self, entries: Sequence[Entry], head: int, cut: Callable[[Sequence[Entry], int], Batch]) -> None:
         """Cut makes a message of the first few of the entries it is given, and the head."""
-        self._head = head
+        self.head = head
         self._entries = entries
         self._cut = cut
         self._kept: dict[int, Batch] = {}
@@ -61,7 +64,7 @@ class Suffix:
             start += len(batch.entries)
 
     def _batch(self, start: int) -> Batch:
-        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX], self._head)
+        batch = self._kept[start] = self._cut(self._entries[start : start + BATCH_CHANGES_MAX], self.head)
         if len(self._kept) > MESSAGES_KEPT:
             del self._kept[next(iter(self._kept))]
         return batch
@@ -76,6 +79,7 @@ class Drains:
         self._frame = frame
         self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
         self._under_way: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
+        self._selecting = asyncio.Lock()
 
     def drain(self, cursor: int, head: int) -> Iterable[Batch]:
         """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
@@ -95,13 +99,34 @@ class Drains:
             del self._drains[next(iter(self._drains))]
         return drain
 
-    def snapshot(self, head: int) -> Iterable[Batch]:
-        """Return what a client's map shall hold as of head; shared by those who begin together."""
-        if (snapshot := self._under_way.get((WHOLE, head))) is None:
-            selected = self.filter.select(self._store, 0, head)
-            held = [entry for entry in selected if self.filter.holds(entry)]
-            snapshot = self._under_way[WHOLE, head] = Suffix(held, head, self._cut)
-        return snapshot
+    async def beginning(self, cursor: int) -> tuple[int, Iterable[Batch]]:
+        """Return a head, and what a stream begins with: all that changed after the cursor up to there.
+
+        cursor WHOLE: what a client's map shall hold as of then. It is looked for a part a turn of the loop, shared by
+        those who begin together; what changed meanwhile has moved on, and follows.
+        """
+        head = self._store.head
+        if cursor != WHOLE and head - cursor <= DRAIN_KEPT_CHANGES_MAX:
+            return head, self.drain(cursor, head)
+        suffix = await self._suffix(cursor)
+        while suffix.head < self._store.floor:  # removals of what it holds may be forgotten since
+            suffix = await self._suffix(cursor)
+        head = self._store.head
+        return head, itertools.chain(suffix, self.drain(suffix.head, head) if head > suffix.head else ())
+
+    async def _suffix(self, cursor: int) -> Suffix:
+        asked_at = self._store.head
+        async with self._selecting:
+            suffix = self._under_way.get((cursor, NEWEST))
+            if suffix is None or suffix.head < asked_at:
+                suffix = self._under_way[cursor, NEWEST] = await self._select(cursor, self._store.head)
+            return suffix
+
+    async def _select(self, cursor: int, head: int) -> Suffix:
+        if cursor != WHOLE:
+            return Suffix(await self.filter.select_in_turns(self._store, cursor, head), head, self._cut)
+        selected = await self.filter.select_in_turns(self._store, 0, head)
+        return Suffix(await self.filter.held_of(selected), head, self._cut)
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
         changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]

@@ -21,6 +21,8 @@ NOBODY: Caller = ("",)
 """What belongs to no caller: pins, lists, what was pushed. All of it together takes turns as one host does."""
 CONNECTION_SHARE = 0.5
 """One connection may have this share of what its host may, so that others behind the same address have the rest."""
+LEFT_TOGETHER = 200
+"""Places that are given up at one go, at some microseconds each: a caller may have had thousands."""
 QUOTA_MIN = 10
 """Anybody may have this: a share of a small limit would be next to nothing."""
 
@@ -82,20 +84,31 @@ class FairQueue(Generic[T]):
             lane = lane.lanes[name]
         self._given_up(lane.items.popleft())
 
-    def leave(self, caller: Caller) -> list[T]:
-        """Remove a caller's lane; return its items, in order, that still wait and have no place in another."""
+    def leave(self, caller: Caller) -> Iterator[list[T]]:
+        """Remove a caller's lane; then give up its places, LEFT_TOGETHER a step of what is returned.
+
+        Each step yields those of its items, in order, that still wait and have no place left.
+        """
+        return self._give_up(self._detached(caller))
+
+    def _detached(self, caller: Caller) -> deque[T]:
+        """Remove a caller's lane, and those around it that it leaves empty; return its items."""
         path = [self._root]
         for name in caller:
             if (inner := path[-1].lanes.get(name)) is None:
-                return []
+                return deque()
             path.append(inner)
-        left = path[-1].items
-        for item in left:
-            self._given_up(item)
         for name, outer, inner in zip(reversed(caller), path[-2::-1], path[:0:-1], strict=True):
             if inner is path[-1] or not inner.lanes:
                 del outer.lanes[name]
-        return [item for item in left if self._waits(item) and item not in self._places]
+        return path[-1].items
+
+    def _give_up(self, left: deque[T]) -> Iterator[list[T]]:
+        while left:
+            together = [left.popleft() for _ in range(min(LEFT_TOGETHER, len(left)))]
+            for item in together:
+                self._given_up(item)
+            yield [item for item in together if self._waits(item) and item not in self._places]
 
     def prune(self) -> None:
         """Remove every place whose item no longer waits."""

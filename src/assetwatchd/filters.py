@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from assetwatchd.model import GONE
+from assetwatchd.slices import in_turns, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 8
+AT_A_TIME = 1000
+"""So many names, or entries, are gone through before everybody else has a turn: a millisecond or less."""
 BY_REVISION = attrgetter("revision")
 
 
@@ -29,13 +33,22 @@ class Filter:
     keys: frozenset[AssetKey]
     sources: frozenset[str]
     states: frozenset[State]
-    digest: bytes = field(init=False, compare=False)
+    digest: bytes = field(default=b"", compare=False)
     watched_sources: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", _digest(self))
+        if not self.digest:
+            object.__setattr__(self, "digest", _digest(_written(self.keys, self.sources, self.states)))
         in_part = {key.source for key in self.keys} - self.sources
         object.__setattr__(self, "watched_sources", self.sources | in_part if in_part else self.sources)
+
+    @classmethod
+    async def of(cls, keys: Iterable[AssetKey], sources: Iterable[str], states: Iterable[State]) -> Filter:
+        """Make one; of many names, AT_A_TIME a turn of the loop."""
+        parts = frozenset(keys), frozenset(sources), frozenset(states)
+        if len(parts[0]) <= AT_A_TIME:
+            return cls(*parts)
+        return cls(*parts, digest=_digest([written async for written in in_turns(_written(*parts))]))
 
     def share(self, keys: frozenset[AssetKey]) -> None:
         """Have these keys in place of its own, which they are equal to: they are in memory already, for others."""
@@ -64,32 +77,71 @@ class Filter:
         found = [entry for entry in named if entry is not None and cursor < entry.revision <= upto]
         return sorted(found, key=BY_REVISION)
 
+    async def held_of(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return those that it holds; of many, AT_A_TIME a turn of the loop."""
+        parts = in_turns(parts_of(entries, AT_A_TIME))
+        return [entry async for part in parts for entry in part if self.holds(entry)]
 
-def _digest(what: Filter) -> bytes:
-    """Every text and every list goes in with its length, so no two filters are written alike.
+    async def select_in_turns(self, store: Store, cursor: int, upto: int) -> list[Entry]:
+        """Look for the same, AT_A_TIME a turn of the loop: what changes meanwhile is left out, or as it was."""
+        if self.sources or upto - cursor < len(self.keys):
+            sources, keys = self.sources, self.keys
+            return [
+                entry
+                async for window in in_turns(_windows(store, cursor, upto))
+                for entry in window
+                if entry.key.source in sources or entry.key in keys
+            ]
+        found = [
+            entry
+            async for names in in_turns(parts_of(self.keys, AT_A_TIME))
+            for entry in map(store.get, names)
+            if entry is not None and cursor < entry.revision <= upto
+        ]
+        return sorted(found, key=BY_REVISION)
 
-    Of ten thousand names it takes some milliseconds; they are sorted source by source, as texts are quicker than pairs.
+
+def _windows(store: Store, cursor: int, upto: int) -> Iterator[Sequence[Entry]]:
+    while window := store.after(cursor, upto, AT_A_TIME):
+        yield window
+        cursor = window[-1].revision
+
+
+def _digest(written: Iterable[bytes]) -> bytes:
+    return hashlib.blake2b(b"".join(written), digest_size=DIGEST_BYTES).digest()
+
+
+def _written(keys: frozenset[AssetKey], sources: frozenset[str], states: frozenset[State]) -> Iterator[bytes]:
+    """Write what a filter is made of, the names AT_A_TIME.
+
+    Every text and every list goes in with its length, so no two filters are written alike. Names are sorted source by
+    source, as texts are quicker than pairs; of many, parts are, and then merged.
     """
     ids: dict[str, list[str]] = {}
-    for source, asset_id in what.keys:
-        ids.setdefault(source, []).append(asset_id)
-    sources = [_written(source) for source in sorted(what.sources)]
-    names = [part for source in sorted(ids) for part in _paired(_written(source), sorted(ids[source]))]
-    states = [_written(name) for name in sorted(state.name for state in what.states)]
-    parts = (sources, names, states)
-    return hashlib.blake2b(b"".join([_listed(part) for part in parts]), digest_size=DIGEST_BYTES).digest()
+    for names in parts_of(keys, AT_A_TIME):
+        for source, asset_id in names:
+            ids.setdefault(source, []).append(asset_id)
+        yield b""
+    yield _listed([_text(source) for source in sorted(sources)]) + _count(2 * len(keys))
+    for source in sorted(ids):
+        named = _text(source)
+        runs = []
+        for part in parts_of(ids[source], AT_A_TIME):
+            runs.append(sorted(part))
+            yield b""
+        for part in parts_of(heapq.merge(*runs) if len(runs) > 1 else runs[0], AT_A_TIME):
+            yield b"".join([named + _text(asset_id) for asset_id in part])
+    yield _listed([_text(name) for name in sorted(state.name for state in states)])
 
 
 def _listed(part: Sequence[bytes]) -> bytes:
-    return len(part).to_bytes(4) + b"".join(part)
+    return _count(len(part)) + b"".join(part)
 
 
-def _paired(source: bytes, asset_ids: Iterable[str]) -> Iterator[bytes]:
-    for asset_id in asset_ids:
-        yield source
-        yield _written(asset_id)
-
-
-def _written(text: str) -> bytes:
+def _text(text: str) -> bytes:
     encoded = text.encode(errors="surrogatepass")
-    return len(encoded).to_bytes(4) + encoded
+    return _count(len(encoded)) + encoded
+
+
+def _count(number: int) -> bytes:
+    return number.to_bytes(4)

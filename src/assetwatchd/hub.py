@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points, resume
-from assetwatchd.drains import Batch, Drains, Frame
+from assetwatchd.drains import WHOLE, Batch, Drains, Frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -213,8 +213,8 @@ class Hub:
                 resume.check_floor(cursor, self._store)
             signal: Signal = Started(self._conditions(what))
             yield signal
-            head = self._store.head  # not the hub's: what the client holds when synced is what the store has now
-            batches = watcher.group.snapshot(head) if cursor is None else self._resumed(watcher.group, cursor, head)
+            # up to the store's head, not the hub's: what the client holds when synced is what the store has by then
+            head, batches = await self._beginning(watcher.group, cursor)
             await points.hit("after_log_read")
             for signal in self._joining(batches):
                 yield signal
@@ -284,10 +284,13 @@ class Hub:
             news, watcher.news = watcher.news, {}
             yield Conditions(news, watcher.cursor)
 
-    def _resumed(self, group: Group, cursor: int, head: int) -> Iterable[Batch]:
-        """The first drain after a token: a sweep that began before the stream may have dropped named assets too."""
+    async def _beginning(self, group: Group, cursor: int | None) -> tuple[int, Iterable[Batch]]:
+        """The snapshot, or what was missed: a sweep that began before the stream may have dropped named assets too."""
+        if cursor is None:
+            return await group.beginning(WHOLE)
+        beginning = await group.beginning(cursor)
         resume.check_floor(cursor, self._store)
-        return group.drain(cursor, head)
+        return beginning
 
     def _told(self, watcher: Watcher) -> bool:
         """Whether there is nothing to tell it now."""

@@ -304,14 +304,22 @@ class Plan:
             if (target := self._targets.get(asset_id)) is not None and target.new:
                 self._agenda.join(target, caller)
 
-    def leave(self, caller: Caller) -> None:
-        """Withdraw a caller's requests: what only they asked for is read when others want it, or not at all."""
-        for target in self._agenda.leave(caller) if caller != NOBODY else ():
-            self._agenda.put(target, NEVER)
-            if target.touched:
-                self.put(target, AT_ONCE)
-            else:
-                self.soon(target)
+    def leave(self, caller: Caller) -> Iterator[None]:
+        """Withdraw a caller's requests: what only they asked for is read when others want it, or not at all.
+
+        They are out of line when this returns; what becomes of their targets is for the steps of what it returns.
+        """
+        return self._replan(self._agenda.leave(caller) if caller != NOBODY else iter(()))
+
+    def _replan(self, parts: Iterator[list[Target]]) -> Iterator[None]:
+        for targets in parts:
+            for target in targets:
+                self._agenda.put(target, NEVER)
+                if target.touched:
+                    self.put(target, AT_ONCE)
+                else:
+                    self.soon(target)
+            yield
 
     def call_off_unwanted(self, target: Target) -> None:
         """Do not read a target that nobody wants any more."""

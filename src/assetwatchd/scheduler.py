@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import push
 from assetwatchd.agenda import AT_ONCE
@@ -21,9 +21,10 @@ from assetwatchd.model import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time, slices
+from assetwatchd.slices import finish, in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from assetwatchd.agenda import Target
     from assetwatchd.config import SourceSettings
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from assetwatchd.plan import Interest
     from assetwatchd.store import Store
     from assetwatchd.upstream import Upstream
+
+
+class Asked(NamedTuple):
+    """Reads that one call waits for together, and the end of them all."""
+
+    over: asyncio.Future[list[None]]
+    reads: Sequence[tuple[Target, asyncio.Future[None]]]
 
 
 class Scheduler:
@@ -164,9 +172,9 @@ class Scheduler:
         """A caller too wants those of these assets, all of interest already, that were never read."""
         self._plan.join(asset_ids, caller)
 
-    def leave(self, caller: Caller) -> None:
-        """Withdraw a caller's requests for assets that were never read."""
-        self._plan.leave(caller)
+    def leave(self, caller: Caller) -> Iterator[None]:
+        """Withdraw a caller's requests for assets that were never read; in steps, as `Plan.leave`."""
+        return self._plan.leave(caller)
 
     async def interest_begun(self) -> None:
         """Return when somebody is interested."""
@@ -181,32 +189,55 @@ class Scheduler:
         A read may fail where any age will do and something is known, though it was said since that it changed.
         Raises: TooManyAssets, TooManyReads; SourceUnreachable when a read was needed and failed.
         """
-        targets = self._plan.claim(asset_ids, caller)
+        targets: list[Target] = []
         self._plan.attend()
         self._interest_begun.set()
         try:
-            await self._read(targets, max_age_s, caller)
+            await self._read(list(dict.fromkeys(asset_ids)), max_age_s, caller, targets)
         except SourceUnreachable:
-            self._plan.linger(targets)
+            await self._linger(targets)
             raise
-        self._plan.linger(targets)
+        await self._linger(targets)
 
-    async def _read(self, targets: Sequence[Target], max_age_s: float | None, caller: Caller) -> None:
-        needed = [target for target in targets if not self._fresh_enough(target, max_age_s)]
-        if not needed:
-            return
-        helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
-        if (refusal := self._calls.refusal()) is not None:
-            if len(helpful) < len(needed):
-                raise refusal
-            return
-        with self._reads.held(caller, len(needed), refusal=TooManyReads(self.name, caller[0], self._reads.limit)):
-            reads = [(target, self._outcomes.demand(target, caller=caller)) for target in needed]
+    async def _read(self, names: Sequence[str], max_age_s: float | None, caller: Caller, targets: list[Target]) -> None:
+        """Put the assets' targets into the list, and have those read that must be; SLICE a turn of the loop."""
+        refusal = self._calls.refusal()
+        count = 0 if refusal else sum(not self._fresh_enough(self._plan.get(name), max_age_s) for name in names)
+        with self._reads.held(caller, count, refusal=TooManyReads(self.name, caller[0], self._reads.limit)):
+            asked: list[Asked] = []
             try:
-                await asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
+                async for part in in_turns(slices(names)):
+                    claimed = self._plan.claim(part, caller)
+                    targets += claimed
+                    needed = [target for target in claimed if not self._fresh_enough(target, max_age_s)]
+                    helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
+                    if refusal is not None and len(helpful) < len(needed):
+                        raise refusal
+                    if refusal is None and needed:
+                        asked.append(self._ask(needed, helpful, caller))
+                await _all(asked)
             finally:
-                self._outcomes.give_up(reads)
-                self._plan.leave(caller)
+                await finish(self._give_up(asked, caller))
+
+    def _ask(self, needed: Iterable[Target], helpful: Container[Target], caller: Caller) -> Asked:
+        reads = [(target, self._outcomes.demand(target, caller=caller)) for target in needed]
+        over = asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
+        over.add_done_callback(_heard)
+        return Asked(over, reads)
+
+    def _give_up(self, asked: Sequence[Asked], caller: Caller) -> Iterator[None]:
+        if not asked:
+            return
+        left = self._plan.leave(caller)
+        for over, reads in asked:
+            over.cancel()
+            self._outcomes.give_up(reads)
+            yield
+        yield from left
+
+    async def _linger(self, targets: Sequence[Target]) -> None:
+        async for part in in_turns(slices(targets)):
+            self._plan.linger(part)
 
     async def first_reads(self, asset_ids: Iterable[str]) -> None:
         """Wait until each of many assets, all of interest already, was read once, as far as that can be had."""
@@ -269,8 +300,8 @@ class Scheduler:
         """Whether a target is there as far as is pushed: no list will say so again to who wants the whole one day."""
         return self.pushing and target.absences == 0
 
-    def _fresh_enough(self, target: Target, max_age_s: float | None) -> bool:
-        if target.observed_at is None:
+    def _fresh_enough(self, target: Target | None, max_age_s: float | None) -> bool:
+        if target is None or target.observed_at is None:
             return False
         return max_age_s is None or (max_age_s > 0 and self._now() - target.observed_at <= max_age_s)
 
@@ -342,6 +373,21 @@ class Scheduler:
         self._plan.changed.set()
         if was_pushing:
             await self._plan.poll_again()
+
+
+def _heard(over: asyncio.Future[list[None]]) -> None:
+    """Have nothing logged of an end that nobody waits for any more."""
+    if not over.cancelled():
+        over.exception()
+
+
+async def _all(asked: Sequence[Asked]) -> None:
+    """Wait until all is read, or a read that was needed has failed."""
+    if asked:
+        done, _ = await asyncio.wait([each.over for each in asked], return_when=asyncio.FIRST_EXCEPTION)
+        failures = [failure for over in done if (failure := over.exception()) is not None]
+        if failures:
+            raise failures[0]
 
 
 async def _at_best(read: asyncio.Future[None]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.fairness import NOBODY
 from assetwatchd.model import AssetKey
 from assetwatchd.plan import SLICE, slices
+from assetwatchd.slices import finish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -89,11 +91,13 @@ class Sources:
                 await self._join(what, caller)
             yield
         finally:
-            self._leave(what, caller)
+            left = self._leave(what, caller)
             shared.holders -= 1
-            if not shared.holders:
+            if shared.holders:
+                await finish(left)
+            else:
                 del self._shared[what.digest]
-                await self._end(shared)
+                await self._end(shared, left)
 
     async def _begin(self, what: Filter, caller: Caller) -> Shared:
         """Begin the interest of a filter slice by slice, all of it or nothing; of large filters one at a time."""
@@ -114,18 +118,18 @@ class Sources:
         what.share(frozenset(names))
         return begun
 
-    async def _end(self, shared: Shared) -> None:
-        """End the interest slice by slice, of large filters one at a time; all of it even if the call is cancelled."""
-        remaining = iter(shared.interests)
+    async def _end(self, shared: Shared, *left: Iterator[None]) -> None:
+        """End the interest slice by slice, of large filters one at a time; all of it even if the call is cancelled.
+
+        left: steps that remain of a caller's leaving.
+        """
+        steps = chain(_ended(shared.interests), *left, self._leave(shared.filter, shared.caller))
         try:
             async with self._turn if len(shared.filter.keys) > SLICE else nullcontext():
-                for interest in remaining:
-                    interest.end()
-                    await asyncio.sleep(0)
+                await finish(steps)
         finally:
-            for interest in remaining:
-                interest.end()
-            self._leave(shared.filter, shared.caller)
+            for _ in steps:  # cancelled in line
+                pass
 
     async def _join(self, what: Filter, caller: Caller) -> None:
         """Have first reads that others have asked for be made in this caller's turns too: theirs may take long."""
@@ -135,9 +139,10 @@ class Sources:
                 if len(part) == SLICE:
                     await asyncio.sleep(0)
 
-    def _leave(self, what: Filter, caller: Caller) -> None:
-        for name in what.watched_sources & self._by_name.keys():
-            self.get(name).leave(caller)
+    def _leave(self, what: Filter, caller: Caller) -> Iterator[None]:
+        """Take a caller out of line everywhere; what remains to be done of that is in the steps returned."""
+        known = what.watched_sources & self._by_name.keys()
+        return chain.from_iterable([self.get(name).leave(caller) for name in known])
 
     async def read(self, keys: Iterable[AssetKey], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Have each asset read at most max_age_s ago (None: ever), all sources at once, when it is the caller's turn.
@@ -166,6 +171,12 @@ class Sources:
                 )
         except (TimeoutError, SourceUnreachable):
             return
+
+
+def _ended(interests: Iterable[Interest]) -> Iterator[None]:
+    for interest in interests:
+        interest.end()
+        yield
 
 
 def _by_source(keys: Iterable[AssetKey], *, also: Iterable[str] = ()) -> dict[str, list[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.fairness import CONNECTION_SHARE, NOBODY, QUOTA_MIN, FairQueue, Quota
+from assetwatchd.fairness import CONNECTION_SHARE, LEFT_TOGETHER, NOBODY, QUOTA_MIN, FairQueue, Quota
 
 if TYPE_CHECKING:
     from assetwatchd.fairness import Caller
@@ -31,6 +32,11 @@ def filled(**lanes: int) -> FairQueue[str]:
         for number in range(count):
             queue.put((host, host, "call"), f"{host}{number}")
     return queue
+
+
+def left(queue: FairQueue[str], *caller: str) -> list[str]:
+    """Have a caller leave; return what was his alone."""
+    return list(chain.from_iterable(queue.leave(caller)))
 
 
 def test_callers_take_turns() -> None:
@@ -67,12 +73,24 @@ def test_who_leaves_is_out_of_line_at_once() -> None:
     queue = filled(a=3, b=1)
     queue.put(("a", "a", "other call"), "shared")
     queue.put(("b", "b", "call"), "shared")
-    assert queue.leave(("a", "a", "call")) == ["a0", "a1", "a2"]
-    assert queue.leave(("a", "a", "other call")) == []
-    assert queue.leave(("nobody", "of", "that name")) == []
+    assert left(queue, "a", "a", "call") == ["a0", "a1", "a2"]
+    assert left(queue, "a", "a", "other call") == []
+    assert left(queue, "nobody", "of", "that name") == []
     assert served(queue) == ["b0", "shared"]
     assert len(queue) == 0
     assert not queue._root.lanes
+
+
+def test_who_leaves_is_out_of_line_before_his_places_are_given_up() -> None:
+    """Of many places some are at a time; what another asked for meanwhile is his."""
+    queue = filled(a=2 * LEFT_TOGETHER + 1, b=1)
+    steps = queue.leave(("a", "a", "call"))
+    assert len(next(steps)) == LEFT_TOGETHER
+    queue.put(("b", "b", "call"), f"a{2 * LEFT_TOGETHER}")
+    assert served(queue, 1) == ["b0"]
+    assert [len(step) for step in steps] == [LEFT_TOGETHER, 0]
+    assert served(queue) == [f"a{2 * LEFT_TOGETHER}"]
+    assert len(queue) == 0
     assert not queue._places
 
 
@@ -140,7 +158,7 @@ class Judge:
         left = self.lanes.pop(caller, [])
         elsewhere = {item for lane in self.lanes.values() for item in lane}
         alone = [item for item in left if item in self.waiting and item not in elsewhere]
-        told = self.queue.leave(caller)
+        told = list(chain.from_iterable(self.queue.leave(caller)))
         assert set(told) <= set(left)
         assert set(told) == set(alone)
         for item in told:

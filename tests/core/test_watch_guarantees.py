@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,19 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import points
+from assetwatchd import drains, filters, points
 from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Synced
 from assetwatchd.model import State
 from assetwatchd.rpc.watch import reach
 from support import virtual_time
-from support.entries import asking
+from support.entries import asking, read
 from support.examples import bounded
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from assetwatchd.filters import Filter
+    from assetwatchd.hub import Signal
     from assetwatchd.store import Store
     from support.hub_client import Rig
 
@@ -86,6 +89,53 @@ async def test_synced_says_what_there_is_whatever_is_written_meanwhile(count: in
                 assert not any(change.removed for change in snapshot)
                 assert held(client) == truth(rig.store)
                 await client.cancel()
+
+
+@pytest.mark.parametrize("what", [DAM, AVAILABLE, asking(names=[f"dam/{number}" for number in range(MANY)])])
+@pytest.mark.parametrize("resumed", [False, True], ids=["snapshot", "resumed"])
+@virtual
+async def test_what_is_written_between_two_parts_of_a_beginning(
+    what: Filter,
+    resumed: bool,  # noqa: FBT001 - a parameter of the case
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a stream begins with is looked for in parts; as of synced the map is what there was by then, even so."""
+    monkeypatch.setattr(filters, "AT_A_TIME", 10)
+    monkeypatch.setattr(drains, "DRAIN_KEPT_CHANGES_MAX", 0)
+    rng = random.Random(9)  # noqa: S311 - a test must be repeatable
+    names = [f"dam/{number}" for number in range(MANY)]
+    async with rigged() as rig:
+        await rig.change(*names)
+        truths = {rig.store.head: there(rig, what)}
+        clients = [Client(rig.hub, what, 0 if resumed else None) for _ in range(3)]
+        for _ in range(60):
+            await asyncio.sleep(0)
+            await rig.commit(rng.choice(names), state=rng.choice((State.AVAILABLE, State.PENDING, State.DELETED)))
+            truths[rig.store.head] = there(rig, what)
+        await rig.settle()
+        for client in clients:
+            (synced,) = client.all(Synced)
+            assert synced.revision > MANY
+            assert map_at(client, synced) == truths[synced.revision]
+            rig.hub.publish()
+        await rig.settle()
+        assert all(held(client) == there(rig, what) for client in clients)
+
+
+def there(rig: Rig, what: Filter) -> dict[str, int]:
+    """Return the revisions of the assets that a filter holds."""
+    return {entry.key.asset_id: entry.revision for entry in rig.store.after(0, rig.store.head) if what.holds(entry)}
+
+
+def map_at(client: Client, end: Signal) -> dict[str, int]:
+    """Return the revisions in a client's map as of a signal."""
+    known: dict[str, int] = {}
+    for signal in itertools.takewhile(lambda signal: signal is not end, (taken.signal for taken in client.taken)):
+        for change in read(signal.message).changes if isinstance(signal, Batch) else ():
+            known.pop(change.key.asset_id, None)
+            if not change.removed:
+                known[change.key.asset_id] = change.revision
+    return known
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["snapshot", "resumed"])

@@ -129,7 +129,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             keys = await self._checked(request.assets)
             for name in request.sources:
                 self._sources.get(name)
-            what = Filter(frozenset(keys), frozenset(request.sources), _states(request.states))
+            what = await Filter.of(keys, request.sources, _states(request.states))
             token = request.resume_token
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
