@@ -8,9 +8,12 @@ import tracemalloc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import pytest
 from assetwatch.pieces.v1 import seed_pb2
 
 from assetwatchd.model import AssetKey
+from assetwatchd.rpc.reflection import V1
 from support.pieces_rig import pieces_rig
 from support.problems import problem_of
 from support.rig import running
@@ -46,6 +49,24 @@ async def test_a_refused_request_is_let_go() -> None:
         with kept() as grown:
             for _ in range(CALLS):
                 await problem_of(rig.batch(keys))
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
+
+
+async def test_a_refused_request_of_a_stream_is_let_go() -> None:
+    """Nor is any left of those that reflection refuses, which come in a stream."""
+    async with running(()) as rig:
+
+        async def refused() -> None:
+            call: Any = rig.channel.stream_stream(f"/{V1}/ServerReflectionInfo")()
+            await call.write(b"x" * 2 * MIB)
+            with pytest.raises(grpc.aio.AioRpcError, match="the request has 2097152 bytes"):
+                await call.read()
+
+        await refused()
+        with kept() as grown:
+            for _ in range(CALLS):
+                await refused()
             await asyncio.sleep(0.05)
     assert grown[0] < 2 * MIB
 
