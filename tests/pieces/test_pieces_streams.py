@@ -307,6 +307,24 @@ async def test_what_a_connection_told_ends_with_the_next(rpc: str, rig: PiecesRi
 
 
 @ANY_STREAM
+async def test_what_a_feed_held_ends_with_its_last_subscriber(rpc: str, rig: PiecesRig) -> None:
+    """However many come and go, and whether or not anybody looks for garbage."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(4):
+            mirror = await rig.stream(rpc).synced()
+            mirror.call.cancel()
+            await rig.connected(NAMES[rpc], 0)
+        await asyncio.sleep(0.01)
+        held = [type(each) for each in gc.get_objects() if isinstance(each, Epoch | feed.Feed)]
+    finally:
+        gc.enable()
+    assert held.count(Epoch) <= 1
+    assert held.count(feed.Feed) <= 1
+
+
+@ANY_STREAM
 async def test_what_an_attempt_held_ends_with_it(rpc: str, rig: PiecesRig) -> None:
     """Nor do connections stay, with the frames that waited, for which there never was a list: garbage or not."""
     mirror = await rig.stream(rpc).synced()
