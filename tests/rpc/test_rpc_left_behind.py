@@ -13,6 +13,7 @@ import pytest
 from assetwatch.pieces.v1 import seed_pb2
 
 from assetwatchd.model import AssetKey
+from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.reflection import V1
 from support.pieces_rig import pieces_rig
 from support.problems import problem_of
@@ -49,6 +50,24 @@ async def test_a_refused_request_is_let_go() -> None:
         with kept() as grown:
             for _ in range(CALLS):
                 await problem_of(rig.batch(keys))
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
+
+
+@pytest.mark.parametrize("rpc", ["GetAssetStatus", "WatchStatus"])
+async def test_bytes_that_are_no_request_are_let_go(rpc: str) -> None:
+    """Nor is any left of those that are refused before they are one, for their length or for what they are."""
+    async with running(()) as rig:
+
+        async def refused() -> None:
+            call: Any = rig.channel.unary_stream(f"/{ASSET_STATUS.full_name}/{rpc}")(b"\xff" * 2 * MIB)
+            with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT"):
+                await call.read()
+
+        await refused()
+        with kept() as grown:
+            for _ in range(CALLS):
+                await refused()
             await asyncio.sleep(0.05)
     assert grown[0] < 2 * MIB
 

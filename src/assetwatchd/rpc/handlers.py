@@ -61,6 +61,7 @@ def checked(
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
         except grpc.aio.AbortError as abort:
+            given = b""  # noqa: F841 - the error will have this frame, and it the request
             raise _stripped(abort) from None
 
     return serve
