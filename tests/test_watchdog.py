@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from assetwatchd import telemetry, watchdog
 from assetwatchd.adapters.omn import Omn
-from assetwatchd.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Watchdog
+from assetwatchd.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Waiting, Watchdog
 from support.rig import running, sample
 from support.tracing import recorded
 
@@ -24,7 +24,7 @@ class Timeline:
     """A process by the clock: its loop beats and the watchdog looks, unless something is done to either."""
 
     def __init__(self) -> None:
-        self.now = self.cpu_s = 0.0
+        self.now = self.cpu_s = self.waited_s = 0.0
         self.told: list[Standstill] = []
         self._pulse = Pulse(0.0, 0.0)
         self._beat_at = self._look_at = BEAT_S
@@ -39,7 +39,7 @@ class Timeline:
                 self._pulse.beat(self.now)
                 self._beat_at = self.now + BEAT_S
             if watchdog and self.now >= self._look_at:
-                self.told.append(self._pulse.look(self.now, self.cpu_s))
+                self.told.append(self._pulse.look(self.now, self.cpu_s, self.waited_s))
                 self._look_at = self.now + BEAT_S
 
     @property
@@ -60,6 +60,25 @@ def test_a_loop_that_goes_round_is_never_told(pauses: list[float], busy: list[bo
         line.passes(pause, loop=False, watchdog=False)
     line.passes(1)
     assert line.longest_s < BLOCKED_S
+
+
+@given(st.lists(spans, max_size=5), st.booleans())
+def test_a_loop_that_waits_for_a_processor_is_not_told_of(waits: list[float], busy: bool) -> None:  # noqa: FBT001 - of the case
+    """While other threads of the process run; the system tells how long it waited once it runs again."""
+    line = Timeline()
+    for wait in waits:
+        line.passes(1)
+        line.passes(wait, loop=False, busy=busy)
+        line.waited_s += wait
+    line.passes(1)
+    assert max(found.seconds for found in line.told if found.over) < BLOCKED_S
+
+
+async def test_the_system_tells_how_long_a_thread_waited() -> None:
+    """It is a time that only grows; of a thread that is not there, and where nothing is told, there is none."""
+    waiting = Waiting(threading.get_native_id())
+    assert 0.0 <= waiting.seconds() <= waiting.seconds() < time.monotonic()
+    assert Waiting(0).seconds() == 0.0
 
 
 @given(held_s=spans, busy=st.booleans(), interpreter=st.booleans(), stopped=st.lists(spans, max_size=2))

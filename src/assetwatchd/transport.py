@@ -258,6 +258,8 @@ async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) ->
             await upgraded.send_frame(GOODBYE, aiohttp.WSMsgType.CLOSE)
     upgraded._response.close()  # noqa: SLF001 - what close() ends with, at once
     await upgraded.close()
+    if (kept := upgraded.exception()) is not None:  # with it, the socket would keep its caller's frames, and they it
+        kept.__context__ = kept.__traceback__ = None
 
 
 def session(connector: Connector, **options: Any) -> aiohttp.ClientSession:

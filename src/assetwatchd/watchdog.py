@@ -50,11 +50,13 @@ class Pulse:
 
     Time in which nothing of this process ran does not count: it was stopped, or the machine has no time for it. Then a
     look comes late too, and the processor's time was not used. If it was used, a call has held the interpreter.
+    Nor does time in which the loop alone waited for a processor, as far as the system says how long it did (waited_s).
     """
 
-    def __init__(self, at: float, cpu_s: float) -> None:
+    def __init__(self, at: float, cpu_s: float, waited_s: float = 0.0) -> None:
         self._beat_at = self._looked_at = at
         self._cpu_s = cpu_s
+        self._waited_s = waited_s
         self._stopped_s = 0.0
         self._ended_s: float | None = None
 
@@ -63,12 +65,12 @@ class Pulse:
         self._ended_s = max(self._ended_s or 0.0, at - self._beat_at)
         self._beat_at = at
 
-    def look(self, at: float, cpu_s: float) -> Standstill:
+    def look(self, at: float, cpu_s: float, waited_s: float = 0.0) -> Standstill:
         """Return how long it has stood still, or did until now. cpu_s: the processor's time used so far."""
         late, used = at - self._looked_at - BEAT_S, cpu_s - self._cpu_s
-        if late > BEAT_S:  # less is how exact timers are
-            self._stopped_s += max(0.0, late - used)
-        self._looked_at, self._cpu_s = at, cpu_s
+        stopped_s = max(0.0, late - used) if late > BEAT_S else 0.0  # less is how exact timers are
+        self._stopped_s += max(stopped_s, waited_s - self._waited_s)
+        self._looked_at, self._cpu_s, self._waited_s = at, cpu_s, waited_s
         if self._ended_s is None:
             return Standstill(at - self._beat_at - self._stopped_s, over=False)
         found = Standstill(self._ended_s - self._stopped_s, over=True)
@@ -108,7 +110,8 @@ class Watchdog:
         """Begin to watch the running loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._pulse = Pulse(time.monotonic(), time.process_time())
+        self._waiting = Waiting(threading.get_native_id())
+        self._pulse = Pulse(time.monotonic(), time.process_time(), self._waiting.seconds())
         self._beat()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -130,7 +133,7 @@ class Watchdog:
         while not self._over.wait(BEAT_S):
             if self._last_resort:
                 signal.setitimer(signal.ITIMER_PROF, HELD_CPU_S)
-            self._take(self._pulse.look(time.monotonic(), time.process_time()))
+            self._take(self._pulse.look(time.monotonic(), time.process_time(), self._waiting.seconds()))
 
     def _take(self, found: Standstill) -> None:
         if found.over:
@@ -157,6 +160,20 @@ class Watchdog:
         where = f"{owner}task {self._place.task or 'none'}: {self._place.calls or 'not seen where'}"
         log.warning("the event loop %s for %.2f s%s in %s", what, found.seconds, more, where)
         self._told_at, self._untold = time.monotonic(), 0
+
+
+class Waiting:
+    """How long a thread was ready to run and had no processor, so far; Linux tells once it runs again, others never."""
+
+    def __init__(self, native_id: int) -> None:
+        self._path = Path(f"/proc/self/task/{native_id}/schedstat")
+        self._known_s = 0.0
+
+    def seconds(self) -> float:
+        """Read it; what was read last when no file can be opened."""
+        with suppress(OSError, ValueError, IndexError):
+            self._known_s = int(self._path.read_bytes().split()[1]) / 1e9
+        return self._known_s
 
 
 def place_of(loop: asyncio.AbstractEventLoop, thread: int) -> Place:

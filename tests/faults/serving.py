@@ -25,6 +25,7 @@ from assetwatchd.model import Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
 from assetwatchd.store.ledger import Ledger
+from assetwatchd.store.ledger_store import LedgerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +61,14 @@ class Journal:
             self.write(kind="drop", revisions=found)
             drop(ledger, going)
 
+        forget = LedgerStore.forget
+
+        def write_and_forget(store: LedgerStore, key: AssetKey) -> None:
+            if (entry := store.get(key)) is not None and entry.gone:
+                self.write(kind="forget", revision=entry.revision)
+            forget(store, key)
+
+        LedgerStore.forget = write_and_forget  # type: ignore[method-assign]
         Ledger.put, Ledger.drop = put_and_write, drop_and_write  # type: ignore[method-assign,assignment]  # their self is the ledger
 
 

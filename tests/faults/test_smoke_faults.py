@@ -8,12 +8,13 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from assetwatch.v1 import asset_status_pb2 as pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatch_client import Synced, Upsert
 from faults.catalogue import FAULTS
 from faults.rig import limits, oracle
-from faults.rig.evidence import Window
+from faults.rig.evidence import Line, Logged, Window
 from faults.rig.follower import Told
 from faults.rig.recorder import End, Stream
 from faults.rig.world import world
@@ -161,6 +162,23 @@ def test_a_source_that_is_not_well_again_is_seen(tampered: Evidence) -> None:
     assert list(limits.i11(tampered)) == []
     tampered.windows = [down]
     assert list(limits.i11(tampered)) == ["recorder-0: omn was back, and was not told to be in 3.0 s"]
+
+
+def test_only_who_knows_of_no_asset_need_not_hear_that_there_is_none() -> None:
+    """What is forgotten (an asset that never was) raises no floor; who believes that it is there must be told."""
+    line = Line()
+    for revision, state, gone in (
+        (1, pb2.STATE_AVAILABLE, False),
+        (2, pb2.STATE_DELETED, True),
+        (3, pb2.STATE_MISSING, True),
+    ):
+        line.add(Logged(0.0, revision, ("dam", "a"), state, gone, pb2.AssetStatus()))
+    assert not line.unheard(3, 2)
+    line.forgotten.add(3)
+    line.drop(1.0, [3])
+    assert line.floor == 0
+    assert [line.unheard(3, known) for known in (None, 2, 1)] == [True, True, False]
+    assert line.may_lack(("dam", "a"))
 
 
 def test_too_little_load_is_void(tampered: Evidence) -> None:

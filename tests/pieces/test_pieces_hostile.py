@@ -22,7 +22,7 @@ from assetwatchd.pieces.epoch import Epoch, Parts
 from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
 from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.store.memory import MemoryStore
-from assetwatchd.upstream import Listed, Touched
+from assetwatchd.upstream import Listed, Removed, Touched
 from support.core_rig import now, virtual
 from support.pieces_rig import ONE, SOURCE, pieces_rig, shelve
 from support.raw_stream import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, named, raw_stream, told
@@ -177,6 +177,20 @@ async def test_frames_of_many_new_ids_are_taken_in_by_turns() -> None:
                     found.update(notice.asset_ids)
                     await asyncio.sleep(0)
                     if len(found) == count * each:
+                        break
+    assert turns.most < STEPS_MAX
+
+
+async def test_frames_of_many_removals_are_taken_in_by_turns() -> None:
+    """Nor does a frame hold up anybody that tells of 20,000 removals, of assets that need not even have been there."""
+    count = 20_000
+    async with raw_stream(sends(told([]), told(named(0, count), deleted=True)), assets_max=count) as (_, upstream):
+        removed = 0
+        with counted() as turns:
+            async with asyncio.timeout(PATIENCE_S), aclosing(upstream.notices()) as coming:
+                async for notice in coming:
+                    removed += isinstance(notice, Removed)
+                    if removed == count:
                         break
     assert turns.most < STEPS_MAX
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import random
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,11 @@ from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
 from assetwatchd.errors import ServerDraining
-from assetwatchd.pieces import feed
+from assetwatchd.pieces import feed, frames, line
+from assetwatchd.pieces.documents import Documents
 from assetwatchd.pieces.epoch import Epoch
+from assetwatchd.pieces.listener import Listener
+from assetwatchd.pieces.reads import Reads
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.store.memory import MemoryStore
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
@@ -300,6 +304,70 @@ async def test_what_a_connection_told_ends_with_the_next(rpc: str, rig: PiecesRi
     for kind in (Epoch, MemoryStore):
         assert sum(isinstance(each, kind) for each in held) <= 2
     mirror.call.cancel()
+
+
+@ANY_STREAM
+async def test_what_a_feed_held_ends_with_its_last_subscriber(rpc: str, rig: PiecesRig) -> None:
+    """However many come and go, and whether or not anybody looks for garbage."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(4):
+            mirror = await rig.stream(rpc).synced()
+            mirror.call.cancel()
+            await rig.connected(NAMES[rpc], 0)
+        await asyncio.sleep(0.01)
+        held = [type(each) for each in gc.get_objects() if isinstance(each, Epoch | feed.Feed)]
+    finally:
+        gc.enable()
+    assert held.count(Epoch) <= 1
+    assert held.count(feed.Feed) <= 1
+
+
+@ANY_STREAM
+async def test_what_an_attempt_held_ends_with_it(rpc: str, rig: PiecesRig) -> None:
+    """Nor do connections stay, with the frames that waited, for which there never was a list: garbage or not."""
+    mirror = await rig.stream(rpc).synced()
+    gc.collect()
+    gc.disable()
+    try:
+        rig.standin.faults.add(path="/assets/identifiers", times=5, status=500)
+        await rig.command("drop_streams", stream=NAMES[rpc])
+        await mirror.until(lambda message: message.HasField("started"))
+        await mirror.synced()
+        held = [type(each) for each in gc.get_objects() if isinstance(each, Documents | Listener | line._Connection)]
+    finally:
+        gc.enable()
+    for kind in (Documents, Listener, line._Connection):
+        assert held.count(kind) <= 2
+    mirror.call.cancel()
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+async def test_reads_that_are_given_up_are_gone(all_of_them: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """No task of a read stays until garbage is looked for: there may be ten thousand of them."""
+
+    async def hang(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    api: Any = SimpleNamespace(get=hang, settings=SimpleNamespace(concurrency=2), source=SOURCE)
+    rng = random.Random(1)  # noqa: S311 - a scenario that repeats, not a secret
+    reads = Reads(api, transferables=False, answered=hang, rng=rng)
+    for asset_id in (ONE, TWO, NOTE):
+        reads.want(frames.identifier(asset_id))
+    await asyncio.sleep(0)
+    tasks = [weakref.ref(task) for task in asyncio.all_tasks() if ".read." in task.get_name()]
+    assert len(tasks) == 3
+    gc.disable()
+    try:
+        if not all_of_them:
+            for asset_id in (ONE, TWO, NOTE):
+                reads.forget(asset_id)
+            await asyncio.sleep(0.01)
+        await reads.end()
+        assert [task() for task in tasks] == [None] * 3
+    finally:
+        gc.enable()
 
 
 @ANY_STREAM

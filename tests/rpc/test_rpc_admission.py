@@ -227,10 +227,11 @@ async def test_a_slow_client_that_catches_up_holds_up_the_next_for_a_moment_only
     """With one place, the second stream shows meanwhile that it lives, and is in sync while the first still is not."""
     async with running(("pieces",), server={"catching_up_max": 1, "heartbeat_s": 0.2}) as rig:
         token = (await rig.watch(sources=["pieces"]).synced()).token if resumed else ""
-        for number in range(100):
-            rig["pieces"].put(str(uuid.UUID(int=number)), {"name": "x" * 20_000})
+        keys = {AssetKey("pieces", str(uuid.UUID(int=number))) for number in range(100)}
+        for key in keys:
+            rig["pieces"].put(key.asset_id, {"name": "x" * 20_000})
         quick = rig.watch(sources=["pieces"])
-        await quick.until(lambda _: len(quick.map) > 100)
+        await quick.until(lambda _: keys <= quick.map.keys())
         async with grpc.aio.insecure_channel(rig.address, options=STUBBORN) as channel:
             request = pb.WatchStatusRequest(sources=["pieces"], resume_token=token)
             slow = Stream(AssetStatusServiceStub(channel).WatchStatus(request))

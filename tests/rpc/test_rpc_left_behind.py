@@ -8,9 +8,15 @@ import tracemalloc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import pytest
 from assetwatch.pieces.v1 import seed_pb2
+from assetwatch.v1.asset_status_pb2 import AssetRef
+from assetwatch.v1.asset_status_service_pb2 import GetAssetStatusRequest, WatchStatusRequest
 
 from assetwatchd.model import AssetKey
+from assetwatchd.rpc.names import ASSET_STATUS
+from assetwatchd.rpc.reflection import V1
 from support.pieces_rig import pieces_rig
 from support.problems import problem_of
 from support.rig import running
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CALLS = 4
+NOBODYS = AssetRef(source="nobody", asset_id="x")
 MIB = 2**20
 
 
@@ -48,6 +55,66 @@ async def test_a_refused_request_is_let_go() -> None:
                 await problem_of(rig.batch(keys))
             await asyncio.sleep(0.05)
     assert grown[0] < 2 * MIB
+
+
+@pytest.mark.parametrize("rpc", ["GetAssetStatus", "WatchStatus"])
+async def test_bytes_that_are_no_request_are_let_go(rpc: str) -> None:
+    """Nor is any left of those that are refused before they are one, for their length or for what they are."""
+    async with running(()) as rig:
+
+        async def refused() -> None:
+            call: Any = rig.channel.unary_stream(f"/{ASSET_STATUS.full_name}/{rpc}")(b"\xff" * 2 * MIB)
+            with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT"):
+                await call.read()
+
+        await refused()
+        with kept() as grown:
+            for _ in range(CALLS):
+                await refused()
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
+
+
+async def test_a_refused_request_of_a_stream_is_let_go() -> None:
+    """Nor is any left of those that reflection refuses, which come in a stream."""
+    async with running(()) as rig:
+
+        async def refused() -> None:
+            call: Any = rig.channel.stream_stream(f"/{V1}/ServerReflectionInfo")()
+            await call.write(b"x" * 2 * MIB)
+            with pytest.raises(grpc.aio.AioRpcError, match="the request has 2097152 bytes"):
+                await call.read()
+
+        await refused()
+        with kept() as grown:
+            for _ in range(CALLS):
+                await refused()
+            await asyncio.sleep(0.05)
+    assert grown[0] < 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("method", "sent"),
+    [
+        (f"{ASSET_STATUS.full_name}/GetAssetStatus", GetAssetStatusRequest(asset=NOBODYS).SerializeToString()),
+        (f"{ASSET_STATUS.full_name}/WatchStatus", WatchStatusRequest(assets=[NOBODYS]).SerializeToString()),
+        (f"{V1}/ServerReflectionInfo", b"\xff"),
+        (f"{ASSET_STATUS.full_name}/GetAssetStatus", None),
+    ],
+)
+async def test_nothing_of_a_call_that_failed_is_left(method: str, sent: bytes | None) -> None:
+    """Neither it nor its error is in a cycle: of small calls too there may be thousands a second."""
+    async with running(()) as rig:
+        with kept():
+            for _ in range(3 * CALLS):
+                call: Any = rig.channel.stream_stream(f"/{method}")()
+                await (call.done_writing() if sent is None else call.write(sent))
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await call.read()
+            await asyncio.sleep(0.05)
+            left = [type(each).__name__ for each in gc.get_objects()]
+    assert left.count("AbortError") < CALLS
+    assert left.count("_ServicerContext") < CALLS
 
 
 async def test_one_that_could_not_be_sent_on_is_let_go() -> None:

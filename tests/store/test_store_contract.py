@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.store.ledger_store import DROPPED_TOGETHER
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
 from support.entries import draft
@@ -178,6 +179,22 @@ async def test_the_floor_is_raised_in_the_moment_removals_are_chosen(store: Stor
         assert store.floor == len(chosen)
         await asyncio.sleep(0)
     assert (await dropping, store.floor) == (50, 50)
+
+
+async def test_removals_are_chosen_some_at_a_time(store: Store) -> None:
+    """However many there are, others have a turn before many of them were looked at."""
+    await store.commit([draft(f"dam/{n}", State.DELETED) for n in range(3 * DROPPED_TOGETHER)])
+    looks = [0]
+
+    def keep(_: AssetKey) -> bool:
+        looks[-1] += 1
+        return True
+
+    dropping = asyncio.create_task(store.drop_gone(before=1.0, keep=keep))
+    while not dropping.done():
+        looks.append(0)
+        await asyncio.sleep(0)
+    assert (sum(looks), max(looks), store.floor) == (3 * DROPPED_TOGETHER, DROPPED_TOGETHER, 0)
 
 
 async def test_the_head_stays_when_the_newest_is_dropped(store: Store) -> None:

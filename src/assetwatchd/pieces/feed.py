@@ -33,7 +33,7 @@ from assetwatchd.pieces.listener import ahead
 from assetwatchd.pieces.reads import reading
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from assetwatchd.hub import Hub
     from assetwatchd.pieces.api import PiecesApi
@@ -203,18 +203,18 @@ class Rounds:
 
     def __init__(self, tasks: asyncio.TaskGroup, hub: Hub) -> None:
         self._tasks = tasks
-        self._task = tasks.create_task(_run(hub))
+        self._task = tasks.create_task(letting_go(hub.run))
 
     def turn(self, hub: Hub) -> None:
         """Run this hub from now on."""
         self._task.cancel()
-        self._task = self._tasks.create_task(_run(hub))
+        self._task = self._tasks.create_task(letting_go(hub.run))
 
 
-async def _run(hub: Hub) -> None:
-    """Run a hub until cancelled, and let go of it then: a task group's frame holds the error that holds that frame."""
+async def letting_go(run: Callable[[], Awaitable[None]]) -> None:
+    """Run until cancelled, and let go of it all then: a task group's frame holds the error that holds that frame."""
     try:
-        await hub.run()
+        await run()
     except asyncio.CancelledError as ended:
         ended.__traceback__ = None
         raise

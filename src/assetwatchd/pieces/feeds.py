@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetwatchd.pieces.feed import Feed
+from assetwatchd.pieces.feed import Feed, letting_go
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -68,6 +68,6 @@ class Feeds:
         feed = Feed(api, stream, self._parts)
         if self._ending is not None:
             feed.end(self._ending)
-        task = asyncio.create_task(feed.run(), name=f"{api.source}.{stream.name.lower()}")
+        task = asyncio.create_task(letting_go(feed.run), name=f"{api.source}.{stream.name.lower()}")
         running = self._running[api.source, stream] = _Running(feed, task)
         return running

@@ -58,8 +58,7 @@ class Line:
             if not connection.listeners:
                 if self._connection is connection:
                     self._connection = None
-                connection.task.cancel()
-                await asyncio.wait([connection.task])
+                await connection.end()
 
     def _connect(self) -> _Connection:
         connection = self._connection = _Connection(self._settings)
@@ -134,6 +133,13 @@ class _Connection:
         self._held_bytes = 0
         self._assets_max = settings.assets_max
         self._held_bytes_max = HELD_TIMES * settings.body_bytes_max
+
+    async def end(self) -> None:
+        """Disconnect, and let go of the task: how it ended has a frame that has us."""
+        task = self.task
+        del self.task
+        task.cancel()
+        await asyncio.wait([task])
 
     def joined(self) -> Listener:
         listener = Listener()

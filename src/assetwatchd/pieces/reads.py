@@ -36,6 +36,14 @@ class _Pending:
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Cancel its task, and let go of it: how it ended has a frame that has us. Return it, if there is one."""
+        task, self.task = self.task, None
+        if task is None:
+            return []
+        task.cancel()
+        return [task]
+
 
 class Reads:
     """At most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
@@ -74,8 +82,7 @@ class Reads:
     def forget(self, asset_id: str) -> None:
         """Give up reading an asset: the stream has said what became of it."""
         pending = self._pending.pop(asset_id, None)
-        if pending is not None and pending.task is not None:
-            pending.task.cancel()
+        if pending is not None and pending.cancel():
             pending.tried.set()
 
     async def tried(self) -> None:
@@ -86,9 +93,7 @@ class Reads:
     async def end(self) -> None:
         """Give up all of them, and whom they were for: it has us, and would stay until garbage is looked for."""
         self._answered = _to_nobody
-        tasks = [pending.task for pending in self._pending.values() if pending.task is not None]
-        for task in tasks:
-            task.cancel()
+        tasks = [task for pending in self._pending.values() for task in pending.cancel()]
         if tasks:
             await asyncio.wait(tasks)
 

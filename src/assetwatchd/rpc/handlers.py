@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,7 +12,7 @@ from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -60,6 +61,7 @@ def checked(
             del given, message  # a stream goes on for long, and may want nothing of them any more
             return await answer
         except grpc.aio.AbortError as abort:
+            given = b""  # noqa: F841 - the error will have this frame, and it the request
             raise _stripped(abort) from None
 
     return serve
@@ -80,17 +82,20 @@ def _stripped(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
 
 def checked_stream(
     behaviour: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], request: type[Message], requests: Requests
-) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
+) -> Callable[[AsyncGenerator[bytes], Context], AsyncIterator[Any]]:
     """Return the same for a method that is sent any number of requests."""
     requests.prepare(request)
 
-    async def serve(given: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+    async def serve(given: AsyncGenerator[bytes], context: Context) -> AsyncIterator[Any]:
         async def read() -> AsyncIterator[Any]:
             async for each in given:
                 yield await requests.read(each, request, host_of(context.peer()))
 
-        async with ErrorsAsStatus(context):
-            async for answer in behaviour(read(), context):
-                yield answer
+        try:
+            async with ErrorsAsStatus(context), aclosing(given):  # it has the request that came last
+                async for answer in behaviour(read(), context):
+                    yield answer
+        except grpc.aio.AbortError as abort:
+            raise _stripped(abort) from None
 
     return serve

@@ -71,24 +71,39 @@ class Receiving(grpc.aio.ServerInterceptor):
 
     def _of_one(self, run: Behaviour) -> Behaviour:
         async def received(_requests: object, context: Rpc) -> Any:
-            async with ErrorsAsStatus(context):
-                try:
-                    request = await self._next(context)
-                except TimeoutError:
-                    raise _counted(RequestTooSlow(self._request_s)) from None
-                if request is grpc.aio.EOF:
-                    raise InvalidRequest(("", "the call ended before its request; send one"))
-            served = run(request, context)
-            del request  # a stream goes on for long, and a call that failed is kept for a while
-            return await served
+            try:
+                request = await self._request(context)
+                served = run(request, context)
+                del request  # a stream goes on for long
+                return await served
+            except grpc.aio.AbortError as abort:
+                _strip(abort)
+                del _requests, context
+                raise
 
         return received
 
     def _of_requests(self, run: Behaviour) -> Behaviour:
         async def received(_requests: object, context: Rpc) -> Any:
-            return await run(self._requests(context), context)
+            try:
+                return await run(self._requests(context), context)
+            except grpc.aio.AbortError as abort:
+                _strip(abort)
+                del _requests, context
+                raise
 
         return received
+
+    async def _request(self, context: Rpc) -> Any:
+        """Wait for the one request of a call, or end the call."""
+        async with ErrorsAsStatus(context):
+            try:
+                request = await self._next(context)
+            except TimeoutError:
+                raise _counted(RequestTooSlow(self._request_s)) from None
+            if request is grpc.aio.EOF:
+                raise InvalidRequest(("", "the call ended before its request; send one"))
+            return request
 
     async def _requests(self, context: Rpc) -> AsyncIterator[Any]:
         """Yield requests until there are no more, or none comes for too long."""
@@ -151,10 +166,24 @@ def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
 
 def _refusing(error: MetadataTooLarge) -> Behaviour:
     async def refused(_requests: object, context: Rpc) -> None:
-        async with ErrorsAsStatus(context):
-            raise _counted(error)
+        try:
+            async with ErrorsAsStatus(context):
+                raise _counted(error)
+        except grpc.aio.AbortError as abort:
+            _strip(abort)
+            del _requests, context
+            raise
 
     return refused
+
+
+def _strip(abort: grpc.aio.AbortError) -> None:
+    """Strip the end of a call of all frames, and of why: gRPC keeps it with the call, and these have the call.
+
+    In that cycle they would stay until old garbage is looked for, which is hardly ever. Whoever lets it pass on lets go
+    of the call, since it will have that frame.
+    """
+    abort.__traceback__ = abort.__cause__ = abort.__context__ = None
 
 
 def _counted(error: CallError) -> CallError:

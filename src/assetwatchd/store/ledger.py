@@ -48,10 +48,6 @@ class Ledger:
         """How many assets of a source are not gone."""
         return self._present[source]
 
-    def gone(self, *, before: float) -> list[Entry]:
-        """Entries that are gone and were committed before that time, oldest first."""
-        return [entry for entry in self._line if entry is not None and entry.gone and entry.found_at < before]
-
     def put(self, entry: Entry) -> None:
         """Make this the latest entry of its asset; its revision is above all others."""
         self._take(entry.key)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from assetwatchd.store.ledger import Ledger
 
 DROPPED_TOGETHER = 1000
-"""So many removals leave the ledger before everybody else has a turn: a millisecond or two."""
+"""So many entries are looked at, and so many removals leave the ledger, before everybody else has a turn: a millisecond
+or two.
+"""
 
 
 class LedgerStore:
@@ -32,22 +34,34 @@ class LedgerStore:
         self._dropping = asyncio.Lock()
 
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
-        """Choose, raise the floor, forget, drop; one call after the other.
+        """Choose and raise the floor, forget, drop; one call after the other.
 
-        Nothing is awaited between the first two: whoever resumes from then on is refused, though what goes is still
-        there. If it cannot be forgotten, it is not dropped, and the floor is where it was.
+        Nothing is awaited between choosing some and raising the floor: whoever resumes from then on is refused, though
+        what goes is still there. If it cannot be forgotten, it is not dropped, and the floor is where it was.
         """
         async with self._dropping:
-            going = [entry for entry in self._ledger.gone(before=before) if not keep(entry.key)]
+            floor = self.floor
+            going = await self._chosen(lambda entry: entry.gone and entry.found_at < before and not keep(entry.key))
             if not going:
                 return 0
-            floor, self.floor = self.floor, max(self.floor, going[-1].revision)
             try:
                 await self._forget([entry.revision for entry in going], floor=self.floor)
             except StoreError:
                 self.floor = floor
                 raise
             return await self._drop(going)
+
+    async def _chosen(self, goes: Callable[[Entry], bool]) -> Sequence[Entry]:
+        """Raise the floor over all entries that go, and return those; others have a turn now and then."""
+        going: list[Entry] = []
+        cursor, head = 0, self.head
+        while some := self._ledger.after(cursor, head, DROPPED_TOGETHER):
+            cursor = some[-1].revision
+            if chosen := [entry for entry in some if goes(entry)]:
+                self.floor = max(self.floor, chosen[-1].revision)
+                going += chosen
+            await asyncio.sleep(0)
+        return going
 
     async def _drop(self, going: Sequence[Entry]) -> int:
         """Drop those of the ledger that are the latest still, others having a turn now and then; return how many."""

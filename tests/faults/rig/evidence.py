@@ -42,12 +42,16 @@ def holds(wanted: Wanted, entry: Logged) -> bool:
 
 @dataclass
 class Line:
-    """What one store counted, over any number of restarts. drops: (when, revisions); floor: the highest it had."""
+    """What one store counted, over any number of restarts. drops: (when, revisions); floor: the highest it had.
+
+    forgotten: entries of assets that never were as far as was known, dropped once nobody named them, below no floor.
+    """
 
     entries: list[Logged] = field(default_factory=list)
     revisions: list[int] = field(default_factory=list)
     drops: list[tuple[float, list[int]]] = field(default_factory=list)
     floor: int = 0
+    forgotten: set[int] = field(default_factory=set)
     _past: dict[Key, list[Logged]] = field(default_factory=dict)
 
     def add(self, entry: Logged) -> None:
@@ -60,12 +64,13 @@ class Line:
 
     def drop(self, t: float, revisions: list[int]) -> None:
         """Take down that removals were dropped; the floor of a store that is loaded says it too."""
+        revisions = [revision for revision in revisions if revision not in self.forgotten]
         self.drops.append((t, revisions))
         self.floor = max([self.floor, *revisions])
 
     def upto(self, head: int) -> Line:
         """Return what a backup of it holds that was made at a revision."""
-        line = Line(drops=list(self.drops), floor=self.floor)
+        line = Line(drops=list(self.drops), floor=self.floor, forgotten=set(self.forgotten))
         for entry in self.between(0, head):
             line.add(entry)
         return line
@@ -73,7 +78,18 @@ class Line:
     def may_lack(self, key: Key) -> bool:
         """Whether an asset is gone since so long that a store need not know of it, nor a snapshot hold it."""
         past = self.past(key)
-        return not past or any(entry.gone and entry.revision <= self.floor for entry in past)
+        return not past or any(entry.gone and self._dropped(entry.revision) for entry in past)
+
+    def unheard(self, revision: int | None, known: int | None) -> bool:
+        """Whether a change need not be told to one who knows an older one: it is forgotten, and that one is gone too.
+
+        Nobody named the asset meanwhile, and who does has it read anew.
+        """
+        entry = self.at(known or 0)
+        return revision in self.forgotten and (entry is None or (entry.gone and entry.revision < (revision or 0)))
+
+    def _dropped(self, revision: int) -> bool:
+        return revision <= self.floor or revision in self.forgotten
 
     def at(self, revision: int) -> Logged | None:
         """Return the entry of a revision."""
@@ -137,6 +153,8 @@ def read_journal(path: Path) -> Journal:
                 journal.last.add(_logged(fields))
             case "drop" if loading is None:
                 journal.last.drop(fields["t"], fields["revisions"])
+            case "forget":
+                journal.last.forgotten.add(fields["revision"])
             case "point":
                 journal.points.append((fields["t"], fields["name"]))
     return journal

@@ -65,6 +65,8 @@ class Mirror:
     def _forgiven(self, key: Key) -> bool:
         """A removal that was dropped is held by those who were told of it and asked for its state, by nobody else."""
         assert self._line is not None
+        if self._line.unheard(self.fold.get(key), self.client.get(key)):
+            return True
         revision = self.client.get(key) or self.fold.get(key) or 0
         entry = self._line.at(revision)
         one = key not in self.client or key not in self.fold

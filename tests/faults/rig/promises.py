@@ -256,7 +256,7 @@ def _resumed(run: Evidence, who: Recorder, stream: Stream) -> Iterator[str]:
             upto = read_token(message.resume_token)[1]
             changed = {e.key: e.revision for e in line.between(after, upto) if who.wanted.concerns(e.key)}
             for key in sorted(changed.keys() | told.keys()):
-                if changed.get(key) != told.get(key):
+                if changed.get(key) != told.get(key) and not line.unheard(changed.get(key), told.get(key)):
                     yield f"resumed from {after} to {upto}: {key} at {changed.get(key)}, told {told.get(key)}"
 
 
