@@ -106,7 +106,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             entries, more = await self._page(what, cursor, size)
             response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
-                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.condition.readable],
+                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.readable],
             )
             await _fill(response.statuses, entries, self._entry_view)
             return response
@@ -227,7 +227,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
 
 class SourceService(source_grpc_pb.SourceServiceServicer):
-    """Tells about the sources; asks no upstream."""
+    """Tells about the sources; asks no upstream, but when a person wants one tried."""
 
     def __init__(self, store: Store, hub: Hub, sources: Sources, message_bytes_max: int) -> None:
         self._store = store
@@ -247,6 +247,14 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         """One."""
         async with ErrorsAsStatus(context):
             return source_pb.GetSourceResponse(source=await self._view(request.source))
+
+    async def RetrySource(
+        self, request: source_pb.RetrySourceRequest, context: Context
+    ) -> source_pb.RetrySourceResponse:
+        """One, after a try by hand."""
+        async with ErrorsAsStatus(context):
+            await self._sources.get(request.source).retry()
+            return source_pb.RetrySourceResponse(source=await self._view(request.source))
 
     async def _view(self, name: str) -> Any:
         scheduler = self._sources.get(name)
