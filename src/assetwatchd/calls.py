@@ -388,7 +388,9 @@ class Calls:
 
     def _read_failed(self, job: Job, error: UpstreamError) -> None:
         was_failing = self.health.failing
-        turned = self.health.failed(error, self._now(), asked=[target.asset_id for target in job.targets])
+        asked = [target.asset_id for target in job.targets]
+        others = self._running > 1 or self._plan.next_due() != NEVER
+        turned = self.health.failed(error, self._now(), asked=asked, can_be_read=not asked and others)
         failing = self.health.failing
         self._pause(error, more=failing and (job.trial or not was_failing))
         if not job.targets and not failing:

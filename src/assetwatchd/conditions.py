@@ -88,14 +88,17 @@ class Health:
             self._blame_push(self.broken, at)
         return self._turned(at)
 
-    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = ()) -> bool:
-        """A call that asked about these assets, or about none, failed."""
+    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
+        """A call that asked about these assets, or about none, failed.
+
+        can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
+        """
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
         self.reads.missed(at)
-        first = self.state is ConditionState.UNKNOWN
-        if not (first or self.failing or isinstance(error, Refused | Throttled) or self.failures >= FAILURES_TO_TURN):
+        at_once = self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled)
+        if not (self.failing or (at_once and not can_be_read) or self.failures >= FAILURES_TO_TURN):
             return False
         self.failing, self.accused = True, None
         mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)

@@ -308,9 +308,9 @@ def test_whatever_happens(history: list[tuple[tuple[str, object], float]]) -> No
     """It is told exactly when the state or what is amiss changes; the condition says all that is amiss and readable."""
     health, at = fresh(), 0.0
     before: tuple[ConditionState, frozenset[Concern]] = (ConditionState.UNKNOWN, frozenset())
-    for (event, given), pause_s in history:
+    for (event, value), pause_s in history:
         at += pause_s
-        turned = happen(health, event, given, at)
+        turned = happen(health, event, value, at)
         condition = health.condition
         amiss = [each for each in condition.concerns if each.state.is_amiss]
         shown = frozenset(each.concern for each in amiss if each.message in condition.message)

@@ -11,7 +11,15 @@ import pytest
 
 from assetwatchd import schedule
 from assetwatchd.config import BearerAuth, SourceSettings
-from assetwatchd.errors import BadAnswer, Refused, RetryTooSoon, Throttled, Unreachable
+from assetwatchd.errors import (
+    BadAnswer,
+    Refused,
+    RetryTooSoon,
+    Throttled,
+    Unreachable,
+    UpstreamError,
+    VersionUnsupported,
+)
 from assetwatchd.model import ConditionState
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
@@ -217,11 +225,12 @@ async def test_a_retry_of_a_source_that_is_well() -> None:
             await rig.scheduler.retry()
 
 
+@pytest.mark.parametrize("fault", [VersionUnsupported("10.0"), BadAnswer("no JSON")])
 @virtual
-async def test_a_version_that_is_not_supported_is_no_login() -> None:
+async def test_a_version_that_is_not_supported_is_no_login(fault: UpstreamError) -> None:
     """Nor is any other failure: it is tried again after backoff_max_s at most."""
     upstream = FakeUpstream("a")
-    upstream.fault = BadAnswer("no JSON")
+    upstream.fault = fault
     async with running(upstream) as rig:
         await asyncio.sleep(600)
         upstream.fault = None
