@@ -82,6 +82,8 @@ class Health:
         self.blamed.clear()
         self.reads.well(at)
         self.credentials.well(at)
+        if self.state is ConditionState.HEALTHY and not (self.accused or self.broken):
+            return False  # as after nearly every read
         if self.accused is not None:
             self._blame_list(self.accused, at)
         if self.broken:
@@ -97,8 +99,9 @@ class Health:
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
         self.reads.missed(at)
-        at_once = self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled)
-        if not (self.failing or (at_once and not can_be_read) or self.failures >= FAILURES_TO_TURN):
+        doubtful = can_be_read and not isinstance(error, VersionUnsupported)
+        at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
+        if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
             return False
         self.failing, self.accused = True, None
         mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)

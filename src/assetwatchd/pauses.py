@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.conditions import refuses_us
+from assetwatchd.errors import VersionUnsupported
 
 if TYPE_CHECKING:
     import random
@@ -47,10 +48,13 @@ class Pauses:
         self._pause(now + self.after(error, self._refusals if refuses_us(error) else self._failures), error)
 
     def asked(self, error: UpstreamError, now: float) -> None:
-        """Pause for as long as the upstream asked for."""
-        if error.retry_after_s is not None:
-            self._asked_until = max(self._asked_until, now + error.retry_after_s)
-            self._pause(self._asked_until, error)
+        """Pause for as long as the upstream asked for, or (a version that is not supported) we think it takes."""
+        if error.retry_after_s is None:
+            return
+        until = now + error.retry_after_s
+        if not isinstance(error, VersionUnsupported):
+            self._asked_until = max(self._asked_until, until)
+        self._pause(until, error)
 
     def after(self, error: UpstreamError, failures: int) -> float:
         """Return how long to pause after that many failures of a kind, the last of them this."""
