@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import lists, schedule, secret_files, telemetry
+from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged
 from assetwatchd.conditions import FAILURES_TO_TURN, Health, refuses_us
@@ -17,6 +17,7 @@ from assetwatchd.pauses import Pauses
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 from assetwatchd.reading import ANSWER_S_MAX
+from assetwatchd.secret_files import SecretFiles
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 from assetwatchd.transport import slack_s
 
@@ -39,8 +40,6 @@ LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
 RETRY_WAIT_S = 10.0
 """Who has a source tried by hand is told how that went, if it is over by then."""
-SECRET_CHECK_S = 1.0
-"""How often it is looked whether a refused credential was changed."""
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +96,7 @@ class Calls:
         self._running = 0
         self._pauses = Pauses(settings, rng)
         self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
-        self._secret_files = secret_files.files_of(settings)
-        self._refused_with = b""
+        self._secrets = SecretFiles(settings)
         self._next_call_at = AT_ONCE
         self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
@@ -218,15 +216,10 @@ class Calls:
 
     async def follow_secret(self) -> None:
         """Try a source that refused us once the file that its credential is read from has changed; until cancelled."""
-        while self._secret_files:
-            await asyncio.sleep(SECRET_CHECK_S)
-            if self._refused_with and self._secret() != self._refused_with:
-                self._refused_with = b""
-                log.info("source %s: its credential was changed, so it is tried at once", self._name)
-                self._try_all()
-
-    def _secret(self) -> bytes:
-        return secret_files.digest_of(self._secret_files) if self._secret_files else b""
+        while True:
+            await self._secrets.changed()
+            log.info("source %s: its credential was changed, so it is tried at once", self._name)
+            self._try_all()
 
     # What next, and when ---------------------------------------------------------------------------------------------
 
@@ -287,7 +280,7 @@ class Calls:
     async def _call(self, job: Job) -> None:
         self._figures.calls += 1
         self._figures.asset_reads += len(job.targets)
-        secret = self._secret()
+        secret = self._secrets.digest()
         try:
             with job.limit.block():
                 await job.make(job.targets)
@@ -363,13 +356,13 @@ class Calls:
         all_well = self.health.state is ConditionState.HEALTHY
         self._pauses.succeeded(all_well=all_well)
         if all_well:
-            self._refused_with = b""
+            self._secrets.taken()
 
     def _failed(self, job: Job, error: UpstreamError, secret: bytes) -> None:
-        """Note that a call failed; secret: of the credential it was made with."""
+        """Note that a call failed; secret: digest of the credential that it was made with."""
         self._figures.failed_calls += 1
         if refuses_us(error):
-            self._refused_with = secret
+            self._secrets.refused(secret)
         if job.concern is Concern.LIST:
             self._list_failed(error)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import grpc
@@ -12,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from assetwatch_client import reason_of, retry_delay_s
 from assetwatchd.model import ConditionState
+from assetwatchd.rpc import service
 from support.rig import SAMPLES, SOURCES, running, sample
 
 CAPABILITIES = {
@@ -136,15 +138,20 @@ async def test_a_retry_by_hand() -> None:
         assert rig["oracle-sbc"].requests.count() == retried
 
 
-async def test_a_retry_by_hand_of_what_was_mended() -> None:
-    """The answer says that it is healthy; a source that nobody has is NOT_FOUND."""
+async def test_a_retry_by_hand_of_what_was_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says that it is healthy, and who waits for an asset has it; a source nobody has is NOT_FOUND."""
+    monkeypatch.setattr(service, "WAIT_AGAIN_S", 0.05)
     patient = {"backoff_max_s": 3000, "refused_backoff_max_s": 3000}
     async with running(("oracle-sbc",), every=patient) as rig:
         rig["oracle-sbc"].faults.add(path="/rest/v1", status=401)
         await rig.shows("oracle-sbc", lambda source: source.condition.state == ConditionState.REFUSED)
+        waiting = asyncio.create_task(rig.wait(sample("oracle-sbc"), states=[SAMPLES["oracle-sbc"].state]))
+        await rig.source("oracle-sbc")  # on the same connection, so the wait has begun
         rig["oracle-sbc"].faults.clear()
+        rig.vary("oracle-sbc")
         answer = await rig.sources.RetrySource(RetrySourceRequest(source="oracle-sbc"), timeout=60)
         assert answer.source.condition.state == ConditionState.HEALTHY
+        assert (await waiting).condition_met
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await rig.sources.RetrySource(RetrySourceRequest(source="nobody"), timeout=60)
         assert (unknown.value.code(), reason_of(unknown.value)) == (grpc.StatusCode.NOT_FOUND, "SOURCE_NOT_FOUND")

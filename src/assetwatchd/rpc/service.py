@@ -55,6 +55,9 @@ CHECKED_TOGETHER = 500
 VIEWED_TOGETHER = 100
 """So many statuses are put into an answer at a time: a millisecond or two."""
 WAIT_TIMEOUT_S = 60.0
+WAIT_AGAIN_S = 5.0
+"""Who waits for an asset asks for it again after this, however long its source is left alone: it may be mended before,
+by hand or by another credential, and asking costs no call upstream until then."""
 LIST_WAIT_S = 5.0
 """The first page of a list waits this long for sources that were never listed."""
 
@@ -154,7 +157,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                 max_age_s = scheduler.settings.busy_interval_s
                 return await scheduler.read([key.asset_id], max_age_s=max_age_s, caller=caller)
             except SourceUnreachable as error:
-                await asyncio.sleep(error.retry_after_s)
+                await asyncio.sleep(min(error.retry_after_s, WAIT_AGAIN_S))
 
     def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
         """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
