@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged
-from assetwatchd.conditions import FAILURES_TO_TURN, Health
-from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
-from assetwatchd.model import GONE, REJECTED, Condition, ConditionState, Failure, FailureKind, Observation, State
+from assetwatchd.conditions import FAILURES_TO_TURN, Health, refuses_us
+from assetwatchd.errors import AssetRejected, BadAnswer, RetryTooSoon, SourceUnreachable, Unreachable, UpstreamError
+from assetwatchd.model import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
+from assetwatchd.pauses import Pauses
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 from assetwatchd.reading import ANSWER_S_MAX
+from assetwatchd.secret_files import SecretFiles
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 from assetwatchd.transport import slack_s
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from assetwatchd.agenda import Target
     from assetwatchd.answers import Answer
     from assetwatchd.config import SourceSettings
+    from assetwatchd.model import Condition
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
     from assetwatchd.upstream import Upstream
@@ -35,6 +38,8 @@ TIMEOUTS_A_CALL = 4
 Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
+RETRY_WAIT_S = 10.0
+"""Who has a source tried by hand is told how that went, if it is over by then."""
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +48,21 @@ class Job(NamedTuple):
     """One call that is to be made, how long it may take, and for which targets it is.
 
     trial: it was chosen while the source was failing, to see whether it is back.
+    concern: whose failure it is if it fails.
     """
 
     make: Callable[[Sequence[Target]], Awaitable[None]]
     limit: TimeLimit
     trial: bool
     targets: Sequence[Target] = ()
+    concern: Concern = Concern.READS
 
 
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
     listed: set once there is a complete list that is recent enough for those who wait for one.
+    retried: set when all that fails is to be tried at once.
     """
 
     def __init__(
@@ -70,8 +78,9 @@ class Calls:
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        self.health = Health(Condition(ConditionState.UNKNOWN, "not asked yet", now()))
+        self.health = Health(now(), steady_s=settings.backoff_max_s)
         self.listed = asyncio.Event()
+        self.retried = asyncio.Event()
         self._name = name
         self._upstream = upstream
         self._settings = settings
@@ -85,9 +94,9 @@ class Calls:
         self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s + ANSWER_S_MAX)
         self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
-        self._tries = 0
-        self._not_before = AT_ONCE
-        self._why_not = ""
+        self._pauses = Pauses(settings, rng)
+        self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
+        self._secrets = SecretFiles(settings)
         self._next_call_at = AT_ONCE
         self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
@@ -119,24 +128,28 @@ class Calls:
 
     def refusal(self) -> SourceUnreachable | None:
         """Return why the source cannot be asked now and when it can be; None when it can."""
-        if self.health.storing:
-            return self._unreachable(self.health.storing)
-        return self._unreachable(self._why_not) if loop_time() < self._not_before else None
+        if self.health.store.state.is_amiss:
+            return self._unreachable(self.health.store.message)
+        return self._unreachable(self._pauses.why) if loop_time() < self._pauses.until else None
 
     def store_failing(self, why: str) -> None:
         """Our store cannot keep what is read (why), so nobody need wait for a read; or it can again (empty)."""
         self.note(self.health.store_lost(why, self._now()))
         if why:
-            self._outcomes.all_failed(self._unreachable(self.health.storing))
+            self._outcomes.all_failed(self._unreachable(self.health.store.message))
 
     def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
         """Tell everybody when the condition has turned."""
         if turned:
             condition = self.health.condition
-            level = logging.INFO if condition.state is ConditionState.HEALTHY else logging.WARNING
+            level = logging.WARNING if condition.state.is_amiss else logging.INFO
             why = f": {condition.message}" if condition.message else ""
-            log.log(level, "source %s is %s%s", self._name, condition.state.name.lower(), why)
+            log.log(level, "source %s is %s%s%s", self._name, condition.state.name.lower(), why, self._next_try())
             self._tell(self._name, condition)
+
+    def _next_try(self) -> str:
+        at = self.health.condition.next_try_at
+        return "" if at is None else f"; next try in {max(0.0, at - self._now()):.1f} s"
 
     async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:
         """Compare a complete list with what was listed before, one list after the other.
@@ -148,12 +161,13 @@ class Calls:
                 return
             asset_ids, unfit = await lists.fitting(asset_ids, self._upstream.check)
             left_out = await lists.compare(self._plan, asset_ids, _nothing if pushed else self._gone)
+        lacking = []
         if unfit:
-            log.warning("source %s lists %d ids that cannot be one, e.g. %a", self._name, len(unfit), unfit[0][:100])
+            lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
         if left_out:
-            limit = self._settings.assets_max
-            log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)
+            lacking.append(f"{left_out} assets beyond assets_max = {self._settings.assets_max}")
         self._list_at = loop_time() + self._settings.enumerate_interval_s
+        self.note(self.health.listed(self._now(), lacking="; ".join(lacking)))
         self.listed.set()
 
     def _gone(self, target: Target) -> None:
@@ -175,8 +189,37 @@ class Calls:
     def try_again(self) -> None:
         """There is a reason to think that the source is back: end the pause, and see."""
         if self.health.failing:
-            self._not_before = AT_ONCE
+            self._pauses.end()
             self.want_sign_of_life()
+
+    async def retry(self) -> None:
+        """Have all that fails tried at once, by hand; return once that is over, or after RETRY_WAIT_S.
+
+        Raises: RetryTooSoon.
+        """
+        if wait_s := self._pauses.by_hand(loop_time()):
+            raise RetryTooSoon(self._name, retry_after_s=wait_s)
+        lists = not self.health.failing and self._next_list() != NEVER
+        over = self._over[Concern.LIST if lists else Concern.READS]
+        over.clear()
+        self._try_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_WAIT_S):
+                await over.wait()
+
+    def _try_all(self) -> None:
+        self._pauses.end()
+        if self.health.list.state.is_amiss:
+            self._list_at = loop_time()
+        self.retried.set()
+        self.want_sign_of_life()
+
+    async def follow_secret(self) -> None:
+        """Try a source that refused us once the file that its credential is read from has changed; until cancelled."""
+        while True:
+            await self._secrets.changed()
+            log.info("source %s: its credential was changed, so it is tried at once", self._name)
+            self._try_all()
 
     # What next, and when ---------------------------------------------------------------------------------------------
 
@@ -198,11 +241,11 @@ class Calls:
         if not self._has_room():
             return NEVER
         due = AT_ONCE if self.health.failing else min(self._plan.next_due(), self._probe_at, self._next_list())
-        return max(AT_ONCE if self.health.suspect else due, self._not_before, self._next_call_at - self._slack_s)
+        return max(AT_ONCE if self.health.suspect else due, self._pauses.until, self._next_call_at - self._slack_s)
 
     def _next_list(self) -> float:
         can = self._upstream.capabilities
-        polled = can.enumerates and (not can.pushes or bool(self.health.polling))
+        polled = can.enumerates and (not can.pushes or self.health.push.state.is_amiss)
         return self._list_at if polled and self._plan.whole_wanted else NEVER
 
     async def _changed(self, until: float) -> None:
@@ -217,7 +260,8 @@ class Calls:
     def _next_job(self, now: float) -> Job | None:
         """Choose: a list, what is most due, or a sign of life; None when nobody wants what was due.
 
-        While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads.
+        While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads. As it is
+        when a sign of life failed, which an upstream may be without that can be read.
         """
         failing = self.health.failing
         if self.health.suspect:
@@ -225,30 +269,33 @@ class Calls:
             return Job(self._probe, self._call_limit, failing)
         if not failing and self._next_list() <= now:
             self._list_at = NEVER
-            return Job(self._list, self._list_limit, failing)
-        if targets := self._plan.take(even_if_early=failing):
+            return Job(self._list, self._list_limit, failing, concern=Concern.LIST)
+        alive = self._probe_at <= now
+        if targets := self._plan.take(even_if_early=failing or (alive and self.health.lifeless)):
             return Job(self._read, self._call_limit, failing, targets)
-        return Job(self._probe, self._call_limit, failing) if failing or self._probe_at <= now else None
+        return Job(self._probe, self._call_limit, failing) if failing or alive else None
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
     async def _call(self, job: Job) -> None:
         self._figures.calls += 1
         self._figures.asset_reads += len(job.targets)
+        secret = self._secrets.digest()
         try:
             with job.limit.block():
                 await job.make(job.targets)
         except UpstreamError as error:
-            self._failed(job.targets, error, is_trial=job.trial)
+            self._failed(job, error, secret)
         except TimeoutError:
-            self._failed(job.targets, Unreachable(f"no answer within {job.limit.seconds:g} s"), is_trial=job.trial)
+            self._failed(job, Unreachable(f"no answer within {job.limit.seconds:g} s"), secret)
         except (Exception, asyncio.CancelledError):  # an adapter's defect must not stop the other sources
             if _being_cancelled():
                 raise
             log.exception("source %s: the adapter failed", self._name)
-            self._failed(job.targets, BadAnswer("the adapter failed; see the log"), is_trial=job.trial)
+            self._failed(job, BadAnswer("the adapter failed; see the log"), secret)
         finally:
             self._running -= 1
+            self._over[job.concern].set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
         began, turns = self._now(), [target.turn for target in targets]
@@ -285,7 +332,6 @@ class Calls:
                     await self._confirm_gone(target)
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
-        self._succeeded()
         await self.take_list(asset_ids, pushed=False)
 
     async def _confirm_gone(self, target: Target) -> None:
@@ -304,28 +350,68 @@ class Calls:
     # How calls end ---------------------------------------------------------------------------------------------------
 
     def _succeeded(self) -> None:
-        self._tries = 0
         self.note(self.health.succeeded(self._now()))
+        if self.health.list.state.is_amiss and not self._plan.whole_wanted:
+            self.note(self.health.list_unwanted(self._now()))
+        all_well = self.health.state is ConditionState.HEALTHY
+        self._pauses.succeeded(all_well=all_well)
+        if all_well:
+            self._secrets.taken()
 
-    def _failed(self, targets: Sequence[Target], error: UpstreamError, *, is_trial: bool) -> None:
+    def _failed(self, job: Job, error: UpstreamError, secret: bytes) -> None:
+        """Note that a call failed; secret: digest of the credential that it was made with."""
         self._figures.failed_calls += 1
+        if refuses_us(error):
+            self._secrets.refused(secret)
+        if job.concern is Concern.LIST:
+            self._list_failed(error)
+        else:
+            self._read_failed(job, error)
+
+    def _list_failed(self, error: UpstreamError) -> None:
+        """Try the list again after a pause, and ask something else at once: that tells whether it is the list alone."""
+        self._pauses.asked(error, loop_time())
+        turned = self.health.list_failed(error, self._now())
+        self._list_at = loop_time() + self._pauses.after(error, self.health.list.failures + 1)
+        self._list_at = max(self._list_at, self._pauses.until)
+        self.health.list.next_try_at = self._wall(self._list_at)
+        self.note(turned)
+        if self.health.accused is not None:
+            self.want_sign_of_life()
+
+    def _read_failed(self, job: Job, error: UpstreamError) -> None:
         was_failing = self.health.failing
-        self.note(self.health.failed(error, self._now(), asked=[target.asset_id for target in targets]))
+        asked = [target.asset_id for target in job.targets]
+        others = self._running > 1 or self._plan.next_due() != NEVER
+        turned = self.health.failed(error, self._now(), asked=asked, can_be_read=not asked and others)
         failing = self.health.failing
-        if not failing:
-            self._tries = 0
-        elif is_trial or not was_failing:
-            self._tries += 1
-            self._pause(schedule.backoff_s(self._tries, self._settings, self._rng), str(error))
-        if error.retry_after_s is not None and not isinstance(error, AssetRejected):
-            self._pause(error.retry_after_s, str(error))
-        for target in targets:
+        self._pause(error, more=failing and (job.trial or not was_failing))
+        if not job.targets and not failing:
+            self._probe_at = loop_time() + schedule.backoff_s(1, self._settings, self._rng)
+        self.note(turned)
+        for target in job.targets:
             self._asset_failed(target, error)
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:
             for target in self._plan:  # it was the source, not they
                 target.failures = 0
+
+    def _pause(self, error: UpstreamError, *, more: bool) -> None:
+        """Pause after a failure; more: one that makes the pauses of a failing source longer."""
+        now = loop_time()
+        if not self.health.failing:
+            self._pauses.succeeded(all_well=False)
+        elif more:
+            self._pauses.failed(error, now)
+        if not isinstance(error, AssetRejected):
+            self._pauses.asked(error, now)
+        if self.health.failing:
+            self.health.next_try_at(self._wall(max(self._pauses.until, now)))
+
+    def _wall(self, at: float) -> float:
+        """Return a time of the event loop as seconds since 1970."""
+        return self._now() + at - loop_time()
 
     def _asset_failed(self, target: Target, error: UpstreamError) -> None:
         failing = self.health.failing
@@ -339,12 +425,8 @@ class Calls:
     def _pace(self, now: float) -> None:
         self._next_call_at = max(self._next_call_at, now) + 1 / self._settings.rate_per_s
 
-    def _pause(self, pause_s: float, why: str) -> None:
-        self._not_before = max(self._not_before, loop_time() + pause_s)
-        self._why_not = why
-
     def _unreachable(self, why: str) -> SourceUnreachable:
-        wait_s = max(self._not_before - loop_time(), self._settings.busy_interval_s)
+        wait_s = max(self._pauses.until - loop_time(), self._settings.busy_interval_s)
         return SourceUnreachable(self._name, why, retry_after_s=wait_s)
 
 

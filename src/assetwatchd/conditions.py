@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable
-from assetwatchd.model import Condition, ConditionState
+from assetwatchd.concerns import Course, roll_up, shown
+from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable, VersionUnsupported
+from assetwatchd.model import Concern, Condition, ConditionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,68 +15,142 @@ if TYPE_CHECKING:
     from assetwatchd.errors import UpstreamError
 
 FAILURES_TO_TURN = 3
-"""Calls in a row that must fail before a source that was well is not: one lost packet is no news."""
+"""Calls in a row that must fail before what was well is not: one lost packet is no news."""
+FAILURES_TO_BE_GONE = 6
+"""As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
+NOT_LISTED = "cannot be listed: {}"
+LACKING = "cannot be listed completely: {}"
+NOT_PUSHED = "changes are not pushed, polling instead: {}"
+NOT_KEPT = "statuses cannot be kept: {}"
 
 
 @dataclass(slots=True)
 class Health:
-    """The condition now, and the failures in a row that led to it.
+    """The concerns of one source, and the failures that led to how they are.
 
+    since: when it came into its state. steady_s: see Course.
     failing: only single calls are tried, with growing pauses, until one succeeds.
     failures: of different assets, or of none, so that one asset alone does not count against its source.
     suspect: an asset failed again and little else was heard since, so that only a sign of life can tell whose fault
     it is. blamed: the assets that failed since the last success.
-    polling: why changes are not pushed, though they could be; empty when all is well.
-    storing: why what it says cannot be kept here; empty when all is well.
+    accused: why a list failed, until anything else that goes well shows that the list alone does.
+    broken: why the push connection broke, until as much shows that the source only does not push.
     """
 
-    condition: Condition
+    since: float
+    steady_s: float
+    state: ConditionState = ConditionState.UNKNOWN
     failures: int = 0
     failing: bool = False
     suspect: bool = False
     blamed: set[str] = field(default_factory=set)
-    polling: str = ""
-    storing: str = ""
+    accused: UpstreamError | None = None
+    broken: str = ""
+    reads: Course = field(init=False)
+    list: Course = field(init=False)
+    push: Course = field(default_factory=lambda: Course(Concern.PUSH))
+    credentials: Course = field(default_factory=lambda: Course(Concern.CREDENTIALS))
+    store: Course = field(default_factory=lambda: Course(Concern.STORE))
+    _told: frozenset[Concern] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Give those that may be on and off the time to be steady."""
+        self.reads, self.list = Course(Concern.READS, self.steady_s), Course(Concern.LIST, self.steady_s)
+
+    @property
+    def condition(self) -> Condition:
+        """How the source is doing, and each of its concerns of which anything was heard."""
+        courses = (self.credentials, self.reads, self.list, self.push, self.store)
+        heard = [course.condition for course in courses if course.state is not ConditionState.UNKNOWN]
+        return roll_up(heard, since=self.since)
+
+    @property
+    def lifeless(self) -> bool:
+        """Whether signs of life alone failed, so that a read tells more than one more of them."""
+        return bool(self.failures) and not self.blamed
+
+    def next_try_at(self, at: float) -> None:
+        """Say when a failing source is tried next."""
+        mine = self.credentials if self.credentials.state.is_amiss else self.reads
+        mine.next_try_at = at
+
+    # What was heard; each returns whether the condition turned -------------------------------------------------------
 
     def succeeded(self, at: float) -> bool:
-        """A call ended well at that time (s since 1970); return whether the state changed."""
+        """A read, or a sign of life, ended well at that time (s since 1970)."""
         self.failures, self.failing, self.suspect = 0, False, False
         self.blamed.clear()
-        return self._well(at, last_success_at=at)
+        self.reads.well(at)
+        self.credentials.well(at)
+        if self.state is ConditionState.HEALTHY and not (self.accused or self.broken):
+            return False  # as after nearly every read
+        if self.accused is not None:
+            self._blame_list(self.accused, at)
+        if self.broken:
+            self._blame_push(self.broken, at)
+        return self._turned(at)
 
-    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = ()) -> bool:
-        """A call that asked about these assets, or about none, failed; return whether the state changed."""
+    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
+        """A call that asked about these assets, or about none, failed.
+
+        can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
+        """
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
-        first = self.condition.state is ConditionState.UNKNOWN
-        if not (first or self.failing or isinstance(error, Refused | Throttled) or self.failures >= FAILURES_TO_TURN):
+        self.reads.missed(at)
+        doubtful = can_be_read and not isinstance(error, VersionUnsupported)
+        at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
+        if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
             return False
-        self.failing = True
-        return self._turn(_state(error), str(error), at, last_success_at=self.condition.last_success_at)
+        self.failing, self.accused = True, None
+        mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)
+        other.unheard(at)
+        mine.amiss(self._state(error), str(error), at)
+        return self._turned(at)
+
+    def listed(self, at: float, *, lacking: str = "") -> bool:
+        """A list was made; lacking: what it should have and has not, and why."""
+        self.accused = None
+        if lacking:
+            self.list.failures, self.list.last_success_at = 0, at
+            self.list.amiss(ConditionState.DEGRADED, LACKING.format(lacking), at)
+        else:
+            self.list.well(at)
+        return self._turned(at)
+
+    def list_failed(self, error: UpstreamError, at: float) -> bool:
+        """A list failed: whose fault that is must be heard from something else, unless that is known already."""
+        if self.list.state.is_amiss and not self.failing:
+            self._blame_list(error, at)
+        elif not self.failing:
+            self.accused = error
+        return self._turned(at)
+
+    def list_unwanted(self, at: float) -> bool:
+        """Nobody wants a list, so that none is made which could tell whether there can be one."""
+        self.accused = None
+        self.list.unheard(at)
+        return self._turned(at)
 
     def push_lost(self, why: str, at: float) -> bool:
-        """The push connection broke (why) or came back (empty); return whether the state changed.
-
-        A break turns nothing by itself: the next call tells whether the source only does not push, or is gone.
-        """
-        self.polling = f"changes are not pushed, polling instead: {why}" if why else ""
-        if why or self.failing or self.condition.state is ConditionState.UNKNOWN:
-            return False
-        return self._well(at, last_success_at=self.condition.last_success_at)
+        """The push connection broke (why), or came back or is wanted no more (empty)."""
+        self.broken = why
+        if not why:
+            self.push.well(at)
+        elif self.push.state.is_amiss:
+            self._blame_push(why, at)
+        return self._turned(at)
 
     def store_lost(self, why: str, at: float) -> bool:
-        """Our store cannot keep what the source says (why) or can again (empty); return whether the state changed."""
-        self.storing = f"statuses cannot be kept: {why}" if why else ""
-        if self.failing or self.condition.state is ConditionState.UNKNOWN:
-            return False
-        return self._well(at, last_success_at=self.condition.last_success_at)
+        """Our store cannot keep what the source says (why) or can again (empty)."""
+        if why:
+            self.store.amiss(ConditionState.DEGRADED, NOT_KEPT.format(why), at)
+        else:
+            self.store.well(at)
+        return self._turned(at)
 
-    def _well(self, at: float, *, last_success_at: float | None) -> bool:
-        """It answers; is anything else amiss?"""
-        amiss = "; ".join(filter(None, (self.polling, self.storing)))
-        state = ConditionState.DEGRADED if amiss else ConditionState.HEALTHY
-        return self._turn(state, amiss, at, last_success_at=last_success_at)
+    # How that counts -------------------------------------------------------------------------------------------------
 
     def _count(self, asked: frozenset[str]) -> None:
         """Count a failure, unless it may be the fault of an asset that failed before."""
@@ -83,14 +158,32 @@ class Health:
         self.failures += not self.suspect
         self.blamed |= asked
 
-    def _turn(self, state: ConditionState, message: str, at: float, *, last_success_at: float | None) -> bool:
-        before = self.condition
-        since = before.since if before.state is state else at
-        self.condition = Condition(state, message, since, last_success_at)
-        return before.state is not state  # another text of the same trouble is kept, and is no news
+    def _state(self, error: UpstreamError) -> ConditionState:
+        if isinstance(error, Refused):
+            return ConditionState.REFUSED
+        there = self.reads.on_and_off and self.failures < FAILURES_TO_BE_GONE
+        return ConditionState.UNREACHABLE if isinstance(error, Unreachable) and not there else ConditionState.DEGRADED
+
+    def _blame_list(self, error: UpstreamError, at: float) -> None:
+        self.accused = None
+        self.list.missed(at)
+        seldom = self.list.failures < FAILURES_TO_TURN and not isinstance(error, Refused | Throttled)
+        if not (self.list.state is ConditionState.HEALTHY and seldom):
+            self.list.amiss(ConditionState.DEGRADED, NOT_LISTED.format(error), at)
+
+    def _blame_push(self, why: str, at: float) -> None:
+        self.broken = ""
+        self.push.amiss(ConditionState.DEGRADED, NOT_PUSHED.format(why), at)
+
+    def _turned(self, at: float) -> bool:
+        """Note what the concerns come to; another text of the same trouble can be read, and is no news."""
+        condition, before = self.condition, (self.state, self._told)
+        self._told = frozenset(each.concern for each in shown(condition.concerns))
+        if condition.state is not self.state:
+            self.state, self.since = condition.state, at
+        return (self.state, self._told) != before
 
 
-def _state(error: UpstreamError) -> ConditionState:
-    if isinstance(error, Refused):
-        return ConditionState.REFUSED
-    return ConditionState.UNREACHABLE if isinstance(error, Unreachable) else ConditionState.DEGRADED
+def refuses_us(error: UpstreamError) -> bool:
+    """Whether an error is about our credentials, so that each further try may lock an account."""
+    return isinstance(error, Refused) and not isinstance(error, VersionUnsupported)

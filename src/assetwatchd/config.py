@@ -117,8 +117,15 @@ class SourceSettings(Frozen):
         default=1, description="the first pause after a failure; doubles, with full jitter"
     )
     backoff_max_s: Seconds = Field(default=30, description="the longest pause between two tries")
+    refused_backoff_max_s: Seconds = Field(
+        default=900,
+        description="the longest pause after credentials were refused; doubles from backoff_max_s, as each try counts"
+        " against an account",
+    )
     linger_s: Seconds = Field(default=300, description="an asset read once stays of interest for this long")
-    probe_interval_s: Seconds = Field(default=30, description="between signs of life when nothing is asked")
+    probe_interval_s: Seconds = Field(
+        default=15, description="between signs of life when nothing is asked; so soon it is told that a source is down"
+    )
     timeout_s: Seconds = Field(default=10, description="of one request; a read may need several")
     rate_per_s: Rate = Field(default=20, description="requests a second, whatever they are for")
     concurrency: Count = Field(default=8, description="calls at the same time")

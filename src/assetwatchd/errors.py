@@ -203,6 +203,16 @@ class TooManyReads(CallError):
         self.retry_after_s = 5.0
 
 
+class RetryTooSoon(CallError):
+    """A source was tried by hand a moment ago."""
+
+    def __init__(self, source: str, *, retry_after_s: float) -> None:
+        text = f"source {source} was tried by hand lately, and too many tries may lock an account; it can be in"
+        super().__init__(f"{text} {retry_after_s:.0f} s", source=source)
+        self.subject = f"source:{source}"
+        self.retry_after_s = retry_after_s
+
+
 class BatchTooLarge(CallError):
     """The statuses asked for are more bytes than clients take. fit: so many of them, from the first, are not."""
 

@@ -79,6 +79,26 @@ class ConditionState(enum.IntEnum):
     UNREACHABLE = 4
     REFUSED = 5
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether what the source says now can be had."""
+        return self in (ConditionState.HEALTHY, ConditionState.DEGRADED)
+
+    @property
+    def is_amiss(self) -> bool:
+        """Whether something is not as it should be."""
+        return self not in (ConditionState.UNKNOWN, ConditionState.HEALTHY)
+
+
+class Concern(enum.IntEnum):
+    """What a source is to do for us, each of which can fail by itself; numbers as in the schema."""
+
+    READS = 1
+    LIST = 2
+    PUSH = 3
+    CREDENTIALS = 4
+    STORE = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Facet:
@@ -148,15 +168,32 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ConcernCondition:
+    """How one concern of a source is doing. Times are seconds since 1970; next_try_at: None when none is planned."""
+
+    concern: Concern
+    state: ConditionState
+    message: str
+    since: float
+    last_success_at: float | None = None
+    next_try_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
-    """How a source is doing. since and last_success_at are seconds since 1970."""
+    """How a source is doing: its concerns, those of which anything was heard, and what they come to.
+
+    Times are seconds since 1970; next_try_at: when what fails is tried next, None when nothing does or none is planned.
+    """
 
     state: ConditionState
     message: str
     since: float
     last_success_at: float | None = None
+    next_try_at: float | None = None
+    concerns: tuple[ConcernCondition, ...] = ()
 
     @property
     def readable(self) -> bool:
         """Whether what the source says now can be had."""
-        return self.state in (ConditionState.HEALTHY, ConditionState.DEGRADED)
+        return self.state.is_readable

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from assetwatchd import schedule, telemetry
+from assetwatchd.conditions import refuses_us
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.plan import SLICE, slices
 from assetwatchd.upstream import Listed, Removed, Touched
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
+    from assetwatchd.config import SourceSettings
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.upstream import Notice
 
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
     """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled.
 
-    A pause is at least backoff_first_s, and they grow until a connection has lasted for backoff_max_s.
+    A pause is at least backoff_first_s, and they grow until a connection has lasted for backoff_max_s. It ends when all
+    that fails is to be tried at once.
     """
     settings = scheduler.settings
     loop = asyncio.get_running_loop()
@@ -43,10 +46,27 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
             await scheduler.interest_begun()
         began = loop.time()
         error = await _connected(scheduler)
-        await scheduler.push_ended(error)
-        if error is not None:
-            failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-            await asyncio.sleep(max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng)))
+        if error is None:
+            await scheduler.push_ended(None)
+            continue
+        failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
+        pause_s = _pause_s(error, failures, settings, rng)
+        await scheduler.push_ended(error, pause_s=pause_s)
+        await _retried(scheduler, pause_s)
+
+
+def _pause_s(error: UpstreamError, failures: int, settings: SourceSettings, rng: random.Random) -> float:
+    if refuses_us(error):
+        return schedule.refused_backoff_s(failures, settings, rng)
+    return max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng))
+
+
+async def _retried(scheduler: Scheduler, timeout_s: float) -> None:
+    """Return once all that fails is to be tried at once, or after timeout_s."""
+    scheduler.retried.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await scheduler.retried.wait()
 
 
 async def _connected(scheduler: Scheduler) -> UpstreamError | None:

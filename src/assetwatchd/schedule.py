@@ -39,6 +39,15 @@ def backoff_s(failures: int, settings: SourceSettings, rng: random.Random) -> fl
     return rng.uniform(0, ceiling)
 
 
+def refused_backoff_s(refusals: int, settings: SourceSettings, rng: random.Random) -> float:
+    """Return a pause after credentials were refused that often in a row: doubling from the longest other pause.
+
+    Never less than half of its ceiling, where others may be as good as none: accounts are locked by a few tries.
+    """
+    ceiling = min(settings.refused_backoff_max_s, settings.backoff_max_s * 2 ** min(refusals - 1, EXPONENT_MAX))
+    return rng.uniform(ceiling / 2, ceiling)
+
+
 def phase(name: str) -> float:
     """Return a fraction in [0, 1) that belongs to the name, the same in every process."""
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).digest()) / PHASES

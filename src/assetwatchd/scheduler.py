@@ -92,6 +92,7 @@ class Scheduler:
             tasks.create_task(self._outcomes.run(), name=f"{self.name}.outcomes")
             if self.upstream.capabilities.pushes:
                 tasks.create_task(push.follow(self, rng=self._rng), name=f"{self.name}.push")
+            tasks.create_task(self._calls.follow_secret(), name=f"{self.name}.secret")
             await self._calls.run()
 
     # How it is doing -------------------------------------------------------------------------------------------------
@@ -100,6 +101,20 @@ class Scheduler:
     def condition(self) -> Condition:
         """How the source is doing."""
         return self._calls.health.condition
+
+    @property
+    def readable(self) -> bool:
+        """Whether what the source says now can be had."""
+        return self._calls.health.state.is_readable
+
+    @property
+    def retried(self) -> asyncio.Event:
+        """Set when all that fails is to be tried at once; who does so clears it."""
+        return self._calls.retried
+
+    async def retry(self) -> None:
+        """Have all that fails of the source tried at once, by hand; return once that is over. Raises: RetryTooSoon."""
+        await self._calls.retry()
 
     @property
     def pushing(self) -> bool:
@@ -136,7 +151,7 @@ class Scheduler:
 
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
-        if self.condition.readable and entry.freshness is Freshness.STALE:
+        if self.readable and entry.freshness is Freshness.STALE:
             return Freshness.STALE
         return self._freshness(entry.key.asset_id, entry.found_at)
 
@@ -145,7 +160,7 @@ class Scheduler:
         return self._freshness(asset_id, 0.0)
 
     def _freshness(self, asset_id: str, found_at: float) -> Freshness:
-        if not self.condition.readable:
+        if not self.readable:
             return Freshness.UNREACHABLE
         target = self._plan.get(asset_id)
         observed_at = None if target is None else target.observed_at
@@ -363,11 +378,17 @@ class Scheduler:
             self._plan.note(target)
             self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
 
-    async def push_ended(self, error: UpstreamError | None) -> None:
-        """The push connection broke, or was given up (None): poll as with any other source until it is back."""
+    async def push_ended(self, error: UpstreamError | None, *, pause_s: float = 0.0) -> None:
+        """The push connection broke, or was given up (None): poll as with any other source until it is back.
+
+        pause_s: until it is tried again.
+        """
         was_pushing, self._plan.pushing = self.pushing, False
         self._taking_in = False
-        self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
+        health = self._calls.health
+        turned = health.push_lost("" if error is None else str(error), self._now())
+        health.push.next_try_at = None if error is None else self._now() + pause_s
+        self._calls.note(turned)
         if error is not None:
             self._calls.want_sign_of_life()
         self._plan.changed.set()

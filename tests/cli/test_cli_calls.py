@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import yaml
 from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.source_pb2 import ConditionState, Source, SourceCondition, SourceKind
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
 
+from assetwatchd.cli.output import source_table
 from support.command_line import run
 from support.fake_service import FakeService, Refusal, status
 
@@ -134,6 +139,54 @@ async def test_sources(ask: Run, fake: FakeService) -> None:
     assert "UNREACHABLE" in listed.out
     assert json.loads(one.out)["name"] == "sbc"
     assert fake.requests[-1].source == "sbc"
+
+
+def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
+    """SINCE, LAST OK, NEXT TRY and WHY, also of what never was, is being tried, or has no next try."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def at(seconds: float) -> Timestamp:
+        stamp = Timestamp()
+        stamp.FromDatetime(now + timedelta(seconds=seconds))
+        return stamp
+
+    def source(name: str, **condition: Any) -> Source:
+        told = SourceCondition(state=ConditionState.CONDITION_STATE_REFUSED, message="HTTP 401", **condition)
+        return Source(name=name, kind=SourceKind.SOURCE_KIND_OMN, condition=told)
+
+    table = source_table(
+        [
+            source("a", since=at(-120), last_success_time=at(-7200), next_try_time=at(45.2)),
+            source("b", since=at(-1), next_try_time=at(-1)),
+            source("c", since=at(-90_000), next_try_time=at(890)),
+            source("d", since=at(0)),
+        ],
+        now,
+    )
+    header, *rows = (re.split(r"  +", line) for line in table.splitlines())
+    assert header[3:6] == ["SINCE", "LAST OK", "NEXT TRY"]
+    assert header[-1] == "WHY"
+    assert [row[3:6] for row in rows] == [
+        ["2m ago", "2h ago", "in 46s"],
+        ["1s ago", "never", "now"],
+        ["1d ago", "never", "in 15m"],
+        ["0s ago", "never", "-"],
+    ]
+    assert {row[-1] for row in rows} == {"HTTP 401"}
+
+
+async def test_retry(ask: Run, fake: FakeService) -> None:
+    """`retry` prints the source as it is after the try; 0 when it is healthy, 1 when not, 4 when it is too soon."""
+    in_vain = await ask("retry", "dam")
+    fake.retried = SourceCondition(state=ConditionState.CONDITION_STATE_HEALTHY)
+    mended = await ask("retry", "dam", "-o", "json")
+    fake.refusal = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "lately", "RETRY_TOO_SOON", retry_s=300)
+    too_soon = await ask("retry", "dam")
+    assert [done.code for done in (in_vain, mended, too_soon)] == [1, 0, 4]
+    assert "connection refused" in in_vain.out
+    assert json.loads(mended.out)["condition"]["state"] == "CONDITION_STATE_HEALTHY"
+    assert "RETRY_TOO_SOON" in too_soon.err
+    assert fake.requests[0].source == "dam"
 
 
 async def test_health_exit_code(ask: Run, fake: FakeService) -> None:

@@ -21,6 +21,7 @@ RESUME = {
     "TOO_MANY_STREAMS",
     "TOO_MANY_NAMES",
     "TOO_MANY_READS",
+    "RETRY_TOO_SOON",
     "REQUEST_TOO_SLOW",
 }
 """What the schema's comments say of each; every other reason says that the call itself is to be mended."""

@@ -1,17 +1,30 @@
-"""A source's condition, from how its calls end."""
+"""A source's condition, from how its calls end: concern by concern, and what they come to."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from assetwatchd.conditions import Health
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model import Condition, ConditionState
+from assetwatchd.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
+from assetwatchd.errors import (
+    AssetRejected,
+    BadAnswer,
+    Refused,
+    Throttled,
+    Unreachable,
+    UpstreamError,
+    VersionUnsupported,
+)
+from assetwatchd.model import Concern, ConcernCondition, ConditionState
+
+STEADY_S = 30.0
+ERRORS = (Unreachable("no"), Refused("no"), VersionUnsupported("no"), Throttled("no"), BadAnswer("no"))
 
 
 def fresh() -> Health:
     """A source not asked yet."""
-    return Health(Condition(ConditionState.UNKNOWN, "not asked yet", 0.0))
+    return Health(0.0, steady_s=STEADY_S)
 
 
 def healthy() -> Health:
@@ -21,18 +34,35 @@ def healthy() -> Health:
     return health
 
 
+def said(health: Health) -> tuple[ConditionState, str]:
+    """The state and the message of a condition."""
+    return health.condition.state, health.condition.message
+
+
+def times(health: Health) -> tuple[float, float | None]:
+    """Since when the state is so, and when a call last ended well."""
+    return health.condition.since, health.condition.last_success_at
+
+
+def concern(health: Health, which: Concern) -> ConcernCondition | None:
+    """How one concern is doing; None when nothing was heard of it."""
+    return next((each for each in health.condition.concerns if each.concern is which), None)
+
+
 def test_a_success_makes_it_healthy_once() -> None:
     """The first success is news, later ones only move the time of the last."""
     health = healthy()
     assert not health.succeeded(5.0)
-    assert health.condition == Condition(ConditionState.HEALTHY, "", 1.0, 5.0)
+    assert said(health) == (ConditionState.HEALTHY, "")
+    assert times(health) == (1.0, 5.0)
 
 
 def test_the_first_failure_of_all_is_news() -> None:
     """A source that was never reached need not fail three times."""
     health = fresh()
     assert health.failed(Unreachable("no"), 2.0)
-    assert health.condition == Condition(ConditionState.UNREACHABLE, "no", 2.0, None)
+    assert said(health) == (ConditionState.UNREACHABLE, "no")
+    assert times(health) == (2.0, None)
 
 
 def test_the_third_failure_in_a_row_is_news() -> None:
@@ -42,19 +72,27 @@ def test_the_third_failure_in_a_row_is_news() -> None:
     health.succeeded(4.0)
     assert [health.failed(Unreachable("no"), at) for at in (5.0, 6.0, 7.0)] == [False, False, True]
     assert health.failing
-    assert health.condition == Condition(ConditionState.UNREACHABLE, "no", 7.0, 4.0)
+    assert said(health) == (ConditionState.UNREACHABLE, "no")
+    assert times(health) == (7.0, 4.0)
 
 
 @pytest.mark.parametrize(
-    ("error", "state"),
-    [(Refused("no"), ConditionState.REFUSED), (Throttled("slow"), ConditionState.DEGRADED)],
-    ids=["refused", "throttled"],
+    ("error", "state", "which"),
+    [
+        (Refused("no"), ConditionState.REFUSED, Concern.CREDENTIALS),
+        (VersionUnsupported("no"), ConditionState.REFUSED, Concern.READS),
+        (Throttled("slow"), ConditionState.DEGRADED, Concern.READS),
+    ],
+    ids=["refused", "version", "throttled"],
 )
-def test_some_are_news_at_once(error: UpstreamError, state: ConditionState) -> None:
+def test_some_are_news_at_once(error: UpstreamError, state: ConditionState, which: Concern) -> None:
     """What the upstream says about all our calls needs no second one."""
     health = healthy()
     assert health.failed(error, 2.0)
     assert health.condition.state is state
+    told = concern(health, which)
+    assert told is not None
+    assert (told.state, told.since) == (state, 2.0)
 
 
 def test_another_text_is_kept_and_is_no_news() -> None:
@@ -65,7 +103,18 @@ def test_another_text_is_kept_and_is_no_news() -> None:
     assert not health.failed(Unreachable("no route"), 4.0)
     assert (health.condition.since, health.condition.message) == (2.0, "no route")
     assert health.failed(BadAnswer("not JSON"), 5.0)
-    assert health.condition == Condition(ConditionState.DEGRADED, "not JSON", 5.0, None)
+    assert said(health) == (ConditionState.DEGRADED, "not JSON")
+    assert times(health) == (5.0, None)
+
+
+def test_what_came_last_tells_whether_the_credentials_are_meant() -> None:
+    """A source is refused or unreachable, as its last failure says; of the other concern nothing is claimed then."""
+    health = healthy()
+    health.failed(Refused("HTTP 401"), 2.0)
+    assert concern(health, Concern.READS) is None
+    assert health.failed(Unreachable("no route"), 3.0)
+    assert said(health) == (ConditionState.UNREACHABLE, "no route")
+    assert concern(health, Concern.CREDENTIALS) is None
 
 
 def test_a_rejected_asset_is_a_sign_of_life() -> None:
@@ -96,15 +145,76 @@ def test_three_assets_are_not() -> None:
     assert not health.suspect
 
 
+def test_a_list_that_fails_beside_reads_that_do_not() -> None:
+    """The third failed list is news, once something else went well after it; reads between clear nothing of it."""
+    health = healthy()
+    health.listed(2.0)
+    turned = []
+    for at in (3.0, 4.0, 5.0, 6.0):
+        assert not health.list_failed(Unreachable("HTTP 500"), at) or health.list.state.is_amiss
+        turned.append(health.succeeded(at + 0.5))
+    assert turned == [False, False, True, False]
+    assert said(health) == (ConditionState.DEGRADED, "cannot be listed: HTTP 500")
+    assert times(health) == (5.5, 6.5)
+    told = concern(health, Concern.LIST)
+    assert told is not None
+    assert (told.since, told.last_success_at) == (5.5, 2.0)
+    assert health.listed(40.0)
+    assert said(health) == (ConditionState.HEALTHY, "")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_first_list_of_all_that_fails(error: UpstreamError) -> None:
+    """A source that was never listed is said to be unlistable once it is heard that it answers; it stays readable."""
+    health = fresh()
+    assert not health.list_failed(error, 1.0)
+    assert health.condition.state is ConditionState.UNKNOWN
+    assert health.succeeded(2.0)
+    assert said(health) == (ConditionState.DEGRADED, "cannot be listed: no")
+
+
+def test_a_list_that_fails_with_its_source() -> None:
+    """It is not blamed for what all calls do, and not blamed later for what it did then."""
+    health = fresh()
+    health.list_failed(Unreachable("no"), 1.0)
+    assert health.failed(Unreachable("no"), 2.0)
+    assert said(health) == (ConditionState.UNREACHABLE, "no")
+    health.succeeded(3.0)
+    assert said(health) == (ConditionState.HEALTHY, "")
+    assert concern(health, Concern.LIST) is None
+
+
+def test_a_list_that_is_not_complete() -> None:
+    """It is told what is lacking, and that it is no more; the list was had all the same."""
+    health = healthy()
+    assert health.listed(2.0, lacking="3 assets beyond assets_max = 7")
+    assert said(health) == (
+        ConditionState.DEGRADED,
+        "cannot be listed completely: 3 assets beyond assets_max = 7",
+    )
+    assert not health.listed(3.0, lacking="4 assets beyond assets_max = 7")
+    assert health.condition.last_success_at == 3.0
+    assert health.listed(60.0)
+
+
+def test_a_list_that_nobody_wants_any_more() -> None:
+    """What no list can mend, as none is made, is not told for ever."""
+    health = fresh()
+    health.list_failed(BadAnswer("no id"), 1.0)
+    health.succeeded(2.0)
+    assert health.list_unwanted(300.0)
+    assert said(health) == (ConditionState.HEALTHY, "")
+
+
 def test_pushes_lost_and_back() -> None:
     """A source that is only polled is degraded, through calls that succeed, until pushes are back."""
     health = healthy()
     assert not health.push_lost("reset", 2.0)
     assert health.succeeded(3.0)
-    assert health.condition.state is ConditionState.DEGRADED
-    assert health.condition.message == "changes are not pushed, polling instead: reset"
+    assert said(health) == (ConditionState.DEGRADED, "changes are not pushed, polling instead: reset")
     assert health.push_lost("", 4.0)
-    assert health.condition == Condition(ConditionState.HEALTHY, "", 4.0, 3.0)
+    assert said(health) == (ConditionState.HEALTHY, "")
+    assert times(health) == (4.0, 3.0)
 
 
 def test_pushes_lost_while_failing() -> None:
@@ -117,18 +227,111 @@ def test_pushes_lost_while_failing() -> None:
     assert health.condition.state is ConditionState.DEGRADED
 
 
+def test_pushes_gone_while_lists_fail() -> None:
+    """Both are said, each turn of one is news, and each is taken back by itself."""
+    health = healthy()
+    health.push_lost("reset", 2.0)
+    assert health.succeeded(3.0)
+    health.list_failed(BadAnswer("no id"), 4.0)
+    assert health.succeeded(5.0)
+    message = "cannot be listed: no id; changes are not pushed, polling instead: reset"
+    assert said(health) == (ConditionState.DEGRADED, message)
+    assert health.condition.since == 3.0
+    assert health.listed(6.0)
+    assert health.condition.message == "changes are not pushed, polling instead: reset"
+
+
 def test_a_store_that_cannot_keep_degrades_what_is_well() -> None:
     """A source that answers is DEGRADED while its statuses cannot be kept; a failing one stays as it is."""
-    health = Health(Condition(ConditionState.UNKNOWN, "", 0.0))
+    health = fresh()
     assert not health.store_lost("no space is left", 1.0)
     health.succeeded(2.0)
-    assert (health.condition.state, health.condition.message) == (
-        ConditionState.DEGRADED,
-        "statuses cannot be kept: no space is left",
-    )
+    assert said(health) == (ConditionState.DEGRADED, "statuses cannot be kept: no space is left")
     assert health.store_lost("", 3.0)
     assert health.condition.state is ConditionState.HEALTHY
     assert health.store_lost("no space is left", 4.0)
     health.failed(Refused("no"), 5.0)
     assert not health.store_lost("", 6.0)
     assert health.condition.state is ConditionState.REFUSED
+
+
+def down_and_up(health: Health, at: float) -> list[bool]:
+    """Fail three times, then succeed; return which of that was news."""
+    failed = [health.failed(Unreachable("no"), at + n) for n in range(FAILURES_TO_TURN)]
+    return [*failed, health.succeeded(at + FAILURES_TO_TURN)]
+
+
+def test_on_and_off() -> None:
+    """What is down again so soon is DEGRADED, on and off, until it did not fail for a while; that is told once."""
+    health = healthy()
+    assert down_and_up(health, 2.0) == [False, False, True, True]
+    assert down_and_up(health, 8.0) == [False, False, True, True]
+    assert said(health) == (ConditionState.DEGRADED, "on and off: no")
+    for at in range(14, 200, 6):
+        assert not any(down_and_up(health, float(at)))
+    assert health.succeeded(200.0 + STEADY_S)
+    assert said(health) == (ConditionState.HEALTHY, "")
+
+
+def test_on_and_off_and_then_gone() -> None:
+    """After more failures than on and off explains, it is UNREACHABLE all the same."""
+    health = healthy()
+    down_and_up(health, 2.0)
+    down_and_up(health, 8.0)
+    turned = [health.failed(Unreachable("no"), 20.0 + n) for n in range(FAILURES_TO_BE_GONE)]
+    assert turned == [*[False] * (FAILURES_TO_BE_GONE - 1), True]
+    assert said(health) == (ConditionState.UNREACHABLE, "no")
+
+
+EVENTS = st.one_of(
+    st.just(("succeeded", None)),
+    st.tuples(st.just("failed"), st.sampled_from(ERRORS)),
+    st.tuples(st.just("failed_asset"), st.sampled_from(ERRORS)),
+    st.just(("listed", None)),
+    st.tuples(st.just("list_failed"), st.sampled_from(ERRORS)),
+    st.tuples(st.sampled_from(["push_lost", "store_lost"]), st.sampled_from(["", "why"])),
+)
+
+
+def happen(health: Health, event: str, given: object, at: float) -> bool:
+    """Tell a source's health of something; return whether it turned."""
+    if event == "failed_asset":
+        assert isinstance(given, UpstreamError)
+        return health.failed(given, at, asked=["a"])
+    turned = getattr(health, event)(at) if given is None else getattr(health, event)(given, at)
+    assert isinstance(turned, bool)
+    return turned
+
+
+@given(st.lists(st.tuples(EVENTS, st.floats(0.01, 20)), max_size=60))
+def test_whatever_happens(history: list[tuple[tuple[str, object], float]]) -> None:
+    """It is told exactly when the state or what is amiss changes; the condition says all that is amiss and readable."""
+    health, at = fresh(), 0.0
+    before: tuple[ConditionState, frozenset[Concern]] = (ConditionState.UNKNOWN, frozenset())
+    for (event, value), pause_s in history:
+        at += pause_s
+        turned = happen(health, event, value, at)
+        condition = health.condition
+        amiss = [each for each in condition.concerns if each.state.is_amiss]
+        shown = frozenset(each.concern for each in amiss if each.message in condition.message)
+        if condition.state is ConditionState.UNKNOWN:
+            assert not turned
+            continue
+        assert turned == ((condition.state, shown) != before)
+        before = (condition.state, shown)
+        assert condition.state.is_amiss == bool(amiss) == bool(condition.message)
+        assert not condition.readable or shown == {each.concern for each in amiss}
+        assert condition.since <= at
+        assert all(each.since <= at for each in condition.concerns)
+
+
+@given(st.lists(st.booleans(), max_size=200), st.floats(0.01, 3))
+def test_no_flapping(outcomes: list[bool], pause_s: float) -> None:
+    """However lists go well and not, a second apart or so, there is no more than a turn every STEADY_S, and three."""
+    health, turns = healthy(), 0
+    health.listed(1.0)
+    for n, well in enumerate(outcomes):
+        at = 2.0 + n * pause_s
+        turned = health.listed(at) if well else health.list_failed(Unreachable("no"), at)
+        turns += turned + health.succeeded(at)
+    assert turns <= 4 + 2 * len(outcomes) * pause_s / STEADY_S

@@ -109,7 +109,7 @@ async def test_ids_that_nobody_could_ask_for(caplog: pytest.LogCaptureFixture) -
             await asyncio.sleep(10)
             assert sorted(key.asset_id for key in rig.store.keys("src")) == ["a", "b"]
             assert upstream.reads_of("not-an-id") == []
-    assert "lists 1 ids that cannot be one, e.g. 'not-an-id'" in caplog.text
+    assert "cannot be listed completely: 1 ids that cannot be one, e.g. 'not-an-id'" in caplog.text
 
 
 @virtual

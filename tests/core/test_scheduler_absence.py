@@ -171,10 +171,10 @@ async def test_absence_needs_two_lists() -> None:
         with rig.scheduler.interest([], whole=True):
             await asyncio.sleep(1)
             del upstream.states["b"]
-            await until(lambda: len(upstream.lists) == 2)
+            await until(lambda: len(upstream.lists) >= 2)
             await asyncio.sleep(1)
             assert not rig.entry("b").gone
-            await until(lambda: len(upstream.lists) == 3)
+            await until(lambda: len(upstream.lists) >= 3)
             await asyncio.sleep(1)
             assert rig.entry("b").gone
             assert rig.state("b") is State.MISSING
@@ -190,14 +190,14 @@ async def test_a_failed_list_counts_for_nothing(fault: UpstreamError) -> None:
         with rig.scheduler.interest([], whole=True):
             await asyncio.sleep(1)
             del upstream.states["b"]
-            await until(lambda: len(upstream.lists) == 2)
+            await until(lambda: len(upstream.lists) >= 2)
             await asyncio.sleep(1)
             upstream.list_fault = fault
-            await until(lambda: len(upstream.lists) == 4)
+            await until(lambda: len(upstream.lists) >= 4)
             await asyncio.sleep(1)
             assert not rig.entry("b").gone
-            upstream.list_fault = None
-            await until(lambda: len(upstream.lists) == 5)
+            upstream.list_fault, lists = None, len(upstream.lists)
+            await until(lambda: len(upstream.lists) > lists)
             await asyncio.sleep(1)
             assert rig.entry("b").gone
 
@@ -228,7 +228,7 @@ async def test_an_empty_list_once_deletes_nothing() -> None:
             await asyncio.sleep(1)
             kept = dict(upstream.states)
             upstream.states.clear()
-            await until(lambda: len(upstream.lists) == 2)
+            await until(lambda: len(upstream.lists) >= 2)
             upstream.states.update(kept)
             await asyncio.sleep(300)
             assert rig.store.count("src") == 3
@@ -245,14 +245,17 @@ async def test_that_all_is_gone_is_not_believed_while_it_can_be_read(listed: tup
             await asyncio.sleep(1)
             upstream.listed = frozenset(listed)
             wrong = now()
-            await until(lambda: len(upstream.lists) == 4)
+            await until(lambda: len(upstream.lists) >= 4)
             await asyncio.sleep(1)
-            assert len([names for at, names in upstream.reads if at >= wrong and names != listed]) == 2
-            await until(lambda: len(upstream.lists) == 7)
+            assert (
+                len([names for at, names in upstream.reads if at >= wrong and names != listed])
+                == len(upstream.lists) - 2
+            )
+            await until(lambda: len(upstream.lists) >= 7)
             assert rig.store.count("src") == 3
             upstream.listed = None
             del upstream.states["b"]
-            await until(lambda: len(upstream.lists) == 10)
+            await until(lambda: len(upstream.lists) >= 10)
             assert rig.entry("b").gone
             assert rig.store.count("src") == 2
 
@@ -267,14 +270,16 @@ async def test_that_all_is_gone_is_believed_after_one_read() -> None:
             upstream.states.clear()
             upstream.poison = dict.fromkeys("abc", Unreachable("no"))
             gone = now()
-            await until(lambda: len(upstream.lists) == 3)
+            await until(lambda: len(upstream.lists) >= 3)
             await asyncio.sleep(1)
             assert rig.store.count("src") == 3
+            failed = len([at for at, _ in upstream.reads if at >= gone])
             upstream.poison.clear()
-            await until(lambda: len(upstream.lists) == 4)
+            lists = len(upstream.lists)
+            await until(lambda: len(upstream.lists) > lists)
             await asyncio.sleep(1)
             assert rig.store.count("src") == 0
-            assert len([at for at, _ in upstream.reads if at >= gone]) == 2
+            assert len([at for at, _ in upstream.reads if at >= gone]) == failed + 1
 
 
 @virtual

@@ -177,7 +177,7 @@ async def test_a_list_beyond_the_limit_is_cut(caplog: pytest.LogCaptureFixture) 
         with rig.scheduler.interest([], whole=True):
             await rig.scheduler.listed(5)
             assert rig.store.count("src") == 7
-    assert "lists 3 assets beyond assets_max = 7" in caplog.text
+    assert "cannot be listed completely: 3 assets beyond assets_max = 7" in caplog.text
 
 
 @virtual

@@ -287,6 +287,7 @@ ELSEWHERE = {
     "CONTENT_TOO_LARGE": "pieces/test_pieces_calls.py::test_content_beyond_the_limit_of_a_message",
     "METADATA_TOO_LARGE": "rpc/test_rpc_connections.py::test_clients_of_grpc_are_told_so_too",
     "REQUEST_TOO_SLOW": "rpc/test_rpc_connections.py::test_a_request_that_does_not_come_in_time_ends_its_call",
+    "RETRY_TOO_SOON": "rpc/test_rpc_sources.py::test_a_retry_by_hand",
     "TOO_MANY_READS": "rpc/test_rpc_fairness.py::test_more_reads_than_a_caller_may_wait_for_are_refused",
 }
 """The other reasons, and what provokes them: an answer of many assets, the assets API of Pieces OS, raw HTTP/2."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+import grpc
+import pytest
 from assetwatch.v1 import source_pb2
+from assetwatch.v1.source_service_pb2 import RetrySourceRequest
+from google.protobuf.duration_pb2 import Duration
 
+from assetwatch_client import reason_of, retry_delay_s
 from assetwatchd.model import ConditionState
-from support.rig import SOURCES, running, sample
+from assetwatchd.rpc import service
+from support.rig import SAMPLES, SOURCES, running, sample
 
 CAPABILITIES = {
     "media-intelligence": (False, True),
@@ -78,3 +85,73 @@ async def test_asking_about_sources_asks_no_upstream() -> None:
             await rig.all_sources()
         assert rig["usd-search"].requests.count("storage") == 0
         assert rig["usd-search"].requests.count("status") <= asked + 3
+
+
+async def test_a_list_that_fails_beside_reads_that_do_not() -> None:
+    """It is told with since when, the last success and the next try, for it alone; the reads go on."""
+    pins = {"pins": [sample("omn").asset_id]}
+    async with running(("omn",), omn=pins, server={"first_read_wait_s": 0.2}) as rig:
+        rig["omn"].faults.add(path="/dam/assets/query", status=500)
+        stream = await rig.watch(sources=["omn"]).synced()
+        await stream.turns("omn", ConditionState.DEGRADED)
+        source = await rig.shows("omn", lambda source: source.condition.next_try_time.seconds)
+        assert source.condition.message.startswith("cannot be listed: HTTP 500")
+        told = {each.concern: each for each in source.condition.concerns}
+        listing, reads = told[source_pb2.CONCERN_LIST], told[source_pb2.CONCERN_READS]
+        assert (int(listing.state), int(reads.state)) == (ConditionState.DEGRADED, ConditionState.HEALTHY)
+        assert listing.since.seconds
+        assert listing.next_try_time == source.condition.next_try_time
+        assert not listing.HasField("last_success_time")
+        assert reads.HasField("last_success_time")
+        rig.vary("omn")
+        await stream.holds(lambda now: now[sample("omn")].state == SAMPLES["omn"].state)
+        assert stream.conditions("omn")[-1] == ConditionState.DEGRADED
+        rig["omn"].faults.clear()
+        await stream.turns("omn", ConditionState.HEALTHY)
+
+
+async def test_a_retry_by_hand() -> None:
+    """A source that refuses us is left alone, whoever asks, but for a try by hand now and then; that is answered."""
+    patient = {"backoff_max_s": 3000, "refused_backoff_max_s": 3000}
+    async with running(("oracle-sbc",), every=patient) as rig:
+        rig["oracle-sbc"].faults.add(path="/rest/v1", status=401)
+        await rig.shows("oracle-sbc", lambda source: source.condition.state == ConditionState.REFUSED)
+        tries = rig["oracle-sbc"].requests.count()
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError, match="could not be read"):
+                await rig.get(sample("oracle-sbc"), max_age=Duration())
+        assert rig["oracle-sbc"].requests.count() == tries
+        wanted = RetrySourceRequest(source="oracle-sbc")
+        answer = await rig.sources.RetrySource(wanted, timeout=60)
+        assert answer.source.condition.state == ConditionState.REFUSED
+        assert answer.source.condition.next_try_time.seconds > time.time() + 1000
+        retried = rig["oracle-sbc"].requests.count()
+        assert tries < retried <= tries + 4
+        rig["oracle-sbc"].faults.clear()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await rig.sources.RetrySource(wanted, timeout=60)
+        assert (refused.value.code(), reason_of(refused.value)) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "RETRY_TOO_SOON",
+        )
+        assert 1000 < (retry_delay_s(refused.value) or 0) <= 3000
+        assert rig["oracle-sbc"].requests.count() == retried
+
+
+async def test_a_retry_by_hand_of_what_was_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says that it is healthy, and who waits for an asset has it; a source nobody has is NOT_FOUND."""
+    monkeypatch.setattr(service, "WAIT_AGAIN_S", 0.05)
+    patient = {"backoff_max_s": 3000, "refused_backoff_max_s": 3000}
+    async with running(("oracle-sbc",), every=patient) as rig:
+        rig["oracle-sbc"].faults.add(path="/rest/v1", status=401)
+        await rig.shows("oracle-sbc", lambda source: source.condition.state == ConditionState.REFUSED)
+        waiting = asyncio.create_task(rig.wait(sample("oracle-sbc"), states=[SAMPLES["oracle-sbc"].state]))
+        await rig.source("oracle-sbc")  # on the same connection, so the wait has begun
+        rig["oracle-sbc"].faults.clear()
+        rig.vary("oracle-sbc")
+        answer = await rig.sources.RetrySource(RetrySourceRequest(source="oracle-sbc"), timeout=60)
+        assert answer.source.condition.state == ConditionState.HEALTHY
+        assert (await waiting).condition_met
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await rig.sources.RetrySource(RetrySourceRequest(source="nobody"), timeout=60)
+        assert (unknown.value.code(), reason_of(unknown.value)) == (grpc.StatusCode.NOT_FOUND, "SOURCE_NOT_FOUND")

@@ -39,7 +39,14 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 class Rig:
     """A scheduler and what it works on. told: every condition that was told, in order."""
 
-    def __init__(self, upstream: FakeUpstream, store: MemoryStore | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        upstream: FakeUpstream,
+        store: MemoryStore | None = None,
+        *,
+        kind: type[SourceSettings] = SourceSettings,
+        **settings: Any,
+    ) -> None:
         self.upstream = upstream
         self.store = store or MemoryStore()
         self.hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5, worked_s=float)
@@ -49,7 +56,7 @@ class Rig:
             SOURCE,
             SourceKind.OMN,
             upstream,
-            SourceSettings.model_validate({"base_url": "http://fake.test", **settings}),
+            kind.model_validate({"base_url": "http://fake.test", **settings}),
             store=self.store,
             pipeline=self.pipeline,
             tell=lambda _, condition: self.told.append(condition),

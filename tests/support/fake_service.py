@@ -103,7 +103,7 @@ class FakeService:
     """Scripted answers and the requests that came.
 
     streams: one script a watch, in turn: messages, and at its end a Refusal, or nothing: then it ends OK. The last
-    stream stays open.
+    stream stays open. retried: the condition of a source that was tried by hand, if not as before.
     """
 
     def __init__(self) -> None:
@@ -115,6 +115,7 @@ class FakeService:
         self.condition_met = True
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
         self.health = health.aio.HealthServicer()
+        self.retried: SourceCondition | None = None
 
     async def checked(self, request: Any, context: Any) -> None:
         """Note a request; refuse it when that is scripted."""
@@ -173,12 +174,17 @@ class _Sources(source_service_pb2_grpc.SourceServiceServicer):
         await self._fake.checked(request, context)
         return source_service_pb2.GetSourceResponse(source=_source(request.source))
 
+    async def RetrySource(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
+        await self._fake.checked(request, context)
+        return source_service_pb2.RetrySourceResponse(source=_source(request.source, self._fake.retried))
 
-def _source(name: str) -> Source:
+
+def _source(name: str, condition: SourceCondition | None = None) -> Source:
+    down = SourceCondition(state=ConditionState.CONDITION_STATE_UNREACHABLE, message="connection refused")
     return Source(
         name=name,
         kind=SourceKind.SOURCE_KIND_OMN,
-        condition=SourceCondition(state=ConditionState.CONDITION_STATE_UNREACHABLE, message="connection refused"),
+        condition=condition or down,
         asset_count=7,
         poll=PollFigures(calls=3, failed_calls=1),
     )

@@ -36,6 +36,7 @@ QUICK = {
     "reconcile_interval_s": 600,
     "backoff_first_s": 0.05,
     "backoff_max_s": 0.2,
+    "refused_backoff_max_s": 0.4,
     "probe_interval_s": 0.3,
     "rate_per_s": 2000,
     "timeout_s": 10,

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -94,9 +96,95 @@ Never the caller's fault.
 """
 Global___ConditionState: _TypeAlias = ConditionState  # noqa: Y015
 
+class _Concern:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConcernEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Concern.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONCERN_UNSPECIFIED: _Concern.ValueType  # 0
+    """Never sent."""
+    CONCERN_READS: _Concern.ValueType  # 1
+    """It answers when it is asked about assets, or for a sign of life."""
+    CONCERN_LIST: _Concern.ValueType  # 2
+    """It lists what it has, completely."""
+    CONCERN_PUSH: _Concern.ValueType  # 3
+    """It tells of changes by itself."""
+    CONCERN_CREDENTIALS: _Concern.ValueType  # 4
+    """It takes the credentials of this service, or wants none."""
+    CONCERN_STORE: _Concern.ValueType  # 5
+    """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+
+class Concern(_Concern, metaclass=_ConcernEnumTypeWrapper):
+    """What a source is to do for this service; each can fail while the others go on."""
+
+CONCERN_UNSPECIFIED: Concern.ValueType  # 0
+"""Never sent."""
+CONCERN_READS: Concern.ValueType  # 1
+"""It answers when it is asked about assets, or for a sign of life."""
+CONCERN_LIST: Concern.ValueType  # 2
+"""It lists what it has, completely."""
+CONCERN_PUSH: Concern.ValueType  # 3
+"""It tells of changes by itself."""
+CONCERN_CREDENTIALS: Concern.ValueType  # 4
+"""It takes the credentials of this service, or wants none."""
+CONCERN_STORE: Concern.ValueType  # 5
+"""This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+Global___Concern: _TypeAlias = Concern  # noqa: Y015
+
+@_typing.final
+class SourceConcern(_message.Message):
+    """How one concern of a source is doing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONCERN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
+    concern: Global___Concern.ValueType
+    """The concern."""
+    state: Global___ConditionState.ValueType
+    """How it is doing: HEALTHY, or what it does to the source."""
+    message: _builtins.str
+    """What is wrong; empty when healthy."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it came into this state."""
+
+    @_builtins.property
+    def last_success_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last went well; absent when it never did."""
+
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next; absent when it is healthy, or when no try is planned: nobody wants a list, for one."""
+
+    def __init__(
+        self,
+        *,
+        concern: Global___Concern.ValueType = ...,
+        state: Global___ConditionState.ValueType = ...,
+        message: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        last_success_time: _timestamp_pb2.Timestamp | None = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceConcern: _TypeAlias = SourceConcern  # noqa: Y015
+
 @_typing.final
 class SourceCondition(_message.Message):
-    """The condition of a source."""
+    """The condition of a source: what its concerns come to. One that is UNREACHABLE or REFUSED says only that; else all is said
+    that is wrong. What fails on and off is DEGRADED until it did not fail for a while.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -104,6 +192,8 @@ class SourceCondition(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
+    CONCERNS_FIELD_NUMBER: _builtins.int
     state: Global___ConditionState.ValueType
     """The condition."""
     message: _builtins.str
@@ -116,6 +206,16 @@ class SourceCondition(_message.Message):
     def last_success_time(self) -> _timestamp_pb2.Timestamp:
         """When it last answered as it should; absent when it never did."""
 
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """When what is wrong is tried next, the soonest of it; absent when healthy, or when no try is planned. A past time: it is
+        being tried. A watch tells it as it was when the condition changed; ListSources tells it as it is.
+        """
+
+    @_builtins.property
+    def concerns(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceConcern]:
+        """Each concern of which anything was heard."""
+
     def __init__(
         self,
         *,
@@ -123,10 +223,12 @@ class SourceCondition(_message.Message):
         message: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
+        concerns: _abc.Iterable[Global___SourceConcern] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerns", b"concerns", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from assetwatch.v1 import source_pb2 as assetwatch_dot_v1_dot_source__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\"\x14\n\x12ListSourcesRequest\"X\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\xb5\x01\n\rSourceService\x12T\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\x12N\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\"\x14\n\x12ListSourcesRequest\"X\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source\"/\n\x12RetrySourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"<\n\x13RetrySourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\x8b\x02\n\rSourceService\x12T\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\x12N\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponse\x12T\n\x0bRetrySource\x12!.assetwatch.v1.RetrySourceRequest\x1a\".assetwatch.v1.RetrySourceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSOURCEREQUEST'].fields_by_name['source']._loaded_options = None
   _globals['_GETSOURCEREQUEST'].fields_by_name['source']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_RETRYSOURCEREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_RETRYSOURCEREQUEST'].fields_by_name['source']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_LISTSOURCESREQUEST']._serialized_start=110
   _globals['_LISTSOURCESREQUEST']._serialized_end=130
   _globals['_LISTSOURCESRESPONSE']._serialized_start=132
@@ -43,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSOURCEREQUEST']._serialized_end=267
   _globals['_GETSOURCERESPONSE']._serialized_start=269
   _globals['_GETSOURCERESPONSE']._serialized_end=327
-  _globals['_SOURCESERVICE']._serialized_start=330
-  _globals['_SOURCESERVICE']._serialized_end=511
+  _globals['_RETRYSOURCEREQUEST']._serialized_start=329
+  _globals['_RETRYSOURCEREQUEST']._serialized_end=376
+  _globals['_RETRYSOURCERESPONSE']._serialized_start=378
+  _globals['_RETRYSOURCERESPONSE']._serialized_end=438
+  _globals['_SOURCESERVICE']._serialized_start=441
+  _globals['_SOURCESERVICE']._serialized_end=708
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SourceServiceStub:
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream.
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class SourceServiceStub:
                 request_serializer=assetwatch_dot_v1_dot_source__service__pb2.GetSourceRequest.SerializeToString,
                 response_deserializer=assetwatch_dot_v1_dot_source__service__pb2.GetSourceResponse.FromString,
                 _registered_method=True)
+        self.RetrySource = channel.unary_unary(
+                '/assetwatch.v1.SourceService/RetrySource',
+                request_serializer=assetwatch_dot_v1_dot_source__service__pb2.RetrySourceRequest.SerializeToString,
+                response_deserializer=assetwatch_dot_v1_dot_source__service__pb2.RetrySourceResponse.FromString,
+                _registered_method=True)
 
 
 class SourceServiceServicer:
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream.
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource.
     """
 
     def ListSources(self, request, context):
@@ -60,6 +65,20 @@ class SourceServiceServicer:
 
     def GetSource(self, request, context):
         """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetrySource(self, request, context):
+        """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
+        a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
+        for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
+        as badly as before. A source that is well is asked for a sign of life.
+
+        NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
+        by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
+        locked at the upstream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +97,11 @@ def add_SourceServiceServicer_to_server(servicer, server):
                     request_deserializer=assetwatch_dot_v1_dot_source__service__pb2.GetSourceRequest.FromString,
                     response_serializer=assetwatch_dot_v1_dot_source__service__pb2.GetSourceResponse.SerializeToString,
             ),
+            'RetrySource': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetrySource,
+                    request_deserializer=assetwatch_dot_v1_dot_source__service__pb2.RetrySourceRequest.FromString,
+                    response_serializer=assetwatch_dot_v1_dot_source__service__pb2.RetrySourceResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'assetwatch.v1.SourceService', rpc_method_handlers)
@@ -87,7 +111,7 @@ def add_SourceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SourceService:
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream.
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource.
     """
 
     @staticmethod
@@ -134,6 +158,33 @@ class SourceService:
             '/assetwatch.v1.SourceService/GetSource',
             assetwatch_dot_v1_dot_source__service__pb2.GetSourceRequest.SerializeToString,
             assetwatch_dot_v1_dot_source__service__pb2.GetSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetrySource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetwatch.v1.SourceService/RetrySource',
+            assetwatch_dot_v1_dot_source__service__pb2.RetrySourceRequest.SerializeToString,
+            assetwatch_dot_v1_dot_source__service__pb2.RetrySourceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourceServiceStub:
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream."""
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,39 @@ class SourceServiceStub:
     """All sources, in the order of their names."""
     GetSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]
     """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
+    RetrySource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]
+    """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
+    a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
+    for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
+    as badly as before. A source that is well is asked for a sign of life.
+
+    NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
+    by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
+    locked at the upstream.
+    """
 
 @_typing.type_check_only
 class SourceServiceAsyncStub(SourceServiceStub):
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream."""
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSources: _aio.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """All sources, in the order of their names."""
     GetSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]  # type: ignore[assignment]
     """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
+    RetrySource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]  # type: ignore[assignment]
+    """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
+    a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
+    for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
+    as badly as before. A source that is well is asked for a sign of life.
+
+    NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
+    by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
+    locked at the upstream.
+    """
 
 class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which upstreams are configured and how they are doing. Never asks an upstream."""
+    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
 
     @_abc_1.abstractmethod
     def ListSources(
@@ -66,5 +86,21 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.GetSourceResponse, _abc.Awaitable[_source_service_pb2.GetSourceResponse]]:
         """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
+
+    @_abc_1.abstractmethod
+    def RetrySource(
+        self,
+        request: _source_service_pb2.RetrySourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_source_service_pb2.RetrySourceResponse, _abc.Awaitable[_source_service_pb2.RetrySourceResponse]]:
+        """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
+        a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
+        for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
+        as badly as before. A source that is well is asked for a sign of life.
+
+        NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
+        by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
+        locked at the upstream.
+        """
 
 def add_SourceServiceServicer_to_server(servicer: SourceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

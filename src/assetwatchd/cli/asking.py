@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
-from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest
+from assetwatch.v1.source_pb2 import ConditionState
+from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -101,15 +102,27 @@ def sources(target: Target, name: str | None, output: Format) -> None:
 
     async def all_of_them(client: Client) -> ExitCode:
         answer = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
-        write(answer, output, lambda: source_table(answer.sources), lines=answer.sources)
+        write(answer, output, lambda: source_table(answer.sources, datetime.now(UTC)), lines=answer.sources)
         return ExitCode.OK
 
     async def one(client: Client) -> ExitCode:
         answer = await client.sources.GetSource(GetSourceRequest(source=name or ""), timeout=CALL_TIMEOUT_S)
-        write(answer.source, output, lambda: source_table([answer.source]))
+        write(answer.source, output, lambda: source_table([answer.source], datetime.now(UTC)))
         return ExitCode.OK
 
     run(target, all_of_them if name is None else one)
+
+
+def retry(target: Target, name: str, output: Format) -> None:
+    """Have a source tried at once; print it as it is after that."""
+
+    async def call(client: Client) -> ExitCode:
+        answer = await client.sources.RetrySource(RetrySourceRequest(source=name), timeout=CALL_TIMEOUT_S)
+        write(answer.source, output, lambda: source_table([answer.source], datetime.now(UTC)))
+        well = answer.source.condition.state == ConditionState.CONDITION_STATE_HEALTHY
+        return ExitCode.OK if well else ExitCode.NOT_MET
+
+    run(target, call)
 
 
 def health(target: Target, name: str, output: Format) -> None:

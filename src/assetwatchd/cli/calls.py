@@ -1,4 +1,4 @@
-"""The commands that make one call: get, list, wait, sources, health."""
+"""The commands that make one call: get, list, wait, sources, retry, health."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_)
     app.command("wait")(wait)
     app.command("sources")(sources)
+    app.command("retry")(retry)
     app.command("health")(health)
 
 
@@ -111,6 +112,19 @@ def sources(
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
     asking.sources(target, name, output)
+
+
+@takes_target
+def retry(
+    source: SourceArgument,
+    *,
+    output: Output = Format.TABLE,
+    target: Target,
+) -> None:
+    """Have a source tried at once that was mended: exit code 0 when it is healthy then, 1 when it is not."""
+    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+
+    asking.retry(target, source, output)
 
 
 @takes_target

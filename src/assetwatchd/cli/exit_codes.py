@@ -25,8 +25,8 @@ class ExitCode(enum.IntEnum):
 
 EPILOG = """\b
 Exit codes:
-  0    done; wait: the condition is met; health: serving
-  1    wait: not met in time; health: not serving; serve, demo, sandbox: could not start
+  0    done; wait: the condition is met; health: serving; retry: healthy
+  1    wait: not met in time; health: not serving; retry: not healthy; serve, demo, sandbox: could not start
   2    the command line or the configuration is wrong
   3    the server cannot be reached, or does not answer in time
   4    the server refuses the call; its reason is printed, with what to do

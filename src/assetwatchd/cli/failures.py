@@ -27,6 +27,7 @@ WHAT_TO_DO = {
     "TOO_MANY_STREAMS": "try again later, or close other watches",
     "TOO_MANY_NAMES": "name fewer assets, watch whole sources, or close other watches",
     "TOO_MANY_READS": "try again, or ask for fewer assets at a time",
+    "RETRY_TOO_SOON": "wait; it is tried by itself too, see NEXT TRY of `assetwatch sources`",
     "TOO_MANY_ASSETS": "ask for fewer assets",
     "SLOW_CONSUMER": "watch again with the last token",
     "ASSET_GONE": "see `assetwatch pieces ls`",

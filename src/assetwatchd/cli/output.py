@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from assetwatch.v1.asset_status_pb2 import AssetStatus, Failure
-    from assetwatch.v1.source_pb2 import Source
+    from assetwatch.v1.source_pb2 import Source, SourceCondition
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as EnumTypeWrapper
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -37,7 +38,10 @@ COLOURS = {
 }
 STATUS_HEADER = ("SOURCE", "ASSET", "STATE", "FRESHNESS", "OBSERVED", "REVISION", "FAILURE")
 FACET_HEADER = ("FACET", "STATE", "NATIVE", "CHANGED", "MESSAGE")
-SOURCE_HEADER = ("NAME", "KIND", "CONDITION", "PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "MESSAGE")
+SOURCE_HEADER = (
+    *("NAME", "KIND", "CONDITION", "SINCE", "LAST OK", "NEXT TRY"),
+    *("PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "WHY"),
+)
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
@@ -123,13 +127,16 @@ def facet_table(status: AssetStatus, now: datetime) -> Safe:
     return columns(FACET_HEADER, rows)
 
 
-def source_table(sources: Iterable[Source]) -> Safe:
+def source_table(sources: Iterable[Source], now: datetime) -> Safe:
     """Write a line a source."""
     rows = [
         cells(
             source.name,
             label(SourceKind, source.kind).lower(),
             label(ConditionState, source.condition.state),
+            age(source.condition.since, now),
+            _last_ok(source.condition, now),
+            _next_try(source.condition, now),
             "yes" if source.capabilities.push else "no",
             str(source.asset_count),
             str(source.watcher_count),
@@ -140,6 +147,20 @@ def source_table(sources: Iterable[Source]) -> Safe:
         for source in sources
     ]
     return columns(SOURCE_HEADER, rows)
+
+
+def _last_ok(condition: SourceCondition, now: datetime) -> str:
+    return age(condition.last_success_time, now) if condition.HasField("last_success_time") else "never"
+
+
+def _next_try(condition: SourceCondition, now: datetime) -> str:
+    """Say in how many seconds or minutes what fails is tried again; "now": it is being tried."""
+    if not condition.HasField("next_try_time"):
+        return "-"
+    seconds = math.ceil(condition.next_try_time.seconds + condition.next_try_time.nanos / 1e9 - now.timestamp())
+    if seconds <= 0:
+        return "now"
+    return f"in {seconds}s" if seconds < MINUTE_S else f"in {math.ceil(seconds / MINUTE_S)}m"
 
 
 def failure_text(failure: Failure) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from assetwatchd.model import Condition, Entry, Facet, Freshness, Observation
+    from assetwatchd.model import ConcernCondition, Condition, Entry, Facet, Freshness, Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 
@@ -185,9 +185,27 @@ def condition(value: Condition) -> source_pb2.SourceCondition:
         message=value.message,
         since=timestamp(value.since),
     )
+    message.concerns.extend(map(_concern, value.concerns))
+    _stamp(message, value)
+    return message
+
+
+def _concern(value: ConcernCondition) -> source_pb2.SourceConcern:
+    message = source_pb2.SourceConcern(
+        concern=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        state=int(value.state),  # type: ignore[arg-type]  # same
+        message=value.message,
+        since=timestamp(value.since),
+    )
+    _stamp(message, value)
+    return message
+
+
+def _stamp(message: source_pb2.SourceCondition | source_pb2.SourceConcern, value: Condition | ConcernCondition) -> None:
     if value.last_success_at is not None:
         message.last_success_time.CopyFrom(timestamp(value.last_success_at))
-    return message
+    if value.next_try_at is not None:
+        message.next_try_time.CopyFrom(timestamp(value.next_try_at))
 
 
 def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.SourceConditionChange]:

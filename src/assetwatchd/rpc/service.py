@@ -55,6 +55,9 @@ CHECKED_TOGETHER = 500
 VIEWED_TOGETHER = 100
 """So many statuses are put into an answer at a time: a millisecond or two."""
 WAIT_TIMEOUT_S = 60.0
+WAIT_AGAIN_S = 5.0
+"""Who waits for an asset asks for it again after this, however long its source is left alone: it may be mended before,
+by hand or by another credential, and asking costs no call upstream until then."""
 LIST_WAIT_S = 5.0
 """The first page of a list waits this long for sources that were never listed."""
 
@@ -106,7 +109,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             entries, more = await self._page(what, cursor, size)
             response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
-                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.condition.readable],
+                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.readable],
             )
             await _fill(response.statuses, entries, self._entry_view)
             return response
@@ -154,7 +157,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                 max_age_s = scheduler.settings.busy_interval_s
                 return await scheduler.read([key.asset_id], max_age_s=max_age_s, caller=caller)
             except SourceUnreachable as error:
-                await asyncio.sleep(error.retry_after_s)
+                await asyncio.sleep(min(error.retry_after_s, WAIT_AGAIN_S))
 
     def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
         """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
@@ -227,7 +230,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
 
 class SourceService(source_grpc_pb.SourceServiceServicer):
-    """Tells about the sources; asks no upstream."""
+    """Tells about the sources; asks no upstream, but when a person wants one tried."""
 
     def __init__(self, store: Store, hub: Hub, sources: Sources, message_bytes_max: int) -> None:
         self._store = store
@@ -247,6 +250,14 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         """One."""
         async with ErrorsAsStatus(context):
             return source_pb.GetSourceResponse(source=await self._view(request.source))
+
+    async def RetrySource(
+        self, request: source_pb.RetrySourceRequest, context: Context
+    ) -> source_pb.RetrySourceResponse:
+        """One, after a try by hand."""
+        async with ErrorsAsStatus(context):
+            await self._sources.get(request.source).retry()
+            return source_pb.RetrySourceResponse(source=await self._view(request.source))
 
     async def _view(self, name: str) -> Any:
         scheduler = self._sources.get(name)

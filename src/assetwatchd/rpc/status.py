@@ -34,6 +34,7 @@ TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
     errors.TooManyStreams: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TooManyNames: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES"),
     errors.TooManyReads: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_READS"),
+    errors.RetryTooSoon: (grpc.StatusCode.RESOURCE_EXHAUSTED, "RETRY_TOO_SOON"),
     errors.TooManyAssets: (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS"),
     errors.BatchTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "BATCH_TOO_LARGE"),
     errors.SlowConsumer: (grpc.StatusCode.ABORTED, "SLOW_CONSUMER"),

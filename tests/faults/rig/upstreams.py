@@ -24,6 +24,7 @@ QUICK: Mapping[str, float] = {
     "reconcile_interval_s": 600,
     "backoff_first_s": 0.05,
     "backoff_max_s": 0.3,
+    "refused_backoff_max_s": 0.6,
     "probe_interval_s": 0.5,
     "timeout_s": 1,
     "linger_s": 1,

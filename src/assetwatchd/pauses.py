@@ -1,0 +1,82 @@
+"""When a source that failed is tried again: after pauses that grow, those that it asked for, or by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assetwatchd import schedule
+from assetwatchd.agenda import AT_ONCE
+from assetwatchd.conditions import refuses_us
+from assetwatchd.errors import VersionUnsupported
+
+if TYPE_CHECKING:
+    import random
+
+    from assetwatchd.config import SourceSettings
+    from assetwatchd.errors import UpstreamError
+
+
+class Pauses:
+    """The pauses of one source. Times are of the event loop.
+
+    until: no call may begin before. why: what the pause is for.
+    """
+
+    def __init__(self, settings: SourceSettings, rng: random.Random) -> None:
+        self.until = AT_ONCE
+        self.why = ""
+        self._settings = settings
+        self._rng = rng
+        self._asked_until = AT_ONCE
+        self._failures = 0
+        self._refusals = 0
+        self._by_hand = 0
+        self._by_hand_at = AT_ONCE
+
+    def succeeded(self, *, all_well: bool) -> None:
+        """A call ended well; all_well: nothing of the source is amiss."""
+        self._failures, self._refusals = 0, 0
+        if all_well:
+            self._by_hand = 0
+
+    def failed(self, error: UpstreamError, now: float) -> None:
+        """Pause after one more failure in a row. Those that credentials were refused by count apart."""
+        if refuses_us(error):
+            self._refusals += 1
+        else:
+            self._failures += 1
+        self._pause(now + self.after(error, self._refusals if refuses_us(error) else self._failures), error)
+
+    def asked(self, error: UpstreamError, now: float) -> None:
+        """Pause for as long as the upstream asked for, or (a version that is not supported) we think it takes."""
+        if error.retry_after_s is None:
+            return
+        until = now + error.retry_after_s
+        if not isinstance(error, VersionUnsupported):
+            self._asked_until = max(self._asked_until, until)
+        self._pause(until, error)
+
+    def after(self, error: UpstreamError, failures: int) -> float:
+        """Return how long to pause after that many failures of a kind, the last of them this."""
+        backoff_s = schedule.refused_backoff_s if refuses_us(error) else schedule.backoff_s
+        return backoff_s(failures, self._settings, self._rng)
+
+    def end(self) -> None:
+        """There is a reason to try again at once, or when the upstream asked for."""
+        self.until = self._asked_until
+
+    def by_hand(self, now: float) -> float:
+        """Begin a try by hand; return 0, or how long it is too soon for one.
+
+        They get as seldom as our own, so that nobody can have an account locked by asking for them.
+        """
+        if now < self._by_hand_at:
+            return self._by_hand_at - now
+        self._by_hand += 1
+        self._by_hand_at = now + schedule.refused_backoff_s(self._by_hand, self._settings, self._rng)
+        self.end()
+        return 0.0
+
+    def _pause(self, until: float, error: UpstreamError) -> None:
+        self.until = max(self.until, until)
+        self.why = str(error)

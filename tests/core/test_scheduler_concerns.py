@@ -1,0 +1,187 @@
+"""What fails by itself while the rest of its source is well: it is told, once, with since when and the next try."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model import Concern, ConditionState
+from support.core_rig import Rig, now, running, until, virtual, wall
+from support.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from assetwatchd.model import ConcernCondition
+
+LIST_FAULTS = (BadAnswer("an item without an id"), Unreachable("HTTP 500"), Throttled("HTTP 429"), KeyError("defect"))
+
+
+def told(rig: Rig) -> list[ConditionState]:
+    """The states that were told, in order."""
+    return [condition.state for condition in rig.told]
+
+
+def concern(rig: Rig, which: Concern) -> ConcernCondition:
+    """How one thing is doing that a source is to do."""
+    return next(each for each in rig.scheduler.condition.concerns if each.concern is which)
+
+
+@pytest.mark.parametrize("fault", LIST_FAULTS, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize("pins", [0, 1, 3])
+@virtual
+async def test_a_list_that_never_succeeds(fault: Exception, pins: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Reads and signs of life that succeed do not hide that the source cannot be listed: one turn, one line."""
+    names = tuple(f"a{n}" for n in range(pins))
+    upstream = FakeUpstream(*names, enumerates=True)
+    upstream.list_fault = fault
+    async with running(upstream, pins=names) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(30)
+            assert rig.source_state() is ConditionState.DEGRADED
+            condition = rig.scheduler.condition
+            assert condition.message.startswith("cannot be listed: ")
+            since, turns = condition.since, len(rig.told)
+            await asyncio.sleep(600)
+            assert len(rig.told) == turns <= 2
+            listing = concern(rig, Concern.LIST)
+            assert (listing.since, listing.last_success_at) == (since, None)
+            assert concern(rig, Concern.READS).state is ConditionState.HEALTHY
+            assert all(rig.knows(name) for name in names)
+    assert sum("cannot be listed" in line for line in caplog.messages) == 1
+
+
+@virtual
+async def test_a_list_that_begins_to_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told within seconds, with the next try, and tried on with bounded pauses; one that succeeds mends it."""
+    upstream = FakeUpstream("a", enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(100)
+            upstream.list_fault = BadAnswer("no id")
+            failing = now()
+            await until(lambda: rig.source_state() is ConditionState.DEGRADED)
+            assert now() - failing <= rig.scheduler.settings.enumerate_interval_s + 10
+            await asyncio.sleep(300)
+            next_try_at = rig.scheduler.condition.next_try_at
+            assert next_try_at is not None
+            assert 0 <= next_try_at - wall() <= rig.scheduler.settings.backoff_max_s
+            pauses = [later - at for at, later in itertools.pairwise(at for at in upstream.lists if at > failing)]
+            assert max(pauses) <= rig.scheduler.settings.backoff_max_s
+            upstream.list_fault = None
+            await asyncio.sleep(31)
+            assert told(rig) == [ConditionState.HEALTHY, ConditionState.DEGRADED, ConditionState.HEALTHY]
+    lines = [
+        line for line in caplog.messages if line.startswith("source src is degraded: cannot be listed: no id; next")
+    ]
+    assert len(lines) == 1
+
+
+@virtual
+async def test_a_list_that_fails_now_and_then() -> None:
+    """Every second list that fails is no news at all, and no condition is told each few seconds."""
+    upstream = FakeUpstream("a", enumerates=True)
+    async with running(upstream, enumerate_interval_s=2) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(1)
+            for n in range(200):
+                upstream.list_fault = Unreachable("HTTP 500") if n % 2 else None
+                lists = len(upstream.lists)
+                await until(lambda: len(upstream.lists) > lists)  # noqa: B023 - awaited before it changes
+            assert told(rig) == [ConditionState.HEALTHY]
+
+
+@virtual
+async def test_reads_that_fail_while_the_list_does_not() -> None:
+    """A list that succeeds does not hide that nothing can be read."""
+    upstream = FakeUpstream("a", "b", "c", "d", enumerates=True)
+    async with running(upstream, enumerate_interval_s=1) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(60)
+            upstream.poison.update({asset_id: Unreachable("HTTP 500") for asset_id in upstream.states})
+            await asyncio.sleep(300)
+            assert told(rig) == [ConditionState.HEALTHY, ConditionState.UNREACHABLE]
+
+
+@pytest.mark.parametrize("fault", [Unreachable("no"), Refused("no"), Throttled("no")], ids=lambda e: type(e).__name__)
+@virtual
+async def test_a_sign_of_life_that_fails_while_reads_do_not(fault: UpstreamError) -> None:
+    """A source that can be read is not called gone, nor on and off, because its health page and its list are."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"], whole=True):
+            await asyncio.sleep(100)
+            upstream.probe_fault = upstream.list_fault = fault
+            await asyncio.sleep(3600)
+            assert told(rig) == [ConditionState.HEALTHY, ConditionState.DEGRADED]
+            assert rig.scheduler.condition.message == "cannot be listed: no"
+
+
+@virtual
+async def test_pushes_gone_while_lists_fail() -> None:
+    """Both are said, since a source that does not push is listed; the list that a new connection brings mends both."""
+    upstream = FakeUpstream("a", pushes=True, enumerates=True)
+    async with running(upstream) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(10)
+            upstream.list_fault, upstream.push_fault = BadAnswer("no id"), Unreachable("connection refused")
+            upstream.drop_push(Unreachable("reset"))
+            await asyncio.sleep(120)
+            message = "cannot be listed: no id; changes are not pushed, polling instead: connection refused"
+            assert rig.scheduler.condition.message == message
+            assert concern(rig, Concern.PUSH).next_try_at is not None
+            upstream.push_fault = None
+            await asyncio.sleep(60)
+            assert rig.source_state() is ConditionState.HEALTHY
+            assert told(rig) == [ConditionState.HEALTHY, *[ConditionState.DEGRADED] * 3, ConditionState.HEALTHY]
+
+
+@virtual
+async def test_a_store_that_fails_beside_a_list() -> None:
+    """What our store cannot do, and what the source cannot, are both said, and taken back by themselves."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.list_fault = BadAnswer("no id")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"], whole=True):
+            await asyncio.sleep(10)
+            rig.scheduler.store_failing("no space is left")
+            await asyncio.sleep(100)
+            message = "cannot be listed: no id; statuses cannot be kept: no space is left"
+            assert rig.scheduler.condition.message == message
+            rig.scheduler.store_failing("")
+            assert rig.scheduler.condition.message == "cannot be listed: no id"
+
+
+@virtual
+async def test_a_list_that_nobody_wants_any_more() -> None:
+    """Once nobody wants a list, none is made, and the source is not said to be unlistable for ever."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.list_fault = BadAnswer("no id")
+    async with running(upstream, linger_s=30) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(60)
+            assert rig.source_state() is ConditionState.DEGRADED
+        await asyncio.sleep(60)
+        lists = len(upstream.lists)
+        await asyncio.sleep(60)
+        assert len(upstream.lists) == lists
+        assert rig.source_state() is ConditionState.HEALTHY
+
+
+@pytest.mark.parametrize("fault", [Unreachable("connection refused"), BadAnswer("no JSON")])
+@virtual
+async def test_an_unwatched_source_that_is_down(fault: UpstreamError) -> None:
+    """It is told within the interval between signs of life, 15 s unless set, and two more tries."""
+    upstream = FakeUpstream()
+    async with running(upstream) as rig:
+        assert rig.scheduler.settings.probe_interval_s == 15
+        for later_s in range(15):
+            await asyncio.sleep(100 + later_s)
+            upstream.fault = fault
+            down = now()
+            await until(lambda: rig.source_state().is_amiss)
+            assert now() - down <= 15 + 3
+            upstream.fault = None
+            await until(lambda: rig.source_state() is ConditionState.HEALTHY)
