@@ -77,6 +77,7 @@ class App:
             convert.frame(self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
+            incomplete=lambda names: self.sources.incomplete(names),
         )
         self.health = Health()
         self._stopping = asyncio.Event()

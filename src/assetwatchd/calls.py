@@ -54,7 +54,7 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
-    listed: set once there is a complete list that is recent enough for those who wait for one.
+    listed: set once there is a list that is recent enough for those who wait for one. left_out: not all of it was taken.
     """
 
     def __init__(
@@ -92,6 +92,9 @@ class Calls:
         self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
         self._list_at = AT_ONCE
+        self._failed_lists = 0
+        self._doubtful: dict[Target, int] = {}
+        self.left_out = False
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
@@ -138,6 +141,17 @@ class Calls:
             log.log(level, "source %s is %s%s", self._name, condition.state.name.lower(), why)
             self._tell(self._name, condition)
 
+    @property
+    def has_list(self) -> bool:
+        """Whether, since the source could last not be read or listed, there was a list, and all of it was taken in."""
+        return self.listed.is_set() and not self.left_out
+
+    def lose_list(self) -> None:
+        """What the last list lacks may be there by now, unless that was pushed; the next is made as soon as one can be."""
+        if not self._plan.pushing:
+            self.listed.clear()
+            self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made
+
     async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:
         """Compare a complete list with what was listed before, one list after the other.
 
@@ -154,6 +168,7 @@ class Calls:
             limit = self._settings.assets_max
             log.warning("source %s lists %d assets beyond assets_max = %d", self._name, left_out, limit)
         self._list_at = loop_time() + self._settings.enumerate_interval_s
+        self._failed_lists, self.left_out = 0, bool(unfit or left_out)
         self.listed.set()
 
     def _gone(self, target: Target) -> None:
@@ -278,13 +293,17 @@ class Calls:
             return [Observation(targets[0].asset_id, State.UNKNOWN, failure=failure)]
 
     async def _list(self, _: Sequence[Target]) -> None:
+        self._failed_lists += 1
         try:
             with telemetry.poll(self._name, 0):
                 asset_ids = await self._upstream.enumerate()
                 if (target := await lists.proof(self._plan, asset_ids)) is not None:
                     await self._confirm_gone(target)
+            self._failed_lists = 0
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
+            if self._failed_lists >= FAILURES_TO_TURN:
+                self.listed.clear()
         self._succeeded()
         await self.take_list(asset_ids, pushed=False)
 
@@ -305,11 +324,13 @@ class Calls:
 
     def _succeeded(self) -> None:
         self._tries = 0
+        self._doubtful.clear()  # it was they, not the source
         self.note(self.health.succeeded(self._now()))
 
     def _failed(self, targets: Sequence[Target], error: UpstreamError, *, is_trial: bool) -> None:
         self._figures.failed_calls += 1
         was_failing = self.health.failing
+        self._blame_again(targets)
         self.note(self.health.failed(error, self._now(), asked=[target.asset_id for target in targets]))
         failing = self.health.failing
         if not failing:
@@ -319,21 +340,36 @@ class Calls:
             self._pause(schedule.backoff_s(self._tries, self._settings, self._rng), str(error))
         if error.retry_after_s is not None and not isinstance(error, AssetRejected):
             self._pause(error.retry_after_s, str(error))
+        if is_trial:
+            self._acquit()
         for target in targets:
-            self._asset_failed(target, error)
+            self._asset_failed(target, error, counts=not was_failing)
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:
-            for target in self._plan:  # it was the source, not they
-                target.failures = 0
+            self.lose_list()
 
-    def _asset_failed(self, target: Target, error: UpstreamError) -> None:
+    def _acquit(self) -> None:
+        """Nothing has succeeded since some assets failed, and now that was tried: it was the source, not they."""
+        for target, failures in self._doubtful.items():
+            target.failures = failures
+        self._doubtful.clear()
+
+    def _blame_again(self, targets: Sequence[Target]) -> None:
+        """Those of whom it is told that they cannot be read say no more of their source when they fail again."""
+        self.health.blamed.update(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN)
+
+    def _asset_failed(self, target: Target, error: UpstreamError, *, counts: bool = True) -> None:
         failing = self.health.failing
-        target.failures += not failing
+        if counts:
+            self._doubtful.setdefault(target, target.failures)
+            target.failures += 1
         pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
-        self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
-        if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
+        refused = self._unreachable(str(error), asset_id="" if failing else target.asset_id)
+        self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
+        enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
+        if target.failures >= enough and not failing:
             self._outcomes.failing(target)
 
     def _pace(self, now: float) -> None:
@@ -343,9 +379,9 @@ class Calls:
         self._not_before = max(self._not_before, loop_time() + pause_s)
         self._why_not = why
 
-    def _unreachable(self, why: str) -> SourceUnreachable:
+    def _unreachable(self, why: str, *, asset_id: str = "") -> SourceUnreachable:
         wait_s = max(self._not_before - loop_time(), self._settings.busy_interval_s)
-        return SourceUnreachable(self._name, why, retry_after_s=wait_s)
+        return SourceUnreachable(self._name, why, retry_after_s=wait_s, asset_id=asset_id)
 
 
 def _nothing(_: Target) -> None:

@@ -11,7 +11,7 @@ from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import GONE, SETTLED, AssetKey, State
+from assetwatchd.model import GONE, SETTLED, AssetKey, Freshness, State
 from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Plan:
         self._store = store
         self._agenda = Agenda()
         self._targets: dict[str, Target] = {}
+        self._untold: set[Target] = set()
         self._strangers = Strangers(int(settings.assets_max * settings.unknown_share_per_peer))
         self._named = 0
         self._whole = 0
@@ -90,12 +91,14 @@ class Plan:
         for key in self._store.keys(self._name):
             entry = self._store.get(key)
             target = self._add(key)
-            if entry is not None and not forgotten(entry):
+            if entry is not None and entry.freshness is Freshness.FRESH and not forgotten(entry):
                 target.observed_at = entry.found_at
                 target.calm = int(entry.state in SETTLED)
         for asset_id in self._settings.pins:
             target = self._targets.get(asset_id) or self._add(self._key(asset_id))
             target.pinned = True
+            if target.state is None:
+                self._untold.add(target)
             self.note(target)
 
     async def run(self) -> None:
@@ -140,9 +143,11 @@ class Plan:
         return self._store.get(target.key)
 
     def known(self, target: Target) -> bool:
-        """Whether anything can be told of a target without a read, however old."""
+        """Whether anything can be told of a target without a read, however old, or why it cannot be read."""
         entry = self.entry(target)
-        return target.unseen is not None if entry is None else not forgotten(entry)
+        if entry is None:
+            return target.unseen is not None
+        return not forgotten(entry) or entry.state is State.UNKNOWN
 
     def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
@@ -163,6 +168,7 @@ class Plan:
     def drop(self, target: Target) -> None:
         """Forget a target; if its asset was never seen, its entry too: only those who named it were told of that."""
         self._agenda.put(target, NEVER)
+        self._untold.discard(target)
         del self._targets[target.asset_id]
         if target in self._strangers:
             self._strangers.remove(target)
@@ -170,10 +176,16 @@ class Plan:
 
     def remember(self, target: Target, *, unseen: Observation | None) -> None:
         """Record that a target was read: the store has what was found, or (unseen) its asset never was there."""
-        target.unseen = unseen
+        target.unseen, target.back = unseen, False
+        self._untold.discard(target)
         self._look_up(target)
         if target.state is not None and not (target.gone and target.state in UNPROVEN):
             self._strangers.remove(target)
+
+    @property
+    def untold(self) -> int:
+        """How many assets were listed, or are pinned, of which neither a state is known nor why they cannot be read."""
+        return len(self._untold)
 
     def is_stranger(self, target: Target) -> bool:
         """Whether nobody has ever seen its asset, as far as is known."""
@@ -181,6 +193,8 @@ class Plan:
 
     def note(self, target: Target) -> None:
         """Look again whether a target can be dropped: somebody began or ceased to want it."""
+        if not (target.listed or target.pinned):
+            self._untold.discard(target)
         self._strangers.note(target)
 
     def _key(self, asset_id: str) -> AssetKey:
@@ -462,7 +476,9 @@ class Plan:
         return len(unknown) - room
 
     def _list(self, target: Target) -> None:
-        target.listed, target.absences = True, 0
+        target.listed, target.absences, target.back = True, 0, target.gone
+        if target.state is None:
+            self._untold.add(target)
         self.note(target)
         self.soon(target)
 

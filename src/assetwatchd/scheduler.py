@@ -94,6 +94,15 @@ class Scheduler:
         return self._calls.health.condition
 
     @property
+    def complete(self) -> bool:
+        """Whether what is known of it is all there is: it can be read, and since it last could not it was listed and read.
+
+        Of a source that cannot list, all there is are the pins, and what was found by name.
+        """
+        listed = self._calls.has_list or not self.upstream.capabilities.enumerates
+        return self.condition.readable and listed and not self._plan.untold
+
+    @property
     def pushing(self) -> bool:
         """Whether its changes are pushed now."""
         return self._plan.pushing
@@ -125,6 +134,13 @@ class Scheduler:
         """What the last read said of an asset that is not there and never was; the store has nothing of it."""
         target = self._plan.get(asset_id)
         return None if target is None else target.unseen
+
+    def trouble(self, asset_id: str) -> str:
+        """Why what the source says now of an asset cannot be had; empty when nothing is known to be in the way."""
+        if not self.condition.readable:
+            return self.condition.message
+        target = self._plan.get(asset_id)
+        return "" if target is None else target.trouble
 
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
@@ -307,6 +323,7 @@ class Scheduler:
                 continue  # nobody could ask for it
             if (target := self._plan.admit(asset_id)) is None:
                 left_out += 1
+                self._calls.left_out = True
             else:
                 self._touched(target, at=AT_ONCE)
         return left_out
@@ -336,6 +353,8 @@ class Scheduler:
         """The push connection broke, or was given up (None): poll as with any other source until it is back."""
         was_pushing, self._plan.pushing = self.pushing, False
         self._taking_in = False
+        if self._calls.health.failing:
+            self._calls.lose_list()
         self._calls.note(self._calls.health.push_lost("" if error is None else str(error), self._now()))
         if error is not None:
             self._calls.want_sign_of_life()

@@ -86,7 +86,7 @@ def wait(
         if answer.HasField("status"):
             _write_status(answer.status, output)
         if not answer.condition_met:
-            complain(f"not met within {timeout_s:g} s")
+            complain(f"not met within {timeout_s:g} s{f': {answer.reason}' if answer.reason else ''}")
         return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
 
     run(target, call)
@@ -181,6 +181,9 @@ def _write_status(status: AssetStatus, output: Format) -> None:
 def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
     write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
     if answer.unreachable:
-        complain(f"cannot be read now: {', '.join(answer.unreachable)}")
+        names = ", ".join(answer.unreachable)
+        complain(
+            f"not complete: {names} (cannot be read, or was not listed and read as a whole yet); see `assetwatch sources`"
+        )
     if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
         complain(f"there is more: --page-token {answer.next_page_token}, or --all")

@@ -94,7 +94,6 @@ def status_table(statuses: Iterable[AssetStatus], now: datetime) -> Safe:
 def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
     """Return the cells under STATUS_HEADER."""
     asset = status.asset
-    failure = failure_text(status.failure) if status.HasField("failure") else ""
     freshness = label(Freshness, status.freshness)
     observed = age(status.observe_time, now) if status.HasField("observe_time") else "never"
     return cells(
@@ -104,7 +103,7 @@ def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
         freshness,
         observed,
         str(status.revision),
-        failure,
+        trouble_text(status),
     )
 
 
@@ -140,6 +139,14 @@ def source_table(sources: Iterable[Source]) -> Safe:
         for source in sources
     ]
     return columns(SOURCE_HEADER, rows)
+
+
+def trouble_text(status: AssetStatus) -> str:
+    """Return the asset's failure, and why its status could not be confirmed, unless that is the same."""
+    failure = failure_text(status.failure) if status.HasField("failure") else ""
+    reason = status.freshness_reason
+    unconfirmed = f"not confirmed: {reason}" if reason and reason not in failure else ""
+    return "; ".join(filter(None, (failure, unconfirmed)))
 
 
 def failure_text(failure: Failure) -> str:
