@@ -68,7 +68,7 @@ class ConditionChanged:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteChanged:
-    """Since Synced, or since this was told last: the whole sources of which there may be more are these now, or none."""
+    """Since Synced, or since this was told last: the whole sources of which there may be more are now these, if any."""
 
     sources: frozenset[str]
 

@@ -112,7 +112,7 @@ class Watch:
 
     @property
     def incomplete(self) -> frozenset[str]:
-        """The whole sources of which there may be more than the statuses at hand: they cannot be read, or not yet were."""
+        """The whole sources of which there may be more than the server knows: they cannot be read, or not yet were."""
         return self._view.incomplete
 
     @property

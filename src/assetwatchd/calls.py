@@ -54,7 +54,7 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
-    listed: set once there is a list that is recent enough for those who wait for one. left_out: not all of it was taken.
+    listed: set once there is a list that is recent enough for those who wait for one. left_out: not all was taken.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Calls:
         return self.listed.is_set() and not self.left_out
 
     def lose_list(self) -> None:
-        """What the last list lacks may be there by now, unless that was pushed; the next is made as soon as one can be."""
+        """What the last list lacks may be there by now, unless that is pushed; the next is made as soon as can be."""
         if not self._plan.pushing:
             self.listed.clear()
             self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made

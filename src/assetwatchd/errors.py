@@ -112,7 +112,9 @@ class SourceUnreachable(CallError):
         if len(asset_id) > ASSET_ID_SHOWN_MAX:
             asset_id = asset_id[: ASSET_ID_SHOWN_MAX - 1] + "…"
         what = f"asset {asset_id} of source {source}" if asset_id else f"source {source}"
-        super().__init__(f"{what} could not be read: {why}", source=source, **({"asset_id": asset_id} if asset_id else {}))
+        super().__init__(
+            f"{what} could not be read: {why}", source=source, **({"asset_id": asset_id} if asset_id else {})
+        )
         self.retry_after_s = retry_after_s
 
 

@@ -18,7 +18,7 @@ from assetwatchd import points, resume
 from assetwatchd.drains import Batch, Drains, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from assetwatchd.errors import CallError
@@ -59,7 +59,7 @@ class Started(NamedTuple):
 
 
 class Synced(NamedTuple):
-    """The client's map is complete as of this revision; of these sources there may have been more than was known then."""
+    """The client's map is complete as of this revision, but for these sources, of which there may be more."""
 
     revision: int
     incomplete: tuple[str, ...] = ()
@@ -92,8 +92,8 @@ class Watcher:
     bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
     beyond, so its cursor is only set when it falls behind or is woken, and a round that does not concern it costs it
     nothing. heartbeat_s is its own, jittered; told_at: when its last token was sent, loop time; aged: it has lasted
-    until ends_at; news: conditions it has not been told of. incomplete: as it was last told, at marked_at; owed: that is
-    another by now, so it gets a bookmark even if it has changes all the time.
+    until ends_at; news: conditions it has not been told of. incomplete: as it was last told, at marked_at; owed: it is
+    not so any more, which a bookmark is to say even if there are changes all the time.
     """
 
     group: Group
@@ -155,10 +155,13 @@ class Hub:
         heartbeat_s: float,
         stream_age_s: float = 1800.0,
         rng: random.Random | None = None,
-        incomplete: Callable[[Collection[str]], tuple[str, ...]] = lambda _: (),
+        incomplete: Callable[[frozenset[str]], tuple[str, ...]] = lambda _: (),
         worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        """incomplete tells of which of some sources there may be more than is in the store. worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own."""
+        """Incomplete tells of which of some sources there may be more than is in the store.
+
+        worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own.
+        """
         self.head = store.head
         self.conditions: dict[str, Condition] = {}
         self._store = store

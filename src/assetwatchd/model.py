@@ -122,7 +122,7 @@ class Observation:
 
     @property
     def proves_nothing(self) -> bool:
-        """Whether it is no sign of an asset: there is none, its upstream will not speak about it, or nobody can read it."""
+        """Whether it is no sign of an asset: none is there, its upstream is silent about it, or nothing can be read."""
         untold = self.failure is not None and self.failure.code in (REJECTED, UNREADABLE)
         return self.state is State.MISSING or (self.state is State.UNKNOWN and untold)
 

@@ -77,7 +77,9 @@ class Outcomes:
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
-                seen.sighting._replace(key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting.observation))
+                seen.sighting._replace(
+                    key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting.observation)
+                )
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]

@@ -118,7 +118,9 @@ class Pipeline:
         Once: as long as no read ends well, another reason is no change. at: now (s since 1970).
         """
         marks = {asset.key: asset for asset in unread}
-        await self._commit(source, [draft for asset in marks.values() if (draft := self._marked(asset, at)) is not None])
+        await self._commit(
+            source, [draft for asset in marks.values() if (draft := self._marked(asset, at)) is not None]
+        )
 
     def _marked(self, asset: Unread, at: float) -> Draft | None:
         """Draft that reads of an asset fail; None if that is said already."""
@@ -141,9 +143,7 @@ class Pipeline:
     def _never_read(self, asset: Unread, at: float) -> Draft:
         observation = unreadable(asset.key.asset_id, asset.why)
         content = self._encoder.unread(asset.key.source, observation, asset.why)
-        return self._draft(
-            asset.key, observation.state, content, at, gone=asset.unproven, freshness=Freshness.STALE
-        )
+        return self._draft(asset.key, observation.state, content, at, gone=asset.unproven, freshness=Freshness.STALE)
 
     async def _commit(self, source: str, drafts: Sequence[Draft]) -> None:
         if drafts:
@@ -175,19 +175,19 @@ class Pipeline:
         """Diff. What cannot be encoded is logged once, and its asset marked, so that one odd value stops no source."""
         try:
             return self._diff(source, sighting)
-        except Exception as error:
-            return self._in_place(source, sighting, error)
-
-    def _in_place(self, source: str, sighting: Sighting, error: Exception) -> Draft | None:
-        """Draft that what was read of an asset cannot be told; None if that is said already, or its id cannot either."""
-        key = sighting.key or AssetKey(source, sighting.observation.asset_id)
-        try:
-            marked = self._marked(Unread(key, NOT_ENCODED, unproven=sighting.unproven), sighting.observed_at)
         except Exception:
-            marked = None
-        if marked is not None or self._store.get(key) is None:
-            log.error("source %s: an asset's status cannot be encoded", source, exc_info=error)
-        return marked
+            key = sighting.key or AssetKey(source, sighting.observation.asset_id)
+            draft = self._in_place(key, sighting)
+            if draft is not None or self._store.get(key) is None:
+                log.exception("source %s: an asset's status cannot be encoded", source)
+            return draft
+
+    def _in_place(self, key: AssetKey, sighting: Sighting) -> Draft | None:
+        """Draft that what was read of an asset cannot be told; None if that is said, or its id cannot be told either."""
+        try:
+            return self._marked(Unread(key, NOT_ENCODED, unproven=sighting.unproven), sighting.observed_at)
+        except ValueError:
+            return None
 
     def _diff(self, source: str, sighting: Sighting) -> Draft | None:
         observation = sighting.observation

@@ -95,7 +95,7 @@ class Scheduler:
 
     @property
     def complete(self) -> bool:
-        """Whether what is known of it is all there is: it can be read, and since it last could not it was listed and read.
+        """Whether what is known of it is all there is: since it could not be read last, it was listed and read.
 
         Of a source that cannot list, all there is are the pins, and what was found by name.
         """

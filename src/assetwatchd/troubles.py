@@ -1,4 +1,4 @@
-"""Single assets whose reads fail though their source is well: the reason is kept in the target, and logged with measure."""
+"""Single assets whose reads fail though their source is well: the reason is kept, and logged with measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REASON_LENGTH_MAX = 500
 """Characters of a reason: it is for people, is in every status of the asset, and may be made of an upstream's text."""
 LINES_MAX = 10
 LINES_S = 60.0
-"""A source writes so many lines about assets that cannot be read in this time: any number of them may turn bad at once."""
+"""A source writes so many lines about assets that cannot be read in this time: any number may turn bad at once."""
 ASSET_S = 600.0
 """One that turns bad again and again has one line in this time."""
 LOGGED_ID_LENGTH_MAX = 200

@@ -248,7 +248,7 @@ async def test_reads_fail_while_signs_of_life_succeed(assets: int) -> None:
 
 @virtual
 async def test_a_first_asset_that_fails_does_not_hide_its_source() -> None:
-    """A source whose only asset of interest fails from the start is found well by a sign of life; the asset says why."""
+    """A source whose only asset of interest fails from the start is found well by a sign of life; it says why."""
     upstream = FakeUpstream()
     upstream.poison["poison"] = Unreachable("HTTP 500")
     async with running(upstream, pins=("poison",)) as rig:

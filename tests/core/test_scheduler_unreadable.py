@@ -127,7 +127,9 @@ async def test_a_read_that_fails_says_about_which_asset() -> None:
     async with running(upstream) as rig:
         await rig.scheduler.read(["good"], max_age_s=None)
         for _ in range(3):
-            with pytest.raises(SourceUnreachable, match="asset poison of source src could not be read: not XML") as raised:
+            with pytest.raises(
+                SourceUnreachable, match="asset poison of source src could not be read: not XML"
+            ) as raised:
                 await rig.scheduler.read(["poison"], max_age_s=None)
             assert raised.value.metadata == {"source": SOURCE, "asset_id": "poison"}
         await asyncio.sleep(SOON_S)

@@ -22,7 +22,7 @@ WHAT_TO_DO = {
     "RESUME_EPOCH_CHANGED": "watch again without the token",
     "REPLICA_BEHIND": "try again",
     "SERVER_DRAINING": "try again",
-    "SOURCE_UNREACHABLE": "try again; `assetwatch sources` tells how it is doing, `assetwatch list` what is known of it",
+    "SOURCE_UNREACHABLE": "try again; `assetwatch sources` tells how it is, `assetwatch list` what is known of it",
     "SOURCE_KIND_MISMATCH": "see `assetwatch sources`",
     "TOO_MANY_STREAMS": "try again later, or close other watches",
     "TOO_MANY_NAMES": "name fewer assets, watch whole sources, or close other watches",

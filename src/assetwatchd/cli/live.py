@@ -29,7 +29,7 @@ from assetwatch_client import (
     reason_of,
 )
 from assetwatchd.cli.options import Format
-from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, label, status_row, trouble_text
+from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, incomplete_text, label, status_row, trouble_text
 from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
@@ -171,17 +171,11 @@ def text_line(event: Event, told: dict[Key, str]) -> str:
         case ConditionChanged(source, condition):
             return f"{source} is {label(ConditionState, condition.state)} {condition.message}"
         case Synced(_, _, incomplete):
-            return f"synced: {completeness(incomplete) or 'the list is complete, changes follow'}"
+            return f"synced: {incomplete_text(incomplete) or 'the list is complete, changes follow'}"
         case IncompleteChanged(incomplete):
-            return completeness(incomplete) or "the list is complete now"
+            return incomplete_text(incomplete) or "the list is complete now"
         case _:
             return _change_line(event, told)
-
-
-def completeness(incomplete: Iterable[str]) -> str:
-    """Say of which sources there may be more than is shown; nothing if it is all there is."""
-    names = ", ".join(sorted(incomplete))
-    return f"not complete: {names} (cannot be read, or was not listed and read as a whole yet)" if names else ""
 
 
 def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
@@ -256,5 +250,5 @@ def _notes(board: Board) -> Iterator[Text]:
     for name, condition in sorted(board.held.conditions.items()):
         if condition.message:
             yield Text(safe(f"{name}: {condition.message}"), no_wrap=True, overflow="ellipsis")
-    if board.synced and (lacking := completeness(board.held.incomplete)):
+    if board.synced and (lacking := incomplete_text(board.held.incomplete)):
         yield Text(safe(lacking), no_wrap=True, overflow="ellipsis")

@@ -141,6 +141,12 @@ def source_table(sources: Iterable[Source]) -> Safe:
     return columns(SOURCE_HEADER, rows)
 
 
+def incomplete_text(sources: Iterable[str]) -> str:
+    """Say of which sources there may be more than is shown; nothing if it is all there is."""
+    names = ", ".join(sorted(sources))
+    return f"not complete: {names} (cannot be read, or was not yet listed and read as a whole)" if names else ""
+
+
 def trouble_text(status: AssetStatus) -> str:
     """Return the asset's failure, and why its status could not be confirmed, unless that is the same."""
     failure = failure_text(status.failure) if status.HasField("failure") else ""
