@@ -183,7 +183,7 @@ class Pipeline:
             return draft
 
     def _in_place(self, key: AssetKey, sighting: Sighting) -> Draft | None:
-        """Draft that what was read of an asset cannot be told; None if that is said, or its id cannot be told either."""
+        """Draft that what was read of an asset cannot be told; None if that is said, or its id cannot be told."""
         try:
             return self._marked(Unread(key, NOT_ENCODED, unproven=sighting.unproven), sighting.observed_at)
         except ValueError:

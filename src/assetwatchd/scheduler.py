@@ -156,6 +156,8 @@ class Scheduler:
         if not self.condition.readable:
             return Freshness.UNREACHABLE
         target = self._plan.get(asset_id)
+        if target is not None and target.trouble and self._calls.health.failing:
+            return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         in_step = self.pushing and not self._taking_in

@@ -33,7 +33,7 @@ from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, incomplete_
 from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from assetwatch_client import Event, Key, View
 
