@@ -366,10 +366,11 @@ class Calls:
             target.failures += 1
         pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
-        refused = self._unreachable(str(error), asset_id="" if failing else target.asset_id)
-        self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
         enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
-        if target.failures >= enough and not failing:
+        its_own = target.failures >= enough and not failing
+        refused = self._unreachable(str(error), asset_id=target.asset_id if its_own else "")
+        self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
+        if its_own:
             self._outcomes.failing(target)
 
     def _pace(self, now: float) -> None:
