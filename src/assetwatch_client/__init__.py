@@ -17,7 +17,7 @@ from __future__ import annotations
 from assetwatch_client.actions import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.channel import CHANNEL_OPTIONS, connect
 from assetwatch_client.unexplained import UNEXPLAINED_MAX, Unexplained
-from assetwatch_client.view import ConditionChanged, Event, IncompleteChanged, Key, Removed, Synced, Upsert, View
+from assetwatch_client.view import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
 from assetwatch_client.wait import wait
 from assetwatch_client.watch import Backoff, Watch
 
@@ -28,7 +28,6 @@ __all__ = [
     "Backoff",
     "ConditionChanged",
     "Event",
-    "IncompleteChanged",
     "Key",
     "Removed",
     "Synced",

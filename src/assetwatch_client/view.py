@@ -45,7 +45,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The map is complete. Comes once for each stream, so again after each break.
+    """The map is complete. Comes once for each stream, so again after each break, and whenever incomplete is another.
 
     head: the newest revision the server knew of then. replaced: a whole snapshot was sent since the last Synced. What
     this watch had told of and was not in it has been Removed. What an earlier watch had told of, whose token this one
@@ -66,14 +66,7 @@ class ConditionChanged:
     condition: SourceCondition
 
 
-@dataclass(frozen=True, slots=True)
-class IncompleteChanged:
-    """Since Synced, or since this was told last: the whole sources of which there may be more are now these, if any."""
-
-    sources: frozenset[str]
-
-
-Event: TypeAlias = Upsert | Removed | Synced | ConditionChanged | IncompleteChanged
+Event: TypeAlias = Upsert | Removed | Synced | ConditionChanged
 
 
 @dataclass(slots=True)
@@ -123,9 +116,13 @@ class View:
             replaced, self.replacing, self.synced = self.replacing, False, True
             self.incomplete = frozenset(message.synced.incomplete)
             yield Synced(self.head, replaced, self.incomplete)
-        elif message.HasField("bookmark") and self.incomplete != (now := frozenset(message.bookmark.incomplete)):
-            self.incomplete = now
-            yield IncompleteChanged(now)
+        elif self.synced and message.HasField("bookmark"):
+            yield from self._mark(frozenset(message.bookmark.incomplete))
+
+    def _mark(self, incomplete: frozenset[str]) -> Iterator[Event]:
+        if incomplete != self.incomplete:
+            self.incomplete = incomplete
+            yield Synced(self.head, replaced=False, incomplete=incomplete)
 
     def forget_token(self) -> None:
         """The token is of no use any more: the next stream begins with a snapshot."""

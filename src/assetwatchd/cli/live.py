@@ -20,7 +20,6 @@ from rich.text import Text
 from assetwatch_client import (
     Action,
     ConditionChanged,
-    IncompleteChanged,
     Removed,
     Synced,
     Upsert,
@@ -172,8 +171,6 @@ def text_line(event: Event, told: dict[Key, str]) -> str:
             return f"{source} is {label(ConditionState, condition.state)} {condition.message}"
         case Synced(_, _, incomplete):
             return f"synced: {incomplete_text(incomplete) or 'the list is complete, changes follow'}"
-        case IncompleteChanged(incomplete):
-            return incomplete_text(incomplete) or "the list is complete now"
         case _:
             return _change_line(event, told)
 

@@ -144,7 +144,7 @@ def source_table(sources: Iterable[Source]) -> Safe:
 def incomplete_text(sources: Iterable[str]) -> str:
     """Say of which sources there may be more than is shown; nothing if it is all there is."""
     names = ", ".join(sorted(sources))
-    return f"not complete: {names} (cannot be read, or was not yet listed and read as a whole)" if names else ""
+    return f"not complete; cannot be read now: {names} (or was not yet as a whole)" if names else ""
 
 
 def trouble_text(status: AssetStatus) -> str:
