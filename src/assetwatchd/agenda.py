@@ -12,6 +12,8 @@ from assetwatchd.fairness import NOBODY, FairQueue
 from assetwatchd.model import AssetKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from assetwatchd.fairness import Caller
     from assetwatchd.model import Observation, State
 
@@ -152,6 +154,11 @@ class Agenda:
                 heapq.heappush(self._overdue, (later.deadline, later.place, later))
         asked, planned = self._asked.first(), self._planned(upto)
         return (planned or asked) if self._asked_last else (asked or planned)
+
+    def any_other(self, wanted: Callable[[Target], bool]) -> Target | None:
+        """Return one of those planned by time that is wanted, whenever it is due; looks at some of the next ones."""
+        planned = itertools.islice(itertools.chain(self._overdue, self._later), SLACK)
+        return next((place[2] for place in planned if _counts(place) and wanted(place[2])), None)
 
     def _planned(self, at: float) -> Target | None:
         new, overdue = self._new.first(), _first(self._overdue)

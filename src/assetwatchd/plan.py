@@ -431,26 +431,43 @@ class Plan:
         return self._agenda.next_due()
 
     def take(self, *, even_if_early: bool = False) -> list[Target]:
-        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`."""
+        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`.
+
+        even_if_early: take one at least, whose last read did not fail if there is such a one: it is the source that is
+        tried, and not what may be at fault itself.
+        """
         batch_max = self._can.batch_max
         upto = loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
         if even_if_early:
             upto = max(upto, self._agenda.next_due())
+            if (other := self._in_place_of(self._agenda.first(upto))) is not None:
+                return [self._begin(other)]
         taken: list[Target] = []
         while len(taken) < batch_max and (target := self._agenda.first(upto)) is not None:
             alone = target.failures >= FAILURES_TO_PART
             if alone and taken:
                 break
-            self._agenda.take_off(target)
             if self.wanted(target):
-                target.reading, target.again = True, False
-                self.note(target)
-                taken.append(target)
+                taken.append(self._begin(target))
                 if alone:
                     break
-            elif target.touched:
+                continue
+            self._agenda.take_off(target)
+            if target.touched:
                 self.outdate(target)
         return taken
+
+    def _in_place_of(self, first: Target | None) -> Target | None:
+        """Return one whose last read did not fail, if that of the first to be read did."""
+        if first is None or not first.trouble:
+            return None
+        return self._agenda.any_other(lambda target: not target.trouble and self.wanted(target))
+
+    def _begin(self, target: Target) -> Target:
+        self._agenda.take_off(target)
+        target.reading, target.again = True, False
+        self.note(target)
+        return target
 
     def _next_read(self, target: Target, interval_s: float) -> float:
         if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile

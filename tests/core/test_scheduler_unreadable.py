@@ -328,7 +328,7 @@ async def test_a_reason_and_an_id_are_bounded(caplog: pytest.LogCaptureFixture) 
 
 
 BAD, WELL, OTHER = "bad", "well", "other"
-PHASES = st.lists(st.lists(st.sampled_from([BAD, WELL, OTHER]), min_size=2, max_size=2), min_size=1, max_size=5)
+PHASES = st.lists(st.lists(st.sampled_from([BAD, WELL, OTHER]), min_size=4, max_size=4), min_size=1, max_size=5)
 
 
 @given(phases=PHASES, listed=st.booleans(), batch_max=st.sampled_from([1, 10]))
@@ -339,7 +339,7 @@ def test_in_any_order_of_good_and_bad_reads(phases: list[list[str]], *, listed: 
 
 
 async def _in_any_order(phases: list[list[str]], *, listed: bool, batch_max: int) -> None:
-    names = ["x", "y"]
+    names = ["x", "y", "z", "u"]
     good = [f"good{n}" for n in range(8)]
     upstream = FakeUpstream(*names, *good, batch_max=batch_max, enumerates=listed)
     states = itertools.cycle([State.PENDING, State.FAILED, State.PROCESSING])
