@@ -79,6 +79,7 @@ async def test_one_that_was_never_read_is_unknown_and_says_why(fault: Exception,
             assert rig.entry("poison").freshness is Freshness.STALE
             assert (status.failure.code, status.failure.message) == (UNREADABLE, why)
             assert status.freshness_reason == why
+            assert not view(rig, "poison").HasField("observe_time")
             assert rig.source_state() is ConditionState.HEALTHY
             assert rig.store.head == good + 1
             upstream.poison.clear()

@@ -306,7 +306,9 @@ class AssetStatus(_message.Message):
 
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
-        """When assetwatch last read it from the upstream. In a watch it is the moment of the read that found the change."""
+        """When assetwatch last read it from the upstream; absent if it never could. In a watch it is the moment of the read, or the
+        try, that led to the change.
+        """
 
     @_builtins.property
     def change_time(self) -> _timestamp_pb2.Timestamp:

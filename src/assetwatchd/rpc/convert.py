@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assetwatchd import details, resume
-from assetwatchd.model import Freshness
+from assetwatchd.model import UNREADABLE, Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,6 +189,8 @@ def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, scheduler: S
     observed_at = scheduler.observed_at(status.asset.asset_id)
     if observed_at is not None:
         status.observe_time.CopyFrom(timestamp(observed_at))
+    elif status.failure.code == UNREADABLE:
+        status.ClearField("observe_time")  # it was never read
     return status
 
 
