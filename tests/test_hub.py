@@ -369,3 +369,75 @@ async def test_every_bookmark_says_what_synced_said_when_nothing_changed() -> No
         ]
         assert revisions == sorted(revisions)
         assert client.all(Bookmark)
+
+
+@virtual
+async def test_it_is_told_of_which_sources_there_may_be_more() -> None:
+    """In started and synced, of the sources watched whole alone; and none once there is no more."""
+    more = {"dam", "usd", "other"}
+    async with rigged(incomplete=more) as rig:
+        client = Client(rig.hub, asking(names=["usd/a"], sources=["dam", "sbc"]))
+        await rig.settle()
+        assert client.all(Started)[0].incomplete == ("dam",)
+        assert client.all(Synced) == [Synced(0, ("dam",))]
+        more.clear()
+        late = Client(rig.hub, DAM)
+        await rig.settle()
+        assert late.all(Synced) == [Synced(0, ())]
+
+
+@virtual
+async def test_what_comes_after_the_snapshot_does_not_make_it_complete() -> None:
+    """Synced says what was so when the snapshot was taken: what was committed since is not in the map."""
+    more = {"dam"}
+    async with rigged(incomplete=more) as rig:
+        await rig.change("dam/a")
+        client = Client(rig.hub, DAM, permits=2)
+        await rig.settle()
+        more.clear()
+        await rig.change("dam/b")
+        client.allow(None)
+        await rig.settle()
+        assert client.all(Synced) == [Synced(1, ("dam",))]
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["quiet", "busy"])
+@virtual
+async def test_that_a_source_became_complete_is_told_within_a_heartbeat(busy: bool) -> None:  # noqa: FBT001 - a column
+    """By a bookmark, also in a stream that never lacks changes; what was committed before it is in the map by then."""
+    more = {"dam"}
+    async with rigged(heartbeat_s=5, incomplete=more) as rig:
+        client = Client(rig.hub, DAM)
+        await asyncio.sleep(12)
+        assert {mark.incomplete for mark in client.all(Bookmark)} == {("dam",)}
+        head = await rig.change("dam/last")
+        more.clear()
+        for number in range(60):
+            if busy:
+                await rig.change(f"dam/{number}")
+            await asyncio.sleep(0.1)
+        told = [mark for mark in client.all(Bookmark) if not mark.incomplete]
+        assert told
+        assert told[0].revision >= head
+        more.add("dam")
+        for number in range(60, 120):
+            if busy:
+                await rig.change(f"dam/{number}")
+            await asyncio.sleep(0.1)
+        assert client.all(Bookmark)[-1].incomplete == ("dam",)
+
+
+@virtual
+async def test_a_source_that_is_complete_now_and_then_costs_a_bookmark_a_heartbeat() -> None:
+    """However often that turns, in a stream with changes all the time."""
+    more = {"dam"}
+    async with rigged(heartbeat_s=5, incomplete=more) as rig:
+        client = Client(rig.hub, DAM)
+        for number in range(600):
+            await rig.change(f"dam/{number % 7}")
+            if number % 3:
+                more.add("dam")
+            else:
+                more.clear()
+            await asyncio.sleep(0.1)
+        assert 5 <= len(client.all(Bookmark)) <= 60 / (5 * 0.9) + 1

@@ -6,7 +6,7 @@ async with connect("127.0.0.1:50051") as channel:
         match event:
             case Upsert(key, status): ...
             case Removed(key): ...
-            case Synced(): ...  # watch.statuses is complete
+            case Synced(): ...  # watch.statuses is all that is known; of watch.incomplete more follows
 
 A watch needs no looking after: see `Watch` for what it does about breaks, and `Backoff` for how long it pauses. So it
 is with `wait`, for one asset and one moment.

@@ -45,15 +45,17 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The map is complete. Comes once for each stream, so again after each break.
+    """The map is complete. Comes once for each stream, so again after each break, and whenever incomplete is another.
 
     head: the newest revision the server knew of then. replaced: a whole snapshot was sent since the last Synced. What
     this watch had told of and was not in it has been Removed. What an earlier watch had told of, whose token this one
-    began with, and this one has not, is gone too.
+    began with, and this one has not, is gone too. incomplete: whole sources of which there may be more than the server
+    knew by then; what is missing follows.
     """
 
     head: int
     replaced: bool
+    incomplete: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class View:
     statuses: the latest of each asset, the last to change last. conditions: of each source watched. token: where to
     resume. head: the newest revision the server has told of. epoch: of the store that counts the revisions; empty
     before the first stream began. heartbeat_s: what the server announced; 0 when it did not. synced: this stream is
-    in sync. replacing: a snapshot is under way, in this stream or in one before that it goes on with.
+    in sync. replacing: a snapshot is under way, in this stream or in one before that it goes on with. incomplete: whole
+    sources of which there may be more than the server knows, as it told last.
     """
 
     statuses: dict[Key, AssetStatus] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class View:
     heartbeat_s: float = 0.0
     synced: bool = False
     replacing: bool = False
+    incomplete: frozenset[str] = frozenset()
     _unconfirmed: set[Key] = field(default_factory=set)
     """Held when the snapshot under way began, and not sent in it yet."""
     _foreign: set[Key] = field(default_factory=set)
@@ -110,7 +114,15 @@ class View:
         self.token = message.resume_token or self.token
         if synced:
             replaced, self.replacing, self.synced = self.replacing, False, True
-            yield Synced(self.head, replaced)
+            self.incomplete = frozenset(message.synced.incomplete)
+            yield Synced(self.head, replaced, self.incomplete)
+        elif self.synced and message.HasField("bookmark"):
+            yield from self._mark(frozenset(message.bookmark.incomplete))
+
+    def _mark(self, incomplete: frozenset[str]) -> Iterator[Event]:
+        if incomplete != self.incomplete:
+            self.incomplete = incomplete
+            yield Synced(self.head, replaced=False, incomplete=incomplete)
 
     def forget_token(self) -> None:
         """The token is of no use any more: the next stream begins with a snapshot."""
@@ -119,6 +131,7 @@ class View:
     def _begin(self, started: WatchStarted) -> None:
         """A stream begins. One that resumes goes on with the snapshot that the last one left unfinished, if it did."""
         self.synced = False
+        self.incomplete = frozenset(started.incomplete)
         self.heartbeat_s = started.heartbeat_interval.ToMilliseconds() / 1000
         if started.mode == WatchStarted.MODE_SNAPSHOT:
             if started.epoch != self.epoch:

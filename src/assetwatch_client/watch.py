@@ -111,6 +111,11 @@ class Watch:
         return self._view.conditions
 
     @property
+    def incomplete(self) -> frozenset[str]:
+        """The whole sources of which there may be more than the server knows: they cannot be read, or not yet were."""
+        return self._view.incomplete
+
+    @property
     def resume_token(self) -> str:
         """Where another watch of the same can go on; it covers what came before the message at hand.
 

@@ -12,7 +12,7 @@ from assetwatchd.fairness import NOBODY, FairQueue
 from assetwatchd.model import AssetKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from assetwatchd.fairness import Caller
     from assetwatchd.model import Observation, State
@@ -34,13 +34,15 @@ class Target:
 
     key: names it everywhere; one object for its entry and all filters that name it.
     named: watchers and waiters that asked for it by name.
-    listed: it was in an enumeration; absences counts the complete ones since without it.
+    listed: it was in an enumeration; absences counts the complete ones since without it. back: it was in one after it
+    was gone, and was not read since.
     due: when it is to be read; NEVER while it is being read or nobody wants it.
     deadline: how late it may get before others have to stand back.
     place: number of its place in the lines by time (those of other numbers are superseded); 0 while it stands in its
     callers' lanes.
     new: nothing is known of it yet, so it goes before those that are only to be read again.
     calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
+    trouble: why the last read failed; empty once one ended well. complained: the log has a line about that.
     doubted: a read said that it is missing, though it was there; one more must say so.
     turn: raised by a notice that is newer than any read under way.
     again: it was touched while being read. touched: no read that began since it was touched has ended well.
@@ -57,6 +59,7 @@ class Target:
     named: int = 0
     linger_until: float = AT_ONCE
     listed: bool = False
+    back: bool = False
     absences: int = 0
     due: float = NEVER
     deadline: float = NEVER
@@ -64,6 +67,8 @@ class Target:
     new: bool = False
     calm: int = 0
     failures: int = 0
+    trouble: str = ""
+    complained: bool = False
     doubted: bool = False
     reading: bool = False
     turn: int = 0
@@ -153,6 +158,11 @@ class Agenda:
                 heapq.heappush(self._overdue, (later.deadline, later.place, later))
         asked, planned = self._asked.first(), self._planned(upto)
         return (planned or asked) if self._asked_last else (asked or planned)
+
+    def any_other(self, wanted: Callable[[Target], bool]) -> Target | None:
+        """Return one of those planned by time that is wanted, whenever it is due; looks at some of the next ones."""
+        planned = itertools.islice(itertools.chain(self._overdue, self._later), SLACK)
+        return next((place[2] for place in planned if _counts(place) and wanted(place[2])), None)
 
     def _planned(self, at: float) -> Target | None:
         new, overdue = self._new.first(), _first(self._overdue)

@@ -77,6 +77,7 @@ class App:
             convert.frame(self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
+            incomplete=self._incomplete,
         )
         self.health = Health()
         self._stopping = asyncio.Event()
@@ -184,6 +185,9 @@ class App:
         self.hub.tell(source, condition)
         self.health.tell(source, condition)
         telemetry.record_condition(source, condition.state)
+
+    def _incomplete(self, names: frozenset[str]) -> tuple[str, ...]:
+        return self.sources.incomplete(names)
 
     def _store_failing(self, why: str) -> None:
         for scheduler in self.sources:

@@ -61,7 +61,7 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
-    listed: set once there is a complete list that is recent enough for those who wait for one.
+    listed: set once there is a list that is recent enough for those who wait for one. left_out: not all was taken.
     retried: set when all that fails is to be tried at once.
     """
 
@@ -101,6 +101,8 @@ class Calls:
         self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
         self._list_at = AT_ONCE
+        self._doubtful: dict[Target, int] = {}
+        self.left_out = False
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
@@ -151,6 +153,17 @@ class Calls:
         at = self.health.condition.next_try_at
         return "" if at is None else f"; next try in {max(0.0, at - self._now()):.1f} s"
 
+    @property
+    def has_list(self) -> bool:
+        """Whether, since the source could last not be read or listed, there was a list, and all of it was taken in."""
+        return self.listed.is_set() and not (self.left_out or self.health.list.state.is_amiss)
+
+    def lose_list(self) -> None:
+        """What the last list lacks may be there by now, unless that is pushed; the next is made as soon as can be."""
+        if not self._plan.pushing:
+            self.listed.clear()
+            self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made
+
     async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:
         """Compare a complete list with what was listed before, one list after the other.
 
@@ -167,6 +180,7 @@ class Calls:
         if left_out:
             lacking.append(f"{left_out} assets beyond assets_max = {self._settings.assets_max}")
         self._list_at = loop_time() + self._settings.enumerate_interval_s
+        self.left_out = bool(lacking)
         self.note(self.health.listed(self._now(), lacking="; ".join(lacking)))
         self.listed.set()
 
@@ -350,7 +364,9 @@ class Calls:
     # How calls end ---------------------------------------------------------------------------------------------------
 
     def _succeeded(self) -> None:
+        self._doubtful.clear()  # it was they, not the source
         self.note(self.health.succeeded(self._now()))
+        self._doubt_list()
         if self.health.list.state.is_amiss and not self._plan.whole_wanted:
             self.note(self.health.list_unwanted(self._now()))
         all_well = self.health.state is ConditionState.HEALTHY
@@ -376,11 +392,18 @@ class Calls:
         self._list_at = max(self._list_at, self._pauses.until)
         self.health.list.next_try_at = self._wall(self._list_at)
         self.note(turned)
+        self._doubt_list()
         if self.health.accused is not None:
             self.want_sign_of_life()
 
+    def _doubt_list(self) -> None:
+        """Who wants a list has none that counts once it is known that there can be none now."""
+        if self.health.list.failures and self.health.list.state.is_amiss:
+            self.listed.clear()
+
     def _read_failed(self, job: Job, error: UpstreamError) -> None:
         was_failing = self.health.failing
+        self._blame_again(job.targets)
         asked = [target.asset_id for target in job.targets]
         others = self._running > 1 or self._plan.next_due() != NEVER
         turned = self.health.failed(error, self._now(), asked=asked, can_be_read=not asked and others)
@@ -389,13 +412,14 @@ class Calls:
         if not job.targets and not failing:
             self._probe_at = loop_time() + schedule.backoff_s(1, self._settings, self._rng)
         self.note(turned)
+        if job.trial:
+            self._acquit()
         for target in job.targets:
-            self._asset_failed(target, error)
+            self._asset_failed(target, error, counts=not was_failing)
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:
-            for target in self._plan:  # it was the source, not they
-                target.failures = 0
+            self.lose_list()
 
     def _pause(self, error: UpstreamError, *, more: bool) -> None:
         """Pause after a failure; more: one that makes the pauses of a failing source longer."""
@@ -413,21 +437,36 @@ class Calls:
         """Return a time of the event loop as seconds since 1970."""
         return self._now() + at - loop_time()
 
-    def _asset_failed(self, target: Target, error: UpstreamError) -> None:
+    def _acquit(self) -> None:
+        """Nothing has succeeded since some assets failed, and now that was tried: it was the source, not they."""
+        for target, failures in self._doubtful.items():
+            target.failures = failures
+        self._doubtful.clear()
+
+    def _blame_again(self, targets: Sequence[Target]) -> None:
+        """Those of whom it is told that they cannot be read say no more of their source when they fail again."""
+        self.health.blamed.update(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN)
+
+    def _asset_failed(self, target: Target, error: UpstreamError, *, counts: bool = True) -> None:
         failing = self.health.failing
-        target.failures += not failing
+        if counts:
+            self._doubtful.setdefault(target, target.failures)
+            target.failures += 1
         pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
-        self._outcomes.failed(target, self._unreachable(str(error)), retry_at=retry_at)
-        if target.failures >= FAILURES_TO_TURN and not self.health.suspect:
+        enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
+        its_own = target.failures >= enough and not failing
+        refused = self._unreachable(str(error), asset_id=target.asset_id if its_own else "")
+        self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
+        if its_own:
             self._outcomes.failing(target)
 
     def _pace(self, now: float) -> None:
         self._next_call_at = max(self._next_call_at, now) + 1 / self._settings.rate_per_s
 
-    def _unreachable(self, why: str) -> SourceUnreachable:
+    def _unreachable(self, why: str, *, asset_id: str = "") -> SourceUnreachable:
         wait_s = max(self._pauses.until - loop_time(), self._settings.busy_interval_s)
-        return SourceUnreachable(self._name, why, retry_after_s=wait_s)
+        return SourceUnreachable(self._name, why, retry_after_s=wait_s, asset_id=asset_id)
 
 
 def _nothing(_: Target) -> None:

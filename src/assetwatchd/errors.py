@@ -36,6 +36,8 @@ VIOLATIONS_MAX = 10
 VIOLATIONS_IN_WORDS = 3
 NAMED_MAX = 20
 """Of the sources that there are, in an error."""
+ASSET_ID_SHOWN_MAX = 200
+"""Characters of an asset's id in the text of an error, which is small as a whole."""
 
 
 class AssetwatchError(Exception):
@@ -104,10 +106,15 @@ class SourceNotFound(CallError):
 
 
 class SourceUnreachable(CallError):
-    """The upstream had to be asked and could not be."""
+    """The upstream had to be asked and could not be, or (asset_id) not about this asset, though it answers."""
 
-    def __init__(self, source: str, why: str, *, retry_after_s: float) -> None:
-        super().__init__(f"source {source} could not be read: {why}", source=source)
+    def __init__(self, source: str, why: str, *, retry_after_s: float, asset_id: str = "") -> None:
+        if len(asset_id) > ASSET_ID_SHOWN_MAX:
+            asset_id = asset_id[: ASSET_ID_SHOWN_MAX - 1] + "…"
+        what = f"asset {asset_id} of source {source}" if asset_id else f"source {source}"
+        super().__init__(
+            f"{what} could not be read: {why}", source=source, **({"asset_id": asset_id} if asset_id else {})
+        )
         self.retry_after_s = retry_after_s
 
 

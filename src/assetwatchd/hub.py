@@ -7,6 +7,7 @@ bytes. A watcher that was busy meanwhile drains its own suffix up to the newest 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -48,21 +49,27 @@ JITTER = 0.1
 
 
 class Started(NamedTuple):
-    """The stream is open: from here on every change of these conditions is told."""
+    """The stream is open: from here on every change of these conditions is told.
+
+    incomplete: the sources asked for as a whole of which there may be more than is known.
+    """
 
     conditions: Mapping[str, Condition]
+    incomplete: tuple[str, ...] = ()
 
 
 class Synced(NamedTuple):
-    """The client's map is complete as of this revision."""
+    """The client's map is complete as of this revision, but for these sources, of which there may be more."""
 
     revision: int
+    incomplete: tuple[str, ...] = ()
 
 
 class Bookmark(NamedTuple):
-    """Nothing to tell up to this revision."""
+    """Nothing to tell up to this revision; incomplete as of Synced."""
 
     revision: int
+    incomplete: tuple[str, ...] = ()
 
 
 class Conditions(NamedTuple):
@@ -85,7 +92,8 @@ class Watcher:
     bell hangs while it is parked. A parked watcher is in step: it has been told everything up to the hub's head, or
     beyond, so its cursor is only set when it falls behind or is woken, and a round that does not concern it costs it
     nothing. heartbeat_s is its own, jittered; told_at: when its last token was sent, loop time; aged: it has lasted
-    until ends_at; news: conditions it has not been told of.
+    until ends_at; news: conditions it has not been told of. incomplete: as it was last told, at marked_at; owed: it is
+    not so any more, which a bookmark is to say even if there are changes all the time.
     """
 
     group: Group
@@ -98,6 +106,9 @@ class Watcher:
     bookmark_due: bool = False
     aged: bool = False
     news: dict[str, Condition] = field(default_factory=dict)
+    incomplete: tuple[str, ...] = ()
+    marked_at: float = math.inf
+    owed: bool = False
 
     def park(self) -> asyncio.Future[None]:
         """Hang up the bell, being in step."""
@@ -144,9 +155,13 @@ class Hub:
         heartbeat_s: float,
         stream_age_s: float = 1800.0,
         rng: random.Random | None = None,
+        incomplete: Callable[[frozenset[str]], tuple[str, ...]] = lambda _: (),
         worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        """worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own."""
+        """Incomplete tells of which of some sources there may be more than is in the store.
+
+        worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own.
+        """
         self.head = store.head
         self.conditions: dict[str, Condition] = {}
         self._store = store
@@ -154,6 +169,7 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         self._stream_age_s = stream_age_s
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._incomplete = incomplete
         self._worked_s = worked_s
         self._groups: dict[bytes, Group] = {}
         self._by_source: dict[str, set[Group]] = {}
@@ -211,18 +227,19 @@ class Hub:
         try:
             if cursor is not None:
                 resume.check_floor(cursor, self._store)
-            signal: Signal = Started(self._conditions(what))
+            signal: Signal = Started(self._conditions(what), self._incomplete(what.sources))
             yield signal
             # up to the store's head, not the hub's: what the client holds when synced is what the store has by then
             head, batches = await self._beginning(watcher.group, cursor)
+            incomplete = self._incomplete(what.sources)  # as of head: what came to be known after it is not in the map
             await points.hit("after_log_read")
             for signal in self._joining(batches):
                 yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long
             watcher.cursor = head if cursor is None else max(cursor, head)
-            signal = Synced(watcher.cursor)
+            signal = Synced(watcher.cursor, incomplete)
             yield signal
-            self._hush(watcher)
+            self._marked(watcher, incomplete)
             over = False
             while not over:
                 over = self._over(watcher)
@@ -269,7 +286,10 @@ class Hub:
         does not show any more. Removals that a whole source's watcher needs may be gone, those of named assets are kept
         while it is open. Raises: ResumeTokenExpired.
         """
-        head = self._store.head if over or watcher.bookmark_due else self.head
+        owed = watcher.owed
+        marking = over or owed or watcher.bookmark_due
+        head = self._store.head if marking else self.head
+        incomplete = self._incomplete(watcher.group.filter.sources) if marking else ()
         if watcher.cursor < head:
             if watcher.group.filter.sources:
                 resume.check_floor(watcher.cursor, self._store)
@@ -277,9 +297,9 @@ class Hub:
                 yield batch
                 self._hush(watcher)
             watcher.cursor = head
-        if over or watcher.bookmark_due:
-            yield Bookmark(watcher.cursor)
-            self._hush(watcher)
+        if over or owed or watcher.bookmark_due:
+            yield Bookmark(watcher.cursor, incomplete)
+            self._marked(watcher, incomplete)
         if watcher.news and not over:
             news, watcher.news = watcher.news, {}
             yield Conditions(news, watcher.cursor)
@@ -300,6 +320,11 @@ class Hub:
         """A message with a token went out: the next bookmark is a heartbeat away."""
         watcher.bookmark_due = False
         watcher.told_at = asyncio.get_running_loop().time()
+
+    def _marked(self, watcher: Watcher, incomplete: tuple[str, ...]) -> None:
+        """It was told how complete its map is: the next time is a heartbeat away at the earliest."""
+        self._hush(watcher)
+        watcher.incomplete, watcher.owed, watcher.marked_at = incomplete, False, watcher.told_at
 
     def _over(self, watcher: Watcher) -> bool:
         return watcher.aged or self._ending is not None
@@ -421,11 +446,14 @@ class Hub:
             self._beat(asyncio.get_running_loop().time())
 
     def _beat(self, now: float) -> None:
-        for watcher in self._watchers():
-            watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
-            watcher.aged = now >= watcher.ends_at
-            if watcher.bookmark_due or watcher.aged:
-                watcher.ring(self.head)
+        for group in self._groups.values():
+            incomplete = self._incomplete(group.filter.sources)
+            for watcher in group.watchers:
+                watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
+                watcher.owed = incomplete != watcher.incomplete and now >= watcher.marked_at + watcher.heartbeat_s
+                watcher.aged = now >= watcher.ends_at
+                if watcher.bookmark_due or watcher.owed or watcher.aged:
+                    watcher.ring(self.head)
 
 
 def _joined(others: Group | list[Group], group: Group) -> list[Group]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 REJECTED = "rejected"
 """The code of the failure of an asset that its upstream will not speak about."""
+UNREADABLE = "unreadable"
+"""The code of the failure of an asset whose reads fail again and again, though its source answers."""
 
 
 class AssetKey(NamedTuple):
@@ -140,9 +142,14 @@ class Observation:
 
     @property
     def proves_nothing(self) -> bool:
-        """Whether it is no sign of an asset: there is none, or its upstream will not speak about it."""
-        rejected = self.failure is not None and self.failure.code == REJECTED
-        return self.state is State.MISSING or (self.state is State.UNKNOWN and rejected)
+        """Whether it is no sign of an asset: none is there, its upstream is silent about it, or nothing can be read."""
+        untold = self.failure is not None and self.failure.code in (REJECTED, UNREADABLE)
+        return self.state is State.MISSING or (self.state is State.UNKNOWN and untold)
+
+
+def unreadable(asset_id: str, why: str) -> Observation:
+    """Return what is known of an asset that was never read, as its reads fail."""
+    return Observation(asset_id, State.UNKNOWN, failure=Failure(FailureKind.RETRYABLE, UNREADABLE, why))
 
 
 class Entry(NamedTuple):

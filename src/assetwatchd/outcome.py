@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import GONE, State
+from assetwatchd.model import GONE, State, unreadable
+from assetwatchd.pipeline import Unread
 from assetwatchd.plan import loop_time
+from assetwatchd.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +41,7 @@ class Figures:
 
 
 class Seen(NamedTuple):
-    """Something for the road: what was seen of a target, or (None) that its own reads keep failing.
+    """Something for the road: what was seen of a target, or (None) that its own reads keep failing: see its trouble.
 
     turn: of the target, when it was seen. Raised since then, something newer is known, or to be read.
     by_read: a read saw it, and is over once it is in the store; else it was a notice, a list or the forgetting.
@@ -62,6 +64,7 @@ class Outcomes:
         self._now = now
         self._inbox: list[Seen] = []
         self._arrived = asyncio.Event()
+        self._troubles = Troubles(name)
         self._awaited: dict[Target, set[asyncio.Future[None]]] = {}
 
     async def run(self) -> None:
@@ -74,15 +77,17 @@ class Outcomes:
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
-                seen.sighting._replace(key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting))
+                seen.sighting._replace(
+                    key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting.observation)
+                )
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]
             self._figures.changes += await self._pipeline.ingest(self._name, sightings)
             for seen, revision in zip(inbox, revisions, strict=True):
                 if seen.sighting is None:
-                    await self._mark_stale(seen.target)
-                elif seen.target in kept:
+                    continue
+                if seen.target in kept:
                     self._plan.remember(seen.target, unseen=None)
                     self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
                 elif _told_to(seen.target) and seen.target.turn == seen.turn:  # somebody named it meanwhile
@@ -90,6 +95,7 @@ class Outcomes:
                 else:
                     self._plan.remember(seen.target, unseen=seen.sighting.observation)
                     self._stored(seen, seen.sighting, changed=False)
+            await self._mark_unread(seen.target for seen in inbox if seen.sighting is None)
             await asyncio.sleep(0)  # a store that keeps without waiting holds nobody up
 
     @property
@@ -101,7 +107,7 @@ class Outcomes:
 
     def read(self, target: Target, sighting: Sighting, *, turn: int) -> None:
         """A read that began in that turn of the target ended well."""
-        target.failures = 0
+        self._troubles.over(target)
         if target.turn != turn:
             self._ended(target)
         elif self._doubtful(target, sighting.observation):
@@ -115,7 +121,7 @@ class Outcomes:
 
     def unchanged(self, target: Target, observed_at: float, *, turn: int) -> None:
         """A read that began in that turn of the target ended well, with the answer that the store has already."""
-        target.failures = 0
+        self._troubles.over(target)
         if target.turn == turn:
             target.touched, target.doubted = target.again, False
             target.observed_at, target.calm = observed_at, target.calm + 1
@@ -136,10 +142,12 @@ class Outcomes:
 
     def failing(self, target: Target) -> None:
         """The target's own reads keep failing while the source is well."""
+        self._troubles.persists(target, loop_time())
         self._see(Seen(target, None, target.turn))
 
-    def failed(self, target: Target, error: SourceUnreachable, *, retry_at: float) -> None:
-        """A read of the target failed."""
+    def failed(self, target: Target, error: SourceUnreachable, *, why: str, retry_at: float) -> None:
+        """A read of the target failed; why: the error without the source's name."""
+        self._troubles.failed(target, why)
         self._plan.tried(target)
         self._plan.ended(target, retry_at=retry_at)
         self._answer(target, error)
@@ -235,14 +243,29 @@ class Outcomes:
         nothing = seen.sighting is None or seen.sighting.observation.proves_nothing
         return nothing and not _told_to(seen.target) and self._plan.entry(seen.target) is None
 
-    def _unproven(self, target: Target, sighting: Sighting) -> bool:
+    def _unproven(self, target: Target, observation: Observation) -> bool:
         """Whether nobody is to be told but who names it: nothing but the name says that there is such an asset."""
         proven = target.listed or target.pinned or not self._plan.is_stranger(target)
-        return sighting.observation.proves_nothing and not proven
+        return observation.proves_nothing and not proven
 
-    async def _mark_stale(self, target: Target) -> None:
-        if target.failures:
-            await self._pipeline.mark_stale(target.key, at=self._now(), observed_at=target.observed_at)
+    async def _mark_unread(self, targets: Iterable[Target]) -> None:
+        """Say of targets why they cannot be read, to whom it concerns; those that were read meanwhile can be."""
+        failing = [target for target in targets if target.failures and self._concerns_somebody(target)]
+        await self._pipeline.mark_unread(self._name, map(self._unread, failing), at=self._now())
+        for target in failing:
+            self._plan.remember(target, unseen=None)
+
+    def _unread(self, target: Target) -> Unread:
+        unproven = self._unproven(target, unreadable(target.asset_id, target.trouble))
+        return Unread(target.key, target.trouble, target.observed_at, unproven, target.back)
+
+    def _concerns_somebody(self, target: Target) -> bool:
+        """Whether there is an entry to mark, or to make, for somebody; a read alone is answered without."""
+        entry = self._plan.entry(target)
+        if entry is None and not _told_to(target):
+            self._plan.remember(target, unseen=unreadable(target.asset_id, target.trouble))
+            return False
+        return entry is None or not entry.gone or bool(target.named or target.pinned or target.back)
 
     def _revision(self, target: Target) -> int:
         entry = self._plan.entry(target)

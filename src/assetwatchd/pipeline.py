@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from assetwatchd import telemetry
 from assetwatchd.errors import StoreError
-from assetwatchd.model import GONE, AssetKey, Freshness, State
+from assetwatchd.model import GONE, AssetKey, Freshness, State, unreadable
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ ENCODING_S = 0.005
 """Encoding what was seen together lets others have a turn after so long; the largest single status takes as long."""
 STORE_RETRY_S = 1.0
 """How often a store that cannot keep what it is given is tried again."""
+NOT_ENCODED = "it was read, but what it says cannot be told; see the log"
+"""Why an asset has no new status, though it was read."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,20 @@ class Sighting(NamedTuple):
     unproven: bool = False
 
 
+class Unread(NamedTuple):
+    """An asset whose reads fail though its source is well, and why.
+
+    observed_at: when it was last read (s since 1970), if that is known better than by its entry.
+    unproven: as of a Sighting. back: it was gone, and a list has it since.
+    """
+
+    key: AssetKey
+    why: str
+    observed_at: float | None = None
+    unproven: bool = False
+    back: bool = False
+
+
 class Encoder(Protocol):
     """Turns model values into bytes of the schema, so that the core stays free of protobuf."""
 
@@ -52,8 +68,12 @@ class Encoder(Protocol):
         """Encode what makes two statuses equal or not: everything but the moment of the read and the revision."""
         ...
 
-    def stale(self, entry: Entry) -> bytes:
-        """Encode the content of an entry again, its freshness STALE."""
+    def again(self, entry: Entry, *, stale: str) -> bytes:
+        """Encode the content of an entry again: STALE, and why; FRESH if that is empty."""
+        ...
+
+    def unread(self, source: str, observation: Observation, why: str) -> bytes:
+        """Encode the content of an asset that was never read, its freshness STALE, and why."""
         ...
 
     def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
@@ -92,18 +112,38 @@ class Pipeline:
                 began = time.perf_counter()
         return drafts
 
-    async def mark_stale(self, key: AssetKey, *, at: float, observed_at: float | None = None) -> None:
-        """Commit that an asset's own reads fail while its source is well; nothing if it was never read, or is gone.
+    async def mark_unread(self, source: str, unread: Iterable[Unread], *, at: float) -> None:
+        """Commit why reads fail of assets whose source is well: UNKNOWN if they were never read, else STALE.
 
-        at: now; observed_at: when it was last read (s since 1970), if that is known better than by its entry.
+        Once: as long as no read ends well, another reason is no change. at: now (s since 1970).
         """
-        known = self._store.get(key)
-        if known is None or known.gone or known.freshness is Freshness.STALE:
-            return
-        content = self._encoder.stale(known)
-        observed_at = known.found_at if observed_at is None else observed_at
-        stale = self._draft(key, known.state, content, at, sealed_at=observed_at, freshness=Freshness.STALE)
-        await self._commit(key.source, [stale])
+        marks = {asset.key: asset for asset in unread}
+        await self._commit(
+            source, [draft for asset in marks.values() if (draft := self._marked(asset, at)) is not None]
+        )
+
+    def _marked(self, asset: Unread, at: float) -> Draft | None:
+        """Draft that reads of an asset fail; None if that is said already."""
+        known = self._store.get(asset.key)
+        if known is None or (asset.back and known.state in GONE):
+            return self._never_read(asset, at)
+        gone = known.gone and not asset.back
+        if known.freshness is Freshness.STALE and known.gone == gone:
+            return None
+        return self._draft(
+            asset.key,
+            known.state,
+            self._encoder.again(known, stale=asset.why),
+            at,
+            sealed_at=known.found_at if asset.observed_at is None else asset.observed_at,
+            gone=gone,
+            freshness=Freshness.STALE,
+        )
+
+    def _never_read(self, asset: Unread, at: float) -> Draft:
+        observation = unreadable(asset.key.asset_id, asset.why)
+        content = self._encoder.unread(asset.key.source, observation, asset.why)
+        return self._draft(asset.key, observation.state, content, at, gone=asset.unproven, freshness=Freshness.STALE)
 
     async def _commit(self, source: str, drafts: Sequence[Draft]) -> None:
         if drafts:
@@ -132,11 +172,21 @@ class Pipeline:
             self._store_failing("")
 
     def _drafted(self, source: str, sighting: Sighting) -> Draft | None:
-        """Diff; what cannot be encoded is logged and left out, so that one odd value does not stop a source."""
+        """Diff. What cannot be encoded is logged once, and its asset marked, so that one odd value stops no source."""
         try:
             return self._diff(source, sighting)
         except Exception:
-            log.exception("source %s: an asset's status cannot be encoded", source)
+            key = sighting.key or AssetKey(source, sighting.observation.asset_id)
+            draft = self._in_place(key, sighting)
+            if draft is not None or self._store.get(key) is None:
+                log.exception("source %s: an asset's status cannot be encoded", source)
+            return draft
+
+    def _in_place(self, key: AssetKey, sighting: Sighting) -> Draft | None:
+        """Draft that what was read of an asset cannot be told; None if that is said, or its id cannot be told."""
+        try:
+            return self._marked(Unread(key, NOT_ENCODED, unproven=sighting.unproven), sighting.observed_at)
+        except ValueError:
             return None
 
     def _diff(self, source: str, sighting: Sighting) -> Draft | None:
@@ -144,7 +194,7 @@ class Pipeline:
         key = sighting.key or AssetKey(source, observation.asset_id)
         known = self._store.get(key)
         if known is not None and known.state is State.DELETED and observation.state is State.MISSING:
-            return None  # that it is not there is no news of what is known to be deleted
+            return self._confirmed(known, sighting)
         draft = self._draft(
             key,
             observation.state,
@@ -155,6 +205,13 @@ class Pipeline:
         )
         same = known is not None and known.digest == draft.digest and known.gone == draft.gone
         return None if same else draft
+
+    def _confirmed(self, known: Entry, sighting: Sighting) -> Draft | None:
+        """That an asset is not there is no news of what is known to be deleted, but that it could be read again is."""
+        if known.freshness is Freshness.FRESH:
+            return None
+        content = self._encoder.again(known, stale="")
+        return self._draft(known.key, known.state, content, sighting.observed_at, gone=known.gone)
 
     def _draft(
         self,

@@ -11,7 +11,7 @@ from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import GONE, SETTLED, AssetKey, State
+from assetwatchd.model import GONE, SETTLED, AssetKey, Freshness, State
 from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Plan:
         self._store = store
         self._agenda = Agenda()
         self._targets: dict[str, Target] = {}
+        self._untold: set[Target] = set()
         self._strangers = Strangers(int(settings.assets_max * settings.unknown_share_per_peer))
         self._named = 0
         self._whole = 0
@@ -90,12 +91,14 @@ class Plan:
         for key in self._store.keys(self._name):
             entry = self._store.get(key)
             target = self._add(key)
-            if entry is not None and not forgotten(entry):
+            if entry is not None and entry.freshness is Freshness.FRESH and not forgotten(entry):
                 target.observed_at = entry.found_at
                 target.calm = int(entry.state in SETTLED)
         for asset_id in self._settings.pins:
             target = self._targets.get(asset_id) or self._add(self._key(asset_id))
             target.pinned = True
+            if target.state is None:
+                self._untold.add(target)
             self.note(target)
 
     async def run(self) -> None:
@@ -140,9 +143,11 @@ class Plan:
         return self._store.get(target.key)
 
     def known(self, target: Target) -> bool:
-        """Whether anything can be told of a target without a read, however old."""
+        """Whether anything can be told of a target without a read, however old, or why it cannot be read."""
         entry = self.entry(target)
-        return target.unseen is not None if entry is None else not forgotten(entry)
+        if entry is None:
+            return target.unseen is not None
+        return not forgotten(entry) or entry.state is State.UNKNOWN
 
     def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
         """Return the targets, new ones made if there is room for all of them. Raises: TooManyAssets."""
@@ -163,6 +168,7 @@ class Plan:
     def drop(self, target: Target) -> None:
         """Forget a target; if its asset was never seen, its entry too: only those who named it were told of that."""
         self._agenda.put(target, NEVER)
+        self._untold.discard(target)
         del self._targets[target.asset_id]
         if target in self._strangers:
             self._strangers.remove(target)
@@ -170,10 +176,16 @@ class Plan:
 
     def remember(self, target: Target, *, unseen: Observation | None) -> None:
         """Record that a target was read: the store has what was found, or (unseen) its asset never was there."""
-        target.unseen = unseen
+        target.unseen, target.back = unseen, False
+        self._untold.discard(target)
         self._look_up(target)
         if target.state is not None and not (target.gone and target.state in UNPROVEN):
             self._strangers.remove(target)
+
+    @property
+    def untold(self) -> int:
+        """How many assets were listed, or are pinned, of which neither a state is known nor why they cannot be read."""
+        return len(self._untold)
 
     def is_stranger(self, target: Target) -> bool:
         """Whether nobody has ever seen its asset, as far as is known."""
@@ -181,6 +193,8 @@ class Plan:
 
     def note(self, target: Target) -> None:
         """Look again whether a target can be dropped: somebody began or ceased to want it."""
+        if not (target.listed or target.pinned):
+            self._untold.discard(target)
         self._strangers.note(target)
 
     def _key(self, asset_id: str) -> AssetKey:
@@ -425,26 +439,43 @@ class Plan:
         return self._agenda.next_due()
 
     def take(self, *, even_if_early: bool = False) -> list[Target]:
-        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`."""
+        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`.
+
+        even_if_early: take one at least, whose last read did not fail if there is such a one: it is the source that is
+        tried, and not what may be at fault itself.
+        """
         batch_max = self._can.batch_max
         upto = loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
         if even_if_early:
             upto = max(upto, self._agenda.next_due())
+            if (other := self._in_place_of(self._agenda.first(upto))) is not None:
+                return [self._begin(other)]
         taken: list[Target] = []
         while len(taken) < batch_max and (target := self._agenda.first(upto)) is not None:
             alone = target.failures >= FAILURES_TO_PART
             if alone and taken:
                 break
-            self._agenda.take_off(target)
             if self.wanted(target):
-                target.reading, target.again = True, False
-                self.note(target)
-                taken.append(target)
+                taken.append(self._begin(target))
                 if alone:
                     break
-            elif target.touched:
+                continue
+            self._agenda.take_off(target)
+            if target.touched:
                 self.outdate(target)
         return taken
+
+    def _in_place_of(self, first: Target | None) -> Target | None:
+        """Return one whose last read did not fail, if that of the first to be read did."""
+        if first is None or not first.trouble:
+            return None
+        return self._agenda.any_other(lambda target: not target.trouble and self.wanted(target))
+
+    def _begin(self, target: Target) -> Target:
+        self._agenda.take_off(target)
+        target.reading, target.again = True, False
+        self.note(target)
+        return target
 
     def _next_read(self, target: Target, interval_s: float) -> float:
         if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile
@@ -470,7 +501,9 @@ class Plan:
         return len(unknown) - room
 
     def _list(self, target: Target) -> None:
-        target.listed, target.absences = True, 0
+        target.listed, target.absences, target.back = True, 0, target.gone
+        if target.state is None:
+            self._untold.add(target)
         self.note(target)
         self.soon(target)
 

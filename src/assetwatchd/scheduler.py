@@ -117,6 +117,15 @@ class Scheduler:
         await self._calls.retry()
 
     @property
+    def complete(self) -> bool:
+        """Whether what is known of it is all there is: since it could not be read last, it was listed and read.
+
+        Of a source that cannot list, all there is are the pins, and what was found by name.
+        """
+        listed = self._calls.has_list or not self.upstream.capabilities.enumerates
+        return self.readable and listed and not self._plan.untold
+
+    @property
     def pushing(self) -> bool:
         """Whether its changes are pushed now."""
         return self._plan.pushing
@@ -149,6 +158,13 @@ class Scheduler:
         target = self._plan.get(asset_id)
         return None if target is None else target.unseen
 
+    def trouble(self, asset_id: str) -> str:
+        """Why what the source says now of an asset cannot be had; empty when nothing is known to be in the way."""
+        if not self.readable:
+            return self.condition.message
+        target = self._plan.get(asset_id)
+        return "" if target is None else target.trouble
+
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
         if self.readable and entry.freshness is Freshness.STALE:
@@ -163,6 +179,8 @@ class Scheduler:
         if not self.readable:
             return Freshness.UNREACHABLE
         target = self._plan.get(asset_id)
+        if target is not None and target.trouble and self._calls.health.failing:
+            return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         in_step = self.pushing and not self._taking_in
@@ -353,6 +371,7 @@ class Scheduler:
                 continue  # nobody could ask for it
             if (target := self._plan.admit(asset_id)) is None:
                 left_out += 1
+                self._calls.left_out = True
             else:
                 self._touched(target, at=AT_ONCE)
         return left_out
@@ -386,6 +405,8 @@ class Scheduler:
         was_pushing, self._plan.pushing = self.pushing, False
         self._taking_in = False
         health = self._calls.health
+        if health.failing:
+            self._calls.lose_list()
         turned = health.push_lost("" if error is None else str(error), self._now())
         health.push.next_try_at = None if error is None else self._now() + pause_s
         self._calls.note(turned)

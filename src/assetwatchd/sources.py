@@ -54,6 +54,10 @@ class Sources:
             raise SourceNotFound(name, self.names())
         return self._by_name[name]
 
+    def incomplete(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return, sorted, of which of these sources there may be more than is known here."""
+        return tuple(sorted(name for name in names if not self.get(name).complete))
+
     def check(self, path: str, key: AssetKey) -> None:
         """Check an asset by its source's rules; path is that of its field. Raises: SourceNotFound, InvalidRequest."""
         if wrong := self.wrong([(path, key)]):

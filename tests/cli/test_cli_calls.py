@@ -278,3 +278,31 @@ async def test_every_call_has_a_deadline(ask: Run, fake: FakeService) -> None:
     assert late.err == f"assetwatch: {fake.address} did not answer in time; try again\n"
     assert 120 < wait < 140
     assert all(0 < deadline <= 30 for deadline in (get, *others))
+
+
+async def test_a_status_that_could_not_be_confirmed_says_why(ask: Run, fake: FakeService) -> None:
+    """Get and list print the reason beside the failure, once where both say the same; wait says what was in the way."""
+    fake.statuses[0] = status("dam", "tid:1", unread="not XML")
+    fake.statuses[1] = status("dam", "tid:2", "UNKNOWN", message="HTTP 500", unread="HTTP 500")
+    fake.statuses[2] = status("dam", "tid:3", "FAILED", message="broken", unread="HTTP 500")
+    got, listed = await ask("get", "dam", "tid:1"), await ask("list")
+    assert "not confirmed: not XML" in got.out
+    rows = listed.out.splitlines()[1:4]
+    assert rows[0].endswith("not confirmed: not XML")
+    assert rows[1].endswith("permanent BROKEN HTTP 500")
+    assert rows[2].endswith("permanent BROKEN broken; not confirmed: HTTP 500")
+    fake.condition_met, fake.reason = False, "connection refused"
+    assert "not met within 60 s: connection refused\n" in (await ask("wait", "dam", "tid:1")).err
+
+
+async def test_a_read_that_fails_is_not_answered_with_what_was_just_done(ask: Run, fake: FakeService) -> None:
+    """What is advised is another command, or to look at the asset where that is what cannot be read."""
+    fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "source dam could not be read: no", "SOURCE_UNREACHABLE")
+    for options in ([], ["--max-age", "0"]):
+        refused = await ask("get", "dam", "tid:1", *options)
+        assert "assetwatch get" not in refused.err
+        assert "`assetwatch sources` tells how it is" in refused.err
+    fake.refusal = Refusal(
+        grpc.StatusCode.UNAVAILABLE, "asset tid:1 could not be read: no", "SOURCE_UNREACHABLE", asset_id="tid:1"
+    )
+    assert "look there what is wrong with this asset" in (await ask("get", "dam", "tid:1")).err

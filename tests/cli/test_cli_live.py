@@ -103,3 +103,21 @@ def test_the_title_says_what_is_going_on() -> None:
     for event in view.take(synced()):
         board.take(event)
     assert title() == "0 assets, 0 changes; the last to change first. Ctrl-C stops."
+
+
+def test_the_picture_says_what_is_wrong() -> None:
+    """A line a source in trouble, with why, and one about what is not complete; they take the place of assets."""
+    view = View()
+    board = Board(view)
+    broken = started()
+    broken.source_conditions[0].condition.message = "cannot be listed: HTTP 500"
+    for message in (broken, changes(*[status("dam", f"tid:{n}") for n in range(50)]), synced(incomplete=["dam"])):
+        for event in view.take(message):
+            board.take(event)
+    console = Console(width=160, force_terminal=False)
+    with console.capture() as capture:
+        console.print(picture(board, 14, 160))
+    drawn = capture.get().splitlines()
+    assert len(drawn) == 1 + 1 + 14 + 2
+    assert drawn[-2].startswith("dam: cannot be listed: HTTP 500")
+    assert drawn[-1].startswith("not complete; cannot be read now: dam")

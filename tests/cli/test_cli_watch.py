@@ -12,7 +12,7 @@ import yaml
 from assetwatch.v1.asset_status_pb2 import State
 
 from assetwatchd.sandbox import Sandbox
-from support.fake_service import FakeService, Refusal, changes, started, status, synced
+from support.fake_service import FakeService, Refusal, bookmark, changes, started, status, synced
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,27 @@ async def test_text_lines_tell_the_state_before_and_now(spawn: Spawn, fake: Fake
         "synced: the list is complete, changes follow",
         "dam tid:1 PROCESSING -> FAILED permanent BROKEN broken\\nfile",
         "dam tid:1 FAILED -> REMOVED",
+    ]
+
+
+async def test_text_lines_tell_what_is_not_complete_and_why_it_is_stale(spawn: Spawn, fake: FakeService) -> None:
+    """Synced names the sources of which there may be more, and comes again when they are others."""
+    fake.streams = [
+        [
+            started(),
+            synced(incomplete=["dam"]),
+            changes(status("dam", "tid:1", unread="not XML")),
+            bookmark(incomplete=["dam"]),
+            bookmark(),
+        ]
+    ]
+    async with spawn("watch", "dam", "-o", "table", "--server", fake.address) as running:
+        printed = [line.split(" ", 1)[1] for line in await lines(running, 4)]
+    assert printed == [
+        "dam is HEALTHY",
+        "synced: not complete; cannot be read now: dam (or was not yet as a whole)",
+        "dam tid:1 AVAILABLE not confirmed: not XML",
+        "synced: the list is complete, changes follow",
     ]
 
 

@@ -222,3 +222,28 @@ def test_status_is_kept_whole() -> None:
     status = AssetStatus(asset=AssetRef(source="dam", asset_id="a"), revision=1, etag='"1"', locked=True)
     view = view_of(started(), batch(Change(status=status, kind=Change.KIND_UPSERT)))
     assert view.statuses[Key("dam", "a")] == status
+
+
+def test_what_is_not_complete_is_told_with_synced_and_whenever_it_is_another() -> None:
+    """Named in Synced and by the view; a bookmark that says otherwise is one Synced more, one that does not is none."""
+    view = View()
+    begin = started()
+    begin.started.incomplete.append("dam")
+    assert take(view, begin) == []
+    assert view.incomplete == {"dam"}
+    events = take(view, batch(upsert("a", 1), token="t1"), synced("t1", head=1, incomplete=["dam", "usd"]))
+    assert events[-1] == Synced(head=1, replaced=True, incomplete=frozenset(["dam", "usd"]))
+    assert take(view, bookmark("t1", head=1, incomplete=["usd", "dam"])) == []
+    assert take(view, batch(upsert("b", 2), token="t2", head=2), bookmark("t2", head=2))[-1:] == [
+        Synced(head=2, replaced=False)
+    ]
+    assert view.incomplete == frozenset()
+    assert held(view) == {"a": 1, "b": 2}
+    assert take(view, bookmark("t2", head=2)) == []
+
+
+def test_a_stream_that_resumes_says_anew_what_is_not_complete() -> None:
+    """What an earlier stream said of it does not count any more."""
+    view = view_of(started(), synced("t1", incomplete=["dam"]), started(resumed=True))
+    assert view.incomplete == frozenset()
+    assert take(view, synced("t1")) == [Synced(head=0, replaced=False)]

@@ -11,7 +11,7 @@ from assetwatchd import pipeline
 from assetwatchd.errors import StoreError
 from assetwatchd.hub import Hub
 from assetwatchd.model import AssetKey, Facet, Freshness, Observation, State
-from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.pipeline import Pipeline, Sighting, Unread
 from assetwatchd.rpc import convert
 from assetwatchd.store.memory import MemoryStore
 from support.core_rig import virtual
@@ -139,26 +139,51 @@ async def test_stale_and_fresh_again() -> None:
     """An asset's own failing is one change, its status as it was but STALE; reading the same again is another."""
     road = Road()
     await road.see(State.AVAILABLE, at=1000.0)
-    for _ in range(3):
-        await road.pipeline.mark_stale(KEY, at=1100.0, observed_at=1050.0)
+    for reason in range(3):
+        await road.pipeline.mark_unread("src", [Unread(KEY, f"reason {reason}", 1050.0)], at=1100.0)
     entry = road.entry()
     assert (entry.revision, entry.freshness, entry.state) == (2, Freshness.STALE, State.AVAILABLE)
     assert entry.found_at == 1100.0
     assert convert.status_of(entry).observe_time.seconds == 1050
+    assert convert.status_of(entry).freshness_reason == "reason 0"
     assert await road.see(State.AVAILABLE, at=1200.0) == 1
     assert road.entry().freshness is Freshness.FRESH
 
 
-@pytest.mark.parametrize("state", [None, State.MISSING])
+@pytest.mark.parametrize("state", [State.MISSING, State.DELETED])
 @virtual
-async def test_nothing_to_be_stale(state: State | None) -> None:
-    """What was never read, or is gone, is not made stale."""
+async def test_what_is_gone_is_stale_too_and_fresh_again(state: State) -> None:
+    """It stays gone meanwhile; that it is still missing shows that it can be read again."""
     road = Road()
-    if state is not None:
-        await road.see(state)
-    head = road.store.head
-    await road.pipeline.mark_stale(KEY, at=1100.0)
-    assert road.store.head == head
+    await road.see(state)
+    await road.pipeline.mark_unread("src", [Unread(KEY, "not XML")], at=1100.0)
+    assert (road.entry().gone, road.entry().state, road.entry().freshness) == (True, state, Freshness.STALE)
+    assert await road.see(State.MISSING) == 1
+    assert (road.entry().gone, road.entry().state, road.entry().freshness) == (True, state, Freshness.FRESH)
+    assert await road.see(State.MISSING) == 0
+
+
+@pytest.mark.parametrize("unproven", [True, False])
+@virtual
+async def test_what_was_never_read_is_unknown(unproven: bool) -> None:  # noqa: FBT001 - a column of the table
+    """With the reason as its failure; gone, so told to none but who names it, where nothing shows that it is there."""
+    road = Road()
+    for reason in ("not XML", "HTTP 500"):
+        await road.pipeline.mark_unread("src", [Unread(KEY, reason, unproven=unproven)], at=1100.0)
+    entry = road.entry()
+    assert (entry.revision, entry.state, entry.gone, entry.freshness) == (1, State.UNKNOWN, unproven, Freshness.STALE)
+    assert convert.status_of(entry).failure.message == "not XML"
+    await road.pipeline.mark_unread("src", [Unread(KEY, "HTTP 500", back=True)], at=1200.0)
+    assert not road.entry().gone
+    assert road.store.head == 1 + unproven
+
+
+@virtual
+async def test_one_asset_marked_twice_at_once_is_one_change() -> None:
+    """As when two reads of it fail before the road is free."""
+    road = Road()
+    await road.pipeline.mark_unread("src", [Unread(KEY, "not XML"), Unread(KEY, "HTTP 500")], at=1100.0)
+    assert road.store.head == 1
 
 
 @virtual

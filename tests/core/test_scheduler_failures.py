@@ -248,13 +248,13 @@ async def test_reads_fail_while_signs_of_life_succeed(assets: int) -> None:
 
 @virtual
 async def test_a_first_asset_that_fails_does_not_hide_its_source() -> None:
-    """A source whose only asset of interest fails from the start is found well by a sign of life."""
+    """A source whose only asset of interest fails from the start is found well by a sign of life; it says why."""
     upstream = FakeUpstream()
     upstream.poison["poison"] = Unreachable("HTTP 500")
     async with running(upstream, pins=("poison",)) as rig:
         await asyncio.sleep(60)
         assert rig.source_state() is ConditionState.HEALTHY
-        assert not rig.knows("poison")
+        assert rig.state("poison") is State.UNKNOWN
 
 
 @virtual

@@ -39,8 +39,8 @@ MUTANTS: Mapping[str, Mutant] = {
     "M1": Mutant(
         "a bookmark is sent past what has not been sent yet",
         [
-            Change(HUB, "self._store.head if over or watcher.bookmark_due else self.head", "self.head"),
-            Change(HUB, "            yield Bookmark(watcher.cursor)", "            yield Bookmark(self._store.head)"),
+            Change(HUB, "self._store.head if marking else self.head", "self.head"),
+            Change(HUB, "            yield Bookmark(watcher.cursor, ", "            yield Bookmark(self._store.head, "),
         ],
     ),
     "M2": Mutant(
@@ -48,7 +48,7 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            yield signal\n            self._hush(watcher)",
+                "            yield signal\n            self._marked(watcher, incomplete)",
                 "            yield signal\n            watcher.told_at = float('inf')",
             )
         ],
@@ -131,9 +131,9 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            yield signal\n            self._hush(watcher)",
+                "            yield signal\n            self._marked(watcher, incomplete)",
                 "            if self._store.after(0, head):\n"
-                "                yield signal\n            self._hush(watcher)",
+                "                yield signal\n            self._marked(watcher, incomplete)",
             )
         ],
     ),
@@ -152,8 +152,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 CALLS,
-                "            self._asset_failed(target, error)\n        if failing:\n",
-                "            self._asset_failed(target, error)\n"
+                "            self._asset_failed(target, error, counts=not was_failing)\n        if failing:\n",
+                "            self._asset_failed(target, error, counts=not was_failing)\n"
                 "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
                 "            self._outcomes.told(target, gone)\n"
                 "        if failing:\n",

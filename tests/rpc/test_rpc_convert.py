@@ -185,12 +185,14 @@ def test_equal_content_is_equal_bytes() -> None:
     assert ENCODER.content("other", observation()) != content
 
 
-def test_stale_content_differs_in_freshness_alone() -> None:
+def test_stale_content_differs_in_freshness_and_its_reason_alone() -> None:
     """So a recovery is a change, and the rest is kept."""
     known = entry(observation())
-    stale = status_pb.AssetStatus.FromString(ENCODER.stale(known))
-    assert stale.freshness == status_pb.FRESHNESS_STALE
+    stale = status_pb.AssetStatus.FromString(ENCODER.again(known, stale="not XML"))
+    assert (stale.freshness, stale.freshness_reason) == (status_pb.FRESHNESS_STALE, "not XML")
+    assert ENCODER.again(known, stale="") == ENCODER.content("dam", observation())
     stale.freshness = status_pb.FRESHNESS_FRESH
+    stale.ClearField("freshness_reason")
     assert stale.SerializeToString(deterministic=True) == ENCODER.content("dam", observation())
 
 

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from google.protobuf.message import Message
 
@@ -34,9 +34,11 @@ class Refusal(Exception):
         *,
         violations: dict[str, str] | None = None,
         retry_s: int | None = None,
+        **metadata: str,
     ) -> None:
         super().__init__(text)
-        details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain="assetwatch")] if reason else []
+        info = error_details_pb2.ErrorInfo(reason=reason, domain="assetwatch", metadata=metadata)
+        details: list[Message] = [info] if reason else []
         if violations:
             fields = [
                 error_details_pb2.BadRequest.FieldViolation(field=field, description=what)
@@ -59,9 +61,16 @@ def _packed(detail: Message) -> AnyMessage:
 
 
 def status(
-    source: str, asset_id: str, state: str = "AVAILABLE", *, revision: int = 1, message: str = "", facet: str = ""
+    source: str,
+    asset_id: str,
+    state: str = "AVAILABLE",
+    *,
+    revision: int = 1,
+    message: str = "",
+    facet: str = "",
+    unread: str = "",
 ) -> AssetStatus:
-    """Return a status; message makes it a failure, facet is a native value."""
+    """Return a status; message makes it a failure, facet is a native value, unread the reason why it is STALE."""
     made = AssetStatus(
         asset=AssetRef(source=source, asset_id=asset_id),
         state=State.Value(f"STATE_{state}"),
@@ -73,6 +82,8 @@ def status(
         made.failure.CopyFrom(Failure(kind=FailureKind.FAILURE_KIND_PERMANENT, code="BROKEN", message=message))
     if facet:
         made.facets.append(Facet(name="import", state=made.state, native=facet))
+    if unread:
+        made.freshness, made.freshness_reason = Freshness.FRESHNESS_STALE, unread
     return made
 
 
@@ -94,9 +105,14 @@ def started(*, resumed: bool = False) -> pb.WatchStatusResponse:
     )
 
 
-def synced(token: str = "t1") -> pb.WatchStatusResponse:
+def synced(token: str = "t1", *, incomplete: Iterable[str] = ()) -> pb.WatchStatusResponse:
     """Return the message that ends a snapshot."""
-    return pb.WatchStatusResponse(synced=pb.WatchSynced(), resume_token=token)
+    return pb.WatchStatusResponse(synced=pb.WatchSynced(incomplete=incomplete), resume_token=token)
+
+
+def bookmark(token: str = "t1", *, incomplete: Iterable[str] = ()) -> pb.WatchStatusResponse:
+    """Return a message that moves the token."""
+    return pb.WatchStatusResponse(bookmark=pb.WatchBookmark(incomplete=incomplete), resume_token=token)
 
 
 class FakeService:
@@ -113,6 +129,7 @@ class FakeService:
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
         self.condition_met = True
+        self.reason = ""
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
         self.health = health.aio.HealthServicer()
         self.retried: SourceCondition | None = None
@@ -149,7 +166,9 @@ class _Statuses(asset_status_service_pb2_grpc.AssetStatusServiceServicer):
 
     async def WaitAssetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)
-        return pb.WaitAssetStatusResponse(status=self._fake.statuses[0], condition_met=self._fake.condition_met)
+        return pb.WaitAssetStatusResponse(
+            status=self._fake.statuses[0], condition_met=self._fake.condition_met, reason=self._fake.reason
+        )
 
     async def WatchStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)

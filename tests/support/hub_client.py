@@ -15,7 +15,7 @@ from support.paced import Paced
 from support.virtual_time import run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.filters import Filter
@@ -111,11 +111,21 @@ class Rig(NamedTuple):
 
 
 @asynccontextmanager
-async def rigged(*, heartbeat_s: float = 5.0, stream_age_s: float = 1800.0, seed: int = 1) -> AsyncIterator[Rig]:
-    """Run a hub over a memory store."""
+async def rigged(
+    *, heartbeat_s: float = 5.0, stream_age_s: float = 1800.0, seed: int = 1, incomplete: Collection[str] = ()
+) -> AsyncIterator[Rig]:
+    """Run a hub over a memory store; incomplete: sources of which there is more, as they are whenever it looks."""
     store = MemoryStore()
     rng = random.Random(seed)  # noqa: S311 - jitter, the same in every run
-    hub = Hub(store, frame, heartbeat_s=heartbeat_s, stream_age_s=stream_age_s, rng=rng, worked_s=float)
+    hub = Hub(
+        store,
+        frame,
+        heartbeat_s=heartbeat_s,
+        stream_age_s=stream_age_s,
+        rng=rng,
+        incomplete=lambda sources: tuple(sorted(sources & set(incomplete))),
+        worked_s=float,
+    )
     running = asyncio.create_task(hub.run())
     try:
         yield Rig(store, hub)

@@ -25,7 +25,7 @@ from assetwatchd.errors import CallError
 from assetwatchd.rpc.status import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Step: TypeAlias = WatchStatusResponse | CallError | grpc.StatusCode | float
 Script: TypeAlias = Sequence[Step]
@@ -64,14 +64,16 @@ def batch(*changes: Change, token: str = "", head: int = 0) -> WatchStatusRespon
     return WatchStatusResponse(changes=changes, resume_token=token, head_revision=head)
 
 
-def synced(token: str = "", head: int = 0) -> WatchStatusResponse:
-    """Say that the map is complete."""
-    return WatchStatusResponse(synced=WatchSynced(), resume_token=token, head_revision=head)
+def synced(token: str = "", head: int = 0, *, incomplete: Iterable[str] = ()) -> WatchStatusResponse:
+    """Say that the map is complete, but for some sources."""
+    signal = WatchSynced(incomplete=incomplete)
+    return WatchStatusResponse(synced=signal, resume_token=token, head_revision=head)
 
 
-def bookmark(token: str = "", head: int = 0) -> WatchStatusResponse:
+def bookmark(token: str = "", head: int = 0, *, incomplete: Iterable[str] = ()) -> WatchStatusResponse:
     """Move the token."""
-    return WatchStatusResponse(bookmark=WatchBookmark(), resume_token=token, head_revision=head)
+    signal = WatchBookmark(incomplete=incomplete)
+    return WatchStatusResponse(bookmark=signal, resume_token=token, head_revision=head)
 
 
 def conditions(**states: str) -> WatchStatusResponse:

@@ -48,7 +48,9 @@ class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType
     STATE_UNSUPPORTED: _State.ValueType  # 9
     """The upstream has it and will never process it."""
     STATE_UNKNOWN: _State.ValueType  # 10
-    """The upstream said something this version does not know; the native text is in the facets."""
+    """The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
+    read was ever had of the asset, and failure says why.
+    """
 
 class State(_State, metaclass=_StateEnumTypeWrapper):
     """The roll-up of an asset's facets into one word. Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED:
@@ -76,7 +78,9 @@ STATE_MISSING: State.ValueType  # 8
 STATE_UNSUPPORTED: State.ValueType  # 9
 """The upstream has it and will never process it."""
 STATE_UNKNOWN: State.ValueType  # 10
-"""The upstream said something this version does not know; the native text is in the facets."""
+"""The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
+read was ever had of the asset, and failure says why.
+"""
 Global___State: _TypeAlias = State  # noqa: Y015
 
 class _Freshness:
@@ -169,7 +173,7 @@ Global___AssetRef: _TypeAlias = AssetRef  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why an asset is FAILED, or usable only in part."""
+    """Why an asset is FAILED, usable only in part, or UNKNOWN."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,9 +183,12 @@ class Failure(_message.Message):
     kind: Global___FailureKind.ValueType
     """What to make of it."""
     code: _builtins.str
-    """The upstream's own short word for it, e.g. failed_retries_exhausted, INVALID_METADATA."""
+    """The upstream's own short word for it, e.g. failed_retries_exhausted, INVALID_METADATA. Of an UNKNOWN asset it may be
+    assetwatch's: rejected (the upstream will not speak about it) or unreadable (its reads failed again and again, though
+    its source answers).
+    """
     message: _builtins.str
-    """The upstream's own sentence, for people; empty when it gave none."""
+    """The upstream's own sentence, for people; empty when it gave none. Under a code of assetwatch, what went wrong."""
     def __init__(
         self,
         *,
@@ -254,6 +261,7 @@ class AssetStatus(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
+    FRESHNESS_REASON_FIELD_NUMBER: _builtins.int
     USD_SEARCH_FIELD_NUMBER: _builtins.int
     OMN_FIELD_NUMBER: _builtins.int
     PIECES_FIELD_NUMBER: _builtins.int
@@ -279,6 +287,11 @@ class AssetStatus(_message.Message):
     first facets, and the beginning of detail, are here; a text that was longer ends with an ellipsis. state is that of
     all it said. (The numbers from 16 on are for kinds to come.)
     """
+    freshness_reason: _builtins.str
+    """Why it is not FRESH, for people: what came of the last read of the asset, or what is wrong with its source. Empty when it
+    is FRESH, or was not asked for lately. In a watch it is as of the commit: that reads fail is one change, and one more when
+    one ends well again, however often the reason is another meanwhile.
+    """
     @_builtins.property
     def asset(self) -> Global___AssetRef:
         """Which asset."""
@@ -289,11 +302,13 @@ class AssetStatus(_message.Message):
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Set when the state is FAILED, or when the asset is usable in part."""
+        """Set when the state is FAILED, when the asset is usable in part, or when it is UNKNOWN as nothing could be read of it."""
 
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
-        """When assetwatch last read it from the upstream. In a watch it is the moment of the read that found the change."""
+        """When assetwatch last read it from the upstream; absent if it never could. In a watch it is the moment of the read, or the
+        try, that led to the change.
+        """
 
     @_builtins.property
     def change_time(self) -> _timestamp_pb2.Timestamp:
@@ -333,6 +348,7 @@ class AssetStatus(_message.Message):
         revision: _builtins.int = ...,
         etag: _builtins.str = ...,
         cut: _builtins.bool = ...,
+        freshness_reason: _builtins.str = ...,
         usd_search: _details_pb2.UsdSearchDetail | None = ...,
         omn: _details_pb2.OmnDetail | None = ...,
         pieces: _details_pb2.PiecesDetail | None = ...,
@@ -341,7 +357,7 @@ class AssetStatus(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "detail", b"detail", "failure", b"failure", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "usd_search", b"usd_search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "cut", b"cut", "detail", b"detail", "etag", b"etag", "facets", b"facets", "failure", b"failure", "freshness", b"freshness", "locked", b"locked", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "revision", b"revision", "state", b"state", "usd_search", b"usd_search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change_time", b"change_time", "cut", b"cut", "detail", b"detail", "etag", b"etag", "facets", b"facets", "failure", b"failure", "freshness", b"freshness", "freshness_reason", b"freshness_reason", "locked", b"locked", "media_intelligence", b"media_intelligence", "observe_time", b"observe_time", "omn", b"omn", "oracle_sbc", b"oracle_sbc", "pieces", b"pieces", "revision", b"revision", "state", b"state", "usd_search", b"usd_search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_detail: _TypeAlias = _typing.Literal["usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"]  # noqa: Y015
     _WhichOneofArgType_detail: _TypeAlias = _typing.Literal["detail", b"detail"]  # noqa: Y015

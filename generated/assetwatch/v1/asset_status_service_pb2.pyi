@@ -191,7 +191,9 @@ class ListAssetStatusesResponse(_message.Message):
 
     @_builtins.property
     def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sources asked for that cannot be read now; what is listed of them is the last known."""
+        """Sources asked for of which this list may lack assets, or whose statuses may be old: they cannot be read now, or since they
+        last could not they have not been listed, and each asset of theirs read, as a whole. See their conditions.
+        """
 
     def __init__(
         self,
@@ -256,8 +258,13 @@ class WaitAssetStatusResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     CONDITION_MET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     condition_met: _builtins.bool
     """True when it is what was waited for; false when the time ran out first."""
+    reason: _builtins.str
+    """What stood in the way, for people, when it is not met and something did: the source cannot be read, or the answers about
+    the asset cannot. Empty when the asset just was not there yet.
+    """
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
         """The last known status; absent when nothing could be learned in time."""
@@ -267,10 +274,11 @@ class WaitAssetStatusResponse(_message.Message):
         *,
         status: _asset_status_pb2.AssetStatus | None = ...,
         condition_met: _builtins.bool = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_met", b"condition_met", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_met", b"condition_met", "reason", b"reason", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -414,6 +422,7 @@ class WatchStarted(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     mode: Global___WatchStarted.Mode.ValueType
     """Snapshot or resumed."""
     epoch: _builtins.str
@@ -424,16 +433,21 @@ class WatchStarted(_message.Message):
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A stream without changes gets a bookmark this often, give or take a tenth."""
 
+    @_builtins.property
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in WatchSynced, when the stream began."""
+
     def __init__(
         self,
         *,
         mode: Global___WatchStarted.Mode.ValueType = ...,
         epoch: _builtins.str = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        incomplete: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "incomplete", b"incomplete", "mode", b"mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -445,12 +459,21 @@ class WatchSynced(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The whole sources watched of which there may be more than is known here, by name: each cannot be read now, or since it
+        last could not it has not been listed, and each asset of its read, as a whole. What is missing follows as changes.
+        """
+
     def __init__(
         self,
+        *,
+        incomplete: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incomplete", b"incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,12 +485,19 @@ class WatchBookmark(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in WatchSynced, as of now: empty once the map is all there is."""
+
     def __init__(
         self,
+        *,
+        incomplete: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incomplete", b"incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,16 +71,17 @@ class AssetStatusServiceStub:
     ListAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
-    unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
+    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
-    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
+    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK with
+    condition_met false. An upstream that cannot be read is waited for too; what was last known meets nothing then. Fails
+    with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
+    TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
+    pipelines; to follow many assets, watch.
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -90,8 +91,11 @@ class AssetStatusServiceStub:
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
-       is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
+    3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
+       and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
+       (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
+       by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
+       as soon as it was read.
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
@@ -101,7 +105,9 @@ class AssetStatusServiceStub:
        with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
        watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-       appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
+       appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
+       failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
+       whole source that does not name it may get a REMOVED for it, which is to be ignored.
     7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
     8. A read that finds the same content is not a change.
 
@@ -159,16 +165,17 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     ListAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]  # type: ignore[assignment]
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
-    unreachable; their last known statuses are listed all the same.
+    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
+    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
-    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
+    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK with
+    condition_met false. An upstream that cannot be read is waited for too; what was last known meets nothing then. Fails
+    with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
+    TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
+    pipelines; to follow many assets, watch.
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -178,8 +185,11 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
        the client keeps its map and gets what changed since its token, removals included.
     2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
        revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
-       is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
+    3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
+       and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
+       (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
+       by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
+       as soon as it was read.
     4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
        means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
        before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
@@ -189,7 +199,9 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
        with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
        watch again with the last token.
     6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-       appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
+       appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
+       failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
+       whole source that does not name it may get a REMOVED for it, which is to be ignored.
     7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
     8. A read that finds the same content is not a change.
 
@@ -262,8 +274,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_asset_status_service_pb2.ListAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.ListAssetStatusesResponse]]:
         """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
         may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now are named in
-        unreachable; their last known statuses are listed all the same.
+        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
+        which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
 
         A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
         """
@@ -274,10 +286,11 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.WaitAssetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
-        """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-        with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-        or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
+        """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK with
+        condition_met false. An upstream that cannot be read is waited for too; what was last known meets nothing then. Fails
+        with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
+        TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
+        pipelines; to follow many assets, watch.
         """
 
     @_abc_1.abstractmethod
@@ -293,8 +306,11 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
            the client keeps its map and gets what changed since its token, removals included.
         2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
            revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-        3. synced comes always, even when there is nothing to send. A named asset that was never read by then, as its source
-           is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows as soon as it was read.
+        3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
+           and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
+           (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
+           by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
+           as soon as it was read.
         4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
            means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
            before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
@@ -304,7 +320,9 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
            with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
            watch again with the last token.
         6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-           appears. A watch of the whole source that does not name it may get a REMOVED for it, which is to be ignored.
+           appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
+           failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
+           whole source that does not name it may get a REMOVED for it, which is to be ignored.
         7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
         8. A read that finds the same content is not a change.
 

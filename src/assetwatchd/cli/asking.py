@@ -17,7 +17,7 @@ from assetwatch_client import reason_of
 from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
-from assetwatchd.cli.output import facet_table, source_table, status_table, write
+from assetwatchd.cli.output import facet_table, incomplete_text, source_table, status_table, write
 from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
 
@@ -87,7 +87,7 @@ def wait(
         if answer.HasField("status"):
             _write_status(answer.status, output)
         if not answer.condition_met:
-            complain(f"not met within {timeout_s:g} s")
+            complain(f"not met within {timeout_s:g} s{f': {answer.reason}' if answer.reason else ''}")
         return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
 
     run(target, call)
@@ -194,6 +194,6 @@ def _write_status(status: AssetStatus, output: Format) -> None:
 def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
     write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
     if answer.unreachable:
-        complain(f"cannot be read now: {', '.join(answer.unreachable)}")
+        complain(f"{incomplete_text(answer.unreachable)}; see `assetwatch sources`")
     if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
         complain(f"there is more: --page-token {answer.next_page_token}, or --all")

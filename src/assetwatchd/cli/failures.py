@@ -22,7 +22,7 @@ WHAT_TO_DO = {
     "RESUME_EPOCH_CHANGED": "watch again without the token",
     "REPLICA_BEHIND": "try again",
     "SERVER_DRAINING": "try again",
-    "SOURCE_UNREACHABLE": "try again; `assetwatch get` without --max-age, and `assetwatch list`, tell what is known",
+    "SOURCE_UNREACHABLE": "try again; `assetwatch sources` tells how it is, `assetwatch list` what is known of it",
     "SOURCE_KIND_MISMATCH": "see `assetwatch sources`",
     "TOO_MANY_STREAMS": "try again later, or close other watches",
     "TOO_MANY_NAMES": "name fewer assets, watch whole sources, or close other watches",
@@ -54,6 +54,8 @@ def explain(error: grpc.aio.AioRpcError | TimeoutError, server: str) -> tuple[Ex
     if error.code() in SILENT and reason is None:
         return ExitCode.UNREACHABLE, [_unreachable(error, server)]
     action = WHAT_TO_DO.get(reason or "") or BY_CODE.get(error.code())
+    if reason == "SOURCE_UNREACHABLE" and _told(error, "asset_id"):
+        action = "try again; its source answers, so look there what is wrong with this asset"
     if reason is None and (sizes := TOO_LARGE.search(error.details() or "")):
         return ExitCode.REFUSED, [f"{too_large(int(sizes[1]), int(sizes[2]))} [{error.code().name}]"]
     name = f"{error.code().name} {reason}" if reason else error.code().name
@@ -83,9 +85,14 @@ def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
     """Yield a line a field that is wrong, and what the upstream said."""
     for wrong in details_of(error, error_details_pb2.BadRequest):
         yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
-    for info in details_of(error, error_details_pb2.ErrorInfo):
-        if info.metadata.get("text"):
-            yield f"  the upstream says: {info.metadata['text']}"
+    if text := _told(error, "text"):
+        yield f"  the upstream says: {text}"
+
+
+def _told(error: grpc.aio.AioRpcError, name: str) -> str:
+    """Return a changing part of an error's text; empty when it has none of that name."""
+    infos = details_of(error, error_details_pb2.ErrorInfo)
+    return next((info.metadata[name] for info in infos if name in info.metadata), "")
 
 
 def _delay(error: grpc.aio.AioRpcError) -> Iterator[str]:

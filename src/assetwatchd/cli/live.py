@@ -17,15 +17,24 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from assetwatch_client import Action, ConditionChanged, Synced, Upsert, Watch, action_for, reason_of
+from assetwatch_client import (
+    Action,
+    ConditionChanged,
+    Removed,
+    Synced,
+    Upsert,
+    Watch,
+    action_for,
+    reason_of,
+)
 from assetwatchd.cli.options import Format
-from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, failure_text, label, status_row
+from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, incomplete_text, label, status_row, trouble_text
 from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
-    from assetwatch_client import Event, Key, Removed, View
+    from assetwatch_client import Event, Key, View
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
@@ -160,8 +169,8 @@ def text_line(event: Event, told: dict[Key, str]) -> str:
     match event:
         case ConditionChanged(source, condition):
             return f"{source} is {label(ConditionState, condition.state)} {condition.message}"
-        case Synced():
-            return "synced: the list is complete, changes follow"
+        case Synced(_, _, incomplete):
+            return f"synced: {incomplete_text(incomplete) or 'the list is complete, changes follow'}"
         case _:
             return _change_line(event, told)
 
@@ -172,8 +181,7 @@ def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
     if isinstance(event, Upsert):
         now = told[event.key] = label(State, status.state)
     states = f"{then} -> {now}" if then and then != now else now
-    failure = failure_text(status.failure) if status.HasField("failure") else ""
-    return f"{status.asset.source} {status.asset.asset_id} {states} {failure}"
+    return f"{status.asset.source} {status.asset.asset_id} {states} {trouble_text(status)}"
 
 
 @dataclass(slots=True)
@@ -190,7 +198,7 @@ class Board:
         self.note = ""
         if isinstance(event, Synced):
             self.synced = True
-        elif not isinstance(event, ConditionChanged):
+        elif isinstance(event, Upsert | Removed):
             self.changes += self.synced
 
 
@@ -204,10 +212,11 @@ def picture(board: Board, rows: int, width: int) -> Group:
         least, most = (None, needed) if name == "SOURCE" else (needed, None)
         ratio = RATIOS.get(name)
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least, max_width=most)
-    for status in islice(reversed(tuple(board.held.statuses.values())), max(ROWS_MIN, rows)):
+    notes = list(_notes(board))
+    for status in islice(reversed(tuple(board.held.statuses.values())), max(ROWS_MIN, rows - len(notes))):
         cells = zip(STATUS_HEADER, status_row(status, now), strict=True)
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for name, cell in cells if name in widths))
-    return Group(table, Text(), _sources(board))
+    return Group(table, Text(), _sources(board), *notes)
 
 
 def fitting(width: int) -> dict[str, int]:
@@ -231,3 +240,12 @@ def _sources(board: Board) -> Text:
         state = label(ConditionState, condition.state)
         line.append(safe(f"{name} ")).append(state, style=COLOURS.get(state, "")).append("   ")
     return line
+
+
+def _notes(board: Board) -> Iterator[Text]:
+    """Yield a line a source that is in trouble, with what is wrong, and one about what is not all there is."""
+    for name, condition in sorted(board.held.conditions.items()):
+        if condition.message:
+            yield Text(safe(f"{name}: {condition.message}"), no_wrap=True, overflow="ellipsis")
+    if board.synced and (lacking := incomplete_text(board.held.incomplete)):
+        yield Text(safe(lacking), no_wrap=True, overflow="ellipsis")

@@ -98,7 +98,6 @@ def status_table(statuses: Iterable[AssetStatus], now: datetime) -> Safe:
 def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
     """Return the cells under STATUS_HEADER."""
     asset = status.asset
-    failure = failure_text(status.failure) if status.HasField("failure") else ""
     freshness = label(Freshness, status.freshness)
     observed = age(status.observe_time, now) if status.HasField("observe_time") else "never"
     return cells(
@@ -108,7 +107,7 @@ def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
         freshness,
         observed,
         str(status.revision),
-        failure,
+        trouble_text(status),
     )
 
 
@@ -161,6 +160,20 @@ def _next_try(condition: SourceCondition, now: datetime) -> str:
     if seconds <= 0:
         return "now"
     return f"in {seconds}s" if seconds < MINUTE_S else f"in {math.ceil(seconds / MINUTE_S)}m"
+
+
+def incomplete_text(sources: Iterable[str]) -> str:
+    """Say of which sources there may be more than is shown; nothing if it is all there is."""
+    names = ", ".join(sorted(sources))
+    return f"not complete; cannot be read now: {names} (or was not yet as a whole)" if names else ""
+
+
+def trouble_text(status: AssetStatus) -> str:
+    """Return the asset's failure, and why its status could not be confirmed, unless that is the same."""
+    failure = failure_text(status.failure) if status.HasField("failure") else ""
+    reason = status.freshness_reason
+    unconfirmed = f"not confirmed: {reason}" if reason and reason not in failure else ""
+    return "; ".join(filter(None, (failure, unconfirmed)))
 
 
 def failure_text(failure: Failure) -> str:

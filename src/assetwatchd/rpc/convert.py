@@ -15,13 +15,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assetwatchd import details, resume
+from assetwatchd.model import UNREADABLE, Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
-    from assetwatchd.model import ConcernCondition, Condition, Entry, Facet, Freshness, Observation
+    from assetwatchd.model import ConcernCondition, Condition, Entry, Facet, Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 
@@ -61,17 +62,26 @@ class ProtobufEncoder:
             _fill(getattr(status, _DETAIL_FIELDS[type(observation.detail)]), observation.detail)
         return status.SerializeToString(deterministic=True)
 
-    def stale(self, entry: Entry) -> bytes:
-        """Encode the content of an entry again, its freshness STALE."""
+    def again(self, entry: Entry, *, stale: str) -> bytes:
+        """Encode the content of an entry again: STALE, and why; FRESH if that is empty."""
         status = status_of(entry)
-        status.freshness = status_pb.FRESHNESS_STALE
         for stamped in ("revision", "etag", "observe_time"):
             status.ClearField(stamped)
-        return status.SerializeToString(deterministic=True)
+        return _marked(status, stale)
+
+    def unread(self, source: str, observation: Observation, why: str) -> bytes:
+        """Encode the content of an asset that was never read, its freshness STALE, and why."""
+        return _marked(status_pb.AssetStatus.FromString(self.content(source, observation)), why)
 
     def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
         """Return the function that adds the revision; joining encoded messages merges them."""
         return functools.partial(_sealed, content, observed_at, traceparent)
+
+
+def _marked(status: status_pb.AssetStatus, why: str) -> bytes:
+    status.freshness = status_pb.FRESHNESS_STALE if why else status_pb.FRESHNESS_FRESH
+    status.freshness_reason = why
+    return status.SerializeToString(deterministic=True)
 
 
 def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int) -> bytes:
@@ -172,9 +182,15 @@ def unseen_view(observation: Observation, scheduler: Scheduler) -> status_pb.Ass
 
 def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, scheduler: Scheduler) -> status_pb.AssetStatus:
     status.freshness = int(freshness)  # type: ignore[assignment]  # the model's numbers are the schema's
+    if freshness is Freshness.FRESH:
+        status.ClearField("freshness_reason")
+    elif reason := scheduler.trouble(status.asset.asset_id):
+        status.freshness_reason = reason  # else as committed
     observed_at = scheduler.observed_at(status.asset.asset_id)
     if observed_at is not None:
         status.observe_time.CopyFrom(timestamp(observed_at))
+    elif status.failure.code == UNREADABLE:
+        status.ClearField("observe_time")  # it was never read
     return status
 
 

@@ -106,10 +106,11 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             if not cursor:
                 await asyncio.gather(*[scheduler.listed(LIST_WAIT_S) for scheduler in schedulers])
             size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+            incomplete = self._sources.incomplete(names)  # before the page: what comes to be known later may be on none
             entries, more = await self._page(what, cursor, size)
             response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
-                unreachable=[scheduler.name for scheduler in schedulers if not scheduler.readable],
+                unreachable=incomplete,
             )
             await _fill(response.statuses, entries, self._entry_view)
             return response
@@ -124,7 +125,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
                     await self._hub.before_end(self._until(key, wanted, caller(context.peer())))
-            return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
+            met = self._met(key, wanted)
+            return pb.WaitAssetStatusResponse(
+                status=self._known(key), condition_met=met, reason="" if met else self._in_the_way(key)
+            )
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """Stream: writes encoded messages itself (the method is registered without a serializer, see handlers.py)."""
@@ -160,11 +164,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                 await asyncio.sleep(min(error.retry_after_s, WAIT_AGAIN_S))
 
     def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
-        """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
+        """Whether the asset is as wanted; what was last known, and cannot be confirmed, does not count."""
         status = self._known(key)
         if status is None or State(status.state) not in wanted:
             return False
-        return Freshness(status.freshness) is not Freshness.UNREACHABLE
+        return Freshness(status.freshness) is Freshness.FRESH
+
+    def _in_the_way(self, key: AssetKey) -> str:
+        """Return what keeps us from knowing how the asset is now; empty when nothing does."""
+        status = self._known(key)
+        if status is not None:
+            return status.freshness_reason
+        return self._sources.get(key.source).trouble(key.asset_id)
 
     async def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
         """Return the names, a slice a turn of the loop, and no further than enough of them are wrong."""

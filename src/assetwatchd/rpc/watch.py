@@ -108,22 +108,27 @@ class Watching:
 
     def _message(self, signal: Started | Synced | Bookmark | Conditions, what: Filter, *, resumed: bool) -> bytes:
         match signal:
-            case Started(conditions):
-                return self._started(conditions, resumed=resumed).SerializeToString()
-            case Synced(revision):
+            case Started(conditions, incomplete):
+                return self._started(conditions, incomplete, resumed=resumed).SerializeToString()
+            case Synced(revision, incomplete):
                 telemetry.event(telemetry.EVENT_SYNCED)
-                return self._at(revision, what, synced=pb.WatchSynced()).SerializeToString()
-            case Bookmark(revision):
-                return self._at(revision, what, bookmark=pb.WatchBookmark()).SerializeToString()
+                return self._at(revision, what, synced=pb.WatchSynced(incomplete=incomplete)).SerializeToString()
+            case Bookmark(revision, incomplete):
+                return self._at(revision, what, bookmark=pb.WatchBookmark(incomplete=incomplete)).SerializeToString()
             case Conditions(by_source, revision):
                 changes = convert.condition_changes(by_source)
                 return pb.WatchStatusResponse(source_conditions=changes, head_revision=revision).SerializeToString()
 
-    def _started(self, conditions: Mapping[str, Condition], *, resumed: bool) -> pb.WatchStatusResponse:
-        heartbeat = convert.duration(self.settings.heartbeat_s)
-        mode = pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT
+    def _started(
+        self, conditions: Mapping[str, Condition], incomplete: Sequence[str], *, resumed: bool
+    ) -> pb.WatchStatusResponse:
         return pb.WatchStatusResponse(
-            started=pb.WatchStarted(mode=mode, epoch=self.store.epoch, heartbeat_interval=heartbeat),
+            started=pb.WatchStarted(
+                mode=pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT,
+                epoch=self.store.epoch,
+                heartbeat_interval=convert.duration(self.settings.heartbeat_s),
+                incomplete=incomplete,
+            ),
             source_conditions=convert.condition_changes(conditions),
             head_revision=self.store.head,
         )

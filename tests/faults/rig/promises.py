@@ -297,6 +297,7 @@ def _plain(status: asset_status_pb2.AssetStatus | None) -> asset_status_pb2.Asse
     plain = asset_status_pb2.AssetStatus()
     plain.CopyFrom(status)
     plain.ClearField("freshness")
+    plain.ClearField("freshness_reason")
     plain.ClearField("observe_time")
     return plain
 
