@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
     """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled.
 
-    A pause is at least backoff_first_s, and they grow until a connection has lasted for backoff_max_s.
+    A pause is at least backoff_first_s, and what the upstream asked for; they grow until a connection has lasted for
+    backoff_max_s.
     """
     settings = scheduler.settings
     loop = asyncio.get_running_loop()
@@ -46,7 +47,8 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
         await scheduler.push_ended(error)
         if error is not None:
             failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-            await asyncio.sleep(max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng)))
+            pause_s = max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng))
+            await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
 
 async def _connected(scheduler: Scheduler) -> UpstreamError | None:

@@ -14,6 +14,7 @@ from yarl import URL
 from assetwatchd.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
 from assetwatchd.reading import Reading
+from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Transport, raise_for_status
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Place:
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
-        self.reading = Reading()
+        self.reading = Reading(Secrets.of(settings))
         self._settings = settings
         self._probing = probing
         self._checked = False
@@ -92,11 +93,12 @@ class Place:
 class PiecesTransport(Transport):
     """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
 
-    reading: how large answers are read.
+    reading: how large answers are read. source: its name.
     """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
         super().__init__(source, settings)
+        self.source = source
         self._place = place
         self.reading = place.reading
 
@@ -112,10 +114,11 @@ class PiecesTransport(Transport):
         headers: Mapping[str, str] | None = None,
         body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
+        idempotent: bool = False,
     ) -> Reply:
         """Make one call, as Transport does."""
         async with self._there():
-            return await super().raw(method, path, headers=headers, body=body, origin=origin)
+            return await super().raw(method, path, headers=headers, body=body, origin=origin, idempotent=idempotent)
 
     @asynccontextmanager
     async def parts(
