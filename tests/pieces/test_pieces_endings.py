@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.config import PiecesSource
-from assetwatchd.errors import BadAnswer, Unreachable
+from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.jsonbody import bounded
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import OK, Stream
@@ -44,11 +44,25 @@ async def streaming(serve: Serve, **settings: Any) -> AsyncIterator[Frames]:
         await serve(socket, request)
         return socket
 
+    async with (
+        serving(upgraded, **settings) as (transport, of_source),
+        asyncio.timeout(PATIENCE_S),
+        opened(transport, Stream.IDENTIFIERS.value, of_source, {}) as documents,
+    ):
+        yield Frames(documents, Stream.IDENTIFIERS)
+
+
+@asynccontextmanager
+async def serving(
+    stream: Callable[[web.Request], Awaitable[web.StreamResponse]], **settings: Any
+) -> AsyncIterator[tuple[PiecesTransport, PiecesSource]]:
+    """Be Pieces OS, but for its streams, and reach it."""
+
     async def told(request: web.Request) -> web.Response:
         return web.Response(text="ok:1" if request.path.endswith("health") else "12.0.0")
 
     app = web.Application()
-    app.router.add_get(Stream.IDENTIFIERS.value, upgraded)
+    app.router.add_get("/assets/stream{which:.*}", stream)
     app.router.add_get("/.well-known/{what}", told)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -57,8 +71,7 @@ async def streaming(serve: Serve, **settings: Any) -> AsyncIterator[Frames]:
     of_source = PiecesSource.model_validate({"kind": "pieces", "base_url": base_url, **settings})
     transport = PiecesTransport("desk", of_source, Place(of_source))
     try:
-        async with asyncio.timeout(PATIENCE_S), opened(transport, Stream.IDENTIFIERS.value, of_source, {}) as documents:
-            yield Frames(documents, Stream.IDENTIFIERS)
+        yield transport, of_source
     finally:
         await transport.close()
         await runner.cleanup()
@@ -134,6 +147,23 @@ def test_any_code_and_reason(code: int, reason: str) -> None:
     assert text.startswith("the stream was closed")
     assert text == bounded(text, 400)
     assert code == 0 or str(code) in text
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, Throttled), (503, Unreachable), (404, BadAnswer), (403, Refused)])
+async def test_a_refused_stream_is_asked_for_by_nobody(status: int, error: type[UpstreamError]) -> None:
+    """Whoever wants a stream before the server's Retry-After is over is told what it said, and for how long still."""
+    upgrades: list[str] = []
+
+    async def refused(request: web.Request) -> web.Response:
+        upgrades.append(request.path)
+        return web.Response(status=status, headers={"Retry-After": "40"})
+
+    async with serving(refused) as (transport, settings):
+        for path in (Stream.IDENTIFIERS.value, Stream.ASSETS.value):
+            with pytest.raises(error) as caught:
+                await opened(transport, path, settings, {}).__aenter__()
+            assert 39 < (caught.value.retry_after_s or 0) <= 40
+    assert upgrades == [Stream.IDENTIFIERS.value]
 
 
 NO_FRAMES = ["", " ", "\n", "ping", "not JSON", "[]", "{}", "null", "0", '"x"', '{"type":"keepalive"}', "[1,2]", "]}"]
