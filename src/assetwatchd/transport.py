@@ -49,6 +49,9 @@ of whatever number and length, are let go."""
 LOCATION = "Location"
 HEADER_LENGTH_MAX = 256
 """Characters of each that are kept; a date or a media type takes a tenth of it."""
+CREDENTIALS = frozenset({401, 403, 419, 440, 498})
+"""Of these the latter three are in no standard, and all that frameworks and gateways mean by them is a session's or a
+token's end."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 SECONDS_FORM = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
@@ -320,7 +323,7 @@ async def _refuse_redirect(_session: object, _context: object, told: aiohttp.Tra
 def raise_for_status(reply: Reply) -> None:
     """Raise for statuses that mean the same with every kind; return for all others."""
     status = reply.status
-    if status in (401, 403):
+    if status in CREDENTIALS:
         raise Refused(f"HTTP {status}: our credentials are refused or lack a right", retry_after_s=retry_after_s(reply))
     if status == 429:  # noqa: PLR2004 - the status says itself
         raise Throttled("HTTP 429: too many calls", retry_after_s=retry_after_s(reply))

@@ -22,6 +22,9 @@ HTML, XML, JSON = "text/html", "application/xml", "application/json"
 OF_ANY: dict[str, dict[str, Any]] = {
     "401": {"status": 401},
     "403": {"status": 403, "body": "Forbidden"},
+    "419": {"status": 419, "body": "Page Expired"},
+    "440": {"status": 440},
+    "498": {"status": 498, "body": "<html>Invalid Token</html>", "content_type": HTML},
     "302": {"status": 302, "headers": {"Location": "/login"}},
     "303": {"status": 303, "headers": {"Location": "https://sso.example.com/"}},
     "307": {"status": 307, "headers": {"Location": "/auth/realms/OMN/protocol/openid-connect/auth?client_id=x"}},
@@ -38,6 +41,11 @@ OF_OMN: dict[str, dict[str, Any]] = {
     },
     "an error document of unknown words": {
         "body": '<response><itm key="errorMessage">E1234</itm></response>',
+        "content_type": XML,
+    },
+    "an error document in a 400": {
+        "status": 400,
+        "body": '<response><itm key="errorMessage">JWT is expired</itm></response>',
         "content_type": XML,
     },
     "an error document in JSON": {"body": '{"error":"invalid_token"}', "content_type": JSON},

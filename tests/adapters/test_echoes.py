@@ -221,6 +221,18 @@ async def outcomes(upstream: Upstream, asset_id: str) -> list[str]:
     return told
 
 
+@pytest.mark.parametrize("name", ["omn bearer", "omn signed", "omn traded"])
+async def test_lists(name: str) -> None:
+    """A token in place of an id is no id; the list has what is left of it."""
+    kind = KINDS[name]
+    async with echoing(Kind(kind.kind, "tid:1", JSONS, '{"tids": ["1", ECHO]}', **kind.settings), "json", 200) as it:
+        echo, upstream = it
+        listed = await upstream.enumerate()
+        assert len(listed) == 2
+        assert "tid:1" in listed
+        assert shown(echo, repr(listed)) == []
+
+
 WORDS = ("a", "HTTP", "status", "success", "available", "answer", "data", "our credentials", "operation", "0")
 
 

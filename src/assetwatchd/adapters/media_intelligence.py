@@ -236,7 +236,7 @@ def _refusal_in_success(reply: Reply) -> UpstreamError | None:
     """Tell what a refusal of the gateway means that comes with HTTP 200, by its code alone; None for anything else."""
     fault = fault_of(reply)
     for (_, code), (error, text) in REFUSALS.items():
-        if fault.gateway and code == fault.code:
+        if reply.status == HTTPStatus.OK and fault.gateway and code == fault.code:
             return error(f"HTTP {reply.status}, code {code}: {text}", retry_after_s=retry_after_s(reply))
     return None
 
@@ -306,7 +306,7 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
         return None
     raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
-        raise AssetRejected(_coded(reply, code))
+        raise _refusal_in_success(reply) or AssetRejected(_coded(reply, code))
     status = decode(ImportStatus, reply)
     if status.number is not None and not path.is_numbered(status.number):
         raise BadAnswer("the answer is about another asset")

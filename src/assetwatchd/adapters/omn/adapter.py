@@ -16,7 +16,7 @@ from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
 from assetwatchd.credentials import with_token
 from assetwatchd.details import OmnDetail
-from assetwatchd.errors import BadAnswer, UpstreamError
+from assetwatchd.errors import BadAnswer, Refused, UpstreamError
 from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, reason_in, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
@@ -145,7 +145,8 @@ def refusal(reply: Reply) -> UpstreamError:
     except UpstreamError as exc:
         return type(exc)(str(exc), said=reason, retry_after_s=exc.retry_after_s, doubts_token=exc.doubts_token)
     if reason:
-        return BadAnswer(f"HTTP {reply.status}", said=reason)
+        error = Refused if logins.NOT_TAKEN.search(reason) else BadAnswer
+        return error(f"HTTP {reply.status}", said=reason)
     return BadAnswer(f"HTTP {reply.status}: not an answer of OMN; check base_url")
 
 
