@@ -273,6 +273,10 @@ def read_cleanly(reply: Reply, cleaner: Cleaner, read: Callable[[Reply, Unpack[T
         return cleaner.value(read(reply, *given))
     except UpstreamError as error:
         raise cleaner.error(_told(reply, error)) from None
+    except Exception as defect:
+        if cleaner.text(str(defect)) == str(defect):
+            raise
+        raise BadAnswer(f"reading the answer failed: {type(defect).__name__}") from None  # its text would be logged
 
 
 def read_credential(reply: Reply, read: Callable[[Reply], T]) -> T:

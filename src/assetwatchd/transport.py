@@ -282,7 +282,8 @@ class Transport:
         except aiohttp.WSServerHandshakeError as exc:
             reply = Reply(exc.status, _kept(exc.headers or {}, exc.request_info.url), b"")
             raise_for_status(reply)
-            raise BadAnswer(f"no WebSocket: HTTP {exc.status}", retry_after_s=retry_after_s(reply)) from exc
+            page = " with an HTML page, which may be a login page" if "html" in reply.content_type else ""
+            raise BadAnswer(f"no WebSocket: HTTP {exc.status}{page}", retry_after_s=retry_after_s(reply)) from exc
         except aiohttp.ClientResponseError as exc:
             raise Unreachable("the answer is not HTTP, or its head is beyond limits") from exc
         except aiohttp.ClientPayloadError as exc:
