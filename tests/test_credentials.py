@@ -1,4 +1,4 @@
-"""Tokens from where the settings say, and texts freed of secrets."""
+"""Tokens from where the settings say, and another one when an answer puts one in doubt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.config import BearerAuth
-from assetwatchd.credentials import bearer_token, kept_secret, without_secrets
-from assetwatchd.errors import Refused, Throttled
+from assetwatchd.credentials import bearer_token, with_token
+from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError, VersionUnsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,22 +51,55 @@ def test_absent_token_file(tmp_path: Path) -> None:
         bearer_token(auth_by(tmp_path / "token"))
 
 
-def test_longest_secret_goes_first() -> None:
-    """A secret that holds another is blotted out whole; an empty one blots out nothing."""
-    assert without_secrets("token abc-def, abc", ["abc", "abc-def", ""]) == "token ***, ***"
+class Counted:
+    """Tokens that count up; all of them are to be had, or only so many."""
+
+    def __init__(self, count: int) -> None:
+        self.given = 0
+        self._count = count
+
+    async def current(self) -> str:
+        """Return the one there is."""
+        return str(self.given)
+
+    def forget(self, token: str) -> bool:
+        """Go over to the next."""
+        self.given += token == str(self.given) and self.given < self._count
+        return token != str(self.given)
 
 
-def test_error_keeps_its_class_and_seconds() -> None:
-    """Blotting changes the text alone, and cuts off the cause that would show it."""
-    with pytest.raises(Throttled) as caught, kept_secret(lambda: ["abc"]):
-        raise Throttled("no abc", retry_after_s=3)
-    assert (str(caught.value), caught.value.retry_after_s, caught.value.__cause__) == ("no ***", 3, None)
-    assert caught.value.__suppress_context__
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (Refused("no"), ["0", "1"]),
+        (BadAnswer("what?", doubts_token=True), ["0", "1"]),
+        (BadAnswer("what?"), ["0"]),
+        (VersionUnsupported("old"), ["0"]),
+        (Unreachable("gone"), ["0"]),
+        (Throttled("slow down"), ["0"]),
+    ],
+)
+async def test_what_puts_a_token_in_doubt(error: UpstreamError, asked: list[str]) -> None:
+    """It is tried with one more token, not two; what says nothing of it is not tried again."""
+    tried: list[str] = []
 
-
-def test_clean_error_passes_untouched() -> None:
-    """An error without a secret is the very one that was raised."""
-    error = Refused("no")
-    with pytest.raises(Refused) as caught, kept_secret(lambda: ["abc"]):
+    async def ask(token: str) -> None:
+        tried.append(token)
         raise error
-    assert caught.value is error
+
+    with pytest.raises(type(error)):
+        await with_token(Counted(9), ask)
+    assert tried == asked
+
+
+async def test_no_other_token_is_to_be_had() -> None:
+    """Then nothing is tried again, and the first error is the answer."""
+    tried: list[str] = []
+
+    async def ask(token: str) -> None:
+        tried.append(token)
+        raise Refused("no")
+
+    with pytest.raises(Refused):
+        await with_token(Counted(0), ask)
+    assert tried == ["0"]

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 import weakref
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import pytest
 from assetwatchd import jsonbody, reader, reading, rests
 from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
+from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Reply
 from support.jobs import (
     Given,
@@ -30,6 +32,7 @@ from support.jobs import (
     make,
     names,
     pid,
+    quote,
     refuse,
     status,
     unload,
@@ -329,3 +332,18 @@ async def test_what_a_library_says_is_not_logged(capfd: pytest.CaptureFixture[st
         with pytest.raises(BadAnswer, match="takes"):
             await source.read(Reply(200, {}, b"<a" + attributes + b"/>"), unload)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("inline_bytes_max", [0, 1000], ids=["beside", "at once"])
+async def test_a_defect_that_quotes_a_secret(inline_bytes_max: int) -> None:
+    """A defect is logged with its text, so one that quotes what is secret is told by its class alone, and no other."""
+    secret = "of ours" * 3
+    secretive = Reading(Secrets([secret]))
+    try:
+        with pytest.raises(BadAnswer, match="reading the answer failed: KeyError") as caught:
+            await secretive.read(Reply(200, {}, secret.encode()), quote, inline_bytes_max=inline_bytes_max)
+        assert secret not in "".join(traceback.format_exception(caught.value))
+        with pytest.raises(KeyError, match="anything else"):
+            await secretive.read(Reply(200, {}, b"anything else"), quote, inline_bytes_max=inline_bytes_max)
+    finally:
+        await secretive.close()

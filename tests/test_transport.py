@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
+from contextlib import asynccontextmanager, suppress
+from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assetwatchd.config import UsdSearchSource
-from assetwatchd.errors import AnswerTooLarge
+from assetwatchd.errors import AnswerTooLarge, Unreachable, UpstreamError
 from assetwatchd.sandbox.usd_search import UsdSearch
-from assetwatchd.transport import Transport
+from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, retry_after_s
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 RATE_PER_S = 50
 
@@ -65,6 +74,144 @@ async def body_of(body: bytes, *, compressed: bool) -> bytes:
     transport = Transport("usd", settings)
     try:
         return (await transport.raw("GET", "/")).body
+    finally:
+        await transport.close()
+        await runner.cleanup()
+
+
+class Dying:
+    """A server whose connections serve one request each, and die in silence when the next comes on one.
+
+    requests: what came, method and body. never: it never answers but the first request.
+    """
+
+    def __init__(self, *, never: bool = False) -> None:
+        self.requests: list[tuple[str, bytes]] = []
+        self._never = never
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the first request of a connection, and abort at the second."""
+        with suppress(asyncio.IncompleteReadError):
+            await self._request(reader)
+            if self._never and len(self.requests) > 1:
+                writer.transport.abort()
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await self._request(reader)
+        writer.transport.abort()
+
+    async def _request(self, reader: asyncio.StreamReader) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        body = await reader.readexactly(int(length[1])) if length else b""
+        self.requests.append((head.split()[0].decode(), body))
+
+
+@asynccontextmanager
+async def transport_to(server: Dying) -> AsyncIterator[Transport]:
+    """Let it listen."""
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        base_url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        settings = UsdSearchSource.model_validate({"kind": "usd_search", "base_url": base_url, "rate_per_s": 10_000})
+        transport = Transport("usd", settings)
+        try:
+            yield transport
+        finally:
+            await transport.close()
+
+
+@pytest.mark.parametrize("body", [b"x" * 10, b"x" * (WHOLE_BYTES_MAX + 1)])
+async def test_an_idempotent_post_is_sent_once_more(body: bytes) -> None:
+    """A kept-alive connection that died meanwhile costs a POST that changes nothing no more than it costs a GET."""
+    server = Dying()
+    async with transport_to(server) as transport:
+        for method in ("GET", "GET", "POST", "POST"):
+            sent = body if method == "POST" else None
+            assert (await transport.raw(method, "/", body=sent, idempotent=method == "POST")).status == 200
+    assert [method for method, _ in server.requests] == ["GET", "GET", "GET", "POST", "POST", "POST", "POST"]
+    assert {received for method, received in server.requests if method == "POST"} == {body}
+
+
+async def test_another_post_is_never_sent_twice() -> None:
+    """One that may have been carried out is Unreachable, and whoever made it decides."""
+    server = Dying()
+    async with transport_to(server) as transport:
+        await transport.raw("POST", "/", body=b"1")
+        with pytest.raises(Unreachable):
+            await transport.raw("POST", "/", body=b"2")
+    assert server.requests == [("POST", b"1"), ("POST", b"2")]
+
+
+async def test_it_is_sent_no_oftener() -> None:
+    """A server that takes requests and dies of each gets two of a POST, as of a GET."""
+    server = Dying(never=True)
+    async with transport_to(server) as transport:
+        await transport.raw("POST", "/", body=b"1", idempotent=True)
+        with pytest.raises(Unreachable):
+            await transport.raw("POST", "/", body=b"2", idempotent=True)
+    assert [body for _, body in server.requests] == [b"1", b"2", b"2"]
+
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "seconds"),
+    [
+        ("7", None, 7.0),
+        (" 7 ", "nonsense", 7.0),
+        ("1.5", None, 1.5),
+        ("99999", None, RETRY_AFTER_S_MAX),
+        ("Sun, 06 Nov 1994 08:50:17 GMT", DATE, 40.0),
+        ("Sun, 06 Nov 1994 09:50:17 +0100", DATE, 40.0),
+        ("Sun, 06 Nov 1994 08:50:17 -0000", DATE, 40.0),
+        ("Sunday, 06-Nov-94 08:50:17 GMT", DATE, 40.0),
+        ("Sun Nov  6 08:50:17 1994", DATE, 40.0),
+        ("Sun Nov  6 08:50:17 1994", "Sun Nov  6 08:49:37 1994", 40.0),
+        ("Sun, 06 Nov 1994 08:49:07 GMT", DATE, 0.0),
+        ("Sun, 06 Nov 1995 08:49:37 GMT", DATE, RETRY_AFTER_S_MAX),
+        (DATE, None, 0.0),
+        ("-7", None, None),
+        ("soon", DATE, None),
+        ("", DATE, None),
+        ("9" * 200, None, None),
+        ("Sun, 99 Nov 1994 08:49:37 GMT", DATE, None),
+    ],
+)
+def test_retry_after(retry_after: str, date: str | None, seconds: float | None) -> None:
+    """Seconds, or a date in any form that HTTP has ever had, by the clock of who answers and not by ours."""
+    headers = {"Retry-After": retry_after} | ({"Date": date} if date else {})
+    assert retry_after_s(Reply(503, headers, b"")) == seconds
+
+
+@given(st.integers(0, 4_102_444_800), st.integers(0, 3600))
+def test_a_date_is_as_good_as_seconds(now_s: int, wait_s: int) -> None:
+    """Whatever the clock of the server says, the wait is the one that it meant."""
+    headers = {"Date": formatdate(now_s, usegmt=True), "Retry-After": formatdate(now_s + wait_s, usegmt=True)}
+    assert retry_after_s(Reply(429, headers, b"")) == wait_s
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503, 302, 404, 200])
+async def test_retry_after_of_a_websocket_handshake(status: int) -> None:
+    """An upgrade that is refused, in whatever way, tells how long to wait, by the server's own clock."""
+
+    async def answer(_: web.Request) -> web.Response:
+        dates = {"Date": DATE, "Retry-After": "Sun, 06 Nov 1994 08:50:17 GMT"}
+        return web.Response(status=status, headers=dates)
+
+    app = web.Application()
+    app.router.add_get("/stream", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = UsdSearchSource.model_validate(
+        {"kind": "usd_search", "base_url": f"http://127.0.0.1:{runner.addresses[0][1]}"}
+    )
+    transport = Transport("usd", settings)
+    try:
+        with pytest.raises(UpstreamError) as caught:
+            await transport.websocket("/stream", heartbeat_s=10).__aenter__()
+        assert caught.value.retry_after_s == 40.0
     finally:
         await transport.close()
         await runner.cleanup()

@@ -1,18 +1,23 @@
-"""Credentials on their way to an upstream: a token from where the settings say, and texts freed of secrets."""
+"""Credentials on their way to an upstream: a token from where the settings say, another one when that is dead."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import base64
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import Refused, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from pydantic import SecretStr
+
     from assetwatchd.config import BearerAuth
+    from assetwatchd.redaction import Secrets
+
+T = TypeVar("T")
 
 TOKEN_BYTES_MAX = 64 * 1024
 """A token file beyond this holds something else."""
@@ -30,22 +35,53 @@ def bearer_token(auth: BearerAuth) -> str:
     return _token_in(auth.token_file)
 
 
-@contextmanager
-def kept_secret(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
-    """Blot every secret out of the text of an UpstreamError raised inside; secrets is asked for them only then."""
+def basic(username: str, password: SecretStr) -> str:
+    """Return what HTTP Basic sends, which is as good as the password."""
+    return base64.b64encode(f"{username}:{password.get_secret_value()}".encode()).decode()
+
+
+class Tokens(Protocol):
+    """Where the token of a call comes from."""
+
+    async def current(self) -> str:
+        """Return a token to send now. Raises: UpstreamError."""
+        ...
+
+    def forget(self, token: str) -> bool:
+        """Note that a token seems to be taken no more; tell whether another one can be had at once."""
+        ...
+
+
+async def with_token(tokens: Tokens, ask: Callable[[str], Awaitable[T]]) -> T:
+    """Ask with the token there is, and once more with another when the answer puts that one in doubt.
+
+    It does in many ways: 401 and 403, a redirect to a login page or that page itself, a document that tells an error.
+    """
+    token = await tokens.current()
     try:
-        yield
-    except UpstreamError as exc:
-        if (text := without_secrets(str(exc), secrets())) == str(exc):
+        return await ask(token)
+    except UpstreamError as error:
+        if not error.doubts_token or not tokens.forget(token):
             raise
-        raise type(exc)(text, retry_after_s=exc.retry_after_s) from None
+    return await ask(await tokens.current())
 
 
-def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Return text with every secret in it blotted out: an upstream may echo what it was sent."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+class GivenTokens:
+    """A token from the settings or a file."""
+
+    def __init__(self, auth: BearerAuth, secrets: Secrets) -> None:
+        self._auth = auth
+        self._secrets = secrets
+
+    async def current(self) -> str:
+        """Return the token; a file is read at each call."""
+        token = bearer_token(self._auth)
+        self._secrets.add(token)
+        return token
+
+    def forget(self, token: str) -> bool:
+        """Tell whether the file holds another one by now."""
+        return bearer_token(self._auth) != token
 
 
 def _token_in(path: Path) -> str:

@@ -281,12 +281,21 @@ class RequestTooSlow(CallError):
 class UpstreamError(AssetwatchError):
     """An upstream did not answer as it should. The text is safe to show: no credential, no body.
 
+    said: words of the upstream, which end the text; whoever reads answers frees them of credentials (redaction).
     retry_after_s: how long the upstream asked us to wait; None when it did not say.
+    doubts_token: the answer may be that to a token which is no longer taken.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    doubts_token: bool = False
+
+    def __init__(
+        self, message: str, *, said: str = "", retry_after_s: float | None = None, doubts_token: bool | None = None
+    ) -> None:
+        super().__init__(f"{message}: {said}" if said else message)
+        self.said = said
         self.retry_after_s = retry_after_s
+        if doubts_token is not None:
+            self.doubts_token = doubts_token
 
 
 class Unreachable(UpstreamError):
@@ -300,9 +309,13 @@ class OutOfDescriptors(Unreachable):
 class Refused(UpstreamError):
     """The upstream does not take our credentials, or they lack a right."""
 
+    doubts_token = True
+
 
 class VersionUnsupported(Refused):
     """The upstream is there, and of a version that we cannot talk to; the text says what to update."""
+
+    doubts_token = False
 
 
 class Throttled(UpstreamError):

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from assetwatchd.transport import Reply
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+ERROR_MEMBERS = (
+    "error",
+    "errors",
+    "fault",
+    "errorCode",
+    "error_description",
+    "errorMessage",
+    "message",
+    "detail",
+    "details",
+)
+"""What gateways and frameworks call what went wrong: OAuth, Spring, FastAPI and the like."""
 DIGITS_MAX = 300
 """A longer integer fits no number of ours, not even a float."""
 
@@ -69,7 +81,15 @@ def text_of(value: Any) -> str:
 def bounded(text: str, length_max: int = 300) -> str:
     """Return text on one line without control characters, cut to length_max characters: fit for an error."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length_max]).split())
-    return line if len(line) <= length_max else line[: length_max - 1] + "…"
+    whole = len(line) <= length_max and len(text) <= 4 * length_max
+    return line if whole else line[: length_max - 1] + "…"
+
+
+def reason_in(document: Any) -> str:
+    """Return the words of an error document in no published form; empty for anything that tells of no error."""
+    told = [document.get(name) for name in ERROR_MEMBERS] if isinstance(document, dict) else []
+    words = [each.get("message") or each.get("errorMessage") if isinstance(each, dict) else each for each in told]
+    return bounded(": ".join(word for word in words if isinstance(word, str) and word))
 
 
 def first_problem(error: ValidationError, *, whole: str) -> str:

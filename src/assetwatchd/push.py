@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
     """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled.
 
-    A pause is at least backoff_first_s, and they grow until a connection has lasted for backoff_max_s. It ends when all
-    that fails is to be tried at once.
+    A pause is at least backoff_first_s, and what the upstream asked for; they grow until a connection has lasted for
+    backoff_max_s. It ends when all that fails is to be tried at once, though not before what the upstream asked for.
     """
     settings = scheduler.settings
     loop = asyncio.get_running_loop()
@@ -50,9 +50,11 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
             await scheduler.push_ended(None)
             continue
         failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-        pause_s = _pause_s(error, failures, settings, rng)
+        asked_s = error.retry_after_s or 0.0
+        pause_s = max(asked_s, _pause_s(error, failures, settings, rng))
         await scheduler.push_ended(error, pause_s=pause_s)
-        await _retried(scheduler, pause_s)
+        await asyncio.sleep(asked_s)
+        await _retried(scheduler, pause_s - asked_s)
 
 
 def _pause_s(error: UpstreamError, failures: int, settings: SourceSettings, rng: random.Random) -> float:

@@ -19,14 +19,17 @@ from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd import logins
+from assetwatchd.errors import BadAnswer, UpstreamError
 from assetwatchd.reader import HEADER, READ_S_MAX, main
+from assetwatchd.redaction import NOTHING_SECRET, Secrets
 from assetwatchd.rests import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from assetwatchd.reader import Result
+    from assetwatchd.redaction import Cleaner
     from assetwatchd.transport import Reply
 
 T = TypeVar("T")
@@ -41,6 +44,7 @@ IDLE_S_MAX = 60.0
 ANSWER_S_MAX = 30.0
 """A process that does not answer for so long, though it may compute for READ_S_MAX at most, is ended."""
 PROGRAM = f"from {main.__module__} import main; main()"
+SUCCESS = range(200, 300)
 PIECE_BYTES = 64 * 1024
 """An answer is handed over so many bytes at a time."""
 
@@ -49,9 +53,11 @@ class Reading:
     """How the answers of one source are read: one large one at a time, so that the others always have a process.
 
     After small ones that were costly there is a rest, so that many of them leave most of the event loop to others.
+    secrets: what comes of an answer is freed of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets = NOTHING_SECRET) -> None:
+        self._secrets = secrets
         self._turn = asyncio.Lock()
         self._small_turn = asyncio.Lock()
         self._rest = Rest()
@@ -65,8 +71,25 @@ class Reading:
     ) -> T:
         """Call read with an answer and what is given: beside, if it is large, so all but the answer is pickled.
 
-        Raises: what read raises; BadAnswer when it takes longer, or more memory, than limits allow.
+        What it returns or raises is freed of secrets. Raises: what read raises, unless that is explained by a page in
+        place of an answer; BadAnswer when it takes longer, or more memory, than limits allow.
         """
+        return await self._do(
+            reply, read_cleanly, self._secrets.cleaner, read, *given, inline_bytes_max=inline_bytes_max
+        )
+
+    async def credential(self, reply: Reply, read: Callable[[Reply], T]) -> T:
+        """Read an answer that is to bring a secret, which is left in what is returned; an error is freed as others."""
+        with self._secrets.kept():
+            return await self._do(reply, read_credential, read)
+
+    async def _do(
+        self,
+        reply: Reply,
+        read: Callable[[Reply, Unpack[Ts]], T],
+        *given: *Ts,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
+    ) -> T:
         if len(reply.body) <= inline_bytes_max:
             async with self._small_turn:
                 await self._rest.over()
@@ -242,3 +265,29 @@ def _why(ended: int) -> str:
     if ended == -signal.SIGXCPU:
         return f"reading the answer takes more than {READ_S_MAX} s"
     return f"the process that read the answer was ended ({signal.Signals(-ended).name if ended < 0 else ended})"
+
+
+def read_cleanly(reply: Reply, cleaner: Cleaner, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
+    """Read an answer, and free what comes of it of secrets; a page in place of the answer is told as what it is."""
+    try:
+        return cleaner.value(read(reply, *given))
+    except UpstreamError as error:
+        raise cleaner.error(_told(reply, error)) from None
+    except Exception as defect:
+        if cleaner.text(str(defect)) == str(defect):
+            raise
+        raise BadAnswer(f"reading the answer failed: {type(defect).__name__}") from None  # its text would be logged
+
+
+def read_credential(reply: Reply, read: Callable[[Reply], T]) -> T:
+    """Read an answer that is to bring a secret; its errors tell a page as what it is, too."""
+    try:
+        return read(reply)
+    except UpstreamError as error:
+        raise _told(reply, error) from None
+
+
+def _told(reply: Reply, error: UpstreamError) -> UpstreamError:
+    if type(error) is not BadAnswer or reply.status not in SUCCESS:
+        return error
+    return logins.page(reply.status, reply.body) or error

@@ -68,6 +68,7 @@ WATCHERS = "assetwatch.watchers"
 CHANGES = "assetwatch.changes"
 CONDITION = "assetwatch.source.condition"
 DELIVERY_LAG = "assetwatch.delivery.lag"
+PASSED_OVER = "assetwatch.upstream.passed_over"
 STANDSTILL = "assetwatch.loop.blocked"
 REFUSED = "assetwatch.requests.refused"
 RPC_DURATION = "rpc.server.call.duration"
@@ -102,6 +103,7 @@ class _Probes:
         self.condition = meter.create_gauge(CONDITION, "1", "Condition of a source, numbered as ConditionState is")
         self.lag = _seconds(meter, DELIVERY_LAG, "From a commit to its hand-over to a stream", LAG_BUCKETS_S)
         self.refused = meter.create_counter(REFUSED, "{request}", "Requests not taken in, by reason")
+        self.passed_over = meter.create_counter(PASSED_OVER, "{text}", "Texts of streams that are no frames, by source")
         self.standstill = _seconds(meter, STANDSTILL, "The event loop was blocked, by source", STANDSTILL_BUCKETS_S)
         self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
         self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
@@ -374,6 +376,11 @@ def record_lag(seconds: float) -> None:
 def record_standstill(seconds: float, source: str) -> None:
     """Measure for how long the event loop was blocked; source is empty when it is not known to be one's."""
     _probes.standstill.record(seconds, {SOURCE: source} if source else {})
+
+
+def record_passed_over(source: str) -> None:
+    """Count a text of a stream that was passed over."""
+    _probes.passed_over.add(1, {SOURCE: source})
 
 
 def record_refusal(reason: str) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import io
+import re
 import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
-from assetwatchd import telemetry
+from assetwatchd import logins, telemetry
 from assetwatchd.answers import digest
 from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
+from assetwatchd.redaction import Secrets
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 
 if TYPE_CHECKING:
@@ -39,12 +43,21 @@ GOODBYE_S = 1.0
 """How long the end of a WebSocket may take to be sent, to a peer that does not read."""
 UNTIMED = aiohttp.ClientTimeout()
 """Where TimeLimit keeps the time; aiohttp sets a timer for each call."""
-READ_HEADERS = ("Content-Type", "Retry-After")
-"""The headers of an answer that anything here looks at; the others, of whatever number and length, are let go."""
+READ_HEADERS = ("Content-Type", "Date", "Retry-After")
+"""The headers of an answer that anything here looks at, beside LOCATION where that leads to another path; the others,
+of whatever number and length, are let go."""
+LOCATION = "Location"
 HEADER_LENGTH_MAX = 256
 """Characters of each that are kept; a date or a media type takes a tenth of it."""
+CREDENTIALS = frozenset({401, 403, 419, 440, 498})
+"""Of these the latter three are in no standard, and all that frameworks and gateways mean by them is a session's or a
+token's end."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
+SECONDS_FORM = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
+"""Of a Retry-After; a fraction is not in the standard, and can mean nothing else."""
+GONE = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+"""The connection ended before an answer began; aiohttp sends a GET once more then."""
 
 
 class Reply(NamedTuple):
@@ -66,10 +79,14 @@ class Reply(NamedTuple):
 
 
 class Transport:
-    """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else."""
+    """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else.
+
+    secrets: of its settings; whoever has or makes more of them adds them. No error of a call shows one.
+    """
 
     def __init__(self, source: str, settings: SourceSettings) -> None:
         self.base = URL(str(settings.base_url).rstrip("/"))
+        self.secrets = Secrets.of(settings)
         self._source = source
         self._settings = settings
         self._limit = TimeLimit(settings.timeout_s)
@@ -110,19 +127,33 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
+        idempotent: bool = False,
     ) -> Reply:
-        """Make one call and return whatever status it had; for kinds that must read refusals themselves."""
+        """Make one call and return whatever status it had; for kinds that must read refusals themselves.
+
+        idempotent: a POST that changes nothing. As a GET it is sent once more when its connection turns out to be gone,
+        as one that was kept alive may be; other POSTs never are, since they may have been carried out.
+        """
         url = _url(origin or self.base, path)
         await self._turn()
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(), self._limit.block():
             sent = {**(headers or {}), **self._context()}
-            data = _payload(body)
-            async with self._client().request(
-                method, url, headers=sent, data=data, allow_redirects=False, timeout=UNTIMED
-            ) as response:
-                reply = Reply(response.status, _kept(response.headers), await self._body(response))
+            try:
+                reply = await self._answer(method, url, sent, body)
+            except GONE as exc:
+                if not idempotent or isinstance(exc, aiohttp.ClientConnectorError):
+                    raise
+                reply = await self._answer(method, url, sent, body)
             telemetry.upstream_answered(span, reply.status)
         return reply
+
+    async def _answer(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | io.BytesIO | None
+    ) -> Reply:
+        async with self._client().request(
+            method, url, headers=headers, data=_payload(body), allow_redirects=False, timeout=UNTIMED
+        ) as response:
+            return Reply(response.status, _kept(response.headers, url), await self._body(response))
 
     @asynccontextmanager
     async def parts(
@@ -143,7 +174,10 @@ class Transport:
                 whole = response.status != OK
                 body = await self._body(response) if whole else b""
                 telemetry.upstream_answered(span, response.status)
-                yield Reply(response.status, _kept(response.headers), body), response.content.iter_chunked(CHUNK_BYTES)
+                yield (
+                    Reply(response.status, _kept(response.headers, url), body),
+                    response.content.iter_chunked(CHUNK_BYTES),
+                )
 
     @asynccontextmanager
     async def websocket(
@@ -231,6 +265,11 @@ class Transport:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
+        with self.secrets.kept(), self._in_words():
+            yield
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
         try:
             with missed():
                 yield
@@ -241,8 +280,10 @@ class Transport:
         except aiohttp.ClientConnectorError as exc:
             raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
         except aiohttp.WSServerHandshakeError as exc:
-            raise_for_status(Reply(exc.status, _kept(exc.headers or {}), b""))
-            raise BadAnswer(f"no WebSocket: HTTP {exc.status}") from exc
+            reply = Reply(exc.status, _kept(exc.headers or {}, exc.request_info.url), b"")
+            raise_for_status(reply)
+            page = " with an HTML page, which may be a login page" if "html" in reply.content_type else ""
+            raise BadAnswer(f"no WebSocket: HTTP {exc.status}{page}", retry_after_s=retry_after_s(reply)) from exc
         except aiohttp.ClientResponseError as exc:
             raise Unreachable("the answer is not HTTP, or its head is beyond limits") from exc
         except aiohttp.ClientPayloadError as exc:
@@ -279,25 +320,37 @@ def session(connector: Connector, **options: Any) -> aiohttp.ClientSession:
 
 async def _refuse_redirect(_session: object, _context: object, told: aiohttp.TraceRequestRedirectParams) -> None:
     told.response.close()
-    raise_for_status(Reply(told.response.status, {}, b""))
+    raise_for_status(Reply(told.response.status, _kept(told.response.headers, told.response.url), b""))
 
 
 def raise_for_status(reply: Reply) -> None:
     """Raise for statuses that mean the same with every kind; return for all others."""
     status = reply.status
-    if status in (401, 403):
-        raise Refused(f"HTTP {status}: our credentials are refused or lack a right")
+    if status in CREDENTIALS:
+        raise Refused(f"HTTP {status}: our credentials are refused or lack a right", retry_after_s=retry_after_s(reply))
     if status == 429:  # noqa: PLR2004 - the status says itself
         raise Throttled("HTTP 429: too many calls", retry_after_s=retry_after_s(reply))
     if status >= 500:  # noqa: PLR2004 - same
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
     if 300 <= status < 400:  # noqa: PLR2004 - same
-        raise BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url")
+        raise logins.redirect(status, reply.headers.get(LOCATION, ""), retry_after_s=retry_after_s(reply))
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what of an answer's headers is read, their names written as in READ_HEADERS."""
-    return {name: headers[name][:HEADER_LENGTH_MAX] for name in READ_HEADERS if name in headers}
+def _kept(headers: Mapping[str, str], url: URL) -> dict[str, str]:
+    """Return what of the headers of an answer from there is read, their names written as in READ_HEADERS.
+
+    A Location with the path that was asked for is left out: a server that only moved is no login page.
+    """
+    kept = {name: headers[name][:HEADER_LENGTH_MAX] for name in READ_HEADERS if name in headers}
+    if (location := headers.get(LOCATION, "")[:HEADER_LENGTH_MAX]) and not _moved(location, url):
+        kept[LOCATION] = location
+    return kept
+
+
+def _moved(location: str, url: URL) -> bool:
+    """Whether a redirect leads to the path that was asked for, of another host, by another scheme or with a slash."""
+    path = urlsplit(location).path if location.isprintable() else ""
+    return path.rstrip("/") == url.raw_path.rstrip("/")
 
 
 def slack_s(rate_per_s: float) -> float:
@@ -305,16 +358,27 @@ def slack_s(rate_per_s: float) -> float:
     return max(0.0, TIMER_S - 1 / rate_per_s)
 
 
-def retry_after_s(reply: Reply, *, now: float | None = None) -> float | None:
-    """Read Retry-After (RFC 9110, 10.2.3: seconds or a date), in seconds from now; None when absent or unreadable."""
+def retry_after_s(reply: Reply) -> float | None:
+    """Read Retry-After (RFC 9110, 10.2.3: seconds or a date), in seconds from now; None when absent or unreadable.
+
+    A date is one by the clock of who answers, which its Date tells; ours may be another.
+    """
     text = reply.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
+    if SECONDS_FORM.fullmatch(text):
         return min(float(text), RETRY_AFTER_S_MAX)
+    if (at := _moment(text)) is None:
+        return None
+    now = _moment(reply.headers.get("Date", ""))
+    return min(max(at - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
+
+
+def _moment(text: str) -> float | None:
+    """Read an HTTP date, in seconds since 1970; one without a zone is UTC, as all of them are (RFC 9110, 5.6.7)."""
     try:
         at = email.utils.parsedate_to_datetime(text)
+        return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
     except (ValueError, OverflowError):
         return None
-    return min(max(at.timestamp() - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
 
 
 def _url(base: URL, path: str) -> URL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ EXTERNAL_ENTITY = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x
 UNREADABLE = {
     "empty": {"body": ""},
     "garbage": {"body": "\x00\x01\x02garbage"},
-    "html": {"body": "<html><body>Sign in</body></html>", "content_type": "text/html"},
+    "html": {"body": "<html><body>It works</body></html>", "content_type": "text/html"},
     "number": {"body": "7", "content_type": "application/json"},
     "list": {"body": "[[]]", "content_type": "application/json"},
     "other_xml": {"body": "<other/>", "content_type": "application/xml"},
@@ -212,6 +213,42 @@ async def test_unreadable_body(kind: str, fault: dict[str, object]) -> None:
         assert type(await raised(upstream.observe([harness.known]), harness)) is BadAnswer
         harness.standin.faults.clear()
         assert (await observed(upstream, harness.known)).state is State.AVAILABLE
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"body": "<html><body>Sign in</body></html>", "content_type": "text/html"},
+        {"body": '<!DOCTYPE html><form><input type="password"></form>', "content_type": "application/json"},
+        {
+            "body": '<?xml version="1.0"?>\n<html xmlns="x"><title>Log on</title></html>',
+            "content_type": "application/xml",
+        },
+        {"status": 302, "headers": {"Location": "/login?next=%2Fstatus"}},
+        {"status": 307, "headers": {"Location": "https://sso.example.com/start"}},
+        {"status": 303, "headers": {"Location": "/auth/realms/x/protocol/openid-connect/auth"}},
+    ],
+)
+async def test_a_login_page_is_refused_as_such(harness: Harness, fault: dict[str, object]) -> None:
+    """A login page, or a redirect to one, is Refused, with or without tokens; the text says so, and blames nothing."""
+    harness.fail(**fault)
+    error = await raised(harness.upstream().observe([harness.known]), harness)
+    assert type(error) is Refused
+    assert "login page" in str(error)
+    assert "base_url" not in str(error)
+    harness.standin.faults.clear()
+    assert (await observed(harness.upstream(), harness.known)).state is State.AVAILABLE
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_to_the_same_path_is_a_wrong_address(harness: Harness, status: int) -> None:
+    """A server that only moved, to https or to another host, is no login page: base_url is to be corrected."""
+    requests = harness.standin.requests
+    await observed(harness.upstream(), harness.known)
+    path = next(each.path_qs for each in requests.all() if re.search(harness.observe_path, each.path_qs))
+    harness.fail(status=status, headers={"Location": f"https://login.example.com{path}"})
+    error = await raised(harness.upstream().observe([harness.known]), harness)
+    assert (type(error), "correct base_url" in str(error)) == (BadAnswer, True)
 
 
 async def test_redirect_is_not_followed(harness: Harness) -> None:

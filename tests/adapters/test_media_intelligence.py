@@ -228,6 +228,19 @@ async def test_throttled_by_the_gateway(standin: MediaIntelligenceStandin) -> No
     assert caught.value.retry_after_s is None
 
 
+@pytest.mark.parametrize(("status", "code"), media_intelligence.REFUSALS)
+async def test_a_refusal_of_the_gateway_in_a_success(standin: MediaIntelligenceStandin, status: int, code: str) -> None:
+    """A refusal that comes with HTTP 200 means what its code means, and is told with both."""
+    body = f'{{"error": {{"errorCode": "{code}", "message": "no"}}}}'
+    standin.faults.add(path="import-status", body=body, content_type="application/json", headers={"Retry-After": "7"})
+    error, text = media_intelligence.REFUSALS[status, code]
+    async with adapter(standin) as upstream:
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.observe([ASSET])
+    assert type(caught.value) is error
+    assert (str(caught.value), caught.value.retry_after_s) == (f"HTTP 200, code {code}: {text}", 7.0)
+
+
 async def test_enumerate_all_projects(standin: MediaIntelligenceStandin) -> None:
     """Every configured project is listed, page by page, and no other; an empty one adds nothing."""
     wanted = {ASSET, *(f"{PROJECT}/{number}" for number in range(1, 7)), "archive/77/1"}

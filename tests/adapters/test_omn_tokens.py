@@ -293,3 +293,15 @@ def test_token_that_cannot_be_sent(token: object) -> None:
     """An access token that is no token never reaches a header."""
     with pytest.raises(BadAnswer, match="no usable access_token"):
         grant_of(Reply(200, {}, json.dumps({"access_token": token, "expires_in": 60}).encode()))
+
+
+async def test_a_status_call_whose_connection_is_gone_is_made_once_more(traded: Omn, standin: Standin) -> None:
+    """It changes nothing, so it is sent again, as a GET is; the trade, which may change the offline token, is not."""
+    assert await state(traded) is State.AVAILABLE
+    standin.faults.add(path=STATUS_CALL, times=1, disconnect=True)
+    assert await state(traded) is State.AVAILABLE
+    assert standin.requests.count(STATUS_CALL) == 3
+    standin.faults.add(path=STATUS_CALL, times=1, status=401)
+    standin.faults.add(path=TOKEN_CALL, times=1, disconnect=True)
+    assert type(await raised(traded, standin)) is Unreachable
+    assert standin.requests.count(TOKEN_CALL) == 2

@@ -183,6 +183,15 @@ async def test_token_call_that_fails(standin: OracleSbcStandin) -> None:
         assert (await read(upstream)).state is State.AVAILABLE
 
 
+async def test_a_login_is_not_made_twice(standin: OracleSbcStandin) -> None:
+    """A token call whose connection is gone may have been carried out: it is not sent again by itself."""
+    standin.faults.add(path=TOKEN_CALL, times=1, disconnect=True)
+    async with adapter(standin) as upstream:
+        with pytest.raises(Unreachable):
+            await read(upstream)
+    assert standin.requests.count(TOKEN_CALL) == 1
+
+
 @pytest.mark.parametrize("token", ["", "two words", "caf\u00e9", "line&#10;break"])
 async def test_unusable_token(standin: OracleSbcStandin, token: str) -> None:
     """A token that no header can carry is a BadAnswer, and is not repeated in it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import push
-from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Unreachable
+from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
 from assetwatchd.model import ConditionState, Freshness, State
 from assetwatchd.plan import SLICE
 from assetwatchd.store.memory import MemoryStore
@@ -616,3 +616,21 @@ async def test_forgotten_while_it_is_pushed() -> None:
             with rig.scheduler.interest([], whole=True):
                 await asyncio.sleep(1)
                 assert not rig.entry("b").gone
+
+
+@virtual
+async def test_retry_after_of_a_connection() -> None:
+    """An upstream that refuses the connection, and says for how long, is left alone until then, however it refuses."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream, backoff_first_s=1, backoff_max_s=5) as rig:
+        with rig.scheduler.interest([], whole=True):
+            for error in (Throttled, Unreachable, BadAnswer):
+                upstream.push_fault = error("not now", retry_after_s=40)
+                upstream.connects.clear()
+                await asyncio.sleep(200)
+                pauses = [later - earlier for earlier, later in itertools.pairwise(upstream.connects)]
+                assert 4 <= len(upstream.connects) <= 5
+                assert all(pause >= 40 for pause in pauses[1:])
+            upstream.push_fault = None
+            await asyncio.sleep(41)
+            assert upstream.connected

@@ -30,7 +30,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "1 GB body": {"huge_bytes": 1024 * MIB},
     "slow body": {"drip_bytes_per_s": 5},
     "invalid UTF-8": {"charset_garbage": True},
-    "wrong content type": {"status": 200, "body": "<html><body>Sign in</body></html>", "content_type": "text/html"},
+    "a page": {"status": 200, "body": "<html><body>It works</body></html>", "content_type": "text/html"},
+    "a login page": {"status": 200, "body": "<html><body>Sign in</body></html>", "content_type": "text/html"},
+    "a redirect to a login page": {"status": 302, "headers": {"Location": "/login"}},
     "nested JSON": {"status": 200, "body": "[" * 100_000, "content_type": JSON},
     "nested XML": {"status": 200, "body": "<a>" * 100_000, "content_type": XML},
     "half a surrogate": {"status": 200, "body": '{"state": "\\ud800"}', "content_type": JSON},
@@ -44,7 +46,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
 }
 CALLS_MORE = 2
 """What the source is asked after its condition turned, before what was told is counted."""
-BAD = {ConditionState.DEGRADED, ConditionState.UNREACHABLE}
+BAD = {ConditionState.DEGRADED, ConditionState.UNREACHABLE, ConditionState.REFUSED}
 
 
 async def survived(rig: Rig, stream: Stream, source: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,10 +113,10 @@ async def test_a_redirect_to_another_host_is_not_followed(source: str, caplog: p
         {"charset_garbage": True},
         {"huge_bytes": 64 * MIB},
         {"body": "[" * 100_000},
-        {"body": "null"},
+        {"body": '{"iterable": null}'},
         {"disconnect": True},
     ],
-    ids=["invalid UTF-8", "64 MB", "nested", "null", "disconnect"],
+    ids=["invalid UTF-8", "64 MB", "nested", "no list", "disconnect"],
 )
 async def test_a_hostile_frame_is_a_condition_and_a_log_line(
     attack: dict[str, Any], caplog: pytest.LogCaptureFixture

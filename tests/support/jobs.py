@@ -94,3 +94,8 @@ def announce(_: Reply, path: str) -> None:
 def unload(reply: Reply) -> None:
     """Read XML."""
     xml.parse(reply.body)
+
+
+def quote(reply: Reply) -> None:
+    """Fail as code of ours may, with what came in the text."""
+    raise KeyError(reply.body.decode())

@@ -57,6 +57,9 @@ FAILURES = {
     "INVALID_METADATA": FailureKind.PERMANENT,  # resolution, length or format is not supported
 }
 
+PUBLISHED = frozenset({*STATES, "registration"})
+
+SIGNATURE_HEADER = "x-ncp-apigw-signature-v2"
 SUCCESS_CODE = "0"
 INVALID_REQUEST_CODE = "10001"
 """The one published product code that cannot mean that the asset is unknown; which code does is not published."""
@@ -182,7 +185,7 @@ def sign(method: str, path: str, *, access_key: str, secret: str, at: float) -> 
     return {
         "x-ncp-apigw-timestamp": timestamp,
         "x-ncp-iam-access-key": access_key,
-        "x-ncp-apigw-signature-v2": base64.b64encode(digest).decode(),
+        SIGNATURE_HEADER: base64.b64encode(digest).decode(),
     }
 
 
@@ -191,11 +194,11 @@ def decode(model: type[M], reply: Reply) -> M:
     body = jsonbody.object_of(jsonbody.decode(reply), "the answer")
     code = jsonbody.text_of(body.get("code"))
     if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
-        raise BadAnswer(_coded(reply, code))
+        raise _refusal_in_success(reply) or BadAnswer(_coded(reply, code))
     try:
         return model.model_validate(body.get("result"))
     except ValidationError as exc:
-        raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='result')}") from None
+        raise BadAnswer(model.__name__, said=jsonbody.first_problem(exc, whole="result")) from None
 
 
 def part_of(reply: Reply, number: int, size: int) -> Part:
@@ -227,6 +230,15 @@ def raise_refusal(reply: Reply) -> None:
         error, text = known
         raise error(f"HTTP {reply.status}, code {fault.code}: {text}", retry_after_s=retry_after_s(reply))
     raise_for_status(reply)
+
+
+def _refusal_in_success(reply: Reply) -> UpstreamError | None:
+    """Tell what a refusal of the gateway means that comes with HTTP 200, by its code alone; None for anything else."""
+    fault = fault_of(reply)
+    for (_, code), (error, text) in REFUSALS.items():
+        if reply.status == HTTPStatus.OK and fault.gateway and code == fault.code:
+            return error(f"HTTP {reply.status}, code {code}: {text}", retry_after_s=retry_after_s(reply))
+    return None
 
 
 def _coded(reply: Reply, code: str) -> str:
@@ -294,7 +306,7 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
         return None
     raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
-        raise AssetRejected(_coded(reply, code))
+        raise _refusal_in_success(reply) or AssetRejected(_coded(reply, code))
     status = decode(ImportStatus, reply)
     if status.number is not None and not path.is_numbered(status.number):
         raise BadAnswer("the answer is about another asset")
@@ -341,7 +353,8 @@ class MediaIntelligence:
     ) -> None:
         self._settings = settings
         self._transport = Transport(source, settings)
-        self._reading = Reading()
+        self._transport.secrets.spare(PUBLISHED)
+        self._reading = Reading(self._transport.secrets)
         self._clock = clock
 
     def check(self, asset_id: str) -> str | None:
@@ -432,6 +445,7 @@ class MediaIntelligence:
             secret=settings.secret_key.get_secret_value(),
             at=self._clock(),
         )
+        self._transport.secrets.add(signature[SIGNATURE_HEADER])
         headers = {**signature, "Content-Type": "application/json", "Accept": "application/json"}
         return await self._transport.raw("GET", path, headers=headers)
 

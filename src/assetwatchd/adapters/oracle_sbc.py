@@ -7,29 +7,30 @@ out. A device has one slot, which anybody's operation overwrites: equal answers 
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import xml
+from assetwatchd import logins, xml
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.credentials import TOKEN_BYTES_MAX
+from assetwatchd.credentials import TOKEN_BYTES_MAX, basic, with_token
 from assetwatchd.details import OracleSbcDetail
 from assetwatchd.errors import AssetRejected, BadAnswer
+from assetwatchd.jsonbody import bounded
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
+    from assetwatchd.errors import UpstreamError
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
@@ -49,11 +50,15 @@ RUNNING = frozenset({"inprogress", "running", "pending", "processing", "started"
 """Letters of the statuses that mean progress; none is published [assumed]."""
 IDLE = "idle"
 """Our word for a slot without an operation: nothing has run since boot."""
+PUBLISHED = frozenset({SUCCESS, IDLE, "operation", *RUNNING})
 
 STATE_ELEMENT = "operationState"
 NATIVE_ELEMENTS = ("operation", "status")
 INFO_ELEMENT = "additionalInfo"
 KNOWN_ELEMENTS = frozenset({STATE_ELEMENT, INFO_ELEMENT, *NATIVE_ELEMENTS})
+
+ERRORS = frozenset({"response", "error", "errors", "fault"})
+"""Roots of documents that tell an error where an answer should be; none is published [assumed]."""
 
 OK = 200
 UNAUTHORISED = 401
@@ -92,21 +97,31 @@ def decode(reply: Reply) -> Element:
     root = xml.parse(reply.body)
     data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
-        raise BadAnswer("XML without /response/data; correct base_url")
+        raise _instead(root)
     return data
 
 
+def _instead(root: Element) -> UpstreamError:
+    """Tell what a document without data is: an error document, if its root may be one of those and has any text."""
+    if xml.name(root) in ERRORS and (reason := bounded(_text(root))):
+        return logins.refusal(f"HTTP {OK} with an error document", reason)
+    return BadAnswer("XML without /response/data; correct base_url")
+
+
 def decode_operation(reply: Reply) -> Operation:
-    """Read the slot. Raises: BadAnswer."""
+    """Read the slot. Raises: BadAnswer; Refused when in place of an operation there are words about credentials."""
     data = decode(reply)
     state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
     beside = (*data, *(() if state is None else state))
     texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
     operation, status = (_text(_child(data, STATE_ELEMENT, name)) for name in NATIVE_ELEMENTS)
+    message = "; ".join(filter(None, [*texts, *_messages(data)]))
+    if state is None and logins.NOT_TAKEN.search(bounded(message)):
+        raise logins.refusal(f"HTTP {OK} with an error document", bounded(message))
     return Operation(
         operation=operation,
         status=status,
-        message="; ".join(filter(None, [*texts, *_messages(data)])),
+        message=message,
         additional_info="" if info is None else xml.content(info),
     )
 
@@ -195,6 +210,29 @@ class Token:
         return 0 <= now - self.asked_at < TOKEN_AGE_S_MAX
 
 
+class SessionTokens:
+    """The token of the session that there is; log_in begins one. Who needs a token at the same time shares it."""
+
+    def __init__(self, log_in: Callable[[], Awaitable[Token]], clock: Callable[[], float]) -> None:
+        self._log_in = log_in
+        self._clock = clock
+        self._token: Token | None = None
+        self._renewal = asyncio.Lock()
+
+    async def current(self) -> str:
+        """Return the token, a new one if need be. Raises: UpstreamError."""
+        async with self._renewal:
+            if self._token is None or not self._token.is_young(self._clock()):
+                self._token = await self._log_in()
+            return self._token.text
+
+    def forget(self, token: str) -> bool:
+        """Let go of a token that seems dead, unless somebody has renewed it since."""
+        if self._token is not None and self._token.text == token:
+            self._token = None
+        return True
+
+
 class OracleSbc:
     """One device. clock tells seconds since 1970, for the age of the token."""
 
@@ -204,11 +242,13 @@ class OracleSbc:
         xml.load()
         self._settings = settings
         self._transport = Transport(source, settings)
-        self._reading = Reading()
+        self._basic = basic(settings.username, settings.password)
+        self._transport.secrets.keep(self._basic)
+        self._transport.secrets.spare(PUBLISHED)
+        self._reading = Reading(self._transport.secrets)
         self._clock = clock
         self._version = settings.version
-        self._token: Token | None = None
-        self._renewal = asyncio.Lock()
+        self._tokens = SessionTokens(self._new_token, clock)
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of an SBC."""
@@ -238,29 +278,22 @@ class OracleSbc:
         await self._reading.close()
 
     async def _slot(self, known: Known = NOTHING_KNOWN) -> Answer:
-        """Ask with the token there is, and once more with a new one when that is refused."""
-        token = await self._valid_token(refused="")
-        reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
-        if reply.status == UNAUTHORISED:
-            token = await self._valid_token(refused=token)
-            reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
-        raise_for_status(reply)
-        return await self._reading.read(reply, read, known)
+        """Ask with the token there is, and once more with a new one when that one seems dead."""
 
-    async def _valid_token(self, *, refused: str) -> str:
-        """Return the token, a new one if need be; callers that need one at the same time share it."""
-        async with self._renewal:
-            if self._token is None or self._token.text == refused or not self._token.is_young(self._clock()):
-                self._token = await self._new_token()
-            return self._token.text
+        async def ask(token: str) -> Answer:
+            reply = await self._call("GET", STATUS_PATH, f"Bearer {token}")
+            raise_for_status(reply)
+            return await self._reading.read(reply, read, known)
+
+        return await with_token(self._tokens, ask)
 
     async def _new_token(self) -> Token:
         asked_at = self._clock()
-        name_and_password = f"{self._settings.username}:{self._settings.password.get_secret_value()}"
-        basic = base64.b64encode(name_and_password.encode()).decode()
-        reply = await self._call("POST", TOKEN_PATH, f"Basic {basic}")
+        reply = await self._call("POST", TOKEN_PATH, f"Basic {self._basic}")
         raise_for_status(reply)
-        return Token(await self._reading.read(reply, decode_token), asked_at)
+        token = await self._reading.credential(reply, decode_token)
+        self._transport.secrets.add(token)
+        return Token(token, asked_at)
 
     async def _call(self, method: str, path: str, authorization: str) -> Reply:
         """Make one call; a 404 means that the version is not supported, so one that is gets one more."""

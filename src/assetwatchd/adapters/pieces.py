@@ -151,7 +151,7 @@ def decode(model: type[M], reply: Reply) -> M:
     try:
         return model.model_validate(jsonbody.decode(reply))
     except ValidationError as exc:
-        raise BadAnswer(f"{model.__name__}: {jsonbody.first_problem(exc, whole='the body')}") from None
+        raise BadAnswer(model.__name__, said=jsonbody.first_problem(exc, whole="the body")) from None
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------

@@ -5,22 +5,21 @@ Source: the vendor's generated client 1.3.0, its published API description 1.4.0
 
 from __future__ import annotations
 
-import base64
 import re
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from assetwatchd import texts
+from assetwatchd import logins, texts
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
-from assetwatchd.credentials import bearer_token, kept_secret
+from assetwatchd.credentials import GivenTokens, basic, with_token
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
-from assetwatchd.jsonbody import bounded, decode, first_problem, object_of, text_of
+from assetwatchd.jsonbody import bounded, decode, first_problem, object_of, reason_in, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
@@ -77,6 +76,12 @@ READING = (
 The server stores the hash after every attempt that returned, also with an error: in_sync is not success. It stores it
 a little after the history, so out_of_sync beside an attempt for the current version is short-lived: finishing.
 """
+
+PUBLISHED = frozenset(
+    {FILE_THERE, FILE_GONE, GAVE_UP, *filter(None, ATTEMPTS)}
+    | {status for status, *_ in READING}
+    | {f"{status}/{attempt}" for status, *_ in READING for attempt in (*filter(None, ATTEMPTS), GAVE_UP)}
+)
 
 TERMINAL = frozenset({"in_sync", "failed_indexing"})
 """With these a failure stands until the file changes or someone queues it again."""
@@ -165,40 +170,32 @@ def status_path(asset_id: str, *, metadata: bool) -> str:
     return f"{STATUS_PATH}?url={quote(asset_id, safe='')}&return_asset_metadata={wanted}"
 
 
-class Sent(NamedTuple):
-    """Headers that carry a credential, and the texts in them that are secret."""
-
-    headers: Mapping[str, str]
-    secrets: tuple[str, ...]
-
-
-def credentials(auth: BasicAuth | BearerAuth | ApiKeyAuth | None) -> Sent:
-    """Make the headers of a call.
+def headers_of(auth: BasicAuth | BearerAuth | ApiKeyAuth | None, token: str) -> Mapping[str, str]:
+    """Make the headers of a call; token: of a bearer.
 
     The published description declares none on the status call, so the vendor's generated client sends none; a
-    protected deployment wants one all the same. Raises: Refused when the token file is of no use.
+    protected deployment wants one all the same.
     """
     if auth is None:
-        return Sent({}, ())
+        return {}
     if isinstance(auth, BasicAuth):
-        password = auth.password.get_secret_value()
-        basic = base64.b64encode(f"{auth.username}:{password}".encode()).decode()
-        return Sent({"Authorization": f"Basic {basic}"}, (password, basic))
+        return {"Authorization": f"Basic {basic(auth.username, auth.password)}"}
     if isinstance(auth, BearerAuth):
-        token = bearer_token(auth)
-        return Sent({"Authorization": f"Bearer {token}"}, (token,))
-    key = auth.key.get_secret_value()
-    return Sent({"x-api-key": key}, (key,))
+        return {"Authorization": f"Bearer {token}"}
+    return {"x-api-key": auth.key.get_secret_value()}
 
 
 def answer_of(reply: Reply) -> Answer:
     """Read the answer of the status call. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
+    document = decode(reply)
     try:
-        answer = Answer.model_validate(decode(reply))
+        answer = Answer.model_validate(document)
     except ValidationError as exc:
-        raise BadAnswer(f"not the published answer: {first_problem(exc, whole='all of it')}") from None
+        if reason := reason_in(document):
+            raise logins.refusal(f"HTTP {OK} with an error document", reason) from None
+        raise BadAnswer("not the published answer", said=first_problem(exc, whole="all of it")) from None
     if _depth(answer.storage_backend_info.metadata) > METADATA_DEPTH_MAX:
         raise BadAnswer("not the published answer: metadata is nested too deeply")
     return answer
@@ -213,16 +210,16 @@ def backends(reply: Reply) -> dict[str, Any]:
 
 def refusal(reply: Reply) -> UpstreamError:
     """Tell what an answer other than 200 means: 400 and 422 are about this one asset, 501 is a backend that is down."""
-    text = f"HTTP {reply.status}: {_reason(reply)}"
+    text, reason = f"HTTP {reply.status}", _reason(reply)
     if reply.status in (400, 414, 422):
-        return AssetRejected(text)
+        return AssetRejected(text, said=reason)
     if reply.status == 501:  # noqa: PLR2004 - told above
-        return Unreachable(text)
+        return Unreachable(text, said=reason)
     try:
         raise_for_status(reply)
     except UpstreamError as exc:
         return exc
-    return BadAnswer(text)
+    return BadAnswer(text, said=reason)
 
 
 def _reason(reply: Reply) -> str:
@@ -376,7 +373,12 @@ class UsdSearch:
         self._settings = settings
         self._zone = ZoneInfo(settings.timezone)
         self._transport = Transport(source, settings)
-        self._reading = Reading()
+        self._reading = Reading(self._transport.secrets)
+        self._transport.secrets.spare(PUBLISHED)
+        auth, secrets = settings.auth, self._transport.secrets
+        self._tokens = GivenTokens(auth, secrets) if isinstance(auth, BearerAuth) else None
+        if isinstance(auth, BasicAuth):
+            secrets.keep(basic(auth.username, auth.password))
 
     def check(self, asset_id: str) -> str | None:
         """An id is a storage URL or, in local-filesystem mode, an absolute path; allowed_ids narrows them down."""
@@ -408,7 +410,8 @@ class UsdSearch:
         return await self._ask(path, read, asset_id, known, self._zone)
 
     async def _ask(self, path: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
-        sent = credentials(self._settings.auth)
-        with kept_secret(lambda: sent.secrets):
-            headers = {"Accept": "application/json", **sent.headers}
+        async def ask(token: str) -> T:
+            headers = {"Accept": "application/json", **headers_of(self._settings.auth, token)}
             return await self._reading.read(await self._transport.raw("GET", path, headers=headers), read, *given)
+
+        return await ask("") if self._tokens is None else await with_token(self._tokens, ask)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from yarl import URL
 
+from assetwatchd import logins
 from assetwatchd.connector import Connector
 from assetwatchd.descriptors import missed
 from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
@@ -144,5 +145,7 @@ async def _text(ask: Ask, url: URL, path: str, form: re.Pattern[str]) -> str:
         raise BadAnswer(f"HTTP {reply.status} for /{path}: not as Pieces OS does; correct base_url")
     text = reply.body[:TEXT_BYTES_MAX].decode("utf-8", "replace").strip()
     if not form.fullmatch(text):
-        raise BadAnswer(f"/{path} did not answer as Pieces OS does; correct base_url")
+        raise logins.page(reply.status, reply.body) or BadAnswer(
+            f"/{path} did not answer as Pieces OS does; correct base_url"
+        )
     return text

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from assetwatchd.reading import Reading
     from assetwatchd.transport import Reply
 
+CLOSE_CODES = frozenset(aiohttp.WSCloseCode)
 LIST = "iterable"
 """Where every list of Pieces OS has its members."""
 
@@ -54,14 +55,19 @@ def packed_object(reply: Reply) -> Packed:
 class Documents:
     """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
 
-    pace: where whoever reads them tells of what else they cost. reading: how to read large ones.
+    pace: where whoever reads them tells of what else they cost. reading: how to read large ones. source: its name.
     """
 
     def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse[Literal[False]], settings: PiecesSource, reading: Reading
+        self,
+        socket: aiohttp.ClientWebSocketResponse[Literal[False]],
+        settings: PiecesSource,
+        reading: Reading,
+        source: str,
     ) -> None:
         self.pace = Pace()
         self.reading = reading
+        self.source = source
         self.settings = settings
         self._socket = socket
 
@@ -88,7 +94,26 @@ class Documents:
             if message.data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
                 raise AnswerTooLarge(self.settings.body_bytes_max)
             raise BadAnswer(f"the stream broke the WebSocket protocol (code {message.data.code})")
-        raise Unreachable("the stream was closed")
+        raise self._ended(message)
+
+    def _ended(self, message: Any) -> Unreachable:
+        """Tell how the connection ended: by a close, for want of a pong, or without a word."""
+        if message.type is WSMsgType.CLOSE:
+            return closed(message.data, message.extra or "")
+        if isinstance(self._socket.exception(), aiohttp.ServerTimeoutError):
+            silence_s = self.settings.ping_interval_s / 2
+            return Unreachable(f"the stream was given up: no pong within {silence_s:g} s of a ping")
+        return Unreachable("the stream broke off without a close")
+
+
+def closed(code: int, reason: str) -> Unreachable:
+    """Tell of a close frame, its code and reason."""
+    if not code:
+        return Unreachable("the stream was closed without a code")
+    name = aiohttp.WSCloseCode(code).name.lower().replace("_", " ") if code in CLOSE_CODES else ""
+    return Unreachable(
+        f"the stream was closed with code {code}{f' ({name})' if name else ''}", said=jsonbody.bounded(reason)
+    )
 
 
 @asynccontextmanager
@@ -97,4 +122,5 @@ async def opened(
 ) -> AsyncIterator[Documents]:
     """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
     async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
-        yield Documents(socket, settings, transport.reading)
+        with transport.secrets.kept():
+            yield Documents(socket, settings, transport.reading, transport.source)

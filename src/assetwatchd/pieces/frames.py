@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, texts, upstream
+from assetwatchd import jsonbody, telemetry, texts, upstream
 from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
+LIST = "iterable"
+MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
+"""A text that begins so, or has this in it, may be a frame, or what is left of one; others never were."""
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +87,7 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
     found: dict[str, Item] = {}
     unreadable = unfit = 0
-    for element in jsonbody.list_of(document.get("iterable"), "iterable"):
+    for element in jsonbody.list_of(document.get(LIST), LIST):
         item = parse(element) if isinstance(element, dict) else None
         if item is None:
             unreadable += not isinstance(element, dict) or element.get(name) is not None
@@ -95,10 +99,18 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
     return Frame(list(found.values()), unreadable, unfit)
 
 
-def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
-    """Read the text of a frame. Raises: BadAnswer; also when it tells of more assets than anybody could have here."""
-    document = jsonbody.object_of(jsonbody.decode(reply), "a frame")
-    check_count(len(jsonbody.list_of(document.get("iterable"), "iterable")), assets_max)
+def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame | None:
+    """Read the text of a frame; None when it is none, as a sign of life is, or what a later release may send.
+
+    Raises: BadAnswer for a frame that is damaged, since it may hold a deletion; also when it tells of more assets than
+    anybody could have here.
+    """
+    if not MAY_BE_FRAME.search(reply.body):
+        return None
+    document = jsonbody.decode(reply)
+    if not isinstance(document, dict) or LIST not in document:
+        return None
+    check_count(len(jsonbody.list_of(document.get(LIST), LIST)), assets_max)
     frame = read(document, stream)
     items = [replace(item, weight=weight_of(item.document)) for item in frame.items]
     return frame._replace(items=items, weight=sum(item.weight for item in items))
@@ -107,9 +119,11 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame:
 def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
     """Read the text of a frame, for a process beside: the fields of its items in parts, all else in the rest.
 
-    Raises: as parse.
+    The rest is None when it is none. Raises: as parse.
     """
     frame = parse(reply, stream, assets_max)
+    if frame is None:
+        return Packed(None, ())
     return pack(frame._replace(items=()), [item.fields for item in frame.items], lambda fields: int(fields[-1]))
 
 
@@ -119,19 +133,23 @@ def check_count(count: int, assets_max: int) -> None:
 
 
 class Frames:
-    """The frames of an open stream, read as they come. A wait for the next can be given up."""
+    """The frames of an open stream, read as they come; texts that are none are passed over.
+
+    A wait for the next can be given up.
+    """
 
     def __init__(self, documents: Documents, stream: Stream) -> None:
         self._documents = documents
         self._stream = stream
         self._complained = False
+        self._passed_over = 0
 
     def __aiter__(self) -> Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        text = await anext(self._documents)
-        frame = await self._read(Reply(OK, {}, text), self._documents.settings.assets_max)
+        while (frame := await self._read(await anext(self._documents))) is None:
+            self._pass_over()
         self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
         self._complain(frame.unfit)
         return frame
@@ -142,15 +160,24 @@ class Frames:
             self._complained = True
             log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)
 
-    async def _read(self, reply: Reply, assets_max: int) -> Frame:
+    def _pass_over(self) -> None:
+        """Count a text that is no frame; log the first, the tenth, the hundredth and so on of a connection."""
+        telemetry.record_passed_over(self._documents.source)
+        self._passed_over += 1
+        if self._passed_over == 10 ** (len(str(self._passed_over)) - 1):
+            text = "source %s: the stream %s sent texts that are no frames; passed over: %d"
+            log.warning(text, self._documents.source, self._stream.value, self._passed_over)
+
+    async def _read(self, text: bytes) -> Frame | None:
+        reply, assets_max = Reply(OK, {}, text), self._documents.settings.assets_max
         if len(reply.body) <= INLINE_BYTES_MAX:
             return await self._documents.reading.read(reply, parse, self._stream, assets_max)
         told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
         items: list[Item] = []
         async for some in told.members():
             items += [Item(*fields) for fields in some]
-        frame: Frame = told.rest
-        return frame._replace(items=items)
+        frame: Frame | None = told.rest
+        return None if frame is None else frame._replace(items=items)
 
 
 def items(document: Mapping[str, Any], stream: Stream) -> Collection[Item]:

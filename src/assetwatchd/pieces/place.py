@@ -6,7 +6,7 @@ There is no loop and no clock of its own here: whoever calls has pauses that gro
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
@@ -14,11 +14,12 @@ from yarl import URL
 from assetwatchd.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
 from assetwatchd.reading import Reading
+from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Transport, raise_for_status
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     import aiohttp
 
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read."""
+    """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
+
+    silence: what it asked for when it refused a stream.
+    """
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
-        self.reading = Reading()
+        self.reading = Reading(Secrets.of(settings))
+        self.silence = Silence()
         self._settings = settings
         self._probing = probing
         self._checked = False
@@ -89,14 +94,38 @@ class Place:
         return due
 
 
+class Silence:
+    """Streams that are not opened, whoever wants one, for as long as a server that refused one has asked for that."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._refusal: tuple[type[UpstreamError], str] = (UpstreamError, "")
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Raise the refusal again while it lasts; note another that is raised inside."""
+        left_s = self._until - asyncio.get_running_loop().time()
+        if left_s > 0:
+            error, text = self._refusal
+            raise error(text, retry_after_s=left_s)
+        try:
+            yield
+        except UpstreamError as error:
+            if error.retry_after_s is not None:
+                self._until = asyncio.get_running_loop().time() + error.retry_after_s
+                self._refusal = type(error), str(error)
+            raise
+
+
 class PiecesTransport(Transport):
     """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
 
-    reading: how large answers are read.
+    reading: how large answers are read. source: its name.
     """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
         super().__init__(source, settings)
+        self.source = source
         self._place = place
         self.reading = place.reading
 
@@ -112,10 +141,11 @@ class PiecesTransport(Transport):
         headers: Mapping[str, str] | None = None,
         body: bytes | io.BytesIO | None = None,
         origin: URL | None = None,
+        idempotent: bool = False,
     ) -> Reply:
         """Make one call, as Transport does."""
         async with self._there():
-            return await super().raw(method, path, headers=headers, body=body, origin=origin)
+            return await super().raw(method, path, headers=headers, body=body, origin=origin, idempotent=idempotent)
 
     @asynccontextmanager
     async def parts(
@@ -130,8 +160,10 @@ class PiecesTransport(Transport):
         self, path: str, *, headers: Mapping[str, str] | None = None, heartbeat_s: float
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, as Transport does."""
-        async with self._there(), super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
-            yield socket
+        async with self._there():
+            with self._place.silence.kept():
+                async with super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
+                    yield socket
 
     @asynccontextmanager
     async def _there(self) -> AsyncIterator[None]:

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-from assetwatchd import texts, xml
+from assetwatchd import logins, texts, xml
 from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
-from assetwatchd.credentials import kept_secret
+from assetwatchd.credentials import with_token
 from assetwatchd.details import OmnDetail
-from assetwatchd.errors import BadAnswer, UpstreamError
-from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, text_of
+from assetwatchd.errors import BadAnswer, Refused, UpstreamError
+from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, reason_in, text_of
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
@@ -43,7 +43,7 @@ ACCEPT = {"xml": "application/xml", "json": "application/json", "json_compact": 
 XML_TYPES = frozenset({"application/xml", "text/xml"})
 ID = re.compile(r"tid:(?=\S)[^\x00-\x1f\x7f]+|id:(?:0|[1-9][0-9]{0,18})")
 PROBE_TID = "00000000-0000-0000-0000-00000000000"  # of the published shape, 35 characters, and nobody's
-OK, UNAUTHORISED, NOT_FOUND = 200, 401, 404
+OK, NOT_FOUND = 200, 404
 
 IMPORT_STATES = {
     "pending": State.PENDING,
@@ -57,6 +57,10 @@ OBJECT_STATES = {
     "locked": State.AVAILABLE,
     "marked for deletion": State.DELETING,
 }
+PUBLISHED = frozenset({*IMPORT_STATES, *OBJECT_STATES, "import", "object"})
+ANSWERS, ERRORS = frozenset({"assets", "pim", "tids"}), frozenset({"response", "issues"})
+"""Members of an answer in JSON, and of an error document [assumed]."""
+ERROR_DOCUMENT = "HTTP 200 with an error document"
 LOCKED = "locked"
 INCOMPLETE = "incomplete"
 
@@ -122,7 +126,12 @@ def ids_of(reply: Reply, assets_max: int) -> frozenset[str]:
     """Read the answer of the query call. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
-    tids = list_of(object_of(decode(reply), "the answer").get("tids"), "tids")
+    if is_xml(reply, form="json"):
+        raise logins.refusal(ERROR_DOCUMENT, reason_of(reply) or "no list of tids")
+    document = object_of(decode(reply), "the answer")
+    if reason := _error_in(document):
+        raise logins.refusal(ERROR_DOCUMENT, reason)
+    tids = list_of(document.get("tids"), "tids")
     if not all(isinstance(tid, str) and tid for tid in tids):
         raise BadAnswer("tids holds something that is no tid")
     return listed(frozenset(f"tid:{tid}" for tid in tids), assets_max)
@@ -131,12 +140,14 @@ def ids_of(reply: Reply, assets_max: int) -> frozenset[str]:
 def refusal(reply: Reply) -> UpstreamError:
     """Tell what an answer other than 200 means; the reason is quoted when there is an error document."""
     reason = reason_of(reply)
-    said = f": {reason}" if reason else ""
     try:
         raise_for_status(reply)
     except UpstreamError as exc:
-        return type(exc)(f"{exc}{said}", retry_after_s=exc.retry_after_s)
-    return BadAnswer(f"HTTP {reply.status}{said or ': not an answer of OMN; check base_url'}")
+        return type(exc)(str(exc), said=reason, retry_after_s=exc.retry_after_s, doubts_token=exc.doubts_token)
+    if reason:
+        error = Refused if logins.NOT_TAKEN.search(reason) else BadAnswer
+        return error(f"HTTP {reply.status}", said=reason)
+    return BadAnswer(f"HTTP {reply.status}: not an answer of OMN; check base_url")
 
 
 def reason_of(reply: Reply) -> str:
@@ -147,7 +158,7 @@ def reason_of(reply: Reply) -> str:
     try:
         if "json" in reply.content_type:
             body = decode(reply)
-            told = isinstance(body, dict) and not {"response", "issues"}.isdisjoint(body)
+            told = isinstance(body, dict) and not ERRORS.isdisjoint(body)
             return "an error document in JSON" if told else ""
         root = xml.parse(reply.body)
     except BadAnswer:
@@ -164,7 +175,7 @@ def _reason_in(root: Element) -> str:
 
 def _assets_in_xml(root: Element) -> list[Asset]:
     if xml.name(root) == "response":
-        raise BadAnswer(f"HTTP 200 with an error document: {_reason_in(root)}")
+        raise logins.refusal(ERROR_DOCUMENT, _reason_in(root))
     lists = [child for child in root if xml.name(child) == "assets"]
     if xml.name(root) != "pim" or not lists:
         raise BadAnswer("not the published answer: no pim document with assets")
@@ -190,6 +201,8 @@ def _items(element: Element) -> dict[str, str]:
 
 def _assets_in_json(body: Any) -> list[Asset]:
     document = object_of(body, "the answer")
+    if reason := _error_in(document):
+        raise logins.refusal(ERROR_DOCUMENT, reason)
     document = object_of(document.get("pim", document), "pim")
     if "assets" not in document:
         raise BadAnswer("not the published answer: no assets")
@@ -197,6 +210,14 @@ def _assets_in_json(body: Any) -> list[Asset]:
         Asset(text_of(asset["tid"]), text_of(asset.get("id")), _json_items(asset.get("meta")))
         for asset in _holding_tid(document["assets"])
     ]
+
+
+def _error_in(document: dict[str, Any]) -> str:
+    """Return the reason in a document that tells an error in place of an answer; empty for an answer."""
+    if not ANSWERS.isdisjoint(document):
+        return ""
+    told = "an error document in JSON" if not ERRORS.isdisjoint(document) else ""
+    return reason_in(document.get("response")) or reason_in(document) or told
 
 
 def _holding_tid(value: Any) -> Iterator[dict[str, Any]]:
@@ -301,7 +322,8 @@ class Omn:
         self.capabilities = Capabilities(batch_max=settings.batch_size, enumerates=True)
         self._settings = settings
         self._transport = Transport(source, settings)
-        self._reading = Reading()
+        self._transport.secrets.spare(PUBLISHED)
+        self._reading = Reading(self._transport.secrets)
         self._tokens = tokens_for(settings, self._transport, self._reading, clock=clock)
         self._leaves_out = False
 
@@ -363,17 +385,16 @@ class Omn:
         return await self._ask(STATUS_PATH, body, answer, read, answer, asset_ids, known)
 
     async def _ask(self, path: str, body: bytes, form: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
-        """Make one call and read its answer; a refused token is replaced once, where that is possible."""
-        with kept_secret(self._tokens.secrets):
-            token = await self._tokens.current()
-            reply = await self._send(path, body, token, form=form)
-            if reply.status == UNAUTHORISED and self._tokens.forget(token):
-                reply = await self._send(path, body, await self._tokens.current(), form=form)
-            return await self._reading.read(reply, read, *given)
+        """Make one call and read its answer; a token that seems dead is replaced once, where that is possible."""
+
+        async def ask(token: str) -> T:
+            return await self._reading.read(await self._send(path, body, token, form=form), read, *given)
+
+        return await with_token(self._tokens, ask)
 
     async def _send(self, path: str, body: bytes, token: str, *, form: str) -> Reply:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": ACCEPT[form]}
-        return await self._transport.raw("POST", path, headers=headers, body=body)
+        return await self._transport.raw("POST", path, headers=headers, body=body, idempotent=True)
 
 
 def _is_missing(answer: Answer) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from yarl import URL
 
 from assetwatchd.config import BearerAuth, SignedJwtAuth
-from assetwatchd.credentials import TOKEN_BYTES_MAX, bearer_token
+from assetwatchd.credentials import TOKEN_BYTES_MAX, GivenTokens
 from assetwatchd.errors import BadAnswer, ConfigError, Refused
 from assetwatchd.jsonbody import bounded, decode, object_of, text_of
 from assetwatchd.transport import Reply, Transport, raise_for_status
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from assetwatchd.config import OmnSource, RefreshTokenAuth
+    from assetwatchd.credentials import Tokens
     from assetwatchd.reading import Reading
+    from assetwatchd.redaction import Secrets
 
 # 1. Facts --------------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ def grant_of(reply: Reply) -> Grant:
     Raises: UpstreamError; Refused with the reason's code when the offline token is not taken.
     """
     if reply.status == 400:  # noqa: PLR2004 - RFC 6749, 5.2: every refusal but a wrong client
-        raise Refused(f"the token endpoint refuses the offline token: {_code(reply)}")
+        raise Refused("the token endpoint refuses the offline token", said=_code(reply))
     raise_for_status(reply)
     grant = object_of(decode(reply), "the token endpoint's answer")
     token, life_s = grant.get("access_token"), grant.get("expires_in")
@@ -125,48 +127,12 @@ def _code(reply: Reply) -> str:
 # 3. Upstream -----------------------------------------------------------------------------------------------------
 
 
-class Tokens(Protocol):
-    """Where the bearer token of a call comes from."""
-
-    async def current(self) -> str:
-        """Return a token to send now. Raises: UpstreamError."""
-        ...
-
-    def forget(self, token: str) -> bool:
-        """Note that a token was refused; tell whether another one can be had at once."""
-        ...
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return what no error may show."""
-        ...
-
-
-class GivenTokens:
-    """A token from the settings or a file."""
-
-    def __init__(self, auth: BearerAuth) -> None:
-        self._auth = auth
-        self._last = ""
-
-    async def current(self) -> str:
-        """Return the token; a file is read at each call."""
-        self._last = bearer_token(self._auth)
-        return self._last
-
-    def forget(self, token: str) -> bool:
-        """Tell whether the file holds another one by now."""
-        return bearer_token(self._auth) != token
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the token sent last."""
-        return (self._last,)
-
-
 class SignedTokens:
     """Tokens that we sign ourselves, one for most of its life."""
 
-    def __init__(self, auth: SignedJwtAuth, *, clock: Callable[[], float]) -> None:
+    def __init__(self, auth: SignedJwtAuth, secrets: Secrets, *, clock: Callable[[], float]) -> None:
         self._auth = auth
+        self._secrets = secrets
         self._clock = clock
         self._token, self._until = "", 0.0
         self._sign()
@@ -177,18 +143,16 @@ class SignedTokens:
             self._sign()
         return self._token
 
-    def forget(self, token: str) -> bool:  # noqa: ARG002 - another signature would be refused for the same reason
-        """Sign anew next time, not now."""
-        self._until = 0.0
-        return False
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the key and the token."""
-        return (self._auth.secret.get_secret_value(), self._token)
+    def forget(self, token: str) -> bool:
+        """Sign anew, unless somebody has since; one that was signed just now would be the same, and as little use."""
+        if token == self._token:
+            self._sign()
+        return token != self._token
 
     def _sign(self) -> None:
         now = self._clock()
         self._token, self._until = sign(self._auth, at=now), now + RENEW_AT * self._auth.lifetime_s
+        self._secrets.add(self._token)
 
 
 class TradedTokens:
@@ -219,10 +183,6 @@ class TradedTokens:
             self._until = 0.0
         return True
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return the offline tokens, given and current, and the access token."""
-        return (self._auth.refresh_token.get_secret_value(), self._offline, self._token)
-
     async def _trade(self) -> None:
         reply = await self._transport.raw("GET", self._discovery.raw_path_qs, origin=self._discovery.origin())
         endpoint = await self._reading.read(reply, endpoint_of, self._discovery)
@@ -234,7 +194,8 @@ class TradedTokens:
             body=urlencode(form).encode(),
             origin=endpoint.origin(),
         )
-        grant = await self._reading.read(reply, grant_of)
+        grant = await self._reading.credential(reply, grant_of)
+        self._transport.secrets.add(grant.access_token, grant.offline_token)
         self._token, self._until = grant.access_token, self._clock() + RENEW_AT * grant.life_s
         self._offline = grant.offline_token or self._offline
 
@@ -243,7 +204,7 @@ def tokens_for(settings: OmnSource, transport: Transport, reading: Reading, *, c
     """Choose by the settings. Raises: ConfigError when a signing secret cannot be a key."""
     auth = settings.auth
     if isinstance(auth, BearerAuth):
-        return GivenTokens(auth)
+        return GivenTokens(auth, transport.secrets)
     if isinstance(auth, SignedJwtAuth):
-        return SignedTokens(auth, clock=clock)
+        return SignedTokens(auth, transport.secrets, clock=clock)
     return TradedTokens(auth, transport, reading, clock=clock)

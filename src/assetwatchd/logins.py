@@ -1,0 +1,76 @@
+"""What tells that credentials are not taken where no status says so: login pages, and words of error documents.
+
+Gateways and filters before an upstream answer in its place, each in its own way, and in no published one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from assetwatchd.errors import BadAnswer, Refused, UpstreamError
+
+HEAD_BYTES = 16 * 1024
+"""So much of a page is looked at."""
+PAGE = re.compile(rb"<!doctype\s{1,9}html|<html[\s>]", re.IGNORECASE)
+PREAMBLE_BYTES = 1024
+"""An XML declaration, comments and a document type may stand before a page begins."""
+LOGIN = re.compile(
+    r"(?<![a-z])(?:log[\s_-]?[io]n|sign[\s_-]?[io]n(?![a-z])|passwor[dt]|credentials?|unauthori[sz]ed|single[\s_-]sign"
+    r"|authenticat|session[\s_-](?:has[\s_-])?(?:expired|timed)|sso(?![a-z])|saml|oauth|openid|oidc|keycloak|anmeld)",
+    re.IGNORECASE,
+)
+"""Words of a login page, and of the address of one."""
+LOGIN_ADDRESS = re.compile(
+    r"(?<![a-z])(?:auth[nz]?|authori[sz]e|idp|adfs|cas|realms|accounts?)(?![a-z])", re.IGNORECASE
+)
+"""More words of such an address, which mean nothing in a text."""
+_HELD = r"(?:token|session|signature|credentials?|passwor[dt]|log[\s_-]?in|jwt|api[\s_-]?key)"
+_AMISS = (
+    r"(?:expired|invalid|unknown|missing|revoked|inactive|wrong|incorrect|bad|not|no|required|denied|re(?:ject|fus)ed)"
+)
+_BETWEEN = r"[\W_]+(?:[^\W_]+[\W_]+){0,3}"
+NOT_TAKEN = re.compile(
+    rf"\b(?:{_HELD}{_BETWEEN}{_AMISS}|{_AMISS}{_BETWEEN}{_HELD})\b"
+    rf"|authenticat(?:e|ion|ed){_BETWEEN}(?:{_AMISS}|failed|error)\b|\b(?:not|failed to|un-?)[\s_-]*authenticate"
+    r"|un-?authori[sz]ed|not[\s_-]authori[sz]ed|access\W+(?:is\W+)?denied|permission\W+denied|forbidden|not logged in",
+    re.IGNORECASE,
+)
+"""Words of a reason that speaks of credentials: "Token expired", "invalid_token", "Client not authorized."."""
+
+
+def redirect(status: int, location: str, *, retry_after_s: float | None = None) -> UpstreamError:
+    """Tell what a redirect means, which is never followed; location is empty where it leads to the very same path."""
+    if LOGIN.search(location) or LOGIN_ADDRESS.search(location):
+        return Refused(
+            f"HTTP {status}: a redirect to a login page: our credentials are not taken, or we have none",
+            retry_after_s=retry_after_s,
+        )
+    if location and status not in (301, 308):
+        return BadAnswer(
+            f"HTTP {status}: a redirect to another page, which is not followed: a login page, or base_url is wrong",
+            retry_after_s=retry_after_s,
+            doubts_token=True,
+        )
+    return BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url", retry_after_s=retry_after_s)
+
+
+def page(status: int, body: bytes) -> UpstreamError | None:
+    """Tell what an HTML page in place of an answer means; None when the body is none."""
+    head = body[:HEAD_BYTES].replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf")  # as good as ASCII, if it is UTF-16
+    if not PAGE.search(head[:PREAMBLE_BYTES]):
+        return None
+    if LOGIN.search(head.decode(errors="replace")):
+        return Refused(
+            f"HTTP {status}: a login page in place of an answer: our credentials are not taken, or we have none"
+        )
+    return BadAnswer(
+        f"HTTP {status}: an HTML page in place of an answer: a login page, an error page, or base_url is wrong",
+        doubts_token=True,
+    )
+
+
+def refusal(message: str, reason: str) -> UpstreamError:
+    """Make the error for an error document in an answer that says it is well: a refusal if its reason says so."""
+    if NOT_TAKEN.search(reason):
+        return Refused(message, said=reason)
+    return BadAnswer(message, said=reason, doubts_token=True)
