@@ -13,9 +13,10 @@ import pytest
 from assetwatchd import telemetry
 from assetwatchd.config import ServerSettings
 from assetwatchd.rpc import receiving, server
-from assetwatchd.rpc.receiving import ENTRY_BYTES, METADATA_BYTES_MAX, Unfinished
+from assetwatchd.rpc.receiving import ENTRY_BYTES, GRACE_S, METADATA_BYTES_MAX, Unfinished
 from support import grpcurl
 from support.http2 import EMPTY, LIST_SOURCES, Client, connected
+from support.hub_client import virtual
 from support.rig import serving
 from support.tracing import recorded
 
@@ -134,6 +135,7 @@ async def test_unfinished_requests_hold_no_more_than_so_many_whole_ones(
 ) -> None:
     """Fifty are begun and four may be on their way: the oldest of the others end, and whole ones are served."""
     monkeypatch.setattr(receiving, "UNFINISHED_MAX", 4)
+    monkeypatch.setattr(receiving, "GRACE_S", 0.1)
     async with serving({}, {"message_bytes_max": MIB}) as (_, address), connected(address) as client:
         left = await a_byte_short(client, [path] * 50, framed(MIB - 5))
         await client.until(lambda: len(client.ended) >= 46)
@@ -202,53 +204,117 @@ async def test_what_is_sent_on_a_stream_after_its_request_finds_no_room() -> Non
         assert (await client.call(LIST_SOURCES)).status == OK
 
 
+class Waiting:
+    """Calls that wait for a request that never comes, by name. told: whose time was up, in order; begun: who waits."""
+
+    def __init__(self, calls_max: int) -> None:
+        self.unfinished = Unfinished(calls_max)
+        self.told: list[str] = []
+        self.begun: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def begin(self, host: str, *names: str) -> None:
+        """Begin some, a little after one another."""
+        for name in names:
+            self.tasks[name] = asyncio.create_task(self._wait(host, name))
+            await asyncio.sleep(0.01)
+
+    async def _wait(self, host: str, name: str) -> None:
+        try:
+            async with asyncio.timeout(600) as limit, self.unfinished.one_of(host, limit):
+                self.begun.append(name)
+                await asyncio.Event().wait()
+        except TimeoutError:
+            self.told.append(name)
+
+    async def end(self) -> None:
+        """End all; none must be left."""
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.wait(self.tasks.values())
+        assert self.unfinished._count == 0
+        assert not self.unfinished._by_host
+        assert len(self.unfinished._line) == 0
+
+
+@virtual
 async def test_time_is_up_for_the_oldest_of_the_address_that_has_most() -> None:
     """So nobody is shut out by one client; an address that waits for one request alone keeps it."""
-    unfinished, told = Unfinished(3), []
+    waiting = Waiting(3)
+    await waiting.begin("one", "1")
+    await waiting.begin("many", "2", "3", "4")
+    await waiting.begin("other", "5")
+    await waiting.begin("third", "6")
+    await asyncio.sleep(GRACE_S + 0.1)
+    assert waiting.told[:2] == ["2", "3"]
+    assert len(waiting.told) == 3
+    assert waiting.begun == ["1", "2", "3", "4", "5", "6"]
+    await waiting.end()
 
-    async def wait(host: str, name: str) -> None:
-        try:
-            async with asyncio.timeout(600) as limit:
-                with unfinished.one_of(host, limit):
-                    await asyncio.Event().wait()
-        except TimeoutError:
-            told.append(name)
 
-    tasks = []
-    for host, name in [("one", "1"), ("many", "2"), ("many", "3"), ("many", "4"), ("other", "5"), ("third", "6")]:
-        tasks.append(asyncio.create_task(wait(host, name)))
+@virtual
+async def test_no_time_is_up_before_its_grace() -> None:
+    """However many come at once: who has to wait does, and goes on as soon as another is read."""
+    waiting = Waiting(2)
+    await waiting.begin("one", *"123456")
+    assert waiting.begun == ["1", "2"]
+    for name in "1234":
+        waiting.tasks[name].cancel()
         await asyncio.sleep(0.01)
-    assert told[:2] == ["2", "3"]
-    assert len(told) == 3
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    assert unfinished._count == 0
-    assert not unfinished._by_host
+    assert waiting.begun == list("123456")
+    assert not waiting.told
+    await waiting.end()
 
 
+@virtual
+async def test_addresses_that_wait_take_turns() -> None:
+    """One that comes after a hundred calls of another waits for one of them, and one that gives up for nobody."""
+    waiting = Waiting(1)
+    await waiting.begin("many", *(f"many {number}" for number in range(100)))
+    await waiting.begin("other", "gives up", "other")
+    waiting.tasks["gives up"].cancel()
+    for _ in range(3):
+        await asyncio.sleep(GRACE_S + 0.05)
+    assert waiting.begun.index("other") <= 3
+    await waiting.end()
+
+
+@virtual
 async def test_one_whose_time_is_up_already_is_passed_over() -> None:
     """Between the moment in which its time is up and the one in which it is told, another call comes: none fails."""
-    unfinished, told = Unfinished(1), []
+    waiting = Waiting(1)
+    told = []
     loop = asyncio.get_running_loop()
 
     async def wait() -> None:
         try:
-            async with asyncio.timeout(600) as limit:
-                with unfinished.one_of("one", limit):
-                    limit.reschedule(loop.time())
-                    loop.call_soon(come)
-                    await asyncio.Event().wait()
+            async with asyncio.timeout(600) as limit, waiting.unfinished.one_of("one", limit):
+                await asyncio.sleep(GRACE_S)
+                limit.reschedule(loop.time())
+                loop.call_soon(waiting.unfinished._end_overdue)
+                await asyncio.Event().wait()
         except TimeoutError:
             told.append("up")
 
-    def come() -> None:
-        with unfinished.one_of("other", asyncio.timeout(600)):
-            told.append("came")
+    first = asyncio.create_task(wait())
+    await asyncio.sleep(0.1)
+    await waiting.begin("other", "came")
+    await first
+    await asyncio.sleep(0.1)
+    assert told == ["up"]
+    assert waiting.begun == ["came"]
+    await waiting.end()
 
-    await wait()
-    assert told == ["came", "up"]
-    assert unfinished._count == 0
+
+async def test_many_calls_that_begin_at_once_are_all_served() -> None:
+    """None is taken for one that does not send its request, however busy the server is with the others."""
+    async with serving({}) as (_, address), connected(address) as client:
+        streams = [client.begin(LIST_SOURCES) for _ in range(500)]
+        for stream in streams:
+            client.send(stream, EMPTY, end=True)
+        client.flush()
+        ended = [await client.end_of(stream) for stream in streams]
+        assert {end.status for end in ended} == {OK}
 
 
 # Resets, and how many -------------------------------------------------------------------------------------------------

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
 from assetwatchd import telemetry
 from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
+from assetwatchd.fairness import FairQueue
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from assetwatchd.errors import CallError
     from assetwatchd.rpc.telemetry import Behaviour, Handler, Rpc
@@ -30,7 +31,10 @@ METADATA_BYTES_MAX = 16 * 1024
 ENTRY_BYTES = 32
 UNFINISHED_MAX = 32
 """Requests on their way in at the same time. That of a well-behaved client is there when its call begins, so this many
-are not seen even of thousands of calls; each as large as a request may be, they hold 128 MiB."""
+are seen in bursts alone; each as large as a request may be, they hold 128 MiB."""
+GRACE_S = 1.0
+"""A request may take so long to come, however many others are on their way: longer than it takes to read one that is
+there, whatever else there is to do."""
 
 
 class Receiving(grpc.aio.ServerInterceptor):
@@ -114,48 +118,84 @@ class Receiving(grpc.aio.ServerInterceptor):
     async def _next(self, context: Rpc) -> Any:
         """Wait for a request, or EOF. Raises: TimeoutError."""
         async with asyncio.timeout(self._request_s) as limit:
-            with self._unfinished.one_of(host_of(context.peer()), limit):
+            async with self._unfinished.one_of(host_of(context.peer()), limit):
                 return await context.read()
 
 
 class Unfinished:
-    """The calls whose requests are not there yet, by the address of their clients, each with its time limit.
+    """The calls whose requests are on their way in, by the address of their clients, each with its time limit.
 
-    When there are too many, time is up for the oldest one of the address that has most of them: a request that is on
-    its way comes before those that wait for something, and one client cannot keep out the others.
+    When there are too many, those that come wait, address by address in turns. Time is up for the oldest one of the
+    address that has most of them, once it has had GRACE_S: what is on its way comes before what waits for something,
+    one that only was not read yet loses nothing, and one client cannot keep out the others.
     """
 
     def __init__(self, calls_max: int) -> None:
         self._calls_max = calls_max
-        self._by_host: defaultdict[str, dict[asyncio.Timeout, None]] = defaultdict(dict)
+        self._by_host: defaultdict[str, dict[asyncio.Timeout, float]] = defaultdict(dict)
         self._count = 0
+        self._line: FairQueue[Coming] = FairQueue(_waits)
+        self._look: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def one_of(self, host: str, limit: asyncio.Timeout) -> Iterator[None]:
-        """Count one more until the block ends."""
-        if self._count >= self._calls_max:
-            self._end_one()
-        self._count += 1
-        self._by_host[host][limit] = None
+    @asynccontextmanager
+    async def one_of(self, host: str, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """Count one more until the block ends, once there is room for it."""
         try:
+            if self._count < self._calls_max and self._line.first() is None:
+                self._count_in(host, limit)
+            else:
+                await self._room(host, limit)
             yield
         finally:
             self._forget(host, limit)
 
-    def _end_one(self) -> None:
-        host = max(self._by_host, key=lambda name: len(self._by_host[name]))
-        oldest = next(iter(self._by_host[host]))
-        self._forget(host, oldest)
-        if not oldest.expired():  # its time may be up already, and it not told yet
-            oldest.reschedule(asyncio.get_running_loop().time())
+    async def _room(self, host: str, limit: asyncio.Timeout) -> None:
+        coming = Coming(host, limit, asyncio.get_running_loop().create_future())
+        self._line.put((host,), coming)
+        self._end_overdue()
+        await coming.room
+
+    def _count_in(self, host: str, limit: asyncio.Timeout) -> None:
+        self._count += 1
+        self._by_host[host][limit] = asyncio.get_running_loop().time()
 
     def _forget(self, host: str, limit: asyncio.Timeout) -> None:
-        of_host = self._by_host[host]
-        if limit in of_host:
-            del of_host[limit]
+        if self._by_host[host].pop(limit, None) is not None:
             self._count -= 1
-        if not of_host:
+        if not self._by_host[host]:
             del self._by_host[host]
+        if self._count < self._calls_max and (coming := self._line.first()) is not None:
+            self._line.take()
+            self._count_in(coming.host, coming.limit)
+            coming.room.set_result(None)
+
+    def _end_overdue(self) -> None:
+        """While others wait for room, end the oldest of those that have most; or later, once it is time."""
+        loop = asyncio.get_running_loop()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        while self._line.first() is not None:
+            host = max(self._by_host, key=lambda name: len(self._by_host[name]))
+            oldest, since = next(iter(self._by_host[host].items()))
+            if loop.time() < since + GRACE_S:
+                self._look = loop.call_at(since + GRACE_S, self._end_overdue)
+                return
+            self._forget(host, oldest)
+            if not oldest.expired():  # its time may be up already, and it not told yet
+                oldest.reschedule(loop.time())
+
+
+class Coming(NamedTuple):
+    """A call that waits for room for its request."""
+
+    host: str
+    limit: asyncio.Timeout
+    room: asyncio.Future[None]
+
+
+def _waits(coming: Coming) -> bool:
+    return not coming.room.done()
 
 
 def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
