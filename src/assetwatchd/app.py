@@ -241,14 +241,26 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 
 
 def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
-    """Return what stops an app of the running loop at SIGTERM and SIGINT; lasting: and ends a process that stays."""
+    """Return what stops an app of the running loop when it is to end; lasting: and ends a process that stays."""
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
-            loop.call_soon_threadsafe(app.stop)
+    def in_loop(call: Callable[[], None]) -> Callable[[], None]:
+        def soon() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
+                loop.call_soon_threadsafe(call)
 
-    return Stopping(stop, within_s=app.settings.server.drain_s + CLOSING_S, lasting=lasting)
+        return soon
+
+    return Stopping(
+        in_loop(app.stop),
+        within_s=app.settings.server.drain_s + CLOSING_S,
+        lasting=lasting,
+        hung_up=in_loop(_hung_up),
+    )
+
+
+def _hung_up() -> None:
+    log.warning("SIGHUP is ignored: the configuration is read at the start alone; SIGTERM stops the server")
 
 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
