@@ -118,8 +118,8 @@ def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None
     """Send spans and metrics to settings.otlp_endpoint; return what flushes and stops that, within FLUSH_S, blocking.
 
     Without an endpoint nothing is set up, and nothing is sent but to global providers that are set up by now. OTEL_*
-    variables of the SDK and its exporter (headers, certificates, resource attributes) are honoured where settings say
-    nothing.
+    variables of the SDK and its exporter (headers, certificates, service name, resource attributes) are honoured where
+    settings say nothing.
     Raises: ConfigError when an endpoint is given and the exporter is not installed.
     """
     if settings.otlp_endpoint is None:
@@ -150,14 +150,13 @@ def _exporters(endpoint: AnyHttpUrl) -> tuple[SpanExporter, MetricExporter]:
 def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, version: str) -> Callable[[], None]:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    resource = Resource.create(
-        {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
-    )
+    ours = {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
+    resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
     tracers = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),
         resource=resource,

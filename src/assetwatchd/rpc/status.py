@@ -58,6 +58,18 @@ PLAIN_FIRST, PLAIN_LAST, PERCENT = 0x20, 0x7E, 0x25
 log = logging.getLogger(__name__)
 
 
+PLANNED = frozenset({"SERVER_DRAINING"})
+"""Reasons that are no failure of the server's: it ends as it was told to."""
+
+
+class Told(grpc.aio.AbortError):  # type: ignore[misc]  # gRPC publishes no type of it
+    """The end of a call whose client was told why, as gRPC ends calls; reason is that of the table."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class ErrorsAsStatus:
     """As a context manager it ends the call with the status of whatever is raised inside; a cancellation passes.
 
@@ -78,7 +90,7 @@ class ErrorsAsStatus:
         """End the call, if it must be."""
         match error:
             case errors.CallError():
-                await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+                await self._tell(error)
             case grpc.aio.AbortError():
                 return
             case grpc.aio.InternalError():  # a write to a peer that has gone
@@ -86,6 +98,12 @@ class ErrorsAsStatus:
             case Exception():
                 log.error("a call failed in a way nobody foresaw", exc_info=error)
                 await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the reason")
+
+    async def _tell(self, error: errors.CallError) -> None:
+        try:
+            await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+        except grpc.aio.AbortError:
+            raise Told(reason_of(error)) from None
 
 
 def status_of(error: errors.CallError) -> status_pb2.Status:
