@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANGUP = signal.SIGHUP
-"""Stops the process if its terminal was closed, which it had when it began; else somebody sent it, and it is told alone."""
+"""Stops a process that began in a terminal, which was closed; to another one somebody sent it, and it is told alone."""
 CLOSING_S = 4.0
 """Beyond the time that calls under way have, to give back connections, close the store and flush telemetry."""
 LAST_RESORT_S = 0.4

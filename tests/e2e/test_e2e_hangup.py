@@ -44,7 +44,9 @@ class Server:
     async def serves(self) -> bool:
         """Ask whether it serves."""
         async with grpc.aio.insecure_channel(self.address) as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=DEADLINE_S
+            )
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def logged(self, text: str) -> None:
@@ -82,9 +84,9 @@ async def test_a_closed_terminal_drains(tmp_path: Path) -> None:
         call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         await call.read()
         hang_up(running)
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            while await call.read() is not grpc.aio.EOF:
-                pass
+            await call.read()
         assert reason_of(ended.value) == "SERVER_DRAINING"
         assert (await running.ended())[0] == 0
 

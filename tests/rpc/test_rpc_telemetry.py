@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SECRET = b"hunter2"
 ENDS = {
-    "drain": lambda: ServerDraining(retry_after_s=1),
-    "unreachable": lambda: SourceUnreachable("omn", "no answer", retry_after_s=1),
+    "drain": ServerDraining(retry_after_s=1),
+    "unreachable": SourceUnreachable("omn", "no answer", retry_after_s=1),
 }
 FORMS = ["unary", "writer", "generator", "chat", "collect"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -37,6 +37,12 @@ Context = Any
 def record() -> Iterator[Recorded]:
     with recorded() as record:
         yield record
+
+
+async def end_by_error(request: bytes, context: Context) -> None:
+    """End by an error of ours."""
+    async with ErrorsAsStatus(context):
+        raise ENDS[request.decode()]
 
 
 async def end_as_told(request: bytes, context: Context, service: Service) -> None:
@@ -55,8 +61,7 @@ async def end_as_told(request: bytes, context: Context, service: Service) -> Non
         case "set-code":
             context.set_code(grpc.StatusCode.OUT_OF_RANGE)
         case "drain" | "unreachable":
-            async with ErrorsAsStatus(context):
-                raise ENDS[request.decode()]()
+            await end_by_error(request, context)
         case "raise":
             raise ValueError(SECRET)
         case "raise-with-code":

@@ -62,7 +62,7 @@ PLANNED = frozenset({"SERVER_DRAINING"})
 """Reasons that are no failure of the server's: it ends as it was told to."""
 
 
-class Told(grpc.aio.AbortError):  # type: ignore[misc]  # gRPC publishes no type of it
+class Told(grpc.aio.AbortError):
     """The end of a call whose client was told why, as gRPC ends calls; reason is that of the table."""
 
     def __init__(self, reason: str) -> None:
