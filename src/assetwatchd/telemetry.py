@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.util.types import AttributeValue
@@ -130,21 +132,35 @@ def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None
     return _send(spans, measurements, settings.sample_ratio, version)
 
 
+def problems(settings: TelemetrySettings) -> Iterator[str]:
+    """Yield what keeps these settings from being configured."""
+    if settings.otlp_endpoint is not None:
+        try:
+            _exporter_types()
+        except ConfigError as error:
+            yield str(error)
+
+
 def _nothing() -> None:
     """Stop what was never started."""
 
 
 def _exporters(endpoint: AnyHttpUrl) -> tuple[SpanExporter, MetricExporter]:
+    spans, measurements = _exporter_types()
+    target, insecure = str(endpoint), endpoint.scheme == "http"
+    return (
+        spans(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+        measurements(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+    )
+
+
+def _exporter_types() -> tuple[type[OTLPSpanExporter], type[OTLPMetricExporter]]:
     try:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     except ImportError:
         raise ConfigError("telemetry.otlp_endpoint needs the OTLP exporter: install assetwatch[otlp]") from None
-    target, insecure = str(endpoint), endpoint.scheme == "http"
-    return (
-        OTLPSpanExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
-        OTLPMetricExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
-    )
+    return OTLPSpanExporter, OTLPMetricExporter
 
 
 def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, version: str) -> Callable[[], None]:

@@ -56,10 +56,9 @@ async def end_as_told(request: bytes, context: Context, service: Service) -> Non
             )
         case "abort-unknown":
             await context.abort(grpc.StatusCode.UNKNOWN, "who knows")
-        case "set-number":
-            context.set_code(grpc.StatusCode.OUT_OF_RANGE.value[0])
-        case "set-code":
-            context.set_code(grpc.StatusCode.OUT_OF_RANGE)
+        case "set-number" | "set-code" as wanted:
+            code = grpc.StatusCode.OUT_OF_RANGE
+            context.set_code(code if wanted == "set-code" else code.value[0])
         case "drain" | "unreachable":
             await end_by_error(request, context)
         case "raise":

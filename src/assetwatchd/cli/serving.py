@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli.configuration import settings_from
+from assetwatchd.cli.configuration import usable_settings
 from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
 from assetwatchd.cli.terminal import safe, tell
 
@@ -26,11 +26,13 @@ def serve(
     secrets_dir: SecretsDir = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then let the calls under way end."""
-    from assetwatchd.app import serve as serve_forever  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.app import Begun  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.app import serve as serve_forever  # noqa: PLC0415 - same
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
-    settings = settings_from(config, secrets_dir, server__listen=listen)
-    until_stopped(serve_forever(settings, on_ready=announce, whole=True))
+    settings, warnings = usable_settings(config, secrets_dir, server__listen=listen)
+    begun = Begun(f"{config}" if config else "variables", warnings)
+    until_stopped(serve_forever(settings, on_ready=announce, whole=True, begun=begun))
 
 
 def sandbox(

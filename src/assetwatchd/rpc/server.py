@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
-import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from assetwatchd.errors import ConfigError
-from assetwatchd.rpc import reflection
+from assetwatchd.rpc import certificates, reflection
 from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
 from assetwatchd.rpc.receiving import Receiving
@@ -22,7 +22,7 @@ from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
@@ -148,10 +148,20 @@ def calm_pollers() -> None:
                     os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))
 
 
+def problems(settings: ServerSettings) -> Iterator[str]:
+    """Yield what keeps a server from being built with these settings, now or in a moment when the address is free."""
+    yield from certificates.problems(settings)
+    host, _, port = settings.listen.rpartition(":")
+    try:
+        _try_out(settings, host, int(port), taken=True)
+    except ConfigError as error:
+        yield str(error)
+
+
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     host, _, wanted = settings.listen.rpartition(":")
     _try_out(settings, host, int(wanted))
-    credentials = _credentials(settings) if settings.tls_cert_file else None
+    credentials = certificates.credentials(settings) if settings.tls_cert_file else None
     try:
         port = (
             server.add_secure_port(settings.listen, credentials)
@@ -163,13 +173,18 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     return f"{host}:{port}"
 
 
-def _try_out(settings: ServerSettings, host: str, port: int) -> None:
-    """Bind an address and let it go again: gRPC would write a line of its own about one that cannot be had."""
+def _try_out(settings: ServerSettings, host: str, port: int, *, taken: bool = False) -> None:
+    """Bind an address and let it go again: gRPC would write a line of its own about one that cannot be had.
+
+    taken: it may be in use.
+    """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise _cannot_listen(settings, getattr(error, "strerror", None) or "no such host") from error
     failures = [failure for family, *_, address in found if (failure := _unbindable(family, address)) is not None]
+    if taken:
+        failures = [failure for failure in failures if failure.errno != errno.EADDRINUSE]
     if len(failures) == len(found):
         raise _cannot_listen(settings, failures[0].strerror) from failures[0]
 
@@ -189,29 +204,3 @@ def _cannot_listen(settings: ServerSettings, why: str | None) -> ConfigError:
     return ConfigError(
         f"server.listen: cannot listen on {settings.listen}: {why}; give a HOST:PORT of this machine that is free"
     )
-
-
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
-    """Return the certificates, tried out first: gRPC would say no more of bad ones than that it cannot listen."""
-    key, certificate = _content(settings.tls_key_file), _content(settings.tls_cert_file)
-    client_ca = _content(settings.tls_client_ca_file) if settings.tls_client_ca_file else None
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        trial.load_cert_chain(str(settings.tls_cert_file), str(settings.tls_key_file), password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("server: tls_cert_file and tls_key_file are no certificate and its key, as PEM") from error
-    try:
-        if client_ca is not None:
-            trial.load_verify_locations(cadata=client_ca.decode(errors="replace"))
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("server: tls_client_ca_file holds no certificates, as PEM") from error
-    return grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
-    )
-
-
-def _content(path: Path | None) -> bytes:
-    try:
-        return path.read_bytes() if path else b""
-    except OSError as error:
-        raise ConfigError(f"server: cannot read {path}: {error.strerror}") from error
