@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import descriptors, logs, telemetry
+from assetwatchd import descriptors, logs, stderr, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -248,6 +248,11 @@ async def serve(
     whole: the process has no other purpose, so it may be ended when it does not end, after this too.
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
+    with stderr.caught() if whole else contextlib.nullcontext():
+        await _serve(settings, on_ready, begun, whole=whole)
+
+
+async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, begun: Begun, *, whole: bool) -> None:
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
     for text in begun.warnings:
         log.warning("%s", text)

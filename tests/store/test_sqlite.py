@@ -661,22 +661,31 @@ async def test_file_and_folder_are_their_owners_alone(tmp_path: Path, umask: int
         await store.commit([draft("dam/one")])
     finally:
         os.umask(before)
-    modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
-    assert modes == {"store.db": 0o600, "store.db-wal": 0o600}
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert modes(path.parent) == {"made": 0o700, "store.db": 0o600, "store.db-wal": 0o600}
     await store.close()
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return those of a folder and of what is in it."""
+    return {found.name: stat.S_IMODE(found.stat().st_mode) for found in (folder, *folder.iterdir())}
 
 
 async def test_modes_that_were_chosen_stay(tmp_path: Path) -> None:
     """Who lets a group read the file, or the folder, knows why."""
-    path = tmp_path / "store.db"
-    tmp_path.chmod(0o750)
-    path.touch()
-    path.chmod(0o640)
-    async with opened(path) as store:
+    folder = chosen(tmp_path)
+    async with opened(folder / "store.db") as store:
         await store.commit([draft("dam/one")])
-        assert {stat.S_IMODE(found.stat().st_mode) for found in tmp_path.iterdir()} == {0o640}
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
+        assert modes(folder) == {"chosen": 0o750, "store.db": 0o640, "store.db-wal": 0o640}
+
+
+def chosen(parent: Path) -> Path:
+    """Make a folder and an empty file in it that a group may read."""
+    folder = parent / "chosen"
+    folder.mkdir()
+    folder.chmod(0o750)
+    (folder / "store.db").touch()
+    (folder / "store.db").chmod(0o640)
+    return folder
 
 
 async def test_a_migration_is_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
