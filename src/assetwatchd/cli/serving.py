@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from assetwatchd.cli.configuration import usable_settings
-from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
+from assetwatchd.cli.options import ADDRESS, Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
 from assetwatchd.cli.terminal import safe, tell
 
 
@@ -21,7 +21,7 @@ def serve(
     *,
     config: Config = None,
     listen: Annotated[
-        str | None, typer.Option("--listen", metavar="HOST:PORT", parser=address, help="Overrides server.listen.")
+        str | None, typer.Option("--listen", metavar=ADDRESS, parser=address, help="Overrides server.listen.")
     ] = None,
     secrets_dir: SecretsDir = None,
 ) -> None:
@@ -53,7 +53,7 @@ def sandbox(
 def demo(
     *,
     grpc: Annotated[
-        str, typer.Option("--grpc", metavar="HOST:PORT", parser=address, help="Where to serve.")
+        str, typer.Option("--grpc", metavar=ADDRESS, parser=address, help="Where to serve.")
     ] = "127.0.0.1:50051",
     table: Annotated[
         bool, typer.Option("--table/--no-table", help="Show what changes; else one line when serving.")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from assetwatchd.addresses import FORMS, is_socket
 from assetwatchd.errors import ConfigError
-from assetwatchd.rpc import certificates, reflection
+from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
 from assetwatchd.rpc.receiving import Receiving
@@ -103,7 +104,7 @@ def build(
     health: Health,
     connections_max: int,
 ) -> tuple[grpc.aio.Server, str]:
-    """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
+    """Return a server that is bound but not started, and the address it is bound to.
 
     connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
@@ -151,16 +152,14 @@ def calm_pollers() -> None:
 def problems(settings: ServerSettings) -> Iterator[str]:
     """Yield what keeps a server from being built with these settings, now or in a moment when the address is free."""
     yield from certificates.problems(settings)
-    host, _, port = settings.listen.rpartition(":")
     try:
-        _try_out(settings, host, int(port), taken=True)
+        _try_out(settings, taken=True)
     except ConfigError as error:
         yield str(error)
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
-    host, _, wanted = settings.listen.rpartition(":")
-    _try_out(settings, host, int(wanted))
+    _try_out(settings)
     credentials = certificates.credentials(settings) if settings.tls_cert_file else None
     try:
         port = (
@@ -170,14 +169,26 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
         )
     except RuntimeError as error:
         raise _cannot_listen(settings, "gRPC does not say why") from error
-    return f"{host}:{port}"
+    if is_socket(settings.listen):
+        unix_sockets.open_to_group(settings.listen)
+        return settings.listen
+    return f"{settings.listen.rpartition(':')[0]}:{port}"
 
 
-def _try_out(settings: ServerSettings, host: str, port: int, *, taken: bool = False) -> None:
-    """Bind an address and let it go again: gRPC would write a line of its own about one that cannot be had.
+def _try_out(settings: ServerSettings, *, taken: bool = False) -> None:
+    """See that an address can be had; gRPC would write a line of its own, and not say why. taken: it may be in use.
 
-    taken: it may be in use.
+    Raises: ConfigError.
     """
+    if not is_socket(settings.listen):
+        host, _, port = settings.listen.rpartition(":")
+        _try_port(settings, host, int(port), taken=taken)
+    elif (why := next(unix_sockets.wrong(settings.listen, taken=taken), None)) is not None:
+        raise _cannot_listen(settings, why)
+
+
+def _try_port(settings: ServerSettings, host: str, port: int, *, taken: bool) -> None:
+    """Bind a port and let it go again."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -201,6 +212,5 @@ def _unbindable(family: socket.AddressFamily, address: Any) -> OSError | None:
 
 
 def _cannot_listen(settings: ServerSettings, why: str | None) -> ConfigError:
-    return ConfigError(
-        f"server.listen: cannot listen on {settings.listen}: {why}; give a HOST:PORT of this machine that is free"
-    )
+    remedy = f"another path ({FORMS})" if is_socket(settings.listen) else "a HOST:PORT of this machine that is free"
+    return ConfigError(f"server.listen: cannot listen on {settings.listen}: {why}; give {remedy}")
