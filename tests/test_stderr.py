@@ -108,3 +108,11 @@ def test_afterwards_standard_error_is_as_before() -> None:
         [sys.executable, "-c", script], env=environment(), capture_output=True, timeout=60, check=True, text=True
     )
     assert ran.stderr == "as ever\nand Python\n"
+
+
+def test_without_a_standard_error_nothing_is_caught() -> None:
+    """Somebody closed descriptor 2: there is nothing to be written, and no reason not to begin."""
+    script = textwrap.dedent(PREAMBLE) + "    log.warning('to nobody')\nprint('begun and ended')"
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, script]
+    ran = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, timeout=60, check=True, text=True)
+    assert ran.stdout == "begun and ended\n"

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 @contextmanager
 def caught() -> Iterator[None]:
     """Until the block ends, log what is written to descriptor 2; logs are to be configured inside."""
-    if any(os.environ.get(name) for name in OPERATORS):
+    if sys.stderr is None or any(os.environ.get(name) for name in OPERATORS):  # None: descriptor 2 is not open
         yield
         return
     real, before = os.dup(2), sys.stderr

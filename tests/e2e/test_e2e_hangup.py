@@ -28,6 +28,9 @@ NOHUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); " + BEGIN
 IN_NONE = "import os, sys; os.execv(sys.argv[3], sys.argv[3:])"
 
 
+SANDBOX = ("sandbox", "--assets", "1", "--speed", "0")
+
+
 class Server:
     """One that serves, the other end of its terminal, and its address."""
 
@@ -110,3 +113,26 @@ async def test_without_a_terminal_it_is_logged_and_ignored(begin: str, tmp_path:
         assert await running.serves()
         running.process.send_signal(signal.SIGTERM)
         assert (await running.ended())[0] == 0
+
+
+@pytest.mark.parametrize(("begin", "ends"), [(BEGIN, True), (IN_NONE, False)], ids=["terminal", "none"])
+async def test_the_sandbox_ends_with_its_terminal_too(begin: str, ends: bool) -> None:  # noqa: FBT001 - a parameter
+    """As at Ctrl-C; without a terminal it goes on."""
+    primary, secondary = pty.openpty()
+    pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    words = (sys.executable, "-c", begin, os.ttyname(secondary), "--", *COMMAND, *SANDBOX)
+    process = await asyncio.create_subprocess_exec(*words, **pipes, env=environment(), start_new_session=True)
+    os.close(secondary)
+    try:
+        assert process.stdout is not None
+        assert b"control" in await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+        process.send_signal(signal.SIGHUP)
+        if not ends:
+            process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    finally:
+        os.close(primary)
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    assert (process.returncode, err) == (0, b"")
