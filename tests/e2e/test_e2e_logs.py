@@ -65,6 +65,7 @@ async def server(folder: Path, **telemetry: object) -> AsyncIterator[Server]:
         _, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
         assert running.returncode == 0
         started.records = [json.loads(line) for line in err.splitlines()]
+        assert {record["level"] for record in started.records} <= {"debug", "info", "warning"}, err.decode()
 
 
 UNSET = {"GRPC_VERBOSITY": "", "GRPC_TRACE": ""}

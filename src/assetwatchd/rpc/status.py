@@ -70,12 +70,13 @@ PLANNED = frozenset({"SERVER_DRAINING"})
 """Reasons that are no failure of the server's: it ends as it was told to."""
 
 
-class Told(grpc.aio.AbortError):
-    """The end of a call whose client was told why, as gRPC ends calls; reason is that of the table."""
+TOLD = "assetwatch_reason"
+"""Under this name an AbortError has the reason that the client was told. gRPC takes no other error in its place."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+
+def told(end: BaseException | None) -> str:
+    """Return the reason with which a call was ended by us; empty if it ended otherwise."""
+    return str(getattr(end, TOLD, ""))
 
 
 class ErrorsAsStatus:
@@ -114,8 +115,9 @@ class ErrorsAsStatus:
             log_refusal(error, reason, self._context.peer())
         try:
             await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
-        except grpc.aio.AbortError:
-            raise Told(reason) from None
+        except grpc.aio.AbortError as abort:
+            setattr(abort, TOLD, reason)
+            raise
 
 
 def log_refusal(error: errors.CallError, reason: str, peer: str) -> None:

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from assetwatchd.rpc.status import Told
+from assetwatchd.rpc.status import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +44,7 @@ def _logged(what: str, peer: str, source: str) -> Iterator[None]:
 
 
 def _why(end: BaseException) -> str:
-    if isinstance(end, Told):
-        return end.reason
-    return "CANCELLED" if isinstance(end, asyncio.CancelledError) else type(end).__name__
+    return told(end) or ("CANCELLED" if isinstance(end, asyncio.CancelledError) else type(end).__name__)
 
 
 def described(what: Filter) -> str:
