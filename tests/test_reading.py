@@ -329,3 +329,13 @@ async def test_what_a_library_says_is_not_logged(capfd: pytest.CaptureFixture[st
         with pytest.raises(BadAnswer, match="takes"):
             await source.read(Reply(200, {}, b"<a" + attributes + b"/>"), unload)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_what_a_terminal_sends_to_all_of_its_processes_ends_no_reading(number: signal.Signals) -> None:
+    """Ctrl-C, and its end, are meant for the server, which may want an answer while it drains."""
+    source = Reading()
+    child = await source.read(LARGE, pid)
+    os.kill(child, number)
+    assert await source.read(LARGE, pid) == child
+    await source.close()
