@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -217,6 +219,29 @@ def test_what_is_told_of_the_rest_comes_with_what_is_wrong_by_itself(tmp_path: P
         written(tmp_path, DAM.replace("token:", "token_file:")), also=lambda _: ["sources.dam.auth.token_file: gone"]
     )
     assert told == ["sources.dam.auth.token_file: there is no such file"]
+
+
+WORDS = st.sampled_from(["server", "sources", "store", "telemetry", "kind", "auth", "pins", "base_url", "dam", "omn"])
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 3), WORDS),
+    lambda held: st.one_of(st.lists(held, max_size=3), st.dictionaries(st.one_of(WORDS, st.integers(0, 3)), held)),
+    max_leaves=20,
+)
+
+
+@given(ANYTHING, st.dictionaries(st.lists(WORDS, min_size=1, max_size=4).map(tuple), ANYTHING, max_size=4))
+def test_whatever_is_given_is_told_what_is_wrong_with_it(
+    held: object, variables: dict[tuple[str, ...], object]
+) -> None:
+    """Settings or ConfigError, whatever shapes file and variables have, and also asked what is valid among them."""
+    env = {"__".join(["ASSETWATCH", *path]).upper(): json.dumps(value) for path, value in variables.items()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ConfigError):
+        load(
+            written(Path(folder), yaml.safe_dump(held)),
+            env=env,
+            also=lambda settings: [f"sources.{name}.pins: wrong" for name in settings.sources],
+            warn=lambda _text: None,
+        )
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

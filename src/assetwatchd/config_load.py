@@ -102,13 +102,12 @@ def _not_told(told: Iterable[str], texts: Iterable[str]) -> Iterator[str]:
 
 def _in_the_rest(data: Tree, error: ValidationError, also: Callable[[Settings], Iterable[str]]) -> list[str]:
     """Return what else is wrong in the sections and sources that are valid by themselves."""
-    rest = {name: dict(held) if isinstance(held, dict) else held for name, held in data.items()}
     wrong = {details["loc"][:2] for details in error.errors(include_url=False, include_input=False)}
-    sections = {str(section) for section, *names in wrong if section != "sources" or not names}
-    for section in sections:
-        rest.pop(section, None)
-    for _, name in (loc for loc in wrong if loc[0] == "sources" and len(loc) > 1 and "sources" in rest):
-        rest["sources"].pop(name, None)
+    names = {str(loc[1]) for loc in wrong if loc[0] == "sources" and len(loc) > 1}
+    sections = {str(loc[0]) for loc in wrong if loc[0] != "sources" or len(loc) == 1}
+    rest = {name: held for name, held in data.items() if str(name) not in sections}
+    if isinstance(sources := rest.get("sources"), dict):
+        rest["sources"] = {name: held for name, held in sources.items() if str(name) not in names}
     return [text for text in also(Settings.model_validate(rest)) if re.split(r"[.:]", text)[0] not in sections]
 
 
@@ -121,15 +120,16 @@ def _leave_out(data: Tree, written: Tree, origins: Origins) -> Iterator[str]:
     known = written.get("sources")
     if not isinstance(sources, dict):
         return
-    there = {name for name in sources if isinstance(known, dict) and name in known}
-    gone = [
+    there = set(known) if isinstance(known, dict) else set()
+    gone = {
         name for name, held in sources.items() if name not in there and isinstance(held, dict) and "kind" not in held
-    ]
+    }
     data["sources"] = {name: held for name, held in sources.items() if name not in gone}
-    for path, origin in [each for each in origins.items() if each[0][:1] == ("sources",) and each[0][1] in gone]:
-        del origins[path]
-        near = nearest(path[1], data["sources"])
-        yield f"{origin} is left out: no source is named {path[1]}{f'; did you mean {near}?' if near else ''}"
+    for path, origin in list(origins.items()):
+        if path[0] == "sources" and gone.intersection(path[1:2]):
+            del origins[path]
+            near = nearest(path[1], map(str, data["sources"]))
+            yield f"{origin} is left out: no source is named {path[1]}{f'; did you mean {near}?' if near else ''}"
 
 
 def schema() -> dict[str, Any]:
