@@ -272,7 +272,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
 def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
     kept = settings.store
     log.info(
-        "assetwatch %s starts: configuration %s, %d sources; store %s, head %d, epoch %s",
+        "assetwatch %s starts: configuration %s with %d source(s); store %s, head %d, epoch %s",
         version("assetwatch"),
         begun.configuration,
         len(settings.sources),

@@ -199,7 +199,7 @@ async def test_what_the_check_passes_serves(spawn: Spawn, command: Run, tmp_path
     given = {"tls_client_ca_file": "@/other.pem", "pins": ["last-operation"], "path": str(folder / "store.db")}
     path.write_text(json.dumps(whole(certificates, **given)))
     checked = await command("config", "check", "-c", str(path))
-    assert (checked.code, checked.out, checked.err) == (0, "ok: 1 sources: sbc (oracle_sbc)\n", "")
+    assert (checked.code, checked.out, checked.err) == (0, "ok: 1 source: sbc (oracle_sbc)\n", "")
     assert not folder.exists()
     async with spawn("serve", "-c", str(path)) as running:
         assert running.stdout is not None

@@ -32,7 +32,8 @@ def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     settings, warnings = usable_settings(config, secrets_dir)
     _warn(warnings)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    tell(safe(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}"))
+    count = len(settings.sources)
+    tell(safe(f"ok: {count} source{'' if count == 1 else 's'}{f': {names}' if names else ''}"))
 
 
 @app.command()
