@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import contextlib
+import json
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assetwatchd.cli.terminal import as_yaml
 from assetwatchd.config_load import load, plain, schema
 from assetwatchd.errors import ConfigError
 from support import json_schema
+
+if TYPE_CHECKING:
+    from assetwatchd.config import Settings
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "assetwatch.yaml"
 SECRET = "hunter2-must-not-be-seen"
@@ -137,7 +146,7 @@ sources:
   omn: {kind: omn, base_url: "https://x", auth: {kind: baerer}}
 """,
     )
-    env = {"ASSETWATCH__SEVER__LISTEN": "x", "ASSETWATCH__SOURCES__USD_PRD__AUTH__TOKEN": "x"}
+    env = {"ASSETWATCH__SEVER__LISTEN": "x", "ASSETWATCH__SOURCES__DAM__AUTH__TOEKN": "x"}
     assert set(refused(path, env=env, overrides={"server.drain": 1})) == {
         "telmetry: unknown name; did you mean telemetry?",
         "server.lisen: unknown name; did you mean listen?",
@@ -146,9 +155,99 @@ sources:
         "sources.usd-prod.kind: unknown kind; did you mean usd_search?",
         "sources.omn.auth.kind: unknown kind; did you mean bearer?",
         "sever: unknown name; did you mean server? (from ASSETWATCH__SEVER__LISTEN)",
-        "sources.usd-prd.kind: missing; did you mean the source usd-prod?",
+        "sources.dam.auth.toekn: unknown name; did you mean token? (from ASSETWATCH__SOURCES__DAM__AUTH__TOEKN)",
         "server.drain: unknown name; did you mean drain_s? (from flag for server.drain)",
     }
+
+
+NAMES = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+){0,4}", fullmatch=True)
+FIELDS = st.lists(
+    st.sampled_from(["auth", "token", "secret_key", "password", "base_url", "pins", "gone"]), min_size=1, max_size=3
+)
+
+
+@given(gone=st.dictionaries(NAMES, FIELDS, min_size=1, max_size=4), as_files=st.booleans())
+def test_what_is_left_over_of_a_source_is_a_warning(*, gone: dict[str, list[str]], as_files: bool) -> None:
+    """A secret file or a variable of a source that there is not is named, without its value, and stops no start."""
+    gone.pop("dam", None)
+    names = {
+        "__".join(["sources", name if as_files else name.replace("-", "_"), *fields]) for name, fields in gone.items()
+    }
+    variables = {} if as_files else {f"ASSETWATCH__{name.upper()}": SECRET for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        path, secrets, warnings = written(Path(folder), DAM), Path(folder, "secrets"), list[str]()
+        secrets.mkdir()
+        for name in names if as_files else ():
+            (secrets / name).write_text(SECRET)
+        settings = load(path, env=variables, secrets_dir=secrets, warn=warnings.append)
+        left_out = {text.partition(" is left out")[0] for text in warnings}
+        assert left_out == ({f"secret file {secrets / name}" for name in names} if as_files else set(variables))
+    assert list(settings.sources) == ["dam"]
+    assert SECRET not in "".join(warnings)
+
+
+def test_a_leftover_says_which_source_it_may_be_meant_for(tmp_path: Path) -> None:
+    """A name that is only misspelt; and a source that variables alone make is none of these."""
+    warnings: list[str] = []
+    env = {
+        "ASSETWATCH__SOURCES__DAMM__AUTH__TOKEN": "x",
+        "ASSETWATCH__SOURCES__DESK__KIND": "pieces",
+        "ASSETWATCH__SOURCES__DESK__BASE_URL": "http://127.0.0.1:9",
+    }
+    settings = load(written(tmp_path, DAM), env=env, warn=warnings.append)
+    assert sorted(settings.sources) == ["dam", "desk"]
+    assert warnings == [
+        "ASSETWATCH__SOURCES__DAMM__AUTH__TOKEN is left out: no source is named damm; did you mean dam?"
+    ]
+
+
+def test_what_is_told_of_the_rest_comes_with_what_is_wrong_by_itself(tmp_path: Path) -> None:
+    """A source that is wrong hides nothing of another; nothing is told twice of one place."""
+    path = written(tmp_path, DAM + "  desk: {kind: pieces}\nserver: {drain_s: x, tls_cert_file: /none}")
+
+    def also(settings: Settings) -> list[str]:
+        return [*(f"sources.{name}.pins: wrong" for name in settings.sources), "server: wrong", "store.path: wrong"]
+
+    assert refused(path, also=also) == [
+        "server.tls_cert_file: there is no such file",
+        "server.drain_s: should be a valid number, unable to parse string as a number",
+        "sources.desk.base_url: missing",
+        "sources.dam.pins: wrong",
+        "store.path: wrong",
+    ]
+    told = refused(
+        written(tmp_path, DAM.replace("token:", "token_file:")), also=lambda _: ["sources.dam.auth.token_file: gone"]
+    )
+    assert told == ["sources.dam.auth.token_file: there is no such file"]
+
+
+WORDS = st.sampled_from(["server", "sources", "store", "telemetry", "kind", "auth", "pins", "base_url", "dam", "omn"])
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 3), WORDS),
+    lambda held: st.one_of(st.lists(held, max_size=3), st.dictionaries(st.one_of(WORDS, st.integers(0, 3)), held)),
+    max_leaves=20,
+)
+
+
+@given(ANYTHING, st.dictionaries(st.lists(WORDS, min_size=1, max_size=4).map(tuple), ANYTHING, max_size=4))
+def test_whatever_is_given_is_told_what_is_wrong_with_it(
+    held: object, variables: dict[tuple[str, ...], object]
+) -> None:
+    """Settings or ConfigError, whatever shapes file and variables have, and also asked what is valid among them."""
+    env = {"__".join(["ASSETWATCH", *path]).upper(): json.dumps(value) for path, value in variables.items()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ConfigError):
+        load(
+            written(Path(folder), yaml.safe_dump(held)),
+            env=env,
+            also=lambda settings: [f"sources.{name}.pins: wrong" for name in settings.sources],
+            warn=lambda _text: None,
+        )
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """Whoever asks: the first byte of this one is an error for root too."""
+    path = written(tmp_path, DAM.replace("token: from-file", "token_file: /proc/self/mem"))
+    assert refused(path) == ["sources.dam.auth.token_file: it cannot be read: Input/output error"]
 
 
 def test_every_problem_at_once_and_no_value(tmp_path: Path, secrets: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,3 +164,55 @@ def test_members_of_a_group_are_told(capsys: pytest.CaptureFixture[str]) -> None
 def test_describe(exc: BaseException, said: str) -> None:
     """Our errors are told with their text, all others by their class."""
     assert logs.describe(exc) == said
+
+
+def test_json_has_what_a_record_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """Source, peer and reason are fields; a message that begins with its source needs to say it only once."""
+    logs.configure("info", "json")
+    log.info("refused", extra={"source": "dam", "peer": "ipv4:127.0.0.1:1", "reason": "TOO_MANY_STREAMS"})
+    log.info("source %s lists %d assets", "omn", 3)
+    log.info("of none", extra={"source": "", "peer": None})
+    keys = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    wanted = [{"source": "dam", "peer": "ipv4:127.0.0.1:1", "reason": "TOO_MANY_STREAMS"}, {"source": "omn"}, {}]
+    assert [{name: held[name] for name in logs.FIELDS if name in held} for held in keys] == wanted
+
+
+def test_every_line_about_a_source_has_it_as_a_field() -> None:
+    """Each message of the service with a source in it begins with that, or is given it apart."""
+    calls = [
+        call
+        for path in Path(logs.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "log"
+    ]
+    texts = [
+        (call.args[0].value, [keyword.arg for keyword in call.keywords])
+        for call in calls
+        if call.args and isinstance(call.args[0], ast.Constant)
+    ]
+    about = [(text, given) for text, given in texts if "source %s" in text]
+    assert len(about) > 5
+    assert [text for text, given in about if not text.startswith(logs.ABOUT_SOURCE) and "extra" not in given] == []
+
+
+def test_seldom_writes_one_of_a_kind_in_a_while() -> None:
+    """The first at once, then one each interval with how many were left out; another kind has a line of its own."""
+    now = 0.0
+    seldom = logs.Seldom(10, 3, clock=lambda: now)
+    assert [seldom.more("a"), seldom.more("a"), seldom.more("b"), seldom.more("a")] == [0, None, 0, None]
+    now = 10.0
+    assert [seldom.more("a"), seldom.more("b")] == [2, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 30)), max_size=200))
+def test_seldom_is_bounded_whatever_comes(calls: list[tuple[int, float]]) -> None:
+    """However many kinds, it keeps so many; an interval has no more lines than kinds, and one for the rest."""
+    now, written = 0.0, list[float]()
+    seldom = logs.Seldom(10, 3, clock=lambda: now)
+    for kind, passed_s in calls:
+        now += passed_s
+        if seldom.more(kind) is not None:
+            written.append(now)
+        assert len(seldom._written) <= 4
+    for begin in written:
+        assert sum(begin <= at < begin + 10 for at in written) <= 2 * 4

@@ -347,3 +347,13 @@ async def test_a_defect_that_quotes_a_secret(inline_bytes_max: int) -> None:
             await secretive.read(Reply(200, {}, b"anything else"), quote, inline_bytes_max=inline_bytes_max)
     finally:
         await secretive.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_what_a_terminal_sends_to_all_of_its_processes_ends_no_reading(number: signal.Signals) -> None:
+    """Ctrl-C, and its end, are meant for the server, which may want an answer while it drains."""
+    source = Reading()
+    child = await source.read(LARGE, pid)
+    os.kill(child, number)
+    assert await source.read(LARGE, pid) == child
+    await source.close()

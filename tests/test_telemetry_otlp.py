@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -45,9 +46,9 @@ POLL_AND_DELIVER = """
 """
 
 
-async def send(endpoint: str, script: str, *, ratio: float = 1.0) -> str:
+async def send(endpoint: str, script: str, *, ratio: float = 1.0, **variables: str) -> str:
     """Run script in a process configured to send to endpoint; return what it printed."""
-    env = {**os.environ, "PYTHONPATH": str(Path(assetwatchd.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(Path(assetwatchd.__file__).parents[1]), **variables}
     code = textwrap.dedent(PREAMBLE) + textwrap.dedent(script)
     sender = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, endpoint, str(ratio), env=env, stdout=asyncio.subprocess.PIPE
@@ -106,6 +107,24 @@ async def test_delivery_leads_to_the_poll() -> None:
     assert spans["GET"].parent_span_id == poll.span_id
     assert [(link.trace_id, link.span_id) for link in commit.links] == [(poll.trace_id, poll.span_id)]
     assert {"assetwatch.changes", "assetwatch.upstream.calls", "http.client.request.duration"} <= set(receiver.metrics)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"OTEL_SERVICE_NAME": "studio-status"}, {"service.name": "studio-status", "service.version": "1.2.3"}),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "service.name=of-the-list,service.instance.id=pod-7,team=pipeline"},
+            {"service.name": "of-the-list", "service.instance.id": "pod-7", "team": "pipeline"},
+        ),
+        ({"OTEL_SERVICE_NAME": ""}, {"service.name": "assetwatch"}),
+    ],
+)
+async def test_the_operator_names_the_service(variables: dict[str, str], named: dict[str, str]) -> None:
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES count before the names that we have for ourselves."""
+    async with receiving() as (receiver, endpoint):
+        await send(endpoint, POLL_AND_DELIVER, **variables)
+    assert named.items() <= receiver.resources[0].items()
 
 
 async def test_sampling_follows_the_ratio_and_the_parent() -> None:

@@ -31,11 +31,13 @@ def connect(
     *,
     options: Iterable[tuple[str, int | str]] = (),
 ) -> grpc.aio.Channel:
-    """Open a channel to HOST:PORT; without credentials in the clear. No proxy is asked for a host that is this one.
+    """Open a channel to HOST:PORT, or to a Unix socket as gRPC names it; without credentials in the clear.
+
+    No proxy is asked for a host that is this one.
 
     options: channel arguments of gRPC besides CHANNEL_OPTIONS; one of the same name takes its place.
     """
-    local = target.rpartition(":")[0] in LOOPBACK
+    local = target.rpartition(":")[0] in LOOPBACK or target.startswith(("unix:", "unix-abstract:"))
     arguments = {**dict(CHANNEL_OPTIONS), "grpc.enable_http_proxy": int(not local), **dict(options)}
     given = list(arguments.items())
     if credentials is None:

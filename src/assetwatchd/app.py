@@ -9,9 +9,9 @@ import random
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import descriptors, logs, telemetry
+from assetwatchd import descriptors, logs, stderr, telemetry
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -40,10 +40,11 @@ from assetwatchd.sources import Sources
 from assetwatchd.stopping import CLOSING_S, Stopping
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
+from assetwatchd.store.sqlite import problems as sqlite_problems
 from assetwatchd.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import grpc
 
@@ -81,9 +82,11 @@ class App:
         )
         self.health = Health()
         self._stopping = asyncio.Event()
+        self._admission = Admission(settings.server)
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
         self.sources = Sources(self._scheduler(name, source, pipeline) for name, source in settings.sources.items())
-        check_pins((scheduler.name, scheduler.settings, scheduler.upstream) for scheduler in self.sources)
+        if wrong := list(wrong_pins((each.name, each.settings, each.upstream) for each in self.sources)):
+            raise ConfigError("\n".join(wrong))
         for scheduler in self.sources:
             self._tell(scheduler.name, scheduler.condition)
         self._pieces = dict(self._pieces_apis())
@@ -145,7 +148,7 @@ class App:
 
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
-        admission = Admission(limits)
+        admission = self._admission
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
         desk = Desk(
@@ -167,12 +170,15 @@ class App:
 
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
+        began, drain_s = time.monotonic(), self.settings.server.drain_s
+        log.info("draining: %d streams; calls under way have %g s", self._admission.count, drain_s)
         self.health.end(_draining)
-        stopping = asyncio.create_task(grpc_server.stop(self.settings.server.drain_s))
+        stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
         self.hub.end(_draining)
         self._feeds.end(_draining)
         await stopping
+        log.info("drained in %.1f s", time.monotonic() - began)
 
     async def _close(self) -> None:
         for scheduler in self.sources:
@@ -209,50 +215,98 @@ class App:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
 
 
-def check(settings: Settings) -> None:
-    """Raise ConfigError for what a start would find wrong with the settings by themselves; nobody is asked."""
-    check_pins((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
+def problems(settings: Settings) -> Iterator[str]:
+    """Yield what a start would find wrong with settings that are valid by themselves, a line each; nobody is asked."""
+    adapters = ((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
+    yield from wrong_pins(adapters)
+    yield from server.problems(settings.server)
+    yield from telemetry.problems(settings.telemetry)
+    if isinstance(settings.store, SqliteStoreSettings):
+        yield from sqlite_problems(Path(settings.store.path))
 
 
-def check_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> None:
-    """Raise ConfigError for every pin that cannot be an id of its source."""
-    wrong = [
-        f"sources.{name}.pins: {pin!a}: {why}"
-        for name, settings, upstream in sources
-        for pin in settings.pins
-        if (why := upstream.check(pin)) is not None
-    ]
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:
+    """Yield every pin that cannot be an id of its source."""
+    for name, settings, upstream in sources:
+        for pin in settings.pins:
+            if (why := upstream.check(pin)) is not None:
+                yield f"sources.{name}.pins: {pin!a}: {why}"
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None, whole: bool = False) -> None:
+class Begun(NamedTuple):
+    """How the process was begun, for its log: where its configuration is from, and what was left out of that."""
+
+    configuration: str = "given by a program"
+    warnings: Sequence[str] = ()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    whole: bool = False,
+    begun: Begun = Begun(),  # noqa: B008 - frozen
+) -> None:
     """Serve until SIGTERM, SIGINT or cancellation, then drain; on_ready is given HOST:PORT once calls are taken.
 
     whole: the process has no other purpose, so it may be ended when it does not end, after this too.
     Raises: ConfigError when the address cannot be had; StoreError when the store cannot.
     """
+    with stderr.caught() if whole else contextlib.nullcontext():
+        await _serve(settings, on_ready, begun, whole=whole)
+
+
+async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, begun: Begun, *, whole: bool) -> None:
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    for text in begun.warnings:
+        log.warning("%s", text)
     descriptors.raise_limit()
     descriptors.warn_if_few(settings)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
-        app = App(settings, await open_store(settings.store))
+        store = await open_store(settings.store)
+        _tell_start(settings, store, begun)
+        app = App(settings, store)
         with stopped_by_signals(app, lasting=whole), Watchdog(settings.sources, last_resort=whole):
             await app.serve(on_ready)
     finally:
         shut_telemetry()
 
 
+def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
+    kept = settings.store
+    log.info(
+        "assetwatch %s starts: configuration %s with %d source(s); store %s, head %d, epoch %s",
+        version("assetwatch"),
+        begun.configuration,
+        len(settings.sources),
+        Path(kept.path).absolute() if isinstance(kept, SqliteStoreSettings) else "in memory",
+        store.head,
+        store.epoch,
+    )
+
+
 def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
-    """Return what stops an app of the running loop at SIGTERM and SIGINT; lasting: and ends a process that stays."""
+    """Return what stops an app of the running loop when it is to end; lasting: and ends a process that stays."""
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
-            loop.call_soon_threadsafe(app.stop)
+    def in_loop(call: Callable[[], None]) -> Callable[[], None]:
+        def soon() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
+                loop.call_soon_threadsafe(call)
 
-    return Stopping(stop, within_s=app.settings.server.drain_s + CLOSING_S, lasting=lasting)
+        return soon
+
+    return Stopping(
+        in_loop(app.stop),
+        within_s=app.settings.server.drain_s + CLOSING_S,
+        lasting=lasting,
+        hung_up=in_loop(_hung_up),
+    )
+
+
+def _hung_up() -> None:
+    log.warning("SIGHUP is ignored: the configuration is read at the start alone; SIGTERM stops the server")
 
 
 async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:

@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from assetwatchd.addresses import is_socket, path_of
+
 DURATION_S_MAX = 10 * 365 * 86_400
 Seconds = Annotated[float, Field(gt=0, le=DURATION_S_MAX)]
 COUNT_MAX = 1_000_000_000
@@ -261,19 +263,24 @@ AnySource = Annotated[
 ]
 
 
-def _with_a_port(listen: str) -> str:
-    if int(listen.rpartition(":")[2]) > PORT_MAX:
+def _address(listen: str) -> str:
+    if is_socket(listen):
+        path_of(listen)
+    elif int(listen.rpartition(":")[2]) > PORT_MAX:
         raise ValueError(f"should be HOST:PORT; a port is a number up to {PORT_MAX}")
     return listen
 
 
-Listen = Annotated[str, Field(pattern=r"^.+:[0-9]{1,5}$"), AfterValidator(_with_a_port)]
+Listen = Annotated[str, Field(pattern=r"^(unix(-abstract)?:.+|.+:[0-9]{1,5})$"), AfterValidator(_address)]
 
 
 class ServerSettings(Frozen):
     """The gRPC server and its limits."""
 
-    listen: Listen = Field(default="127.0.0.1:50051", description="HOST:PORT; port 0 takes a free one")
+    listen: Listen = Field(
+        default="127.0.0.1:50051",
+        description="HOST:PORT, port 0 takes a free one; or unix:path, unix:///path, unix-abstract:name",
+    )
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = Field(default=None, description="given: clients must show a certificate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 
 from assetwatchd.config import Settings
 from assetwatchd.config_problems import Origins, explain
-from assetwatchd.config_shape import Shape, below, is_compound, is_free, is_path, kind_in
+from assetwatchd.config_shape import Shape, below, is_compound, is_free, is_path, kind_in, nearest
 from assetwatchd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger(__name__)
 
 PREFIX = "ASSETWATCH__"
 SECRETS_DIR = "ASSETWATCH_SECRETS_DIR"
@@ -47,11 +50,15 @@ def load(
     overrides: Mapping[str, object] = NONE,
     env: Mapping[str, str] = os.environ,
     secrets_dir: Path | None = None,
+    also: Callable[[Settings], Iterable[str]] = lambda _settings: (),
+    warn: Callable[[str], object] = log.warning,
 ) -> Settings:
     """Read the settings, each source of them over the one before: file, secret files, environment, overrides.
 
     overrides: by dotted name, e.g. server.listen; None is "not given". secrets_dir: else the environment's
     ASSETWATCH_SECRETS_DIR. In both, names are joined by two underscores, and a source's hyphens may be underscores.
+    also: finds problems more, in what is valid of the settings; each begins with the name of a section. warn: is told
+    what is left out, as secrets of a source that is gone.
     Raises: ConfigError, one line a problem, none of which shows a value.
     """
     problems: list[str] = []
@@ -65,21 +72,64 @@ def load(
     ]
     try:
         data = reduce(_over, layers, written)
+        for leftover in _leave_out(data, written, origins):
+            warn(leftover)
         _read_compounds(data, problems, origins)
         problems += _missing_files(data, (Settings,))
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
-    return _validated(data, problems, origins)
+    return _validated(data, problems, origins, also)
 
 
-def _validated(data: Tree, problems: list[str], origins: Origins) -> Settings:
+def _validated(
+    data: Tree, problems: list[str], origins: Origins, also: Callable[[Settings], Iterable[str]]
+) -> Settings:
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join([*problems, *explain(error, data, origins)])) from None
-    if problems:
+        problems += explain(error, data, origins)
+        raise ConfigError("\n".join([*problems, *_not_told(problems, _in_the_rest(data, error, also))])) from None
+    if problems := [*problems, *_not_told(problems, also(settings))]:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def _not_told(told: Iterable[str], texts: Iterable[str]) -> Iterator[str]:
+    """Yield what is of another place than what was told already."""
+    places = {text.partition(":")[0] for text in told}
+    return (text for text in texts if text.partition(":")[0] not in places)
+
+
+def _in_the_rest(data: Tree, error: ValidationError, also: Callable[[Settings], Iterable[str]]) -> list[str]:
+    """Return what else is wrong in the sections and sources that are valid by themselves."""
+    wrong = {details["loc"][:2] for details in error.errors(include_url=False, include_input=False)}
+    names = {str(loc[1]) for loc in wrong if loc[0] == "sources" and len(loc) > 1}
+    sections = {str(loc[0]) for loc in wrong if loc[0] != "sources" or len(loc) == 1}
+    rest = {name: held for name, held in data.items() if str(name) not in sections}
+    if isinstance(sources := rest.get("sources"), dict):
+        rest["sources"] = {name: held for name, held in sources.items() if str(name) not in names}
+    return [text for text in also(Settings.model_validate(rest)) if re.split(r"[.:]", text)[0] not in sections]
+
+
+def _leave_out(data: Tree, written: Tree, origins: Origins) -> Iterator[str]:
+    """Take out what is given for sources that there are not, and yield a warning for each; it was left over.
+
+    A source that is not in the file has its kind where it has the rest; the name of its secret alone makes none.
+    """
+    sources = data.get("sources")
+    known = written.get("sources")
+    if not isinstance(sources, dict):
+        return
+    there = set(known) if isinstance(known, dict) else set()
+    gone = {
+        name for name, held in sources.items() if name not in there and isinstance(held, dict) and "kind" not in held
+    }
+    data["sources"] = {name: held for name, held in sources.items() if name not in gone}
+    for path, origin in list(origins.items()):
+        if path[0] == "sources" and gone.intersection(path[1:2]):
+            del origins[path]
+            near = nearest(path[1], map(str, data["sources"]))
+            yield f"{origin} is left out: no source is named {path[1]}{f'; did you mean {near}?' if near else ''}"
 
 
 def schema() -> dict[str, Any]:
@@ -254,5 +304,16 @@ def _missing_files(data: object, shape: Shape, path: tuple[str, ...] = ()) -> It
     if isinstance(data, dict):
         for name, value in data.items():
             yield from _missing_files(value, below(shape, str(name), kind_in(data)), (*path, str(name)))
-    elif is_path(shape) and isinstance(data, str) and not Path(data).is_file():
-        yield f"{'.'.join(path)}: there is no such file"
+    elif is_path(shape) and isinstance(data, str) and (why := _unreadable(Path(data))):
+        yield f"{'.'.join(path)}: {why}"
+
+
+def _unreadable(path: Path) -> str | None:
+    if not path.is_file():
+        return "there is no such file"
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return None

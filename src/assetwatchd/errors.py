@@ -58,7 +58,14 @@ class ConfigError(AssetwatchError):
 
 
 class StoreError(AssetwatchError):
-    """The store cannot be opened, or could not keep what it was given; the text names the file and says what to do."""
+    """The store cannot be opened, or could not keep what it was given; the text names the file and says what to do.
+
+    Where the file is, is no business of callers: told is the text without that.
+    """
+
+    def __init__(self, message: str, *, path: object = "") -> None:
+        super().__init__(message)
+        self.told = message.replace(str(path), "the store") if path else message
 
 
 class CallError(AssetwatchError):

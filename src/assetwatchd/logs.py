@@ -1,5 +1,8 @@
 """Logs on standard error, as text or as JSON lines, each with the trace and span it belongs to.
 
+A record that is about a source, a peer or a reason of the schema says so in its message. As fields of a JSON line they
+are given to the logger as `extra`; a message that begins with ABOUT_SOURCE needs none.
+
 The text of an exception that is not ours may hold a credential or a whole body, so it is never logged: where one is
 reported, by us or by a library, its class and its stack are. Texts of callers and upstreams are in records too: what
 would act on a terminal is escaped in both forms.
@@ -9,7 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,10 +25,47 @@ from assetwatchd.errors import AssetwatchError
 from assetwatchd.texts import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Hashable, Iterator
     from types import TracebackType
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+FIELDS = ("source", "peer", "reason")
+"""What a record may carry besides its message."""
+ABOUT_SOURCE = "source %s"
+
+
+class Seldom:
+    """Chooses among lines of a log that would be written for every call: one of a kind in every_s, others are counted.
+
+    Of more than kinds_max kinds at a time, as addresses may be, the rest are one kind together.
+    """
+
+    def __init__(self, every_s: float, kinds_max: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._kinds_max = kinds_max
+        self._clock = clock
+        self._written: dict[Hashable, tuple[float, int]] = {}
+        self._swept_at = -math.inf
+
+    def more(self, kind: Hashable) -> int | None:
+        """Return how many of a kind were left out since the last one, if one is to be written now; else None."""
+        now = self._clock()
+        self._sweep(now)
+        kind = kind if kind in self._written or len(self._written) < self._kinds_max else None
+        at, left_out = self._written.get(kind, (-math.inf, 0))
+        if now - at < self._every_s:
+            self._written[kind] = at, left_out + 1
+            return None
+        self._written[kind] = now, 0
+        return left_out
+
+    def _sweep(self, now: float) -> None:
+        """Forget, now and then, the kinds that were written last a while ago."""
+        if now - self._swept_at >= self._every_s:
+            self._swept_at = now
+            self._written = {kind: held for kind, held in self._written.items() if now - held[0] < 2 * self._every_s}
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], format: Literal["text", "json"]) -> None:  # noqa: A002 - the setting's name
@@ -74,7 +116,7 @@ class TextFormatter(SafeFormatter):
 
 
 class JsonFormatter(SafeFormatter):
-    """One JSON object a record, in ASCII: time, level, logger, message, and trace_id, span_id, exception if any."""
+    """One JSON object a record, in ASCII: time, level, logger, message; if any FIELDS, trace_id, span_id, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -83,11 +125,19 @@ class JsonFormatter(SafeFormatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_about(record),
             **_ids(),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields).replace("\x7f", "\\u007f")  # the one control that JSON lets stand
+
+
+def _about(record: logging.LogRecord) -> dict[str, str]:
+    held = {name: str(value) for name in FIELDS if (value := getattr(record, name, None))}
+    if "source" not in held and str(record.msg).startswith(ABOUT_SOURCE) and isinstance(record.args, tuple):
+        held["source"] = str(record.args[0])
+    return held
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -162,7 +162,7 @@ class Pipeline:
             except StoreError as error:
                 if not failing:
                     log.warning("statuses cannot be kept, trying again every %g s: %s", STORE_RETRY_S, error)
-                    self._store_failing(str(error))
+                    self._store_failing(error.told)
                 failing = True
                 await asyncio.sleep(STORE_RETRY_S)
             else:

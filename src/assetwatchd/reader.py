@@ -51,7 +51,8 @@ def main() -> None:
     jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is not a result
     sys.excepthook = sys.unraisablehook = _unsaid
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the parent
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C in a terminal, and its end, are meant for the parent
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
     with contextlib.suppress(BrokenPipeError):

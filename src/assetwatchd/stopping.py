@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANGUP = signal.SIGHUP
+"""Stops a process that began in a terminal, which was closed; to another one somebody sent it, and it is told alone."""
 CLOSING_S = 4.0
 """Beyond the time that calls under way have, to give back connections, close the store and flush telemetry."""
 LAST_RESORT_S = 0.4
@@ -33,14 +35,22 @@ _OVER = 0
 class Stopping:
     """A context manager that at the first signal calls stop, from its own thread, and ends the process within_s later.
 
-    lasting: the time goes on after the block, until the process has ended by itself. Entered in a thread that is not
-    the main one it hears nothing: signals belong to whoever runs that.
+    lasting: the time goes on after the block, until the process has ended by itself. hung_up is called, from that
+    thread too, at a HANGUP that does not stop. Entered in a thread that is not the main one it hears nothing: signals
+    belong to whoever runs that.
     """
 
     def __init__(
-        self, stop: Callable[[], object], *, within_s: float, lasting: bool, end: Callable[[], object] | None = None
+        self,
+        stop: Callable[[], object],
+        *,
+        within_s: float,
+        lasting: bool,
+        hung_up: Callable[[], object] = lambda: None,
+        end: Callable[[], object] | None = None,
     ) -> None:
         self._stop = stop
+        self._hung_up = hung_up
         self._within_s = within_s
         self._lasting = lasting
         self._end = end or self._end_process
@@ -53,7 +63,8 @@ class Stopping:
         if self._hears:
             self._receiver, self._sender = socket.socketpair()
             self._sender.settimeout(0)
-            self._handlers = {number: signal.signal(number, self._arm_last_resort) for number in SIGNALS}
+            self._stops = (*SIGNALS, HANGUP) if has_terminal() else SIGNALS
+            self._handlers = {number: signal.signal(number, self._hear) for number in (*SIGNALS, HANGUP)}
             self._others = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
             self._thread.start()
         return self
@@ -74,10 +85,12 @@ class Stopping:
     def _listen(self) -> None:
         with suppress(TimeoutError):
             while _OVER not in (numbers := self._receiver.recv(4096)):
-                self._pass_on(bytes(number for number in numbers if number not in SIGNALS))
-                if self._until is None and any(number in SIGNALS for number in numbers):
+                self._pass_on(bytes(number for number in numbers if number not in self._handlers))
+                if self._until is None and any(number in self._stops for number in numbers):
                     self._until = time.monotonic() + self._within_s
                     self._stop()
+                if HANGUP in numbers and HANGUP not in self._stops:
+                    self._hung_up()
                 if self._until is not None:
                     self._receiver.settimeout(max(self._until - time.monotonic(), 0.001))
             return
@@ -89,12 +102,12 @@ class Stopping:
             with suppress(OSError):
                 os.write(self._others, numbers)
 
-    def _arm_last_resort(self, _number: int, _frame: object) -> None:
+    def _hear(self, number: int, _frame: object) -> None:
         """Prepare for that thread never to run: this does, once the main thread is in Python or looks for signals.
 
         Stacks are then written by a thread that needs no Python, and the kernel ends the process (SIGALRM).
         """
-        if self._lasting:
+        if self._lasting and number in self._stops:
             faulthandler.dump_traceback_later(self._within_s + LAST_RESORT_S)
             signal.setitimer(signal.ITIMER_REAL, self._within_s + 2 * LAST_RESORT_S)
 
@@ -109,3 +122,14 @@ class Stopping:
         sys.stderr.write(text)
         sys.stderr.flush()
         faulthandler.dump_traceback(all_threads=True)
+
+
+def has_terminal() -> bool:
+    """Return whether there is a terminal whose end is to be that of the process: nohup says that it is not."""
+    if signal.getsignal(HANGUP) is signal.SIG_IGN:
+        return False
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

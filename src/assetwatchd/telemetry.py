@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.util.types import AttributeValue
@@ -120,8 +122,8 @@ def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None
     """Send spans and metrics to settings.otlp_endpoint; return what flushes and stops that, within FLUSH_S, blocking.
 
     Without an endpoint nothing is set up, and nothing is sent but to global providers that are set up by now. OTEL_*
-    variables of the SDK and its exporter (headers, certificates, resource attributes) are honoured where settings say
-    nothing.
+    variables of the SDK and its exporter (headers, certificates, service name, resource attributes) are honoured where
+    settings say nothing.
     Raises: ConfigError when an endpoint is given and the exporter is not installed.
     """
     if settings.otlp_endpoint is None:
@@ -132,34 +134,47 @@ def configure(settings: TelemetrySettings, *, version: str) -> Callable[[], None
     return _send(spans, measurements, settings.sample_ratio, version)
 
 
+def problems(settings: TelemetrySettings) -> Iterator[str]:
+    """Yield what keeps these settings from being configured."""
+    if settings.otlp_endpoint is not None:
+        try:
+            _exporter_types()
+        except ConfigError as error:
+            yield str(error)
+
+
 def _nothing() -> None:
     """Stop what was never started."""
 
 
 def _exporters(endpoint: AnyHttpUrl) -> tuple[SpanExporter, MetricExporter]:
+    spans, measurements = _exporter_types()
+    target, insecure = str(endpoint), endpoint.scheme == "http"
+    return (
+        spans(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+        measurements(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
+    )
+
+
+def _exporter_types() -> tuple[type[OTLPSpanExporter], type[OTLPMetricExporter]]:
     try:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     except ImportError:
         raise ConfigError("telemetry.otlp_endpoint needs the OTLP exporter: install assetwatch[otlp]") from None
-    target, insecure = str(endpoint), endpoint.scheme == "http"
-    return (
-        OTLPSpanExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
-        OTLPMetricExporter(endpoint=target, insecure=insecure, timeout=EXPORT_TIMEOUT_S),
-    )
+    return OTLPSpanExporter, OTLPMetricExporter
 
 
 def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, version: str) -> Callable[[], None]:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    resource = Resource.create(
-        {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
-    )
+    ours = {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
+    resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
     tracers = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),
         resource=resource,

@@ -158,7 +158,8 @@ class Watchdog:
         owner = f"source {source}, " if source else ""
         more = f" ({self._untold} more times since the last line)" if self._untold else ""
         where = f"{owner}task {self._place.task or 'none'}: {self._place.calls or 'not seen where'}"
-        log.warning("the event loop %s for %.2f s%s in %s", what, found.seconds, more, where)
+        about = {"source": source}
+        log.warning("the event loop %s for %.2f s%s in %s", what, found.seconds, more, where, extra=about)
         self._told_at, self._untold = time.monotonic(), 0
 
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from assetwatchd.cli import app
@@ -14,7 +19,7 @@ from support import json_schema
 from support.command_line import modules_in
 
 if TYPE_CHECKING:
-    from support.command_line import Run
+    from support.command_line import Run, Spawn
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "assetwatch.yaml"
 SECRET = "hunter2-must-not-be-seen"
@@ -114,3 +119,125 @@ async def test_completion_is_offered(command: Run) -> None:
     assert done.code == 0
     assert "complete" in done.out
     assert completed.out.split() == ["health"]
+
+
+def pem(folder: Path, name: str, *, curve: ec.EllipticCurve | None = None) -> None:
+    """Write a certificate and its key."""
+    key = ec.generate_private_key(curve or ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    in_the_clear = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{name}.pem").write_bytes(made)
+    (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *in_the_clear))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make some that can be served with, and some that cannot."""
+    folder = tmp_path_factory.mktemp("certificates")
+    pem(folder, "one")
+    pem(folder, "other")
+    pem(folder, "odd", curve=ec.SECP256K1())
+    (folder / "garbage.pem").write_text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n")
+    (folder / "text.db").write_text("no store\n" * 100)
+    (folder / "folder").mkdir()
+    return folder
+
+
+def whole(folder: Path, **given: Any) -> dict[str, Any]:
+    """Return a configuration with something in place of what is right; @ is the folder."""
+    server = {"listen": "127.0.0.1:0", "tls_cert_file": "@/one.pem", "tls_key_file": "@/one.key"}
+    pins = given.pop("pins", [])
+    source = {"kind": "oracle_sbc", "base_url": "http://127.0.0.1:9", "username": "u", "password": "p", "pins": pins}
+    store = {"kind": "sqlite", "path": given.pop("path", "@/folder/store.db")}
+    text = json.dumps({"server": {**server, **given}, "store": store, "sources": {"sbc": source}})
+    return cast("dict[str, Any]", json.loads(text.replace("@", str(folder))))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tls_key_file": "/proc/self/mem"}, ["server.tls_key_file: it cannot be read"]),
+        ({"tls_key_file": "@/other.key"}, ["server: tls_key_file is not the key of the certificate"]),
+        ({"tls_cert_file": "@/garbage.pem"}, ["server: tls_cert_file and tls_key_file are no certificate and its key"]),
+        ({"tls_client_ca_file": "@/one.key"}, ["server.tls_client_ca_file: holds no certificates"]),
+        ({"tls_client_ca_file": "@/garbage.pem"}, ["server.tls_client_ca_file: holds no certificates"]),
+        ({"tls_cert_file": "@/odd.pem", "tls_key_file": "@/odd.key"}, ["server: gRPC cannot serve with these TLS"]),
+        ({"pins": ["active"]}, ["sources.sbc.pins: 'active'"]),
+        ({"path": "@/none/deeper/store.db"}, ["store.path: there is no folder"]),
+        ({"path": "@/text.db"}, ["store.path: "]),
+        ({"path": "@/folder"}, ["store.path: "]),
+        ({"listen": "203.0.113.7:1"}, ["server.listen: cannot listen on 203.0.113.7:1"]),
+        (
+            {"pins": ["a", "b"], "tls_key_file": "@/other.key", "path": "@/text.db", "drain_s": "x"},
+            ["server.drain_s: should be", "sources.sbc.pins: 'a'", "sources.sbc.pins: 'b'", "store.path: "],
+        ),
+    ],
+    ids=str,
+)
+def test_check_and_serve_are_one(tmp_path: Path, certificates: Path, wrong: dict[str, Any], said: list[str]) -> None:
+    """Whatever keeps a server from starting, the check tells, all of it at once, with the code that serve ends with."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(json.dumps(whole(certificates, **wrong)))
+    checked = CliRunner().invoke(app, ["config", "check", "-c", str(path)])
+    served = CliRunner().invoke(app, ["serve", "-c", str(path)])
+    assert (checked.exit_code, checked.stdout) == (served.exit_code, served.stdout) == (2, "")
+    assert checked.stderr == served.stderr
+    first, *lines = checked.stderr.splitlines()
+    assert first == "assetwatch: the configuration cannot be used"
+    assert [line.startswith(text) for line, text in zip(lines, said, strict=True)] == [True] * len(said)
+    assert "hunter2" not in checked.stderr
+    assert list((certificates / "folder").iterdir()) == []
+
+
+async def test_what_the_check_passes_serves(spawn: Spawn, command: Run, tmp_path: Path, certificates: Path) -> None:
+    """With TLS, clients' certificates, and a store whose folder is not there yet; the check makes nothing."""
+    path, folder = tmp_path / "right.yaml", tmp_path / "new"
+    given = {"tls_client_ca_file": "@/other.pem", "pins": ["last-operation"], "path": str(folder / "store.db")}
+    path.write_text(json.dumps(whole(certificates, **given)))
+    checked = await command("config", "check", "-c", str(path))
+    assert (checked.code, checked.out, checked.err) == (0, "ok: 1 source: sbc (oracle_sbc)\n", "")
+    assert not folder.exists()
+    async with spawn("serve", "-c", str(path)) as running:
+        assert running.stdout is not None
+        assert (await running.stdout.readline()).startswith(b"assetwatch is ready on 127.0.0.1:")
+        in_use = await command("config", "check", "-c", str(path))  # of a server that runs
+    assert in_use == checked
+
+
+@pytest.mark.parametrize("arguments", [["config", "check"], ["serve"], ["serve", "--listen", "127.0.0.1:0"]])
+def test_no_configuration_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """Without a file, and without a source from variables, nothing is served, and no database made where one stands."""
+    monkeypatch.chdir(tmp_path)
+    env = {"ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": SECRET}
+    done = CliRunner(env=env).invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--config" in done.stderr
+    assert "warning: ASSETWATCH__SOURCES__DAM__AUTH__TOKEN is left out" in done.stderr
+    assert SECRET not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_left_over_is_a_warning(spawn: Spawn, command: Run, tmp_path: Path) -> None:
+    """Check and show warn on standard error, and a server in its log; it starts."""
+    path, secrets = tmp_path / "c.yaml", tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "sources__gone__auth__token").write_text(SECRET)
+    path.write_text("{server: {listen: '127.0.0.1:0'}, store: {kind: memory}, telemetry: {log_format: json}}")
+    given = ("-c", str(path), "--secrets-dir", str(secrets))
+    told = f"secret file {secrets / 'sources__gone__auth__token'} is left out: no source is named gone"
+    for asked in ("check", "show"):
+        done = await command("config", asked, *given)
+        assert done.code == 0
+        assert f"assetwatch: warning: {told}" in done.err
+        assert SECRET not in done.out + done.err
+    async with spawn("serve", *given) as running:
+        assert running.stdout is not None
+        assert await running.stdout.readline()
+        running.terminate()
+        _, err = await running.communicate()
+    warnings = [record["message"] for record in map(json.loads, err.splitlines()) if record["level"] == "warning"]
+    assert told in warnings

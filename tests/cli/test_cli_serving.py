@@ -245,7 +245,7 @@ async def test_a_start_that_fails_for_several_pins_tells_each_on_its_line(comman
     source = {"kind": "oracle_sbc", "base_url": "http://127.0.0.1:9", "pins": ["a", "b"], **login}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"store": {"kind": "memory"}, "sources": {"sbc": source}}))
     ended = await command("serve", "-c", str(tmp_path / "c.yaml"), "--listen", "127.0.0.1:0")
-    assert ended.code == 1
+    assert ended.code == 2
     assert [line for line in ended.err.splitlines() if line.startswith("sources.sbc.pins: 'b'")]
 
 
@@ -263,13 +263,15 @@ async def test_what_is_no_address_is_a_wrong_command_line(
     assert "Traceback" not in done.err
 
 
-async def test_a_taken_address_is_one_sentence(command: Run) -> None:
+async def test_a_taken_address_is_one_sentence(command: Run, tmp_path: Path) -> None:
     """Where something else listens already, serve and demo end with 1 and say so."""
+    path = tmp_path / "c.yaml"
+    path.write_text("store: {kind: memory}")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for arguments in (("serve", "--listen", address), ("demo", "--no-table", "--grpc", address)):
+        for arguments in (("serve", "-c", str(path), "--listen", address), ("demo", "--no-table", "--grpc", address)):
             done = await command(*arguments)
             assert done.code == 1
             assert "could not start" in done.err

@@ -35,7 +35,7 @@ class FullStore(MemoryStore):
     async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
         """Keep nothing while it is full."""
         if self.full:
-            raise StoreError("no space is left")
+            raise StoreError("/srv/a.db cannot be written: no space is left", path="/srv/a.db")
         return await super().commit(drafts)
 
 
@@ -210,16 +210,19 @@ async def test_a_commit_is_traced_and_counted() -> None:
 
 @virtual
 async def test_a_store_that_cannot_keep_loses_nothing() -> None:
-    """While the store fails nothing can be read of what was seen; it says so once, and what was seen is kept later."""
+    """While the store fails nothing can be read of what was seen; it says so once, and what was seen is kept later.
+
+    Who calls is not told where the store is.
+    """
     store, said = FullStore(), list[str]()
     hub = Hub(store, convert.frame(store.epoch), heartbeat_s=5)
     pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
     ingesting = asyncio.create_task(pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)]))
     await asyncio.sleep(10)
-    assert (store.get(KEY), said) == (None, ["no space is left"])
+    assert (store.get(KEY), said) == (None, ["the store cannot be written: no space is left"])
     store.full = False
     assert await ingesting == 1
-    assert (store.head, said) == (1, ["no space is left", ""])
+    assert (store.head, said) == (1, ["the store cannot be written: no space is left", ""])
 
 
 @pytest.mark.parametrize(("turn_s", "turns"), [(0.0, 50), (3600.0, 0)])

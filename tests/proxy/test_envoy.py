@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
+from assetwatch.v1.asset_status_pb2 import STATE_FAILED
+from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd.rpc import receiving
 from support.http2 import EMPTY, LIST_SOURCES, connected
@@ -86,6 +88,17 @@ async def test_calls_and_watches_get_through(tmp_path: Path) -> None:
             pass
         while not (await watch.next()).HasField("bookmark"):
             pass
+
+
+async def test_a_wait_is_longer_than_others_may_be_silent(tmp_path: Path) -> None:
+    """It says that it was heard, and nothing more until its time is over."""
+    async with (
+        proxied(tmp_path, stream_idle_timeout="0.5s") as (rig, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        behind = Rig(rig.sandbox, rig.app, address, channel)
+        answer = await behind.wait(sample("omn"), states=[STATE_FAILED], timeout=Duration(seconds=2))
+    assert not answer.condition_met
 
 
 async def test_a_flood_of_resets_ends_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from assetwatchd.cli.calls import WAIT_MAX_S
 from assetwatchd.config import ServerSettings
 from assetwatchd.config_load import load
 from assetwatchd.rpc.health import SERVICES
+from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.receiving import METADATA_BYTES_MAX
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,10 @@ def test_the_proxy_fits_what_is_behind_it() -> None:
     assert manager["max_request_headers_kb"] * 1024 > METADATA_BYTES_MAX
     assert manager["request_timeout"] == f"{settings.request_s:g}s"
     assert float(manager["stream_idle_timeout"].rstrip("s")) > 3 * settings.heartbeat_s
+    wait, others = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert wait["match"]["path"] == f"/{ASSET_STATUS.full_name}/WaitAssetStatus"
+    assert float(wait["route"].pop("idle_timeout").rstrip("s")) > WAIT_MAX_S
+    assert wait["route"] == others["route"]
     endpoint = told["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     where = endpoint["address"]["socket_address"]
     assert f"{where['address']}:{where['port_value']}" == settings.listen

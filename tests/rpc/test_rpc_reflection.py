@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
+import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2
 
 from support import grpcurl
 from support.rig import running, sample
@@ -23,6 +27,63 @@ async def test_grpcurl_lists_the_services() -> None:
     """Both services, health and both versions of reflection."""
     async with running(()) as rig:
         assert set(SERVICES) <= set((await grpcurl.describe(rig.address, "list")).split())
+
+
+async def test_grpcurl_describes_all_that_it_is_told_of() -> None:
+    """As `grpcurl describe` does: each service listed, with the messages of its methods; v1 by its own names."""
+    async with running(()) as rig:
+        whole = await grpcurl.describe(rig.address, "describe")
+        for service in (await grpcurl.describe(rig.address, "list")).split():
+            assert f"{service} is a service" in whole
+            told = await grpcurl.describe(rig.address, "describe", service)
+            for message in re.findall(r"\( (?:stream )?\.([\w.]+) \)", told):
+                assert f"{message} is a message" in await grpcurl.describe(rig.address, "describe", message)
+        v1 = await grpcurl.describe(rig.address, "describe", "grpc.reflection.v1.ServerReflection")
+    assert "v1alpha" not in v1
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_every_service_listed_can_be_resolved(version: str) -> None:
+    """By a client of either version: each service, and each file that the file of a service needs."""
+    async with running(()) as rig:
+        method = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+        encode, decode = (
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        call = rig.channel.stream_stream(method, request_serializer=encode, response_deserializer=decode)
+
+        async def ask(**request: str) -> reflection_pb2.ServerReflectionResponse:
+            return await anext(aiter(call(iter([reflection_pb2.ServerReflectionRequest(**request)]))))
+
+        listed = (await ask(list_services="")).list_services_response.service
+        for service in listed:
+            answer = await ask(file_containing_symbol=service.name)
+            assert not answer.HasField("error_response"), service.name
+            pool = descriptor_pool.DescriptorPool()
+            files = map(
+                descriptor_pb2.FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
+            )
+            by_name = {file.name: file for file in files}
+            for file in by_name.values():
+                assert set(file.dependency) <= set(by_name)
+                assert not (await ask(file_by_filename=file.name)).HasField("error_response")
+                _add(pool, file, by_name)
+            assert pool.FindServiceByName(service.name).full_name == service.name
+        unknown = await ask(file_containing_symbol="grpc.reflection.v1.Nothing")
+    assert SERVICES[-2:] == [service.name for service in listed][-2:]
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def _add(
+    pool: descriptor_pool.DescriptorPool,
+    file: descriptor_pb2.FileDescriptorProto,
+    by_name: dict[str, descriptor_pb2.FileDescriptorProto],
+) -> None:
+    """Add a file once those that it needs are there."""
+    for needed in file.dependency:
+        _add(pool, by_name[needed], by_name)
+    pool.AddSerializedFile(file.SerializeToString())
 
 
 async def test_grpcurl_describes_every_method_and_message() -> None:

@@ -15,6 +15,9 @@ import trustme
 from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
 from assetwatchd import app
 from assetwatchd.config import ServerSettings, Settings
@@ -22,7 +25,7 @@ from assetwatchd.errors import ConfigError
 from assetwatchd.rpc import server
 from support import grpcurl
 from support.problems import problem
-from support.rig import SOURCES, Rig, running, sample, serving
+from support.rig import SERVER, SOURCES, Rig, running, sample, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -355,3 +358,43 @@ def test_a_client_that_has_gone_is_no_error_of_the_log(caplog: pytest.LogCapture
     for error in (grpc.aio.InternalError("nobody"), KeyError("ours")):
         log.error("raised by %s", "a method", exc_info=error)
     assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [KeyError]
+
+
+SPOILT = st.lists(
+    st.tuples(st.sampled_from(["cut", "put", "drop_line", "twice"]), st.integers(0, 3000), st.binary(max_size=30)),
+    max_size=3,
+)
+
+
+def spoil(content: bytes, how: list[tuple[str, int, bytes]]) -> bytes:
+    """Change a file in some ways."""
+    for way, place, more in how:
+        lines = content.splitlines(keepends=True)
+        at = place % (len(content) + 1)
+        content = {
+            "cut": content[:at],
+            "put": content[:at] + more + content[at + len(more) :],
+            "drop_line": b"".join(lines[: place % (len(lines) + 1)] + lines[place % (len(lines) + 1) + 1 :]),
+            "twice": content + content[:at],
+        }[way]
+    return content
+
+
+@profile(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(certificate=SPOILT, key=SPOILT, authority=SPOILT)
+async def test_whatever_is_in_tls_files_check_and_start_agree(
+    certificates: Path, tmp_path: Path, certificate: list[Any], key: list[Any], authority: list[Any]
+) -> None:
+    """Either nothing is said and gRPC serves, or the start says the same; nothing else is raised."""
+    names = {"server.pem": certificate, "server.key": key, "ca.pem": authority}
+    for name, how in names.items():
+        (tmp_path / name).write_bytes(spoil((certificates / name).read_bytes(), how))
+    wanted = ServerSettings(**{**SERVER, **tls(tmp_path, tls_client_ca_file=tmp_path / "ca.pem")})
+    told = list(server.problems(wanted))
+    one, said = grpc.aio.server(), list[str]()
+    try:
+        server._bind(one, wanted)
+    except ConfigError as error:
+        said = str(error).splitlines()
+    await one.stop(0)
+    assert said == told

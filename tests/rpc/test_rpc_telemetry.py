@@ -15,6 +15,8 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, StatusCode
 
 from assetwatchd import telemetry
+from assetwatchd.errors import ServerDraining, SourceUnreachable
+from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.telemetry import Tracing
 from support.tracing import Recorded, recorded
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 SECRET = b"hunter2"
+ENDS = {
+    "drain": ServerDraining(retry_after_s=1),
+    "unreachable": SourceUnreachable("omn", "no answer", retry_after_s=1),
+}
 FORMS = ["unary", "writer", "generator", "chat", "collect"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Context = Any
@@ -31,6 +37,12 @@ Context = Any
 def record() -> Iterator[Recorded]:
     with recorded() as record:
         yield record
+
+
+async def end_by_error(request: bytes, context: Context) -> None:
+    """End by an error of ours."""
+    async with ErrorsAsStatus(context):
+        raise ENDS[request.decode()]
 
 
 async def end_as_told(request: bytes, context: Context, service: Service) -> None:
@@ -44,10 +56,11 @@ async def end_as_told(request: bytes, context: Context, service: Service) -> Non
             )
         case "abort-unknown":
             await context.abort(grpc.StatusCode.UNKNOWN, "who knows")
-        case "set-number":
-            context.set_code(grpc.StatusCode.OUT_OF_RANGE.value[0])
-        case "set-code":
-            context.set_code(grpc.StatusCode.OUT_OF_RANGE)
+        case "set-number" | "set-code" as wanted:
+            code = grpc.StatusCode.OUT_OF_RANGE
+            context.set_code(code if wanted == "set-code" else code.value[0])
+        case "drain" | "unreachable":
+            await end_by_error(request, context)
         case "raise":
             raise ValueError(SECRET)
         case "raise-with-code":
@@ -206,6 +219,25 @@ async def test_end_told_by_the_server(
     assert span.status.description == description
     assert SECRET.decode() not in span.to_json()
     assert len(record.spans) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_planned_drain_is_no_error(record: Recorded, form: str) -> None:
+    """The client is told UNAVAILABLE all the same, and the reason is on the span; the same of a source is an error."""
+    async with serving(Service()) as channel:
+        for request in (b"drain", b"unreachable"):
+            call = begin(channel, form, request)
+            await asyncio.gather(finish(call), return_exceptions=True)
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+            span = await record.ended(f"test.Svc/{form}")
+            failed = request == b"unreachable"
+            assert span.attributes["rpc.response.status_code"] == "UNAVAILABLE"
+            assert span.attributes["assetwatch.reason"] == ("SOURCE_UNREACHABLE" if failed else "SERVER_DRAINING")
+            assert ("error.type" in span.attributes) is failed
+            assert span.status.status_code is (StatusCode.ERROR if failed else StatusCode.UNSET)
+            record.spans.clear()
+    durations = record.points("rpc.server.call.duration")
+    assert ["error.type" in point.attributes for point in durations] == [False, True]
 
 
 async def test_uncaught_exception_is_named_once(record: Recorded) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
 from assetwatchd.model import AssetKey
@@ -160,3 +161,15 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
         wait.cancel()
         await asyncio.wait([wait])
         await rig.shows("omn", lambda source: source.watcher_count == 0)
+
+
+async def test_a_wait_is_answered_at_once_that_it_was_heard() -> None:
+    """Its initial metadata comes while the asset is not as wanted, so that no proxy takes it for dead."""
+    async with running(("omn",)) as rig:
+        wanted = pb.WaitAssetStatusRequest(asset=ref(sample("omn")), states=[status_pb.STATE_FAILED])
+        method = "/assetwatch.v1.AssetStatusService/WaitAssetStatus"
+        call = rig.channel.unary_stream(method)(wanted.SerializeToString(), timeout=60)  # a stub would show all in one
+        async with asyncio.timeout(10):
+            await call.initial_metadata()
+        assert not call.done()
+        call.cancel()

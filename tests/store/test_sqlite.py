@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -398,7 +400,7 @@ async def test_closing_writes_what_was_committed(tmp_path: Path) -> None:
         ("text.db", "damaged or no store"),
         ("other.db", "another program"),
         ("newer.db", "schema version 99"),
-        ("none/store.db", "does not exist"),
+        ("none/deeper/store.db", "No such file or directory; see that its folder"),
         ("folder", "cannot be opened"),
     ],
 )
@@ -647,3 +649,66 @@ async def test_a_drop_that_fails_lowers_no_floor_of_another(tmp_path: Path) -> N
             points.disarm()
         assert isinstance(first, StoreError)
         assert (second, store.floor, store.after(0, 9)) == (2, 2, [])
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+async def test_file_and_folder_are_their_owners_alone(tmp_path: Path, umask: int) -> None:
+    """Whatever the umask allows, the database, what SQLite puts beside it, and the folder that was made for them."""
+    path = tmp_path / "made" / "store.db"
+    before = os.umask(umask)
+    try:
+        store = await SqliteStore.open(path)
+        await store.commit([draft("dam/one")])
+    finally:
+        os.umask(before)
+    assert modes(path.parent) == {"made": 0o700, "store.db": 0o600, "store.db-wal": 0o600}
+    await store.close()
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return those of a folder and of what is in it."""
+    return {found.name: stat.S_IMODE(found.stat().st_mode) for found in (folder, *folder.iterdir())}
+
+
+async def test_modes_that_were_chosen_stay(tmp_path: Path) -> None:
+    """Who lets a group read the file, or the folder, knows why."""
+    folder = chosen(tmp_path)
+    async with opened(folder / "store.db") as store:
+        await store.commit([draft("dam/one")])
+        assert modes(folder) == {"chosen": 0o750, "store.db": 0o640, "store.db-wal": 0o640}
+
+
+def chosen(parent: Path) -> Path:
+    """Make a folder and an empty file in it that a group may read."""
+    folder = parent / "chosen"
+    folder.mkdir()
+    folder.chmod(0o750)
+    (folder / "store.db").touch()
+    (folder / "store.db").chmod(0o640)
+    return folder
+
+
+async def test_a_migration_is_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With both versions; a new file and one that is as it should be say nothing."""
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "store.db"
+    StoreFile(path, migrations=MIGRATIONS[:1]).close()
+    StoreFile(path).close()
+    StoreFile(path).close()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"store {path}: schema migrated from 1 to {len(MIGRATIONS)} in ")
+
+
+@pytest.mark.parametrize("trouble", ["moved", "closed"])
+async def test_where_the_file_is_is_told_to_nobody_who_calls(tmp_path: Path, trouble: str) -> None:
+    """The text of an error names it, for the log; what callers are told says what is wrong without it."""
+    path = tmp_path / "of-the-server.db"
+    async with opened(path) as store:
+        if trouble == "moved":
+            path.rename(tmp_path / "elsewhere.db")
+        else:
+            await store._in_thread(store._file.close)
+        with pytest.raises(StoreError, match=str(path)) as caught:
+            await store.commit([draft("dam/one")])
+        assert caught.value.told.startswith("the store ")
+        assert str(tmp_path) not in caught.value.told

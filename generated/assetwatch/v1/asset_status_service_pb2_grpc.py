@@ -135,6 +135,8 @@ class AssetStatusServiceServicer:
         with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
         TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
         pipelines; to follow many assets, watch.
+        The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
+        less than the timeout, ask for a shorter one, and again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

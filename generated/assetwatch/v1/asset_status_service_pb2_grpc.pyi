@@ -82,6 +82,8 @@ class AssetStatusServiceStub:
     with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
     TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
     pipelines; to follow many assets, watch.
+    The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
+    less than the timeout, ask for a shorter one, and again.
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -176,6 +178,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
     TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
     pipelines; to follow many assets, watch.
+    The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
+    less than the timeout, ask for a shorter one, and again.
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams the statuses of the assets and sources asked for: first what is, then what changes.
@@ -291,6 +295,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
         TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
         pipelines; to follow many assets, watch.
+        The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
+        less than the timeout, ask for a shorter one, and again.
         """
 
     @_abc_1.abstractmethod

@@ -8,14 +8,18 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, safe, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, safe, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from assetwatchd.config import Settings
-    from assetwatchd.errors import ConfigError
+
+NO_CONFIGURATION = (
+    "there is none: name a file with --config or ASSETWATCH_CONFIG, or give variables ASSETWATCH__SOURCES__...",
+    "to look around without one, run `assetwatch demo`",
+)
 
 app = typer.Typer(
     cls=Group, help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
@@ -25,16 +29,11 @@ app = typer.Typer(
 @app.command()
 def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
-    from assetwatchd.app import check as check_whole  # noqa: PLC0415 - help does not pay for it
-    from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
-
-    settings = settings_from(config, secrets_dir)
-    try:
-        check_whole(settings)
-    except ConfigError as error:
-        _refuse(error)
+    settings, warnings = usable_settings(config, secrets_dir)
+    _warn(warnings)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    tell(safe(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}"))
+    count = len(settings.sources)
+    tell(safe(f"ok: {count} source{'' if count == 1 else 's'}{f': {names}' if names else ''}"))
 
 
 @app.command()
@@ -42,7 +41,8 @@ def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output =
     """Print the configuration as it is in effect, defaults included, secrets masked."""
     from assetwatchd.config_load import plain  # noqa: PLC0415 - help does not pay for it
 
-    settings = settings_from(config, secrets_dir)
+    settings, warnings = settings_from(config, secrets_dir)
+    _warn(warnings)
     tell(_written(plain(settings), Format.YAML if output is Format.TABLE else output))
 
 
@@ -54,19 +54,47 @@ def schema(output: Annotated[Format, typer.Option("--output", "-o", help="How to
     tell(_written(schema(), output))
 
 
-def settings_from(config: Path | None, secrets_dir: Path | None, **overrides: object) -> Settings:
-    """Load the settings; a configuration that cannot be used ends the command."""
+def usable_settings(config: Path | None, secrets_dir: Path | None, **overrides: object) -> tuple[Settings, list[str]]:
+    """Load settings that a server can start with, and warnings; others end the command with every problem.
+
+    What `config check` lets through this way is what `serve` starts with.
+    """
+    from assetwatchd.app import problems  # noqa: PLC0415 - help does not pay for it
+
+    settings, warnings = settings_from(config, secrets_dir, also=problems, **overrides)
+    if config is None and not settings.sources:
+        _refuse(warnings, *NO_CONFIGURATION)
+    if not settings.sources:
+        warnings.append(f"no source is configured in {config}: there is nothing to tell of")
+    return settings, warnings
+
+
+def settings_from(
+    config: Path | None,
+    secrets_dir: Path | None,
+    also: Callable[[Settings], Iterable[str]] = lambda _settings: (),
+    **overrides: object,
+) -> tuple[Settings, list[str]]:
+    """Load the settings, and what was left out of them; a configuration that cannot be used ends the command."""
     from assetwatchd.config_load import load  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
 
+    warnings: list[str] = []
     try:
-        return load(config, overrides=_dotted(overrides), secrets_dir=secrets_dir)
+        given = _dotted(overrides)
+        return load(config, overrides=given, secrets_dir=secrets_dir, also=also, warn=warnings.append), warnings
     except ConfigError as error:
-        _refuse(error)
+        _refuse(warnings, *str(error).splitlines())
 
 
-def _refuse(error: ConfigError) -> NoReturn:
-    fail(ExitCode.USAGE, "the configuration cannot be used", *str(error).splitlines())
+def _warn(warnings: Iterable[str]) -> None:
+    for text in warnings:
+        complain(f"warning: {text}")
+
+
+def _refuse(warnings: Iterable[str], *problems: str) -> NoReturn:
+    lines = (*problems, *(f"warning: {text}" for text in warnings))
+    fail(ExitCode.USAGE, "the configuration cannot be used", *lines)
 
 
 def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup, TyperOption
 
+from assetwatchd.addresses import is_socket, path_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typer._click.core import Context, Parameter
 
+ADDRESS = "HOST:PORT|unix:PATH"
 DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LENGTH_S_MAX = 315_576_000_000
@@ -81,7 +84,13 @@ def seconds(text: str | float) -> float:
 
 
 def address(text: str) -> str:
-    """Check HOST:PORT. Raises: typer.BadParameter."""
+    """Check HOST:PORT, or the address of a Unix socket. Raises: typer.BadParameter."""
+    if is_socket(text):
+        try:
+            path_of(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return text
     found = re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]:/\s]+):([0-9]{1,5})", text)
     if not found or int(found[2]) > PORT_MAX:
         raise typer.BadParameter(f"give HOST:PORT, e.g. 127.0.0.1:50051; a port is a number up to {PORT_MAX}")
@@ -90,7 +99,7 @@ def address(text: str) -> str:
 
 Server = Annotated[
     str,
-    typer.Option("--server", metavar="HOST:PORT", envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
+    typer.Option("--server", metavar=ADDRESS, envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
 ]
 TlsCa = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.errors import AssetwatchError
+from assetwatchd.stopping import HANGUP, has_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -18,7 +19,7 @@ def until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence."""
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_stopped_by_sigterm(work))
+            runner.run(_stopped_by_signals(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
     except OSError as error:
@@ -27,10 +28,15 @@ def until_stopped(work: Coroutine[Any, Any, None]) -> None:
         fail(ExitCode.NOT_MET, *f"could not start: {error}".splitlines())
 
 
-async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:
+async def _stopped_by_signals(work: Coroutine[Any, Any, None]) -> None:
+    """Cancel the work at SIGTERM, and when the terminal is closed; a server hears both for itself once it has begun."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - the runner made it
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stops = (signal.SIGTERM, HANGUP) if has_terminal() else (signal.SIGTERM,)
+    if HANGUP not in stops:
+        signal.signal(HANGUP, signal.SIG_IGN)
+    for number in stops:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await work
 
 

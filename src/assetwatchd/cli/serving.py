@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli.configuration import settings_from
-from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
+from assetwatchd.cli.configuration import usable_settings
+from assetwatchd.cli.options import ADDRESS, Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
 from assetwatchd.cli.terminal import safe, tell
 
 
@@ -21,16 +21,18 @@ def serve(
     *,
     config: Config = None,
     listen: Annotated[
-        str | None, typer.Option("--listen", metavar="HOST:PORT", parser=address, help="Overrides server.listen.")
+        str | None, typer.Option("--listen", metavar=ADDRESS, parser=address, help="Overrides server.listen.")
     ] = None,
     secrets_dir: SecretsDir = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then let the calls under way end."""
-    from assetwatchd.app import serve as serve_forever  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.app import Begun  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.app import serve as serve_forever  # noqa: PLC0415 - same
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
-    settings = settings_from(config, secrets_dir, server__listen=listen)
-    until_stopped(serve_forever(settings, on_ready=announce, whole=True))
+    settings, warnings = usable_settings(config, secrets_dir, server__listen=listen)
+    begun = Begun(f"{config}" if config else "variables", warnings)
+    until_stopped(serve_forever(settings, on_ready=announce, whole=True, begun=begun))
 
 
 def sandbox(
@@ -51,7 +53,7 @@ def sandbox(
 def demo(
     *,
     grpc: Annotated[
-        str, typer.Option("--grpc", metavar="HOST:PORT", parser=address, help="Where to serve.")
+        str, typer.Option("--grpc", metavar=ADDRESS, parser=address, help="Where to serve.")
     ] = "127.0.0.1:50051",
     table: Annotated[
         bool, typer.Option("--table/--no-table", help="Show what changes; else one line when serving.")

@@ -161,6 +161,11 @@ class Admission:
         self._names.add((host, peer), named)
         return Admitted(self._places, partial(self._uncount, host, peer, named))
 
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return self._by_host.total()
+
     def _uncount(self, host: str, peer: str, named: Named) -> None:
         self._names.remove((host, peer), named)
         self._by_host[host] -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
@@ -17,11 +18,49 @@ if TYPE_CHECKING:
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+FILE = "grpc/reflection/v1/reflection.proto"
+
+
+class Descriptors:
+    """What can be looked up: what this process uses, and the schema of v1, of which the library has no descriptor.
+
+    That stands in a pool of its own: in the one of the process it would be in the way of a program's that brings it.
+    """
+
+    def __init__(self) -> None:
+        self._default: Any = descriptor_pool.Default()
+        self._v1: Any = descriptor_pool.DescriptorPool()
+        self._v1.AddSerializedFile(v1().SerializeToString())
+
+    def FindFileByName(self, name: str) -> Any:  # noqa: N802 - as pools name it
+        """Return a file. Raises: KeyError."""
+        return (self._v1 if name == FILE else self._default).FindFileByName(name)
+
+    def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802 - same
+        """Return the file that declares a service, message or other symbol. Raises: KeyError."""
+        try:
+            return self._v1.FindFileContainingSymbol(name)
+        except KeyError:
+            return self._default.FindFileContainingSymbol(name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up anything else, as extensions, of which v1 has none, in the pool of the process."""
+        return getattr(self._default, name)
+
+
+def v1() -> descriptor_pb2.FileDescriptorProto:
+    """Return the schema of v1: that of v1alpha, under its own name."""
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    renamed = text_format.MessageToString(file).replace("grpc.reflection.v1alpha", "grpc.reflection.v1")
+    file = text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto())
+    file.name = FILE
+    return file
 
 
 def add(server: grpc.aio.Server, services: Iterable[str], requests: Requests) -> None:
     """Serve the descriptors of the named services. The two versions have the same messages, so one servicer does."""
-    servicer: Any = ReflectionServicer([*services, V1, V1ALPHA])
+    servicer: Any = ReflectionServicer([*services, V1, V1ALPHA], pool=Descriptors())
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
         checked_stream(servicer.ServerReflectionInfo, reflection_pb2.ServerReflectionRequest, requests),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
-import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from assetwatchd.addresses import FORMS, is_socket
 from assetwatchd.errors import ConfigError
-from assetwatchd.rpc import reflection
+from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
 from assetwatchd.rpc.receiving import Receiving
@@ -22,7 +23,7 @@ from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
@@ -103,7 +104,7 @@ def build(
     health: Health,
     connections_max: int,
 ) -> tuple[grpc.aio.Server, str]:
-    """Return a server that is bound but not started, and the address it is bound to (HOST:PORT).
+    """Return a server that is bound but not started, and the address it is bound to.
 
     connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
@@ -148,10 +149,18 @@ def calm_pollers() -> None:
                     os.sched_setscheduler(poller, os.SCHED_BATCH, os.sched_param(0))
 
 
+def problems(settings: ServerSettings) -> Iterator[str]:
+    """Yield what keeps a server from being built with these settings, now or in a moment when the address is free."""
+    yield from certificates.problems(settings)
+    try:
+        _try_out(settings, taken=True)
+    except ConfigError as error:
+        yield str(error)
+
+
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
-    host, _, wanted = settings.listen.rpartition(":")
-    _try_out(settings, host, int(wanted))
-    credentials = _credentials(settings) if settings.tls_cert_file else None
+    _try_out(settings)
+    credentials = certificates.credentials(settings) if settings.tls_cert_file else None
     try:
         port = (
             server.add_secure_port(settings.listen, credentials)
@@ -160,16 +169,33 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
         )
     except RuntimeError as error:
         raise _cannot_listen(settings, "gRPC does not say why") from error
-    return f"{host}:{port}"
+    if is_socket(settings.listen):
+        unix_sockets.open_to_group(settings.listen)
+        return settings.listen
+    return f"{settings.listen.rpartition(':')[0]}:{port}"
 
 
-def _try_out(settings: ServerSettings, host: str, port: int) -> None:
-    """Bind an address and let it go again: gRPC would write a line of its own about one that cannot be had."""
+def _try_out(settings: ServerSettings, *, taken: bool = False) -> None:
+    """See that an address can be had; gRPC would write a line of its own, and not say why. taken: it may be in use.
+
+    Raises: ConfigError.
+    """
+    if not is_socket(settings.listen):
+        host, _, port = settings.listen.rpartition(":")
+        _try_port(settings, host, int(port), taken=taken)
+    elif (why := next(unix_sockets.wrong(settings.listen, taken=taken), None)) is not None:
+        raise _cannot_listen(settings, why)
+
+
+def _try_port(settings: ServerSettings, host: str, port: int, *, taken: bool) -> None:
+    """Bind a port and let it go again."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise _cannot_listen(settings, getattr(error, "strerror", None) or "no such host") from error
     failures = [failure for family, *_, address in found if (failure := _unbindable(family, address)) is not None]
+    if taken:
+        failures = [failure for failure in failures if failure.errno != errno.EADDRINUSE]
     if len(failures) == len(found):
         raise _cannot_listen(settings, failures[0].strerror) from failures[0]
 
@@ -186,32 +212,5 @@ def _unbindable(family: socket.AddressFamily, address: Any) -> OSError | None:
 
 
 def _cannot_listen(settings: ServerSettings, why: str | None) -> ConfigError:
-    return ConfigError(
-        f"server.listen: cannot listen on {settings.listen}: {why}; give a HOST:PORT of this machine that is free"
-    )
-
-
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
-    """Return the certificates, tried out first: gRPC would say no more of bad ones than that it cannot listen."""
-    key, certificate = _content(settings.tls_key_file), _content(settings.tls_cert_file)
-    client_ca = _content(settings.tls_client_ca_file) if settings.tls_client_ca_file else None
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        trial.load_cert_chain(str(settings.tls_cert_file), str(settings.tls_key_file), password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("server: tls_cert_file and tls_key_file are no certificate and its key, as PEM") from error
-    try:
-        if client_ca is not None:
-            trial.load_verify_locations(cadata=client_ca.decode(errors="replace"))
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("server: tls_client_ca_file holds no certificates, as PEM") from error
-    return grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
-    )
-
-
-def _content(path: Path | None) -> bytes:
-    try:
-        return path.read_bytes() if path else b""
-    except OSError as error:
-        raise ConfigError(f"server: cannot read {path}: {error.strerror}") from error
+    remedy = f"another path ({FORMS})" if is_socket(settings.listen) else "a HOST:PORT of this machine that is free"
+    return ConfigError(f"server.listen: cannot listen on {settings.listen}: {why}; give {remedy}")

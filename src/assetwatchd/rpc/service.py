@@ -123,6 +123,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             wanted = _states(request.states) or SETTLED
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
+                await context.send_initial_metadata(())  # a proxy's time for a silent answer begins here, not before
                 async with asyncio.timeout(timeout_s):
                     await self._hub.before_end(self._until(key, wanted, caller(context.peer())))
             met = self._met(key, wanted)

@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from assetwatchd import errors
+from assetwatchd.logs import Seldom
+from assetwatchd.rpc.peers import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +58,26 @@ CUT = "..."
 PLAIN_FIRST, PLAIN_LAST, PERCENT = 0x20, 0x7E, 0x25
 """Bytes of a message between these, but for the third, travel as they are; each other one takes three."""
 
+REFUSALS_EVERY_S = 10.0
+"""One line in so long of a reason and address: who asks again and again for what it cannot have fills no disk."""
+REFUSALS_KINDS_MAX = 1000
+LOGGED_BYTES_MAX = 512
+
 log = logging.getLogger(__name__)
+_refusals = Seldom(REFUSALS_EVERY_S, REFUSALS_KINDS_MAX)
+
+
+PLANNED = frozenset({"SERVER_DRAINING"})
+"""Reasons that are no failure of the server's: it ends as it was told to."""
+
+
+TOLD = "assetwatch_reason"
+"""Under this name an AbortError has the reason that the client was told. gRPC takes no other error in its place."""
+
+
+def told(end: BaseException | None) -> str:
+    """Return the reason with which a call was ended by us; empty if it ended otherwise."""
+    return str(getattr(end, TOLD, ""))
 
 
 class ErrorsAsStatus:
@@ -79,14 +100,34 @@ class ErrorsAsStatus:
         """End the call, if it must be."""
         match error:
             case errors.CallError():
-                await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+                await self._tell(error)
             case grpc.aio.AbortError():
                 return
             case grpc.aio.InternalError():  # a write to a peer that has gone
                 raise asyncio.CancelledError from None
             case Exception():
-                log.error("a call failed in a way nobody foresaw", exc_info=error)
+                peer = self._context.peer()
+                log.error("a call of %s failed in a way nobody foresaw", peer, exc_info=error, extra={"peer": peer})
                 await self._context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the reason")
+
+    async def _tell(self, error: errors.CallError) -> None:
+        reason = reason_of(error)
+        if reason not in PLANNED:
+            log_refusal(error, reason, self._context.peer())
+        try:
+            await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+        except grpc.aio.AbortError as abort:
+            setattr(abort, TOLD, reason)
+            raise
+
+
+def log_refusal(error: errors.CallError, reason: str, peer: str) -> None:
+    """Write that a call was refused, unless there was a line a moment ago of that reason and address."""
+    if (more := _refusals.more((reason, host_of(peer)))) is None:
+        return
+    left_out = f" (and {more} more of its address since the last line)" if more else ""
+    about = {"peer": peer, "reason": reason, "source": error.metadata.get("source", "")}
+    log.info("refused a call of %s: %s: %s%s", peer, reason, _cut(str(error), LOGGED_BYTES_MAX), left_out, extra=about)
 
 
 def status_of(error: errors.CallError) -> status_pb2.Status:

@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from assetwatchd import telemetry
+from assetwatchd.rpc.status import PLANNED, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -130,7 +131,9 @@ class _Call:
         code = self._code(context, failure).name
         measured = {telemetry.RPC_SYSTEM: "grpc", telemetry.RPC_METHOD: self.method, telemetry.RPC_STATUS: code}
         self.span.set_attribute(telemetry.RPC_STATUS, code)
-        if code in SERVER_ERRORS:
+        if reason := told(failure):
+            self.span.set_attribute(telemetry.REASON, reason)
+        if code in SERVER_ERRORS and reason not in PLANNED:
             measured[telemetry.ERROR_TYPE] = code
             self.span.set_attribute(telemetry.ERROR_TYPE, code)
             self.span.set_status(Status(StatusCode.ERROR, context.details() or None))

@@ -18,6 +18,7 @@ from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import ErrorsAsStatus
+from assetwatchd.rpc.stream_log import described, logged, only_source
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -52,12 +53,13 @@ class Watching:
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends, its status included. Raises: TooManyStreams, TooManyNames."""
-        with self.admission.stream(context.peer(), what) as admitted:
+        peer = context.peer()
+        with self.admission.stream(peer, what) as admitted, logged(described(what), peer, only_source(what)):
             telemetry.record_watchers(1)
             try:
                 async with ErrorsAsStatus(context):  # it counts until its last word was taken, or its peer is gone
                     cursor = await self._cursor(token, what)
-                    async with self.sources.interest(what, caller(context.peer())):
+                    async with self.sources.interest(what, caller(peer)):
                         await self._stream(what, cursor, context, admitted)
             finally:
                 telemetry.record_watchers(-1)

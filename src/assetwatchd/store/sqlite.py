@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points
 from assetwatchd.errors import StoreError
+from assetwatchd.store import sqlite_place
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.ledger_store import LedgerStore
-from assetwatchd.store.sqlite_file import Contents, StoreFile
+from assetwatchd.store.sqlite_file import MIGRATIONS, Contents, StoreFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from assetwatchd.model import AssetKey, Entry
@@ -161,6 +162,11 @@ class SqliteStore(LedgerStore):
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def problems(path: Path) -> Iterator[str]:
+    """Yield what keeps a store from being opened there, as far as that shows while another process has it."""
+    return sqlite_place.problems(path, newest=len(MIGRATIONS))
 
 
 def _opened(path: Path) -> tuple[StoreFile, Contents, Ledger]:

@@ -10,7 +10,9 @@ known for what it is: of an epoch never heard of, or beyond where that epoch end
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import time
 import uuid
 import zlib
 from contextlib import contextmanager
@@ -19,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from assetwatchd.errors import StoreError
 from assetwatchd.model import AssetKey, Entry, Freshness, State
+from assetwatchd.store import sqlite_place
+from assetwatchd.store.sqlite_place import APPLICATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-APPLICATION_ID = 0x61737477
-"""Written into the file's header, so that no other program's database is taken for a store."""
+log = logging.getLogger(__name__)
+
 LOCK_WAIT_S = 1.0
 """A process that is just ending may hold the file this long."""
 EPOCHS_MAX = 1000
@@ -112,8 +116,10 @@ class StoreFile:
         self._path = path
         self._log_path = path.with_name(path.name + "-wal")
         self._files: Sequence[tuple[int, int] | None] = []
-        if not path.parent.is_dir():
-            raise StoreError(f"the store's folder {path.parent} does not exist; create it")
+        try:
+            sqlite_place.prepare(path)
+        except OSError as error:
+            raise self._error(f"{path} cannot be made: {error.strerror}; see that its folder can be") from error
         with self._failures("cannot be opened"):
             self._db = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
         try:
@@ -128,7 +134,7 @@ class StoreFile:
         with self._failures("cannot be read"):
             entries = [self._entry(row) for row in self._db.execute(_LATEST)]
             if len({entry.key for entry in entries}) < len(entries):
-                raise StoreError(self._damaged("an asset stands in it twice"))
+                raise self._error(self._damaged("an asset stands in it twice"))
             [[head, floor]] = self._db.execute(_HEAD_AND_FLOOR)
             epoch = uuid.uuid4().hex[:16]
             with self._transaction():
@@ -165,13 +171,21 @@ class StoreFile:
         self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         [[verdict]] = self._db.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
-            raise StoreError(self._damaged(verdict))
+            raise self._error(self._damaged(verdict))
+        self._migrate(migrations, version)
+
+    def _migrate(self, migrations: Sequence[str], version: int) -> None:
+        """Bring the schema from a version to the newest."""
+        began = time.monotonic()
         for number, migration in enumerate(migrations[version:], version + 1):
             with self._transaction():
                 for statement in migration.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {number}")
+        if 0 < version < len(migrations):
+            took_s = time.monotonic() - began
+            log.info("store %s: schema migrated from %d to %d in %.1f s", self._path, version, len(migrations), took_s)
 
     def _version(self, *, newest: int) -> int:
         """Return the schema version, 0 for a new file, once it is known to be one of ours."""
@@ -180,17 +194,16 @@ class StoreFile:
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
         if identity != APPLICATION_ID and (identity or version or objects):
-            raise StoreError(f"{self._path} is a database of another program; name another file")
+            raise self._error(sqlite_place.foreign(self._path))
         if version > newest:
-            text = f"{self._path} has schema version {version} and this release reads up to {newest}; use a newer one"
-            raise StoreError(text)
+            raise self._error(sqlite_place.too_new(self._path, version, newest))
         return int(version)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._failures("cannot be written"), self._transaction():
             if self._found() != self._files:
-                raise StoreError(
+                raise self._error(
                     f"{self._path} or its -wal was moved, removed or replaced while in use, so nothing would last;"
                     " put back the files that were there, or start the service again"
                 )
@@ -215,7 +228,10 @@ class StoreFile:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter when a message quotes what is damaged
-            raise StoreError(self._told(error, what)) from error
+            raise self._error(self._told(error, what)) from error
+
+    def _error(self, text: str) -> StoreError:
+        return StoreError(text, path=self._path)
 
     def _told(self, error: Exception, what: str) -> str:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -245,7 +261,7 @@ class StoreFile:
                 )
         except (TypeError, KeyError):  # damage may change even the type of a value
             pass
-        raise StoreError(self._damaged(f"the checksum of revision {revision} is wrong"))
+        raise self._error(self._damaged(f"the checksum of revision {revision} is wrong"))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from assetwatchd.rpc import convert as status_convert
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
+from assetwatchd.rpc.stream_log import logged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ class Streaming:
 
     async def stream(self, api: PiecesApi, which: Stream, context: Context) -> None:
         """Serve one stream until it ends; a stream counts until its last word was taken, or its peer is gone."""
-        with self.admission.stream(context.peer()):
+        peer = context.peer()
+        with self.admission.stream(peer), logged(f"Pieces stream {which.value}", peer, api.source):
             async with (
                 ErrorsAsStatus(context),
                 aclosing(self.feeds.watch(api, which)) as signals,
