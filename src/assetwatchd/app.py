@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd import descriptors, logs, telemetry
+from assetwatchd import descriptors, logs, telemetry, tls
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -69,6 +69,7 @@ class App:
     """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
     def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
+        tls.check(settings.sources)
         self.settings = settings
         self._probing = probing
         self.store = store or MemoryStore()
@@ -207,6 +208,7 @@ class App:
 
 def check(settings: Settings) -> None:
     """Raise ConfigError for what a start would find wrong with the settings by themselves; nobody is asked."""
+    tls.check(settings.sources)
     check_pins((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
 
 
@@ -231,6 +233,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     logs.configure(settings.telemetry.log_level, settings.telemetry.log_format)
     descriptors.raise_limit()
     descriptors.warn_if_few(settings)
+    for warning in tls.warnings(settings.sources):
+        log.warning("%s", warning)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         app = App(settings, await open_store(settings.store))
