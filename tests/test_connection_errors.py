@@ -277,7 +277,7 @@ async def test_answers_that_are_odd_and_can_be_read(lines: list[bytes]) -> None:
     ],
 )
 async def test_headers_beyond_a_limit(lines: list[bytes], settings: dict[str, Any], words: str) -> None:
-    """aiohttp's own words are kept, and the setting is named; nothing of the headers is in the text."""
+    """Words of aiohttp are kept, and the setting is named; nothing of the headers is in the text."""
     async with asynchronous(None, headed(*lines)) as port, calling(port, "http", **settings) as transport:
         with pytest.raises(BadAnswer, match=words) as caught:
             await transport.request("GET", "/")
@@ -287,10 +287,10 @@ async def test_headers_beyond_a_limit(lines: list[bytes], settings: dict[str, An
 @pytest.mark.parametrize("encoding", [*sorted(CODINGS - {"gzip", "deflate"}), "gzip, br", "BR", " zstd ", "gzip, gzip"])
 async def test_an_encoding_that_was_not_asked_for(encoding: str) -> None:
     """Its name is told; to install something is no advice for who runs this."""
-    async with asynchronous(None, headed(f"Content-Encoding: {encoding}".encode())) as port:
-        async with calling(port, "http") as transport:
-            with pytest.raises(BadAnswer) as caught:
-                await transport.request("GET", "/")
+    answer = headed(f"Content-Encoding: {encoding}".encode())
+    async with asynchronous(None, answer) as port, calling(port, "http") as transport:
+        with pytest.raises(BadAnswer) as caught:
+            await transport.request("GET", "/")
     text = readable(str(caught.value))
     assert encoding.strip().lower().split(", ")[-1] in text
     assert "install" not in text

@@ -1,4 +1,4 @@
-"""Servers that speak TLS in every way there is to: a blocking one, which says why it ends a handshake, and asyncio's."""
+"""Servers that speak TLS or do not: a blocking one, which says why it ends a handshake, and asyncio's."""
 
 from __future__ import annotations
 
