@@ -6,7 +6,6 @@ import base64
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -416,9 +415,3 @@ async def test_pieces_os_by_a_proxy(authority: Authority) -> None:
         {"kind": "pieces", "proxy": {"kind": "http", "url": "http://p:1"}, "base_url": "http://a"}
     )
     assert str(Transport("pieces", source)._attempt(URL("ws://a")).proxy) == "p:1"
-
-
-def test_aiohttp_makes_tunnels_as_is_expected() -> None:
-    """What is used of its inside is there; without it a WebSocket would go to a proxy as a plain request."""
-    assert hasattr(aiohttp.TCPConnector, "_start_tls_connection")
-    assert hasattr(aiohttp.ClientRequest, "is_ssl")
