@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "hunter2"
+BEGIN = b"-----BEGIN %s-----\n"
+KEY, LOCKED_KEY = b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_a_key_of_another_certificate(authority: Authority) -> None:
     assert "is not the key of the certificate" in problems(authority, **pair)["tls_key_file"]
 
 
-@pytest.mark.parametrize("content", [b"", b"hunter2", b"-----BEGIN PRIVATE KEY-----\nhunter2\n"])
+@pytest.mark.parametrize("content", [b"", b"hunter2", BEGIN % KEY + b"hunter2\n"])
 def test_a_key_that_is_garbage(authority: Authority, content: bytes) -> None:
     """Nothing of it is shown."""
     pair = {**authority.pair("client"), "tls_key_file": authority.write("bad.key", content)}
@@ -86,9 +88,7 @@ def test_a_key_that_is_garbage(authority: Authority, content: bytes) -> None:
 
 def test_a_key_with_a_passphrase(authority: Authority) -> None:
     """Nobody is asked for it on a terminal, and the text says what to do."""
-    locked = (
-        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + b"MIIFDjBABgkq\n" * 9 + b"-----END ENCRYPTED PRIVATE KEY-----\n"
-    )
+    locked = BEGIN % LOCKED_KEY + b"MIIFDjBABgkq\n" * 9 + BEGIN.replace(b"BEGIN", b"END") % LOCKED_KEY
     pair = {**authority.pair("client"), "tls_key_file": authority.write("locked.key", locked)}
     assert "passphrase" in problems(authority, **pair)["tls_key_file"]
 
@@ -162,7 +162,7 @@ def test_old_tls_is_checked_too() -> None:
 
 async def test_python_has_what_is_used_of_its_inside() -> None:
     """What a server showed and asked for in a handshake: without these, errors say less."""
-    assert hasattr(ssl._ssl._SSLContext, "_msg_callback")  # type: ignore[attr-defined]
+    assert hasattr(ssl._ssl._SSLContext, "_msg_callback")  # type: ignore[attr-defined]  # of Python's inside
     context = ssl.create_default_context()
     context.sslobject_class = tls._Handshake
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
