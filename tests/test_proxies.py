@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from yarl import URL
 
 from assetwatchd.config import HttpProxy, PiecesSource, Settings, UsdSearchSource
+from assetwatchd.config_load import load, plain
 from assetwatchd.errors import ConfigError, Refused, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.transport import Transport
@@ -415,3 +417,20 @@ async def test_pieces_os_by_a_proxy(authority: Authority) -> None:
         {"kind": "pieces", "proxy": {"kind": "http", "url": "http://p:1"}, "base_url": "http://a"}
     )
     assert str(Transport("pieces", source)._attempt(URL("ws://a")).proxy) == "p:1"
+
+
+def test_a_proxys_password_comes_as_all_secrets_do(tmp_path: Path) -> None:
+    """From a secret file or a variable, for all and for one source; nothing that is printed shows it."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "sources__dam__proxy__password").write_text(f"{SECRET}-of-one\n")
+    path = tmp_path / "assetwatch.yaml"
+    one = {"kind": "http", "url": "http://q:2", "username": "us"}
+    sources: dict[str, dict[str, Any]]
+    sources = {name: {"kind": "usd_search", "base_url": "http://a"} for name in ("dam", "other")}
+    sources["dam"]["proxy"] = one
+    path.write_text(yaml.safe_dump({"proxy": {**one, "url": "http://p:1"}, "sources": sources}))
+    settings = load(path, env={"ASSETWATCH__PROXY__PASSWORD": f"{SECRET}-of-all"}, secrets_dir=secrets)
+    passwords = {name: source.proxy.password.get_secret_value() for name, source in settings.sources.items()}  # type: ignore[union-attr]  # all have one
+    assert passwords == {"dam": f"{SECRET}-of-one", "other": f"{SECRET}-of-all"}
+    assert SECRET not in yaml.safe_dump(plain(settings)) + repr(settings)

@@ -205,7 +205,7 @@ def _lost(error: Exception, attempt: Attempt) -> str:
     if attempt.answered:
         return ended
     if attempt.url.scheme not in SECURE:
-        return f"{ended}; if {PLAIN_TO_TLS}"
+        return f"{ended}; perhaps {PLAIN_TO_TLS}"
     return tls_errors.broken_off(attempt.tls) if attempt.tls.certificate_wanted else ended
 
 

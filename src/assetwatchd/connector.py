@@ -113,8 +113,6 @@ class _Connection(ResponseHandler):
 
     def _go_on(self) -> None:
         self._resting = False
-        if self.transport is not None and self.transport.get_protocol() is not self:
-            return  # a tunnel since, whose own protocol reads and pauses
         self._rest()
         if not (self._resting or self._reading_paused or self._buffer_paused):
             self._connector.rest.until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
