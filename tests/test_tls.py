@@ -157,6 +157,7 @@ def test_old_tls_is_checked_too() -> None:
     """tls_legacy is not tls_verify: who the server is must still be shown."""
     context = Tls(model(tls_legacy=True)).context
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.options & tls.LEGACY_SERVER_CONNECT
     assert not any("NULL" in cipher["name"] or cipher["auth"] == "auth-null" for cipher in context.get_ciphers())
 
 
