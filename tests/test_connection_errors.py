@@ -198,6 +198,32 @@ async def closing_at_once() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+async def in_parts(transport: Transport) -> None:
+    async with transport.parts("GET", "/"):
+        pass
+
+
+async def over_websocket(transport: Transport) -> None:
+    async with transport.websocket("/", heartbeat_s=20):
+        pass
+
+
+@pytest.mark.parametrize("call", [lambda transport: transport.raw("GET", "/"), in_parts, over_websocket])
+async def test_every_kind_of_call_says_the_same(authority: Authority, call: Callable[[Transport], Any]) -> None:
+    """Whole, in parts, and as a WebSocket."""
+    gone = authority.ca.issue_cert(HOST, not_before=NOW - 9 * DAY, not_after=NOW - 2 * DAY)
+    for server, scheme, words in (
+        (blocking(serving(gone)), "https", "certificate expired on"),
+        (blocking(serving(authority.ca.issue_cert("a.example"))), "https", "host name does not match"),
+        (asynchronous(serving(gone, client_ca=authority.ca)), "http", "plain HTTP was spoken to a TLS port"),
+        (blocking(None), "https", "TLS was spoken to a port that answers without TLS"),
+    ):
+        async with server as port, calling(port, scheme, ca_file=authority.file) as transport:
+            with pytest.raises(UpstreamError, match=words) as caught:
+                await call(transport)
+        readable(str(caught.value))
+
+
 async def test_nobody_listens() -> None:
     """One address or, by a name, several."""
     with socket.create_server((HOST, 0)) as taken:
