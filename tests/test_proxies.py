@@ -47,13 +47,14 @@ class Upstream:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.status = 200
         self.heads: list[dict[str, str]] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one call."""
         self.heads.append({"path": request.raw_path, **request.headers})
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return web.json_response({})
+            return web.json_response({}, status=self.status)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async for message in socket:
@@ -220,6 +221,27 @@ async def test_a_proxy_that_dies(authority: Authority, scheme: str, answer: byte
         error = await why(told)
         assert isinstance(error, Unreachable)
         assert f"127.0.0.1:{URL(between.url).port}" in str(error)
+
+
+async def test_a_proxy_that_answers_a_plain_request_by_itself(authority: Authority) -> None:
+    """Nothing tells its 403 from the upstream's, so the text says who else may have said it; not so inside a tunnel."""
+    async with behind("http", authority, answer=b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n") as (_, between, told):
+        port = URL(between.url).port
+        for status in (403, 429, 502, 302):
+            between.answer = f"HTTP/1.1 {status} No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
+            error = await why(told)
+            assert str(error).startswith(f"HTTP {status}")
+            assert str(error).endswith(f"(through the proxy 127.0.0.1:{port}, which may have answered by itself)")
+            assert error.retry_after_s == (7 if status in (429, 502) else None)
+    async with behind("https", authority) as (_, _, told), calling(told) as transport:
+        assert (await transport.raw("GET", "/")).way == ""
+
+
+async def test_a_407_of_the_upstream_is_not_the_proxys(authority: Authority) -> None:
+    """Through a tunnel no proxy answers; what the status means there belongs to the kind."""
+    async with behind("https", authority) as (server, _, told), calling(told) as transport:
+        server.status = 407
+        assert (await transport.raw("GET", "/")).status == 407
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

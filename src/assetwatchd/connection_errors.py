@@ -46,6 +46,8 @@ PHRASES: Mapping[bytes, str] = MappingProxyType(
     }
 )
 """What servers say in a 400 about the connection, not about the request."""
+PHRASE_WITHIN = 4096
+"""They are on short pages; a long body is not looked through here."""
 LIMITS: Mapping[str, str] = MappingProxyType(
     {"Got more than": "; raise header_bytes_max", "Too many headers": "; raise headers_max"}
 )
@@ -81,6 +83,12 @@ class Attempt:
         """What to add about the proxy."""
         return f" (through the proxy {self.proxy})" if self.proxy else ""
 
+    @property
+    def perhaps(self) -> str:
+        """What to add about a proxy that reads the call, and so may have answered it by itself."""
+        read = self.proxy and self.url.scheme == "http"
+        return f" (through the proxy {self.proxy}, which may have answered by itself)" if read else ""
+
 
 def explain(error: Exception, attempt: Attempt) -> UpstreamError:
     """Return the error that says why a call came to no answer."""
@@ -105,11 +113,11 @@ def not_connected(status: int, attempt: Attempt) -> UpstreamError:
 
 def check_answer(status: int, body: bytes, attempt: Attempt) -> None:
     """Raise for an answer that is of the connection: of a proxy, or of a server that was spoken to in a wrong way."""
-    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and attempt.proxy:
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and attempt.perhaps:
         raise not_connected(status, attempt)
     if status == HTTPStatus.BAD_REQUEST:
         for phrase, text in PHRASES.items():
-            if phrase in body:
+            if phrase in body[:PHRASE_WITHIN]:
                 raise Unreachable(f"{text}{attempt.way}")
 
 

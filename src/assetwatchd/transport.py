@@ -17,7 +17,7 @@ from assetwatchd.answers import digest
 from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
 from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
 from assetwatchd.descriptors import missed
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
+from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.timelimit import TIMER_S, TimeLimit
 from assetwatchd.tls import Tls
@@ -50,11 +50,15 @@ RETRY_AFTER_S_MAX = 3600.0
 
 
 class Reply(NamedTuple):
-    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long."""
+    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long.
+
+    way: what to add to an error about a proxy that may have given the answer by itself.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    way: str = ""
 
     @property
     def content_type(self) -> str:
@@ -126,7 +130,7 @@ class Transport:
                 method, url, **self._sent(attempt, headers), data=data, allow_redirects=False, timeout=UNTIMED
             ) as response:
                 check_encoding(response)
-                reply = Reply(response.status, _kept(response.headers), await self._body(response))
+                reply = Reply(response.status, _kept(response.headers), await self._body(response), attempt.perhaps)
             telemetry.upstream_answered(span, reply.status)
             check_answer(reply.status, reply.body, attempt)
         self._answered = True
@@ -154,7 +158,10 @@ class Transport:
                 telemetry.upstream_answered(span, response.status)
                 check_answer(response.status, body, attempt)
                 self._answered = True
-                yield Reply(response.status, _kept(response.headers), body), response.content.iter_chunked(CHUNK_BYTES)
+                yield (
+                    Reply(response.status, _kept(response.headers), body, attempt.perhaps),
+                    response.content.iter_chunked(CHUNK_BYTES),
+                )
 
     @asynccontextmanager
     async def websocket(
@@ -310,6 +317,15 @@ async def _refuse_redirect(_session: object, _context: object, told: aiohttp.Tra
 
 def raise_for_status(reply: Reply) -> None:
     """Raise for statuses that mean the same with every kind; return for all others."""
+    try:
+        _raise_for_status(reply)
+    except UpstreamError as exc:
+        if not reply.way:
+            raise
+        raise type(exc)(f"{exc}{reply.way}", retry_after_s=exc.retry_after_s) from None
+
+
+def _raise_for_status(reply: Reply) -> None:
     status = reply.status
     if status in (401, 403):
         raise Refused(f"HTTP {status}: our credentials are refused or lack a right")
