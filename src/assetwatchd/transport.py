@@ -320,9 +320,8 @@ def raise_for_status(reply: Reply) -> None:
     try:
         _raise_for_status(reply)
     except UpstreamError as exc:
-        if not reply.way:
-            raise
-        raise type(exc)(f"{exc}{reply.way}", retry_after_s=exc.retry_after_s) from None
+        exc.args = (f"{exc}{reply.way}",)
+        raise
 
 
 def _raise_for_status(reply: Reply) -> None:
