@@ -102,10 +102,15 @@ def _context(settings: SourceSettings) -> ssl.SSLContext:
     return context
 
 
+def source_problems(sources: Mapping[str, SourceSettings]) -> Iterator[str]:
+    """Say of every file of certificates or keys of these sources that cannot be used why, a line each."""
+    for name, source in sources.items():
+        yield from (f"sources.{name}.{problem}" for problem in problems(source))
+
+
 def check(sources: Mapping[str, SourceSettings]) -> None:
-    """Raise ConfigError for every file of certificates or keys of these sources that cannot be used."""
-    found = [f"sources.{name}.{problem}" for name, source in sources.items() for problem in problems(source)]
-    if found:
+    """Raise ConfigError for all of source_problems."""
+    if found := list(source_problems(sources)):
         raise ConfigError("\n".join(found))
 
 
