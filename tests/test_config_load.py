@@ -150,7 +150,7 @@ sources:
     assert set(refused(path, env=env, overrides={"server.drain": 1})) == {
         "telmetry: unknown name; did you mean telemetry?",
         "server.lisen: unknown name; did you mean listen?",
-        "zzz: unknown name; there are server, store, telemetry, sources",
+        "zzz: unknown name; there are server, store, telemetry, proxy, sources",
         "sources.dam.auth.tokn: unknown name; did you mean token?",
         "sources.usd-prod.kind: unknown kind; did you mean usd_search?",
         "sources.omn.auth.kind: unknown kind; did you mean bearer?",

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import descriptors, logs, stderr, telemetry
+from assetwatchd import descriptors, logs, stderr, telemetry, tls
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -70,6 +70,7 @@ class App:
     """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
     def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
+        tls.check(settings.sources)
         self.settings = settings
         self._probing = probing
         self.store = store or MemoryStore()
@@ -217,8 +218,11 @@ class App:
 
 def problems(settings: Settings) -> Iterator[str]:
     """Yield what a start would find wrong with settings that are valid by themselves, a line each; nobody is asked."""
-    adapters = ((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
-    yield from wrong_pins(adapters)
+    unusable = list(tls.source_problems(settings.sources))
+    yield from unusable
+    if not unusable:  # an adapter that is made raises for the first of them
+        adapters = ((name, source, ADAPTERS[source.kind](name, source)) for name, source in settings.sources.items())
+        yield from wrong_pins(adapters)
     yield from server.problems(settings.server)
     yield from telemetry.problems(settings.telemetry)
     if isinstance(settings.store, SqliteStoreSettings):
@@ -262,6 +266,8 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
         log.warning("%s", text)
     descriptors.raise_limit()
     descriptors.warn_if_few(settings)
+    for warning in tls.warnings(settings.sources):
+        log.warning("%s", warning)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
         store = await open_store(settings.store)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import zoneinfo
 from pathlib import Path  # noqa: TC003 - pydantic resolves the annotation at run time
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,6 +39,12 @@ def _without_credentials(url: AnyHttpUrl) -> AnyHttpUrl:
         raise ValueError("holds a user name or password; give them where they are kept secret")
     if url.query or url.fragment:
         raise ValueError("holds a query or a fragment; paths are put behind it")
+    return url
+
+
+def _origin_only(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.path not in {None, "", "/"}:
+        raise ValueError("should be scheme, host and port alone")
     return url
 
 
@@ -106,6 +114,39 @@ class RefreshTokenAuth(Frozen):
     client_id: str = "omn-ui"
 
 
+class DirectProxy(Frozen):
+    """No proxy, whatever is said for the others."""
+
+    kind: Literal["direct"]
+
+
+class EnvironmentProxy(Frozen):
+    """The proxies that http_proxy and https_proxy name, but for the hosts of no_proxy."""
+
+    kind: Literal["environment"]
+
+
+class HttpProxy(Frozen):
+    """One HTTP proxy: asked for http:// as it is, and by CONNECT for https:// and for WebSockets."""
+
+    kind: Literal["http"]
+    url: Annotated[Url, AfterValidator(_origin_only)] = Field(description="http://HOST:PORT, or https:// if it has TLS")
+    username: str | None = Field(default=None, pattern=r"^[^:]*$", description="sent to the proxy as HTTP Basic")
+    password: SecretStr | None = None
+    no_proxy: tuple[str, ...] = Field(
+        default=(), description="called directly: host, .domain (all below it), host:port, address, network, or *"
+    )
+
+    @model_validator(mode="after")
+    def _user_whole(self) -> HttpProxy:
+        if self.password is not None and self.username is None:
+            raise ValueError("a password needs a username")
+        return self
+
+
+AnyProxy = Annotated[DirectProxy | EnvironmentProxy | HttpProxy, Field(discriminator="kind")]
+
+
 class SourceSettings(Frozen):
     """What every kind of source can be told."""
 
@@ -134,6 +175,10 @@ class SourceSettings(Frozen):
     body_bytes_max: int = Field(
         default=8 * 1024 * 1024, ge=1024, le=BYTES_MAX, description="a larger answer is refused"
     )
+    header_bytes_max: int = Field(
+        default=32 * 1024, ge=1024, le=1024**2, description="of one header of an answer, and of its status line"
+    )
+    headers_max: int = Field(default=256, ge=16, le=4096, description="headers of one answer")
     assets_max: Count = Field(default=100_000, description="assets known at the same time")
     unknown_share_per_peer: float = Field(
         default=0.5,
@@ -148,6 +193,18 @@ class SourceSettings(Frozen):
     trace_context: bool = Field(default=False, description="send W3C trace context to this upstream")
     ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
     tls_verify: bool = Field(default=True, description="false: accept any certificate; for laboratories")
+    tls_legacy: bool = Field(
+        default=False, description="true: take TLS 1.0 and 1.1, old ciphers, short keys and weak signatures too"
+    )
+    tls_cert_file: Path | None = Field(default=None, description="certificate to show to this upstream, as PEM")
+    tls_key_file: Path | None = Field(default=None, description="its private key, as PEM, without a passphrase")
+    proxy: AnyProxy | None = Field(default=None, description="to this upstream; absent: what `proxy` at the top says")
+
+    @model_validator(mode="after")
+    def _certificate_whole(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("give both tls_cert_file and tls_key_file, or neither")
+        return self
 
 
 NEVER_STORAGE = frozenset({"file", "http", "https"})
@@ -362,4 +419,30 @@ class Settings(Frozen):
     server: ServerSettings = ServerSettings()
     store: AnyStore = SqliteStoreSettings(kind="sqlite")
     telemetry: TelemetrySettings = TelemetrySettings()
+    proxy: AnyProxy | None = Field(
+        default=None, description="to every source elsewhere that has no `proxy` of its own; absent: none"
+    )
     sources: dict[SourceName, AnySource] = Field(default={}, description="by name: lower case, digits, hyphens")
+
+    @field_validator("sources")
+    @classmethod
+    def _behind_the_proxy(cls, sources: dict[str, AnySource], info: ValidationInfo) -> dict[str, AnySource]:
+        """Give the proxy of all to each source that is to have it: a source's settings are all that its calls see."""
+        proxy = info.data.get("proxy")
+        return {
+            name: source if source.proxy or on_this_machine(source.base_url.host) else _with_proxy(source, proxy)
+            for name, source in sources.items()
+        }
+
+
+def on_this_machine(host: str | None) -> bool:
+    """Whether a host of a URL is this machine, by its name or as an address of loopback."""
+    bare = (host or "").strip("[]").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare == "localhost" or bare.endswith(".localhost")
+
+
+def _with_proxy(source: AnySource, proxy: AnyProxy | None) -> AnySource:
+    return source.model_copy(update={"proxy": proxy})

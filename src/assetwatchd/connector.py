@@ -43,6 +43,25 @@ class Connector(aiohttp.TCPConnector):
     def _connection(self) -> ResponseHandler:
         return _Connection(self, self._loop)
 
+    async def _start_tls_connection(
+        self, underlying_transport: asyncio.Transport, req: aiohttp.ClientRequest, *args: Any, **options: Any
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        """Go on through a tunnel that a proxy has made: in the clear for ws://, for which aiohttp would make none."""
+        if req.url.scheme != "ws":
+            return await super()._start_tls_connection(underlying_transport, req, *args, **options)
+        protocol = self._connection()
+        underlying_transport.set_protocol(protocol)
+        protocol.connection_made(underlying_transport)
+        return underlying_transport, protocol
+
+
+class Request(aiohttp.ClientRequest):
+    """A request that asks a proxy by CONNECT for every WebSocket (RFC 6455, 4.1), not only for one over TLS."""
+
+    def is_ssl(self) -> bool:
+        """Whether a proxy is to make a tunnel, and otherwise whether there is TLS."""
+        return super().is_ssl() or (self.proxy is not None and self.url.scheme == "ws")
+
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address

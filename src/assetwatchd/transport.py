@@ -6,7 +6,6 @@ import asyncio
 import email.utils
 import io
 import re
-import ssl
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC
@@ -16,13 +15,16 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from assetwatchd import logins, telemetry
+from assetwatchd import connection_errors, logins, telemetry
 from assetwatchd.answers import digest
-from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector
+from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
+from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
 from assetwatchd.descriptors import missed
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable
+from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.proxies import Proxies
 from assetwatchd.redaction import Secrets
 from assetwatchd.timelimit import TIMER_S, TimeLimit
+from assetwatchd.tls import Tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -61,11 +63,15 @@ GONE = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
 
 class Reply(NamedTuple):
-    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long."""
+    """One whole answer: its status, the headers that are read (READ_HEADERS), and body, at most body_bytes_max long.
+
+    way: what to add to an error about a proxy that may have given the answer by itself.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    way: str = ""
 
     @property
     def content_type(self) -> str:
@@ -95,6 +101,9 @@ class Transport:
         self._free_at = 0.0
         self._slack_s = slack_s(settings.rate_per_s)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._tls = Tls(settings)
+        self._proxies = Proxies(settings.proxy)
+        self._answered = False
 
     async def close(self) -> None:
         """Give back connections."""
@@ -136,24 +145,29 @@ class Transport:
         """
         url = _url(origin or self.base, path)
         await self._turn()
-        with telemetry.upstream_call(self._source, method, url) as span, self._failures(), self._limit.block():
-            sent = {**(headers or {}), **self._context()}
+        attempt = self._attempt(url)
+        with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt), self._limit.block():
+            sent = self._sent(attempt, headers)
             try:
-                reply = await self._answer(method, url, sent, body)
+                reply = await self._answer(method, attempt, sent, body)
             except GONE as exc:
                 if not idempotent or isinstance(exc, aiohttp.ClientConnectorError):
                     raise
-                reply = await self._answer(method, url, sent, body)
+                reply = await self._answer(method, attempt, sent, body)
             telemetry.upstream_answered(span, reply.status)
+            check_answer(reply.status, reply.body, attempt)
+        self._answered = True
         return reply
 
     async def _answer(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | io.BytesIO | None
+        self, method: str, attempt: Attempt, sent: dict[str, Any], body: bytes | io.BytesIO | None
     ) -> Reply:
         async with self._client().request(
-            method, url, headers=headers, data=_payload(body), allow_redirects=False, timeout=UNTIMED
+            method, attempt.url, **sent, data=_payload(body), allow_redirects=False, timeout=UNTIMED
         ) as response:
-            return Reply(response.status, _kept(response.headers, url), await self._body(response))
+            check_encoding(response)
+            headers = _kept(response.headers, attempt.url)
+            return Reply(response.status, headers, await self._body(response), attempt.perhaps)
 
     @asynccontextmanager
     async def parts(
@@ -166,16 +180,19 @@ class Transport:
         url = _url(self.base, path)
         await self._turn()
         silence = aiohttp.ClientTimeout(sock_connect=self._settings.timeout_s, sock_read=self._settings.timeout_s)
-        with telemetry.upstream_call(self._source, method, url) as span, self._failures():
-            sent = {**(headers or {}), **self._context()}
+        attempt = self._attempt(url)
+        with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt):
             async with self._client().request(
-                method, url, headers=sent, allow_redirects=False, timeout=silence
+                method, url, **self._sent(attempt, headers), allow_redirects=False, timeout=silence
             ) as response:
+                check_encoding(response)
                 whole = response.status != OK
                 body = await self._body(response) if whole else b""
                 telemetry.upstream_answered(span, response.status)
+                check_answer(response.status, body, attempt)
+                self._answered = True
                 yield (
-                    Reply(response.status, _kept(response.headers, url), body),
+                    Reply(response.status, _kept(response.headers, url), body, attempt.perhaps),
                     response.content.iter_chunked(CHUNK_BYTES),
                 )
 
@@ -190,11 +207,12 @@ class Transport:
         """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
-        with self._failures():
+        attempt = self._attempt(url)
+        with self._failures(attempt):
             with telemetry.upstream_call(self._source, "GET", url) as call:
                 upgraded = await self._client().ws_connect(
                     url,
-                    headers={**(headers or {}), **self._context()},
+                    **self._sent(attempt, headers),
                     heartbeat=heartbeat_s,
                     max_msg_size=self._settings.body_bytes_max,
                     autoping=False,
@@ -202,10 +220,22 @@ class Transport:
                     decode_text=False,
                 )
                 telemetry.upstream_answered(call, SWITCHING_PROTOCOLS)
+                self._answered = True
             try:
                 yield upgraded
             finally:
                 await _hang_up(upgraded)
+
+    def _attempt(self, url: URL) -> Attempt:
+        return Attempt(url, self._tls, self._proxies.of(url), self._answered)
+
+    def _sent(self, attempt: Attempt, headers: Mapping[str, str] | None) -> dict[str, Any]:
+        """Return what aiohttp is told of a call's headers, of its proxy, and of whom to trust."""
+        trust = {"ssl": self._tls.context} if attempt.secure else {}
+        sent = {**(headers or {}), **self._context()}
+        if attempt.proxy is None:
+            return {"headers": sent, **trust}
+        return {"headers": {**sent, **attempt.proxy.headers(attempt.url.scheme)}, **attempt.proxy.options, **trust}
 
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
@@ -226,9 +256,16 @@ class Transport:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
-            connector = self._connector = Connector(limit=limit, ssl=_trust(self._settings))
+            connector = self._connector = Connector(limit=limit)
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-            self._session = session(connector, timeout=timeout, read_bufsize=FREE_BYTES)
+            self._session = session(
+                connector,
+                timeout=timeout,
+                read_bufsize=FREE_BYTES,
+                max_line_size=self._settings.header_bytes_max,
+                max_field_size=self._settings.header_bytes_max,
+                max_headers=self._settings.headers_max,
+            )
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -264,32 +301,24 @@ class Transport:
         return first + more
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
-        with self.secrets.kept(), self._in_words():
+    def _failures(self, attempt: Attempt) -> Iterator[None]:
+        with self.secrets.kept(), self._in_words(attempt):
             yield
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _in_words(self, attempt: Attempt) -> Iterator[None]:
         try:
             with missed():
                 yield
         except TimeoutError as exc:
-            raise Unreachable(f"no answer within {self._settings.timeout_s:g} s") from exc
-        except aiohttp.ClientSSLError as exc:
-            raise Unreachable(f"TLS failed: {type(exc).__name__}; see ca_file and tls_verify") from exc
-        except aiohttp.ClientConnectorError as exc:
-            raise Unreachable(f"cannot connect to {self.base.host}:{self.base.port}: {exc.os_error.strerror}") from exc
+            raise Unreachable(f"no answer within {self._settings.timeout_s:g} s{attempt.way}") from exc
         except aiohttp.WSServerHandshakeError as exc:
             reply = Reply(exc.status, _kept(exc.headers or {}, exc.request_info.url), b"")
             raise_for_status(reply)
             page = " with an HTML page, which may be a login page" if "html" in reply.content_type else ""
             raise BadAnswer(f"no WebSocket: HTTP {exc.status}{page}", retry_after_s=retry_after_s(reply)) from exc
-        except aiohttp.ClientResponseError as exc:
-            raise Unreachable("the answer is not HTTP, or its head is beyond limits") from exc
-        except aiohttp.ClientPayloadError as exc:
-            raise Unreachable("the answer broke off") from exc
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as exc:
-            raise Unreachable(f"the connection failed: {type(exc).__name__}") from exc
+            raise connection_errors.explain(exc, attempt) from exc
 
 
 async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
@@ -314,7 +343,12 @@ def session(connector: Connector, **options: Any) -> aiohttp.ClientSession:
     guard = aiohttp.TraceConfig()
     guard.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[guard], **options
+        connector=connector,
+        request_class=Request,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        trace_configs=[guard],
+        **options,
     )
 
 
@@ -325,6 +359,14 @@ async def _refuse_redirect(_session: object, _context: object, told: aiohttp.Tra
 
 def raise_for_status(reply: Reply) -> None:
     """Raise for statuses that mean the same with every kind; return for all others."""
+    try:
+        _raise_for_status(reply)
+    except UpstreamError as exc:
+        exc.args = (f"{exc}{reply.way}",)
+        raise
+
+
+def _raise_for_status(reply: Reply) -> None:
     status = reply.status
     if status in CREDENTIALS:
         raise Refused(f"HTTP {status}: our credentials are refused or lack a right", retry_after_s=retry_after_s(reply))
@@ -395,9 +437,3 @@ def _url(base: URL, path: str) -> URL:
 
 def _payload(body: bytes | io.BytesIO | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if isinstance(body, bytes) and len(body) > WHOLE_BYTES_MAX else body
-
-
-def _trust(settings: SourceSettings) -> Any:
-    if not settings.tls_verify:
-        return False
-    return ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True

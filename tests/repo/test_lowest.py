@@ -99,6 +99,8 @@ def sources(urls: Mapping[str, str], omn_6: str) -> dict[str, Any]:
     made["omn-6"] = {"kind": "omn", "base_url": omn_6, "auth": refresh}
     made["pieces"] = {"kind": "pieces", "base_url": of_kind["pieces"]}
     made["media"] = {"kind": "media_intelligence", "base_url": of_kind["media_intelligence"], **MEDIA}
+    made["media"]["proxy"] = {"kind": "http", "url": "http://127.0.0.1:9", "no_proxy": ["*"]}
+    made["pieces"]["proxy"] = {"kind": "direct"}
     made["sbc"] = {"kind": "oracle_sbc", "base_url": of_kind["oracle_sbc"], "pins": ["last-operation"], **SBC}
     return made
 
@@ -140,6 +142,7 @@ def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: 
             "server": {"listen": "127.0.0.1:0", "drain_s": 1},
             "store": {"kind": "sqlite", "path": str(tmp_path / "store.sqlite")},
             "telemetry": {"otlp_endpoint": "http://127.0.0.1:1"},
+            "proxy": {"kind": "environment"},
             "sources": configured,
         }
         assert kinds_of(told) | {"memory"} == kinds_in(Settings.model_json_schema())

@@ -6,8 +6,10 @@ import asyncio
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
-OF_CONNECTOR = ("_factory", "_loop")
+OF_CONNECTOR = ("_factory", "_loop", "_start_tls_connection")
+OF_REQUEST = ("is_ssl", "proxy")
 OF_PROTOCOL = (
     "_buffer_paused",
     "_loop",
@@ -25,7 +27,9 @@ OF_PROTOCOL = (
 async def missing() -> list[str]:
     """Return what this version does not have."""
     connector = aiohttp.TCPConnector()
-    inside = ((connector, OF_CONNECTOR), (ResponseHandler(asyncio.get_running_loop()), OF_PROTOCOL))
+    loop = asyncio.get_running_loop()
+    request = aiohttp.ClientRequest("GET", URL("http://a"), loop=loop)
+    inside = ((connector, OF_CONNECTOR), (request, OF_REQUEST), (ResponseHandler(loop), OF_PROTOCOL))
     gone = [f"{type(of).__name__}.{name}" for of, names in inside for name in names if not hasattr(of, name)]
     await connector.close()
     return gone

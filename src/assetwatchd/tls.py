@@ -1,0 +1,181 @@
+"""TLS: files of certificates and keys, checked; the context of calls to one upstream, and what its handshakes showed.
+
+Names that begin with _ are of Python's inside: what they tell is left out of an error where they are gone.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from assetwatchd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from assetwatchd.config import SourceSettings
+
+LEGACY_CIPHERS = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
+"""All that OpenSSL was built with, but for those without encryption or a server's certificate."""
+LEGACY_SERVER_CONNECT = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0x4)
+"""Take servers that renegotiate as before RFC 5746; Python 3.11 has no name for it."""
+TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
+"""What OpenSSL says of certificates that its security level does not take."""
+HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
+"""A type of content and one of messages in it: RFC 8446, 5.1 and 4."""
+
+
+class Tls:
+    """How one upstream is called over TLS; raises ConfigError when files that the settings name cannot be used.
+
+    certificate_wanted: the server has asked for a certificate of ours. It may do without, and may not.
+    """
+
+    def __init__(self, settings: SourceSettings) -> None:
+        self.settings = settings
+        self.certificate_wanted = False
+        if settings.base_url.scheme == "https" or settings.ca_file or settings.tls_cert_file:
+            _ = self.context  # at the start, where 20 ms hold up nobody, and files that are of no use are told
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """What aiohttp makes connections with; with the system's certificates it takes 20 ms to make, and 1 MB."""
+        for problem in problems(self.settings):
+            raise ConfigError(problem)
+        context = _context(self.settings)
+        context.sslobject_class = _Handshake
+        with suppress(AttributeError):
+            _listen(context, self._heard)
+        return context
+
+    def _heard(self, _: object, direction: str, _version: int, content: int, message: int, _data: bytes) -> None:
+        if content == HANDSHAKE and message == CERTIFICATE_REQUEST and direction == "read":
+            self.certificate_wanted = True
+
+
+class _Handshake(ssl.SSLObject):
+    """One side of a handshake; the error that ends it is given the certificates that the server had shown by then."""
+
+    def do_handshake(self) -> None:
+        """Go on with it."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            vars(error)["shown"] = _shown(self)
+            raise
+
+
+def shown(error: ssl.SSLError) -> list[dict[str, Any]]:
+    """Return the certificates that a server had shown when a handshake failed, its own first; unverified."""
+    found: list[dict[str, Any]] = vars(error).get("shown", [])
+    return found
+
+
+def _shown(handshake: ssl.SSLObject) -> list[dict[str, Any]]:
+    with suppress(AttributeError, ValueError, ssl.SSLError):
+        return [certificate.get_info() for certificate in handshake._sslobj.get_unverified_chain() or ()]  # type: ignore[attr-defined]  # noqa: SLF001 - public from 3.13, as bytes alone
+    return []
+
+
+def _listen(context: ssl.SSLContext, heard: Any) -> None:
+    """Have every message of TLS told, below what Python makes of it: it names each part of each record first."""
+    ssl._ssl._SSLContext._msg_callback.__set__(context, heard)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+
+def _context(settings: SourceSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    context.set_alpn_protocols(("http/1.1",))
+    if settings.tls_legacy:
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.set_ciphers(LEGACY_CIPHERS)
+        context.options |= LEGACY_SERVER_CONNECT
+    if not settings.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.tls_cert_file:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password="")
+    return context
+
+
+def source_problems(sources: Mapping[str, SourceSettings]) -> Iterator[str]:
+    """Say of every file of certificates or keys of these sources that cannot be used why, a line each."""
+    for name, source in sources.items():
+        yield from (f"sources.{name}.{problem}" for problem in problems(source))
+
+
+def check(sources: Mapping[str, SourceSettings]) -> None:
+    """Raise ConfigError for all of source_problems."""
+    if found := list(source_problems(sources)):
+        raise ConfigError("\n".join(found))
+
+
+def warnings(sources: Mapping[str, SourceSettings]) -> Iterator[str]:
+    """Say which sources are called with less than TLS promises today."""
+    for name, source in sources.items():
+        if source.tls_legacy:
+            yield f"source {name}: tls_legacy is on: old TLS versions, ciphers and weak certificates are taken"
+        if not source.tls_verify:
+            yield f"source {name}: tls_verify is off: any certificate is taken, whoever shows it"
+
+
+def problems(source: SourceSettings) -> Iterator[str]:
+    """Say of each file of a source what is wrong with it: the name of the setting, and what to do."""
+    if source.ca_file and (problem := authorities_problem(source.ca_file)):
+        yield f"ca_file: {problem}"
+    if source.tls_cert_file and source.tls_key_file:
+        pair = source.tls_cert_file, source.tls_key_file
+        for setting, problem in pair_problems(*pair, legacy=source.tls_legacy):
+            yield f"tls_{setting}_file: {problem}"
+
+
+def authorities_problem(path: Path) -> str | None:
+    """Say why a file is of no use as certificates to trust; None when it is."""
+    if problem := _unreadable(path):
+        return problem
+    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        trial.load_verify_locations(path)
+    except ssl.SSLError:
+        return f"{path} holds no certificates that can be read, as PEM"
+    return None if trial.cert_store_stats()["x509"] else f"{path} holds no certificate"
+
+
+def pair_problems(certificate: Path, key: Path, *, legacy: bool = False) -> Iterator[tuple[str, str]]:
+    """Say why two files are no certificate and its key: ("cert" or "key", what is wrong with that file)."""
+    if problem := authorities_problem(certificate):
+        yield "cert", problem
+    if unreadable := _unreadable(key):
+        yield "key", unreadable
+    elif not problem and (unfit := _unfit(certificate, key, legacy=legacy)):
+        yield unfit
+
+
+def _unfit(certificate: Path, key: Path, *, legacy: bool) -> tuple[str, str] | None:
+    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if legacy:
+        trial.set_ciphers(LEGACY_CIPHERS)
+    try:
+        trial.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
+            return "key", f"{key} is not the key of the certificate in {certificate}"
+        if reason in TOO_WEAK:
+            return "cert", f"{certificate} is too weak for TLS today ({reason}); have another one issued"
+        locked = b"ENCRYPTED" in key.read_bytes()
+        why = "is locked with a passphrase; give it without one" if locked else "holds no private key, as PEM"
+        return "key", f"{key} {why}"
+    return None
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None
