@@ -78,7 +78,10 @@ class AssetStatusServiceStub:
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+    with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
+    the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
+    if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
+    read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
     INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
     or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
@@ -166,7 +169,10 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+    with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
+    the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
+    if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
+    read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
     INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
     or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
     """
@@ -275,7 +281,10 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
         """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-        with condition_met false. An upstream that cannot be read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+        with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
+        the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
+        if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
+        read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
         INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
         or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         """

@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import itertools
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
@@ -117,11 +117,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             key = _key(request.asset)
             self._sources.check("asset", key)
             wanted = _states(request.states) or SETTLED
+            ending = wanted | SETTLED if request.stop_when_settled else wanted
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
+            status = None
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 async with asyncio.timeout(timeout_s):
-                    await self._hub.before_end(self._until(key, wanted, caller(context.peer())))
-            return pb.WaitAssetStatusResponse(status=self._known(key), condition_met=self._met(key, wanted))
+                    status = await self._hub.before_end(self._until(key, ending, caller(context.peer())))
+            status = self._known(key) if status is None else status
+            return pb.WaitAssetStatusResponse(
+                status=status,
+                condition_met=_is_in(status, wanted),
+                settled_otherwise=_is_in(status, ending - wanted),
+            )
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
         """Stream: writes encoded messages itself (the method is registered without a serializer, see handlers.py)."""
@@ -134,17 +141,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
 
-    async def _until(self, key: AssetKey, wanted: Collection[State], caller: Caller) -> None:
+    async def _until(self, key: AssetKey, ending: Collection[State], caller: Caller) -> status_pb.AssetStatus:
+        """Return the status that ends a wait, once there is one: what it is a moment later is not what ended it."""
         await self._read_at_last(key, caller)
-        if self._met(key, wanted):
-            return
+        if _is_in(status := self._known(key), ending):
+            return status
         what = Filter(frozenset([key]), frozenset(), frozenset())
         async with self._sources.interest(what, caller):
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
-                        if not isinstance(signal, Started) and self._met(key, wanted):
-                            return
+                        if not isinstance(signal, Started) and _is_in(status := self._known(key), ending):
+                            return status
 
     async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
         """Have the asset read, however long its source cannot be."""
@@ -155,13 +163,6 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                 return await scheduler.read([key.asset_id], max_age_s=max_age_s, caller=caller)
             except SourceUnreachable as error:
                 await asyncio.sleep(error.retry_after_s)
-
-    def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
-        """Whether the asset is as wanted; what was last known of a source that cannot be read does not count."""
-        status = self._known(key)
-        if status is None or State(status.state) not in wanted:
-            return False
-        return Freshness(status.freshness) is not Freshness.UNREACHABLE
 
     async def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
         """Return the names, a slice a turn of the loop, and no further than enough of them are wrong."""
@@ -275,6 +276,13 @@ def _page_digest(what: Filter) -> bytes:
 
 def _key(ref: status_pb.AssetRef) -> AssetKey:
     return AssetKey(ref.source, ref.asset_id)
+
+
+def _is_in(status: status_pb.AssetStatus | None, states: Collection[State]) -> TypeGuard[status_pb.AssetStatus]:
+    """Whether an asset is in one of them; what was last known of a source that cannot be read does not count."""
+    if status is None or State(status.state) not in states:
+        return False
+    return Freshness(status.freshness) is not Freshness.UNREACHABLE
 
 
 def _states(numbers: Sequence[int]) -> frozenset[State]:
