@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,8 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
             asset_id = sandbox.standins["pieces"].asset_ids()[0]
             got = await command("get", "desk", asset_id, "-o", "json", "--max-age", "0", "--server", address)
             unknown = await command("get", "dekc", asset_id, "--server", address)
+            waited = await command("wait", "desk", asset_id, "--server", address)
+            mistyped = await command("wait", "desk", str(uuid.UUID(int=7)), "--server", address)
             running.send_signal(signal.SIGTERM)
             out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
     finally:
@@ -221,6 +224,8 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
     assert "SOURCE_NOT_FOUND" in unknown.err
     assert (running.returncode, out) == (0, b"")
     assert b"Traceback" not in err
+    assert (waited.code, mistyped.code) == (0, 5)
+    assert "settled as MISSING" in mistyped.err
 
 
 async def test_it_serves_with_every_number_as_large_as_it_may_be(spawn: Spawn, command: Run, tmp_path: Path) -> None:

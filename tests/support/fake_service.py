@@ -113,6 +113,7 @@ class FakeService:
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
         self.condition_met = True
+        self.settled_otherwise = False
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
         self.health = health.aio.HealthServicer()
 
@@ -148,7 +149,11 @@ class _Statuses(asset_status_service_pb2_grpc.AssetStatusServiceServicer):
 
     async def WaitAssetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)
-        return pb.WaitAssetStatusResponse(status=self._fake.statuses[0], condition_met=self._fake.condition_met)
+        return pb.WaitAssetStatusResponse(
+            status=self._fake.statuses[0] if self._fake.statuses else None,
+            condition_met=self._fake.condition_met,
+            settled_otherwise=self._fake.settled_otherwise,
+        )
 
     async def WatchStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)

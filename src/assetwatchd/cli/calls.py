@@ -81,23 +81,40 @@ def wait(
     asset: AssetArgument,
     *,
     state: Annotated[
-        list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Wait for this; repeatable.")
+        list[StateName] | None,
+        typer.Option("--state", case_sensitive=False, help="Wait for this in place of AVAILABLE; repeatable."),
     ] = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Wait until it is settled, the default.")] = False,
+    any_settled: Annotated[
+        bool,
+        typer.Option("--any-settled", "--settled", help="Wait until it is settled: FAILED and MISSING will do."),
+    ] = False,
+    keep_waiting: Annotated[
+        bool,
+        typer.Option("--keep-waiting", help="Go on when it is settled in another state, e.g. MISSING."),
+    ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long; at most 1h.")
+        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long in all; at most 1h.")
     ] = WAIT_DEFAULT_S,
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
-    """Wait until one asset is in a state: exit code 0 when it is, 1 when the time runs out first."""
+    """Wait until one asset is AVAILABLE: exit code 0 when it is, 5 when it settles otherwise, 1 when time runs out."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    if state and settled:
-        fail(ExitCode.USAGE, "give either --state or --settled")
+    if any_settled and (state or keep_waiting):
+        fail(ExitCode.USAGE, "give --any-settled alone, or --state, with or without --keep-waiting")
     if timeout > WAIT_MAX_S:
         fail(ExitCode.USAGE, "--timeout is at most 1h")
-    asking.wait(target, source=source, asset_id=asset, states=state or [], timeout_s=timeout, output=output)
+    wanted = [] if any_settled else state or [StateName.AVAILABLE]
+    asking.wait(
+        target,
+        source=source,
+        asset_id=asset,
+        states=wanted,
+        stop_when_settled=not keep_waiting,
+        timeout_s=timeout,
+        output=output,
+    )
 
 
 @takes_target

@@ -59,12 +59,13 @@ def _channel(target: Target) -> grpc.aio.Channel:
     return assetwatch_client.connect(target.server, credentials, options=[NO_LIMIT])
 
 
-async def is_there(channel: grpc.aio.Channel) -> bool:
-    """Connect; say whether that went well."""
+async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
+    """Connect; say whether that went well. Raises: TimeoutError when that cannot be said in time."""
     state = channel.get_state(try_to_connect=True)
-    while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
-        await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
+    async with asyncio.timeout(within_s):
+        while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
     return state is READY
 
 
