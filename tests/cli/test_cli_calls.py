@@ -110,7 +110,7 @@ async def test_what_a_wait_asks_for(
 
 
 async def test_wait_exit_code_tells_how_it_ended(ask: Run, fake: FakeService) -> None:
-    """0 when the condition is met, 5 when the asset is settled otherwise, 1 when the time ran out; each with the status."""
+    """0 when the condition is met, 5 when it is settled otherwise, 1 when the time ran out; each with the status."""
     met = await ask("wait", "dam", "tid:1")
     fake.condition_met = False
     not_met = await ask("wait", "dam", "tid:1", "--timeout", "250ms")

@@ -20,7 +20,7 @@ class ExitCode(enum.IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     SETTLED_OTHERWISE = 5
-    STUCK = stopping.STUCK  # noqa: PIE796 - 5, too: of serve and demo, which never wait for an asset
+    STUCK = stopping.STUCK  # 5, too: of serve and demo, which never wait for an asset
     INTERRUPTED = 130
 
 
