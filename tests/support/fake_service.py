@@ -190,8 +190,10 @@ def _source(name: str) -> Source:
 
 
 @asynccontextmanager
-async def serving(listen: str = "127.0.0.1:0") -> AsyncIterator[FakeService]:
-    """Serve there, on a free port of loopback."""
+async def serving(
+    listen: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[FakeService]:
+    """Serve there, on a free port of loopback; credentials: over TLS."""
     fake = FakeService()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     asset_status_service_pb2_grpc.add_AssetStatusServiceServicer_to_server(_Statuses(fake), server)
@@ -199,7 +201,8 @@ async def serving(listen: str = "127.0.0.1:0") -> AsyncIterator[FakeService]:
     health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     await fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
     await fake.health.set("assetwatch.v1.AssetStatusService/sbc", health_pb2.HealthCheckResponse.NOT_SERVING)
-    fake.address = f"127.0.0.1:{server.add_insecure_port(listen)}"
+    port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+    fake.address = listen if listen.startswith("unix:") else f"127.0.0.1:{port}"
     await server.start()
     try:
         yield fake

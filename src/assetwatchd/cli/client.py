@@ -49,14 +49,12 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 
 def _channel(target: Target) -> grpc.aio.Channel:
-    if target.tls_ca is None:
+    if not target.tls:
         return assetwatch_client.connect(target.server, options=[NO_LIMIT])
-    credentials = grpc.ssl_channel_credentials(
-        target.tls_ca.read_bytes(),
-        target.tls_key.read_bytes() if target.tls_key else None,
-        target.tls_cert.read_bytes() if target.tls_cert else None,
-    )
-    return assetwatch_client.connect(target.server, credentials, options=[NO_LIMIT])
+    from assetwatchd.cli.tls import credentials  # noqa: PLC0415 - who calls in the clear does not pay for it
+
+    name = [("grpc.ssl_target_name_override", target.tls_server_name)] if target.tls_server_name else []
+    return assetwatch_client.connect(target.server, credentials(target), options=[NO_LIMIT, *name])
 
 
 async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
@@ -76,13 +74,22 @@ def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode
         async with connect(target) as client:
             return await command(client)
 
-    if (target.tls_cert is None) != (target.tls_key is None) or (target.tls_cert and not target.tls_ca):
-        fail(ExitCode.USAGE, "--tls-cert and --tls-key go together, and with --tls-ca")
+    if (target.tls_cert is None) != (target.tls_key is None):
+        fail(ExitCode.USAGE, "--tls-cert and --tls-key go together")
     try:
         code = asyncio.run(whole())
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
-        fail(code, *lines)
+        fail(code, *_better(target, code, lines))
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
+
+
+def _better(target: Target, code: ExitCode, lines: list[str]) -> list[str]:
+    """Say why a server cannot be called over TLS, or without it, where that is why."""
+    if code is not ExitCode.UNREACHABLE:
+        return lines
+    from assetwatchd.cli.tls import why_not  # noqa: PLC0415 - who is answered does not pay for it
+
+    return lines if (why := why_not(target)) is None else [why]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -61,12 +62,14 @@ class Group(TyperGroup):
 
 
 class Target(NamedTuple):
-    """The server to call, and the certificates to do it with."""
+    """The server to call, and how; tls: over TLS, as any of the others means too."""
 
     server: str
+    tls: bool = False
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_server_name: str | None = None
 
 
 def seconds(text: str | float) -> float:
@@ -88,9 +91,20 @@ def address(text: str) -> str:
     return text
 
 
+def server_address(text: str) -> str:
+    """Check HOST:PORT, or unix:PATH as gRPC has it. Raises: typer.BadParameter."""
+    return text if text.startswith("unix:") and text != "unix:" else address(text)
+
+
 Server = Annotated[
     str,
-    typer.Option("--server", metavar="HOST:PORT", envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
+    typer.Option(
+        "--server", metavar="HOST:PORT", envvar="ASSETWATCH_SERVER", parser=server_address, help="Server to call."
+    ),
+]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", envvar="ASSETWATCH_TLS", help="Call over TLS; trust whom this machine trusts."),
 ]
 TlsCa = Annotated[
     Path | None,
@@ -99,9 +113,28 @@ TlsCa = Annotated[
     ),
 ]
 TlsCert = Annotated[
-    Path | None, typer.Option("--tls-cert", exists=True, dir_okay=False, help="Certificate to show to the server.")
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        exists=True,
+        dir_okay=False,
+        envvar="ASSETWATCH_TLS_CERT",
+        help="Certificate to show to the server, over TLS.",
+    ),
 ]
-TlsKey = Annotated[Path | None, typer.Option("--tls-key", exists=True, dir_okay=False, help="Key of --tls-cert.")]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", exists=True, dir_okay=False, envvar="ASSETWATCH_TLS_KEY", help="Key of --tls-cert."),
+]
+TlsServerName = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-server-name",
+        metavar="NAME",
+        envvar="ASSETWATCH_TLS_SERVER_NAME",
+        help="Name the server's certificate is for, over TLS; default: its host.",
+    ),
+]
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,12 +144,19 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     def call(
         *arguments: Any,
         server: str,
+        tls: bool,
         tls_ca: Path | None,
         tls_cert: Path | None,
         tls_key: Path | None,
+        tls_server_name: str | None,
         **options: Any,
     ) -> None:
-        command(*arguments, **options, target=Target(server, tls_ca, tls_cert, tls_key))
+        os.environ.setdefault(
+            "GRPC_VERBOSITY", "NONE"
+        )  # read at its import: ours say what is wrong, not lines of gRPC's
+        secure = bool(tls or tls_ca or tls_cert or tls_key or tls_server_name)
+        target = Target(server, secure, tls_ca, tls_cert, tls_key, tls_server_name)
+        command(*arguments, **options, target=target)
 
     own = inspect.signature(command, eval_str=True)
     kept = [parameter for parameter in own.parameters.values() if parameter.name != "target"]
@@ -127,8 +167,15 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _target_options() -> list[inspect.Parameter]:
-    declared = {"server": Server, "tls_ca": TlsCa, "tls_cert": TlsCert, "tls_key": TlsKey}
-    defaults = {"server": DEFAULT_SERVER}
+    declared = {
+        "server": Server,
+        "tls": Tls,
+        "tls_ca": TlsCa,
+        "tls_cert": TlsCert,
+        "tls_key": TlsKey,
+        "tls_server_name": TlsServerName,
+    }
+    defaults = {"server": DEFAULT_SERVER, "tls": False}
     return [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation)
         for name, annotation in declared.items()
