@@ -13,6 +13,8 @@ from assetwatch.v1.asset_status_pb2 import Freshness, State
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 
+from assetwatchd.cli.options import state_name
+from assetwatchd.cli.output import label
 from support.command_line import run
 from support.fake_service import FakeService, Refusal, status
 
@@ -80,6 +82,42 @@ async def test_list_all_follows_the_pages(ask: Run, fake: FakeService) -> None:
     assert [request.page_token for request in fake.requests] == ["", "2", "4"]
     assert {tuple(request.sources) for request in fake.requests} == {("dam",)}
     assert "there is more" not in done.err
+
+
+async def test_list_takes_sources_as_watch_does(ask: Run, fake: FakeService) -> None:
+    """By position, beside --source, each once; a single asset is another command's."""
+    assert (await ask("list", "dam", "sbc", "--source", "dam", "--source", "x")).code == 0
+    assert list(fake.requests[0].sources) == ["dam", "sbc", "x"]
+    single = await ask("list", "dam/tid:1")
+    assert (single.code, len(fake.requests)) == (2, 1)
+    assert "`assetwatch get dam tid:1`" in single.err
+
+
+def test_a_state_is_typed_as_it_is_printed() -> None:
+    """Each of the schema, as tables have it and as JSON has it, in capitals or not, with hyphens or not."""
+    for name, number in State.items():
+        if number:
+            shown = label(State, number)
+            for typed in (shown, name, shown.lower(), name.lower(), shown.replace("_", "-")):
+                assert state_name(typed) == shown
+
+
+async def test_a_list_of_nothing_is_a_list(ask: Run, fake: FakeService) -> None:
+    """JSON and YAML hold the empty list; ndjson has no line."""
+    fake.statuses, fake.unreachable = [], []
+    assert json.loads((await ask("list", "-o", "json")).out) == {"statuses": []}
+    assert yaml.safe_load((await ask("list", "-o", "yaml")).out) == {"statuses": []}
+    assert (await ask("list", "-o", "ndjson")).out == ""
+
+
+async def test_counts_of_nothing_are_told(ask: Run) -> None:
+    """What a source counts is printed when it is 0, too."""
+    whole = json.loads((await ask("sources", "-o", "json")).out)["sources"]
+    line = json.loads((await ask("sources", "-o", "ndjson")).out.splitlines()[0])
+    one = json.loads((await ask("sources", "dam", "-o", "json")).out)
+    for source in (*whole, line, one):
+        assert (source["asset_count"], source["watcher_count"]) == ("7", 0)
+        assert (source["poll"]["failed_calls"], source["poll"]["notices"]) == ("1", "0")
 
 
 async def test_list_as_json_is_the_response(ask: Run) -> None:
@@ -208,10 +246,20 @@ async def test_a_refusal_is_one_sentence_with_the_reason_and_what_to_do(ask: Run
         "assetwatch: no source is named 'dma'; there are: dam [NOT_FOUND SOURCE_NOT_FOUND]: see `assetwatch sources`\n"
     )
     assert "[INVALID_ARGUMENT]: mend the call" in invalid.err
-    assert "\n  asset.asset_id: too long\n" in invalid.err
+    assert invalid.err.count("asset.asset_id: too long") == 1
     assert "SOURCE_UNREACHABLE" in unread.err
     assert "retry in 3 s" in unread.err
     assert all(done.out == "" for done in (unknown, invalid, unread))
+
+
+async def test_every_violation_is_told_once(ask: Run, fake: FakeService) -> None:
+    """What the text of the error has is not said again, what it had no room for is."""
+    wrong = {f"assets[{number}].asset_id": "too long" for number in range(4)}
+    text = "; ".join(f"{field}: {what}" for field, what in list(wrong.items())[:2]) + "; and 2 more"
+    fake.refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, text, "INVALID_REQUEST", violations=wrong)
+    done = await ask("get", "dam", "tid:1")
+    assert [done.err.count(f"{field}: too long") for field in wrong] == [1, 1, 1, 1]
+    assert done.err.splitlines()[1:] == ["  assets[2].asset_id: too long", "  assets[3].asset_id: too long"]
 
 
 async def test_every_command_says_that_no_server_can_be_reached(command: Run) -> None:

@@ -112,6 +112,7 @@ class FakeService:
         self.deadlines_s: list[float] = []
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
+        self.unreachable = ["sbc"]
         self.condition_met = True
         self.settled_otherwise = False
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
@@ -145,7 +146,7 @@ class _Statuses(asset_status_service_pb2_grpc.AssetStatusServiceServicer):
         last = first + request.page_size
         token = str(last) if last < len(self._fake.statuses) else ""
         page = self._fake.statuses[first:last]
-        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, unreachable=["sbc"])
+        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, unreachable=self._fake.unreachable)
 
     async def WaitAssetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)

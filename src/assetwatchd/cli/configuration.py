@@ -8,7 +8,7 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, safe, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, counted, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     except ConfigError as error:
         _refuse(error)
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    tell(safe(f"ok: {len(settings.sources)} sources{f': {names}' if names else ''}"))
+    tell(safe(f"ok: {counted(len(settings.sources), 'source')}{f': {names}' if names else ''}"))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from rich.text import Text
 from assetwatch_client import Action, ConditionChanged, Synced, Upsert, Watch, action_for, reason_of
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, failure_text, label, status_row
-from assetwatchd.cli.terminal import complain, safe, tell
+from assetwatchd.cli.terminal import complain, counted, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -220,7 +220,7 @@ def fitting(width: int) -> dict[str, int]:
 
 
 def _title(board: Board) -> Text:
-    counts = f"{len(board.held.statuses)} assets, {board.changes} changes"
+    counts = f"{counted(len(board.held.statuses), 'asset')}, {counted(board.changes, 'change')}"
     state = counts if board.synced else "reading the snapshot"
     return Text(safe(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip()), style="bold")
 

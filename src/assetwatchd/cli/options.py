@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup, TyperOption
 
+from assetwatchd.cli.completion import sources_like
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typer._click.core import Context, Parameter
 
@@ -35,18 +37,18 @@ class Format(enum.StrEnum):
 
 
 class StateName(enum.StrEnum):
-    """The states of an asset."""
+    """The states of an asset, as they are printed."""
 
-    PENDING = "pending"
-    PROCESSING = "processing"
-    AVAILABLE = "available"
-    OUT_OF_SYNC = "out_of_sync"
-    FAILED = "failed"
-    DELETING = "deleting"
-    DELETED = "deleted"
-    MISSING = "missing"
-    UNSUPPORTED = "unsupported"
-    UNKNOWN = "unknown"
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    AVAILABLE = "AVAILABLE"
+    OUT_OF_SYNC = "OUT_OF_SYNC"
+    FAILED = "FAILED"
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+    MISSING = "MISSING"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNKNOWN = "UNKNOWN"
 
 
 class Group(TyperGroup):
@@ -141,21 +143,9 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whom to call, after its own; it is handed them as one: target."""
 
     @functools.wraps(command)
-    def call(
-        *arguments: Any,
-        server: str,
-        tls: bool,
-        tls_ca: Path | None,
-        tls_cert: Path | None,
-        tls_key: Path | None,
-        tls_server_name: str | None,
-        **options: Any,
-    ) -> None:
-        os.environ.setdefault(
-            "GRPC_VERBOSITY", "NONE"
-        )  # read at its import: ours say what is wrong, not lines of gRPC's
-        secure = bool(tls or tls_ca or tls_cert or tls_key or tls_server_name)
-        target = Target(server, secure, tls_ca, tls_cert, tls_key, tls_server_name)
+    def call(*arguments: Any, **options: Any) -> None:
+        silence_grpc()
+        target = target_of({name: options.pop(name) for name in Target._fields})
         command(*arguments, **options, target=target)
 
     own = inspect.signature(command, eval_str=True)
@@ -164,6 +154,17 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect reads first
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def silence_grpc() -> None:
+    """Have gRPC write no lines of its own, where ours say what is wrong; it looks when it is imported."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def target_of(given: Mapping[str, Any]) -> Target:
+    """Return whom to call, of what options and variables say; what they do not is as it is by default."""
+    known = {name: given[name] for name in Target._fields if given.get(name)}
+    return Target(**{"server": DEFAULT_SERVER, **known, "tls": bool(known.keys() - {"server"})})
 
 
 def _target_options() -> list[inspect.Parameter]:
@@ -192,10 +193,36 @@ SecretsDir = Annotated[
         "--secrets-dir", metavar="DIR", help="Secret files, e.g. sources__dam__auth__token [ASSETWATCH_SECRETS_DIR]."
     ),
 ]
-States = Annotated[
-    list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Only this state; repeatable.")
+
+
+def state_name(text: str) -> StateName:
+    """Read a state as it is printed, in tables (OUT_OF_SYNC) or as JSON (STATE_OUT_OF_SYNC), or as people type it.
+
+    Raises: typer.BadParameter.
+    """
+    name = str(text).upper().replace("-", "_").removeprefix("STATE_")
+    if name not in StateName.__members__:
+        raise typer.BadParameter(f"{text!r} is no state; there are {', '.join(StateName)}")
+    return StateName(name)
+
+
+def _states_like(incomplete: str) -> list[str]:
+    """In capitals, as they are printed, unless the word begins otherwise."""
+    names = [state.lower() if incomplete.islower() else str(state) for state in StateName]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def state_option(meaning: str) -> Any:
+    """Make the option --state."""
+    return typer.Option(
+        "--state", metavar="STATE", parser=state_name, autocompletion=_states_like, help=f"{meaning}; repeatable."
+    )
+
+
+States = Annotated[list[StateName] | None, state_option("Only this state, e.g. FAILED")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Name of a configured source.")
 ]
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a configured source.")]
 AssetArgument = Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id in that source.")]
 ControlPort = Annotated[
     int,
