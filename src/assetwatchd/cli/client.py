@@ -13,6 +13,7 @@ from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
 import assetwatch_client
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
+from assetwatchd.cli.terminal import while_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -71,7 +72,7 @@ def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode
     """Run a command against a server and exit with its code; a failed call becomes one clear sentence."""
 
     async def whole() -> ExitCode:
-        async with connect(target) as client:
+        async with while_read(), connect(target) as client:
             return await command(client)
 
     if (target.tls_cert is None) != (target.tls_key is None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import typer  # noqa: TC002 - typer looks at what a completion takes
@@ -23,6 +22,8 @@ def _sources(given: dict[str, Any]) -> list[str]:
     from assetwatchd.cli.options import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 
     silence_grpc()
+    import asyncio  # noqa: PLC0415 - help does not pay for it
+
     try:
         return asyncio.run(_ask(target_of(given)))
     except Exception:  # noqa: BLE001 - a shell that completes has no place for errors
@@ -30,6 +31,8 @@ def _sources(given: dict[str, Any]) -> list[str]:
 
 
 async def _ask(target: Target) -> list[str]:
+    import asyncio  # noqa: PLC0415 - same
+
     from assetwatch.v1.source_service_pb2 import ListSourcesRequest  # noqa: PLC0415 - only asking pays for it
 
     from assetwatchd.cli.client import connect  # noqa: PLC0415 - same

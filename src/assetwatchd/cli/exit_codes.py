@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from assetwatchd import stopping
-from assetwatchd.cli.terminal import complain
+from assetwatchd.cli.terminal import READER_GONE, complain
 
 
 class ExitCode(enum.IntEnum):
@@ -22,6 +22,7 @@ class ExitCode(enum.IntEnum):
     SETTLED_OTHERWISE = 5
     STUCK = stopping.STUCK  # 5, too: of serve and demo, which never wait for an asset
     INTERRUPTED = 130
+    READER_GONE = READER_GONE
 
 
 EPILOG = """\b
@@ -33,7 +34,8 @@ Exit codes:
   4    the server refuses the call; its reason is printed, with what to do
   5    wait: settled in a state that was not waited for; the line has it
        serve, demo: did not stop in time, and was ended; where it stood is on standard error
-  130  interrupted (serve, demo and sandbox end with 0 when they are stopped)"""
+  130  interrupted (serve, demo and sandbox end with 0 when they are stopped)
+  141  whoever read standard output has gone, as after `| head` (demo and sandbox end with 0)"""
 
 
 def fail(code: ExitCode, *lines: str) -> NoReturn:

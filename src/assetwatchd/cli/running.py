@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.terminal import ReaderGone, while_read
 from assetwatchd.errors import AssetwatchError
 
 if TYPE_CHECKING:
@@ -14,12 +16,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence."""
+def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False) -> None:
+    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence.
+
+    read: what it prints is what it is run for, so that it ends, too, when whoever reads that has gone.
+    """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_stopped_by_sigterm(work))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+            runner.run(_stopped_by_sigterm(work, read=read))
+    except (KeyboardInterrupt, asyncio.CancelledError, ReaderGone):
         pass
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
@@ -27,11 +32,12 @@ def until_stopped(work: Coroutine[Any, Any, None]) -> None:
         fail(ExitCode.NOT_MET, *f"could not start: {error}".splitlines())
 
 
-async def _stopped_by_sigterm(work: Coroutine[Any, Any, None]) -> None:
+async def _stopped_by_sigterm(work: Coroutine[Any, Any, None], *, read: bool) -> None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - the runner made it
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await work
+    async with while_read() if read else nullcontext():
+        await work
 
 
 def _loop_factory() -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from assetwatchd.cli.configuration import settings_from
 from assetwatchd.cli.options import Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
-from assetwatchd.cli.terminal import safe, tell
+from assetwatchd.cli.terminal import ReaderGone, safe, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,8 @@ def sandbox(
     from assetwatchd.cli.demo import run_sandbox  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
-    until_stopped(run_sandbox(host=host, control_port=control_port, seed=seed, speed=speed, assets=assets))
+    running = run_sandbox(host=host, control_port=control_port, seed=seed, speed=speed, assets=assets)
+    until_stopped(running, read=True)
 
 
 def demo(
@@ -65,9 +67,11 @@ def demo(
     from assetwatchd.cli.demo import run_demo  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
-    until_stopped(run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets))
+    running = run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets)
+    until_stopped(running, read=True)
 
 
 def announce(listening: str) -> None:
-    """Print the one line that says that calls are answered now."""
-    tell(safe(f"assetwatch is ready on {listening}"))
+    """Print the one line that says that calls are answered now; nobody need read it."""
+    with suppress(ReaderGone):
+        tell(safe(f"assetwatch is ready on {listening}"))

@@ -6,8 +6,11 @@ A Safe text was made here; whoever prints has one, so that nothing goes around i
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import sys
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NewType
 
 import typer
@@ -15,8 +18,10 @@ import typer
 from assetwatchd.texts import acts, harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
+READER_GONE = 141
+"""128 and SIGPIPE, as a shell has it of programs that the signal ends."""
 Safe = NewType("Safe", str)
 """Text in lines that a terminal only shows; the colours in it are ours."""
 ASTRAL = 0x10000
@@ -70,9 +75,56 @@ def as_yaml(data: Any) -> Safe:
     return Safe(PERHAPS_ACTING.sub(_yaml_escape, written))
 
 
+class ReaderGone(typer.Exit):
+    """Whoever read standard output has gone, as head does when it has enough: there is nobody left to print for."""
+
+    def __init__(self) -> None:
+        super().__init__(READER_GONE)
+
+
 def tell(text: Safe) -> None:
-    """Print what was asked for."""
-    typer.echo(text)
+    """Print what was asked for. Raises: ReaderGone."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process: what is left is flushed there
+        raise ReaderGone from None
+
+
+def _is_piped() -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+
+
+@asynccontextmanager
+async def while_read() -> AsyncIterator[None]:
+    """Cancel what is under way once whoever reads standard output has gone, however long nothing is printed.
+
+    Raises: ReaderGone.
+    """
+    import asyncio  # noqa: PLC0415 - help does not pay for it
+
+    loop, task, gone = asyncio.get_running_loop(), asyncio.current_task(), False
+    piped = _is_piped()
+
+    def leave() -> None:
+        nonlocal gone
+        loop.remove_reader(sys.stdout)
+        gone = task is not None and task.cancel()
+
+    if piped:
+        loop.add_reader(sys.stdout, leave)  # the end of a pipe that is written to has nothing to read but its end
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone:
+            raise ReaderGone from None
+        raise
+    finally:
+        if piped:
+            loop.remove_reader(sys.stdout)
 
 
 def complain(text: str, *more: str) -> None:
