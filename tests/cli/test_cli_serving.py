@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import socket
+import stat
 import sys
 import time
 import uuid
@@ -199,6 +200,52 @@ async def test_sandbox_prints_where_it_is_and_stops(spawn: Spawn, stop: signal.S
     assert running.returncode == 0
 
 
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens on."""
+    while True:
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            for number in range(1, count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
+            return port
+
+
+async def test_two_commands_lead_from_the_sandbox_to_a_server_of_ones_own(
+    spawn: Spawn, command: Run, tmp_path: Path
+) -> None:
+    """The sandbox writes a configuration, for its owner alone, that serve runs with, and again after both stopped."""
+    path, first = tmp_path / "my own.yaml", free_ports(6)
+    told = ("--first-port", str(first), "--write-config", str(path), "--assets", "4", "--speed", "0")
+    for _ in range(2):
+        async with spawn("sandbox", *told) as sandbox:
+            urls = dict([(await line(sandbox)).split() for _ in range(6)])
+            hint = await line(sandbox)
+            async with spawn(*shlex.split(hint.partition("assetwatch ")[2]), "--listen", "127.0.0.1:0") as running:
+                address = await ready(running)
+                listed = json.loads((await command("list", "--all", "-o", "json", "--server", address)).out)
+                sources = json.loads((await command("sources", "-o", "json", "--server", address)).out)["sources"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(urls.values()) == [f"http://127.0.0.1:{first + number}" for number in range(6)]
+        assert {status["asset"]["source"] for status in listed["statuses"]} == SOURCES
+        assert {source["condition"]["state"] for source in sources} == {"CONDITION_STATE_HEALTHY"}
+    checked = await command("config", "check", "-c", str(path))
+    assert checked.code == 0, checked.err
+
+
+async def test_a_configuration_of_ones_own_is_not_written_over(command: Run, tmp_path: Path) -> None:
+    """Nor does the sandbox begin to run where its configuration could not be written."""
+    path = tmp_path / "c.yaml"
+    path.write_text("sources: {}\n")
+    for there, said in ((path, "remove it, or name another"), (tmp_path / "no" / "c.yaml", "no folder")):
+        done = await command("sandbox", "--write-config", str(there))
+        assert (done.code, done.out) == (1, "")
+        assert f"--write-config: {there if there == path else there.parent} is" in done.err
+        assert said in done.err
+    assert path.read_text() == "sources: {}\n"
+
+
 async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Path) -> None:
     """`serve` serves the configured sources where --listen says, and SIGTERM ends it with 0."""
     sandbox = Sandbox(("pieces",))
@@ -269,15 +316,26 @@ async def test_what_is_no_address_is_a_wrong_command_line(
 
 
 async def test_a_taken_address_is_one_sentence(command: Run) -> None:
-    """Where something else listens already, serve and demo end with 1 and say so."""
+    """Where something else listens already, serve, demo and sandbox end with 1, and name the flag to change."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for arguments in (("serve", "--listen", address), ("demo", "--no-table", "--grpc", address)):
+        port = address.rpartition(":")[2]
+        for arguments in (
+            ("serve", "--listen", address),
+            ("demo", "--no-table", "--grpc", address),
+            ("demo", "--no-table", "--grpc", "127.0.0.1:0", "--control-port", port),
+            ("sandbox", "--control-port", port),
+            ("sandbox", "--first-port", port),
+        ):
             done = await command(*arguments)
             assert done.code == 1
             assert "could not start" in done.err
+            assert "address already in use" in done.err.lower()
+            assert arguments[-2] in done.err
+            assert port in done.err
+            assert done.err.count("\n") == 1
             assert "Traceback" not in done.err
             assert done.out == ""
 

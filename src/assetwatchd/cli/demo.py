@@ -1,4 +1,4 @@
-"""The sandbox on its own, and the demo: sandbox, server and a watch of it in one process."""
+"""The demo: sandbox, server and a watch of it in one process."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import os
 import shlex
 import shutil
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.app import serve
+from assetwatchd.cli.sandboxed import live, sources_of, started
 from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.config import Settings
 from assetwatchd.rpc.names import ASSET_STATUS
-from assetwatchd.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
+    from assetwatchd.sandbox import Sandbox
     from assetwatchd.sandbox.standin import Standin
 
-USD_SEARCH_PINS = 12
 DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
 ROWS_MAX = 12
@@ -32,22 +31,13 @@ GRPCURL = "https://github.com/fullstorydev/grpcurl"
 STATUS_SERVICE = ASSET_STATUS.full_name
 
 
-async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, assets: int) -> None:
-    """Run the stand-ins until cancelled; print where they are."""
-    async with _sandbox(host=host, control_port=control_port, seed=seed, assets=assets) as sandbox:
-        tell(safe(f"{'control':20}{sandbox.control_url}"))
-        for name, standin in sandbox.standins.items():
-            tell(safe(f"{name:20}{standin.url}"))
-        await _live(sandbox, seed=seed, speed=speed)
-
-
 async def run_demo(*, listen: str, table: bool, control_port: int, seed: int, speed: float, assets: int) -> None:
     """Serve what the sandbox holds until cancelled or told to stop; table: say what to try, and show what changes."""
-    async with _sandbox(host="127.0.0.1", control_port=control_port, seed=seed, assets=assets) as sandbox:
+    async with started(host="127.0.0.1", control_port=control_port, seed=seed, assets=assets) as sandbox:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         settings = settings_for(sandbox.standins, listen=listen, log_level="error" if table else "warning")
         server = asyncio.create_task(serve(settings, on_ready=ready.set_result))
-        tasks = [server, asyncio.create_task(_live(sandbox, seed=seed, speed=speed))]
+        tasks = [server, asyncio.create_task(live(sandbox, seed=seed, speed=speed))]
         try:
             first: list[asyncio.Future[Any]] = [server, ready]
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -66,23 +56,6 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.result()
-
-
-@asynccontextmanager
-async def _sandbox(*, host: str, control_port: int, seed: int, assets: int) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox()
-    sandbox.seed(seed, assets)
-    await sandbox.start(host=host, control_port=control_port)
-    try:
-        yield sandbox
-    finally:
-        await sandbox.stop()
-
-
-async def _live(sandbox: Sandbox, *, seed: int, speed: float) -> None:
-    if speed > 0:
-        await sandbox.live(seed=seed, speed=speed)
-    await asyncio.Event().wait()
 
 
 async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
@@ -108,35 +81,15 @@ async def _watch(listening: str, sources: list[str]) -> None:
 
 def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:
     """Return settings that point at stand-ins, under their names and with their credentials."""
-    sources = {
-        name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
-    }
     server = {"listen": listen, "drain_s": DRAIN_S}
     return Settings.model_validate(
         {
             "server": server,
             "store": {"kind": "memory"},
             "telemetry": {"log_level": log_level},
-            "sources": sources,
+            "sources": sources_of(standins),
         }
     )
-
-
-def _of_kind(standin: Standin[Any]) -> dict[str, object]:
-    known = standin.credentials
-    ids = standin.asset_ids()
-    match standin.kind:
-        case "usd_search":
-            return {"pins": ids[:USD_SEARCH_PINS]}
-        case "omn":
-            return {"auth": {"kind": "bearer", "token": known["token"]}}
-        case "media_intelligence":
-            projects = dict.fromkeys(asset_id.rpartition("/")[0] for asset_id in ids)
-            return {"access_key": known["access_key"], "secret_key": known["secret_key"], "projects": list(projects)}
-        case "oracle_sbc":
-            login = {name: known[name] for name in ("username", "password", "version")}
-            return {**login, "pins": ids}
-    return {}
 
 
 def to_prepare() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False) -> None:
+def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False, listen: str = "") -> None:
     """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence.
 
-    read: what it prints is what it is run for, so that it ends, too, when whoever reads that has gone.
+    read: what it prints is what it is run for, so that it ends, too, when whoever reads that has gone. listen: the flag
+    that says where it listens, named where it cannot.
     """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -29,7 +31,8 @@ def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False) -> Non
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
     except AssetwatchError as error:
-        fail(ExitCode.NOT_MET, *f"could not start: {error}".splitlines())
+        text = re.sub(r"^server\.listen: ", f"{listen}: " if listen else "server.listen: ", str(error))
+        fail(ExitCode.NOT_MET, *f"could not start: {text}".splitlines())
 
 
 async def _stopped_by_sigterm(work: Coroutine[Any, Any, None], *, read: bool) -> None:

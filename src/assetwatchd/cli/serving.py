@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path  # noqa: TC003 - typer looks at it
 from typing import Annotated
 
 import typer
@@ -31,22 +32,47 @@ def serve(
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     settings = settings_from(config, secrets_dir, server__listen=listen)
-    until_stopped(serve_forever(settings, on_ready=announce, whole=True))
+    until_stopped(serve_forever(settings, on_ready=announce, whole=True), listen="--listen" if listen else "")
 
 
 def sandbox(
     *,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     control_port: ControlPort = 0,
+    first_port: Annotated[
+        int,
+        typer.Option(
+            "--first-port",
+            min=0,
+            max=65_530,
+            help="The stand-ins and the endpoint are here and on the five ports after it; 0: on free ones.",
+        ),
+    ] = 0,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-config",
+            metavar="FILE",
+            help="Write a configuration for `assetwatch serve`, with fixed ports, from 50061 on unless told otherwise.",
+        ),
+    ] = None,
     seed: Seed = 1,
     speed: Speed = 1.0,
     assets: Assets = 20,
 ) -> None:
     """Run stand-ins of the five upstreams, whose assets live, and an endpoint to script them."""
-    from assetwatchd.cli.demo import run_sandbox  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
+    from assetwatchd.cli.sandboxed import run_sandbox  # noqa: PLC0415 - help does not pay for it
 
-    running = run_sandbox(host=host, control_port=control_port, seed=seed, speed=speed, assets=assets)
+    running = run_sandbox(
+        host=host,
+        control_port=control_port,
+        first_port=first_port,
+        seed=seed,
+        speed=speed,
+        assets=assets,
+        config=write_config,
+    )
     until_stopped(running, read=True)
 
 
@@ -68,7 +94,7 @@ def demo(
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     running = run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets)
-    until_stopped(running, read=True)
+    until_stopped(running, read=True, listen="--grpc")
 
 
 def announce(listening: str) -> None:
