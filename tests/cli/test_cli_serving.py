@@ -3,29 +3,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import pty
 import re
 import shlex
 import signal
 import socket
 import stat
-import sys
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import yaml
 
-from assetwatchd.cli.demo import settings_for, to_prepare, to_try
+from assetwatchd.cli.demo import settings_for
 from assetwatchd.config_load import schema
 from assetwatchd.sandbox import Sandbox
-from support.command_line import COMMAND, environment, modules_in
+from support.command_line import modules_in
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.command_line import Run, Spawn
 
 DEADLINE_S = 30
@@ -104,86 +102,6 @@ async def test_the_demo_is_scripted_where_it_is_told_to_be(spawn: Spawn) -> None
         out, _ = await asyncio.wait_for(running.communicate(), DEADLINE_S)
     assert all(source in overview for source in SOURCES)
     assert out == b""
-
-
-async def test_demo_on_a_terminal_says_what_to_try_and_stops_on_ctrl_c() -> None:
-    """On a terminal the demo prints grpcurl lines with real ids, then a live table; Ctrl-C ends it with 0 in 2 s."""
-    primary, secondary = pty.openpty()
-    terminal = dict.fromkeys(("stdin", "stdout", "stderr"), secondary)
-    arguments = (*COMMAND, "demo", "--grpc", "127.0.0.1:0")
-    running = await asyncio.create_subprocess_exec(*arguments, **terminal, env=environment(), start_new_session=True)
-    os.close(secondary)
-    try:
-        shown = await asyncio.wait_for(_until(primary, "assets, "), DEADLINE_S)
-        began = time.monotonic()
-        running.send_signal(signal.SIGINT)
-        _, shown_after = await asyncio.gather(asyncio.wait_for(running.wait(), DEADLINE_S), _until(primary, None))
-        took_s = time.monotonic() - began
-    finally:
-        os.close(primary)
-    assert "GetAssetStatus" in shown
-    assert "s3://studio-assets/props/" in shown
-    assert "Traceback" not in shown + shown_after
-    assert "the stream broke" not in shown + shown_after
-    assert running.returncode == 0
-    assert took_s < STOP_S
-
-
-async def _until(terminal: int, text: str | None) -> str:
-    """Read a terminal until it shows the text, or until it is closed."""
-    shown = ""
-    with contextlib.suppress(OSError):  # how a closed terminal is told
-        while text is None or text not in shown:
-            shown += (await asyncio.to_thread(os.read, terminal, 65536)).decode(errors="replace")
-    return shown
-
-
-@pytest.mark.parametrize(
-    ("level", "path", "there", "said"),
-    [
-        ("1", "{bin}:/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
-        ("1", "{bin}:/nowhere", "none", ["PATH='{bin}':$PATH", "make -C '{here}' grpcurl"]),
-        (None, "{bin}:/nowhere", "grpcurl", []),
-        (None, "/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
-        (None, "/nowhere", "none", ["PATH='{bin}':$PATH", "# needs grpcurl"]),
-    ],
-)
-def test_the_demo_says_how_another_terminal_gets_its_programs(
-    *, level: str | None, path: str, there: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is missing there, be it grpcurl or this environment on PATH, which make gives to what it starts alone."""
-    programs = tmp_path / "a b" / "bin"
-    programs.mkdir(parents=True)
-    (programs / there).touch(0o755)
-    names = {"bin": programs, "here": programs.parent}
-    monkeypatch.chdir(programs.parent)
-    monkeypatch.setattr(sys, "executable", str(programs / "python"))
-    monkeypatch.setenv("PATH", path.format(**names))
-    monkeypatch.setenv("MAKELEVEL", level or "")
-    wanted = [text.format(**names) for text in said]
-    assert [line[: len(text)] for line, text in zip(to_prepare(), wanted, strict=True)] == wanted
-
-
-async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> None:
-    """Every grpcurl line that the demo prints is a call that works."""
-    sandbox = Sandbox()
-    sandbox.seed(1, 20)
-    await sandbox.start()
-    try:
-        lines = to_try(sandbox.standins, "ADDRESS")
-    finally:
-        await sandbox.stop()
-    async with spawn("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as running:
-        address = await ready(running)
-        asked = [shlex.split(text.replace("ADDRESS", address)) for text in lines if "GetAssetStatus" in text]
-        for words in asked:
-            grpcurl = Path(sys.executable).with_name(words[0])
-            pipes = dict.fromkeys(("stdout", "stderr"), asyncio.subprocess.PIPE)
-            caller = await asyncio.create_subprocess_exec(grpcurl, *words[1:], **pipes, env=environment())
-            out, err = await asyncio.wait_for(caller.communicate(), DEADLINE_S)
-            assert caller.returncode == 0, err.decode()
-            assert json.loads(out)["status"]["asset"] == json.loads(words[3])["asset"]
-    assert len(asked) == len(SOURCES)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shlex
-import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.app import serve
+from assetwatchd.cli.hints import fitting, to_prepare, to_try
 from assetwatchd.cli.sandboxed import live, sources_of, started
 from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.config import Settings
-from assetwatchd.rpc.names import ASSET_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from assetwatchd.cli.live import Hints
     from assetwatchd.sandbox import Sandbox
     from assetwatchd.sandbox.standin import Standin
 
 DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
-ROWS_MAX = 12
-"""Leaves the commands to try on the screen."""
-GRPCURL = "https://github.com/fullstorydev/grpcurl"
-STATUS_SERVICE = ASSET_STATUS.full_name
 
 
 async def run_demo(*, listen: str, table: bool, control_port: int, seed: int, speed: float, assets: int) -> None:
@@ -59,23 +50,27 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
-    tell(safe(f"assetwatch is ready on {listening}"))
     if not table:
+        tell(safe(f"assetwatch is ready on {listening}"))
         await asyncio.Event().wait()
-    tell(safe(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:"))
-    tell(safe(""))
-    for line in (*to_prepare(), *to_try(sandbox.standins, listening)):
-        tell(safe(f"  {line}"))
-    tell(safe(""))
-    await _watch(listening, list(sandbox.standins))
+    commands = [*to_prepare(listening), *to_try(sandbox.standins, listening, sandbox.control_url)]
+    said = [
+        f"assetwatch is ready on {listening}",
+        f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:",
+    ]
+
+    def hints(width: int, room: int) -> list[str]:
+        return [*said, *fitting(commands, width, room - len(said) - 1), ""]
+
+    await _watch(listening, list(sandbox.standins), hints)
 
 
-async def _watch(listening: str, sources: list[str]) -> None:
+async def _watch(listening: str, sources: list[str], hints: Hints) -> None:
     from assetwatch_client import connect  # noqa: PLC0415 - only with a table
     from assetwatchd.cli.live import Interest, show_while_served  # noqa: PLC0415 - same
 
     async with connect(listening) as channel:
-        await show_while_served(channel, Interest(sources), rows_max=ROWS_MAX)
+        await show_while_served(channel, Interest(sources), hints)
     await asyncio.Event().wait()  # the server is about to end by itself
 
 
@@ -90,33 +85,3 @@ def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level
             "sources": sources_of(standins),
         }
     )
-
-
-def to_prepare() -> list[str]:
-    """Return what another terminal needs first: the programs of this environment on its PATH, and grpcurl.
-
-    Make puts them on PATH for what it starts alone, so under it they are not on that of another terminal.
-    """
-    programs, path = str(Path(sys.executable).parent), os.get_exec_path()
-    by_make = bool(os.environ.get("MAKELEVEL"))
-    lines = [f"PATH={shlex.quote(programs)}:$PATH"] if by_make or programs not in path else []
-    if shutil.which("grpcurl", path=os.pathsep.join([programs, *path])) is None:
-        here = f"make -C {shlex.quote(str(Path.cwd()))} grpcurl   # or any other grpcurl"
-        lines.append(here if by_make else f"# needs grpcurl: {GRPCURL}")
-    return lines
-
-
-def to_try(standins: Mapping[str, Standin[Any]], listening: str) -> list[str]:
-    """Return commands that work while the demo runs."""
-    call = f"grpcurl -plaintext {listening}"
-    ask = f"{STATUS_SERVICE}/GetAssetStatus"
-    everything = json.dumps({"sources": list(standins)})
-    first = {name: next(iter(standin.asset_ids()), "") for name, standin in standins.items()}
-    wanted = {name: {"asset": {"source": name, "asset_id": asset_id}} for name, asset_id in first.items() if asset_id}
-    return [
-        f"{call} list",
-        *(f"grpcurl -plaintext -d '{json.dumps(request)}' {listening} {ask}" for request in wanted.values()),
-        f"grpcurl -plaintext -d '{json.dumps({'page_size': 5})}' {listening} {STATUS_SERVICE}/ListAssetStatuses",
-        f"grpcurl -plaintext -d '{everything}' {listening} {STATUS_SERVICE}/WatchStatus",
-        f"assetwatch sources --server {listening}",
-    ]
