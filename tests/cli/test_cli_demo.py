@@ -115,7 +115,7 @@ async def test_make_demo_ends_well(tmp_path: Path) -> None:
     """Ctrl-C at the terminal ends make with 0, as it ends the demo."""
     root = Path(__file__).parents[2]
     venv = Path(sys.prefix)
-    made = ("make", "-C", str(root), f"VENV={venv}", "demo", "ARGS=--grpc 127.0.0.1:0")
+    made = ("make", "-C", str(root), "-o", f"{venv}/.run", f"VENV={venv}", "demo", "ARGS=--grpc 127.0.0.1:0")
     async with opened(*made, cwd=str(tmp_path)) as terminal:
         await terminal.shows(synced)
         terminal.press("\x03")
