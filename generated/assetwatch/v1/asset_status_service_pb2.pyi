@@ -299,7 +299,7 @@ class WatchStatusRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """resume_token of the last message the client has taken in, from a stream with the same assets, sources and states
-    (in any order); empty: start with a snapshot. Opaque; grants nothing.
+    (in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
     """
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:

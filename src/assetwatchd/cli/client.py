@@ -11,6 +11,7 @@ import typer
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
 
 import assetwatch_client
+from assetwatch_client import reason_of
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
 from assetwatchd.cli.terminal import while_read
@@ -81,15 +82,15 @@ def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode
         code = asyncio.run(whole())
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
-        fail(code, *_better(target, code, lines))
+        fail(code, *_better(target, error, lines))
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 
 
-def _better(target: Target, code: ExitCode, lines: list[str]) -> list[str]:
-    """Say why a server cannot be called over TLS, or without it, where that is why."""
-    if code is not ExitCode.UNREACHABLE:
+def _better(target: Target, error: grpc.aio.AioRpcError | TimeoutError, lines: list[str]) -> list[str]:
+    """Say why a server cannot be called over TLS, or without it, where that is why; one that is silent is not asked."""
+    if isinstance(error, TimeoutError) or error.code() is not grpc.StatusCode.UNAVAILABLE or reason_of(error):
         return lines
     from assetwatchd.cli.tls import why_not  # noqa: PLC0415 - who is answered does not pay for it
 
