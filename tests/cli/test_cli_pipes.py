@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import pytest
 
 from support.command_line import COMMAND, environment
 from support.fake_service import started, synced
+from support.hostile_service import hostile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +53,31 @@ async def test_a_watch_ends_though_nothing_changes(fake: FakeService, output: st
     """It does not wait for a change to find out that nobody reads it."""
     fake.streams = [[started(), synced()]]
     assert await piped("watch", "dam", "-o", output, ASSETWATCH_SERVER=fake.address) == (141, "")
+
+
+async def test_a_pipe_that_this_process_could_read_is_not_taken_for_left(fake: FakeService, tmp_path: Path) -> None:
+    """A shell may hold a named pipe open both ways: what is printed there is not its reader's end."""
+    os.mkfifo(tmp_path / "pipe")
+    both = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        fake.streams = [[started(), synced()]]
+        watching = await asyncio.create_subprocess_exec(
+            *COMMAND, "watch", "dam", "--server", fake.address, stdout=both, env=environment()
+        )
+        await asyncio.to_thread(os.read, both, 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watching.wait(), 1)
+        watching.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(watching.wait(), DEADLINE_S) == 130
+    finally:
+        os.close(both)
+
+
+async def test_content_that_nobody_takes_ends_as_quietly() -> None:
+    """What is written byte for byte, too."""
+    with hostile() as server:
+        arguments = ("pieces", "get", "--content", "6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001", "--source", "desk")
+        assert await piped(*arguments, into="true", ASSETWATCH_SERVER=server.address) == (141, "")
 
 
 async def test_what_cannot_be_printed_is_no_success(fake: FakeService) -> None:

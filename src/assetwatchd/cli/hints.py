@@ -56,8 +56,8 @@ def to_try(standins: Mapping[str, Standin[Any]], listening: str, control_url: st
         ("assetwatch", "watch", *list(some)[:2]),
         *gets[:1],
         ("curl", "-X", "POST", f"{omn}/down"),
-        *calls[:2],
         ("curl", "-X", "POST", f"{omn}/up"),
+        *calls[:2],
         *gets[1:],
         *calls[2:],
     ]

@@ -5,12 +5,13 @@ A Safe text was made here; whoever prints has one, so that nothing goes around i
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import stat
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NewType
 
 import typer
@@ -18,7 +19,7 @@ import typer
 from assetwatchd.texts import acts, harmless
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
 READER_GONE = 141
 """128 and SIGPIPE, as a shell has it of programs that the signal ends."""
@@ -84,16 +85,25 @@ class ReaderGone(typer.Exit):
 
 def tell(text: Safe) -> None:
     """Print what was asked for. Raises: ReaderGone."""
-    try:
+    with _to_the_reader():
         typer.echo(text)
+
+
+@contextmanager
+def _to_the_reader() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process: what is left is flushed there
         raise ReaderGone from None
 
 
 def _is_piped() -> bool:
+    """Whether standard output is a pipe's end, for writing alone: at another, our own output would be there to read."""
     try:
-        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+        number = sys.stdout.fileno()
+        only_written = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        return only_written and stat.S_ISFIFO(os.fstat(number).st_mode)
     except (OSError, ValueError):  # closed, or no file at all
         return False
 
@@ -133,13 +143,17 @@ def complain(text: str, *more: str) -> None:
 
 
 def write_raw(content: bytes) -> None:
-    """Write content byte for byte, as it was asked for; a terminal gets it with what acts on it escaped."""
-    if sys.stdout.isatty():
-        shown = content.decode("utf-8", "backslashreplace").expandtabs().replace("\r\n", "\n").split("\n")
-        typer.echo(lines(cells(*shown)), nl=False)
-    else:
-        sys.stdout.buffer.write(content)
-    sys.stdout.flush()
+    """Write content byte for byte, as it was asked for; a terminal gets it with what acts on it escaped.
+
+    Raises: ReaderGone.
+    """
+    with _to_the_reader():
+        if sys.stdout.isatty():
+            shown = content.decode("utf-8", "backslashreplace").expandtabs().replace("\r\n", "\n").split("\n")
+            typer.echo(lines(cells(*shown)), nl=False)
+        else:
+            sys.stdout.buffer.write(content)
+        sys.stdout.flush()
 
 
 def _json_escape(found: re.Match[str]) -> str:
