@@ -163,12 +163,12 @@ async def test_wait_exit_code_tells_how_it_ended(ask: Run, fake: FakeService) ->
 
 async def test_a_wait_in_vain_says_what_was_learned(ask: Run, fake: FakeService) -> None:
     """Nothing at all, or what was known before its source could not be read."""
-    fake.condition_met, fake.statuses[0].freshness = False, Freshness.FRESHNESS_UNREACHABLE
+    fake.condition_met, fake.statuses[0].freshness = False, Freshness.FRESHNESS_STALE
     known = await ask("wait", "dam", "tid:1", "--timeout", "0")
     fake.statuses = []
     unknown = await ask("wait", "dam", "tid:1", "--timeout", "0")
     assert (known.code, unknown.code) == (1, 1)
-    assert "its source cannot be read; it was AVAILABLE" in known.err
+    assert "it was AVAILABLE when it was last read, which cannot be confirmed now" in known.err
     assert "nothing could be learned" in unknown.err
 
 

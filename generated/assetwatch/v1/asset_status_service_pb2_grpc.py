@@ -140,7 +140,7 @@ class AssetStatusServiceServicer:
         with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
         the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
         if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
-        read is waited for too. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+        read is waited for too; what was last known meets nothing then. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
         INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
         or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         """

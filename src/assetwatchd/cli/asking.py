@@ -118,9 +118,10 @@ def _ended(answer: pb.WaitAssetStatusResponse, states: list[StateName], timeout_
 def _so_far(status: AssetStatus) -> str:
     if not status.HasField("asset"):
         return "nothing could be learned of it"
-    if status.freshness == Freshness.FRESHNESS_UNREACHABLE:
-        return f"its source cannot be read; it was {label(State, status.state)} when it was last"
-    return f"it is {label(State, status.state)}"
+    state = label(State, status.state)
+    if status.freshness == Freshness.FRESHNESS_FRESH:
+        return f"it is {state}"
+    return f"it was {state} when it was last read, which cannot be confirmed now"
 
 
 def _say_that_it_broke(error: grpc.aio.AioRpcError) -> None:

@@ -279,10 +279,10 @@ def _key(ref: status_pb.AssetRef) -> AssetKey:
 
 
 def _is_in(status: status_pb.AssetStatus | None, states: Collection[State]) -> TypeGuard[status_pb.AssetStatus]:
-    """Whether an asset is in one of them; what was last known of a source that cannot be read does not count."""
+    """Whether an asset is in one of them; what was last known, and cannot be confirmed, does not count."""
     if status is None or State(status.state) not in states:
         return False
-    return Freshness(status.freshness) is not Freshness.UNREACHABLE
+    return Freshness(status.freshness) is Freshness.FRESH
 
 
 def _states(numbers: Sequence[int]) -> frozenset[State]:
