@@ -96,6 +96,16 @@ def fits(lines: list[str]) -> bool:
     return all(text.count(once) == 1 for once in ("is ready on", "SOURCE  ", "Ctrl-C stops", "oracle-sbc HEALTHY"))
 
 
+async def test_a_terminal_that_cannot_be_drawn_on_gets_lines() -> None:
+    """The hints, then a line a change; nothing that such a terminal would show as it is."""
+    async with opened(*DEMO, "--speed", "20", width=200, height=60, TERM="dumb") as terminal:
+        await terminal.shows(lambda lines: any("synced" in line for line in lines))
+        terminal.press("\x03")
+        assert await terminal.ended() == 0
+    assert b"assetwatch sources" in terminal.told
+    assert b"\x1b" not in terminal.told
+
+
 async def test_a_watch_leaves_what_it_showed_last() -> None:
     """It draws the whole screen, at whatever size; when it ends its last picture is there to be read."""
     async with process("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as demo:

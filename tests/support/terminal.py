@@ -86,13 +86,13 @@ async def opened(
     """Run a program in a terminal, as the leader of its session and in its foreground, as long as the context lasts."""
     primary, secondary = pty.openpty()
     size(primary, width, height)
-    inherited = {name: told for name, told in environment(**extra).items() if name not in {"COLUMNS", "LINES"}}
+    inherited = {name: told for name, told in environment(**extra).items() if name not in {"COLUMNS", "LINES", "TERM"}}
     running = await asyncio.create_subprocess_exec(
         *command,
         stdin=secondary,
         stdout=secondary,
         stderr=secondary,
-        env={**inherited, "TERM": "xterm-256color"},
+        env={"TERM": "xterm-256color", **inherited, **extra},
         cwd=cwd,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),

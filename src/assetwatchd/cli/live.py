@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
+DUMB = frozenset({"dumb", "unknown"})
+"""Terminals that print and no more, as rich knows them too: those get lines."""
 ROWS_MIN = 3
 HINTS_PART = 2
 """What stands above the table gets at most one such part of the screen."""
@@ -99,12 +102,17 @@ async def show(channel: grpc.aio.Channel, interest: Interest, output: Format | N
 
     Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
     """
-    if output in {None, Format.TABLE} and sys.stdout.isatty():
+    if output in {None, Format.TABLE} and _can_be_drawn_on():
         await _table(channel, interest)
-    elif output is Format.TABLE:
+    elif output is Format.TABLE or (output is None and sys.stdout.isatty()):
         await _lines(channel, interest)
     else:
         await _messages(channel, interest, output or Format.NDJSON)
+
+
+def _can_be_drawn_on() -> bool:
+    """Whether standard output is a terminal on which a place can be written to again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
 
 
 def _watch(
@@ -132,7 +140,7 @@ async def _lines(channel: grpc.aio.Channel, interest: Interest, *, with_server: 
 async def show_while_served(channel: grpc.aio.Channel, interest: Interest, hints: Hints) -> None:
     """Show a watch under hints until the server stops as planned, or it is cancelled. Raises: as show."""
     try:
-        if sys.stdout.isatty():
+        if _can_be_drawn_on():
             await _table(channel, interest, hints, with_server=True)
         else:
             for line in hints(UNBOUNDED, UNBOUNDED):
