@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -14,6 +15,9 @@ from assetwatch.v1.asset_status_pb2 import STATE_AVAILABLE
 from assetwatch_client import Backoff, connect, wait
 from assetwatch_client.wait import GRACE_S
 from support.fake_service import FakeService, Refusal, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING")
 UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "no such source", "SOURCE_NOT_FOUND")
@@ -100,10 +104,9 @@ async def test_raises_what_does_not_pass(refusal: Refusal, patient: bool) -> Non
     assert len(fake.requests) == 1
 
 
-async def test_the_time_until_the_server_is_there_counts() -> None:
+async def test_the_time_until_the_server_is_there_counts(tmp_path: Path) -> None:
     """It is told to wait for what is left by then, also after a break."""
-    async with serving() as fake:
-        address = fake.address
+    address = f"unix:{tmp_path / 'socket'}"  # a port that is free for seconds may be taken by others meanwhile
     async with connect(address) as channel:
         waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick()))
         await asyncio.sleep(1)
