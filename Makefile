@@ -45,7 +45,7 @@ $(BENCH): $(DEV) constraints/bench.txt
 	@sh tools/set_up.sh bench
 
 demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
-	@exec $(BIN)/assetwatch demo $(ARGS)
+	@exec $(BIN)/python tools/foreground.py $(BIN)/assetwatch demo $(ARGS)
 
 test: lint types schema drift docker-lint tests ## Check everything; fails on a skipped test too
 	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, generated code, hadolint, pytest'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from assetwatch.v1.asset_status_service_pb2 import WaitAssetStatusResponse
 
-GRACE_S = 10.0
-"""The deadline of a call comes this long after the end of the wait."""
+GRACE_S = 2.0
+"""What connecting may take in any case, and an answer after the end of the wait: it has to travel, too."""
 
 
 async def wait(
@@ -30,11 +31,15 @@ async def wait(
     *,
     timeout_s: float,
     states: Iterable[int] = (),
+    stop_when_settled: bool = False,
     patient: bool = True,
     backoff: Backoff | None = None,
     on_break: Callable[[grpc.aio.AioRpcError], None] | None = None,
 ) -> WaitAssetStatusResponse:
-    """Wait until an asset is in one of the states, or settled when none is given; at most timeout_s, over all breaks.
+    """Wait until an asset is in one of the states, or settled when none is given; at most timeout_s, whatever happens.
+
+    That is the time for all calls, the pauses between them, and until the server can be reached. Only an answer under
+    way may come up to GRACE_S later, and connecting may take as long where timeout_s is shorter: 0 looks once.
 
     Args:
         channel: best made by `connect`.
@@ -42,6 +47,7 @@ async def wait(
         asset_id: as its source names it.
         timeout_s: then the answer says that the condition is not met.
         states: as numbers of assetwatch.v1.State.
+        stop_when_settled: of states: end, unmet, when the asset settles in another; the answer is settled_otherwise.
         patient: go on where a server that cannot be reached, or breaks off, may be there again. False: raise that.
         backoff: pauses between calls.
         on_break: is told of each call that broke and is made again.
@@ -50,17 +56,20 @@ async def wait(
     Unexplained, a kind of it, when it is refused again and again without a reason.
     """
     loop, stub, backoff = asyncio.get_running_loop(), AssetStatusServiceStub(channel), backoff or Backoff()
-    end = loop.time() + timeout_s
+    begun, refusals = loop.time(), Refusals()
+    end = begun + timeout_s
     request = WaitAssetStatusRequest(
         asset=AssetRef(source=source, asset_id=asset_id),
         states=states,  # type: ignore[arg-type]  # the numbers of the enum
+        stop_when_settled=stop_when_settled,
     )
     request.until_settled = not request.states
-    left_s, refusals = timeout_s, Refusals()
     while True:
+        there = not patient or await _ready(channel, until=max(end, begun + GRACE_S))
+        left_s = max(0.0, end - loop.time())
         request.timeout.FromMilliseconds(round(left_s * 1000))
         try:
-            return await stub.WaitAssetStatus(request, timeout=left_s + GRACE_S, wait_for_ready=patient)
+            return await stub.WaitAssetStatus(request, timeout=left_s + GRACE_S * there, wait_for_ready=patient)
         except grpc.aio.AioRpcError as error:
             refusals.add(error)
             pause_s = backoff.pause_s(retry_delay_s(error) or 0.0)
@@ -68,4 +77,12 @@ async def wait(
                 raise
             (on_break or (lambda _: None))(error)
         await asyncio.sleep(pause_s)
-        left_s = max(0.0, end - loop.time())
+
+
+async def _ready(channel: grpc.aio.Channel, *, until: float) -> bool:
+    """Wait for a connection; say whether there is one by then. What the server is told to wait is counted from here."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            await channel.channel_ready()
+            return True
+    return False

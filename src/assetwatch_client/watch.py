@@ -81,6 +81,7 @@ class Watch:
             sources: whole sources.
             states: only these, as numbers of assetwatch.v1.State.
             resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
+                For whoever kept what that watch told: a process that did not must begin without.
             patient: wait for a server that cannot be reached or takes no streams. False: raise that, until a first
                 stream has begun; whatever comes after is waited for all the same.
             backoff: pauses between streams.

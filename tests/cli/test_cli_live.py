@@ -33,7 +33,7 @@ def test_the_picture_shows_the_last_to_change_first_and_fits() -> None:
         console.print(picture(board, 14, 160))
     drawn = capture.get().splitlines()
     assert len(drawn) == 1 + 1 + 14 + 2
-    assert "50 assets, 1 changes" in drawn[0]
+    assert "50 assets, 1 change;" in drawn[0]
     assert "tid:7 " in drawn[2]
     assert "[bold]x" in drawn[2]
     assert "dam HEALTHY" in drawn[-1]

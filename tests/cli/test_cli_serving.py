@@ -3,27 +3,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import pty
 import re
 import shlex
 import signal
 import socket
-import sys
+import stat
 import time
-from pathlib import Path
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import yaml
 
-from assetwatchd.cli.demo import settings_for, to_prepare, to_try
+from assetwatchd.cli.demo import settings_for
 from assetwatchd.config_load import schema
 from assetwatchd.sandbox import Sandbox
-from support.command_line import COMMAND, environment, modules_in
+from support.command_line import modules_in
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.command_line import Run, Spawn
 
 DEADLINE_S = 30
@@ -104,86 +104,6 @@ async def test_the_demo_is_scripted_where_it_is_told_to_be(spawn: Spawn) -> None
     assert out == b""
 
 
-async def test_demo_on_a_terminal_says_what_to_try_and_stops_on_ctrl_c() -> None:
-    """On a terminal the demo prints grpcurl lines with real ids, then a live table; Ctrl-C ends it with 0 in 2 s."""
-    primary, secondary = pty.openpty()
-    terminal = dict.fromkeys(("stdin", "stdout", "stderr"), secondary)
-    arguments = (*COMMAND, "demo", "--grpc", "127.0.0.1:0")
-    running = await asyncio.create_subprocess_exec(*arguments, **terminal, env=environment(), start_new_session=True)
-    os.close(secondary)
-    try:
-        shown = await asyncio.wait_for(_until(primary, "assets, "), DEADLINE_S)
-        began = time.monotonic()
-        running.send_signal(signal.SIGINT)
-        _, shown_after = await asyncio.gather(asyncio.wait_for(running.wait(), DEADLINE_S), _until(primary, None))
-        took_s = time.monotonic() - began
-    finally:
-        os.close(primary)
-    assert "GetAssetStatus" in shown
-    assert "s3://studio-assets/props/" in shown
-    assert "Traceback" not in shown + shown_after
-    assert "the stream broke" not in shown + shown_after
-    assert running.returncode == 0
-    assert took_s < STOP_S
-
-
-async def _until(terminal: int, text: str | None) -> str:
-    """Read a terminal until it shows the text, or until it is closed."""
-    shown = ""
-    with contextlib.suppress(OSError):  # how a closed terminal is told
-        while text is None or text not in shown:
-            shown += (await asyncio.to_thread(os.read, terminal, 65536)).decode(errors="replace")
-    return shown
-
-
-@pytest.mark.parametrize(
-    ("level", "path", "there", "said"),
-    [
-        ("1", "{bin}:/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
-        ("1", "{bin}:/nowhere", "none", ["PATH='{bin}':$PATH", "make -C '{here}' grpcurl"]),
-        (None, "{bin}:/nowhere", "grpcurl", []),
-        (None, "/nowhere", "grpcurl", ["PATH='{bin}':$PATH"]),
-        (None, "/nowhere", "none", ["PATH='{bin}':$PATH", "# needs grpcurl"]),
-    ],
-)
-def test_the_demo_says_how_another_terminal_gets_its_programs(
-    *, level: str | None, path: str, there: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is missing there, be it grpcurl or this environment on PATH, which make gives to what it starts alone."""
-    programs = tmp_path / "a b" / "bin"
-    programs.mkdir(parents=True)
-    (programs / there).touch(0o755)
-    names = {"bin": programs, "here": programs.parent}
-    monkeypatch.chdir(programs.parent)
-    monkeypatch.setattr(sys, "executable", str(programs / "python"))
-    monkeypatch.setenv("PATH", path.format(**names))
-    monkeypatch.setenv("MAKELEVEL", level or "")
-    wanted = [text.format(**names) for text in said]
-    assert [line[: len(text)] for line, text in zip(to_prepare(), wanted, strict=True)] == wanted
-
-
-async def test_what_the_demo_says_to_try_works(command: Run, spawn: Spawn) -> None:
-    """Every grpcurl line that the demo prints is a call that works."""
-    sandbox = Sandbox()
-    sandbox.seed(1, 20)
-    await sandbox.start()
-    try:
-        lines = to_try(sandbox.standins, "ADDRESS")
-    finally:
-        await sandbox.stop()
-    async with spawn("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as running:
-        address = await ready(running)
-        asked = [shlex.split(text.replace("ADDRESS", address)) for text in lines if "GetAssetStatus" in text]
-        for words in asked:
-            grpcurl = Path(sys.executable).with_name(words[0])
-            pipes = dict.fromkeys(("stdout", "stderr"), asyncio.subprocess.PIPE)
-            caller = await asyncio.create_subprocess_exec(grpcurl, *words[1:], **pipes, env=environment())
-            out, err = await asyncio.wait_for(caller.communicate(), DEADLINE_S)
-            assert caller.returncode == 0, err.decode()
-            assert json.loads(out)["status"]["asset"] == json.loads(words[3])["asset"]
-    assert len(asked) == len(SOURCES)
-
-
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 async def test_sandbox_prints_where_it_is_and_stops(spawn: Spawn, stop: signal.Signals) -> None:
     """`sandbox` prints the address of the control endpoint and of each stand-in; both signals end it with 0."""
@@ -196,6 +116,52 @@ async def test_sandbox_prints_where_it_is_and_stops(spawn: Spawn, stop: signal.S
     assert set(urls) == SOURCES | {"control"}
     assert all(url in overview for name, url in urls.items() if name != "control")
     assert running.returncode == 0
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens on."""
+    while True:
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            for number in range(1, count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
+            return port
+
+
+async def test_two_commands_lead_from_the_sandbox_to_a_server_of_ones_own(
+    spawn: Spawn, command: Run, tmp_path: Path
+) -> None:
+    """The sandbox writes a configuration, for its owner alone, that serve runs with, and again after both stopped."""
+    path, first = tmp_path / "my own.yaml", free_ports(6)
+    told = ("--first-port", str(first), "--write-config", str(path), "--assets", "4", "--speed", "0")
+    for _ in range(2):
+        async with spawn("sandbox", *told) as sandbox:
+            urls = dict([(await line(sandbox)).split() for _ in range(6)])
+            hint = await line(sandbox)
+            async with spawn(*shlex.split(hint.partition("assetwatch ")[2]), "--listen", "127.0.0.1:0") as running:
+                address = await ready(running)
+                listed = json.loads((await command("list", "--all", "-o", "json", "--server", address)).out)
+                sources = json.loads((await command("sources", "-o", "json", "--server", address)).out)["sources"]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(urls.values()) == [f"http://127.0.0.1:{first + number}" for number in range(6)]
+        assert {status["asset"]["source"] for status in listed["statuses"]} == SOURCES
+        assert {source["condition"]["state"] for source in sources} == {"CONDITION_STATE_HEALTHY"}
+    checked = await command("config", "check", "-c", str(path))
+    assert checked.code == 0, checked.err
+
+
+async def test_a_configuration_of_ones_own_is_not_written_over(command: Run, tmp_path: Path) -> None:
+    """Nor does the sandbox begin to run where its configuration could not be written."""
+    path = tmp_path / "c.yaml"
+    path.write_text("sources: {}\n")
+    for there, said in ((path, "remove it, or name another"), (tmp_path / "no" / "c.yaml", "no folder")):
+        done = await command("sandbox", "--write-config", str(there))
+        assert (done.code, done.out) == (1, "")
+        assert f"--write-config: {there if there == path else there.parent} is" in done.err
+        assert said in done.err
+    assert path.read_text() == "sources: {}\n"
 
 
 async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Path) -> None:
@@ -212,6 +178,8 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
             asset_id = sandbox.standins["pieces"].asset_ids()[0]
             got = await command("get", "desk", asset_id, "-o", "json", "--max-age", "0", "--server", address)
             unknown = await command("get", "dekc", asset_id, "--server", address)
+            waited = await command("wait", "desk", asset_id, "--server", address)
+            mistyped = await command("wait", "desk", str(uuid.UUID(int=7)), "--server", address)
             running.send_signal(signal.SIGTERM)
             out, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
     finally:
@@ -221,6 +189,8 @@ async def test_serve_what_is_configured(spawn: Spawn, command: Run, tmp_path: Pa
     assert "SOURCE_NOT_FOUND" in unknown.err
     assert (running.returncode, out) == (0, b"")
     assert b"Traceback" not in err
+    assert (waited.code, mistyped.code) == (0, 5)
+    assert "settled as MISSING" in mistyped.err
 
 
 async def test_it_serves_with_every_number_as_large_as_it_may_be(spawn: Spawn, command: Run, tmp_path: Path) -> None:
@@ -264,17 +234,28 @@ async def test_what_is_no_address_is_a_wrong_command_line(
 
 
 async def test_a_taken_address_is_one_sentence(command: Run, tmp_path: Path) -> None:
-    """Where something else listens already, serve and demo end with 1 and say so."""
+    """Where something else listens already, serve, demo and sandbox end with 1, and name the flag to change."""
     path = tmp_path / "c.yaml"
     path.write_text("store: {kind: memory}")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for arguments in (("serve", "-c", str(path), "--listen", address), ("demo", "--no-table", "--grpc", address)):
+        port = address.rpartition(":")[2]
+        for arguments in (
+            ("serve", "-c", str(path), "--listen", address),
+            ("demo", "--no-table", "--grpc", address),
+            ("demo", "--no-table", "--grpc", "127.0.0.1:0", "--control-port", port),
+            ("sandbox", "--control-port", port),
+            ("sandbox", "--first-port", port),
+        ):
             done = await command(*arguments)
             assert done.code == 1
             assert "could not start" in done.err
+            assert "address already in use" in done.err.lower()
+            assert arguments[-2] in done.err
+            assert port in done.err
+            assert done.err.count("\n") == 1
             assert "Traceback" not in done.err
             assert done.out == ""
 

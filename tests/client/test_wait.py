@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from assetwatch.v1.asset_status_pb2 import STATE_AVAILABLE
 
 from assetwatch_client import Backoff, connect, wait
+from assetwatch_client.wait import GRACE_S
 from support.fake_service import FakeService, Refusal, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING")
 UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "no such source", "SOURCE_NOT_FOUND")
@@ -40,6 +46,14 @@ async def test_asks_for_a_state_or_until_settled() -> None:
     assert (state.until_settled, list(state.states)) == (False, [STATE_AVAILABLE])
 
 
+async def test_can_stop_when_the_asset_is_settled_otherwise() -> None:
+    """stop_when_settled goes with states."""
+    async with serving() as fake, connect(fake.address) as channel:
+        await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE], stop_when_settled=True)
+        await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE])
+    assert [request.stop_when_settled for request in fake.requests] == [True, False]
+
+
 async def test_goes_on_after_a_break_for_what_is_left() -> None:
     """Each break is told; each next call waits for less; the deadline is beyond the wait."""
     async with serving() as fake, connect(fake.address) as channel:
@@ -55,7 +69,7 @@ async def test_goes_on_after_a_break_for_what_is_left() -> None:
     assert answer.condition_met
     assert [error.code() for error in broke] == [grpc.StatusCode.UNAVAILABLE] * 3
     first, *others = asked_ms(fake)
-    assert first == 20_000
+    assert 19_000 < first <= 20_000
     assert others == sorted(others, reverse=True)
     assert len(others) == 3
     assert all(0 < length_ms < first for length_ms in others)
@@ -88,6 +102,44 @@ async def test_raises_what_does_not_pass(refusal: Refusal, patient: bool) -> Non
         with pytest.raises(grpc.aio.AioRpcError):
             await wait(channel, "dam", "tid:1", timeout_s=20, patient=patient)
     assert len(fake.requests) == 1
+
+
+async def test_the_time_until_the_server_is_there_counts(tmp_path: Path) -> None:
+    """It is told to wait for what is left by then, also after a break."""
+    address = f"unix:{tmp_path / 'socket'}"  # a port that is free for seconds may be taken by others meanwhile
+    async with connect(address) as channel:
+        waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick()))
+        await asyncio.sleep(1)
+        async with serving(address) as first:
+            first.refusal = DRAINING
+            while not first.requests:  # noqa: ASYNC110 - it is the client that calls
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+        async with serving(address) as second:
+            await waiting
+    assert asked_ms(first)[0] < 19_500
+    assert asked_ms(second)[0] < 18_500
+
+
+async def test_no_time_looks_once() -> None:
+    """timeout_s 0 connects all the same, and answers what is."""
+    async with serving() as fake, connect(fake.address) as channel:
+        assert (await wait(channel, "dam", "tid:1", timeout_s=0)).condition_met
+    assert asked_ms(fake) == [0]
+
+
+async def test_a_server_that_never_is_there_costs_no_more_than_the_time() -> None:
+    """Patient, without a server that answers, the wait ends when its time does, or connecting has had its chance."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(1)  # connections begin, and nothing is ever said on them
+        async with connect(f"127.0.0.1:{deaf.getsockname()[1]}") as channel:
+            began = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await wait(channel, "dam", "tid:1", timeout_s=0.5)
+            took_s = time.monotonic() - began
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert took_s < 2 * GRACE_S
 
 
 async def test_waits_for_a_server_that_is_not_there_yet() -> None:

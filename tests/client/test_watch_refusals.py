@@ -8,11 +8,18 @@ import pytest
 from assetwatch_client import UNEXPLAINED_MAX, Unexplained, connect, wait
 from assetwatchd import errors
 from support.fake_service import Refusal, serving
-from support.scripted_watch import HANG, Script, until
+from support.scripted_watch import HANG, Script, batch, started, until, upsert
 from support.watch_client import AGAIN, FIRST, FOUND, Pauses, calling, following
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 BARE = [EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN]
+PASSING = [
+    *BARE,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+]
 FAILED: Script = [errors.SlowConsumer("slow")]
 """An end with a reason."""
 
@@ -42,6 +49,25 @@ async def test_one_that_was_served_outlives_a_server_in_trouble(code: grpc.Statu
     """The call can be served: what fails now is the server or a proxy, and may be well again."""
     async with calling(FIRST, *[[code]] * (2 * UNEXPLAINED_MAX), [*AGAIN, HANG]) as (_, client):
         await client.until_told(FOUND, "Synced", "Synced")
+
+
+@pytest.mark.parametrize("code", PASSING, ids=lambda code: code.name)
+async def test_an_end_without_a_reason_says_nothing_of_the_token(code: grpc.StatusCode) -> None:
+    """Whatever gRPC or a proxy says: a pause as after a failure, then the same token, and the map is kept."""
+    async with calling([*FIRST, code], [*AGAIN, HANG]) as (server, client):
+        await client.until_told(FOUND, "Synced", "Synced")
+        assert [key.asset_id for key in client.watch.statuses] == ["a"]
+    assert server.tokens == ["", "t1"]
+    assert len(client.backoff.noted) == 1
+
+
+async def test_one_without_a_map_begins_without_a_token() -> None:
+    """A watch made anew sends none, until it was told of one; nor does it offer one that only its own map can use."""
+    broken: Script = (started(), batch(upsert("a", 1), token="t1"), HANG)
+    async with calling(broken) as (server, client), following(client):
+        await until(lambda: client.told == [FOUND])
+        assert client.watch.resume_token == ""
+    assert server.tokens == [""]
 
 
 @pytest.mark.parametrize("between", [FAILED, FIRST, [grpc.StatusCode.UNAVAILABLE]], ids=["reason", "served", "down"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
 from assetwatchd.model import AssetKey
+from assetwatchd.rpc.service import AssetStatusService
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
@@ -49,6 +51,60 @@ async def test_a_missing_asset_is_settled_and_can_be_waited_for() -> None:
         wait = asyncio.create_task(rig.wait(key, states=[status_pb.STATE_AVAILABLE]))
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         assert (await wait).condition_met
+
+
+@pytest.mark.parametrize("state", ["AVAILABLE", "FAILED", "PROCESSING"])
+@pytest.mark.parametrize("wanted", ["AVAILABLE", "FAILED", "PROCESSING"])
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_wait_for_a_state_stops_when_another_is_settled(*, state: str, wanted: str, stops: bool) -> None:
+    """With stop_when_settled, and only then, an asset settled in a state not asked for ends the wait, unmet."""
+    natives = {
+        "AVAILABLE": SAMPLES["omn"].native,
+        "FAILED": {"ImportState": "incomplete"},
+        "PROCESSING": {"ImportState": "running"},
+    }
+    otherwise = stops and state not in {wanted, "PROCESSING"}
+    timeout = {"seconds": 30} if otherwise or state == wanted else {"nanos": 300_000_000}
+    async with running(("omn",)) as rig:
+        rig["omn"].put(SAMPLES["omn"].asset_id, natives[state])
+        answer = await rig.wait(
+            sample("omn"), states=[status_pb.State.Value(f"STATE_{wanted}")], stop_when_settled=stops, timeout=timeout
+        )
+    assert answer.status.state == status_pb.State.Value(f"STATE_{state}")
+    assert (answer.condition_met, answer.settled_otherwise) == (state == wanted, otherwise)
+
+
+async def test_a_wait_that_stops_when_settled_is_not_met_by_what_is_not_there() -> None:
+    """MISSING ends it at once, unmet, and it keeps nothing; until_settled is met by it, whatever else is sent."""
+    async with running(("omn",)) as rig:
+        key = AssetKey("omn", SAMPLES["omn"].unknown)
+        answer = await rig.wait(key, states=[status_pb.STATE_AVAILABLE], stop_when_settled=True)
+        assert answer.status.state == status_pb.STATE_MISSING
+        assert (answer.condition_met, answer.settled_otherwise) == (False, True)
+        assert rig.app.store.get(key) is None
+        answer = await rig.wait(key, until_settled=True, stop_when_settled=True)
+        assert (answer.condition_met, answer.settled_otherwise) == (True, False)
+
+
+async def test_the_answer_of_a_wait_is_what_ended_it() -> None:
+    """A state that comes and goes at once meets it all the same: the answer is not what the asset is by then."""
+    async with running(("omn",)) as rig:
+        wait = asyncio.create_task(rig.wait(sample("omn"), states=[SAMPLES["omn"].state]))
+        await rig.shows("omn", lambda source: source.watcher_count == 1)
+        known, seen = AssetStatusService._known, []
+
+        def passing(self: AssetStatusService, key: AssetKey) -> status_pb.AssetStatus | None:
+            status = known(self, key)
+            if status is not None and status.state == SAMPLES["omn"].state:
+                seen.append(status)
+                if len(seen) > 1:
+                    status.state = status_pb.STATE_AVAILABLE
+            return status
+
+        with patch.object(AssetStatusService, "_known", passing):
+            rig.vary("omn")
+            answer = await wait
+    assert (answer.status.state, answer.condition_met) == (SAMPLES["omn"].state, True)
 
 
 async def test_a_wait_for_what_never_was_keeps_nothing() -> None:

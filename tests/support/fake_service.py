@@ -128,8 +128,10 @@ class FakeService:
         self.deadlines_s: list[float] = []
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
+        self.unreachable = ["sbc"]
         self.condition_met = True
         self.reason = ""
+        self.settled_otherwise = False
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
         self.health = health.aio.HealthServicer()
         self.retried: SourceCondition | None = None
@@ -162,12 +164,15 @@ class _Statuses(asset_status_service_pb2_grpc.AssetStatusServiceServicer):
         last = first + request.page_size
         token = str(last) if last < len(self._fake.statuses) else ""
         page = self._fake.statuses[first:last]
-        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, unreachable=["sbc"])
+        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, unreachable=self._fake.unreachable)
 
     async def WaitAssetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)
         return pb.WaitAssetStatusResponse(
-            status=self._fake.statuses[0], condition_met=self._fake.condition_met, reason=self._fake.reason
+            status=self._fake.statuses[0] if self._fake.statuses else None,
+            condition_met=self._fake.condition_met,
+            settled_otherwise=self._fake.settled_otherwise,
+            reason=self._fake.reason,
         )
 
     async def WatchStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
@@ -210,8 +215,10 @@ def _source(name: str, condition: SourceCondition | None = None) -> Source:
 
 
 @asynccontextmanager
-async def serving(listen: str = "127.0.0.1:0") -> AsyncIterator[FakeService]:
-    """Serve there, on a free port of loopback."""
+async def serving(
+    listen: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[FakeService]:
+    """Serve there, on a free port of loopback; credentials: over TLS."""
     fake = FakeService()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     asset_status_service_pb2_grpc.add_AssetStatusServiceServicer_to_server(_Statuses(fake), server)
@@ -219,7 +226,8 @@ async def serving(listen: str = "127.0.0.1:0") -> AsyncIterator[FakeService]:
     health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     await fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
     await fake.health.set("assetwatch.v1.AssetStatusService/sbc", health_pb2.HealthCheckResponse.NOT_SERVING)
-    fake.address = f"127.0.0.1:{server.add_insecure_port(listen)}"
+    port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+    fake.address = listen if listen.startswith("unix:") else f"127.0.0.1:{port}"
     await server.start()
     try:
         yield fake

@@ -220,8 +220,14 @@ class WaitAssetStatusRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     UNTIL_SETTLED_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    STOP_WHEN_SETTLED_FIELD_NUMBER: _builtins.int
     until_settled: _builtins.bool
     """Wait until it is settled: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED."""
+    stop_when_settled: _builtins.bool
+    """With states: end as well when it is settled (see until_settled) in a state that is none of them, since nothing more is
+    expected to happen by itself. False: go on until it is in one of them, however it is settled meanwhile: for what is to
+    be made yet (MISSING), or made anew (FAILED). With until_settled it changes nothing.
+    """
     @_builtins.property
     def asset(self) -> _asset_status_pb2.AssetRef:
         """Which asset."""
@@ -241,10 +247,11 @@ class WaitAssetStatusRequest(_message.Message):
         states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
         until_settled: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        stop_when_settled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "states", b"states", "timeout", b"timeout", "until_settled", b"until_settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "states", b"states", "stop_when_settled", b"stop_when_settled", "timeout", b"timeout", "until_settled", b"until_settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,12 +266,15 @@ class WaitAssetStatusResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CONDITION_MET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SETTLED_OTHERWISE_FIELD_NUMBER: _builtins.int
     condition_met: _builtins.bool
-    """True when it is what was waited for; false when the time ran out first."""
+    """True when it is what was waited for; false when the time ran out first, or settled_otherwise."""
     reason: _builtins.str
     """What stood in the way, for people, when it is not met and something did: the source cannot be read, or the answers about
     the asset cannot. Empty when the asset just was not there yet.
     """
+    settled_otherwise: _builtins.bool
+    """True when stop_when_settled ended the wait: status is settled, in a state that was not asked for."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
         """The last known status; absent when nothing could be learned in time."""
@@ -275,10 +285,11 @@ class WaitAssetStatusResponse(_message.Message):
         status: _asset_status_pb2.AssetStatus | None = ...,
         condition_met: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        settled_otherwise: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_met", b"condition_met", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_met", b"condition_met", "reason", b"reason", "settled_otherwise", b"settled_otherwise", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,7 +307,7 @@ class WatchStatusRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """resume_token of the last message the client has taken in, from a stream with the same assets, sources and states
-    (in any order); empty: start with a snapshot. Opaque; grants nothing.
+    (in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
     """
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:

@@ -34,6 +34,9 @@ class AssetStatusServiceStub:
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
 
+    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
+    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
+
     Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
     DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
     """
@@ -79,6 +82,9 @@ class AssetStatusServiceServicer:
     INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
+    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
 
     Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
     DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
@@ -130,11 +136,13 @@ class AssetStatusServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WaitAssetStatus(self, request, context):
-        """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK with
-        condition_met false. An upstream that cannot be read is waited for too; what was last known meets nothing then. Fails
-        with NOT_FOUND / SOURCE_NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or
-        TOO_MANY_STREAMS (it counts as a stream), or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and
-        pipelines; to follow many assets, watch.
+        """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
+        with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
+        the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
+        if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
+        read is waited for too; what was last known meets nothing then. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
+        or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
         The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
         less than the timeout, ask for a shorter one, and again.
         """
@@ -169,6 +177,12 @@ class AssetStatusServiceServicer:
         whole source that does not name it may get a REMOVED for it, which is to be ignored.
         7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
         8. A read that finds the same content is not a change.
+
+        A token says what the client's map holds, so a process that has lost its map must not send its token: what did not change
+        since is never told again, and synced would be said of a map that lacks it. It begins with an empty token and map.
+
+        Until started no heartbeat comes: be patient for 30 s, since a server that was restarted has many streams to begin. From
+        started on three heartbeat intervals of silence are enough.
 
         A client that reads slowly is not cut off: it skips intermediate states. After 60 s without one message taken the stream
         ends with ABORTED / SLOW_CONSUMER: watch again with the last token. When the server stops: a last bookmark, then
@@ -228,6 +242,9 @@ class AssetStatusService:
     INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
     at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
     except where a fresh read was asked for and could not be had.
+
+    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
+    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
 
     Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
     DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.

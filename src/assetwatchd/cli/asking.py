@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from assetwatch.v1.asset_status_pb2 import AssetRef, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
@@ -14,10 +15,11 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 import assetwatch_client
 from assetwatch_client import reason_of
+from assetwatch_client.wait import GRACE_S
 from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
-from assetwatchd.cli.output import facet_table, incomplete_text, source_table, status_table, write
+from assetwatchd.cli.output import facet_table, incomplete_text, label, source_table, status_table, write
 from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
 
@@ -70,27 +72,58 @@ def list_(
 
 
 def wait(
-    target: Target, *, source: str, asset_id: str, states: list[StateName], timeout_s: float, output: Format
+    target: Target,
+    *,
+    source: str,
+    asset_id: str,
+    states: list[StateName],
+    stop_when_settled: bool,
+    timeout_s: float,
+    output: Format,
 ) -> None:
-    """Wait for one of the states, or for a settled one when none is given."""
+    """Wait for one of the states, or for a settled one when none is given; stop_when_settled: and for no longer."""
 
     async def call(client: Client) -> ExitCode:
+        begun = time.monotonic()
+        there = await is_there(client.channel, max(timeout_s, GRACE_S))
         answer = await assetwatch_client.wait(
             client.channel,
             source,
             asset_id,
-            timeout_s=timeout_s,
+            timeout_s=max(0.0, timeout_s - (time.monotonic() - begun)),
             states=_numbers(states),
-            patient=await is_there(client.channel),
+            stop_when_settled=stop_when_settled,
+            patient=there,
             on_break=_say_that_it_broke,
         )
         if answer.HasField("status"):
             _write_status(answer.status, output)
-        if not answer.condition_met:
-            complain(f"not met within {timeout_s:g} s{f': {answer.reason}' if answer.reason else ''}")
-        return ExitCode.OK if answer.condition_met else ExitCode.NOT_MET
+        return _ended(answer, states, timeout_s)
 
     run(target, call)
+
+
+def _ended(answer: pb.WaitAssetStatusResponse, states: list[StateName], timeout_s: float) -> ExitCode:
+    """Return how a wait ends, and say so where it is not met: with the state, or that nothing could be learned."""
+    if answer.condition_met:
+        return ExitCode.OK
+    wanted = " or ".join(state.name for state in states) or "settled"
+    state = label(State, answer.status.state)
+    if answer.settled_otherwise:
+        complain(f"not {wanted}: it is settled as {state}, and --keep-waiting would wait on")
+        return ExitCode.SETTLED_OTHERWISE
+    why = f": {answer.reason}" if answer.reason else ""
+    complain(f"not {wanted} within {timeout_s:g} s: {_so_far(answer.status)}{why}")
+    return ExitCode.NOT_MET
+
+
+def _so_far(status: AssetStatus) -> str:
+    if not status.HasField("asset"):
+        return "nothing could be learned of it"
+    state = label(State, status.state)
+    if status.freshness == Freshness.FRESHNESS_FRESH:
+        return f"it is {state}"
+    return f"it was {state} when it was last read, which cannot be confirmed now"
 
 
 def _say_that_it_broke(error: grpc.aio.AioRpcError) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from assetwatchd.cli.completion import sources_like
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import (
     AssetArgument,
@@ -16,6 +17,7 @@ from assetwatchd.cli.options import (
     States,
     Target,
     seconds,
+    state_option,
     takes_target,
 )
 
@@ -53,8 +55,15 @@ def get(
 
 @takes_target
 def list_(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Only these sources; none: all."),
+    ] = None,
     *,
-    source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", autocompletion=sources_like, help="Only this source; repeatable."),
+    ] = None,
     state: States = None,
     page_size: Annotated[int, typer.Option("--page-size", min=1, max=1000, help="Assets a page.")] = 100,
     page_token: Annotated[str, typer.Option("--page-token", help="Go on where the page before ended.")] = "",
@@ -65,9 +74,13 @@ def list_(
     """List what is known, in the order in which assets last changed."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
+    sources = list(dict.fromkeys([*(what or []), *(source or [])]))
+    if single := next((name for name in sources if "/" in name), None):
+        name, _, asset_id = single.partition("/")
+        fail(ExitCode.USAGE, f"list takes whole sources: `assetwatch get {name} {asset_id}` prints one asset")
     asking.list_(
         target,
-        sources=source or [],
+        sources=sources,
         states=state or [],
         page_size=page_size,
         page_token=page_token,
@@ -81,29 +94,45 @@ def wait(
     source: SourceArgument,
     asset: AssetArgument,
     *,
-    state: Annotated[
-        list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Wait for this; repeatable.")
-    ] = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Wait until it is settled, the default.")] = False,
+    state: Annotated[list[StateName] | None, state_option("Wait for this in place of AVAILABLE")] = None,
+    any_settled: Annotated[
+        bool,
+        typer.Option("--any-settled", "--settled", help="Wait until it is settled: FAILED and MISSING will do."),
+    ] = False,
+    keep_waiting: Annotated[
+        bool,
+        typer.Option("--keep-waiting", help="Go on when it is settled in another state, e.g. MISSING."),
+    ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long; at most 1h.")
+        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long in all; at most 1h.")
     ] = WAIT_DEFAULT_S,
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
-    """Wait until one asset is in a state: exit code 0 when it is, 1 when the time runs out first."""
+    """Wait until one asset is AVAILABLE: exit code 0 when it is, 5 when it settles otherwise, 1 when time runs out."""
     from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
 
-    if state and settled:
-        fail(ExitCode.USAGE, "give either --state or --settled")
+    if any_settled and (state or keep_waiting):
+        fail(ExitCode.USAGE, "give --any-settled alone, or --state, with or without --keep-waiting")
     if timeout > WAIT_MAX_S:
         fail(ExitCode.USAGE, "--timeout is at most 1h")
-    asking.wait(target, source=source, asset_id=asset, states=state or [], timeout_s=timeout, output=output)
+    wanted = [] if any_settled else state or [StateName.AVAILABLE]
+    asking.wait(
+        target,
+        source=source,
+        asset_id=asset,
+        states=wanted,
+        stop_when_settled=not keep_waiting,
+        timeout_s=timeout,
+        output=output,
+    )
 
 
 @takes_target
 def sources(
-    name: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Only this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Only this one.")
+    ] = None,
     *,
     output: Output = Format.TABLE,
     target: Target,
@@ -129,7 +158,10 @@ def retry(
 
 @takes_target
 def health(
-    name: Annotated[str, typer.Argument(metavar="[SOURCE]", help="One source; else the server as a whole.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="One source; else the server as a whole."),
+    ] = "",
     *,
     output: Output = Format.TABLE,
     target: Target,

@@ -11,8 +11,10 @@ import typer
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
 
 import assetwatch_client
+from assetwatch_client import reason_of
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
+from assetwatchd.cli.terminal import while_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -49,22 +51,21 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 
 def _channel(target: Target) -> grpc.aio.Channel:
-    if target.tls_ca is None:
+    if not target.tls:
         return assetwatch_client.connect(target.server, options=[NO_LIMIT])
-    credentials = grpc.ssl_channel_credentials(
-        target.tls_ca.read_bytes(),
-        target.tls_key.read_bytes() if target.tls_key else None,
-        target.tls_cert.read_bytes() if target.tls_cert else None,
-    )
-    return assetwatch_client.connect(target.server, credentials, options=[NO_LIMIT])
+    from assetwatchd.cli.tls import credentials  # noqa: PLC0415 - who calls in the clear does not pay for it
+
+    name = [("grpc.ssl_target_name_override", target.tls_server_name)] if target.tls_server_name else []
+    return assetwatch_client.connect(target.server, credentials(target), options=[NO_LIMIT, *name])
 
 
-async def is_there(channel: grpc.aio.Channel) -> bool:
-    """Connect; say whether that went well."""
+async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
+    """Connect; say whether that went well. Raises: TimeoutError when that cannot be said in time."""
     state = channel.get_state(try_to_connect=True)
-    while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
-        await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
+    async with asyncio.timeout(within_s):
+        while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
     return state is READY
 
 
@@ -72,16 +73,25 @@ def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode
     """Run a command against a server and exit with its code; a failed call becomes one clear sentence."""
 
     async def whole() -> ExitCode:
-        async with connect(target) as client:
+        async with while_read(), connect(target) as client:
             return await command(client)
 
-    if (target.tls_cert is None) != (target.tls_key is None) or (target.tls_cert and not target.tls_ca):
-        fail(ExitCode.USAGE, "--tls-cert and --tls-key go together, and with --tls-ca")
+    if (target.tls_cert is None) != (target.tls_key is None):
+        fail(ExitCode.USAGE, "--tls-cert and --tls-key go together")
     try:
         code = asyncio.run(whole())
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
-        fail(code, *lines)
+        fail(code, *_better(target, error, lines))
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
+
+
+def _better(target: Target, error: grpc.aio.AioRpcError | TimeoutError, lines: list[str]) -> list[str]:
+    """Say why a server cannot be called over TLS, or without it, where that is why; one that is silent is not asked."""
+    if isinstance(error, TimeoutError) or error.code() is not grpc.StatusCode.UNAVAILABLE or reason_of(error):
+        return lines
+    from assetwatchd.cli.tls import why_not  # noqa: PLC0415 - who is answered does not pay for it
+
+    return lines if (why := why_not(target)) is None else [why]

@@ -8,7 +8,7 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, safe, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, counted, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,8 +34,7 @@ def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     settings, warnings = usable_settings(config, secrets_dir)
     _warn([*warnings, *tls.warnings(settings.sources)])  # as `serve` says them itself
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
-    count = len(settings.sources)
-    tell(safe(f"ok: {count} source{'' if count == 1 else 's'}{f': {names}' if names else ''}"))
+    tell(safe(f"ok: {counted(len(settings.sources), 'source')}{f': {names}' if names else ''}"))
 
 
 @app.command()

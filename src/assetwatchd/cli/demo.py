@@ -1,53 +1,34 @@
-"""The sandbox on its own, and the demo: sandbox, server and a watch of it in one process."""
+"""The demo: sandbox, server and a watch of it in one process."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shlex
-import shutil
-import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.app import serve
+from assetwatchd.cli.hints import fitting, to_prepare, to_try
+from assetwatchd.cli.sandboxed import live, sources_of, started
 from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.config import Settings
-from assetwatchd.rpc.names import ASSET_STATUS
-from assetwatchd.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
+    from assetwatchd.cli.live import Hints
+    from assetwatchd.sandbox import Sandbox
     from assetwatchd.sandbox.standin import Standin
 
-USD_SEARCH_PINS = 12
 DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""
-ROWS_MAX = 12
-"""Leaves the commands to try on the screen."""
-GRPCURL = "https://github.com/fullstorydev/grpcurl"
-STATUS_SERVICE = ASSET_STATUS.full_name
-
-
-async def run_sandbox(*, host: str, control_port: int, seed: int, speed: float, assets: int) -> None:
-    """Run the stand-ins until cancelled; print where they are."""
-    async with _sandbox(host=host, control_port=control_port, seed=seed, assets=assets) as sandbox:
-        tell(safe(f"{'control':20}{sandbox.control_url}"))
-        for name, standin in sandbox.standins.items():
-            tell(safe(f"{name:20}{standin.url}"))
-        await _live(sandbox, seed=seed, speed=speed)
 
 
 async def run_demo(*, listen: str, table: bool, control_port: int, seed: int, speed: float, assets: int) -> None:
     """Serve what the sandbox holds until cancelled or told to stop; table: say what to try, and show what changes."""
-    async with _sandbox(host="127.0.0.1", control_port=control_port, seed=seed, assets=assets) as sandbox:
+    async with started(host="127.0.0.1", control_port=control_port, seed=seed, assets=assets) as sandbox:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         settings = settings_for(sandbox.standins, listen=listen, log_level="error" if table else "warning")
         server = asyncio.create_task(serve(settings, on_ready=ready.set_result))
-        tasks = [server, asyncio.create_task(_live(sandbox, seed=seed, speed=speed))]
+        tasks = [server, asyncio.create_task(live(sandbox, seed=seed, speed=speed))]
         try:
             first: list[asyncio.Future[Any]] = [server, ready]
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -68,102 +49,39 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             task.result()
 
 
-@asynccontextmanager
-async def _sandbox(*, host: str, control_port: int, seed: int, assets: int) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox()
-    sandbox.seed(seed, assets)
-    await sandbox.start(host=host, control_port=control_port)
-    try:
-        yield sandbox
-    finally:
-        await sandbox.stop()
-
-
-async def _live(sandbox: Sandbox, *, seed: int, speed: float) -> None:
-    if speed > 0:
-        await sandbox.live(seed=seed, speed=speed)
-    await asyncio.Event().wait()
-
-
 async def _tell(sandbox: Sandbox, listening: str, *, table: bool) -> None:
-    tell(safe(f"assetwatch is ready on {listening}"))
     if not table:
+        tell(safe(f"assetwatch is ready on {listening}"))
         await asyncio.Event().wait()
-    tell(safe(f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:"))
-    tell(safe(""))
-    for line in (*to_prepare(), *to_try(sandbox.standins, listening)):
-        tell(safe(f"  {line}"))
-    tell(safe(""))
-    await _watch(listening, list(sandbox.standins))
+    commands = [*to_prepare(listening), *to_try(sandbox.standins, listening, sandbox.control_url)]
+    said = [
+        f"assetwatch is ready on {listening}",
+        f"The sandbox is scripted at {sandbox.control_url}. Try, in another terminal:",
+    ]
+
+    def hints(width: int, room: int) -> list[str]:
+        return [*said, *fitting(commands, width, room - len(said) - 1), ""]
+
+    await _watch(listening, list(sandbox.standins), hints)
 
 
-async def _watch(listening: str, sources: list[str]) -> None:
+async def _watch(listening: str, sources: list[str], hints: Hints) -> None:
     from assetwatch_client import connect  # noqa: PLC0415 - only with a table
     from assetwatchd.cli.live import Interest, show_while_served  # noqa: PLC0415 - same
 
     async with connect(listening) as channel:
-        await show_while_served(channel, Interest(sources), rows_max=ROWS_MAX)
+        await show_while_served(channel, Interest(sources), hints)
     await asyncio.Event().wait()  # the server is about to end by itself
 
 
 def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:
     """Return settings that point at stand-ins, under their names and with their credentials."""
-    sources = {
-        name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
-    }
     server = {"listen": listen, "drain_s": DRAIN_S}
     return Settings.model_validate(
         {
             "server": server,
             "store": {"kind": "memory"},
             "telemetry": {"log_level": log_level},
-            "sources": sources,
+            "sources": sources_of(standins),
         }
     )
-
-
-def _of_kind(standin: Standin[Any]) -> dict[str, object]:
-    known = standin.credentials
-    ids = standin.asset_ids()
-    match standin.kind:
-        case "usd_search":
-            return {"pins": ids[:USD_SEARCH_PINS]}
-        case "omn":
-            return {"auth": {"kind": "bearer", "token": known["token"]}}
-        case "media_intelligence":
-            projects = dict.fromkeys(asset_id.rpartition("/")[0] for asset_id in ids)
-            return {"access_key": known["access_key"], "secret_key": known["secret_key"], "projects": list(projects)}
-        case "oracle_sbc":
-            login = {name: known[name] for name in ("username", "password", "version")}
-            return {**login, "pins": ids}
-    return {}
-
-
-def to_prepare() -> list[str]:
-    """Return what another terminal needs first: the programs of this environment on its PATH, and grpcurl.
-
-    Make puts them on PATH for what it starts alone, so under it they are not on that of another terminal.
-    """
-    programs, path = str(Path(sys.executable).parent), os.get_exec_path()
-    by_make = bool(os.environ.get("MAKELEVEL"))
-    lines = [f"PATH={shlex.quote(programs)}:$PATH"] if by_make or programs not in path else []
-    if shutil.which("grpcurl", path=os.pathsep.join([programs, *path])) is None:
-        here = f"make -C {shlex.quote(str(Path.cwd()))} grpcurl   # or any other grpcurl"
-        lines.append(here if by_make else f"# needs grpcurl: {GRPCURL}")
-    return lines
-
-
-def to_try(standins: Mapping[str, Standin[Any]], listening: str) -> list[str]:
-    """Return commands that work while the demo runs."""
-    call = f"grpcurl -plaintext {listening}"
-    ask = f"{STATUS_SERVICE}/GetAssetStatus"
-    everything = json.dumps({"sources": list(standins)})
-    first = {name: next(iter(standin.asset_ids()), "") for name, standin in standins.items()}
-    wanted = {name: {"asset": {"source": name, "asset_id": asset_id}} for name, asset_id in first.items() if asset_id}
-    return [
-        f"{call} list",
-        *(f"grpcurl -plaintext -d '{json.dumps(request)}' {listening} {ask}" for request in wanted.values()),
-        f"grpcurl -plaintext -d '{json.dumps({'page_size': 5})}' {listening} {STATUS_SERVICE}/ListAssetStatuses",
-        f"grpcurl -plaintext -d '{everything}' {listening} {STATUS_SERVICE}/WatchStatus",
-        f"assetwatch sources --server {listening}",
-    ]

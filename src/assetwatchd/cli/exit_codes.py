@@ -8,30 +8,34 @@ from typing import NoReturn
 import typer
 
 from assetwatchd import stopping
-from assetwatchd.cli.terminal import complain
+from assetwatchd.cli.terminal import READER_GONE, complain
 
 
 class ExitCode(enum.IntEnum):
-    """What a shell can tell apart."""
+    """What a shell can tell apart. The same number may mean two things that no one command ever means."""
 
     OK = 0
     NOT_MET = 1
     USAGE = 2
     UNREACHABLE = 3
     REFUSED = 4
-    STUCK = stopping.STUCK
+    SETTLED_OTHERWISE = 5
+    STUCK = stopping.STUCK  # 5, too: of serve and demo, which never wait for an asset
     INTERRUPTED = 130
+    READER_GONE = READER_GONE
 
 
 EPILOG = """\b
 Exit codes:
-  0    done; wait: the condition is met; health: serving; retry: healthy
-  1    wait: not met in time; health: not serving; retry: not healthy; serve, demo, sandbox: could not start
+  0    done; wait: it is in the state (AVAILABLE unless told otherwise); health: serving; retry: healthy
+  1    wait: the time ran out first; health: not serving; retry: not healthy; serve, demo, sandbox: could not start
   2    the command line or the configuration is wrong
   3    the server cannot be reached, or does not answer in time
   4    the server refuses the call; its reason is printed, with what to do
-  5    serve, demo: did not stop in time, and was ended; where it stood is on standard error
-  130  interrupted (serve, demo and sandbox end with 0 when they are stopped)"""
+  5    wait: settled in a state that was not waited for; the line has it
+       serve, demo: did not stop in time, and was ended; where it stood is on standard error
+  130  interrupted (serve, demo and sandbox end with 0 when they are stopped)
+  141  whoever read standard output has gone, as after `| head` (demo and sandbox end with 0)"""
 
 
 def fail(code: ExitCode, *lines: str) -> NoReturn:

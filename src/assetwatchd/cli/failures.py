@@ -82,9 +82,12 @@ def _late(server: str) -> str:
 
 
 def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
-    """Yield a line a field that is wrong, and what the upstream said."""
+    """Yield a line a field that is wrong, unless the error's text has it, and what the upstream said."""
     for wrong in details_of(error, error_details_pb2.BadRequest):
-        yield from (f"  {each.field or 'request'}: {each.description}" for each in wrong.field_violations)
+        for each in wrong.field_violations:
+            line = f"{each.field}: {each.description}" if each.field else each.description
+            if line not in (error.details() or ""):
+                yield f"  {line}"
     if text := _told(error, "text"):
         yield f"  the upstream says: {text}"
 

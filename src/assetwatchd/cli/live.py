@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import grpc
 from assetwatch.v1.asset_status_pb2 import Freshness, State
@@ -29,7 +30,7 @@ from assetwatch_client import (
 )
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, incomplete_text, label, status_row, trouble_text
-from assetwatchd.cli.terminal import complain, safe, tell
+from assetwatchd.cli.terminal import complain, counted, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -38,9 +39,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
-ROWS_MIN, ROWS_MAX = 3, 1000
-FRAME_LINES = 8
-"""Lines of the screen that hold no asset: title, frame, header, sources, margins."""
+DUMB = frozenset({"dumb", "unknown"})
+"""Terminals that print and no more, as rich knows them too: those get lines."""
+ROWS_MIN = 3
+HINTS_PART = 2
+"""What stands above the table gets at most one such part of the screen."""
+UNBOUNDED = 1_000_000
+"""Where there is no screen: as wide, and as many lines, as it takes."""
+Hints: TypeAlias = "Callable[[int, int], Sequence[str]]"
+"""Lines to stand above the table, of a width, and as many as there is room for."""
 SOURCE_PART = 5
 """The names of sources get at most one such part of the screen."""
 WIDTHS = {
@@ -104,12 +111,17 @@ async def show(channel: grpc.aio.Channel, interest: Interest, output: Format | N
 
     Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
     """
-    if output in {None, Format.TABLE} and sys.stdout.isatty():
-        await _table(channel, interest, ROWS_MAX)
-    elif output is Format.TABLE:
+    if output in {None, Format.TABLE} and _can_be_drawn_on():
+        await _table(channel, interest)
+    elif output is Format.TABLE or (output is None and sys.stdout.isatty()):
         await _lines(channel, interest)
     else:
         await _messages(channel, interest, output or Format.NDJSON)
+
+
+def _can_be_drawn_on() -> bool:
+    """Whether standard output is a terminal on which a place can be written to again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
 
 
 def _watch(
@@ -134,19 +146,24 @@ async def _lines(channel: grpc.aio.Channel, interest: Interest, *, with_server: 
             tell(safe(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip()))
 
 
-async def show_while_served(channel: grpc.aio.Channel, interest: Interest, *, rows_max: int) -> None:
-    """Show a watch as a table until the server stops as planned, or it is cancelled. Raises: as show."""
+async def show_while_served(channel: grpc.aio.Channel, interest: Interest, hints: Hints) -> None:
+    """Show a watch under hints until the server stops as planned, or it is cancelled. Raises: as show."""
     try:
-        if sys.stdout.isatty():
-            await _table(channel, interest, rows_max, with_server=True)
+        if _can_be_drawn_on():
+            await _table(channel, interest, hints, with_server=True)
         else:
+            for line in hints(UNBOUNDED, UNBOUNDED):
+                tell(safe(line))
             await _lines(channel, interest, with_server=True)
     except grpc.aio.AioRpcError as error:
         if reason_of(error) != DRAINING:
             raise
 
 
-async def _table(channel: grpc.aio.Channel, interest: Interest, rows_max: int, *, with_server: bool = False) -> None:
+async def _table(
+    channel: grpc.aio.Channel, interest: Interest, hints: Hints | None = None, *, with_server: bool = False
+) -> None:
+    """Draw the whole screen, again and again: a table in the midst of text would leave a trace when it is resized."""
     console = Console()
 
     def note(text: str) -> None:
@@ -154,14 +171,19 @@ async def _table(channel: grpc.aio.Channel, interest: Interest, rows_max: int, *
 
     watch, breaks = _watch(channel, interest, note, with_server=with_server)
     board = Board(watch)
-    with Live(
-        get_renderable=lambda: picture(board, min(rows_max, console.height - FRAME_LINES), console.width),
-        console=console,
-        refresh_per_second=REFRESH_PER_S,
-    ):
-        async with aclosing(breaks.heeding(watch.events())) as events:
-            async for event in events:
-                board.take(event)
+    try:
+        with Live(
+            get_renderable=lambda: page(board, console, hints),
+            console=console,
+            screen=True,
+            refresh_per_second=REFRESH_PER_S,
+        ):
+            async with aclosing(breaks.heeding(watch.events())) as events:
+                async for event in events:
+                    board.take(event)
+    finally:
+        if board.synced and hints is None:  # the screen is as it was before: what was seen last stays on it
+            console.print(page(board, console))
 
 
 def text_line(event: Event, told: dict[Key, str]) -> str:
@@ -202,6 +224,14 @@ class Board:
             self.changes += self.synced
 
 
+def page(board: Board, console: Console, hints: Hints | None = None) -> Group:
+    """Draw a screen: hints, the assets that there is room for under them, the sources."""
+    width, height = console.size
+    above = [Text(safe(line), no_wrap=True) for line in (hints(width, height // HINTS_PART) if hints else ())]
+    others = len(above) + len(console.render_lines(picture(board, 0, width)))
+    return Group(*above, picture(board, max(ROWS_MIN, height - others), width))
+
+
 def picture(board: Board, rows: int, width: int) -> Group:
     """Draw the assets that changed last, so many rows of them, and the sources under them."""
     now = datetime.now(UTC)
@@ -212,11 +242,10 @@ def picture(board: Board, rows: int, width: int) -> Group:
         least, most = (None, needed) if name == "SOURCE" else (needed, None)
         ratio = RATIOS.get(name)
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least, max_width=most)
-    notes = list(_notes(board))
-    for status in islice(reversed(tuple(board.held.statuses.values())), max(ROWS_MIN, rows - len(notes))):
+    for status in islice(reversed(tuple(board.held.statuses.values())), rows):
         cells = zip(STATUS_HEADER, status_row(status, now), strict=True)
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for name, cell in cells if name in widths))
-    return Group(table, Text(), _sources(board), *notes)
+    return Group(table, Text(), _sources(board), *_notes(board))
 
 
 def fitting(width: int) -> dict[str, int]:
@@ -229,7 +258,7 @@ def fitting(width: int) -> dict[str, int]:
 
 
 def _title(board: Board) -> Text:
-    counts = f"{len(board.held.statuses)} assets, {board.changes} changes"
+    counts = f"{counted(len(board.held.statuses), 'asset')}, {counted(board.changes, 'change')}"
     state = counts if board.synced else "reading the snapshot"
     return Text(safe(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip()), style="bold")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -13,9 +14,10 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from assetwatchd.addresses import is_socket, path_of
+from assetwatchd.cli.completion import sources_like
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typer._click.core import Context, Parameter
 
@@ -37,18 +39,18 @@ class Format(enum.StrEnum):
 
 
 class StateName(enum.StrEnum):
-    """The states of an asset."""
+    """The states of an asset, as they are printed."""
 
-    PENDING = "pending"
-    PROCESSING = "processing"
-    AVAILABLE = "available"
-    OUT_OF_SYNC = "out_of_sync"
-    FAILED = "failed"
-    DELETING = "deleting"
-    DELETED = "deleted"
-    MISSING = "missing"
-    UNSUPPORTED = "unsupported"
-    UNKNOWN = "unknown"
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    AVAILABLE = "AVAILABLE"
+    OUT_OF_SYNC = "OUT_OF_SYNC"
+    FAILED = "FAILED"
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+    MISSING = "MISSING"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNKNOWN = "UNKNOWN"
 
 
 class Group(TyperGroup):
@@ -64,12 +66,14 @@ class Group(TyperGroup):
 
 
 class Target(NamedTuple):
-    """The server to call, and the certificates to do it with."""
+    """The server to call, and how; tls: over TLS, as any of the others means too."""
 
     server: str
+    tls: bool = False
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_server_name: str | None = None
 
 
 def seconds(text: str | float) -> float:
@@ -101,6 +105,10 @@ Server = Annotated[
     str,
     typer.Option("--server", metavar=ADDRESS, envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
 ]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", envvar="ASSETWATCH_TLS", help="Call over TLS; trust whom this machine trusts."),
+]
 TlsCa = Annotated[
     Path | None,
     typer.Option(
@@ -108,24 +116,38 @@ TlsCa = Annotated[
     ),
 ]
 TlsCert = Annotated[
-    Path | None, typer.Option("--tls-cert", exists=True, dir_okay=False, help="Certificate to show to the server.")
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        exists=True,
+        dir_okay=False,
+        envvar="ASSETWATCH_TLS_CERT",
+        help="Certificate to show to the server, over TLS.",
+    ),
 ]
-TlsKey = Annotated[Path | None, typer.Option("--tls-key", exists=True, dir_okay=False, help="Key of --tls-cert.")]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", exists=True, dir_okay=False, envvar="ASSETWATCH_TLS_KEY", help="Key of --tls-cert."),
+]
+TlsServerName = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-server-name",
+        metavar="NAME",
+        envvar="ASSETWATCH_TLS_SERVER_NAME",
+        help="Name the server's certificate is for, over TLS; default: its host.",
+    ),
+]
 
 
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whom to call, after its own; it is handed them as one: target."""
 
     @functools.wraps(command)
-    def call(
-        *arguments: Any,
-        server: str,
-        tls_ca: Path | None,
-        tls_cert: Path | None,
-        tls_key: Path | None,
-        **options: Any,
-    ) -> None:
-        command(*arguments, **options, target=Target(server, tls_ca, tls_cert, tls_key))
+    def call(*arguments: Any, **options: Any) -> None:
+        silence_grpc()
+        target = target_of({name: options.pop(name) for name in Target._fields})
+        command(*arguments, **options, target=target)
 
     own = inspect.signature(command, eval_str=True)
     kept = [parameter for parameter in own.parameters.values() if parameter.name != "target"]
@@ -135,9 +157,27 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def silence_grpc() -> None:
+    """Have gRPC write no lines of its own, where ours say what is wrong; it looks when it is imported."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def target_of(given: Mapping[str, Any]) -> Target:
+    """Return whom to call, of what options and variables say; what they do not is as it is by default."""
+    known = {name: given[name] for name in Target._fields if given.get(name)}
+    return Target(**{"server": DEFAULT_SERVER, **known, "tls": bool(known.keys() - {"server"})})
+
+
 def _target_options() -> list[inspect.Parameter]:
-    declared = {"server": Server, "tls_ca": TlsCa, "tls_cert": TlsCert, "tls_key": TlsKey}
-    defaults = {"server": DEFAULT_SERVER}
+    declared = {
+        "server": Server,
+        "tls": Tls,
+        "tls_ca": TlsCa,
+        "tls_cert": TlsCert,
+        "tls_key": TlsKey,
+        "tls_server_name": TlsServerName,
+    }
+    defaults = {"server": DEFAULT_SERVER, "tls": False}
     return [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation)
         for name, annotation in declared.items()
@@ -154,10 +194,36 @@ SecretsDir = Annotated[
         "--secrets-dir", metavar="DIR", help="Secret files, e.g. sources__dam__auth__token [ASSETWATCH_SECRETS_DIR]."
     ),
 ]
-States = Annotated[
-    list[StateName] | None, typer.Option("--state", case_sensitive=False, help="Only this state; repeatable.")
+
+
+def state_name(text: str) -> StateName:
+    """Read a state as it is printed, in tables (OUT_OF_SYNC) or as JSON (STATE_OUT_OF_SYNC), or as people type it.
+
+    Raises: typer.BadParameter.
+    """
+    name = str(text).upper().replace("-", "_").removeprefix("STATE_")
+    if name not in StateName.__members__:
+        raise typer.BadParameter(f"{text!r} is no state; there are {', '.join(StateName)}")
+    return StateName(name)
+
+
+def _states_like(incomplete: str) -> list[str]:
+    """In capitals, as they are printed, unless the word begins otherwise."""
+    names = [state.lower() if incomplete.islower() else str(state) for state in StateName]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def state_option(meaning: str) -> Any:
+    """Make the option --state."""
+    return typer.Option(
+        "--state", metavar="STATE", parser=state_name, autocompletion=_states_like, help=f"{meaning}; repeatable."
+    )
+
+
+States = Annotated[list[StateName] | None, state_option("Only this state, e.g. FAILED")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Name of a configured source.")
 ]
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a configured source.")]
 AssetArgument = Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id in that source.")]
 ControlPort = Annotated[
     int,

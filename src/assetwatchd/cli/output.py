@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
 from assetwatch.v1.source_pb2 import ConditionState, SourceKind
-from google.protobuf.json_format import MessageToDict
 
 from assetwatchd.cli.options import Format
+from assetwatchd.cli.plain import as_dict
 from assetwatchd.cli.terminal import Safe, as_json, as_yaml, cells, coloured, lines, tell
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def write(
         for line in lines:
             tell(encode(line, output))
     else:
-        tell(table() if output is Format.TABLE else encode(message, output))
+        tell(table() if output is Format.TABLE else encode(message, output, is_list=lines is not None))
 
 
-def encode(message: Message, output: Format) -> Safe:
-    """Write one message as JSON, as one line of JSON, or as YAML."""
-    data = as_dict(message)
+def encode(message: Message, output: Format, *, is_list: bool = False) -> Safe:
+    """Write one message as JSON, as one line of JSON, or as YAML; is_list: also that it lists nothing."""
+    data = as_dict(message, is_list=is_list)
     if output is Format.YAML:
         return as_yaml(data)
     return as_json(data, indent=2 if output is Format.JSON else None)
@@ -68,11 +68,6 @@ def document(message: Message, output: Format) -> Safe:
     """Write one message of a stream: what tells it from the one before comes with it."""
     written = encode(message, output)
     return lines([Safe("---"), written]) if output is Format.YAML else written
-
-
-def as_dict(message: Message) -> dict[str, Any]:
-    """Return the message in protobuf's JSON form, with the schema's own field names."""
-    return MessageToDict(message, preserving_proto_field_name=True)
 
 
 def columns(names: Sequence[str], rows: Sequence[Sequence[Safe]]) -> Safe:

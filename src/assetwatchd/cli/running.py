@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.cli.terminal import ReaderGone, while_read
 from assetwatchd.errors import AssetwatchError
 from assetwatchd.stopping import HANGUP, has_terminal
 
@@ -15,20 +18,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence."""
+def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False, listen: str = "") -> None:
+    """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence.
+
+    read: what it prints is what it is run for, so that it ends, too, when whoever reads that has gone. listen: the flag
+    that says where it listens, named where it cannot.
+    """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_stopped_by_signals(work))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+            runner.run(_stopped_by_signals(work, read=read))
+    except (KeyboardInterrupt, asyncio.CancelledError, ReaderGone):
         pass
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
     except AssetwatchError as error:
-        fail(ExitCode.NOT_MET, *f"could not start: {error}".splitlines())
+        text = re.sub(r"^server\.listen: ", f"{listen}: " if listen else "server.listen: ", str(error))
+        fail(ExitCode.NOT_MET, *f"could not start: {text}".splitlines())
 
 
-async def _stopped_by_signals(work: Coroutine[Any, Any, None]) -> None:
+async def _stopped_by_signals(work: Coroutine[Any, Any, None], *, read: bool) -> None:
     """Cancel the work at SIGTERM, and when the terminal is closed; a server hears both for itself once it has begun."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - the runner made it
@@ -37,7 +45,8 @@ async def _stopped_by_signals(work: Coroutine[Any, Any, None]) -> None:
         signal.signal(HANGUP, signal.SIG_IGN)
     for number in stops:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await work
+    async with while_read() if read else nullcontext():
+        await work
 
 
 def _loop_factory() -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path  # noqa: TC003 - typer looks at it
 from typing import Annotated
 
 import typer
 
 from assetwatchd.cli.configuration import usable_settings
 from assetwatchd.cli.options import ADDRESS, Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
-from assetwatchd.cli.terminal import safe, tell
+from assetwatchd.cli.terminal import ReaderGone, safe, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -32,22 +34,49 @@ def serve(
 
     settings, warnings = usable_settings(config, secrets_dir, server__listen=listen)
     begun = Begun(f"{config}" if config else "variables", warnings)
-    until_stopped(serve_forever(settings, on_ready=announce, whole=True, begun=begun))
+    serving = serve_forever(settings, on_ready=announce, whole=True, begun=begun)
+    until_stopped(serving, listen="--listen" if listen else "")
 
 
 def sandbox(
     *,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     control_port: ControlPort = 0,
+    first_port: Annotated[
+        int,
+        typer.Option(
+            "--first-port",
+            min=0,
+            max=65_530,
+            help="The stand-ins and the endpoint are here and on the five ports after it; 0: on free ones.",
+        ),
+    ] = 0,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-config",
+            metavar="FILE",
+            help="Write a configuration for `assetwatch serve`, with fixed ports, from 50061 on unless told otherwise.",
+        ),
+    ] = None,
     seed: Seed = 1,
     speed: Speed = 1.0,
     assets: Assets = 20,
 ) -> None:
     """Run stand-ins of the five upstreams, whose assets live, and an endpoint to script them."""
-    from assetwatchd.cli.demo import run_sandbox  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
+    from assetwatchd.cli.sandboxed import run_sandbox  # noqa: PLC0415 - help does not pay for it
 
-    until_stopped(run_sandbox(host=host, control_port=control_port, seed=seed, speed=speed, assets=assets))
+    running = run_sandbox(
+        host=host,
+        control_port=control_port,
+        first_port=first_port,
+        seed=seed,
+        speed=speed,
+        assets=assets,
+        config=write_config,
+    )
+    until_stopped(running, read=True)
 
 
 def demo(
@@ -67,9 +96,11 @@ def demo(
     from assetwatchd.cli.demo import run_demo  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
-    until_stopped(run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets))
+    running = run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets)
+    until_stopped(running, read=True, listen="--grpc")
 
 
 def announce(listening: str) -> None:
-    """Print the one line that says that calls are answered now."""
-    tell(safe(f"assetwatch is ready on {listening}"))
+    """Print the one line that says that calls are answered now; nobody need read it."""
+    with suppress(ReaderGone):
+        tell(safe(f"assetwatch is ready on {listening}"))

@@ -5,9 +5,13 @@ A Safe text was made here; whoever prints has one, so that nothing goes around i
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+import stat
 import sys
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NewType
 
 import typer
@@ -15,8 +19,10 @@ import typer
 from assetwatchd.texts import acts, harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
+READER_GONE = 141
+"""128 and SIGPIPE, as a shell has it of programs that the signal ends."""
 Safe = NewType("Safe", str)
 """Text in lines that a terminal only shows; the colours in it are ours."""
 ASTRAL = 0x10000
@@ -27,6 +33,11 @@ PERHAPS_ACTING = re.compile(r"[^\n\x20-\x7e]")
 def safe(text: str) -> Safe:
     """Write on one line, whatever would act on a terminal escaped."""
     return Safe(harmless(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: 1 source, 2 sources."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def cells(*texts: str) -> tuple[Safe, ...]:
@@ -65,9 +76,65 @@ def as_yaml(data: Any) -> Safe:
     return Safe(PERHAPS_ACTING.sub(_yaml_escape, written))
 
 
+class ReaderGone(typer.Exit):
+    """Whoever read standard output has gone, as head does when it has enough: there is nobody left to print for."""
+
+    def __init__(self) -> None:
+        super().__init__(READER_GONE)
+
+
 def tell(text: Safe) -> None:
-    """Print what was asked for."""
-    typer.echo(text)
+    """Print what was asked for. Raises: ReaderGone."""
+    with _to_the_reader():
+        typer.echo(text)
+
+
+@contextmanager
+def _to_the_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process: what is left is flushed there
+        raise ReaderGone from None
+
+
+def _is_piped() -> bool:
+    """Whether standard output is a pipe's end, for writing alone: at another, our own output would be there to read."""
+    try:
+        number = sys.stdout.fileno()
+        only_written = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        return only_written and stat.S_ISFIFO(os.fstat(number).st_mode)
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+
+
+@asynccontextmanager
+async def while_read() -> AsyncIterator[None]:
+    """Cancel what is under way once whoever reads standard output has gone, however long nothing is printed.
+
+    Raises: ReaderGone.
+    """
+    import asyncio  # noqa: PLC0415 - help does not pay for it
+
+    loop, task, gone = asyncio.get_running_loop(), asyncio.current_task(), False
+    piped = _is_piped()
+
+    def leave() -> None:
+        nonlocal gone
+        loop.remove_reader(sys.stdout)
+        gone = task is not None and task.cancel()
+
+    if piped:
+        loop.add_reader(sys.stdout, leave)  # the end of a pipe that is written to has nothing to read but its end
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone:
+            raise ReaderGone from None
+        raise
+    finally:
+        if piped:
+            loop.remove_reader(sys.stdout)
 
 
 def complain(text: str, *more: str) -> None:
@@ -76,13 +143,17 @@ def complain(text: str, *more: str) -> None:
 
 
 def write_raw(content: bytes) -> None:
-    """Write content byte for byte, as it was asked for; a terminal gets it with what acts on it escaped."""
-    if sys.stdout.isatty():
-        shown = content.decode("utf-8", "backslashreplace").expandtabs().replace("\r\n", "\n").split("\n")
-        typer.echo(lines(cells(*shown)), nl=False)
-    else:
-        sys.stdout.buffer.write(content)
-    sys.stdout.flush()
+    """Write content byte for byte, as it was asked for; a terminal gets it with what acts on it escaped.
+
+    Raises: ReaderGone.
+    """
+    with _to_the_reader():
+        if sys.stdout.isatty():
+            shown = content.decode("utf-8", "backslashreplace").expandtabs().replace("\r\n", "\n").split("\n")
+            typer.echo(lines(cells(*shown)), nl=False)
+        else:
+            sys.stdout.buffer.write(content)
+        sys.stdout.flush()
 
 
 def _json_escape(found: re.Match[str]) -> str:

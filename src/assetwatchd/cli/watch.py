@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assetwatchd.cli.completion import sources_like
 from assetwatchd.cli.options import Format, States, Target, takes_target
 
 if TYPE_CHECKING:
@@ -21,10 +22,16 @@ def register(app: typer.Typer) -> None:
 def watch(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SOURCE[/ASSET]]...", help="Whole sources and single assets; none: all sources."),
+        typer.Argument(
+            metavar="SOURCE[/ASSET]",
+            autocompletion=sources_like,
+            help="Whole sources and single assets; none: all sources.",
+        ),
     ] = None,
     *,
-    source: Annotated[list[str] | None, typer.Option("--source", help="A whole source; repeatable.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", autocompletion=sources_like, help="A whole source; repeatable.")
+    ] = None,
     asset: Annotated[
         list[str] | None, typer.Option("--asset", metavar="SOURCE=ASSET", help="A single asset; repeatable.")
     ] = None,

@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import itertools
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
@@ -121,14 +121,20 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             key = _key(request.asset)
             self._sources.check("asset", key)
             wanted = _states(request.states) or SETTLED
+            ending = wanted | SETTLED if request.stop_when_settled else wanted
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
+            status = None
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 await context.send_initial_metadata(())  # a proxy's time for a silent answer begins here, not before
                 async with asyncio.timeout(timeout_s):
-                    await self._hub.before_end(self._until(key, wanted, caller(context.peer())))
-            met = self._met(key, wanted)
+                    status = await self._hub.before_end(self._until(key, ending, caller(context.peer())))
+            status = self._known(key) if status is None else status
+            met = _is_in(status, wanted)
             return pb.WaitAssetStatusResponse(
-                status=self._known(key), condition_met=met, reason="" if met else self._in_the_way(key)
+                status=status,
+                condition_met=met,
+                settled_otherwise=_is_in(status, ending - wanted),
+                reason="" if met else self._in_the_way(key, status),
             )
 
     async def WatchStatus(self, request: pb.WatchStatusRequest, context: Context) -> None:  # type: ignore[override]  # typed to yield
@@ -142,17 +148,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
 
-    async def _until(self, key: AssetKey, wanted: Collection[State], caller: Caller) -> None:
+    async def _until(self, key: AssetKey, ending: Collection[State], caller: Caller) -> status_pb.AssetStatus:
+        """Return the status that ends a wait, once there is one: what it is a moment later is not what ended it."""
         await self._read_at_last(key, caller)
-        if self._met(key, wanted):
-            return
+        if _is_in(status := self._known(key), ending):
+            return status
         what = Filter(frozenset([key]), frozenset(), frozenset())
         async with self._sources.interest(what, caller):
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
-                        if not isinstance(signal, Started) and self._met(key, wanted):
-                            return
+                        if not isinstance(signal, Started) and _is_in(status := self._known(key), ending):
+                            return status
 
     async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
         """Have the asset read, however long its source cannot be."""
@@ -164,16 +171,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             except SourceUnreachable as error:
                 await asyncio.sleep(min(error.retry_after_s, WAIT_AGAIN_S))
 
-    def _met(self, key: AssetKey, wanted: Collection[State]) -> bool:
-        """Whether the asset is as wanted; what was last known, and cannot be confirmed, does not count."""
-        status = self._known(key)
-        if status is None or State(status.state) not in wanted:
-            return False
-        return Freshness(status.freshness) is Freshness.FRESH
-
-    def _in_the_way(self, key: AssetKey) -> str:
+    def _in_the_way(self, key: AssetKey, status: status_pb.AssetStatus | None) -> str:
         """Return what keeps us from knowing how the asset is now; empty when nothing does."""
-        status = self._known(key)
         if status is not None:
             return status.freshness_reason
         return self._sources.get(key.source).trouble(key.asset_id)
@@ -298,6 +297,13 @@ def _page_digest(what: Filter) -> bytes:
 
 def _key(ref: status_pb.AssetRef) -> AssetKey:
     return AssetKey(ref.source, ref.asset_id)
+
+
+def _is_in(status: status_pb.AssetStatus | None, states: Collection[State]) -> TypeGuard[status_pb.AssetStatus]:
+    """Whether an asset is in one of them; what was last known, and cannot be confirmed, does not count."""
+    if status is None or State(status.state) not in states:
+        return False
+    return Freshness(status.freshness) is Freshness.FRESH
 
 
 def _states(numbers: Sequence[int]) -> frozenset[State]:

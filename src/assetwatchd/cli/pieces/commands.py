@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from assetwatchd.cli.completion import sources_like
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Format, Group, Output, Target, takes_target
 
@@ -18,7 +19,12 @@ app = typer.Typer(
 )
 
 Source = Annotated[
-    str | None, typer.Option("--source", help="A source of kind pieces; may be left out where there is one alone.")
+    str | None,
+    typer.Option(
+        "--source",
+        autocompletion=sources_like,
+        help="A source of kind pieces; may be left out where there is one alone.",
+    ),
 ]
 Asset = Annotated[str, typer.Argument(metavar="ASSET", help="The asset's id.")]
 Raw = Annotated[bool, typer.Option("--raw", help="With raw content.")]
