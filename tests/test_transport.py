@@ -217,3 +217,13 @@ async def test_retry_after_of_a_websocket_handshake(status: int) -> None:
     finally:
         await transport.close()
         await runner.cleanup()
+
+
+def test_a_digest_tells_answers_apart_that_are_read_differently() -> None:
+    """The charset in a header decides what bytes are as text, so it is part of what an answer is known by."""
+    body = b'{"a":"caf\xe9"}'
+    types = ["application/json", "application/json; charset=latin1", "application/json; charset=cp949", "text/html"]
+    digests = {Reply(200, {"Content-Type": content_type}, body).digest for content_type in types}
+    assert len(digests) == len(types)
+    assert Reply(200, {"Content-Type": types[0]}, body).digest in digests
+    assert Reply(404, {"Content-Type": types[0]}, body).digest not in digests

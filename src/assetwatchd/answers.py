@@ -23,7 +23,15 @@ class Unchanged:
     asset_id: str
 
 
-Answer: TypeAlias = Observation | Unchanged
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Of an answer about several assets, what was said of this one cannot be read; why is for people."""
+
+    asset_id: str
+    why: str
+
+
+Answer: TypeAlias = Observation | Unchanged | Unreadable
 Known: TypeAlias = Mapping[str, bytes]
 """By asset, the digest of the answer (`Observation.answer`) that what is known of it was made of."""
 NOTHING_KNOWN: Known = {}

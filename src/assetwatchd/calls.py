@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.answers import Unchanged
+from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.conditions import FAILURES_TO_TURN, Health, refuses_us
 from assetwatchd.errors import AssetRejected, BadAnswer, RetryTooSoon, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from assetwatchd.model import Condition
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream import Listed, Upstream
 
 TIMEOUTS_A_CALL = 4
 """A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed.
@@ -164,17 +164,20 @@ class Calls:
             self.listed.clear()
             self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made
 
-    async def take_list(self, asset_ids: frozenset[str], *, pushed: bool) -> None:
-        """Compare a complete list with what was listed before, one list after the other.
+    async def take_list(self, listed: Listed, *, pushed: bool) -> None:
+        """Compare a list with what was listed before, one list after the other.
 
         While changes are pushed, the list that the connection began with is the newest, and of what it lacks they tell.
+        What a list lacks of which something cannot be read may be that, so it is left to the reads.
         """
+        asset_ids = listed.asset_ids
         async with self._comparing:
             if self._plan.pushing and not pushed:
                 return
             asset_ids, unfit = await lists.fitting(asset_ids, self._upstream.check)
-            left_out = await lists.compare(self._plan, asset_ids, _nothing if pushed else self._gone)
-        lacking = []
+            gone = None if listed.unreadable else _nothing if pushed else self._gone
+            left_out = await lists.compare(self._plan, asset_ids, gone)
+        lacking = [listed.lack] if listed.lack else []
         if unfit:
             lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
         if left_out:
@@ -323,6 +326,8 @@ class Calls:
                 self._asset_failed(target, BadAnswer("the answer leaves the asset out"))
             elif isinstance(answer, Unchanged):
                 self._outcomes.unchanged(target, began, turn=turn)
+            elif isinstance(answer, Unreadable):
+                self._asset_failed(target, BadAnswer(answer.why))
             else:
                 self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
 
@@ -341,12 +346,12 @@ class Calls:
     async def _list(self, _: Sequence[Target]) -> None:
         try:
             with telemetry.poll(self._name, 0):
-                asset_ids = await self._upstream.enumerate()
-                if (target := await lists.proof(self._plan, asset_ids)) is not None:
+                listed = await self._upstream.enumerate()
+                if not listed.unreadable and (target := await lists.proof(self._plan, listed.asset_ids)) is not None:
                     await self._confirm_gone(target)
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
-        await self.take_list(asset_ids, pushed=False)
+        await self.take_list(listed, pushed=False)
 
     async def _confirm_gone(self, target: Target) -> None:
         """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""
@@ -354,7 +359,7 @@ class Calls:
         self._figures.asset_reads += 1
         with contextlib.suppress(AssetRejected):
             answers = await self._upstream.observe([target.asset_id])
-            if not answers or isinstance(answers[0], Unchanged) or answers[0].state not in GONE:
+            if not answers or not isinstance(answers[0], Observation) or answers[0].state not in GONE:
                 raise BadAnswer("a list has nothing of all that was there, and yet it can be read")
 
     async def _probe(self, _: Sequence[Target]) -> None:

@@ -1,4 +1,7 @@
-"""What each kind of upstream said, typed; the members are named as in the schema's detail messages, which they fill."""
+"""What each kind of upstream said, typed; the members are named as in the schema's detail messages, which they fill.
+
+unreadable: members of the answer that could not be read, named by their places in it; the state is none of them.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ class UsdSearchDetail:
     storage_asset_hash: str = ""
     plugins: tuple[UsdSearchPlugin, ...] = ()
     metadata: Mapping[str, Any] | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class OmnDetail:
     import_state: str = ""
     object_state: str = ""
     meta: Mapping[str, str] | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class PiecesDetail:
     synced_time: datetime | None = None
     deleted_time: datetime | None = None
     formats: tuple[PiecesFormat, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class MediaIntelligenceDetail:
     upload_status: str = ""
     upload_result: str = ""
     media: MediaData | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,7 @@ class OracleSbcDetail:
     status: str = ""
     message: str = ""
     additional_info: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 Detail: TypeAlias = UsdSearchDetail | OmnDetail | PiecesDetail | MediaIntelligenceDetail | OracleSbcDetail

@@ -1,4 +1,4 @@
-"""JSON from upstreams: decoded strictly, and members read without trust in their types."""
+"""JSON from upstreams: decoded strictly first, and members read without trust in their types."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from assetwatchd import oddtext
 from assetwatchd.errors import BadAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import ValidationError
 
     from assetwatchd.transport import Reply
@@ -31,18 +34,31 @@ DIGITS_MAX = 300
 
 
 def decode(reply: Reply) -> Any:
-    """Decode the body as JSON (RFC 8259): UTF-8, every number finite, every text encodable again.
+    """Decode the body as JSON, strictly or, where it is not quite JSON, as it was obviously meant (`_leniently`).
 
-    The content type is only held against the body when it says HTML: gateways answer so in the upstream's place.
+    The content type is only told of when the body is not JSON and it says HTML: gateways answer so in the upstream's
+    place. Raises: BadAnswer, which never quotes the body.
+    """
+    try:
+        return strictly(reply.body)
+    except BadAnswer as error:
+        why = error
+    try:
+        return _leniently(reply)
+    except (ValueError, RecursionError):
+        if reply.content_type in HTML_TYPES:
+            raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be") from None
+        raise why from None
+
+
+def strictly(body: bytes) -> Any:
+    """Decode JSON (RFC 8259): UTF-8, every number finite, every text encodable again.
+
     Raises: BadAnswer, which never quotes the body.
     """
-    if reply.content_type in HTML_TYPES:
-        raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be")
     try:
-        value = json.loads(
-            reply.body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
-        )
-        if b"\\u" in reply.body:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer)
+        if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair can be escaped, not sent on
     except UnicodeError:
         raise BadAnswer("the JSON is not valid UTF-8") from None
@@ -53,6 +69,18 @@ def decode(reply: Reply) -> Any:
     except ValueError:
         raise BadAnswer("not JSON: a number out of range") from None
     return value
+
+
+def _leniently(reply: Reply) -> Any:
+    """Decode what is not quite JSON: of another encoding, with a byte-order mark, or with bytes that are no text.
+
+    What is NaN, infinite or longer than any number of ours is the text it is written as; a control character in a text
+    is one; half a surrogate pair is U+FFFD. Raises: ValueError, RecursionError.
+    """
+    text = oddtext.decoded(reply.body, oddtext.charset_in(reply.headers.get("Content-Type", "")))
+    value = json.loads(text, strict=False, parse_constant=str, parse_float=_float_or_text, parse_int=_integer_or_text)
+    whole = json.dumps(value, ensure_ascii=False)
+    return value if (read := oddtext.without_halves(whole)) == whole else json.loads(read)
 
 
 def object_of(value: Any, what: str) -> dict[str, Any]:
@@ -67,6 +95,14 @@ def list_of(value: Any, what: str) -> list[Any]:
     if isinstance(value, list):
         return value
     raise BadAnswer(f"{what} should be a list and is {_type_name(value)}")
+
+
+def state_of(members: Mapping[str, Any], name: str) -> str:
+    """Return the member that is the state, a text. Raises: BadAnswer, naming it and what came instead."""
+    value = members.get(name)
+    if isinstance(value, str):
+        return value
+    raise BadAnswer(f"{name} should be text and is {_type_name(value) if name in members else 'missing'}")
 
 
 def text_of(value: Any) -> str:
@@ -113,6 +149,14 @@ def _integer(text: str) -> int:
     if len(text) > DIGITS_MAX:
         raise ValueError
     return int(text)
+
+
+def _float_or_text(text: str) -> float | str:
+    return number if math.isfinite(number := float(text)) else text
+
+
+def _integer_or_text(text: str) -> int | str:
+    return text if len(text) > DIGITS_MAX else int(text)
 
 
 def _type_name(value: Any) -> str:

@@ -26,8 +26,10 @@ async def fitting(asset_ids: frozenset[str], check: Callable[[str], str | None])
     return (asset_ids.difference(unfit) if unfit else asset_ids), unfit
 
 
-async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target], None]) -> int:
-    """Take in a complete list; tell gone of each that is gone by it, and return for how many there was no room.
+async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target], None] | None) -> int:
+    """Take in a list; tell gone of each that is gone by it, and return for how many there was no room.
+
+    gone is None for a list that is not complete, by which nothing is gone.
 
     One list at a time. What becomes of an asset meanwhile is newer than the list, as it is while the list is made.
     """
@@ -35,6 +37,8 @@ async def compare(plan: Plan, asset_ids: frozenset[str], gone: Callable[[Target]
     for part in slices(asset_ids):
         left_out += plan.take_in(part)
         await asyncio.sleep(0)
+    if gone is None:
+        return left_out
     for targets in plan.slices():
         for target in targets:
             if target.listed and target.asset_id not in asset_ids:

@@ -105,8 +105,8 @@ async def _take(scheduler: Scheduler, notice: Notice) -> int:
     left_out = 0
     scheduler.figures.notices += 1
     match notice:
-        case Listed(asset_ids):
-            await scheduler.push_listed(asset_ids)
+        case Listed():
+            await scheduler.push_listed(notice)
         case Touched(asset_ids):
             with telemetry.push(scheduler.name, len(asset_ids)):
                 left_out = await _touched(scheduler, asset_ids)

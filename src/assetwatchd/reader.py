@@ -12,9 +12,12 @@ import struct
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from assetwatchd.errors import AssetwatchError, BadAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEADER = struct.Struct("!QQ")
 """Before a job: the lengths of what is called with what, and of the answer. Before a result: its length without its
@@ -35,14 +38,23 @@ NICENESS = 5
 """It gives way to the event loop where there are too few cores for both."""
 
 
-class Result(NamedTuple):
-    """The outcome of a job: the error that was raised, or the result, pickled; a list or a set in parts.
+@runtime_checkable
+class Apart(Protocol):
+    """A result that may be long, and comes back in parts."""
 
-    lengths: of the parts, in bytes.
+    def apart(self) -> tuple[Callable[[list[Any]], Any], list[Any]]:
+        """Return what makes it of its items again, which can be pickled, and these."""
+        ...
+
+
+class Result(NamedTuple):
+    """The outcome of a job: the error that was raised, or the result, pickled; a list, a set or an Apart in parts.
+
+    kind: what makes the result of the items in all parts; None when it is in one. lengths: of the parts, in bytes.
     """
 
     error: Exception | None
-    kind: type[list[Any] | frozenset[Any]] | None
+    kind: Callable[[list[Any]], Any] | None
     lengths: list[int]
 
 
@@ -103,10 +115,13 @@ def _result(job: bytes, body: bytes) -> tuple[Result, list[bytes]]:
 
 
 def _returned(value: Any) -> tuple[Any, list[bytes]]:
-    if type(value) not in (list, frozenset):
+    if isinstance(value, Apart):
+        kind, items = value.apart()
+    elif type(value) in (list, frozenset):
+        kind, items = type(value), list(value)
+    else:
         return None, [pickle.dumps(value)]
-    items = list(value)
-    return type(value), [pickle.dumps(items[begin : begin + PART_ITEMS]) for begin in range(0, len(items), PART_ITEMS)]
+    return kind, [pickle.dumps(items[begin : begin + PART_ITEMS]) for begin in range(0, len(items), PART_ITEMS)]
 
 
 def _raised(error: Exception) -> tuple[Result, list[bytes]]:

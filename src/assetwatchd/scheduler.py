@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.store import Store
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream import Listed, Upstream
 
 
 class Asked(NamedTuple):
@@ -344,15 +344,15 @@ class Scheduler:
 
     # What the push bridge tells it -----------------------------------------------------------------------------------
 
-    async def push_listed(self, asset_ids: frozenset[str]) -> None:
-        """The push connection began with this complete list: read all anew, anything may have happened meanwhile.
+    async def push_listed(self, listed: Listed) -> None:
+        """The push connection began with this list, or had it made: read all anew, for anything may have happened.
 
         They are read in line, so that what is asked for, or changes from now on, need not wait for all of them.
         """
         self._plan.pushing = self._taking_in = True
         self._calls.note(self._calls.health.push_lost("", self._now()))
         self._calls.try_again()
-        await self._calls.take_list(asset_ids, pushed=True)
+        await self._calls.take_list(listed, pushed=True)
         for targets in self._plan.slices():
             for target in targets:
                 if target.listed:

@@ -80,8 +80,9 @@ class Reply(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """What tells this answer from others: status, media type and body, which are all that is read."""
-        return digest(b"%d" % self.status, self.content_type.encode(errors="replace"), self.body)
+        """What tells this answer from others: status, media type with its charset, and body: all that is read."""
+        media_type = self.headers.get("Content-Type", "").replace("\0", "")
+        return digest(b"%d" % self.status, media_type.encode(errors="replace"), self.body)
 
 
 class Transport:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.errors import BadAnswer
+from assetwatchd.oddtext import REPLACEMENT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.model import Observation
@@ -38,9 +40,28 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A complete list of the ids there are now; the first notice of every connection."""
+    """A list of the ids there are now; the first notice of every connection.
+
+    unreadable: how many of its items name no asset that anybody could read; only with none of them is it complete, so
+    that what it lacks may be gone. why: what is wrong with the first.
+    """
 
     asset_ids: frozenset[str]
+    unreadable: int = 0
+    why: str = ""
+
+    def apart(self) -> tuple[Callable[[list[str]], Listed], list[str]]:
+        """Return what makes it of its ids again, and these (`reader.Apart`)."""
+        return partial(_whole, self.unreadable, self.why), list(self.asset_ids)
+
+    @property
+    def lack(self) -> str:
+        """Say what of the list cannot be read; empty when all of it can."""
+        return f"{self.unreadable} of its items cannot be read: {self.why}" if self.unreadable else ""
+
+
+def _whole(unreadable: int, why: str, asset_ids: list[str]) -> Listed:
+    return Listed(frozenset(asset_ids), unreadable, why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +81,31 @@ class Removed:
 Notice: TypeAlias = Listed | Touched | Removed
 
 
-def listed(asset_ids: frozenset[str], assets_max: int) -> frozenset[str]:
-    """Return the ids of a list that can be worked with. Raises: BadAnswer."""
-    check_count(len(asset_ids), assets_max)
-    if any(len(asset_id) > ASSET_ID_LENGTH_MAX for asset_id in asset_ids):
-        raise BadAnswer(f"a list with an id of more than {ASSET_ID_LENGTH_MAX} characters")
-    return asset_ids
+def listed(asset_ids: Iterable[str | None], assets_max: int) -> Listed:
+    """Make a list of the ids that its items have; None stands for an item that has none which can be read.
+
+    Raises: BadAnswer; also when there are items and no id, which is a list of another form and not one of nothing.
+    """
+    found: set[str] = set()
+    unreadable, why = 0, ""
+    for place, asset_id in enumerate(asset_ids):
+        if asset_id is not None and len(asset_id) <= ASSET_ID_LENGTH_MAX and REPLACEMENT not in asset_id:
+            found.add(asset_id)
+        else:
+            unreadable += 1
+            why = why or f"item {place} has {_what(asset_id)}"
+    check_count(len(found), assets_max)
+    if unreadable and not found:
+        raise BadAnswer(f"a list of {unreadable} items and not one readable id: {why}")
+    return Listed(frozenset(found), unreadable, why)
+
+
+def _what(asset_id: str | None) -> str:
+    if asset_id is None:
+        return "no id"
+    if len(asset_id) > ASSET_ID_LENGTH_MAX:
+        return f"an id of more than {ASSET_ID_LENGTH_MAX} characters"
+    return "an id that is not text in any encoding"
 
 
 def check_count(count: int, assets_max: int, *, where: str = "a list") -> None:
@@ -97,8 +137,8 @@ class Upstream(Protocol):
         """
         ...
 
-    async def enumerate(self) -> frozenset[str]:
-        """List every asset, complete or not at all. Only if capabilities.enumerates."""
+    async def enumerate(self) -> Listed:
+        """List every asset; one bad item costs no other. Only if capabilities.enumerates."""
         ...
 
     def notices(self) -> AsyncGenerator[Notice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from assetwatchd import oddtext
 from assetwatchd.errors import BadAnswer
 
 if TYPE_CHECKING:
@@ -27,13 +28,31 @@ def load() -> None:
     import lxml.etree  # noqa: F401, PLC0415 - 5 MB, which only a server that is answered in XML shall pay
 
 
-def parse(body: bytes) -> Element:
+def parse(body: bytes, content_type: str = "") -> Element:
     """Parse one whole document and return its root, without comments and processing instructions.
 
-    No entity is expanded, nothing is loaded, and any DOCTYPE is refused: none of the published answers has one.
-    Depth and text size stay within the limits of libxml2.
+    What is not well-formed only because of its text (`oddtext.mended_xml`) is read as it was obviously meant. No entity
+    is expanded, nothing is loaded, and any DOCTYPE is refused: none of the published answers has one. Depth and text
+    size stay within the limits of libxml2.
     Raises: BadAnswer, which tells where the document is wrong and never what it says; MemoryError.
     """
+    try:
+        root = _root(body)
+    except BadAnswer as why:
+        mended = oddtext.mended_xml(body, content_type)
+        if mended == body:
+            raise
+        try:
+            root = _root(mended)
+        except BadAnswer:
+            raise why from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise BadAnswer("XML with a DOCTYPE, which is refused")
+    return root
+
+
+def _root(body: bytes) -> Element:
+    """Parse a document strictly. Raises: as parse."""
     from lxml import etree  # noqa: PLC0415 - as in load
 
     try:
@@ -47,8 +66,6 @@ def parse(body: bytes) -> Element:
         raise BadAnswer("not well-formed XML") from None
     if root is None:
         raise BadAnswer("not well-formed XML: no root element")
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise BadAnswer("XML with a DOCTYPE, which is refused")
     return root
 
 

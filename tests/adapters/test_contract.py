@@ -13,6 +13,7 @@ import pytest
 from assetwatchd.answers import ANSWER_BYTES, Unchanged
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
+from assetwatchd.upstream import Listed
 from support.harness import KINDS, Harness, harness_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ UNREADABLE = {
 }
 UNREADABLE_AS = {
     "json": {
-        "real_body_as_html": {"content_type": "text/html"},
         "deep": {"body": '{"a":' * 100_000, "content_type": "application/json"},
         "nan": {"body": "NaN", "content_type": "application/json"},
+        "html_as_json": {"body": "<html>Sign in</html>", "content_type": "application/json"},
         "empty_object": {"body": "{}", "content_type": "application/json"},
     },
     "xml": {
@@ -300,8 +301,8 @@ async def test_enumerate_lists_all(kind: str) -> None:
         upstream = harness.upstream()
         assert upstream.capabilities.enumerates
         listed = await upstream.enumerate()
-        assert listed == frozenset(harness.standin.asset_ids())
-        assert harness.known in listed
+        assert listed == Listed(frozenset(harness.standin.asset_ids()))
+        assert harness.known in listed.asset_ids
 
 
 @pytest.mark.parametrize("kind", kinds(lambda harness: not harness.enumerates))

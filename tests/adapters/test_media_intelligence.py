@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
 from assetwatchd.config import MediaIntelligenceSource
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
+from assetwatchd.paging import AGAIN_MAX
 from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin
+from assetwatchd.upstream import Listed
 from support import golden
 
 if TYPE_CHECKING:
@@ -58,10 +61,15 @@ def answer(standin: MediaIntelligenceStandin, path: str, body: Any, *, status: i
     standin.faults.add(path=path, times=1, status=status, body=json.dumps(body), content_type="application/json")
 
 
-def page(*numbers: int, **totals: int) -> dict[str, Any]:
+def page(*numbers: Any, **totals: int) -> dict[str, Any]:
     """Make a page of a list."""
     content = [{"assetId": number, "assetName": f"clip-{number}.mp4"} for number in numbers]
     return {"code": "0", "message": "success", "result": {"content": content, **totals}}
+
+
+def listed(*numbers: int) -> Listed:
+    """Make the complete list of the project that has these."""
+    return Listed(frozenset(f"{PROJECT}/{number}" for number in numbers))
 
 
 @pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["path"])
@@ -130,7 +138,7 @@ async def test_names_are_signed_as_sent(standin: MediaIntelligenceStandin) -> No
     standin.put(asset_id, {"uploadStatus": "IN_PROGRESS"})
     async with adapter(standin, projects=("my-workspace/spring +ü%2F?#",)) as upstream:
         [observation] = await upstream.observe([asset_id])
-        assert await upstream.enumerate() == {asset_id}
+        assert await upstream.enumerate() == Listed(frozenset({asset_id}))
     assert (observation.asset_id, observation.state) == (asset_id, State.PROCESSING)
 
 
@@ -200,7 +208,7 @@ async def test_listed_asset_is_never_missing(standin: MediaIntelligenceStandin) 
 
 
 async def test_unreadable_list_is_no_evidence(standin: MediaIntelligenceStandin) -> None:
-    """An asset is not MISSING while the list that would tell cannot be read."""
+    """An asset is not MISSING while the list that would tell cannot be read whole."""
     standin.faults.add(path=LIST_CALL, times=1, status=503, body="broken")
     async with adapter(standin) as upstream:
         with pytest.raises(Unreachable):
@@ -216,6 +224,17 @@ async def test_invalid_request_is_rejected(standin: MediaIntelligenceStandin) ->
         with pytest.raises(AssetRejected, match="10001"):
             await upstream.observe([f"{PROJECT}/not-a-number"])
     assert standin.requests.count(LIST_CALL) == 0
+
+
+@pytest.mark.parametrize(
+    "asset", ["not-a-number", "007", "-1", "1.5", "1e3", " 7", "7 ", "\u0667", str(2**63), "9" * 40]
+)
+async def test_check_wants_a_number(standin: MediaIntelligenceStandin, asset: str) -> None:
+    """An asset is named by its number, in one way: anything else no server knows, and is told so before it is asked."""
+    async with adapter(standin) as upstream:
+        assert "number of an asset" in (upstream.check(f"{PROJECT}/{asset}") or "")
+        assert upstream.check(f"{PROJECT}/0") is None
+        assert upstream.check(f"{PROJECT}/{2**63 - 1}") is None
 
 
 async def test_throttled_by_the_gateway(standin: MediaIntelligenceStandin) -> None:
@@ -248,39 +267,97 @@ async def test_enumerate_all_projects(standin: MediaIntelligenceStandin) -> None
         standin.put(asset_id, {})
     standin.put("archive/78/1", {})
     async with adapter(standin, page_size=3, projects=(PROJECT, "archive/77", "archive/79")) as upstream:
-        assert await upstream.enumerate() == wanted
+        assert await upstream.enumerate() == Listed(frozenset(wanted))
     assert standin.requests.count(LIST_CALL) == 5
 
 
 @pytest.mark.parametrize(
-    "pages",
+    ("first", "then", "wanted", "calls"),
     [
-        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=4, totalPage=2)], id="count changed"),
-        pytest.param([page(1, 2, totalCount=4, totalPage=2), page(3, totalCount=3, totalPage=2)], id="one fewer"),
-        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, totalCount=3, totalPage=3)], id="pages changed"),
-        pytest.param([page(1, 2), page(2)], id="shifted without totals"),
-        pytest.param([page(1, 2, totalPage=3), page(totalPage=3)], id="empty amid without count"),
-        pytest.param([page(1, 1)], id="twice on a page without totals"),
-        pytest.param([{"code": "0", "result": {"content": [{"assetName": "x"}]}}], id="no id without totals"),
-        pytest.param([page(1, 2, totalCount=4, totalPage=2), page(2, 3, totalCount=4, totalPage=2)], id="shifted"),
-        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(totalCount=3, totalPage=2)], id="too few"),
-        pytest.param([page(1, 2, totalCount=5, totalPage=3), page(totalCount=5, totalPage=3)], id="empty amid"),
-        pytest.param([page(1, 2, totalCount=1, totalPage=1)], id="too many"),
-        pytest.param([page(1, 1, totalCount=2, totalPage=1)], id="twice on a page"),
-        pytest.param([{"code": "0", "result": {"content": [{"assetName": "x"}], "totalCount": 1}}], id="no id"),
-        pytest.param([{"code": "0", "result": {"totalCount": 0, "totalPage": 0}}], id="no content"),
-        pytest.param([{"code": "0", "result": None}], id="no result"),
-        pytest.param([{"code": "10001", "message": "Invalid Request."}], id="error with 200"),
+        pytest.param(page(1, 2, totalCount=4), page(4, totalCount=3), [page(2, 3, totalCount=3)], 4, id="one fewer"),
+        pytest.param(page(1, 2, totalPage=3), page(5, totalPage=2), [page(3, 4, totalPage=2)], 4, id="a page fewer"),
     ],
 )
-async def test_enumerate_is_complete_or_fails(standin: MediaIntelligenceStandin, pages: list[Any]) -> None:
-    """A list that changes while its pages are read, or does not add up, is a BadAnswer, never a list."""
+async def test_a_page_that_shifted_is_read_again(
+    standin: MediaIntelligenceStandin, first: Any, then: Any, wanted: list[Any], calls: int
+) -> None:
+    """What was removed while the pages were read pulled others onto a page that was read before: it is read again."""
+    for number, body in ((1, first), (2, then), *((1, again) for again in wanted), (2, then)):
+        answer(standin, f"pageNum={number}&", body)
+    async with adapter(standin, page_size=2) as upstream:
+        found = await upstream.enumerate()
+    numbers = [item["assetId"] for body in (first, then, *wanted) for item in body["result"]["content"]]
+    assert found == listed(*numbers)
+    assert standin.requests.count(LIST_CALL) == calls
+
+
+@pytest.mark.parametrize(
+    ("pages", "numbers"),
+    [
+        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(3, 4, totalCount=4, totalPage=2)], 4, id="one more"),
+        pytest.param([page(1, 2), page(2)], 2, id="shifted without totals"),
+        pytest.param([page(1, 1, totalPage=1)], 1, id="twice on a page"),
+        pytest.param([page(1, 2, totalCount=1, totalPage=1)], 2, id="more than it says"),
+        pytest.param([page(1, 2, totalCount=3, totalPage=2), page(2, 3, totalCount=3, totalPage=2)], 3, id="shifted"),
+    ],
+)
+async def test_what_was_added_meanwhile_costs_nothing(
+    standin: MediaIntelligenceStandin, pages: list[Any], numbers: int
+) -> None:
+    """An asset that appears twice, or beyond what the list said at first, is one that is there."""
     for number, body in enumerate(pages, 1):
         answer(standin, f"pageNum={number}&", body)
     async with adapter(standin, page_size=2) as upstream:
+        assert await upstream.enumerate() == listed(*range(1, numbers + 1))
+    assert standin.requests.count(LIST_CALL) == len(pages)
+
+
+@pytest.mark.parametrize(
+    ("pages", "numbers", "lack"),
+    [
+        pytest.param([page(1, 2, totalCount=3)], [1, 2], "1 of its items .*it says that it has 3 assets, and holds 2"),
+        pytest.param([page(1, totalCount=2), page(totalCount=2)], [1], "1 of its items"),
+        pytest.param([page(1, None, totalCount=2)], [1], "1 of its items .*page 1 has an item without an id"),
+        pytest.param([page("7", 2.0, "x", {}, -1, 1.5, [])], [7, 2], "5 of its items"),
+    ],
+)
+async def test_one_bad_item_costs_one_item(
+    standin: MediaIntelligenceStandin, pages: list[Any], numbers: list[int], lack: str
+) -> None:
+    """Of a list the assets are taken whose id can be read, and it says what it lacks."""
+    for number, body in enumerate(pages, 1):
+        answer(standin, f"pageNum={number}&", body)
+    async with adapter(standin, page_size=9) as upstream:
+        found = await upstream.enumerate()
+    assert found.asset_ids == listed(*numbers).asset_ids
+    assert re.match(lack, found.lack)
+
+
+async def test_a_list_that_repeats_itself_is_left(standin: MediaIntelligenceStandin) -> None:
+    """A server that answers every page with the first is not asked for ever, and the list is not taken as complete."""
+    standin.faults.add(path=LIST_CALL, body=json.dumps(page(1, 2)), content_type="application/json")
+    async with adapter(standin, page_size=2) as upstream:
+        found = await upstream.enumerate()
+    assert (found.asset_ids, "repeat" in found.lack) == (listed(1, 2).asset_ids, True)
+    assert standin.requests.count(LIST_CALL) == AGAIN_MAX + 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"code": "0", "result": {"content": [{"assetName": "x"}]}}, id="not one id"),
+        pytest.param({"code": "0", "result": {"totalCount": 0, "totalPage": 0}}, id="no content"),
+        pytest.param({"code": "0", "result": None}, id="no result"),
+        pytest.param({"code": "10001", "message": "Invalid Request."}, id="error with 200"),
+    ],
+)
+async def test_another_document_is_no_list(standin: MediaIntelligenceStandin, body: Any) -> None:
+    """What is no list, or has items and not one id, is a BadAnswer, never an empty list."""
+    answer(standin, "pageNum=1&", body)
+    async with adapter(standin, page_size=2) as upstream:
         with pytest.raises(BadAnswer):
             await upstream.enumerate()
-    assert standin.requests.count(LIST_CALL) == len(pages)
+    assert standin.requests.count(LIST_CALL) == 1
 
 
 @pytest.mark.parametrize("totals", [{}, {"totalPage": 10**9}, {"totalCount": 10**9, "totalPage": 10**9}])
@@ -309,7 +386,7 @@ async def test_enumerate_without_totals(standin: MediaIntelligenceStandin) -> No
     answer(standin, "pageNum=1&", page(1, 2))
     answer(standin, "pageNum=2&", page(3))
     async with adapter(standin, page_size=2) as upstream:
-        assert await upstream.enumerate() == {f"{PROJECT}/{number}" for number in (1, 2, 3)}
+        assert await upstream.enumerate() == listed(1, 2, 3)
 
 
 async def test_enumerate_fails_whole(standin: MediaIntelligenceStandin) -> None:
@@ -323,7 +400,7 @@ async def test_enumerate_fails_whole(standin: MediaIntelligenceStandin) -> None:
 async def test_enumerate_nothing(standin: MediaIntelligenceStandin) -> None:
     """Without projects there is nothing to list, and nobody is asked."""
     async with adapter(standin, projects=()) as upstream:
-        assert await upstream.enumerate() == frozenset()
+        assert await upstream.enumerate() == listed()
     assert standin.requests.count() == 0
 
 

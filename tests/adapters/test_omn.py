@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from assetwatchd.adapters.omn import Omn
-from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, normalise, request
+from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, ids_of, normalise, request
 from assetwatchd.config import OmnSource
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, Throttled
 from assetwatchd.model import FailureKind, State
 from assetwatchd.sandbox.omn import Omn as Standin
+from assetwatchd.transport import Reply
+from assetwatchd.upstream import Listed
 from support import golden
 
 if TYPE_CHECKING:
@@ -222,9 +225,20 @@ async def test_404_of_a_proxy_is_no_deletion(standin: Standin, omn: Omn) -> None
             await omn.observe(TIDS)
 
 
-async def test_document_that_is_said_to_be_html(standin: Standin, omn: Omn) -> None:
-    """An answer that calls itself HTML is not OMN's, whatever is in it."""
+@pytest.mark.parametrize("form", ["xml", "json", "json_compact"])
+async def test_document_that_is_said_to_be_html(standin: Standin, form: str) -> None:
+    """An answer that calls itself HTML is OMN's all the same when it is OMN's document."""
+    upstream = Omn("dam", settings(standin.url, answer=form))
+    as_it_should_be = await upstream.observe(TIDS)
     standin.faults.add(content_type="text/html")
+    assert await upstream.observe(TIDS) == as_it_should_be
+    await upstream.close()
+
+
+@pytest.mark.parametrize("page", ["<html>Sign in</html>", "<?xml version='1.0'?><html/>", "<!DOCTYPE html><html/>", ""])
+async def test_a_page_is_no_document(standin: Standin, omn: Omn, page: str) -> None:
+    """An HTML page is told as one."""
+    standin.faults.add(body=page, content_type="text/html")
     with pytest.raises(BadAnswer, match="an HTML page"):
         await omn.observe(TIDS)
 
@@ -257,19 +271,44 @@ async def test_list_by_query(standin: Standin) -> None:
     """The list is what the configured criteria find."""
     standin.put("tid:autumn", {"path": "/MAM/campaign/autumn"})
     upstream = Omn("dam", settings(standin.url, query={"directory": {"path": "/MAM/campaign/autumn"}}))
-    assert await upstream.enumerate() == {"tid:autumn"}
+    assert await upstream.enumerate() == Listed(frozenset({"tid:autumn"}))
     await upstream.close()
 
 
 @pytest.mark.parametrize(
     "body",
-    ['{"tids":null}', '{"tids":[1]}', '{"tids":[""]}', '{"tids":{"a":"b"}}', "{}", "[]", '{"tids":["a"', "<pim/>"],
+    [
+        '{"tids":null}',
+        '{"tids":[null,{}]}',
+        '{"tids":[""]}',
+        '{"tids":{"a":"b"}}',
+        "{}",
+        "[]",
+        '{"tids":["a"',
+        "<pim/>",
+    ],
 )
 async def test_unreadable_list(standin: Standin, omn: Omn, body: str) -> None:
-    """A list is complete or not at all: anything odd in it is a BadAnswer, never a shorter list."""
+    """What is no list, or has items and not one tid, is a BadAnswer, never an empty list."""
     standin.faults.add(path="/dam/assets/query", body=body, content_type="application/json")
     with pytest.raises(BadAnswer):
         await omn.enumerate()
+
+
+async def test_one_bad_tid_costs_one_asset(standin: Standin, omn: Omn) -> None:
+    """Of a list the tids are taken that can be read, a number as its text; it says how many cannot."""
+    body = json.dumps({"tids": ["a", 7, None, {}, True, "", "x" * 3000, "a"]})
+    standin.faults.add(path="/dam/assets/query", body=body, content_type="application/json")
+    found = await omn.enumerate()
+    assert (found.asset_ids, found.unreadable) == ({"tid:a", "tid:7"}, 5)
+    assert found.lack == "5 of its items cannot be read: item 2 has no id"
+
+
+def test_a_tid_that_is_no_text_is_not_made_one() -> None:
+    """A tid with bytes that are text in no encoding is not listed under another name, beside those that are."""
+    found = ids_of(Reply(200, {}, b'{"tids":["a","caf\xe9"]}'), 100)
+    assert found.asset_ids == {"tid:a"}
+    assert found.lack == "1 of its items cannot be read: item 1 has an id that is not text in any encoding"
 
 
 async def test_refused_query_tells_why(omn: Omn, standin: Standin) -> None:

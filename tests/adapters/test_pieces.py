@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd.adapters import pieces
-from assetwatchd.adapters.pieces import Pieces
+from assetwatchd.adapters.pieces import FORMATS_MAX, Pieces
 from assetwatchd.config import PiecesSource
+from assetwatchd.details import PiecesDetail
 from assetwatchd.errors import BadAnswer, Refused, Unreachable
 from assetwatchd.model import Observation, State
 from assetwatchd.sandbox.pieces import PiecesStandin
-from assetwatchd.transport import raise_for_status
+from assetwatchd.transport import Reply, raise_for_status
 from assetwatchd.upstream import Listed, Notice, Removed, Touched
 from support import golden
 
@@ -70,6 +71,16 @@ def test_golden(name: str) -> None:
         return [pieces.read(recorded.reply, asset_id=recorded.asked[0])]
 
     assert golden.outcome(read) == golden.expectation(recorded)
+
+
+def test_more_formats_than_are_kept_are_cut() -> None:
+    """Of an asset with a million formats the first are kept, and it says that it was cut."""
+    body = f'{{"id":"{ONE}","formats":{{"iterable":[{",".join(["{}"] * 5000)}]}}}}'
+    observation = pieces.answer(Reply(200, {}, body.encode()), ONE, {})
+    assert isinstance(observation, Observation)
+    assert isinstance(observation.detail, PiecesDetail)
+    assert observation.cut
+    assert 0 < len(observation.detail.formats) < FORMATS_MAX
 
 
 @pytest.fixture
@@ -133,15 +144,15 @@ async def test_enumerate_pseudo(standin: PiecesStandin, pseudo: bool, listed: se
     standin.put(ONE, {"name": "saved"})
     standin.put(TWO, {"name": "not saved", "pseudo": True})
     async with adapter(standin, pseudo=pseudo) as upstream:
-        assert await upstream.enumerate() == listed
+        assert await upstream.enumerate() == Listed(frozenset(listed))
 
 
 async def test_enumerate_nothing(standin: PiecesStandin) -> None:
     """An account without assets is an empty list; an iterable that is left out, as the model allows, too."""
     async with adapter(standin) as upstream:
-        assert await upstream.enumerate() == frozenset()
+        assert await upstream.enumerate() == Listed(frozenset())
         standin.faults.add(path="/assets/identifiers", body="{}", content_type="application/json")
-        assert await upstream.enumerate() == frozenset()
+        assert await upstream.enumerate() == Listed(frozenset())
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ async def test_application_id_is_sent(standin: PiecesStandin) -> None:
     standin.put(ONE, {"name": "retry loop"})
     async with adapter(standin, application_id=standin.credentials["application_id"]) as upstream:
         [observation] = await upstream.observe([ONE])
-        assert await upstream.enumerate() == {observation.asset_id}
+        assert await upstream.enumerate() == Listed(frozenset({observation.asset_id}))
     async with adapter(standin) as upstream:
         with pytest.raises(Refused):
             await upstream.observe([ONE])
@@ -284,15 +295,42 @@ async def test_items_about_other_things(standin: PiecesStandin) -> None:
         assert await anext(notices) == Touched((TWO,))
 
 
-@pytest.mark.parametrize(
-    "frame", ["{", '{"ite', '{"iterable":null}', '{"iterable":{}}', '{"iterable":[{"asset":{}}]}', '{"iterable":[7]}']
-)
+@pytest.mark.parametrize("frame", ["{", '{"ite', "[]", "{}"])
 async def test_malformed_frame(standin: PiecesStandin, frame: str) -> None:
     """A frame that is damaged is a BadAnswer, first or later: it may have held a deletion."""
     async with stream(standin) as notices:
         await anext(notices)
         await push(standin, frame)
         with pytest.raises(BadAnswer):
+            await anext(notices)
+
+
+@pytest.mark.parametrize("item", ["7", "null", '{"asset":{}}', '{"asset":{"id":7}}', '{"asset":{"id":null}}'])
+async def test_an_item_that_names_nothing_costs_no_other(standin: PiecesStandin, item: str) -> None:
+    """The others of its frame are told; as it may be news of any asset, all are listed anew; the stream goes on."""
+    frame = f'{{"iterable":[{item},{{"asset":{{"id":"{TWO}"}},"deleted":true}},{{"asset":{{"id":"{ONE}"}}}}]}}'
+    standin.put(ONE, {"name": "one"})
+    async with stream(standin) as notices:
+        await anext(notices)
+        await push(standin, frame)
+        removed, touched, listed = [await anext(notices) for _ in range(3)]
+        standin.put(TWO, {"name": "two"})
+        assert await anext(notices) == Touched((TWO,))
+    assert isinstance(removed, Removed)
+    assert (removed.observation.asset_id, touched, listed) == (TWO, Touched((ONE,)), Listed(frozenset({ONE})))
+
+
+async def test_an_item_that_names_nothing_in_the_first_frame(standin: PiecesStandin) -> None:
+    """The others are listed, and the list says that it is not complete; with no others it is a BadAnswer."""
+    body = f'{{"iterable":[{{"asset":{{}}}},{{"asset":{{"id":"{TWO}"}}}}]}}'
+    standin.faults.add(path=IDENTIFIERS, on="frame", times=1, body=body)
+    standin.faults.add(path=IDENTIFIERS, on="frame", times=1, body='{"iterable":[{"asset":{}}]}')
+    async with stream(standin) as notices:
+        listed = await anext(notices)
+    assert isinstance(listed, Listed)
+    assert (listed.asset_ids, listed.unreadable) == ({TWO}, 1)
+    async with stream(standin) as notices:
+        with pytest.raises(BadAnswer, match="name no asset"):
             await anext(notices)
 
 

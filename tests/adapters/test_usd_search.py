@@ -26,7 +26,7 @@ from assetwatchd.adapters.usd_search import (
 )
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.details import UsdSearchDetail
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Unreachable
+from assetwatchd.errors import AssetRejected, Refused, Unreachable
 from assetwatchd.model import Facet, FailureKind, State
 from assetwatchd.sandbox.usd_search import UsdSearch as Standin
 from assetwatchd.transport import Reply
@@ -154,8 +154,8 @@ HASHES = {"current": CURRENT, "old": OLD, "unsaid": None}
 )
 def test_reading_rule(indexing: str, attempt: str | None, version: str, state: State) -> None:
     """Each row of the published reading, and what no row lists, for a file that is there."""
-    history = None if attempt is None else (Attempt(status=attempt, hash_value=HASHES[version]),)
-    plugin = Plugin(indexing_status=indexing, plugin_status_history=history)
+    history = () if attempt is None else (Attempt(status=attempt, hash_value=HASHES[version]),)
+    plugin = Plugin(indexing_status=indexing, history=history)
     assert plugin_state(plugin, Storage(asset_status="ok", storage_asset_hash=CURRENT)) is state
     assert plugin_state(plugin, Storage(asset_status="file_not_found")) is State.MISSING
     assert plugin_state(plugin, Storage(asset_status="on fire")) is State.UNKNOWN
@@ -163,7 +163,7 @@ def test_reading_rule(indexing: str, attempt: str | None, version: str, state: S
 
 def test_hashes_that_are_both_absent_are_not_equal() -> None:
     """Two hashes that nobody knows prove nothing: stale, not finishing."""
-    plugin = Plugin(indexing_status="out_of_sync", plugin_status_history=(Attempt(status="ok"),))
+    plugin = Plugin(indexing_status="out_of_sync", history=(Attempt(status="ok"),))
     assert plugin_state(plugin, Storage(asset_status="ok")) is State.OUT_OF_SYNC
 
 
@@ -230,12 +230,13 @@ def test_unknown_timezone() -> None:
             settings(timezone=name)
 
 
-def test_metadata_too_deep_is_refused() -> None:
-    """Metadata that could not be sent on is a BadAnswer, not a failure later."""
+def test_metadata_too_deep_is_lost_alone() -> None:
+    """Metadata that could not be sent on is left out and named; the state is read all the same."""
     deep = '{"a":' * 20 + "1" + "}" * 20
     body = f'{{"plugins_statuses":{{}},"storage_backend_info":{{"asset_status":"ok","metadata":{deep}}}}}'
-    with pytest.raises(BadAnswer, match="nested too deeply"):
-        answer_of(Reply(200, {"Content-Type": "application/json"}, body.encode()))
+    answer = answer_of(Reply(200, {"Content-Type": "application/json"}, body.encode()))
+    assert answer.storage == Storage("ok")
+    assert answer.unreadable == ("storage_backend_info.metadata",)
 
 
 @pytest.mark.parametrize("kind", ["basic", "bearer", "api_key", "bearer_file"])

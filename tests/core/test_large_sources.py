@@ -11,6 +11,7 @@ import pytest
 from assetwatchd import outcome, plan, strangers
 from assetwatchd.agenda import NEVER
 from assetwatchd.model import Freshness
+from assetwatchd.upstream import Listed
 from support.core_rig import Rig, now, running, virtual
 from support.fake_upstream import FakeUpstream
 
@@ -86,7 +87,7 @@ async def test_a_list() -> None:
         with rig.scheduler.interest([], whole=True):
             assert await most_a_turn(rig, lambda target: target.listed) <= SLICE
             await asyncio.sleep(1)
-            lacking = asyncio.create_task(rig.scheduler._calls.take_list(frozenset(["other"]), pushed=False))
+            lacking = asyncio.create_task(rig.scheduler._calls.take_list(Listed(frozenset(["other"])), pushed=False))
             assert await most_a_turn(rig, lambda target: target.absences == 1) <= SLICE
             await lacking
 
@@ -96,7 +97,9 @@ async def test_lists_one_after_the_other() -> None:
     """A list that comes while another is taken in is compared with all of that one."""
     async with running(FakeUpstream(*NAMES, enumerates=True)) as rig:
         take_list = rig.scheduler._calls.take_list
-        await asyncio.gather(take_list(frozenset(NAMES), pushed=False), take_list(frozenset(), pushed=False))
+        await asyncio.gather(
+            take_list(Listed(frozenset(NAMES)), pushed=False), take_list(Listed(frozenset()), pushed=False)
+        )
         assert {target.absences for target in rig.scheduler._plan} == {1}
 
 
@@ -105,8 +108,8 @@ async def test_a_list_older_than_the_connection() -> None:
     """A list that was asked for counts for nothing once a push connection has begun with a newer one."""
     async with running(FakeUpstream(*NAMES, enumerates=True, pushes=True)) as rig:
         await asyncio.sleep(1)
-        older = rig.scheduler._calls.take_list(frozenset(), pushed=False)
-        await asyncio.gather(rig.scheduler.push_listed(frozenset(NAMES)), older)
+        older = rig.scheduler._calls.take_list(Listed(frozenset()), pushed=False)
+        await asyncio.gather(rig.scheduler.push_listed(Listed(frozenset(NAMES))), older)
         assert {target.absences for target in rig.scheduler._plan} == {0}
 
 
@@ -124,9 +127,9 @@ async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_idle", idle)
     monkeypatch.setattr(plan, "SLICE", len(NAMES))
     async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
-        await rig.scheduler._calls.take_list(frozenset(NAMES), pushed=False)
+        await rig.scheduler._calls.take_list(Listed(frozenset(NAMES)), pushed=False)
         assert len(list(rig.scheduler._plan)) == len(NAMES) // 2
-        await rig.scheduler._calls.take_list(frozenset(NAMES), pushed=False)
+        await rig.scheduler._calls.take_list(Listed(frozenset(NAMES)), pushed=False)
     assert looks <= 2 * len(NAMES)
 
 

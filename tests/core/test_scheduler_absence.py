@@ -203,6 +203,53 @@ async def test_a_failed_list_counts_for_nothing(fault: UpstreamError) -> None:
 
 
 @virtual
+async def test_a_list_with_an_unreadable_item_tells_who_is_there_alone() -> None:
+    """What it has is taken in; what it lacks may be what cannot be read in it, so nothing is gone by it."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    async with running(upstream, busy_interval_s=MISSED_BY_READS) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            del upstream.states["b"]
+            upstream.states["c"] = State.PENDING
+            upstream.unlisted = 1
+            await until(lambda: len(upstream.lists) == 6)
+            await asyncio.sleep(1)
+            assert rig.state("c") is State.PENDING
+            assert not rig.entry("b").gone
+            upstream.unlisted = 0
+            await until(lambda: len(upstream.lists) == 8)
+            await asyncio.sleep(1)
+            assert rig.entry("b").gone
+
+
+@virtual
+async def test_what_a_list_lacks_is_found_by_its_own_reads() -> None:
+    """An asset that is gone is told so by its reads, however long its list cannot be read whole."""
+    upstream = FakeUpstream("a", "b", enumerates=True)
+    upstream.unlisted = 1
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(1)
+            del upstream.states["b"]
+            await asyncio.sleep(120)
+            assert rig.state("b") is State.MISSING
+
+
+@virtual
+async def test_an_unreadable_list_item_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """One line says what cannot be read, and another only when that changes."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.unlisted = 1
+    async with running(upstream) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await until(lambda: len(upstream.lists) == 5)
+            assert caplog.text.count("1 of its items cannot be read") == 1
+            upstream.unlisted = 2
+            await until(lambda: len(upstream.lists) == 8)
+            assert caplog.text.count("of its items cannot be read") == 2
+
+
+@virtual
 async def test_reappearance_clears_an_absence() -> None:
     """Absences that are not in a row are none."""
     upstream = FakeUpstream("a", "b", enumerates=True)

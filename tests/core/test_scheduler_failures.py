@@ -270,6 +270,18 @@ async def test_an_asset_left_out() -> None:
 
 
 @virtual
+async def test_an_asset_that_cannot_be_read_in_a_batch() -> None:
+    """It has failed by itself, a read of it says why, and the others of the batch are read."""
+    upstream = FakeUpstream("a", "b", batch_max=10)
+    upstream.unreadable.add("b")
+    async with running(upstream) as rig:
+        with pytest.raises(SourceUnreachable, match="it is no text"):
+            await rig.scheduler.read(["a", "b"], max_age_s=0)
+        assert rig.source_state() is ConditionState.HEALTHY
+        assert rig.state("a") is State.AVAILABLE
+
+
+@virtual
 async def test_one_asset_that_spoils_its_batch() -> None:
     """When one asset makes whole batches fail, it is found: the others are read on, and it alone is stale."""
     upstream = FakeUpstream(*[f"a{n}" for n in range(50)], batch_max=100)

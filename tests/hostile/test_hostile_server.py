@@ -42,9 +42,9 @@ def parsed() -> Iterator[list[int]]:
         lengths.append(len(text))
         return loads(text, **how)
 
-    def noted_xml(body: bytes) -> Any:
+    def noted_xml(body: bytes, content_type: str = "") -> Any:
         lengths.append(len(body))
-        return parse(body)
+        return parse(body, content_type)
 
     with patch.object(json, "loads", noted_json), patch.object(xml, "parse", noted_xml):
         yield lengths

@@ -9,6 +9,7 @@ import pytest
 from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream, query
+from assetwatchd.transport import Reply
 
 
 def at(second: int) -> dict[str, str]:
@@ -88,6 +89,17 @@ def test_dates_that_cannot_be_read(updated: Any) -> None:
     """They are as good as none."""
     [item] = frames.items({"iterable": [{"id": "a", "updated": updated}]}, Stream.ASSETS)
     assert item.updated is None
+
+
+def test_an_item_nested_too_deeply_costs_no_other() -> None:
+    """The others of its frame are told; of a list of texts too, which says why it is left out."""
+    deep = '{"id":"a","x":' + "[" * 200 + "]" * 200 + "}"
+    frame = frames.parse(Reply(200, {}, f'{{"iterable":[{deep},{{"id":"b"}}]}}'.encode()), Stream.ASSETS, 10)
+    assert ([item.asset_id for item in frame.items], frame.unreadable) == (["b"], 1)
+    texts = [deep.encode(), b'{"id":"b"}']
+    told = frames.of_texts(Reply(200, {}, b"".join(texts)), [len(text) for text in texts])
+    assert [str(problem) for problem in told.rest] == ["the JSON is nested too deeply: more than 64 levels"]
+    assert len(told.parts) == 1
 
 
 def test_dates_in_any_zone() -> None:

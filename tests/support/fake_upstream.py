@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
+from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.errors import Unreachable
 from assetwatchd.model import Observation, State
 from assetwatchd.upstream import Capabilities, Listed, Removed, Touched
@@ -23,9 +23,11 @@ class FakeUpstream:
 
     states: the assets there are. extra: observations told instead of a plain state.
     fault: raised by every call but the push connection; poison: raised when an asset is read; left_out: not answered.
+    unreadable: not readable in an answer that is.
     latency_s: how long every call takes. open: while it is not set, calls hang (counted, not answered).
     push_fault: raised by a connection at once. first_frame: what a connection begins with, if not all assets.
-    listed: what a list has, if not all assets. known: of which assets the last read was given the answer that is known.
+    listed: what a list has, if not all assets. unlisted: how many of its items cannot be read.
+    known: of which assets the last read was given the answer that is known.
     """
 
     def __init__(self, *asset_ids: str, batch_max: int = 1, enumerates: bool = False, pushes: bool = False) -> None:
@@ -37,7 +39,9 @@ class FakeUpstream:
         self.list_fault: Exception | None = None
         self.poison: dict[str, Exception] = {}
         self.left_out: set[str] = set()
+        self.unreadable: set[str] = set()
         self.listed: frozenset[str] | None = None
+        self.unlisted = 0
         self.known: frozenset[str] = frozenset()
         self.latency_s = 0.0
         self.open = asyncio.Event()
@@ -77,14 +81,16 @@ class FakeUpstream:
 
     def _answered(self, observation: Observation, known: Known) -> Answer:
         """Know an answer again, as adapters do: all that makes one here is what it says."""
+        if observation.asset_id in self.unreadable:
+            return Unreadable(observation.asset_id, "it is no text")
         answer = digest(repr(observation).encode())
         return unless_known(observation.asset_id, answer, known, lambda: observation)
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """List what there is."""
         self.lists.append(_time())
         await self._answer(self.list_fault)
-        return frozenset(self.states) if self.listed is None else self.listed
+        return Listed(frozenset(self.states) if self.listed is None else self.listed, self.unlisted, "for a test")
 
     async def notices(self) -> AsyncGenerator[Notice, None]:
         """Connect; the first notice lists what there is."""

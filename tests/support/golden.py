@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from assetwatchd.model import Observation
 
 ROOT = Path(__file__).parent.parent / "golden"
+OK = 200
 SUFFIX = ".expected.json"
 
 

@@ -112,6 +112,9 @@ SHAPES = (
     metadata("objects", '{"":0}'),
     metadata("levels", "[[[[[[]]]]]]"),
     metadata("texts", '"xx"'),
+    metadata("NaN", "NaN"),
+    metadata("half pairs", '"\\ud800"'),
+    usd("hashes that are none", HISTORY, '{"status":"","hash_value":[]}', f"]}}}},{STORED}}}"),
     Shape(
         "usd_search",
         "escapes",
@@ -136,7 +139,10 @@ SHAPES = (
     Shape("omn", "JSON, levels", nested('{"assets":[', "[", "1,", "1]", "]}", levels=400)),
     Shape("omn", "JSON, items", filled('{"assets":[{"tid":"a","meta":{"itm":[', '{"key":"{}"}', "]}}]}", ",")),
     Shape("omn", "JSON, members", filled('{"assets":[{"tid":"a","meta":{', '"{}":0', "}}]}", ",")),
+    Shape("omn", "JSON, members that are none", filled('{"assets":[{"tid":"a","meta":{', '"{}":[]', "}}]}", ",")),
+    omn("ampersands", filled("<pim><assets>", "&", "</assets></pim>")),
     # Pieces OS
+    Shape("pieces", "formats of lists", filled(FORMATS, '{"id":[]}', "]}}", ",")),
     Shape("pieces", "formats", filled(FORMATS, "{ }", "]}}", ",")),
     Shape("pieces", "full formats", filled(FORMATS, '{"id":"x","bytes":{ },"classification":{ }}', "]}}", ",")),
     Shape("pieces", "formats that are none", filled(FORMATS, "0", "]}}", ",")),
@@ -168,6 +174,8 @@ SHAPES = (
         "attributes in namespaces", in_namespaces("<response", ' xmlns:a{}="b"', "", ' a{}:x=""', "><data/></response>")
     ),
     sbc("references", filled(DATA + "<x>", "&amp;", "</x>" + DATA_END)),
+    sbc("entities of HTML", filled(DATA + "<x>", "&nbsp;", "</x>" + DATA_END)),
+    sbc("CDATA in CDATA", filled(DATA + "<x>&", "<![CDATA[", "</x>" + DATA_END)),
     sbc("instructions", filled(DATA, "<?a?>", DATA_END)),
     sbc("comments", filled(DATA, "<!---->", DATA_END)),
     sbc("a long name", filled("<response><data><", "a", "/></data></response>")),

@@ -33,7 +33,7 @@ READS: dict[str, tuple[Callable[[Reply], object], ...]] = {
     ),
     "media_intelligence": (
         lambda reply: media_intelligence.answer(reply, PATH, NOTHING_KNOWN),
-        lambda reply: media_intelligence.part_of(reply, 1, 1000),
+        lambda reply: media_intelligence.page_of(reply, 1, 1000),
         media_intelligence.is_worth_signing_again,
         media_intelligence.sign_of_life,
     ),

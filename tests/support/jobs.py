@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd import xml
 from assetwatchd.errors import Throttled
+from assetwatchd.upstream import Listed
 
 if TYPE_CHECKING:
     from assetwatchd.transport import Reply
@@ -82,6 +83,11 @@ def make(_: Reply, size: int) -> bytes:
 def names(_: Reply, count: int) -> frozenset[str]:
     """Return a set of so many."""
     return frozenset(map(str, range(count)))
+
+
+def listed(_: Reply, count: int) -> Listed:
+    """Return a list of so many, of which something cannot be read."""
+    return Listed(frozenset(map(str, range(count))), 2, "item 7 has no id")
 
 
 def announce(_: Reply, path: str) -> None:

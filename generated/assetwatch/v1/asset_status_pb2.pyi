@@ -154,7 +154,7 @@ class AssetRef(_message.Message):
       usd_search          the storage URL, e.g. s3://bucket/path/crate.usd
       omn                 tid:TID or id:NUMBER
       pieces              the UUID, in lower case
-      media_intelligence  WORKSPACE/PROJECT/ASSET
+      media_intelligence  WORKSPACE/PROJECT/ASSET, the asset by its number
       oracle_sbc          last-operation, the one slot a device has
     """
     def __init__(

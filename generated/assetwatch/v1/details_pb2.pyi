@@ -30,6 +30,7 @@ class UsdSearchDetail(_message.Message):
     STORAGE_ASSET_HASH_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     asset_status: _builtins.str
     """State of the stored file itself: ok, file_not_found."""
     storage_asset_hash: _builtins.str
@@ -42,6 +43,13 @@ class UsdSearchDetail(_message.Message):
     def metadata(self) -> _struct_pb2.Struct:
         """Storage metadata as it came; absent unless the source is configured to ask for it."""
 
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members of the answer that are not as published and could not be read, by their places in it, e.g.
+        plugins_statuses.thumbnail_generation.plugin_status_history.0.exception: the first 20. What stands for them here
+        is empty, but a message for people that is no text stands there as JSON. A hash among them counts as none.
+        """
+
     def __init__(
         self,
         *,
@@ -49,10 +57,11 @@ class UsdSearchDetail(_message.Message):
         storage_asset_hash: _builtins.str = ...,
         plugins: _abc.Iterable[Global___UsdSearchPlugin] | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_status", b"asset_status", "metadata", b"metadata", "plugins", b"plugins", "storage_asset_hash", b"storage_asset_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_status", b"asset_status", "metadata", b"metadata", "plugins", b"plugins", "storage_asset_hash", b"storage_asset_hash", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,6 +168,7 @@ class OmnDetail(_message.Message):
     IMPORT_STATE_FIELD_NUMBER: _builtins.int
     OBJECT_STATE_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     tid: _builtins.str
     """Stable technical id."""
     id: _builtins.str
@@ -171,6 +181,10 @@ class OmnDetail(_message.Message):
     def meta(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Every other item the answer held for the asset, by key."""
 
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members of the answer that could not be read, e.g. meta.creationDate; as in UsdSearchDetail."""
+
     def __init__(
         self,
         *,
@@ -179,10 +193,11 @@ class OmnDetail(_message.Message):
         import_state: _builtins.str = ...,
         object_state: _builtins.str = ...,
         meta: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "import_state", b"import_state", "meta", b"meta", "object_state", b"object_state", "tid", b"tid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "import_state", b"import_state", "meta", b"meta", "object_state", b"object_state", "tid", b"tid", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,6 +218,7 @@ class PiecesDetail(_message.Message):
     SYNCED_TIME_FIELD_NUMBER: _builtins.int
     DELETED_TIME_FIELD_NUMBER: _builtins.int
     FORMATS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The asset's name; empty when it has none."""
     creator: _builtins.str
@@ -231,6 +247,10 @@ class PiecesDetail(_message.Message):
     def formats(self) -> _containers.RepeatedCompositeFieldContainer[Global___PiecesFormat]:
         """Its formats, without their content."""
 
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members of the answer that could not be read, e.g. formats.iterable.0.bytes.value; as in UsdSearchDetail."""
+
     def __init__(
         self,
         *,
@@ -243,10 +263,11 @@ class PiecesDetail(_message.Message):
         synced_time: _timestamp_pb2.Timestamp | None = ...,
         deleted_time: _timestamp_pb2.Timestamp | None = ...,
         formats: _abc.Iterable[Global___PiecesFormat] | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "deleted_time", b"deleted_time", "synced_time", b"synced_time", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "creator", b"creator", "deleted_time", b"deleted_time", "formats", b"formats", "mechanism", b"mechanism", "name", b"name", "pseudo", b"pseudo", "synced_time", b"synced_time", "updated_time", b"updated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "creator", b"creator", "deleted_time", b"deleted_time", "formats", b"formats", "mechanism", b"mechanism", "name", b"name", "pseudo", b"pseudo", "synced_time", b"synced_time", "unreadable", b"unreadable", "updated_time", b"updated_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,6 +323,7 @@ class MediaIntelligenceDetail(_message.Message):
     UPLOAD_STATUS_FIELD_NUMBER: _builtins.int
     UPLOAD_RESULT_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """Name of the workspace."""
     project_id: _builtins.str
@@ -316,6 +338,10 @@ class MediaIntelligenceDetail(_message.Message):
     def media(self) -> Global___MediaData:
         """What is known of the medium; absent when nothing is."""
 
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members of the answer that could not be read, e.g. metaData.size; as in UsdSearchDetail."""
+
     def __init__(
         self,
         *,
@@ -325,10 +351,11 @@ class MediaIntelligenceDetail(_message.Message):
         upload_status: _builtins.str = ...,
         upload_result: _builtins.str = ...,
         media: Global___MediaData | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "media", b"media", "project_id", b"project_id", "upload_result", b"upload_result", "upload_status", b"upload_status", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "media", b"media", "project_id", b"project_id", "unreadable", b"unreadable", "upload_result", b"upload_result", "upload_status", b"upload_status", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,6 +407,7 @@ class OracleSbcDetail(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     ADDITIONAL_INFO_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """activate, verify, save, ... exactly as it came; empty when nothing has run since boot."""
     status: _builtins.str
@@ -388,6 +416,10 @@ class OracleSbcDetail(_message.Message):
     """The error text found beside the state; empty when there is none."""
     additional_info: _builtins.str
     """The additionalInfo element as XML, without its tag; its shape belongs to the operation. Empty when there is none."""
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in the other details. All that is read here is text, so nothing is lost today: always empty."""
+
     def __init__(
         self,
         *,
@@ -395,10 +427,11 @@ class OracleSbcDetail(_message.Message):
         status: _builtins.str = ...,
         message: _builtins.str = ...,
         additional_info: _builtins.str = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_info", b"additional_info", "message", b"message", "operation", b"operation", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_info", b"additional_info", "message", b"message", "operation", b"operation", "status", b"status", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

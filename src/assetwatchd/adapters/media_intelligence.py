@@ -12,19 +12,19 @@ import hmac
 import re
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assetwatchd import jsonbody, texts
 from assetwatchd.answers import NOTHING_KNOWN, Unchanged, kept
 from assetwatchd.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.lenient import NUMBER_MAX, Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.paging import Page, Pages
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status, retry_after_s
-from assetwatchd.upstream import Capabilities, Notice, check_count
+from assetwatchd.upstream import Capabilities, Listed, Notice, check_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -32,16 +32,13 @@ if TYPE_CHECKING:
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import MediaIntelligenceSource
 
-M = TypeVar("M", bound=BaseModel)
-Totals: TypeAlias = tuple[int | None, int | None]
-"""How many assets and pages a list says that it has."""
-
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
 ASSETS = "/api/v1/workspaces/{workspace}/projects/{project}/assets"
 STATUS = ASSETS + "/{asset}/import-status"
 PAGE = ASSETS + "?pageNum={number}&pageSize={size}"
 
+STATE = "uploadStatus"
 STATES = {
     "IN_PROGRESS": State.PROCESSING,
     "COMPLETED": State.AVAILABLE,
@@ -49,7 +46,7 @@ STATES = {
     "FILE_NOT_EXIST": State.FAILED,
     "INVALID_METADATA": State.FAILED,
 }
-"""`uploadStatus`, published; anything else is UNKNOWN."""
+"""Of STATE, published; anything else is UNKNOWN."""
 
 FAILURES = {
     "FAILED": FailureKind.RETRYABLE,  # the copy broke off
@@ -82,87 +79,14 @@ REFUSALS: dict[tuple[int, str], tuple[type[UpstreamError], str]] = {
 """The gateway's table, published: (HTTP status, errorCode). The two are not parallel, so both are compared."""
 
 CODE_FORM = re.compile(r"\d{1,9}")
+NUMBER_FORM = re.compile(r"0|[1-9][0-9]{0,18}")
+"""An asset's id, text in a path and a number in answers: asked for by anything else, no server knows it."""
 WORKSPACE_FORM = re.compile(r"[^/]{3,63}")
 PROBE_PATH = STATUS.format(workspace="assetwatch-probe", project="0", asset="0")
 """The status of an asset that cannot be: asked when there is no project to list."""
-PAGES_MAX = 100_000
-"""At 1000 a page, 100 million assets; a longer list is not read."""
 
 
 # 2. Wire --------------------------------------------------------------------------------------------------------------
-
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Wire(BaseModel):
-    """Base of the models: only what is read here; null is as good as absent."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Numbered(Wire):
-    """Whatever carries an asset's id: assetId, or videoId on the deprecated calls."""
-
-    asset: Count | None = Field(default=None, alias="assetId")
-    video: Count | None = Field(default=None, alias="videoId")
-
-    @property
-    def number(self) -> int | None:
-        """The id under either name."""
-        return self.video if self.asset is None else self.asset
-
-
-class MetaData(Wire):
-    """Technical data of a medium; images have no duration."""
-
-    resolution: str | None = None
-    duration_ms: Count | None = Field(default=None, alias="durationMs")
-    size: Count | None = None
-    format: str | None = None
-
-
-class ImportStatus(Numbered):
-    """`result` of a status call; only uploadStatus is sure to be there."""
-
-    upload_status: str = Field(alias="uploadStatus")
-    upload_result: str | None = Field(default=None, alias="uploadResult")
-    meta_data: MetaData | None = Field(default=None, alias="metaData")
-
-
-class Page(Wire):
-    """`result` of a list call; its totals are published for the deprecated call alone."""
-
-    content: Annotated[list[Numbered], Field(fail_fast=True)]
-    total_count: Count | None = Field(default=None, alias="totalCount")
-    total_page: Count | None = Field(default=None, alias="totalPage")
-
-    @property
-    def totals(self) -> Totals:
-        """What it says of the whole list, which is the same on all pages of one."""
-        return self.total_count, self.total_page
-
-    def is_last(self, number: int, size: int) -> bool:
-        """Tell whether no page follows this one, the number-th of so many assets each. Raises: BadAnswer."""
-        if self.total_page is None:
-            return len(self.content) < size
-        if number < self.total_page and not self.content:
-            raise BadAnswer("an empty page amid a list")
-        return number >= self.total_page
-
-    def numbers(self) -> frozenset[int]:
-        """Return the ids on this page. Raises: BadAnswer when one is missing or there twice."""
-        numbers = frozenset(item.number for item in self.content if item.number is not None)
-        if len(numbers) != len(self.content):
-            raise BadAnswer("a list with an asset that is listed twice or has no id")
-        return numbers
-
-
-class Part(NamedTuple):
-    """What is used of a page: its ids, the totals of its list, and whether no other page follows."""
-
-    numbers: frozenset[int]
-    totals: Totals
-    is_last: bool
 
 
 class Fault(NamedTuple):
@@ -189,23 +113,34 @@ def sign(method: str, path: str, *, access_key: str, secret: str, at: float) -> 
     }
 
 
-def decode(model: type[M], reply: Reply) -> M:
-    """Read the `result` of an answer with code "0". Raises: BadAnswer."""
+def result_of(reply: Reply) -> Members:
+    """Return the `result` of an answer with code "0". Raises: BadAnswer."""
     body = jsonbody.object_of(jsonbody.decode(reply), "the answer")
     code = jsonbody.text_of(body.get("code"))
     if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
         raise _refusal_in_success(reply) or BadAnswer(_coded(reply, code))
-    try:
-        return model.model_validate(body.get("result"))
-    except ValidationError as exc:
-        raise BadAnswer(model.__name__, said=jsonbody.first_problem(exc, whole="result")) from None
+    return Members(jsonbody.object_of(body.get("result"), "result"))
 
 
-def part_of(reply: Reply, number: int, size: int) -> Part:
-    """Read the number-th page of so many assets each. Raises: BadAnswer, and what the gateway's refusals mean."""
+def number_in(members: Members) -> int | None:
+    """Read an asset's id: assetId, or videoId on the deprecated calls; an answer about one asset need not have it."""
+    number = members.whole_number("assetId")
+    return members.whole_number("videoId") if number is None else number
+
+
+def page_of(reply: Reply, number: int, size: int) -> Page:
+    """Read the number-th page of so many assets each; its totals are published for the deprecated call alone.
+
+    Raises: BadAnswer, and what the gateway's refusals mean.
+    """
     raise_refusal(reply)
-    page = decode(Page, reply)
-    return Part(page.numbers(), page.totals, page.is_last(number, size))
+    result = result_of(reply)
+    content = jsonbody.list_of(result.given.get("content"), "content")
+    found = [number_in(item) for item in result.objects("content")]
+    numbers = frozenset(each for each in found if each is not None)
+    total, pages = result.whole_number("totalCount"), result.whole_number("totalPage")
+    is_last = len(content) < size if pages is None else number >= pages
+    return Page(numbers, len(content) - len(found) + found.count(None), total, pages, is_last)
 
 
 def fault_of(reply: Reply) -> Fault:
@@ -291,7 +226,7 @@ def sign_of_life(reply: Reply) -> None:
     """Read the answer about an asset that cannot be: whatever the product says, it is there. Raises: UpstreamError."""
     raise_refusal(reply)
     if not fault_of(reply).code:
-        decode(ImportStatus, reply)
+        jsonbody.state_of(result_of(reply).given, STATE)
 
 
 def read(reply: Reply, path: AssetPath) -> Observation | None:
@@ -307,17 +242,19 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
     raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
         raise _refusal_in_success(reply) or AssetRejected(_coded(reply, code))
-    status = decode(ImportStatus, reply)
-    if status.number is not None and not path.is_numbered(status.number):
+    result = result_of(reply)
+    number = number_in(result)
+    if number is not None and not path.is_numbered(number):
         raise BadAnswer("the answer is about another asset")
-    return normalise(status, path)
+    return normalise(result, path, number or 0)
 
 
-def normalise(status: ImportStatus, path: AssetPath) -> Observation:
-    """Make an observation; uploadResult is for people and is not read."""
-    native, message = status.upload_status, status.upload_result or ""
+def normalise(result: Members, path: AssetPath, number: int) -> Observation:
+    """Make an observation; uploadResult is for people and says nothing of the state. Raises: BadAnswer."""
+    native, message = jsonbody.state_of(result.given, STATE), result.message("uploadResult")
     state = STATES.get(native, State.UNKNOWN)
     kind = FAILURES.get(native)
+    media = _media(result.object("metaData"))
     return Observation(
         "/".join(path),
         state,
@@ -326,18 +263,18 @@ def normalise(status: ImportStatus, path: AssetPath) -> Observation:
         detail=MediaIntelligenceDetail(
             workspace=path.workspace,
             project_id=path.project,
-            asset_id=status.number or 0,
+            asset_id=number,
             upload_status=native,
             upload_result=message,
-            media=_media(status.meta_data),
+            media=media,
+            unreadable=tuple(result.lost),
         ),
     )
 
 
-def _media(wire: MetaData | None) -> MediaData | None:
-    if wire is None or wire == MetaData():
-        return None
-    return MediaData(wire.resolution or "", wire.duration_ms or 0, wire.size or 0, wire.format or "")
+def _media(wire: Members) -> MediaData | None:
+    media = MediaData(wire.text("resolution"), wire.number("durationMs"), wire.number("size"), wire.text("format"))
+    return None if media == MediaData() else media
 
 
 # 4. Upstream ----------------------------------------------------------------------------------------------------------
@@ -359,14 +296,17 @@ class MediaIntelligence:
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of Media Intelligence."""
-        if AssetPath.parse(asset_id):
-            return texts.unfit(asset_id)
-        return "is not WORKSPACE/PROJECT/ASSET, the workspace 3 to 63 characters long, e.g. my-workspace/1234/5678"
+        path = AssetPath.parse(asset_id)
+        if path is None:
+            return "is not WORKSPACE/PROJECT/ASSET, the workspace 3 to 63 characters long, e.g. my-workspace/1234/5678"
+        if not NUMBER_FORM.fullmatch(path.asset) or int(path.asset) > NUMBER_MAX:
+            return "should end in the number of an asset, without zeros before it, e.g. my-workspace/1234/5678"
+        return texts.unfit(asset_id)
 
     async def probe(self) -> None:
         """List one asset of the first project, or ask for one that cannot be: any signed, readable answer will do."""
         if self._settings.projects:
-            await self._part(_project(self._settings.projects[0]), 1, size=1)
+            await self._page(_project(self._settings.projects[0]), 1, size=1)
             return
         await self._reading.read(await self._get(PROBE_PATH), sign_of_life)
 
@@ -374,13 +314,17 @@ class MediaIntelligence:
         """Read the registration of each asset."""
         return [await self._read(asset_id, known) for asset_id in asset_ids]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """List the assets of every configured project, page by page."""
         found: set[str] = set()
+        unreadable, why = 0, ""
         for project in dict.fromkeys(self._settings.projects):
-            async for number in self._numbers(_project(project), already=len(found)):
-                found.add(f"{project}/{number}")
-        return frozenset(found)
+            pages = Pages(self._settings.page_size)
+            async for numbers in self._read_pages(_project(project), pages, already=len(found)):
+                found.update(f"{project}/{number}" for number in numbers)
+            lack = pages.lack()
+            unreadable, why = unreadable + lack.unreadable, why or lack.why
+        return Listed(frozenset(found), unreadable, why)
 
     def notices(self) -> AsyncGenerator[Notice]:
         """Raise: there is nothing that pushes."""
@@ -399,37 +343,27 @@ class MediaIntelligence:
         read = await self._reading.read(reply, answer, path, known)
         if read is not None:
             return read
-        if any([path.is_numbered(number) async for number in self._numbers(path)]):
+        pages = Pages(self._settings.page_size)
+        if any([path.is_numbered(number) async for part in self._read_pages(path, pages) for number in part]):
             raise AssetRejected("its project lists the asset, yet its status cannot be had")
+        if pages.lack().unreadable:
+            raise BadAnswer(f"its status cannot be had, nor can the list of its project be read: {pages.lack().why}")
         return Observation(asset_id, State.MISSING)
 
-    async def _numbers(self, project: AssetPath, *, already: int = 0) -> AsyncIterator[int]:
-        """Yield the numbers of all assets of a project, beside so many that are listed already.
+    async def _read_pages(self, project: AssetPath, pages: Pages, *, already: int = 0) -> AsyncIterator[frozenset[int]]:
+        """Read all pages of a project, and yield what is on each, beside so many assets that are listed already.
 
-        Raises: BadAnswer when the list changes between its pages, or is of more assets than are taken.
+        Raises: BadAnswer when it is of more assets than are taken.
         """
-        size = self._settings.page_size
-        seen: set[int] = set()
-        totals: Totals | None = None
-        for page_number in range(1, PAGES_MAX + 1):
-            part = await self._part(project, page_number, size=size)
-            totals = totals or part.totals
-            if part.totals != totals or not seen.isdisjoint(part.numbers):
-                raise BadAnswer("the list changed while its pages were read")
-            seen |= part.numbers
-            check_count(already + len(seen), self._settings.assets_max)
-            for number in part.numbers:
-                yield number
-            if part.is_last:
-                break
-        else:
-            raise BadAnswer(f"a list of more than {PAGES_MAX} pages")
-        if totals[0] not in (None, len(seen)):
-            raise BadAnswer(f"a list of {totals[0]} assets that holds {len(seen)}")
+        while pages.number is not None:
+            page = await self._page(project, pages.number, size=self._settings.page_size)
+            pages.take(page)
+            check_count(already + len(pages.seen), self._settings.assets_max)
+            yield page.numbers
 
-    async def _part(self, project: AssetPath, number: int, *, size: int) -> Part:
+    async def _page(self, project: AssetPath, number: int, *, size: int) -> Page:
         reply = await self._get(project.fill(PAGE, number=number, size=size))
-        return await self._reading.read(reply, part_of, number, size)
+        return await self._reading.read(reply, page_of, number, size)
 
     async def _get(self, path: str) -> Reply:
         reply = await self._signed(path)

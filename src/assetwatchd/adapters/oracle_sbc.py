@@ -21,7 +21,7 @@ from assetwatchd.jsonbody import bounded
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities, Notice
+from assetwatchd.upstream import Capabilities, Listed, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -94,7 +94,7 @@ def decode(reply: Reply) -> Element:
     """
     if reply.status != OK:
         raise BadAnswer(f"HTTP {reply.status}: {REFUSALS.get(reply.status, 'not an answer to this call')}")
-    root = xml.parse(reply.body)
+    root = xml.parse(reply.body, reply.headers.get("Content-Type", ""))
     data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
         raise _instead(root)
@@ -264,7 +264,7 @@ class OracleSbc:
             raise AssetRejected(f"a device has no asset but {ASSET_ID}")
         return [await self._slot(known)] * len(asset_ids)
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """Raise: a slot is not a list."""
         raise NotImplementedError
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from dataclasses import fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from assetwatchd import jsonbody
+from assetwatchd import jsonbody, lenient
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.bounds import VALUES_MAX
 from assetwatchd.details import PiecesDetail, PiecesFormat
 from assetwatchd.errors import AssetRejected, BadAnswer
+from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
@@ -26,14 +27,13 @@ from assetwatchd.plan import slices
 from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched, listed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import PiecesSource
-    from assetwatchd.pieces.frames import Frame
+    from assetwatchd.pieces.frames import Frame, Item
     from assetwatchd.transport import Reply
-
-M = TypeVar("M", bound=BaseModel)
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
@@ -52,106 +52,35 @@ DELETED_MECHANISM = "DELETED"
 LOCAL, CLOUD = "local", "cloud"
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """In lower case alone, so that one asset has one id here, though upper case means nothing in a UUID (RFC 9562, 4)."""
-INT64_MAX = 2**63 - 1
+FORMATS_MAX = VALUES_MAX // len(fields(PiecesFormat))
+"""More formats are not looked at: with itself, each takes one value more than it has members, so not even these fit."""
+NAMELESS = "an item names no asset that could be read"
 
 
 # 2. Wire --------------------------------------------------------------------------------------------------------------
 
 
-class Wire(BaseModel):
-    """Base of the models: only what is read here, all of it optional but the id; null is as good as absent."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class GroupedTimestamp(Wire):
-    """A moment as the server writes it."""
-
-    value: str | None = None
-
-    @property
-    def at(self) -> datetime | None:
-        """The moment; without a zone it is UTC [assumed], and None when it cannot be read."""
-        try:
-            at = datetime.fromisoformat(self.value or "")
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        except (ValueError, OverflowError):
-            return None
-
-
-def _tombstone(value: Any) -> Any:
-    """Make one form of the two `deleted` has: a flag in identifiers frames, a timestamp in assets."""
-    if isinstance(value, bool):
-        return {} if value else None
-    return value
-
-
-Tombstone = Annotated[GroupedTimestamp | None, BeforeValidator(_tombstone)]
-"""None: not deleted. Without a value: deleted, and nobody says when."""
-
-
-class Bytes(Wire):
-    """Size of a format's content."""
-
-    value: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
-
-
-class Classification(Wire):
-    """What a format holds."""
-
-    generic: str | None = None
-    specific: str | None = None
-
-
-class Format(Wire):
-    """One form of an asset's content."""
-
-    id: str | None = None
-    role: str | None = None
-    bytes: Bytes | None = None
-    classification: Classification | None = None
-
-
-class Formats(Wire):
-    """The formats of an asset."""
-
-    iterable: Annotated[list[Format], Field(fail_fast=True)] | None = None
-
-
-class Asset(Wire):
-    """Asset, of `GET /assets/{id}`."""
-
-    id: str
-    name: str | None = None
-    creator: str | None = None
-    mechanism: str | None = None
-    pseudo: bool | None = None
-    created: GroupedTimestamp | None = None
-    updated: GroupedTimestamp | None = None
-    synced: GroupedTimestamp | None = None
-    deleted: Tombstone = None
-    formats: Formats | None = None
-
-
-class ReferencedAsset(Wire):
-    """An asset by its id."""
-
-    id: str
-
-
-class FlattenedAssets(Wire):
-    """The list of ids; the vendor's model has `iterable` as optional, and absent when there are none."""
-
-    iterable: Annotated[list[ReferencedAsset], Field(fail_fast=True)] | None = None
-    indices: dict[str, Any] | None = None
-
-
-def decode(model: type[M], reply: Reply) -> M:
+def document_of(reply: Reply) -> Members:
     """Read a JSON answer. Raises: BadAnswer."""
-    try:
-        return model.model_validate(jsonbody.decode(reply))
-    except ValidationError as exc:
-        raise BadAnswer(model.__name__, said=jsonbody.first_problem(exc, whole="the body")) from None
+    return Members(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+
+
+def moment(asset: Members, name: str) -> datetime | None:
+    """Read a GroupedTimestamp, or its value alone; without a zone it is UTC [assumed]."""
+    return asset.object(name).time("value") if isinstance(asset.given.get(name), dict) else asset.time(name)
+
+
+def is_deleted(asset: Members) -> bool:
+    """Tell whether an asset has a tombstone, of one of two forms: a flag in identifiers frames, a timestamp in assets.
+
+    Raises: BadAnswer for anything else, since it is the state.
+    """
+    value = asset.given.get("deleted")
+    if value is None or value is False:
+        return False
+    if value is True or isinstance(value, dict) or lenient.time(value) is not None:
+        return True
+    raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
@@ -162,14 +91,25 @@ def answer(reply: Reply, asset_id: str, known: Known) -> Answer:
     return unless_known(asset_id, reply.digest, known, lambda: read(reply, asset_id=asset_id))
 
 
-def ids(reply: Reply, assets_max: int) -> frozenset[str]:
-    """Read the list of ids. Raises: BadAnswer."""
+def ids(reply: Reply, assets_max: int) -> Listed:
+    """Read the list of ids; the vendor's model has `iterable` as optional, and absent when there are none.
+
+    Raises: BadAnswer.
+    """
     if reply.status != OK:
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
-    assets = decode(FlattenedAssets, reply)
-    if assets.iterable is None and assets.indices:
+    assets = document_of(reply).given
+    items = assets.get("iterable")
+    if items is None and assets.get("indices"):
         raise BadAnswer("a list with indices and nothing that they could mean")
-    return listed(frozenset(each.id.lower() for each in assets.iterable or ()), assets_max)
+    return listed(
+        (_asset_id(each) for each in jsonbody.list_of([] if items is None else items, "iterable")), assets_max
+    )
+
+
+def _asset_id(item: Any) -> str | None:
+    asset_id = item.get("id") if isinstance(item, dict) else None
+    return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
 
 
 def read(reply: Reply, *, asset_id: str) -> Observation:
@@ -181,22 +121,23 @@ def read(reply: Reply, *, asset_id: str) -> Observation:
         return Observation(asset_id, State.MISSING)
     if reply.status != OK:
         raise AssetRejected(f"HTTP {reply.status} for an asset, which no document mentions")
-    asset = decode(Asset, reply)
-    if asset.id.lower() != asset_id.lower():
+    asset = document_of(reply)
+    if jsonbody.state_of(asset.given, "id").lower() != asset_id.lower():
         raise BadAnswer("the answer is about another asset")
     return normalise(asset, asset_id=asset_id)
 
 
-def normalise(asset: Asset, *, asset_id: str) -> Observation:
-    """Derive the status of an asset that was read; asset_id is the id it was asked by."""
+def normalise(asset: Members, *, asset_id: str) -> Observation:
+    """Derive the status of an asset that was read; asset_id is the id it was asked by. Raises: BadAnswer."""
+    deleted = is_deleted(asset)
     detail = _detail(asset)
-    if asset.deleted is not None or asset.mechanism == DELETED_MECHANISM:
+    if deleted or detail.mechanism == DELETED_MECHANISM:
         return tombstone(asset_id, detail.deleted_time, detail=detail)
-    local = Facet(LOCAL, State.AVAILABLE, asset.mechanism or "", change_time=detail.updated_time)
+    local = Facet(LOCAL, State.AVAILABLE, detail.mechanism, change_time=detail.updated_time)
     return Observation(
         asset_id,
         State.AVAILABLE,
-        facets=(local, *_cloud(asset)),
+        facets=(local, *_cloud(asset, detail)),
         change_time=detail.updated_time,
         detail=detail,
     )
@@ -210,11 +151,10 @@ def tombstone(asset_id: str, deleted_at: datetime | None, *, detail: PiecesDetai
     return Observation(asset_id, State.DELETED, facets=(facet,), change_time=deleted_at, detail=detail)
 
 
-def notices_of(frame: Frame) -> Iterator[Notice]:
-    """Tell what a frame after the first says. Raises: BadAnswer when a deletion may hide in what cannot be read."""
-    _expect_whole(frame)
+def notices_of(items: Iterable[Item]) -> Iterator[Notice]:
+    """Tell what items of a frame after the first say."""
     touched = []
-    for item in frame.items:
+    for item in items:
         if item.gone:
             yield Removed(tombstone(item.asset_id, item.deleted_at))
         else:
@@ -226,56 +166,48 @@ def notices_of(frame: Frame) -> Iterator[Notice]:
 async def first(frame: Frame) -> Listed:
     """Read the first frame, which lists every id there is; others have a turn between its parts. Raises: BadAnswer."""
     asset_ids: set[str] = set()
-    for part in parts_of(frame):
-        _expect_whole(part)
-        asset_ids.update(item.asset_id for item in frames.living(part.items))
-        await asyncio.sleep(0)
-    return Listed(frozenset(asset_ids))
-
-
-def parts_of(frame: Frame) -> Iterator[Frame]:
-    """Take a frame apart, so that nobody has to take in all of it in one go."""
-    yield frame._replace(items=())
     for items in slices(frame.items):
-        yield frames.Frame(items)
+        asset_ids.update(item.asset_id for item in frames.living(items))
+        await asyncio.sleep(0)
+    if frame.unreadable and not frame.items:
+        raise BadAnswer(f"a first frame of {frame.unreadable} items that name no asset which could be read")
+    return Listed(frozenset(asset_ids), frame.unreadable, NAMELESS if frame.unreadable else "")
 
 
-def _expect_whole(frame: Frame) -> None:
-    if frame.unreadable:
-        raise BadAnswer(f"{frame.unreadable} items of a frame name no asset that could be read")
-
-
-def _cloud(asset: Asset) -> Iterator[Facet]:
+def _cloud(asset: Members, detail: PiecesDetail) -> Iterator[Facet]:
     """Yield the cloud's side, if there is one: its copy is old when synced is before updated [assumed]."""
-    if asset.synced is None:
+    told = asset.given.get("synced")
+    if told is None:
         return
-    synced, updated = asset.synced.at, asset.updated.at if asset.updated else None
+    synced, updated = detail.synced_time, detail.updated_time
     if synced is None or updated is None:
         state = State.UNKNOWN
     else:
         state = State.OUT_OF_SYNC if synced < updated else State.AVAILABLE
-    yield Facet(CLOUD, state, asset.synced.value or "", change_time=synced)
+    native = jsonbody.text_of(told.get("value") if isinstance(told, dict) else told)
+    yield Facet(CLOUD, state, native, change_time=synced)
 
 
-def _detail(asset: Asset) -> PiecesDetail:
-    formats = (asset.formats.iterable if asset.formats else None) or []
+def _detail(asset: Members) -> PiecesDetail:
+    """Read the rest; what comes of it is cut by `bounds` if there are more formats than are read."""
     return PiecesDetail(
-        name=asset.name or "",
-        creator=asset.creator or "",
-        mechanism=asset.mechanism or "",
-        pseudo=bool(asset.pseudo),
-        created_time=asset.created.at if asset.created else None,
-        updated_time=asset.updated.at if asset.updated else None,
-        synced_time=asset.synced.at if asset.synced else None,
-        deleted_time=asset.deleted.at if asset.deleted else None,
-        formats=tuple(_format(each) for each in formats),
+        name=asset.text("name"),
+        creator=asset.text("creator"),
+        mechanism=asset.text("mechanism"),
+        pseudo=asset.flag("pseudo"),
+        created_time=moment(asset, "created"),
+        updated_time=moment(asset, "updated"),
+        synced_time=moment(asset, "synced"),
+        deleted_time=None if isinstance(asset.given.get("deleted"), bool) else moment(asset, "deleted"),
+        formats=tuple(_format(each) for each in islice(asset.object("formats").objects("iterable"), FORMATS_MAX)),
+        unreadable=tuple(asset.lost),
     )
 
 
-def _format(wire: Format) -> PiecesFormat:
-    kind = wire.classification or Classification()
-    size_bytes = (wire.bytes.value if wire.bytes else None) or 0
-    return PiecesFormat(wire.id or "", wire.role or "", kind.generic or "", kind.specific or "", size_bytes)
+def _format(wire: Members) -> PiecesFormat:
+    kind = wire.object("classification")
+    size_bytes = wire.object("bytes").number("value")
+    return PiecesFormat(wire.text("id"), wire.text("role"), kind.text("generic"), kind.text("specific"), size_bytes)
 
 
 # 4. Upstream ----------------------------------------------------------------------------------------------------------
@@ -309,7 +241,7 @@ class Pieces:
         """Read each asset, without its content."""
         return [await self._read(asset_id, known) for asset_id in asset_ids]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """List the ids, those of assets the user did not save only if so configured; the answer has no pages."""
         path = IDENTIFIERS.format(pseudo="true" if self._settings.pseudo else "false")
         reply = await self._transport.request("GET", path, headers=self._headers)
@@ -318,15 +250,18 @@ class Pieces:
     async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
+        An item that cannot be read may be news of any asset, or its deletion: so all are listed anew, a call a frame.
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
             yield await first(await anext(stream))
             async for frame in stream:
-                for part in parts_of(frame):
-                    for notice in notices_of(part):
+                for items in slices(frame.items):
+                    for notice in notices_of(items):
                         yield notice
                     await asyncio.sleep(0)  # a removal that nobody here knows of costs whoever takes it in no turn
+                if frame.unreadable:
+                    yield await self.enumerate()
 
     async def close(self) -> None:
         """Give back connections."""

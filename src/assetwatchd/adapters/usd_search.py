@@ -6,31 +6,30 @@ Source: the vendor's generated client 1.3.0, its published API description 1.4.0
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from assetwatchd import logins, texts
+from assetwatchd import lenient, logins, texts
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.credentials import GivenTokens, basic, with_token
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
-from assetwatchd.jsonbody import bounded, decode, first_problem, object_of, reason_in, text_of
+from assetwatchd.jsonbody import bounded, decode, list_of, object_of, reason_in, state_of, text_of
+from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import datetime, tzinfo
 
     from assetwatchd import answers
     from assetwatchd.config import UsdSearchSource
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream import Listed, Notice
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -82,6 +81,8 @@ PUBLISHED = frozenset(
     | {status for status, *_ in READING}
     | {f"{status}/{attempt}" for status, *_ in READING for attempt in (*filter(None, ATTEMPTS), GAVE_UP)}
 )
+OPEN = frozenset(status for status, attempt, _, _ in READING if attempt is not None)
+"""With these it is the newest attempt that decides."""
 
 TERMINAL = frozenset({"in_sync", "failed_indexing"})
 """With these a failure stands until the file changes or someone queues it again."""
@@ -98,42 +99,37 @@ METADATA_DEPTH_MAX = 8
 # 2. Wire ---------------------------------------------------------------------------------------------------------
 
 
-class Wire(BaseModel):
-    """A published object; members that it does not name are ignored, absent optionals arrive as null."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Attempt(Wire):
-    """PluginItemStatus: one entry of a plugin's history."""
+class Attempt(NamedTuple):
+    """PluginItemStatus: one entry of a plugin's history; the time as it came."""
 
     status: str
-    hash_value: str | None = None
-    processing_timestamp: int | float | str | None = None
-    exception: str | None = None
+    hash_value: str = ""
+    processing_timestamp: Any = None
+    exception: str = ""
 
 
-class Plugin(Wire):
+class Plugin(NamedTuple):
     """PluginInfo; the history is newest first."""
 
     indexing_status: str
-    indexed_asset_hash: str | None = None
-    plugin_status_history: Annotated[tuple[Attempt, ...], Field(fail_fast=True)] | None = None
+    indexed_asset_hash: str = ""
+    history: tuple[Attempt, ...] = ()
 
 
-class Storage(Wire):
+class Storage(NamedTuple):
     """AssetStorageBackendInfo: the state of the file itself."""
 
     asset_status: str
-    storage_asset_hash: str | None = None
-    metadata: dict[str, Any] | None = None
+    storage_asset_hash: str = ""
+    metadata: Mapping[str, Any] | None = None
 
 
-class Answer(Wire):
-    """The answer of the status call."""
+class Answer(NamedTuple):
+    """The answer of the status call. unreadable: as in details."""
 
-    plugins_statuses: dict[str, Plugin]
-    storage_backend_info: Storage
+    storage: Storage
+    plugins: Mapping[str, Plugin]
+    unreadable: tuple[str, ...] = ()
 
 
 def unasked(asset_id: str, allowed: Sequence[str]) -> str | None:
@@ -191,14 +187,71 @@ def answer_of(reply: Reply) -> Answer:
         raise refusal(reply)
     document = decode(reply)
     try:
-        answer = Answer.model_validate(document)
-    except ValidationError as exc:
+        return _answer_in(document)
+    except BadAnswer:
         if reason := reason_in(document):
             raise logins.refusal(f"HTTP {OK} with an error document", reason) from None
-        raise BadAnswer("not the published answer", said=first_problem(exc, whole="all of it")) from None
-    if _depth(answer.storage_backend_info.metadata) > METADATA_DEPTH_MAX:
-        raise BadAnswer("not the published answer: metadata is nested too deeply")
-    return answer
+        raise
+
+
+def _answer_in(document: Any) -> Answer:
+    answer = Members(object_of(document, "the answer"))
+    object_of(answer.given.get("storage_backend_info"), "storage_backend_info")
+    storage = answer.object("storage_backend_info")
+    status = state_of(storage.given, "asset_status")
+    plugins = dict(_plugins(answer, decide=status == FILE_THERE))
+    file = Storage(status, storage.text("storage_asset_hash"), _metadata(storage))
+    return Answer(file, plugins, tuple(answer.lost))
+
+
+def _plugins(answer: Members, *, decide: bool) -> Iterator[tuple[str, Plugin]]:
+    """Read every plugin; where they do not decide the state, one that cannot be read is lost alone.
+
+    Raises: BadAnswer.
+    """
+    if decide:
+        object_of(answer.given.get("plugins_statuses"), "plugins_statuses")
+    plugins = answer.object("plugins_statuses")
+    for name in plugins.given:
+        try:
+            yield name, _plugin(plugins, name)
+        except BadAnswer:
+            if decide:
+                raise
+            plugins.lose(name)
+
+
+def _plugin(plugins: Members, name: str) -> Plugin:
+    """Read one plugin. Its newest attempt may be part of its state, those before are not. Raises: BadAnswer."""
+    object_of(plugins.given[name], f"the plugin {bounded(name, 80)}")
+    plugin = plugins.object(name)
+    indexing = state_of(plugin.given, "indexing_status")
+    history = plugin.given.get("plugin_status_history")
+    if indexing in OPEN and history is not None and list_of(history, "plugin_status_history"):
+        state_of(object_of(history[0], "plugin_status_history.0"), "status")
+    attempts = [_attempt(each) for each in plugin.objects("plugin_status_history")]
+    told = tuple(each for each in attempts if each is not None)
+    return Plugin(indexing, plugin.text("indexed_asset_hash"), told)
+
+
+def _attempt(attempt: Members) -> Attempt | None:
+    """Read an attempt, its time as it came; without a status it is lost."""
+    status, stamp = attempt.given.get("status"), attempt.given.get("processing_timestamp")
+    if not isinstance(status, str):
+        attempt.lose("status")
+        return None
+    if isinstance(stamp, (dict, list)):
+        attempt.lose("processing_timestamp")
+    return Attempt(status, attempt.text("hash_value"), stamp, attempt.message("exception"))
+
+
+def _metadata(storage: Members) -> Mapping[str, Any] | None:
+    """Read the metadata as it came, whatever is in it; what is too deep is lost."""
+    metadata = storage.object("metadata").given
+    if _depth(metadata) > METADATA_DEPTH_MAX:
+        storage.lose("metadata")
+        return None
+    return metadata or None
 
 
 def backends(reply: Reply) -> dict[str, Any]:
@@ -260,15 +313,14 @@ def read(reply: Reply, asset_id: str, known: answers.Known, zone: tzinfo) -> ans
 
 def normalise(asset_id: str, answer: Answer, *, zone: tzinfo) -> Observation:
     """Make the observation of one asset; zone is that of the server's local times."""
-    storage = answer.storage_backend_info
-    facets = tuple(facet(name, plugin, storage, zone=zone) for name, plugin in answer.plugins_statuses.items())
-    state = roll_up(storage, facets)
+    facets = tuple(facet(name, plugin, answer.storage, zone=zone) for name, plugin in answer.plugins.items())
+    state = roll_up(answer.storage, facets)
     gone = state is State.MISSING
     return Observation(
         asset_id,
         state,
         facets=facets,
-        failure=_failure(answer.plugins_statuses.values(), facets) if state is State.FAILED else None,
+        failure=_failure(answer.plugins.values(), facets) if state is State.FAILED else None,
         change_time=None if gone else max((each.change_time for each in facets if each.change_time), default=None),
         detail=_detail(answer),
     )
@@ -292,7 +344,7 @@ def facet(name: str, plugin: Plugin, storage: Storage, *, zone: tzinfo) -> Facet
         name,
         plugin_state(plugin, storage),
         plugin.indexing_status if newest is None else f"{plugin.indexing_status}/{newest.status}",
-        message=(newest.exception or "") if newest else "",
+        message=newest.exception if newest else "",
         change_time=moment(newest.processing_timestamp, zone=zone) if newest else None,
     )
 
@@ -305,27 +357,21 @@ def plugin_state(plugin: Plugin, storage: Storage) -> State:
         return State.UNKNOWN
     newest = _newest(plugin)
     attempt = ATTEMPTS.get(newest.status if newest else None, FAILED)
-    hashed = newest.hash_value if newest else None
-    current = hashed is not None and hashed == storage.storage_asset_hash
+    hashed = newest.hash_value if newest else ""
+    current = bool(hashed) and hashed == storage.storage_asset_hash
     for status, wanted, of_current, state in READING:
         if status == plugin.indexing_status and wanted in (None, attempt) and of_current in (None, current):
             return state
     return State.UNKNOWN
 
 
-def moment(stamp: float | str | None, *, zone: tzinfo) -> datetime | None:
+def moment(stamp: Any, *, zone: tzinfo) -> datetime | None:
     """Read a time: ISO-like text, local to zone unless it names one, or seconds since 1970; None if unreadable."""
-    try:
-        if isinstance(stamp, str) and not re.fullmatch(r"\d{9,}(\.\d+)?", stamp):
-            at = datetime.fromisoformat(stamp)
-            return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
-        return None if stamp is None else datetime.fromtimestamp(float(stamp), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return lenient.time(stamp, zone)
 
 
 def _newest(plugin: Plugin) -> Attempt | None:
-    return plugin.plugin_status_history[0] if plugin.plugin_status_history else None
+    return plugin.history[0] if plugin.history else None
 
 
 def _failure(plugins: Collection[Plugin], facets: Sequence[Facet]) -> Failure:
@@ -340,25 +386,25 @@ def failure_of(plugin: Plugin) -> Failure:
     code = newest.status if newest and newest.status != "ok" else plugin.indexing_status
     final = plugin.indexing_status in TERMINAL or (plugin.indexing_status, code) == ("out_of_sync", GAVE_UP)
     kind = FailureKind.PERMANENT if final else FailureKind.RETRYABLE
-    return Failure(kind, code, (newest.exception or "") if newest else "")
+    return Failure(kind, code, newest.exception if newest else "")
 
 
 def _detail(answer: Answer) -> UsdSearchDetail:
-    storage = answer.storage_backend_info
     return UsdSearchDetail(
-        storage.asset_status,
-        storage.storage_asset_hash or "",
-        plugins=tuple(_plugin(name, plugin) for name, plugin in answer.plugins_statuses.items()),
-        metadata=storage.metadata,
+        answer.storage.asset_status,
+        answer.storage.storage_asset_hash,
+        plugins=tuple(_plugin_detail(name, plugin) for name, plugin in answer.plugins.items()),
+        metadata=answer.storage.metadata,
+        unreadable=answer.unreadable,
     )
 
 
-def _plugin(name: str, plugin: Plugin) -> UsdSearchPlugin:
+def _plugin_detail(name: str, plugin: Plugin) -> UsdSearchPlugin:
     history = tuple(
-        UsdSearchAttempt(each.status, each.hash_value or "", text_of(each.processing_timestamp), each.exception or "")
-        for each in plugin.plugin_status_history or ()
+        UsdSearchAttempt(each.status, each.hash_value, text_of(each.processing_timestamp), each.exception)
+        for each in plugin.history
     )
-    return UsdSearchPlugin(name, plugin.indexing_status, plugin.indexed_asset_hash or "", history)
+    return UsdSearchPlugin(name, plugin.indexing_status, plugin.indexed_asset_hash, history)
 
 
 # 4. Upstream -----------------------------------------------------------------------------------------------------
@@ -392,7 +438,7 @@ class UsdSearch:
         """Read one asset; batch_max is 1."""
         return [await self._observe(asset_id, known) for asset_id in asset_ids]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """Raise: there is no list of all assets; the search knows indexed ones alone."""
         raise NotImplementedError
 

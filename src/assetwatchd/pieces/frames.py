@@ -112,8 +112,18 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame | None:
         return None
     check_count(len(jsonbody.list_of(document.get(LIST), LIST)), assets_max)
     frame = read(document, stream)
-    items = [replace(item, weight=weight_of(item.document)) for item in frame.items]
-    return frame._replace(items=items, weight=sum(item.weight for item in items))
+    weighed = [_weighed(item) for item in frame.items]
+    items = [item for item in weighed if item is not None]
+    unreadable = frame.unreadable + len(weighed) - len(items)
+    return frame._replace(items=items, unreadable=unreadable, weight=sum(item.weight for item in items))
+
+
+def _weighed(item: Item) -> Item | None:
+    """Weigh an item; None when it is nested too deeply, which costs no other."""
+    try:
+        return replace(item, weight=weight_of(item.document))
+    except BadAnswer:
+        return None
 
 
 def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
@@ -222,7 +232,9 @@ def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
     for length in lengths:
         text, begin = reply.body[begin : begin + length], begin + length
         try:
-            documents.append(jsonbody.object_of(jsonbody.decode(Reply(OK, {}, text)), "an asset"))
+            document = jsonbody.object_of(jsonbody.decode(Reply(OK, {}, text)), "an asset")
+            weight_of(document)
+            documents.append(document)
         except BadAnswer as error:
             problems.append(error)
     found = living(items({"iterable": documents}, Stream.ASSETS))

@@ -145,7 +145,10 @@ def _members(kind: type[Any]) -> tuple[str, ...]:
 def _put(message: Message, name: str, content: Any) -> None:
     if isinstance(content, tuple):
         for item in content:
-            _fill(getattr(message, name).add(), item)
+            if isinstance(item, str):
+                getattr(message, name).append(item)
+            else:
+                _fill(getattr(message, name).add(), item)
     elif isinstance(content, datetime):
         getattr(message, name).FromDatetime(content)
     elif dataclasses.is_dataclass(content):

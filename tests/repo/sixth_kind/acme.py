@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import AcmeSource
     from assetwatchd.transport import Reply
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream import Listed, Notice
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Acme:
         reply = await self._transport.request("GET", PATH.format(id=asset_id))
         return [await self._reading.read(reply, read, asset_id, known)]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """Raise: doors are not listed."""
         raise NotImplementedError
 

@@ -11,17 +11,19 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-from assetwatchd import logins, texts, xml
+from assetwatchd import lenient, logins, texts, xml
 from assetwatchd.adapters.omn.tokens import tokens_for
-from assetwatchd.answers import NOTHING_KNOWN, digest, unless_known
+from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.credentials import with_token
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, Refused, UpstreamError
-from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, reason_in, text_of
+from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, reason_in
+from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.oddtext import REPLACEMENT
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities, listed
+from assetwatchd.upstream import Capabilities, Listed, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +47,7 @@ ID = re.compile(r"tid:(?=\S)[^\x00-\x1f\x7f]+|id:(?:0|[1-9][0-9]{0,18})")
 PROBE_TID = "00000000-0000-0000-0000-00000000000"  # of the published shape, 35 characters, and nobody's
 OK, NOT_FOUND = 200, 404
 
+IMPORT, OBJECT = "ImportState", "ObjectState"
 IMPORT_STATES = {
     "pending": State.PENDING,
     "running": State.PROCESSING,
@@ -76,21 +79,35 @@ COMBINED = (
 )
 """How the two states are rolled up [assumed policy]; anything unlisted is UNKNOWN."""
 
+ITEM_LISTS = ("itm", "itms")
+CONTENT = ("value", "content", "$")
+NAMELESS = "the answer leaves the asset out, but holds one whose id cannot be read"
+
 # 2. Wire ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One asset of an answer: both ids, and its items by key."""
+    """One asset of an answer: both ids, empty where they cannot be read, and its items by key. unreadable: as there."""
 
-    tid: str
-    id: str
+    tid: str = ""
+    id: str = ""
     items: Mapping[str, str] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
     @property
     def digest(self) -> bytes:
         """What tells this asset, as it was read, from others."""
-        return digest(repr((self.tid, self.id, self.items)).encode())
+        return digest(repr((self.tid, self.id, self.items, self.unreadable)).encode())
+
+    @property
+    def lack(self) -> str:
+        """Say what of its state cannot be read, where the state depends on it; empty when nothing is amiss."""
+        states = [self.items.get(name, "") for name in (IMPORT, OBJECT)]
+        missing = [name for name, state in zip((IMPORT, OBJECT), states, strict=True) if not state]
+        if not missing or combine(*states) is not State.UNKNOWN:
+            return ""
+        return f"the answer has no {' and no '.join(missing)} that could be read"
 
 
 def request(form: str, values: Sequence[str]) -> bytes:
@@ -108,21 +125,35 @@ def assets_of(reply: Reply, form: str) -> list[Asset] | None:
         return None
     if reply.status != OK:
         raise refusal(reply)
+    if reply.content_type in HTML_TYPES:
+        return _assets_in_html(reply)
     if is_xml(reply, form=form):
-        return _assets_in_xml(xml.parse(reply.body))
+        return _assets_in_xml(parsed(reply))
     return _assets_in_json(decode(reply))
 
 
 def is_xml(reply: Reply, *, form: str) -> bool:
-    """Tell whether to read an answer as XML. Raises: BadAnswer for HTML."""
-    if reply.content_type in HTML_TYPES:
-        raise BadAnswer(f"HTTP {reply.status}: an HTML page where an OMN document should be")
-    if reply.content_type in XML_TYPES:
-        return True
-    return form == "xml" and "json" not in reply.content_type
+    """Tell whether to read an answer as XML."""
+    return reply.content_type in XML_TYPES or (form == "xml" and "json" not in reply.content_type)
 
 
-def ids_of(reply: Reply, assets_max: int) -> frozenset[str]:
+def parsed(reply: Reply) -> Element:
+    """Read an answer as XML. Raises: BadAnswer."""
+    return xml.parse(reply.body, reply.headers.get("Content-Type", ""))
+
+
+def _assets_in_html(reply: Reply) -> list[Asset]:
+    """Read what calls itself HTML, and may be a document of OMN all the same. Raises: BadAnswer."""
+    try:
+        return _assets_in_json(decode(reply))
+    except BadAnswer:
+        try:
+            return _assets_in_xml(parsed(reply))
+        except BadAnswer:
+            raise BadAnswer(f"HTTP {reply.status}: an HTML page where an OMN document should be") from None
+
+
+def ids_of(reply: Reply, assets_max: int) -> Listed:
     """Read the answer of the query call. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
@@ -132,9 +163,11 @@ def ids_of(reply: Reply, assets_max: int) -> frozenset[str]:
     if reason := _error_in(document):
         raise logins.refusal(ERROR_DOCUMENT, reason)
     tids = list_of(document.get("tids"), "tids")
-    if not all(isinstance(tid, str) and tid for tid in tids):
-        raise BadAnswer("tids holds something that is no tid")
-    return listed(frozenset(f"tid:{tid}" for tid in tids), assets_max)
+    return listed((_asset_id(tid) for tid in tids), assets_max)
+
+
+def _asset_id(tid: Any) -> str | None:
+    return f"tid:{text}" if not isinstance(tid, bool) and (text := lenient.text(tid)) else None
 
 
 def refusal(reply: Reply) -> UpstreamError:
@@ -160,7 +193,7 @@ def reason_of(reply: Reply) -> str:
             body = decode(reply)
             told = isinstance(body, dict) and not ERRORS.isdisjoint(body)
             return "an error document in JSON" if told else ""
-        root = xml.parse(reply.body)
+        root = parsed(reply)
     except BadAnswer:
         return ""
     return _reason_in(root) if xml.name(root) == "response" else ""
@@ -206,10 +239,7 @@ def _assets_in_json(body: Any) -> list[Asset]:
     document = object_of(document.get("pim", document), "pim")
     if "assets" not in document:
         raise BadAnswer("not the published answer: no assets")
-    return [
-        Asset(text_of(asset["tid"]), text_of(asset.get("id")), _json_items(asset.get("meta")))
-        for asset in _holding_tid(document["assets"])
-    ]
+    return [_asset_in_json(item) for item in _items_of(document["assets"])]
 
 
 def _error_in(document: dict[str, Any]) -> str:
@@ -220,28 +250,46 @@ def _error_in(document: dict[str, Any]) -> str:
     return reason_in(document.get("response")) or reason_in(document) or told
 
 
-def _holding_tid(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the outermost objects with a tid, however they are listed: the forms are not published."""
-    level = [value]
+def _items_of(assets: Any) -> Iterator[Any]:
+    """Yield the outermost objects that are assets, however they are listed, and what is in their place in a list.
+
+    The forms are not published.
+    """
+    level = [assets]
     while level:
         objects = [item for item in level if isinstance(item, dict)]
-        yield from (item for item in objects if "tid" in item)
-        level = [item for each in level if isinstance(each, list) for item in each]
-        level += [item for each in objects if "tid" not in each for item in each.values()]
+        held = [item for each in level if isinstance(each, list) for item in each]
+        yield from (item for item in objects if _is_asset(item))
+        yield from (item for item in held if not isinstance(item, (dict, list)))
+        held += [member for each in objects if not _is_asset(each) for member in each.values()]
+        level = [item for item in held if isinstance(item, (dict, list))]
 
 
-def _json_items(meta: Any) -> dict[str, str]:
+def _is_asset(item: dict[str, Any]) -> bool:
+    return "tid" in item or ("id" in item and "meta" in item)
+
+
+def _asset_in_json(item: Any) -> Asset:
+    """Read an asset; an empty one of what is none."""
+    if not isinstance(item, dict):
+        return Asset()
+    asset = Members(item)
+    items = _json_items(asset.object("meta"))
+    return Asset(asset.text("tid"), asset.text("id"), items, tuple(asset.lost))
+
+
+def _json_items(meta: Members) -> dict[str, str]:
     """Read items as an object (compact), or as a list under itm or itms with key and value, content or $."""
-    if not isinstance(meta, dict):
-        return {}
-    pairs = [pair for name in ("itm", "itms") for pair in _listed(meta.get(name)) if isinstance(pair, dict)]
-    folded = {key: text_of(value) for key, value in meta.items() if not isinstance(value, (dict, list))}
-    return folded | {
-        text_of(pair.get("key")): text_of(
-            next((pair[name] for name in ("value", "content", "$") if name in pair), None)
-        )
-        for pair in pairs
-    }
+    items = {name: meta.text(name) for name in meta.given if name not in ITEM_LISTS}
+    for name in ITEM_LISTS:
+        value = meta.given.get(name)
+        if isinstance(value, (dict, list)):
+            for pair in Members({name: _listed(value)}, parent=meta).objects(name):
+                content = next((each for each in CONTENT if each in pair.given), "value")
+                items[pair.text("key")] = pair.text(content)
+        elif value is not None:
+            items[name] = meta.text(name)
+    return items
 
 
 def _listed(value: Any) -> list[Any]:
@@ -258,22 +306,32 @@ def read(reply: Reply, form: str, asset_ids: Sequence[str], known: Known) -> lis
 
 
 def normalise(asset_ids: Sequence[str], assets: Iterable[Asset], known: Known = NOTHING_KNOWN) -> list[Answer]:
-    """Make one observation for each asset asked for, in that order; what the answer lacks is MISSING."""
+    """Make one observation for each asset asked for, in that order.
+
+    What the answer lacks is MISSING, unless it may be one whose id in it cannot be read.
+    """
     found: dict[str, Asset] = {}
     for asset in assets:
-        found[f"tid:{asset.tid}"] = found[f"id:{asset.id}"] = asset
-    return [_answer(asset_id, found.get(asset_id), known) for asset_id in asset_ids]
+        for form, name in (("tid", asset.tid), ("id", asset.id)):
+            found[f"{form}:{name}"] = asset
+            if REPLACEMENT in name:
+                found[f"{form}:"] = asset
+    return [_answer(asset_id, found, known) for asset_id in asset_ids]
 
 
-def _answer(asset_id: str, asset: Asset | None, known: Known) -> Answer:
+def _answer(asset_id: str, found: Mapping[str, Asset], known: Known) -> Answer:
+    asset = found.get(asset_id)
     if asset is None:
-        return Observation(asset_id, State.MISSING)
+        nameless = asset_id[: asset_id.index(":") + 1] in found
+        return Unreadable(asset_id, NAMELESS) if nameless else Observation(asset_id, State.MISSING)
+    if asset.lack:
+        return Unreadable(asset_id, asset.lack)
     return unless_known(asset_id, asset.digest, known, lambda: observation(asset_id, asset))
 
 
 def observation(asset_id: str, asset: Asset) -> Observation:
     """Read one asset. An incomplete import usually leaves a file that can be used, so its failure is DEGRADED."""
-    imported, held = asset.items.get("ImportState", ""), asset.items.get("ObjectState", "")
+    imported, held = asset.items.get(IMPORT, ""), asset.items.get(OBJECT, "")
     state = combine(imported, held)
     return Observation(
         asset_id,
@@ -305,10 +363,9 @@ def facets(import_state: str, object_state: str) -> tuple[Facet, Facet]:
 
 
 def _detail(asset: Asset) -> OmnDetail:
-    others = {key: value for key, value in asset.items.items() if key not in ("ImportState", "ObjectState")}
-    return OmnDetail(
-        asset.tid, asset.id, asset.items.get("ImportState", ""), asset.items.get("ObjectState", ""), others or None
-    )
+    others = {key: value for key, value in asset.items.items() if key not in (IMPORT, OBJECT)}
+    states = (asset.items.get(IMPORT, ""), asset.items.get(OBJECT, ""))
+    return OmnDetail(asset.tid, asset.id, *states, others or None, asset.unreadable)
 
 
 # 4. Upstream -----------------------------------------------------------------------------------------------------
@@ -347,7 +404,7 @@ class Omn:
                 found.update((answer.asset_id, answer) for answer in await self._find(form, asked, known))
         return [found[asset_id] for asset_id in asset_ids]
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """List what the configured query finds."""
         query = json.dumps(self._settings.query).encode()
         return await self._ask(QUERY_PATH, query, "json", ids_of, self._settings.assets_max)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assetwatch.pieces.v1 import asset_pb2  # noqa: F401 - it registers the messages that are looked up by descriptor
@@ -21,12 +20,13 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from assetwatchd import jsonbody
 from assetwatchd.errors import BadAnswer, ContentTooLarge
 from assetwatchd.pieces.body import pieces
-from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from google.protobuf.descriptor import Descriptor
+
+    from assetwatchd.transport import Reply
 
 M = TypeVar("M", bound=Message)
 
@@ -200,9 +200,9 @@ def body(of: Reply, kind: type[Message]) -> list[bytes]:
 
 
 def _json(text: str) -> Any:
-    """Read extra_json as strictly as an upstream's answers. Raises: ValueError."""
+    """Read extra_json, strictly: whoever wrote it can be told. Raises: ValueError."""
     try:
-        return jsonbody.decode(Reply(HTTPStatus.OK, {}, text.encode()))
+        return jsonbody.strictly(text.encode())
     except BadAnswer as error:
         raise ValueError(str(error)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
@@ -194,9 +195,14 @@ def dead_asset(piece: Piece, switches: PiecesSwitches, *, transferables: bool) -
     return dead
 
 
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: a name that was cut in the middle of a character; it can be sent as an escape alone."""
+
+
 def dumps(document: Mapping[str, Any]) -> str:
     """Write JSON without blanks, as the server does."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def iterable_text(items: Iterable[str]) -> str:

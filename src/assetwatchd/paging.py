@@ -1,0 +1,87 @@
+"""The pages of a list that may move while they are read: which is read next, and what they hold together; pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from assetwatchd.errors import BadAnswer
+
+AGAIN_MAX = 20
+"""So many pages of one list are read again, or bring nothing new, before it is taken as it is: it moves all the time,
+or has no end."""
+
+
+class Page(NamedTuple):
+    """What is used of a page: its numbers, and how many of its items have none.
+
+    total, pages: how many assets and pages it says that the list has; None where it does not. is_last: none follows.
+    """
+
+    numbers: frozenset[int]
+    unreadable: int
+    total: int | None
+    pages: int | None
+    is_last: bool
+
+
+class Lack(NamedTuple):
+    """How many items of a list cannot be read, and what is wrong with the first; as in Listed."""
+
+    unreadable: int
+    why: str
+
+
+class Pages:
+    """Reads the pages of a list, each of so many assets, in order. number: of the page to read next; None at the end.
+
+    What is removed meanwhile pulls later assets onto pages that were read already. So when the list says that it has
+    become shorter, as many pages back are read again. What is added only makes some appear twice.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.number: int | None = 1
+        self.seen: set[int] = set()
+        self._size = size
+        self._unreadable: dict[int, int] = {}
+        self._before: Page | None = None
+        self._again = 0
+
+    def take(self, page: Page) -> None:
+        """Take in the page of that number."""
+        if self.number is None:
+            return
+        back = 0 if self._before is None else min(self.number - 1, self._pulled(self._before, page))
+        self._again += bool(back) or page.numbers <= self.seen
+        self.seen |= page.numbers
+        self._unreadable[self.number] = page.unreadable
+        self._before = page
+        is_over = self._again > AGAIN_MAX or (page.is_last and not back)
+        self.number = None if is_over else self.number - back if back else self.number + 1
+
+    def lack(self) -> Lack:
+        """Say what cannot be read of the list. Raises: BadAnswer when it has items and not one number."""
+        nameless = sum(self._unreadable.values())
+        if nameless and not self.seen:
+            raise BadAnswer(f"a list of {nameless} items and not one readable id")
+        missing = max(0, self._total - len(self.seen) - nameless)
+        if nameless:
+            page = next(number for number, unreadable in self._unreadable.items() if unreadable)
+            return Lack(nameless + missing, f"page {page} has an item without an id")
+        if missing:
+            return Lack(missing, f"it says that it has {self._total} assets, and holds {len(self.seen)}")
+        if self._again > AGAIN_MAX:
+            return Lack(1, f"its pages repeat or keep changing, though {AGAIN_MAX} were read again")
+        return Lack(0, "")
+
+    @property
+    def _total(self) -> int:
+        return (self._before.total if self._before else None) or 0
+
+    def _pulled(self, before: Page, page: Page) -> int:
+        """Return over how many pages assets have moved towards the beginning since the page before."""
+        fewer = _fewer(before.total, page.total)
+        return max(-(-fewer // self._size), _fewer(before.pages, page.pages))
+
+
+def _fewer(before: int | None, now: int | None) -> int:
+    return 0 if before is None or now is None else max(0, before - now)
