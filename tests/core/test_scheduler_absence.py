@@ -237,7 +237,7 @@ async def test_what_a_list_lacks_is_found_by_its_own_reads() -> None:
 
 @virtual
 async def test_an_unreadable_list_item_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """One line says what cannot be read, and another only when that changes."""
+    """One line says what cannot be read, and no more while that changes: the condition says how it is now."""
     upstream = FakeUpstream("a", enumerates=True)
     upstream.unlisted = 1
     async with running(upstream) as rig:
@@ -246,7 +246,9 @@ async def test_an_unreadable_list_item_is_logged_once(caplog: pytest.LogCaptureF
             assert caplog.text.count("1 of its items cannot be read") == 1
             upstream.unlisted = 2
             await until(lambda: len(upstream.lists) == 8)
-            assert caplog.text.count("of its items cannot be read") == 2
+            assert caplog.text.count("of its items cannot be read") == 1
+            assert "2 of its items cannot be read" in rig.scheduler.condition.message
+            assert not rig.scheduler.complete
 
 
 @virtual

@@ -254,5 +254,5 @@ def _check(rig: Rig, upstream: Recording, lost_at: float) -> None:
     assert upstream.last is not None
     listed_at, listed = upstream.last
     assert listed_at >= lost_at - 0.3
-    for asset_id in listed:
+    for asset_id in listed.asset_ids:
         assert rig.store.get(AssetKey(SOURCE, asset_id)) is not None
