@@ -18,6 +18,7 @@ from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from assetwatchd.model import Condition
+    from assetwatchd.upstream import Listed
 
 DOWN = Unreachable("connection refused")
 
@@ -187,9 +188,9 @@ class Recording(FakeUpstream):
 
     def __init__(self, *asset_ids: str) -> None:
         super().__init__(*asset_ids, enumerates=True)
-        self.last: tuple[float, frozenset[str]] | None = None
+        self.last: tuple[float, Listed] | None = None
 
-    async def enumerate(self) -> frozenset[str]:
+    async def enumerate(self) -> Listed:
         """List, and keep it."""
         began = now()
         found = await super().enumerate()
