@@ -32,7 +32,8 @@ class Mutant(NamedTuple):
 
 HUB, WATCH, LEDGER = "assetwatchd.hub", "assetwatchd.rpc.watch", "assetwatchd.store.ledger"
 DRAINS = "assetwatchd.drains"
-CALLS, PIPELINE, RESUME = "assetwatchd.calls", "assetwatchd.pipeline", "assetwatchd.resume"
+CALLS, PAUSES = "assetwatchd.calls", "assetwatchd.pauses"
+PIPELINE, RESUME = "assetwatchd.pipeline", "assetwatchd.resume"
 SQLITE = "assetwatchd.store.sqlite"
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -96,8 +97,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "else self._resumed(watcher.group, cursor, head)\n",
-                "else self._resumed(watcher.group, cursor - 1, head)\n",
+                "beginning = await group.beginning(cursor)\n",
+                "beginning = await group.beginning(cursor - 1)\n",
             )
         ],
     ),
@@ -183,7 +184,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "M19": Mutant(
         "Retry-After is ignored",
         [
-            Change(CALLS, "if error.retry_after_s is not None and", "if False and"),
+            Change(PAUSES, "if error.retry_after_s is None:", "if True:"),
             Change(CALLS, "error.retry_after_s or 0.0)", "0.0)"),
         ],
     ),
