@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from assetwatchd.answers import Unchanged
+from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.details import OmnDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, UpstreamError, VersionUnsupported
 from assetwatchd.jsonbody import bounded
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.redaction import LATEST, MASK, SHORT, Secrets
+from assetwatchd.redaction import LATEST, LONG, MASK, SHORT, Secrets
+from assetwatchd.upstream import Listed, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,9 @@ def test_a_short_secret_is_no_part_of_words(secret: str) -> None:
 def test_what_is_clean_is_not_made_anew() -> None:
     """It is the very same value, so that the hot path pays for a look alone."""
     cleaner = Secrets(["a secret of some length"]).cleaner
-    for value in (observation("text"), [Unchanged("a")], frozenset({"tid:1"}), {"a": 1}, None, 7, b"a", "text"):
+    lists = (frozenset({"tid:1"}), Listed(frozenset({"tid:1"}), 1, "no id"))
+    answers = ([Unchanged("a")], [Unreadable("a", "no id")])
+    for value in (observation("text"), *answers, *lists, {"a": 1}, None, 7, b"a", "text"):
         assert cleaner.value(value) is value
 
 
@@ -169,8 +172,27 @@ def test_an_answer_that_is_known_costs_no_look() -> None:
 def test_ids_are_freed_only_of_what_is_none() -> None:
     """An id has to be what the upstream calls it; only of what is too long to be chance is it freed."""
     cleaner = Secrets(["project", "eyJhbGciOiJIUzUxMiJ9.e30.abc"]).cleaner
-    listed = frozenset({"ws/project/1", "tid:eyJhbGciOiJIUzUxMiJ9.e30.abc", "tid:2"})
-    assert cleaner.value(listed) == {"ws/project/1", f"tid:{MASK}", "tid:2"}
+    ids = frozenset({"ws/project/1", "tid:eyJhbGciOiJIUzUxMiJ9.e30.abc", "tid:2"})
+    assert cleaner.value(ids) == {"ws/project/1", f"tid:{MASK}", "tid:2"}
+    assert cleaner.value(Listed(ids, 1, "no id")) == Listed(cleaner.value(ids), 1, "no id")
+
+
+@given(secret=st.text(string.ascii_letters + string.digits + "._-", min_size=LONG), way=st.sampled_from(sorted(WAYS)))
+def test_why_something_cannot_be_read_shows_no_token(secret: str, way: str) -> None:
+    """Nor does the list, or the asset, of which it is said; the id is the one that was asked for."""
+    text = written(secret, way)
+    told = [Listed(frozenset({text, "tid:1"}), 2, text), Unreadable("tid:1", text)]
+    freed = Secrets([secret]).cleaner.value(told)
+    assert secret not in repr(freed)
+    assert (freed[0].asset_ids >= {"tid:1"}, freed[0].unreadable, freed[1].asset_id) == (True, 2, "tid:1")
+
+
+def test_why_in_words_of_ours() -> None:
+    """A password that is one of them, or the id that was asked for, is not told by a gap."""
+    why = "the answer has no ObjectState that could be read"
+    for told in (Unreadable("tid:1-and-much-more", why), listed(["tid:1", None], 10)):
+        for word in {*told.why.split(), *told.why, "ObjectState", "tid:1-and-much-more"}:
+            assert Secrets([word]).cleaner.value(told) == told
 
 
 class Inner(BaseModel):

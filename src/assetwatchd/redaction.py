@@ -19,7 +19,7 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel, SecretStr
 
-from assetwatchd.answers import Unchanged
+from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.bounds import CUT
 from assetwatchd.errors import UpstreamError
 from assetwatchd.model import Observation
@@ -31,6 +31,8 @@ SHORT = 6
 """Characters. A shorter secret is a part of many words, and is blotted out only where it stands by itself."""
 LONG = 16
 """A secret of so many characters is no word of ours and no part of an id, so it may be blotted out among those, too."""
+WHY = "why"
+"""So is named, in whatever is made of an answer, the member that says in our words what is wrong with it."""
 LATEST = 16
 """So many of the tokens and signatures that were sent last are known: as many as there usually are calls under way."""
 
@@ -140,8 +142,8 @@ class Cleaner:
     def value(self, value: T) -> T:
         """Free whatever was read of an answer; what has no secret in it is returned as it is.
 
-        The id of an observation is the one that was asked for; other ids, which come in sets, are freed of what is too
-        long to be a part of one.
+        The id that an answer is about is the one that was asked for; other ids, which come in sets, and our own words
+        (WHY) are freed of what is too long to be a part of one.
         """
         if not self._secrets:
             return value
@@ -169,8 +171,11 @@ class Cleaner:
             items = [self._freed(item) for item in value]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         if names := _said(type(value)):
-            return replace(value, **{name: self._freed(getattr(value, name)) for name in names})
+            return replace(value, **{name: self._member(name, getattr(value, name)) for name in names})
         return value
+
+    def _member(self, name: str, member: Any) -> Any:
+        return self._without(member, self._long) if name == WHY else self._freed(member)
 
     def _without(self, text: str, forms: Iterable[str]) -> str:
         for form in forms:
@@ -258,4 +263,8 @@ def _said(kind: type[Any]) -> tuple[str, ...]:
     return _NAMES[kind]
 
 
-_NAMES: dict[type[Any], tuple[str, ...]] = {Observation: ("facets", "failure", "detail"), Unchanged: ()}
+_NAMES: dict[type[Any], tuple[str, ...]] = {
+    Observation: ("facets", "failure", "detail"),
+    Unchanged: (),
+    Unreadable: (WHY,),
+}

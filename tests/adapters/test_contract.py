@@ -41,7 +41,7 @@ UNREADABLE_AS = {
     "json": {
         "deep": {"body": '{"a":' * 100_000, "content_type": "application/json"},
         "nan": {"body": "NaN", "content_type": "application/json"},
-        "html_as_json": {"body": "<html>Sign in</html>", "content_type": "application/json"},
+        "html_as_json": {"body": "<html>It works</html>", "content_type": "application/json"},
         "empty_object": {"body": "{}", "content_type": "application/json"},
     },
     "xml": {

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from assetwatchd.answers import Unreadable
 from assetwatchd.app import ADAPTERS
 from assetwatchd.config import AnySource
 from assetwatchd.errors import UpstreamError
@@ -34,7 +35,7 @@ PADDING = 20_000
 """So many spaces make an answer long enough to be read in a process beside."""
 
 OMN_XML = """<pim><assets><asset tid="1" id="1">
-  <itm key="ImportState">ECHO</itm><itm key="x">ECHO</itm>
+  <itm key="ImportState">ECHO</itm><itm key="ObjectState">available</itm><itm key="x">ECHO</itm>
 </asset></assets></pim>"""
 OMN_JSON = """{"assets": [
   {"tid": "1", "id": "1", "meta": {"ImportState": ECHO, "ObjectState": "available", "y": ECHO, ECHO: "z"}}
@@ -185,7 +186,11 @@ def shown(echo: Echo, told: str) -> list[str]:
 CASES = [pytest.param(name, form, id=f"{name}: {form}") for name, kind in KINDS.items() for form in kind.forms]
 
 
-@pytest.mark.parametrize("padding", [0, PADDING], ids=["at once", "beside"])
+PLACES = pytest.mark.parametrize("padding", [0, PADDING], ids=["at once", "beside"])
+OMN = pytest.mark.parametrize("name", ["omn bearer", "omn signed", "omn traded"])
+
+
+@PLACES
 @pytest.mark.parametrize(("name", "form"), CASES)
 async def test_values(name: str, form: str, padding: int) -> None:
     """A 200 that holds every secret wherever a text may be is read, and shows none of them."""
@@ -221,16 +226,31 @@ async def outcomes(upstream: Upstream, asset_id: str) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("name", ["omn bearer", "omn signed", "omn traded"])
-async def test_lists(name: str) -> None:
-    """A token in place of an id is no id; the list has what is left of it."""
-    kind = KINDS[name]
-    async with echoing(Kind(kind.kind, "tid:1", JSONS, '{"tids": ["1", ECHO]}', **kind.settings), "json", 200) as it:
-        echo, upstream = it
+@PLACES
+@OMN
+async def test_unreadable_assets(name: str, padding: int) -> None:
+    """What is said of an asset whose state cannot be read shows none either."""
+    body = OMN_XML.replace('<itm key="ObjectState">available</itm>', "")
+    kind = Kind("omn", "tid:1", XMLS, body, **KINDS[name].settings)
+    async with echoing(kind, "xml", 200, padding) as (echo, upstream):
+        [answer] = await upstream.observe([kind.asset_id])
+        assert isinstance(answer, Unreadable)
+        assert answer.asset_id == kind.asset_id
+        assert shown(echo, repr(answer)) == []
+
+
+@PLACES
+@OMN
+async def test_lists(name: str, padding: int) -> None:
+    """A token in place of an id is no id; the list has what is left of it, and says what of it cannot be read."""
+    kind = Kind("omn", "tid:1", JSONS, '{"tids": ["1", ECHO, {"tid": ECHO}]}', **KINDS[name].settings)
+    async with echoing(kind, "json", 200, padding) as (echo, upstream):
         listed = await upstream.enumerate()
-        assert len(listed) == 2
-        assert "tid:1" in listed
+        assert len(listed.asset_ids) == 2
+        assert "tid:1" in listed.asset_ids
+        assert listed.unreadable == 1
         assert shown(echo, repr(listed)) == []
+        assert MASK in repr(listed)
 
 
 WORDS = ("a", "HTTP", "status", "success", "available", "answer", "data", "our credentials", "operation", "0")
