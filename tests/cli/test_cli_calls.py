@@ -74,7 +74,7 @@ async def test_list_prints_one_page_and_says_there_is_more(ask: Run, fake: FakeS
     assert done.code == 0
     assert len(done.out.splitlines()) == 3
     assert "--page-token 2" in done.err
-    assert "cannot be read now: sbc" in done.err
+    assert "not complete: there may be more in sbc" in done.err
     assert (list(request.sources), list(request.states)) == (["dam"], [State.STATE_AVAILABLE, State.STATE_FAILED])
 
 
@@ -387,7 +387,8 @@ async def test_a_status_that_could_not_be_confirmed_says_why(ask: Run, fake: Fak
     assert rows[1].endswith("permanent BROKEN HTTP 500")
     assert rows[2].endswith("permanent BROKEN broken; not confirmed: HTTP 500")
     fake.condition_met, fake.reason = False, "connection refused"
-    assert "not met within 60 s: connection refused\n" in (await ask("wait", "dam", "tid:1")).err
+    waited = await ask("wait", "dam", "tid:1")
+    assert "it was AVAILABLE when it was last read, which cannot be confirmed now: connection refused\n" in waited.err
 
 
 async def test_a_read_that_fails_is_not_answered_with_what_was_just_done(ask: Run, fake: FakeService) -> None:

@@ -46,6 +46,7 @@ async def offered(*words: str, **extra: str) -> list[str]:
         ("watch",),
         ("watch", "--source"),
         ("sources",),
+        ("retry",),
         ("health",),
         ("pieces", "ls", "--source"),
     ],

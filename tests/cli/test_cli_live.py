@@ -1,14 +1,33 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 import pytest
+from assetwatch.v1.asset_status_service_pb2 import SourceConditionChange
+from assetwatch.v1.source_pb2 import ConditionState, SourceCondition
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from assetwatch_client import View
 from assetwatchd.cli.failures import explain
-from assetwatchd.cli.live import Board, Breaks, picture
+from assetwatchd.cli.live import Breaks
 from assetwatchd.cli.output import STATUS_HEADER
+from assetwatchd.cli.screen import Board, page
 from support.fake_service import Refusal, changes, started, status, synced
+
+if TYPE_CHECKING:
+    from assetwatchd.cli.screen import Hints
+
+
+def drawn(board: Board, width: int, height: int, hints: Hints | None = None) -> list[str]:
+    """Return the lines of a screen."""
+    console = Console(width=width, height=height, force_terminal=False)
+    with console.capture() as capture:
+        console.print(page(board, console, hints))
+    return capture.get().splitlines()
 
 
 def test_silence_is_told_and_waited_out_once_a_watch_has_begun() -> None:
@@ -28,15 +47,13 @@ def test_the_picture_shows_the_last_to_change_first_and_fits() -> None:
     for message in (started(), changes(*many), synced(), changes(broken)):
         for event in view.take(message):
             board.take(event)
-    console = Console(width=160, height=20, record=True, file=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(picture(board, 14, 160))
-    drawn = capture.get().splitlines()
-    assert len(drawn) == 1 + 1 + 14 + 2
-    assert "50 assets, 1 change;" in drawn[0]
-    assert "tid:7 " in drawn[2]
-    assert "[bold]x" in drawn[2]
-    assert "dam HEALTHY" in drawn[-1]
+    lines = drawn(board, 160, 20)
+    assert len(lines) == 20
+    assert sum(" tid:" in line for line in lines) == 20 - 4
+    assert "50 assets, 1 change;" in lines[0]
+    assert "tid:7 " in lines[2]
+    assert "[bold]x" in lines[2]
+    assert "dam HEALTHY" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -57,10 +74,7 @@ def test_a_narrow_screen_keeps_what_asset_it_is_and_its_state(width: int, header
     failed = status("media-intelligence-of-the-studio", asset_id, "OUT_OF_SYNC", message="broken" * 40)
     for event in view.take(changes(failed)):
         board.take(event)
-    console = Console(width=width, force_terminal=False)
-    with console.capture() as capture:
-        console.print(picture(board, 14, width))
-    _, names, row, *_ = capture.get().splitlines()
+    _, names, row, *_ = drawn(board, width, 24)
     assert names.split() == header
     assert len(row) <= width
     assert asset_id[:23] in row
@@ -90,12 +104,9 @@ def test_the_title_says_what_is_going_on() -> None:
     """Until the list is complete the title says so, and after a break it says that until something comes."""
     view = View()
     board = Board(view)
-    console = Console(width=160, record=True, file=None, force_terminal=False)
 
     def title() -> str:
-        with console.capture() as capture:
-            console.print(picture(board, 3, 160))
-        return capture.get().splitlines()[0].rstrip()
+        return drawn(board, 160, 24)[0].rstrip()
 
     assert title() == "reading the snapshot; the last to change first. Ctrl-C stops."
     board.note = "the stream broke"
@@ -105,19 +116,85 @@ def test_the_title_says_what_is_going_on() -> None:
     assert title() == "0 assets, 0 changes; the last to change first. Ctrl-C stops."
 
 
-def test_the_picture_says_what_is_wrong() -> None:
-    """A line a source in trouble, with why, and one about what is not complete; they take the place of assets."""
+def test_the_screen_says_what_is_wrong() -> None:
+    """Why a source is in trouble, what is not complete, what is wrong with assets, also where no column has room."""
     view = View()
     board = Board(view)
     broken = started()
     broken.source_conditions[0].condition.message = "cannot be listed: HTTP 500"
-    for message in (broken, changes(*[status("dam", f"tid:{n}") for n in range(50)]), synced(incomplete=["dam"])):
+    many = [status("dam", f"tid:{n}") for n in range(50)]
+    failed = [status("dam", f"tid:{n}", "FAILED", message="of no use") for n in (51, 52)]
+    stale = [status("dam", "tid:53", unread="not XML"), status("dam", "tid:54", unread="cannot be listed: HTTP 500")]
+    for message in (broken, changes(*many, *failed, *stale), synced(incomplete=["dam"])):
         for event in view.take(message):
             board.take(event)
-    console = Console(width=160, force_terminal=False)
-    with console.capture() as capture:
-        console.print(picture(board, 14, 160))
-    drawn = capture.get().splitlines()
-    assert len(drawn) == 1 + 1 + 14 + 2
-    assert drawn[-2].startswith("dam: cannot be listed: HTTP 500")
-    assert drawn[-1].startswith("not complete; cannot be read now: dam")
+    lines = drawn(board, 80, 24)
+    assert len(lines) == 24
+    assert [line.rstrip() for line in lines[-5:]] == [
+        "not complete: there may be more in dam",
+        "dam: cannot be listed: HTTP 500",
+        "dam tid:53: not confirmed: not XML",
+        "dam tid:52 and 1 more: permanent BROKEN of no use",
+        "dam HEALTHY",
+    ]
+    assert sum(" tid:" in line for line in lines) == 24 - 2 - 1 - 5 + 2
+
+
+def test_many_troubles_have_their_part_of_the_screen() -> None:
+    """More than there is room for are counted, and so are more sources than can be named."""
+    view = View()
+    board = Board(view)
+    for number in range(60):
+        told = started()
+        told.source_conditions[0].source = f"source-{number:02}"
+        told.source_conditions[0].condition.message = "x" * 200
+        for event in (*view.take(told), *view.take(changes(status("dam", f"tid:{number}")))):
+            board.take(event)
+    lines = [line.rstrip() for line in drawn(board, 80, 24, lambda _, room: ["hint"] * room)]
+    assert len(lines) == 24
+    assert lines[-1] == "sources: 60 HEALTHY"
+    assert lines[-2].startswith("and 57 more: see")
+    assert lines[-3].endswith("xx…")
+    assert "source-02" in lines[-4]
+    assert sum(" tid:" in line for line in lines) >= 3
+    assert "hint" in lines
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+
+
+@given(
+    conditions=st.lists(st.tuples(st.text(min_size=1, max_size=60), TEXTS), max_size=12),
+    assets=st.lists(st.tuples(st.text(min_size=1, max_size=60), TEXTS), max_size=40),
+    incomplete=st.booleans(),
+    note=TEXTS,
+    size=st.tuples(st.integers(80, 250), st.integers(24, 70)),
+    hints=st.none() | st.integers(0, 40),
+)
+def test_no_line_falls_off_the_screen(
+    *,
+    conditions: list[tuple[str, str]],
+    assets: list[tuple[str, str]],
+    incomplete: bool,
+    note: str,
+    size: tuple[int, int],
+    hints: int | None,
+) -> None:
+    """Whatever is wrong, and however it is called: what is drawn has no more lines than the screen, none is wider."""
+    view = View()
+    board = Board(view)
+    told = started()
+    del told.source_conditions[:]
+    for name, message in conditions:
+        condition = SourceCondition(state=ConditionState.CONDITION_STATE_DEGRADED, message=message)
+        told.source_conditions.append(SourceConditionChange(source=name, condition=condition))
+    failed = [status("dam", name, "FAILED", message=message) for name, message in assets]
+    names = [name for name, _ in conditions] if incomplete else []
+    for message in (told, changes(*failed), synced(incomplete=names)):
+        for event in view.take(message):
+            board.take(event)
+    board.note = note
+    width, height = size
+    lines = drawn(board, width, height, None if hints is None else lambda _, _room: ["hint"] * hints)
+    assert len(lines) <= height
+    assert all(cell_len(line) <= width for line in lines)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import assetwatchd.cli
 from assetwatch_client import View
 from assetwatchd.cli import app
-from assetwatchd.cli.live import Board, picture
+from assetwatchd.cli.screen import Board, page
 from assetwatchd.cli.terminal import as_json, as_yaml, safe
 from assetwatchd.texts import acts
 from support.command_line import COMMAND, PATHS
@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "list": ([], "ListAssetStatuses"),
     "wait": (["dam", "tid:1"], "WaitAssetStatus.status"),
     "sources": ([], "ListSources"),
+    "retry": (["dam"], "RetrySource.source"),
     "watch": (["dam"], "WatchStatus"),
     "pieces ls": (DESK, "ListAssets.assets"),
     "pieces get": ([ID, *DESK], "GetAsset.asset"),
@@ -170,9 +171,9 @@ def test_the_live_table() -> None:
         for event in view.take(message):
             board.take(event)
     board.note = HOSTILE
-    console = Console(width=400, force_terminal=False, color_system=None)
+    console = Console(width=400, height=24, force_terminal=False, color_system=None)
     with console.capture() as capture:
-        console.print(picture(board, 14, 400))
+        console.print(page(board, console))
     assert acting(capture.get()) == []
     assert "\\x1b[2J" in capture.get()
 

@@ -81,7 +81,7 @@ async def test_text_lines_tell_what_is_not_complete_and_why_it_is_stale(spawn: S
         printed = [line.split(" ", 1)[1] for line in await lines(running, 4)]
     assert printed == [
         "dam is HEALTHY",
-        "synced: not complete; cannot be read now: dam (or was not yet as a whole)",
+        "synced: not complete: there may be more in dam",
         "dam tid:1 AVAILABLE not confirmed: not XML",
         "synced: the list is complete, changes follow",
     ]

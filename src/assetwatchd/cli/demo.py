@@ -14,7 +14,7 @@ from assetwatchd.config import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from assetwatchd.cli.live import Hints
+    from assetwatchd.cli.screen import Hints
     from assetwatchd.sandbox import Sandbox
     from assetwatchd.sandbox.standin import Standin
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
-from assetwatch.v1.asset_status_pb2 import Freshness, State
+from assetwatch.v1.asset_status_pb2 import State
 from assetwatch.v1.source_pb2 import ConditionState
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from assetwatch_client import (
     Action,
@@ -29,41 +25,22 @@ from assetwatch_client import (
     reason_of,
 )
 from assetwatchd.cli.options import Format
-from assetwatchd.cli.output import COLOURS, STATUS_HEADER, document, incomplete_text, label, status_row, trouble_text
-from assetwatchd.cli.terminal import complain, counted, safe, tell
+from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
+from assetwatchd.cli.screen import Board, page
+from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from assetwatch_client import Event, Key, View
+    from assetwatch_client import Event, Key
+    from assetwatchd.cli.screen import Hints
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
 DUMB = frozenset({"dumb", "unknown"})
 """Terminals that print and no more, as rich knows them too: those get lines."""
-ROWS_MIN = 3
-HINTS_PART = 2
-"""What stands above the table gets at most one such part of the screen."""
 UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
-Hints: TypeAlias = "Callable[[int, int], Sequence[str]]"
-"""Lines to stand above the table, of a width, and as many as there is room for."""
-SOURCE_PART = 5
-"""The names of sources get at most one such part of the screen."""
-WIDTHS = {
-    "SOURCE": 20,
-    "ASSET": 24,
-    "STATE": max(len(label(State, state)) for state in State.values()),
-    "FRESHNESS": max(len(label(Freshness, freshness)) for freshness in Freshness.values()),
-    "OBSERVED": len("999d ago"),
-    "REVISION": len("REVISION"),
-    "FAILURE": 16,
-}
-"""What each column of STATUS_HEADER needs to be of use."""
-RATIOS = {"ASSET": 3, "FAILURE": 2}
-"""Who shares what the other columns leave."""
-LEFT_OUT = ("FAILURE", "REVISION", "OBSERVED")
-"""What a narrow screen does without, in this order."""
 DRAINING = "SERVER_DRAINING"
 
 
@@ -204,77 +181,3 @@ def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
         now = told[event.key] = label(State, status.state)
     states = f"{then} -> {now}" if then and then != now else now
     return f"{status.asset.source} {status.asset.asset_id} {states} {trouble_text(status)}"
-
-
-@dataclass(slots=True)
-class Board:
-    """What the live table shows. held: the map; changes: since it was first complete; note: of the last break."""
-
-    held: Watch | View
-    synced: bool = False
-    changes: int = 0
-    note: str = ""
-
-    def take(self, event: Event) -> None:
-        """Count an event that is in the map already."""
-        self.note = ""
-        if isinstance(event, Synced):
-            self.synced = True
-        elif isinstance(event, Upsert | Removed):
-            self.changes += self.synced
-
-
-def page(board: Board, console: Console, hints: Hints | None = None) -> Group:
-    """Draw a screen: hints, the assets that there is room for under them, the sources."""
-    width, height = console.size
-    above = [Text(safe(line), no_wrap=True) for line in (hints(width, height // HINTS_PART) if hints else ())]
-    others = len(above) + len(console.render_lines(picture(board, 0, width)))
-    return Group(*above, picture(board, max(ROWS_MIN, height - others), width))
-
-
-def picture(board: Board, rows: int, width: int) -> Group:
-    """Draw the assets that changed last, so many rows of them, and the sources under them."""
-    now = datetime.now(UTC)
-    widths = fitting(width)
-    title = _title(board)
-    table = Table(title=title, title_justify="left", expand=True, box=None, pad_edge=False, collapse_padding=True)
-    for name, needed in widths.items():
-        least, most = (None, needed) if name == "SOURCE" else (needed, None)
-        ratio = RATIOS.get(name)
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least, max_width=most)
-    for status in islice(reversed(tuple(board.held.statuses.values())), rows):
-        cells = zip(STATUS_HEADER, status_row(status, now), strict=True)
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for name, cell in cells if name in widths))
-    return Group(table, Text(), _sources(board), *_notes(board))
-
-
-def fitting(width: int) -> dict[str, int]:
-    """Return the columns of STATUS_HEADER that a screen so wide has room for, and what each needs."""
-    widths = WIDTHS | {"SOURCE": max(WIDTHS["SOURCE"], width // SOURCE_PART)}
-    for name in LEFT_OUT:
-        if sum(widths.values()) + len(widths) - 1 > width:
-            del widths[name]
-    return widths
-
-
-def _title(board: Board) -> Text:
-    counts = f"{counted(len(board.held.statuses), 'asset')}, {counted(board.changes, 'change')}"
-    state = counts if board.synced else "reading the snapshot"
-    return Text(safe(f"{state}; the last to change first. Ctrl-C stops. {board.note}".rstrip()), style="bold")
-
-
-def _sources(board: Board) -> Text:
-    line = Text()
-    for name, condition in sorted(board.held.conditions.items()):
-        state = label(ConditionState, condition.state)
-        line.append(safe(f"{name} ")).append(state, style=COLOURS.get(state, "")).append("   ")
-    return line
-
-
-def _notes(board: Board) -> Iterator[Text]:
-    """Yield a line a source that is in trouble, with what is wrong, and one about what is not all there is."""
-    for name, condition in sorted(board.held.conditions.items()):
-        if condition.message:
-            yield Text(safe(f"{name}: {condition.message}"), no_wrap=True, overflow="ellipsis")
-    if board.synced and (lacking := incomplete_text(board.held.incomplete)):
-        yield Text(safe(lacking), no_wrap=True, overflow="ellipsis")

@@ -160,7 +160,7 @@ def _next_try(condition: SourceCondition, now: datetime) -> str:
 def incomplete_text(sources: Iterable[str]) -> str:
     """Say of which sources there may be more than is shown; nothing if it is all there is."""
     names = ", ".join(sorted(sources))
-    return f"not complete; cannot be read now: {names} (or was not yet as a whole)" if names else ""
+    return f"not complete: there may be more in {names}" if names else ""
 
 
 def trouble_text(status: AssetStatus) -> str:
