@@ -47,7 +47,7 @@ def decode(reply: Reply) -> Any:
         return _leniently(reply)
     except (ValueError, RecursionError):
         if reply.content_type in HTML_TYPES:
-            raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be") from None
+            raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be", doubts_token=True) from None
         raise why from None
 
 

@@ -14,6 +14,8 @@ HEAD_BYTES = 16 * 1024
 PAGE = re.compile(rb"<!doctype\s{1,9}html|<html[\s>]", re.IGNORECASE)
 PREAMBLE_BYTES = 1024
 """An XML declaration, comments and a document type may stand before a page begins."""
+JSON = (b"{", b"[", b'"')
+"""So begins a document that is no page, though a text in it may quote one."""
 LOGIN = re.compile(
     r"(?<![a-z])(?:log[\s_-]?[io]n|sign[\s_-]?[io]n(?![a-z])|passwor[dt]|credentials?|unauthori[sz]ed|single[\s_-]sign"
     r"|authenticat|session[\s_-](?:has[\s_-])?(?:expired|timed)|sso(?![a-z])|saml|oauth|openid|oidc|keycloak|anmeld)",
@@ -57,7 +59,7 @@ def redirect(status: int, location: str, *, retry_after_s: float | None = None) 
 def page(status: int, body: bytes) -> UpstreamError | None:
     """Tell what an HTML page in place of an answer means; None when the body is none."""
     head = body[:HEAD_BYTES].replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf")  # as good as ASCII, if it is UTF-16
-    if not PAGE.search(head[:PREAMBLE_BYTES]):
+    if head.lstrip().startswith(JSON) or not PAGE.search(head[:PREAMBLE_BYTES]):
         return None
     if LOGIN.search(head.decode(errors="replace")):
         return Refused(

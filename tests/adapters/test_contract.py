@@ -241,6 +241,16 @@ async def test_a_login_page_is_refused_as_such(harness: Harness, fault: dict[str
     assert (await observed(harness.upstream(), harness.known)).state is State.AVAILABLE
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/html"])
+@pytest.mark.parametrize("form", ['{"code":"9","x":"%s"}', '["%s"]', ' \n{"result":{"x":["%s"]}}', '"%s"'])
+async def test_a_document_that_quotes_a_page_is_none(harness: Harness, form: str, content_type: str) -> None:
+    """JSON that cannot be read is told as such, however it is labelled: a page in a text of it is not the answer."""
+    harness.fail(body=form % "<!doctype html><html>Sign in</html>", content_type=content_type)
+    error = await raised(harness.upstream().observe([harness.known]), harness)
+    assert type(error) is not Refused
+    assert "page" not in str(error).removesuffix(error.said)
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_to_the_same_path_is_a_wrong_address(harness: Harness, status: int) -> None:
     """A server that only moved, to https or to another host, is no login page: base_url is to be corrected."""

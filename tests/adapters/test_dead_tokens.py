@@ -48,6 +48,15 @@ OF_OMN: dict[str, dict[str, Any]] = {
         "body": '<response><itm key="errorMessage">JWT is expired</itm></response>',
         "content_type": XML,
     },
+    "an error document of unknown words, said to be HTML": {
+        "body": '<response><itm key="errorMessage">E1234</itm></response>',
+        "content_type": HTML,
+    },
+    "an error document in JSON of unknown words, said to be HTML": {
+        "body": '{"error":"E1234"}',
+        "content_type": HTML,
+    },
+    "a part of a page": {"body": "<div>Please wait", "content_type": HTML},
     "an error document in JSON": {"body": '{"error":"invalid_token"}', "content_type": JSON},
     "an error document in OMN's JSON": {"body": '{"response":{"message":"no session"}}', "content_type": JSON},
 }

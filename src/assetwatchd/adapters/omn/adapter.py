@@ -63,6 +63,8 @@ OBJECT_STATES = {
 PUBLISHED = frozenset({*IMPORT_STATES, *OBJECT_STATES, "import", "object"})
 ANSWERS, ERRORS = frozenset({"assets", "pim", "tids"}), frozenset({"response", "issues"})
 """Members of an answer in JSON, and of an error document [assumed]."""
+ROOTS = frozenset({"pim", "response"})
+"""Roots of an answer in XML, and of an error document."""
 ERROR_DOCUMENT = "HTTP 200 with an error document"
 LOCKED = "locked"
 INCOMPLETE = "incomplete"
@@ -143,14 +145,22 @@ def parsed(reply: Reply) -> Element:
 
 
 def _assets_in_html(reply: Reply) -> list[Asset]:
-    """Read what calls itself HTML, and may be a document of OMN all the same. Raises: BadAnswer."""
+    """Read what calls itself HTML, and may be a document of OMN all the same. Raises: UpstreamError."""
     try:
-        return _assets_in_json(decode(reply))
+        body = decode(reply)
     except BadAnswer:
-        try:
-            return _assets_in_xml(parsed(reply))
-        except BadAnswer:
-            raise BadAnswer(f"HTTP {reply.status}: an HTML page where an OMN document should be") from None
+        return _assets_in_xml(_root_in_html(reply))
+    return _assets_in_json(body)
+
+
+def _root_in_html(reply: Reply) -> Element:
+    try:
+        root = parsed(reply)
+    except BadAnswer:
+        root = None
+    if root is None or xml.name(root) not in ROOTS:
+        raise BadAnswer(f"HTTP {reply.status}: an HTML page where an OMN document should be", doubts_token=True)
+    return root
 
 
 def ids_of(reply: Reply, assets_max: int) -> Listed:
