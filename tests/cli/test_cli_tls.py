@@ -200,3 +200,19 @@ async def test_a_socket_of_the_machine_can_be_called(tmp_path: Path) -> None:
     assert (served.code, served.out) == (0, "SERVING\n"), served.err
     assert gone.code == 3
     assert "no server can be reached" in gone.err
+
+
+async def test_a_socket_of_the_machine_over_tls(folder: Folder, tmp_path: Path) -> None:
+    """A socket's path is no name of a certificate: --tls-server-name is; what stands between is told as of others."""
+    path = f"unix:{tmp_path / 'socket'}"
+    authority = ["--tls-ca", folder / "ca.pem"]
+    async with serving(path, folder.server("assetwatch.example")):
+        called = await run("sources", "--server", path, *authority, "--tls-server-name", "assetwatch.example")
+        nameless = await run("sources", "--server", path, *authority)
+        misnamed = await run("sources", "--server", path, *authority, "--tls-server-name", "dam.example")
+        clear = await run("sources", "--server", path)
+    assert (called.code, called.err) == (0, "")
+    assert [done.code for done in (nameless, misnamed, clear)] == [3, 3, 3]
+    assert "is for assetwatch.example, and a socket has no name: give --tls-server-name" in nameless.err
+    assert "is not for dam.example, but for assetwatch.example" in misnamed.err
+    assert "speaks TLS, and was called in the clear" in clear.err

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from assetwatchd.addresses import is_socket, path_of
 from assetwatchd.cli.exit_codes import ExitCode, fail
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def system_roots() -> bytes | None:
 
 def why_not(target: Target) -> str | None:
     """Say what stands between the command and a server that could not be called; None when it is not TLS."""
-    if target.server.startswith("unix:"):
-        return None
     try:
         return _of_a_handshake(target) if target.tls else _of_plaintext(target.server)
     except OSError:  # not there at all, or silent: gRPC's own words are as good
@@ -98,6 +97,8 @@ def _of_the_certificate(target: Target, error: ssl.SSLCertVerificationError) -> 
     match error.verify_code:
         case code if code in WRONG_NAME:
             names = ", ".join(_names(target)) or "no name at all"
+            if is_socket(target.server) and not target.tls_server_name:
+                return f"{its} is for {names}, and a socket has no name: give --tls-server-name"
             return f"{its} is not for {_name(target)}, but for {names}: call it so, or give --tls-server-name"
         case code if code in {EXPIRED, NOT_YET_VALID}:
             return (
@@ -112,21 +113,35 @@ def _of_the_certificate(target: Target, error: ssl.SSLCertVerificationError) -> 
 
 def _shake(context: ssl.SSLContext, server: str, name: str) -> bool:
     """Shake hands, and say whether the server spoke then, as one of HTTP/2 does first of all. Raises: OSError."""
-    address = _host(server), int(server.rpartition(":")[2])
     with (
-        socket.create_connection(address, HANDSHAKE_S) as connection,
+        _connection(server) as connection,
         context.wrap_socket(connection, server_hostname=name) as shaken,
     ):
         return shaken.recv(1) != b""
+
+
+def _connection(server: str) -> socket.socket:
+    """Connect to a server. Raises: OSError."""
+    if not is_socket(server):
+        return socket.create_connection((_host(server), int(server.rpartition(":")[2])), HANDSHAKE_S)
+    if (path := path_of(server)) is None:
+        raise OSError("it is none of the file system")
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(HANDSHAKE_S)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _names(target: Target) -> Iterator[str]:
     """Yield the names and addresses that the certificate is for."""
     context = _context(target)
     context.check_hostname = False
-    address = _host(target.server), int(target.server.rpartition(":")[2])
     with (
-        socket.create_connection(address, HANDSHAKE_S) as connection,
+        _connection(target.server) as connection,
         context.wrap_socket(connection, server_hostname=_name(target)) as shaken,
     ):
         certificate = shaken.getpeercert() or {}
