@@ -29,16 +29,18 @@ LISTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("source", LISTS)
 async def test_one_bad_item_of_a_list_costs_one_item(source: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are watched, the source is well, and the log says once what cannot be read."""
+    """The others are watched; the source says that its list is not complete, and why, and the log says it once."""
     fault = {**LISTS[source], "body": json.dumps(LISTS[source]["body"]), "content_type": "application/json"}
     async with running((source,), count=0) as rig:
         rig[source].faults.add(**fault)
         stream = rig.watch(sources=[source])
         await stream.holds(lambda held: sample(source) in held)
         assert stream.map[sample(source)].state == State.AVAILABLE
-        await stream.turns(source, ConditionState.HEALTHY)
+        await stream.turns(source, ConditionState.DEGRADED)
         for _ in range(3):
             await stream.until(lambda message: message.HasField("bookmark"))
-        assert stream.conditions(source)[-1] == ConditionState.HEALTHY
+        assert stream.conditions(source)[-1] == ConditionState.DEGRADED
         assert stream.map.keys() == {sample(source)}
+        condition = rig.app.sources.get(source).condition
+        assert condition.message.startswith("cannot be listed completely: 1 of its items cannot be read: ")
     assert caplog.text.count("of its items cannot be read") == 1
