@@ -216,8 +216,8 @@ class Calls:
         """
         if wait_s := self._pauses.by_hand(loop_time()):
             raise RetryTooSoon(self._name, retry_after_s=wait_s)
-        lists = not self.health.failing and self._next_list() != NEVER
-        over = self._over[Concern.LIST if lists else Concern.READS]
+        by_list = not self.health.failing and self._next_list() != NEVER
+        over = self._over[Concern.LIST if by_list else Concern.READS]
         over.clear()
         self._try_all()
         with contextlib.suppress(TimeoutError):

@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from assetwatchd.texts import cut
+
 if TYPE_CHECKING:
     from assetwatchd.agenda import Target
 
@@ -53,7 +55,7 @@ class Troubles:
 
     def failed(self, target: Target, why: str) -> None:
         """Keep why the last read of a target failed."""
-        target.trouble = why if len(why) <= REASON_LENGTH_MAX else why[: REASON_LENGTH_MAX - 1] + "…"
+        target.trouble = cut(why, REASON_LENGTH_MAX)
 
     def persists(self, target: Target, now: float) -> None:
         """Log that a target cannot be read: once until it can, and later if there are too many."""
