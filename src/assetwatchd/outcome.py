@@ -147,12 +147,12 @@ class Outcomes:
         self._plan.outdate(target)
 
     def failing(self, target: Target) -> None:
-        """The target's own reads keep failing while the source is well."""
+        """Log, and put onto the road, that the target's own reads keep failing while the source is well."""
         self._troubles.persists(target, loop_time())
         self._see(Seen(target, None, target.turn))
 
     def failed(self, target: Target, error: SourceUnreachable, *, why: str, retry_at: float) -> None:
-        """A read of the target failed; why: the error without the source's name."""
+        """End a failed read of the target; why: the error without the source's name."""
         self._troubles.failed(target, why)
         self._plan.tried(target)
         self._plan.ended(target, retry_at=retry_at)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Lines:
-    """Which lines about single assets are written. Pure: times are given, seconds of any clock."""
+    """Chooses which lines about single assets are written. Pure: times are given, seconds of any clock."""
 
     def __init__(self) -> None:
         self._written: deque[float] = deque(maxlen=LINES_MAX)
@@ -66,7 +66,7 @@ class Troubles:
         log.warning("source %s: asset %s cannot be read: %s%s", self._source, _short(target), target.trouble, more)
 
     def over(self, target: Target) -> None:
-        """A read of a target ended well."""
+        """Forget the reason, and log that the target can be read again if it was logged that it cannot."""
         target.failures, target.trouble = 0, ""
         if target.complained:
             target.complained = False
