@@ -159,7 +159,7 @@ class Calls:
         return self.listed.is_set() and not (self.left_out or self.health.list.state.is_amiss)
 
     def lose_list(self) -> None:
-        """Let the last list count no more, since assets may have come, and have one made; not while changes are pushed."""
+        """Let the last list count no more, and have one made, as assets may have come; not while changes are pushed."""
         if not self._plan.pushing:
             self.listed.clear()
             self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made

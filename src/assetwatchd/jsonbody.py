@@ -89,6 +89,11 @@ def object_of(value: Any, what: str) -> dict[str, Any]:
     raise BadAnswer(f"{what} should be an object and is {_type_name(value)}")
 
 
+def object_in(reply: Reply, what: str = "the answer") -> dict[str, Any]:
+    """Decode the object that is an answer's body. Raises: BadAnswer."""
+    return object_of(decode(reply), what)
+
+
 def list_of(value: Any, what: str) -> list[Any]:
     """Return value if it is a list. Raises: BadAnswer, naming `what` and the type that came instead."""
     if isinstance(value, list):
