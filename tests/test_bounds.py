@@ -15,6 +15,7 @@ from assetwatchd import bounds
 from assetwatchd.details import OmnDetail, OracleSbcDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.rpc.convert import ProtobufEncoder
+from assetwatchd.texts import CUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def test_a_text_that_is_cut_says_so(length: int) -> None:
     kept = bounds.within(Observation("id", State.AVAILABLE, detail=OracleSbcDetail(additional_info="x" * length)))
     assert isinstance(kept.detail, OracleSbcDetail)
     assert kept.cut == (length > bounds.TEXT_LENGTH_MAX)
-    assert kept.detail.additional_info.endswith(bounds.CUT) == kept.cut
+    assert kept.detail.additional_info.endswith(CUT) == kept.cut
 
 
 def test_the_newest_attempts_are_kept() -> None:

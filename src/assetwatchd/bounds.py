@@ -10,6 +10,8 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from assetwatchd.texts import cut
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -23,8 +25,6 @@ TEXTS_LENGTH_MAX = 128 * 1024
 """Characters of all texts of an observation. As UTF-8 they are half a megabyte at most; clients take four."""
 VALUES_MAX = 2000
 """Texts, numbers and whatever holds some of them: encoding so many takes 5 ms. A real answer has dozens."""
-CUT = "…"
-"""The end of a text that was longer."""
 
 
 def within(observation: Observation) -> Observation:
@@ -69,10 +69,8 @@ class _Room:
     def _text(self, text: str) -> str:
         room = max(0, min(TEXT_LENGTH_MAX, self._length))
         self._length -= len(text)
-        if len(text) <= room:
-            return text
-        self.short = True
-        return text[: max(0, room - len(CUT))] + CUT
+        self.short |= len(text) > room
+        return cut(text, room)
 
 
 @cache

@@ -135,7 +135,7 @@ class Calls:
         return self._unreachable(self._pauses.why) if loop_time() < self._pauses.until else None
 
     def store_failing(self, why: str) -> None:
-        """Our store cannot keep what is read (why), so nobody need wait for a read; or it can again (empty)."""
+        """End all waits for reads, as our store cannot keep what is read (why); empty: it can again."""
         self.note(self.health.store_lost(why, self._now()))
         if why:
             self._outcomes.all_failed(self._unreachable(self.health.store.message))
@@ -159,7 +159,7 @@ class Calls:
         return self.listed.is_set() and not (self.left_out or self.health.list.state.is_amiss)
 
     def lose_list(self) -> None:
-        """What the last list lacks may be there by now, unless that is pushed; the next is made as soon as can be."""
+        """Let the last list count no more, and have one made, as assets may have come; not while changes are pushed."""
         if not self._plan.pushing:
             self.listed.clear()
             self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made
@@ -204,7 +204,7 @@ class Calls:
         self._plan.changed.set()
 
     def try_again(self) -> None:
-        """There is a reason to think that the source is back: end the pause, and see."""
+        """End the pause of a failing source and probe it: there is a reason to think that it is back."""
         if self.health.failing:
             self._pauses.end()
             self.want_sign_of_life()
@@ -216,8 +216,8 @@ class Calls:
         """
         if wait_s := self._pauses.by_hand(loop_time()):
             raise RetryTooSoon(self._name, retry_after_s=wait_s)
-        lists = not self.health.failing and self._next_list() != NEVER
-        over = self._over[Concern.LIST if lists else Concern.READS]
+        by_list = not self.health.failing and self._next_list() != NEVER
+        over = self._over[Concern.LIST if by_list else Concern.READS]
         over.clear()
         self._try_all()
         with contextlib.suppress(TimeoutError):
@@ -332,7 +332,7 @@ class Calls:
                 self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
 
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
-        """Ask. That the upstream will not speak about an asset is an answer, if nothing better was ever known of it."""
+        """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
         try:
             known = {target.asset_id: target.answer for target in targets if target.answer}
             return await self._upstream.observe([target.asset_id for target in targets], known)
@@ -402,7 +402,7 @@ class Calls:
             self.want_sign_of_life()
 
     def _doubt_list(self) -> None:
-        """Who wants a list has none that counts once it is known that there can be none now."""
+        """Let the last list count no more once it is known that none can be made now."""
         if self.health.list.failures and self.health.list.state.is_amiss:
             self.listed.clear()
 
@@ -443,13 +443,13 @@ class Calls:
         return self._now() + at - loop_time()
 
     def _acquit(self) -> None:
-        """Nothing has succeeded since some assets failed, and now that was tried: it was the source, not they."""
+        """Take back the failures of assets since the last success: a trial has failed too, so it was the source."""
         for target, failures in self._doubtful.items():
             target.failures = failures
         self._doubtful.clear()
 
     def _blame_again(self, targets: Sequence[Target]) -> None:
-        """Those of whom it is told that they cannot be read say no more of their source when they fail again."""
+        """Have assets that are told to be unreadable count no more against their source."""
         self.health.blamed.update(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN)
 
     def _asset_failed(self, target: Target, error: UpstreamError, *, counts: bool = True) -> None:

@@ -40,13 +40,13 @@ class Course:
 
     @property
     def condition(self) -> ConcernCondition:
-        """How it is doing, to be told."""
+        """Return the state, as it is told."""
         return ConcernCondition(
             self.concern, self.state, self.message, self.since, self.last_success_at, self.next_try_at
         )
 
     def well(self, at: float) -> None:
-        """It went well."""
+        """Record a success."""
         self.failures, self.last_success_at, self.next_try_at = 0, at, None
         if self.on_and_off and at - self.failed_at < self.steady_s:
             self._turn(ConditionState.DEGRADED, ON_AND_OFF.format(self._amiss), at)
@@ -56,18 +56,18 @@ class Course:
         self._turn(ConditionState.HEALTHY, "", at)
 
     def missed(self, at: float) -> None:
-        """It failed, which may be no news."""
+        """Record a failure that leaves the state as it is."""
         self.failures, self.failed_at = self.failures + 1, at
 
     def amiss(self, state: ConditionState, message: str, at: float) -> None:
-        """It is not as it should be."""
+        """Record a failure that makes the state this one."""
         if not self.state.is_amiss:
             self.on_and_off = at - self.recovered_at < self.steady_s
         self.failed_at, self._amiss = at, message
         self._turn(state, message, at)
 
     def unheard(self, at: float) -> None:
-        """What was heard of it is of no use any more."""
+        """Go back to UNKNOWN: what was heard of it is of no use any more."""
         self.failures, self.next_try_at, self.on_and_off = 0, None, False
         self._turn(ConditionState.UNKNOWN, "", at)
 
@@ -78,7 +78,10 @@ class Course:
 
 
 def shown(concerns: Sequence[ConcernCondition]) -> list[ConcernCondition]:
-    """Return what is told to be amiss: of a source that cannot be had only that, of one that was not asked nothing."""
+    """Return the concerns to tell of that are amiss, none before the source was asked.
+
+    If some keep it from being read, they alone.
+    """
     amiss = [each for each in concerns if each.state.is_amiss]
     if not _telling(concerns):
         return []
@@ -90,7 +93,7 @@ def _telling(concerns: Sequence[ConcernCondition]) -> list[ConcernCondition]:
 
 
 def roll_up(concerns: Sequence[ConcernCondition], *, since: float) -> Condition:
-    """Say how a source is doing whose concerns, as far as anything was heard of them, are so.
+    """Return the condition that the concerns of a source come to: those of which anything was heard.
 
     since: when it came into the state that this gives.
     """

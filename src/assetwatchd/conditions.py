@@ -59,7 +59,7 @@ class Health:
 
     @property
     def condition(self) -> Condition:
-        """How the source is doing, and each of its concerns of which anything was heard."""
+        """Return the condition of the source, with each concern of which anything was heard."""
         courses = (self.credentials, self.reads, self.list, self.push, self.store)
         heard = [course.condition for course in courses if course.state is not ConditionState.UNKNOWN]
         return roll_up(heard, since=self.since)
@@ -77,7 +77,7 @@ class Health:
     # What was heard; each returns whether the condition turned -------------------------------------------------------
 
     def succeeded(self, at: float) -> bool:
-        """A read, or a sign of life, ended well at that time (s since 1970)."""
+        """Record that a read, or a sign of life, ended well at that time (s since 1970)."""
         self.failures, self.failing, self.suspect = 0, False, False
         self.blamed.clear()
         self.reads.well(at)
@@ -91,7 +91,7 @@ class Health:
         return self._turned(at)
 
     def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
-        """A call that asked about these assets, or about none, failed.
+        """Record that a call failed which asked about these assets, or about none.
 
         can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
         """
@@ -110,7 +110,7 @@ class Health:
         return self._turned(at)
 
     def listed(self, at: float, *, lacking: str = "") -> bool:
-        """A list was made; lacking: what it should have and has not, and why."""
+        """Record that a list was made; lacking: what it should have and has not, and why."""
         self.accused = None
         if lacking:
             self.list.failures, self.list.last_success_at = 0, at
@@ -120,7 +120,7 @@ class Health:
         return self._turned(at)
 
     def list_failed(self, error: UpstreamError, at: float) -> bool:
-        """A list failed: whose fault that is must be heard from something else, unless that is known already."""
+        """Record that a list failed; the next other call tells whether it fails alone, unless that is known already."""
         if self.list.state.is_amiss and not self.failing:
             self._blame_list(error, at)
         elif not self.failing:
@@ -128,13 +128,13 @@ class Health:
         return self._turned(at)
 
     def list_unwanted(self, at: float) -> bool:
-        """Nobody wants a list, so that none is made which could tell whether there can be one."""
+        """Forget what is known of the list: nobody wants one, so none is made that could tell."""
         self.accused = None
         self.list.unheard(at)
         return self._turned(at)
 
     def push_lost(self, why: str, at: float) -> bool:
-        """The push connection broke (why), or came back or is wanted no more (empty)."""
+        """Record that the push connection broke (why), or that it came back or is not wanted any more (empty)."""
         self.broken = why
         if not why:
             self.push.well(at)
@@ -143,7 +143,7 @@ class Health:
         return self._turned(at)
 
     def store_lost(self, why: str, at: float) -> bool:
-        """Our store cannot keep what the source says (why) or can again (empty)."""
+        """Record that our store cannot keep what the source says (why), or that it can again (empty)."""
         if why:
             self.store.amiss(ConditionState.DEGRADED, NOT_KEPT.format(why), at)
         else:

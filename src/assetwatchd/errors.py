@@ -8,7 +8,7 @@ AssetwatchError
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
 │   ├── ReplicaBehind           ├── ServerDraining        ├── SlowConsumer
 │   ├── TooManyStreams          ├── TooManyNames          ├── TooManyReads
-│   ├── TooManyAssets           ├── BatchTooLarge
+│   ├── TooManyAssets           ├── BatchTooLarge         ├── RetryTooSoon
 │   ├── SourceKindMismatch      ├── AssetGone
 │   ├── PiecesRefused           ├── ContentTooLarge
 │   └── MetadataTooLarge        └── RequestTooSlow
@@ -26,6 +26,8 @@ AssetwatchError
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from assetwatchd.texts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,8 +118,7 @@ class SourceUnreachable(CallError):
     """The upstream had to be asked and could not be, or (asset_id) not about this asset, though it answers."""
 
     def __init__(self, source: str, why: str, *, retry_after_s: float, asset_id: str = "") -> None:
-        if len(asset_id) > ASSET_ID_SHOWN_MAX:
-            asset_id = asset_id[: ASSET_ID_SHOWN_MAX - 1] + "…"
+        asset_id = cut(asset_id, ASSET_ID_SHOWN_MAX)
         what = f"asset {asset_id} of source {source}" if asset_id else f"source {source}"
         super().__init__(
             f"{what} could not be read: {why}", source=source, **({"asset_id": asset_id} if asset_id else {})

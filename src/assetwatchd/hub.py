@@ -11,11 +11,11 @@ import math
 import random
 import time
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points, resume
 from assetwatchd.drains import WHOLE, Batch, Drains, Frame
+from assetwatchd.slices import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -381,8 +381,7 @@ class Hub:
                 await self._unname_in_parts(self._closed.pop())
 
     async def _unname_in_parts(self, group: Group) -> None:
-        keys = iter(group.filter.keys)
-        while part := list(islice(keys, NAMES_TOGETHER)):
+        for part in parts_of(group.filter.keys, NAMES_TOGETHER):
             self._unname(group, part)
             await asyncio.sleep(0)
 

@@ -6,13 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from assetwatchd import oddtext
+from assetwatchd import lenient, oddtext
 from assetwatchd.errors import BadAnswer
+from assetwatchd.texts import CUT, cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic import ValidationError
 
     from assetwatchd.transport import Reply
 
@@ -90,6 +89,11 @@ def object_of(value: Any, what: str) -> dict[str, Any]:
     raise BadAnswer(f"{what} should be an object and is {_type_name(value)}")
 
 
+def object_in(reply: Reply, what: str = "the answer") -> dict[str, Any]:
+    """Decode the object that is an answer's body. Raises: BadAnswer."""
+    return object_of(decode(reply), what)
+
+
 def list_of(value: Any, what: str) -> list[Any]:
     """Return value if it is a list. Raises: BadAnswer, naming `what` and the type that came instead."""
     if isinstance(value, list):
@@ -107,18 +111,13 @@ def state_of(members: Mapping[str, Any], name: str) -> str:
 
 def text_of(value: Any) -> str:
     """Return a scalar as text: null is empty, numbers and booleans are as in JSON; lists and objects are empty."""
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, (list, dict)):
-        return ""
-    return json.dumps(value)
+    return lenient.text(value) or ""
 
 
 def bounded(text: str, length_max: int = 300) -> str:
     """Return text on one line without control characters, cut to length_max characters: fit for an error."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length_max]).split())
-    whole = len(line) <= length_max and len(text) <= 4 * length_max
-    return line if whole else line[: length_max - 1] + "…"
+    return cut(line, length_max) if len(text) <= 4 * length_max else line[: length_max - 1] + CUT
 
 
 def reason_in(document: Any) -> str:
@@ -126,12 +125,6 @@ def reason_in(document: Any) -> str:
     told = [document.get(name) for name in ERROR_MEMBERS] if isinstance(document, dict) else []
     words = [each.get("message") or each.get("errorMessage") if isinstance(each, dict) else each for each in told]
     return bounded(": ".join(word for word in words if isinstance(word, str) and word))
-
-
-def first_problem(error: ValidationError, *, whole: str) -> str:
-    """Say what is wrong first, as place and kind of error, never a value; whole names what has no place in it."""
-    problem = error.errors(include_input=False, include_url=False)[0]
-    return f"{bounded('.'.join(map(str, problem['loc']))) or whole}: {problem['type']}"
 
 
 def _no_constant(_: str) -> NoReturn:

@@ -77,9 +77,7 @@ class Outcomes:
             revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
-                seen.sighting._replace(
-                    key=seen.target.key, unproven=self._unproven(seen.target, seen.sighting.observation)
-                )
+                self._keyed(seen.target, seen.sighting)
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]
@@ -90,13 +88,21 @@ class Outcomes:
                 if seen.target in kept:
                     self._plan.remember(seen.target, unseen=None)
                     self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
-                elif _told_to(seen.target) and seen.target.turn == seen.turn:  # somebody named it meanwhile
-                    self._see(seen)
                 else:
-                    self._plan.remember(seen.target, unseen=seen.sighting.observation)
-                    self._stored(seen, seen.sighting, changed=False)
+                    self._answer_absent(seen, seen.sighting)
             await self._mark_unread(seen.target for seen in inbox if seen.sighting is None)
             await asyncio.sleep(0)  # a store that keeps without waiting holds nobody up
+
+    def _keyed(self, target: Target, sighting: Sighting) -> Sighting:
+        return sighting._replace(key=target.key, unproven=self._unproven(target, sighting.observation))
+
+    def _answer_absent(self, seen: Seen, sighting: Sighting) -> None:
+        """Note that an asset never was there, which the store was not given; see anew if somebody named it since."""
+        if _told_to(seen.target) and seen.target.turn == seen.turn:
+            self._see(seen)
+            return
+        self._plan.remember(seen.target, unseen=sighting.observation)
+        self._stored(seen, sighting, changed=False)
 
     @property
     def waiting(self) -> int:
@@ -141,12 +147,12 @@ class Outcomes:
         self._plan.outdate(target)
 
     def failing(self, target: Target) -> None:
-        """The target's own reads keep failing while the source is well."""
+        """Log, and put onto the road, that the target's own reads keep failing while the source is well."""
         self._troubles.persists(target, loop_time())
         self._see(Seen(target, None, target.turn))
 
     def failed(self, target: Target, error: SourceUnreachable, *, why: str, retry_at: float) -> None:
-        """A read of the target failed; why: the error without the source's name."""
+        """End a failed read of the target; why: the error without the source's name."""
         self._troubles.failed(target, why)
         self._plan.tried(target)
         self._plan.ended(target, retry_at=retry_at)

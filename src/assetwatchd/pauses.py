@@ -34,7 +34,7 @@ class Pauses:
         self._by_hand_at = AT_ONCE
 
     def succeeded(self, *, all_well: bool) -> None:
-        """A call ended well; all_well: nothing of the source is amiss."""
+        """Start over with short pauses; all_well: nothing of the source is amiss, so tries by hand do too."""
         self._failures, self._refusals = 0, 0
         if all_well:
             self._by_hand = 0
@@ -62,7 +62,7 @@ class Pauses:
         return backoff_s(failures, self._settings, self._rng)
 
     def end(self) -> None:
-        """There is a reason to try again at once, or when the upstream asked for."""
+        """End the pause, but for what the upstream asked for."""
         self.until = self._asked_until
 
     def by_hand(self, now: float) -> float:

@@ -207,7 +207,7 @@ class Pipeline:
         return None if same else draft
 
     def _confirmed(self, known: Entry, sighting: Sighting) -> Draft | None:
-        """That an asset is not there is no news of what is known to be deleted, but that it could be read again is."""
+        """Draft that a DELETED asset, read as MISSING, is FRESH again; None if it was: that it is gone is no news."""
         if known.freshness is Freshness.FRESH:
             return None
         content = self._encoder.again(known, stale="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from assetwatchd import schedule
@@ -12,6 +11,7 @@ from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
 from assetwatchd.model import GONE, SETTLED, AssetKey, Freshness, State
+from assetwatchd.slices import parts_of
 from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
@@ -515,9 +515,7 @@ class Plan:
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:
     """Give SLICE items at a time."""
-    remaining = iter(items)
-    while part := list(islice(remaining, SLICE)):
-        yield part
+    return parts_of(items, SLICE)
 
 
 def forgotten(entry: Entry) -> bool:

@@ -202,7 +202,7 @@ class Scheduler:
         return interest
 
     def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
-        """A caller too wants those of these assets, all of interest already, that were never read."""
+        """Have assets, all of interest already, read in the turns of this caller too if they were never read."""
         self._plan.join(asset_ids, caller)
 
     def leave(self, caller: Caller) -> Iterator[None]:

@@ -32,11 +32,11 @@ class SecretFiles:
         return hashlib.blake2b(b"".join(map(_digest_of, self._files))).digest() if self._files else b""
 
     def refused(self, digest: bytes) -> None:
-        """A call that was begun while they held that was refused."""
+        """Record that a call was refused that was begun while the files held that."""
         self._refused = digest
 
     def taken(self) -> None:
-        """Nothing is refused any more."""
+        """Record that nothing is refused any more."""
         self._refused = b""
 
     async def changed(self) -> None:

@@ -1,4 +1,7 @@
-"""Characters that act on who reads a text, where others stand for themselves: no id has any, no terminal gets any."""
+"""Texts of others: how they are cut, and which of their characters act on who reads them.
+
+No id has any of the latter, and no terminal gets any.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,13 @@ SHOWN = frozenset({"Zs", "Co"})
 names (U+202F), and private use, which it does too."""
 JOINING = frozenset("\u200c\u200d")
 """They make one emoji of several, and words in Persian."""
+CUT = "…"
+"""The end of a text that was longer; `redaction` looks before it for the beginning of a secret."""
+
+
+def cut(text: str, length_max: int) -> str:
+    """Return a text, or its beginning, that is no longer than that, if CUT is not."""
+    return text if len(text) <= length_max else text[: max(0, length_max - len(CUT))] + CUT
 
 
 def unfit(asset_id: str) -> str | None:

@@ -8,7 +8,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.tls import shown
+from assetwatchd.tls import TOO_WEAK, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +56,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
             ),
             OLD,
         ),
-        **dict.fromkeys(("CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"), f"the certificate {WEAK}"),
+        **dict.fromkeys(TOO_WEAK, f"the certificate {WEAK}"),
         "DH_KEY_TOO_SMALL": f"the server's Diffie-Hellman key {WEAK}",
         "LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED": f"the server's signature {WEAK}",
         "WRONG_SIGNATURE_TYPE": f"the server's signature {WEAK}",

@@ -58,7 +58,7 @@ RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 SECONDS_FORM = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 """Of a Retry-After; a fraction is not in the standard, and can mean nothing else."""
-GONE = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+HUNG_UP = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection ended before an answer began; aiohttp sends a GET once more then."""
 
 
@@ -122,7 +122,8 @@ class Transport:
     ) -> Reply:
         """Make one call; path (with its query) is sent exactly as given, origin replaces the configured host.
 
-        Raises: Unreachable (no answer, 5xx), Refused (401, 403), Throttled (429), BadAnswer (redirect, too large).
+        Raises: Unreachable (no answer, 5xx), Refused (CREDENTIALS, a redirect to a login page), Throttled (429),
+        BadAnswer (another redirect, too large).
         Any other status is returned: what it means belongs to the kind.
         """
         reply = await self.raw(method, path, headers=headers, body=body, origin=origin)
@@ -151,7 +152,7 @@ class Transport:
             sent = self._sent(attempt, headers)
             try:
                 reply = await self._answer(method, attempt, sent, body)
-            except GONE as exc:
+            except HUNG_UP as exc:
                 if not idempotent or isinstance(exc, aiohttp.ClientConnectorError):
                     raise
                 reply = await self._answer(method, attempt, sent, body)

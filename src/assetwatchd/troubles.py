@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from assetwatchd.texts import cut
+
 if TYPE_CHECKING:
     from assetwatchd.agenda import Target
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Lines:
-    """Which lines about single assets are written. Pure: times are given, seconds of any clock."""
+    """Chooses which lines about single assets are written. Pure: times are given, seconds of any clock."""
 
     def __init__(self) -> None:
         self._written: deque[float] = deque(maxlen=LINES_MAX)
@@ -53,7 +55,7 @@ class Troubles:
 
     def failed(self, target: Target, why: str) -> None:
         """Keep why the last read of a target failed."""
-        target.trouble = why if len(why) <= REASON_LENGTH_MAX else why[: REASON_LENGTH_MAX - 1] + "…"
+        target.trouble = cut(why, REASON_LENGTH_MAX)
 
     def persists(self, target: Target, now: float) -> None:
         """Log that a target cannot be read: once until it can, and later if there are too many."""
@@ -64,7 +66,7 @@ class Troubles:
         log.warning("source %s: asset %s cannot be read: %s%s", self._source, _short(target), target.trouble, more)
 
     def over(self, target: Target) -> None:
-        """A read of a target ended well."""
+        """Forget the reason, and log that the target can be read again if it was logged that it cannot."""
         target.failures, target.trouble = 0, ""
         if target.complained:
             target.complained = False

@@ -62,7 +62,7 @@ NAMELESS = "an item names no asset that could be read"
 
 def document_of(reply: Reply) -> Members:
     """Read a JSON answer. Raises: BadAnswer."""
-    return Members(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+    return Members(jsonbody.object_in(reply))
 
 
 def moment(asset: Members, name: str) -> datetime | None:

@@ -16,7 +16,7 @@ from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.credentials import GivenTokens, basic, with_token
 from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
-from assetwatchd.jsonbody import bounded, decode, list_of, object_of, reason_in, state_of, text_of
+from assetwatchd.jsonbody import bounded, decode, list_of, object_in, object_of, reason_in, state_of, text_of
 from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
@@ -258,7 +258,7 @@ def backends(reply: Reply) -> dict[str, Any]:
     """Read the list of storage backends, by base URI. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
-    return object_of(object_of(decode(reply), "the answer").get("backends"), "backends")
+    return object_of(object_in(reply).get("backends"), "backends")
 
 
 def refusal(reply: Reply) -> UpstreamError:

@@ -12,7 +12,7 @@ from assetwatchd.cli.terminal import READER_GONE, complain
 
 
 class ExitCode(enum.IntEnum):
-    """What a shell can tell apart. The same number may mean two things that no one command ever means."""
+    """The exit codes. A number may have two meanings where no command has both."""
 
     OK = 0
     NOT_MET = 1

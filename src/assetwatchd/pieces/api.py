@@ -265,7 +265,7 @@ def query(parameters: Mapping[str, bool | str | None]) -> str:
 
 
 def _made(reply: Reply, make: Callable[[dict[str, Any]], T]) -> T:
-    return make(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+    return make(jsonbody.object_in(reply))
 
 
 def _beginning(reply: Reply, characters: int) -> str:

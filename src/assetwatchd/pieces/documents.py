@@ -30,7 +30,7 @@ LIST = "iterable"
 async def decode(reply: Reply, reading: Reading) -> dict[str, Any]:
     """Decode the object that is an answer's body. Raises: BadAnswer."""
     if len(reply.body) <= INLINE_BYTES_MAX:
-        return await reading.read(reply, object_in)
+        return await reading.read(reply, jsonbody.object_in)
     packed = await reading.read(reply, packed_object)
     document: dict[str, Any] = packed.rest
     async for members in packed.members():
@@ -38,14 +38,9 @@ async def decode(reply: Reply, reading: Reading) -> dict[str, Any]:
     return document
 
 
-def object_in(reply: Reply) -> dict[str, Any]:
-    """Decode the object that is an answer's body. Raises: BadAnswer."""
-    return jsonbody.object_of(jsonbody.decode(reply), "the answer")
-
-
 def packed_object(reply: Reply) -> Packed:
     """Decode the object that is an answer's body, its list taken apart; where that is none, it stays as it is."""
-    document = object_in(reply)
+    document = jsonbody.object_in(reply)
     members = document.get(LIST)
     if not isinstance(members, list):
         return Packed(document, ())

@@ -216,7 +216,7 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
 
 def ids(reply: Reply, assets_max: int) -> frozenset[str]:
     """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
-    found = listed(jsonbody.object_of(jsonbody.decode(reply), "the answer"))
+    found = listed(jsonbody.object_in(reply))
     upstream.check_count(len(found), assets_max)
     return found
 
@@ -232,7 +232,7 @@ def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
     for length in lengths:
         text, begin = reply.body[begin : begin + length], begin + length
         try:
-            document = jsonbody.object_of(jsonbody.decode(Reply(OK, {}, text)), "an asset")
+            document = jsonbody.object_in(Reply(OK, {}, text), "an asset")
             weight_of(document)
             documents.append(document)
         except BadAnswer as error:

@@ -17,7 +17,7 @@ from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.credentials import with_token
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, Refused, UpstreamError
-from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_of, reason_in
+from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_in, object_of, reason_in
 from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.oddtext import REPLACEMENT
@@ -169,7 +169,7 @@ def ids_of(reply: Reply, assets_max: int) -> Listed:
         raise refusal(reply)
     if is_xml(reply, form="json"):
         raise logins.refusal(ERROR_DOCUMENT, reason_of(reply) or "no list of tids")
-    document = object_of(decode(reply), "the answer")
+    document = object_in(reply)
     if reason := _error_in(document):
         raise logins.refusal(ERROR_DOCUMENT, reason)
     tids = list_of(document.get("tids"), "tids")

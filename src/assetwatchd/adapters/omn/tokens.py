@@ -16,7 +16,7 @@ from yarl import URL
 from assetwatchd.config import BearerAuth, SignedJwtAuth
 from assetwatchd.credentials import TOKEN_BYTES_MAX, GivenTokens
 from assetwatchd.errors import BadAnswer, ConfigError, Refused
-from assetwatchd.jsonbody import bounded, decode, object_of, text_of
+from assetwatchd.jsonbody import bounded, decode, object_in, text_of
 from assetwatchd.transport import Reply, Transport, raise_for_status
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def endpoint_of(reply: Reply, discovery: URL) -> URL:
     Raises: UpstreamError; BadAnswer for an endpoint on another origin, where the offline token must not go.
     """
     raise_for_status(reply)
-    endpoint = text_of(object_of(decode(reply), "the discovery document").get("token_endpoint"))
+    endpoint = text_of(object_in(reply, "the discovery document").get("token_endpoint"))
     try:
         url = URL(endpoint)
         same = (url.scheme, url.host, url.port) == (discovery.scheme, discovery.host, discovery.port)
@@ -100,7 +100,7 @@ def grant_of(reply: Reply) -> Grant:
     if reply.status == 400:  # noqa: PLR2004 - RFC 6749, 5.2: every refusal but a wrong client
         raise Refused("the token endpoint refuses the offline token", said=_code(reply))
     raise_for_status(reply)
-    grant = object_of(decode(reply), "the token endpoint's answer")
+    grant = object_in(reply, "the token endpoint's answer")
     token, life_s = grant.get("access_token"), grant.get("expires_in")
     if not isinstance(token, str) or not VISIBLE_ASCII.fullmatch(token):
         raise BadAnswer("the token endpoint's answer holds no usable access_token")
