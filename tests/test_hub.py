@@ -16,6 +16,8 @@ from support.entries import asking, read
 from support.hub_client import Client, Rig, rigged, virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from assetwatchd.filters import Filter
 
 DAM = asking(sources=["dam"])
@@ -425,6 +427,35 @@ async def test_that_a_source_became_complete_is_told_within_a_heartbeat(busy: bo
                 await rig.change(f"dam/{number}")
             await asyncio.sleep(0.1)
         assert client.all(Bookmark)[-1].incomplete == ("dam",)
+
+
+class Asked(list[str]):
+    """Sources of which there is more; times: how often that was asked."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Count."""
+        self.times += 1
+        return super().__iter__()
+
+
+@virtual
+async def test_how_complete_a_source_is_costs_the_same_for_any_number_of_streams() -> None:
+    """A hundred quiet streams, each of another filter, have it asked as often as a few do, but for bookmarks."""
+    more = Asked(["dam"])
+    counts = []
+    for streams in (3, 100):
+        async with rigged(heartbeat_s=5, incomplete=more) as rig:
+            clients = [Client(rig.hub, asking(names=[f"usd/{n}"], sources=["dam"])) for n in range(streams)]
+            await asyncio.sleep(12)
+            before = more.times, sum(len(client.all(Bookmark)) for client in clients)
+            await asyncio.sleep(60)
+            asked, told = (more.times, sum(len(client.all(Bookmark)) for client in clients))
+            counts.append(asked - before[0] - (told - before[1]))
+            assert all(client.all(Bookmark)[-1].incomplete == ("dam",) for client in clients)
+    assert counts[0] > 0
+    assert counts[1] == counts[0]
 
 
 @virtual

@@ -184,7 +184,8 @@ class Calls:
             lacking.append(f"{left_out} assets beyond assets_max = {self._settings.assets_max}")
         self._list_at = loop_time() + self._settings.enumerate_interval_s
         self.left_out = bool(lacking)
-        self.note(self.health.listed(self._now(), lacking="; ".join(lacking)))
+        next_at = None if self._plan.pushing else self._wall(self._list_at)
+        self.note(self.health.listed(self._now(), lacking="; ".join(lacking), next_at=next_at))
         self.listed.set()
 
     def _gone(self, target: Target) -> None:

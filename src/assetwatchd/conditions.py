@@ -98,7 +98,8 @@ class Health:
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
-        self.reads.missed(at)
+        if not self.suspect:  # else bad assets alone would keep their source on and off
+            self.reads.missed(at)
         doubtful = can_be_read and not isinstance(error, VersionUnsupported)
         at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
         if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
@@ -109,11 +110,11 @@ class Health:
         mine.amiss(self._state(error), str(error), at)
         return self._turned(at)
 
-    def listed(self, at: float, *, lacking: str = "") -> bool:
-        """Record that a list was made; lacking: what it should have and has not, and why."""
+    def listed(self, at: float, *, lacking: str = "", next_at: float | None = None) -> bool:
+        """Record that a list was made; lacking: what it should have and has not, and why. next_at: when the next one is."""
         self.accused = None
         if lacking:
-            self.list.failures, self.list.last_success_at = 0, at
+            self.list.failures, self.list.last_success_at, self.list.next_try_at = 0, at, next_at
             self.list.amiss(ConditionState.DEGRADED, LACKING.format(lacking), at)
         else:
             self.list.well(at)

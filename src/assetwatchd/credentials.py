@@ -86,7 +86,7 @@ class GivenTokens:
 
 def _token_in(path: Path) -> str:
     try:
-        with missed(), path.open("rb") as file:
+        with missed(), path.open("rb", buffering=0) as file:  # at each call
             token = file.read(TOKEN_BYTES_MAX + 1).strip()
     except OSError as exc:
         raise Refused(f"token_file {path} cannot be read: {exc.strerror}") from None

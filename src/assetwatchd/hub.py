@@ -445,8 +445,10 @@ class Hub:
             self._beat(asyncio.get_running_loop().time())
 
     def _beat(self, now: float) -> None:
+        """Look what is due by the time. Each source is asked once how complete it is, however many are watched."""
+        lacking = frozenset(self._incomplete(frozenset(self._by_source)))
         for group in self._groups.values():
-            incomplete = self._incomplete(group.filter.sources)
+            incomplete = tuple(sorted(lacking & group.filter.sources)) if lacking else ()
             for watcher in group.watchers:
                 watcher.bookmark_due = watcher.bookmark_due or now >= watcher.told_at + watcher.heartbeat_s
                 watcher.owed = incomplete != watcher.incomplete and now >= watcher.marked_at + watcher.heartbeat_s

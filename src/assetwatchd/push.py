@@ -52,6 +52,7 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
         failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
         asked_s = error.retry_after_s or 0.0
         pause_s = max(asked_s, _pause_s(error, failures, settings, rng))
+        scheduler.retried.clear()
         await scheduler.push_ended(error, pause_s=pause_s)
         await asyncio.sleep(asked_s)
         await _retried(scheduler, pause_s - asked_s)
@@ -65,7 +66,6 @@ def _pause_s(error: UpstreamError, failures: int, settings: SourceSettings, rng:
 
 async def _retried(scheduler: Scheduler, timeout_s: float) -> None:
     """Return once all that fails is to be tried at once, or after timeout_s."""
-    scheduler.retried.clear()
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await scheduler.retried.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import push
@@ -21,10 +21,11 @@ from assetwatchd.model import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time, slices
-from assetwatchd.slices import finish, in_turns
+from assetwatchd.slices import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from assetwatchd.agenda import Target
     from assetwatchd.config import SourceSettings
@@ -167,7 +168,7 @@ class Scheduler:
 
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
-        if self.readable and entry.freshness is Freshness.STALE:
+        if entry.freshness is Freshness.STALE and self.readable:
             return Freshness.STALE
         return self._freshness(entry.key.asset_id, entry.found_at)
 
@@ -236,10 +237,12 @@ class Scheduler:
         """Put the assets' targets into the list, and have those read that must be; SLICE a turn of the loop."""
         refusal = self._calls.refusal()
         count = 0 if refusal else sum(not self._fresh_enough(self._plan.get(name), max_age_s) for name in names)
-        with self._reads.held(caller, count, refusal=TooManyReads(self.name, caller[0], self._reads.limit)):
+        with self._place(caller, count):
             asked: list[Asked] = []
             try:
-                async for part in in_turns(slices(names)):
+                for part in slices(names):
+                    if targets:
+                        await asyncio.sleep(0)
                     claimed = self._plan.claim(part, caller)
                     targets += claimed
                     needed = [target for target in claimed if not self._fresh_enough(target, max_age_s)]
@@ -248,9 +251,17 @@ class Scheduler:
                         raise refusal
                     if refusal is None and needed:
                         asked.append(self._ask(needed, helpful, caller))
-                await _all(asked)
+                if asked:
+                    await _all(asked)
             finally:
-                await finish(self._give_up(asked, caller))
+                if asked:
+                    await finish(self._give_up(asked, caller))
+
+    def _place(self, caller: Caller, count: int) -> AbstractContextManager[None]:
+        """Count so many reads as the caller's while the context lasts. Most ask for what is known, and have none."""
+        if not count:
+            return nullcontext()
+        return self._reads.held(caller, count, refusal=TooManyReads(self.name, caller[0], self._reads.limit))
 
     def _ask(self, needed: Iterable[Target], helpful: Container[Target], caller: Caller) -> Asked:
         reads = [(target, self._outcomes.demand(target, caller=caller)) for target in needed]
@@ -259,8 +270,6 @@ class Scheduler:
         return Asked(over, reads)
 
     def _give_up(self, asked: Sequence[Asked], caller: Caller) -> Iterator[None]:
-        if not asked:
-            return
         left = self._plan.leave(caller)
         for over, reads in asked:
             over.cancel()
@@ -269,7 +278,9 @@ class Scheduler:
         yield from left
 
     async def _linger(self, targets: Sequence[Target]) -> None:
-        async for part in in_turns(slices(targets)):
+        for number, part in enumerate(slices(targets)):
+            if number:
+                await asyncio.sleep(0)
             self._plan.linger(part)
 
     async def first_reads(self, asset_ids: Iterable[str]) -> None:
@@ -425,11 +436,10 @@ def _heard(over: asyncio.Future[list[None]]) -> None:
 
 async def _all(asked: Sequence[Asked]) -> None:
     """Wait until all is read, or a read that was needed has failed."""
-    if asked:
-        done, _ = await asyncio.wait([each.over for each in asked], return_when=asyncio.FIRST_EXCEPTION)
-        failures = [failure for over in done if (failure := over.exception()) is not None]
-        if failures:
-            raise failures[0]
+    done, _ = await asyncio.wait([each.over for each in asked], return_when=asyncio.FIRST_EXCEPTION)
+    failures = [failure for over in done if (failure := over.exception()) is not None]
+    if failures:
+        raise failures[0]
 
 
 async def _at_best(read: asyncio.Future[None]) -> None:

@@ -29,7 +29,7 @@ class SecretFiles:
 
         A file that cannot be read is as good as empty.
         """
-        return hashlib.blake2b(b"".join(map(_digest_of, self._files))).digest() if self._files else b""
+        return hashlib.blake2b(b"\0".join(map(_content_of, self._files))).digest() if self._files else b""
 
     def refused(self, digest: bytes) -> None:
         """Record that a call was refused that was begun while the files held that."""
@@ -46,10 +46,9 @@ class SecretFiles:
         self.taken()
 
 
-def _digest_of(path: Path) -> bytes:
+def _content_of(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(TOKEN_BYTES_MAX + 1)
+        with path.open("rb", buffering=0) as file:
+            return file.read(TOKEN_BYTES_MAX + 1)
     except OSError:
-        content = b""
-    return hashlib.blake2b(content).digest()
+        return b""

@@ -185,3 +185,40 @@ async def test_an_unwatched_source_that_is_down(fault: UpstreamError) -> None:
             assert now() - down <= 15 + 3
             upstream.fault = None
             await until(lambda: rig.source_state() is ConditionState.HEALTHY)
+
+
+@pytest.mark.parametrize("bad", ["a", "abc"])
+@virtual
+async def test_bad_assets_do_not_keep_their_source_on_and_off(bad: str) -> None:
+    """A source that was down a few times is well again after a while, though some of its assets never can be read."""
+    upstream = FakeUpstream(*"abcdef")
+    upstream.poison.update({asset_id: Unreachable("HTTP 500") for asset_id in bad})
+    async with running(upstream, pins=tuple("abcdef")) as rig:
+        await asyncio.sleep(120)
+        for _ in range(3):
+            upstream.fault = Unreachable("no")
+            await until(lambda: rig.source_state().is_amiss)
+            upstream.fault = None
+            await asyncio.sleep(8)
+        await asyncio.sleep(120)
+        assert rig.source_state() is ConditionState.HEALTHY
+        turns = len(rig.told)
+        await asyncio.sleep(3600)
+        assert len(rig.told) == turns
+
+
+@virtual
+async def test_the_next_try_of_a_list_that_lacks_something() -> None:
+    """It is that of the next list, whatever the list was like before."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.list_fault = BadAnswer("no id")
+    async with running(upstream) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await asyncio.sleep(100)
+            upstream.list_fault, upstream.unlisted = None, 1
+            await until(lambda: "completely" in rig.scheduler.condition.message)
+            for _ in range(10):
+                next_try_at, lists = rig.scheduler.condition.next_try_at, len(upstream.lists)
+                assert next_try_at is not None
+                await asyncio.sleep(next_try_at - wall() + 1)
+                assert len(upstream.lists) == lists + 1

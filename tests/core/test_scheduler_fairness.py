@@ -169,7 +169,7 @@ async def test_the_unread_names_of_a_watch_that_ended_are_not_read() -> None:
     async with running(upstream, rate_per_s=10, assets_max=8000) as rig:
         with rig.scheduler.interest(batch(0, 2000), caller=ONE):
             await asyncio.sleep(5)
-        rig.scheduler.leave(ONE)
+        list(rig.scheduler.leave(ONE))
         before = len(upstream.reads)
         with rig.scheduler.interest(batch(1, 8000)):
             pass
@@ -188,7 +188,7 @@ async def test_a_target_of_several_watches_is_read_once() -> None:
         stack.enter_context(rig.scheduler.interest(batch(0, 100), caller=OTHER))
         await asyncio.sleep(2)
         first.end()
-        rig.scheduler.leave(ONE)
+        list(rig.scheduler.leave(ONE))
         await asyncio.sleep(20)
     assert sorted(order(upstream)) == sorted(batch(0, 100))
 
@@ -440,6 +440,6 @@ def test_nothing_is_lost_and_nothing_stays(moves: list[tuple[str, int, int]]) ->
         if task is not None:
             await cancelled([task])
         stack.close()
-        rig.scheduler.leave(caller)
+        list(rig.scheduler.leave(caller))
 
     play()

@@ -181,6 +181,23 @@ async def test_a_retry_of_pushes_by_hand() -> None:
 
 
 @virtual
+async def test_a_retry_of_pushes_by_hand_within_the_pause_that_was_asked_for() -> None:
+    """It is made as soon as that is over, and not when our own pause would be."""
+    upstream = FakeUpstream("a", pushes=True)
+    upstream.push_fault = Refused("HTTP 403", retry_after_s=20)
+    async with running(upstream, pins=("a",)) as rig:
+        await asyncio.sleep(4000)
+        connects = len(upstream.connects)
+        await until(lambda: len(upstream.connects) > connects)
+        await asyncio.sleep(5)
+        upstream.push_fault, tried = None, now()
+        await rig.scheduler.retry()
+        assert len(upstream.connects) == connects + 1
+        await until(lambda: upstream.connected)
+        assert now() - tried <= 15.1
+
+
+@virtual
 async def test_retries_by_hand_are_bounded() -> None:
     """However often they are asked for, there are few more calls than without, and it is said when the next can be."""
     upstream = FakeUpstream("a")

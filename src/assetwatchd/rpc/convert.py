@@ -186,7 +186,8 @@ def unseen_view(observation: Observation, scheduler: Scheduler) -> status_pb.Ass
 def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, scheduler: Scheduler) -> status_pb.AssetStatus:
     status.freshness = int(freshness)  # type: ignore[assignment]  # the model's numbers are the schema's
     if freshness is Freshness.FRESH:
-        status.ClearField("freshness_reason")
+        if status.freshness_reason:
+            status.ClearField("freshness_reason")
     elif reason := scheduler.trouble(status.asset.asset_id):
         status.freshness_reason = reason  # else as committed
     observed_at = scheduler.observed_at(status.asset.asset_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -137,29 +137,30 @@ class Unfinished:
         self._line: FairQueue[Coming] = FairQueue(_waits)
         self._look: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def one_of(self, host: str, limit: asyncio.Timeout) -> AsyncIterator[None]:
-        """Count one more until the block ends, once there is room for it."""
-        try:
-            if self._count < self._calls_max and self._line.first() is None:
-                self._count_in(host, limit)
-            else:
-                await self._room(host, limit)
-            yield
-        finally:
-            self._forget(host, limit)
+    def one_of(self, host: str, limit: asyncio.Timeout) -> Place:
+        """Count one more for one `async with`, once there is room for it."""
+        return Place(self, host, limit)
 
-    async def _room(self, host: str, limit: asyncio.Timeout) -> None:
+    async def come(self, host: str, limit: asyncio.Timeout) -> None:
+        """Count one more, once there is room for it."""
+        if self._count < self._calls_max and self._line.first() is None:
+            self._count_in(host, limit)
+            return
         coming = Coming(host, limit, asyncio.get_running_loop().create_future())
         self._line.put((host,), coming)
         self._end_overdue()
-        await coming.room
+        try:
+            await coming.room
+        except asyncio.CancelledError:
+            self.forget(host, limit)  # there may have been room just now
+            raise
 
     def _count_in(self, host: str, limit: asyncio.Timeout) -> None:
         self._count += 1
         self._by_host[host][limit] = asyncio.get_running_loop().time()
 
-    def _forget(self, host: str, limit: asyncio.Timeout) -> None:
+    def forget(self, host: str, limit: asyncio.Timeout) -> None:
+        """Count one less, if it was counted; who is next in line has its room."""
         if self._by_host[host].pop(limit, None) is not None:
             self._count -= 1
         if not self._by_host[host]:
@@ -181,9 +182,28 @@ class Unfinished:
             if loop.time() < since + GRACE_S:
                 self._look = loop.call_at(since + GRACE_S, self._end_overdue)
                 return
-            self._forget(host, oldest)
+            self.forget(host, oldest)
             if not oldest.expired():  # its time may be up already, and it not told yet
                 oldest.reschedule(loop.time())
+
+
+class Place:
+    """One `async with`. It is entered at each call, and one made of a generator would cost a call 2 % of its time."""
+
+    __slots__ = ("_host", "_limit", "_unfinished")
+
+    def __init__(self, unfinished: Unfinished, host: str, limit: asyncio.Timeout) -> None:
+        self._unfinished = unfinished
+        self._host = host
+        self._limit = limit
+
+    async def __aenter__(self) -> None:
+        """Wait for room."""
+        await self._unfinished.come(self._host, self._limit)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Make room."""
+        self._unfinished.forget(self._host, self._limit)
 
 
 class Coming(NamedTuple):
