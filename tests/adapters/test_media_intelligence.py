@@ -315,7 +315,7 @@ async def test_what_was_added_meanwhile_costs_nothing(
 @pytest.mark.parametrize(
     ("pages", "numbers", "lack"),
     [
-        pytest.param([page(1, 2, totalCount=3), page(totalCount=3)], [1, 2], "1 of .*it says that it has 3 assets, and holds 2"),
+        pytest.param([page(1, 2, totalCount=3), page(totalCount=3)], [1, 2], "1 of .*it has 3 assets, and holds 2"),
         pytest.param([page(1, totalCount=2), page(totalCount=2)], [1], "1 of its items"),
         pytest.param([page(1, None, totalCount=2)], [1], "1 of its items .*page 1 has an item without an id"),
         pytest.param([page("7", 2.0, "x", {}, -1, 1.5, []), page()], [7, 2], "5 of its items"),
