@@ -80,9 +80,9 @@ class Frame(NamedTuple):
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
-    """Read a frame (or Assets, which a list answers with), each asset once; items that name no asset are left out, as
-    are those of which nobody can tell whether it is there or gone.
+    """Read a frame (or Assets, which a list answers with), each asset once.
 
+    Items are left out that name no asset, or of which nobody can tell whether it is there or gone.
     Of several items for one asset a tombstone wins, else the newest, else the last. Raises: BadAnswer.
     """
     name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
@@ -276,7 +276,9 @@ def _asset(element: Mapping[str, Any]) -> Item | None:
 
 def _identifier(element: Mapping[str, Any]) -> Item | None:
     asset = element.get("asset")
-    return _item(asset.get("id"), element, gone=is_tombstone(element.get("deleted"))) if isinstance(asset, dict) else None
+    if not isinstance(asset, dict):
+        return None
+    return _item(asset.get("id"), element, gone=is_tombstone(element.get("deleted")))
 
 
 def _deleted(item: Item) -> dict[str, Any]:
