@@ -262,7 +262,8 @@ class Calls:
 
     def _next_list(self) -> float:
         can = self._upstream.capabilities
-        polled = can.enumerates and (not can.pushes or self.health.push.state.is_amiss)
+        pushed = self._plan.pushing or not self.health.push.state.is_amiss
+        polled = can.enumerates and not (can.pushes and pushed)
         return self._list_at if polled and self._plan.whole_wanted else NEVER
 
     async def _changed(self, until: float) -> None:

@@ -35,6 +35,7 @@ class Health:
     it is. blamed: the assets that failed since the last success.
     accused: why a list failed, until anything else that goes well shows that the list alone does.
     broken: why the push connection broke, until as much shows that the source only does not push.
+    pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
     """
 
     since: float
@@ -46,9 +47,10 @@ class Health:
     blamed: set[str] = field(default_factory=set)
     accused: UpstreamError | None = None
     broken: str = ""
+    pushes: bool = False
     reads: Course = field(init=False)
     list: Course = field(init=False)
-    push: Course = field(default_factory=lambda: Course(Concern.PUSH))
+    push: Course = field(init=False)
     credentials: Course = field(default_factory=lambda: Course(Concern.CREDENTIALS))
     store: Course = field(default_factory=lambda: Course(Concern.STORE))
     _told: frozenset[Concern] = frozenset()
@@ -56,6 +58,7 @@ class Health:
     def __post_init__(self) -> None:
         """Give those that may be on and off the time to be steady."""
         self.reads, self.list = Course(Concern.READS, self.steady_s), Course(Concern.LIST, self.steady_s)
+        self.push = Course(Concern.PUSH, self.steady_s)
 
     @property
     def condition(self) -> Condition:
@@ -88,6 +91,8 @@ class Health:
             self._blame_list(self.accused, at)
         if self.broken:
             self._blame_push(self.broken, at)
+        if self.pushes and self.push.on_and_off:
+            self.push.well(at)
         return self._turned(at)
 
     def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
@@ -135,7 +140,7 @@ class Health:
 
     def push_lost(self, why: str, at: float) -> bool:
         """The push connection broke (why), or came back or is wanted no more (empty)."""
-        self.broken = why
+        self.broken, self.pushes = why, not why
         if not why:
             self.push.well(at)
         elif self.push.state.is_amiss:
