@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, Refused, UpstreamError
+from assetwatchd.errors import AssetRejected, BadAnswer, Refused, UpstreamError
 from assetwatchd.model import State
 from support.harness import Harness, harness_of
 
@@ -191,6 +191,27 @@ async def test_a_token_file_renewed_under_us(kind: str, fault: dict[str, Any], t
         path.write_text("new")
         assert await reading is State.AVAILABLE
         assert harness.standin.requests.count(harness.observe_path) - before == 2
+    finally:
+        await harness.stop()
+
+
+async def test_a_refusal_of_one_asset_may_be_one_of_the_token(tmp_path: Path) -> None:
+    """A 400 that speaks of the token is read once more with another, and is the asset's when there is none."""
+    harness = harness_of("usd_search")()
+    await harness.start()
+    path = tmp_path / "token"
+    path.write_text("old")
+    try:
+        harness.standin.switch({"auth": "none"})
+        upstream = harness.upstream(auth={"kind": "bearer", "token_file": str(path)})
+        fault: dict[str, Any] = {"status": 400, "body": '{"detail":"Invalid token"}', "content_type": JSON, "times": 1}
+        harness.fail(**fault)
+        assert type(await raised(upstream, harness)) is AssetRejected
+        harness.fail(delay_s=0.05, **fault)
+        reading = asyncio.create_task(state(upstream, harness))
+        await asyncio.sleep(0.02)
+        path.write_text("new")
+        assert await reading is State.AVAILABLE
     finally:
         await harness.stop()
 
