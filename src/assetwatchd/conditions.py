@@ -33,6 +33,7 @@ class Health:
     failures: of different assets, or of none, so that one asset alone does not count against its source.
     suspect: an asset failed again and little else was heard since, so that only a sign of life can tell whose fault
     it is. blamed: the assets that failed since the last success.
+    doubted: a read of some assets was refused, and one of another tells whether all are.
     accused: why a list failed, until anything else that goes well shows that the list alone does.
     broken: why the push connection broke, until as much shows that the source only does not push.
     pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
@@ -45,6 +46,7 @@ class Health:
     failing: bool = False
     suspect: bool = False
     blamed: set[str] = field(default_factory=set)
+    doubted: bool = False
     accused: UpstreamError | None = None
     broken: str = ""
     pushes: bool = False
@@ -81,7 +83,7 @@ class Health:
 
     def succeeded(self, at: float) -> bool:
         """A read, or a sign of life, ended well at that time (s since 1970)."""
-        self.failures, self.failing, self.suspect = 0, False, False
+        self.failures, self.failing, self.suspect, self.doubted = 0, False, False, False
         self.blamed.clear()
         self.reads.well(at)
         self.credentials.well(at)
@@ -95,10 +97,19 @@ class Health:
             self.push.well(at)
         return self._turned(at)
 
-    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
+    def failed(
+        self,
+        error: UpstreamError,
+        at: float,
+        *,
+        asked: Iterable[str] = (),
+        can_be_read: bool = False,
+        others: bool = False,
+    ) -> bool:
         """A call that asked about these assets, or about none, failed.
 
         can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
+        others: of those asked about nothing else than this refusal is known, and another one can be asked about.
         """
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
@@ -106,9 +117,12 @@ class Health:
         self.reads.missed(at)
         doubtful = can_be_read and not isinstance(error, VersionUnsupported)
         at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
+        if others and not self.doubted and refuses_us(error) and self.state.is_readable:
+            self.doubted = True  # one asset may be forbidden to us, or some
+            return False
         if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
             return False
-        self.failing, self.accused = True, None
+        self.failing, self.accused, self.doubted = True, None, False
         mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)
         other.unheard(at)
         mine.amiss(self._state(error), str(error), at)
