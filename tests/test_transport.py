@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.config import UsdSearchSource
-from assetwatchd.errors import AnswerTooLarge, Unreachable, UpstreamError
+from assetwatchd.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
 from assetwatchd.sandbox.usd_search import UsdSearch
-from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, retry_after_s
+from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, raise_for_status, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,7 +173,16 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
         ("Sun, 06 Nov 1994 08:49:07 GMT", DATE, 0.0),
         ("Sun, 06 Nov 1995 08:49:37 GMT", DATE, RETRY_AFTER_S_MAX),
         (DATE, None, 0.0),
+        ("120, 120", None, 120.0),
+        ("20s", None, 20.0),
+        ("20 seconds", DATE, 20.0),
+        ("9" * 11, None, RETRY_AFTER_S_MAX),
+        ("784111817", None, RETRY_AFTER_S_MAX),
+        ("1100000040", "Tue, 09 Nov 2004 11:33:20 GMT", 40.0),
+        ("1994-11-06T08:50:17Z", DATE, 40.0),
+        ("1994-11-06T09:50:17+01:00", DATE, 40.0),
         ("-7", None, None),
+        ("20 minutes", None, None),
         ("soon", DATE, None),
         ("", DATE, None),
         ("9" * 200, None, None),
@@ -184,6 +193,25 @@ def test_retry_after(retry_after: str, date: str | None, seconds: float | None) 
     """Seconds, or a date in any form that HTTP has ever had, by the clock of who answers and not by ours."""
     headers = {"Retry-After": retry_after} | ({"Date": date} if date else {})
     assert retry_after_s(Reply(503, headers, b"")) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [
+        (304, BadAnswer, "HTTP 304 without an answer"),
+        (408, Unreachable, "HTTP 408"),
+        (420, Throttled, "too many calls"),
+        (425, Unreachable, "HTTP 425"),
+        (429, Throttled, "too many calls"),
+        (503, Unreachable, "HTTP 503"),
+        (511, Unreachable, "wants a login first"),
+    ],
+)
+def test_statuses_of_any_kind(status: int, error: type[UpstreamError], text: str) -> None:
+    """What they mean is said, and a pause that is asked for counts with each that may be over after it."""
+    with pytest.raises(error, match=text) as caught:
+        raise_for_status(Reply(status, {"Retry-After": "40"}, b""))
+    assert caught.value.retry_after_s == (None if error is BadAnswer else 40.0)
 
 
 @given(st.integers(0, 4_102_444_800), st.integers(0, 3600))

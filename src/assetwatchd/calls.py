@@ -103,6 +103,7 @@ class Calls:
         self._list_at = AT_ONCE
         self._doubtful: dict[Target, int] = {}
         self.left_out = False
+        self._confirm = False
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
@@ -259,11 +260,13 @@ class Calls:
         if not self._has_room():
             return NEVER
         due = AT_ONCE if self.health.failing else min(self._plan.next_due(), self._probe_at, self._next_list())
-        return max(AT_ONCE if self.health.suspect else due, self._pauses.until, self._next_call_at - self._slack_s)
+        at_once = self.health.suspect or self._confirm
+        return max(AT_ONCE if at_once else due, self._pauses.until, self._next_call_at - self._slack_s)
 
     def _next_list(self) -> float:
         can = self._upstream.capabilities
-        polled = can.enumerates and (not can.pushes or self.health.push.state.is_amiss)
+        pushed = self._plan.pushing or not self.health.push.state.is_amiss
+        polled = can.enumerates and not (can.pushes and pushed)
         return self._list_at if polled and self._plan.whole_wanted else NEVER
 
     async def _changed(self, until: float) -> None:
@@ -284,6 +287,11 @@ class Calls:
         failing = self.health.failing
         if self.health.suspect:
             self.health.suspect = False
+            return Job(self._probe, self._call_limit, failing)
+        if self._confirm:
+            self._confirm = False
+            if targets := self._plan.take_untroubled():
+                return Job(self._read, self._call_limit, failing, targets)
             return Job(self._probe, self._call_limit, failing)
         if not failing and self._next_list() <= now:
             self._list_at = NEVER
@@ -412,8 +420,16 @@ class Calls:
         self._blame_again(job.targets)
         asked = [target.asset_id for target in job.targets]
         others = self._running > 1 or self._plan.next_due() != NEVER
-        turned = self.health.failed(error, self._now(), asked=asked, can_be_read=not asked and others)
+        doubted = self.health.doubted
+        turned = self.health.failed(
+            error,
+            self._now(),
+            asked=asked,
+            can_be_read=not asked and others,
+            others=bool(asked) and self._plan.has_untroubled(),
+        )
         failing = self.health.failing
+        self._confirm = self.health.doubted and not doubted
         self._pause(error, more=failing and (job.trial or not was_failing))
         if not job.targets and not failing:
             self._probe_at = loop_time() + schedule.backoff_s(1, self._settings, self._rng)

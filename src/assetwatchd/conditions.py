@@ -33,8 +33,10 @@ class Health:
     failures: of different assets, or of none, so that one asset alone does not count against its source.
     suspect: an asset failed again and little else was heard since, so that only a sign of life can tell whose fault
     it is. blamed: the assets that failed since the last success.
+    doubted: a read of some assets was refused, and one of another tells whether all are.
     accused: why a list failed, until anything else that goes well shows that the list alone does.
     broken: why the push connection broke, until as much shows that the source only does not push.
+    pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
     """
 
     since: float
@@ -44,11 +46,13 @@ class Health:
     failing: bool = False
     suspect: bool = False
     blamed: set[str] = field(default_factory=set)
+    doubted: bool = False
     accused: UpstreamError | None = None
     broken: str = ""
+    pushes: bool = False
     reads: Course = field(init=False)
     list: Course = field(init=False)
-    push: Course = field(default_factory=lambda: Course(Concern.PUSH))
+    push: Course = field(init=False)
     credentials: Course = field(default_factory=lambda: Course(Concern.CREDENTIALS))
     store: Course = field(default_factory=lambda: Course(Concern.STORE))
     _told: frozenset[Concern] = frozenset()
@@ -56,6 +60,7 @@ class Health:
     def __post_init__(self) -> None:
         """Give those that may be on and off the time to be steady."""
         self.reads, self.list = Course(Concern.READS, self.steady_s), Course(Concern.LIST, self.steady_s)
+        self.push = Course(Concern.PUSH, self.steady_s)
 
     @property
     def condition(self) -> Condition:
@@ -78,7 +83,7 @@ class Health:
 
     def succeeded(self, at: float) -> bool:
         """Record that a read, or a sign of life, ended well at that time (s since 1970)."""
-        self.failures, self.failing, self.suspect = 0, False, False
+        self.failures, self.failing, self.suspect, self.doubted = 0, False, False, False
         self.blamed.clear()
         self.reads.well(at)
         self.credentials.well(at)
@@ -88,12 +93,23 @@ class Health:
             self._blame_list(self.accused, at)
         if self.broken:
             self._blame_push(self.broken, at)
+        if self.pushes and self.push.on_and_off:
+            self.push.well(at)
         return self._turned(at)
 
-    def failed(self, error: UpstreamError, at: float, *, asked: Iterable[str] = (), can_be_read: bool = False) -> bool:
+    def failed(
+        self,
+        error: UpstreamError,
+        at: float,
+        *,
+        asked: Iterable[str] = (),
+        can_be_read: bool = False,
+        others: bool = False,
+    ) -> bool:
         """Record that a call failed which asked about these assets, or about none.
 
         can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
+        others: of those asked about nothing else than this refusal is known, and another one can be asked about.
         """
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
@@ -102,16 +118,19 @@ class Health:
             self.reads.missed(at)
         doubtful = can_be_read and not isinstance(error, VersionUnsupported)
         at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
+        if others and not self.doubted and refuses_us(error) and self.state.is_readable:
+            self.doubted = True  # one asset may be forbidden to us, or some
+            return False
         if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
             return False
-        self.failing, self.accused = True, None
+        self.failing, self.accused, self.doubted = True, None, False
         mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)
         other.unheard(at)
         mine.amiss(self._state(error), str(error), at)
         return self._turned(at)
 
     def listed(self, at: float, *, lacking: str = "", next_at: float | None = None) -> bool:
-        """Record that a list was made; lacking: what it should have and has not, and why. next_at: when the next one is."""
+        """Record that a list was made; lacking: what it should have and has not, and why. next_at: when the next is."""
         self.accused = None
         if lacking:
             self.list.failures, self.list.last_success_at, self.list.next_try_at = 0, at, next_at
@@ -136,7 +155,7 @@ class Health:
 
     def push_lost(self, why: str, at: float) -> bool:
         """Record that the push connection broke (why), or that it came back or is not wanted any more (empty)."""
-        self.broken = why
+        self.broken, self.pushes = why, not why
         if not why:
             self.push.well(at)
         elif self.push.state.is_amiss:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from assetwatchd import lenient, oddtext
 from assetwatchd.errors import BadAnswer
+from assetwatchd.logins import HTML_TYPES
 from assetwatchd.texts import CUT, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from assetwatchd.transport import Reply
 
-HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 ERROR_MEMBERS = (
     "error",
     "errors",
@@ -23,11 +24,20 @@ ERROR_MEMBERS = (
     "errorCode",
     "error_description",
     "errorMessage",
+    "error_message",
     "message",
+    "msg",
+    "title",
+    "reason",
     "detail",
     "details",
+    "description",
+    "text",
 )
-"""What gateways and frameworks call what went wrong: OAuth, Spring, FastAPI and the like."""
+"""What gateways and frameworks call what went wrong: OAuth, Spring, FastAPI, RFC 9457 and the like."""
+STATUS_MEMBERS = ("status", "statusCode", "code")
+REASON_DEPTH_MAX = 4
+"""How deep in others an error may be told: in the first of a list, or a member that is an object."""
 DIGITS_MAX = 300
 """A longer integer fits no number of ours, not even a float."""
 
@@ -122,9 +132,28 @@ def bounded(text: str, length_max: int = 300) -> str:
 
 def reason_in(document: Any) -> str:
     """Return the words of an error document in no published form; empty for anything that tells of no error."""
-    told = [document.get(name) for name in ERROR_MEMBERS] if isinstance(document, dict) else []
-    words = [each.get("message") or each.get("errorMessage") if isinstance(each, dict) else each for each in told]
-    return bounded(": ".join(word for word in words if isinstance(word, str) and word))
+    return bounded(": ".join(filter(None, _reasons(document, REASON_DEPTH_MAX))))
+
+
+def _reasons(told: Any, depth: int) -> Iterator[str]:
+    """Yield a text, or those in an object, or in the first item of a list."""
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, list) and told and depth:
+        yield from _reasons(told[0], depth - 1)
+    elif isinstance(told, dict) and depth:
+        yield next(filter(None, (_status_in(told.get(name)) for name in STATUS_MEMBERS)), "")
+        for name in ERROR_MEMBERS:
+            yield from _reasons(told.get(name), depth - 1)
+
+
+def _status_in(value: Any) -> str:
+    """Return a status of HTTP that tells an error, in words; a document may tell it in place of the status line."""
+    try:
+        status = HTTPStatus(int(value)) if isinstance(value, (int, str)) else HTTPStatus.OK
+    except ValueError:
+        return ""
+    return f"{status.value} {status.phrase}" if status >= HTTPStatus.BAD_REQUEST else ""
 
 
 def _no_constant(_: str) -> NoReturn:

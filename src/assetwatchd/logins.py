@@ -9,9 +9,12 @@ import re
 
 from assetwatchd.errors import BadAnswer, Refused, UpstreamError
 
+HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 HEAD_BYTES = 16 * 1024
 """So much of a page is looked at."""
 PAGE = re.compile(rb"<!doctype\s{1,9}html|<html[\s>]", re.IGNORECASE)
+PART = re.compile(rb"<(?:head|title|meta|body|script|noscript|form|center|h1)[\s>]", re.IGNORECASE)
+"""A page may do without the tags that it begins with: one of these alone makes one of what calls itself HTML."""
 PREAMBLE_BYTES = 1024
 """An XML declaration, comments and a document type may stand before a page begins."""
 JSON = (b"{", b"[", b'"')
@@ -28,13 +31,15 @@ LOGIN_ADDRESS = re.compile(
 """More words of such an address, which mean nothing in a text."""
 _HELD = r"(?:token|session|signature|credentials?|passwor[dt]|log[\s_-]?in|jwt|api[\s_-]?key)"
 _AMISS = (
-    r"(?:expired|invalid|unknown|missing|revoked|inactive|wrong|incorrect|bad|not|no|required|denied|re(?:ject|fus)ed)"
+    r"(?:expired|invalid|unknown|missing|revoked|inactive|wrong|incorrect|bad|not|no|required|denied|re(?:ject|fus)ed"
+    r"|ended|lapsed|timed)"
 )
 _BETWEEN = r"[\W_]+(?:[^\W_]+[\W_]+){0,3}"
 NOT_TAKEN = re.compile(
     rf"\b(?:{_HELD}{_BETWEEN}{_AMISS}|{_AMISS}{_BETWEEN}{_HELD})\b"
     rf"|authenticat(?:e|ion|ed){_BETWEEN}(?:{_AMISS}|failed|error)\b|\b(?:not|failed to|un-?)[\s_-]*authenticate"
-    r"|un-?authori[sz]ed|not[\s_-]authori[sz]ed|access\W+(?:is\W+)?denied|permission\W+denied|forbidden|not logged in",
+    r"|un-?authori[sz]ed|not[\s_-]authori[sz]ed|access\W+(?:is\W+)?denied|permission\W+denied|forbidden|not logged in"
+    r"|please (?:log|sign)[\s_-]?[io]n\b",
     re.IGNORECASE,
 )
 """Words of a reason that speaks of credentials: "Token expired", "invalid_token", "Client not authorized."."""
@@ -56,10 +61,16 @@ def redirect(status: int, location: str, *, retry_after_s: float | None = None) 
     return BadAnswer(f"HTTP {status}: a redirect, which is not followed; correct base_url", retry_after_s=retry_after_s)
 
 
-def page(status: int, body: bytes) -> UpstreamError | None:
-    """Tell what an HTML page in place of an answer means; None when the body is none."""
+def page(status: int, body: bytes, *, called: bool = False) -> UpstreamError | None:
+    """Tell what an HTML page in place of an answer means; None when the body is none.
+
+    called: it says that it is HTML.
+    """
     head = body[:HEAD_BYTES].replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf")  # as good as ASCII, if it is UTF-16
-    if head.lstrip().startswith(JSON) or not PAGE.search(head[:PREAMBLE_BYTES]):
+    begin = head[:PREAMBLE_BYTES]
+    if head.lstrip().startswith(JSON):
+        return None
+    if not (PAGE.search(begin) or (PART.search(begin) if called else PART.match(_after_comments(begin)))):
         return None
     if LOGIN.search(head.decode(errors="replace")):
         return Refused(
@@ -69,6 +80,10 @@ def page(status: int, body: bytes) -> UpstreamError | None:
         f"HTTP {status}: an HTML page in place of an answer: a login page, an error page, or base_url is wrong",
         doubts_token=True,
     )
+
+
+def _after_comments(begin: bytes) -> bytes:
+    return re.sub(rb"\A(?:\s|<!--.*?-->)*", b"", begin, flags=re.DOTALL)
 
 
 def refusal(message: str, reason: str) -> UpstreamError:

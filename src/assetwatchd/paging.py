@@ -14,7 +14,8 @@ or has no end."""
 class Page(NamedTuple):
     """What is used of a page: its numbers, and how many of its items have none.
 
-    total, pages: how many assets and pages it says that the list has; None where it does not. is_last: none follows.
+    total, pages: how many assets and pages it says that the list has; None where it does not. is_last: none follows, by
+    what it says, or because it has fewer items than were asked for.
     """
 
     numbers: frozenset[int]
@@ -36,6 +37,9 @@ class Pages:
 
     What is removed meanwhile pulls later assets onto pages that were read already. So when the list says that it has
     become shorter, as many pages back are read again. What is added only makes some appear twice.
+
+    A server may send fewer items a page than it is asked for. So one that is short ends a list that says nothing of its
+    end, or that it has more, only when it brings nothing new.
     """
 
     def __init__(self, size: int) -> None:
@@ -51,11 +55,13 @@ class Pages:
         if self.number is None:
             return
         back = 0 if self._before is None else min(self.number - 1, self._pulled(self._before, page))
-        self._again += bool(back) or page.numbers <= self.seen
+        is_new = not page.numbers <= self.seen
+        self._again += bool(back) or not is_new
         self.seen |= page.numbers
         self._unreadable[self.number] = page.unreadable
         self._before = page
-        is_over = self._again > AGAIN_MAX or (page.is_last and not back)
+        is_last = page.is_last and not back and (self._told or not is_new)
+        is_over = self._again > AGAIN_MAX or is_last
         self.number = None if is_over else self.number - back if back else self.number + 1
 
     def lack(self) -> Lack:
@@ -72,6 +78,12 @@ class Pages:
         if self._again > AGAIN_MAX:
             return Lack(1, f"its pages repeat or keep changing, though {AGAIN_MAX} were read again")
         return Lack(0, "")
+
+    @property
+    def _told(self) -> bool:
+        """Whether the list says of its end that it is here, or would be with this page."""
+        page, held = self._before, len(self.seen) + sum(self._unreadable.values())
+        return page is not None and (page.pages is not None or (page.total is not None and held >= page.total))
 
     @property
     def _total(self) -> int:

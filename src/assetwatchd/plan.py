@@ -441,15 +441,18 @@ class Plan:
     def take(self, *, even_if_early: bool = False) -> list[Target]:
         """Take the targets that are due, as many as one call can ask for; they are being read until `ended`.
 
-        even_if_early: take one at least, whose last read did not fail if there is such a one: it is the source that is
-        tried, and not what may be at fault itself.
+        even_if_early: take one at least, whose last read did not fail if there is such a one, else one alone: it is the
+        source that is tried, and not what may be at fault itself.
         """
         batch_max = self._can.batch_max
         upto = loop_time() + LOOK_AHEAD * self._settings.busy_interval_s * (batch_max > 1)
         if even_if_early:
             upto = max(upto, self._agenda.next_due())
-            if (other := self._in_place_of(self._agenda.first(upto))) is not None:
+            first = self._agenda.first(upto)
+            if (other := self._in_place_of(first)) is not None:
                 return [self._begin(other)]
+            if first is not None and first.trouble:
+                batch_max = 1
         taken: list[Target] = []
         while len(taken) < batch_max and (target := self._agenda.first(upto)) is not None:
             alone = target.failures >= FAILURES_TO_PART
@@ -469,6 +472,18 @@ class Plan:
         """Return one whose last read did not fail, if that of the first to be read did."""
         if first is None or not first.trouble:
             return None
+        return self._untroubled()
+
+    def has_untroubled(self) -> bool:
+        """Whether there is one to read whose last read did not fail."""
+        return self._untroubled() is not None
+
+    def take_untroubled(self) -> list[Target]:
+        """Take one such, whenever it is due; it changes nothing of when others are."""
+        other = self._untroubled()
+        return [] if other is None else [self._begin(other)]
+
+    def _untroubled(self) -> Target | None:
         return self._agenda.any_other(lambda target: not target.trouble and self.wanted(target))
 
     def _begin(self, target: Target) -> Target:

@@ -290,4 +290,8 @@ def read_credential(reply: Reply, read: Callable[[Reply], T]) -> T:
 def _told(reply: Reply, error: UpstreamError) -> UpstreamError:
     if type(error) is not BadAnswer or reply.status not in SUCCESS:
         return error
-    return logins.page(reply.status, reply.body) or error
+    page = logins.page(reply.status, reply.body, called=reply.content_type in logins.HTML_TYPES)
+    if page is None:
+        return error
+    page.args = (f"{page}{reply.way}",)
+    return page

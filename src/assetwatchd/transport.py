@@ -8,7 +8,8 @@ import io
 import re
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -56,8 +57,15 @@ CREDENTIALS = frozenset({401, 403, 419, 440, 498})
 token's end."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
-SECONDS_FORM = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
-"""Of a Retry-After; a fraction is not in the standard, and can mean nothing else."""
+SECONDS_FORM = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,9})?) ?(?:s(?:ec(?:onds)?)?)?(?:,.*)?")
+"""Of a Retry-After; a fraction, a unit, and several that a proxy joined are not in the standard, and can mean nothing
+else."""
+MOMENT_FROM_S = 1e9
+"""So many seconds are no wait but a moment, since 1970: of 2001, and as a wait 31 years."""
+BUSY = frozenset({408, 425})
+"""The server had no time for the call, or will not take it yet."""
+THROTTLED = frozenset({420, 429})
+"""Of these the former is in no standard; services that limit calls have it."""
 HUNG_UP = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection ended before an answer began; aiohttp sends a GET once more then."""
 FAILURES = (TimeoutError, aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError)
@@ -384,11 +392,16 @@ def _raise_for_status(reply: Reply) -> None:
     status = reply.status
     if status in CREDENTIALS:
         raise Refused(f"HTTP {status}: our credentials are refused or lack a right", retry_after_s=retry_after_s(reply))
-    if status == 429:  # noqa: PLR2004 - the status says itself
-        raise Throttled("HTTP 429: too many calls", retry_after_s=retry_after_s(reply))
-    if status >= 500:  # noqa: PLR2004 - same
+    if status in THROTTLED:
+        raise Throttled(f"HTTP {status}: too many calls", retry_after_s=retry_after_s(reply))
+    if status == HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
+        text = f"HTTP {status}: the network on the way wants a login first"
+        raise Unreachable(text, retry_after_s=retry_after_s(reply))
+    if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Unreachable(f"HTTP {status}", retry_after_s=retry_after_s(reply))
-    if 300 <= status < 400:  # noqa: PLR2004 - same
+    if status == HTTPStatus.NOT_MODIFIED:
+        raise BadAnswer(f"HTTP {status} without an answer, as for a cache, though there is none here")
+    if 300 <= status < 400:  # noqa: PLR2004 - the status says itself
         raise logins.redirect(status, reply.headers.get(LOCATION, ""), retry_after_s=retry_after_s(reply))
 
 
@@ -417,12 +430,15 @@ def slack_s(rate_per_s: float) -> float:
 def retry_after_s(reply: Reply) -> float | None:
     """Read Retry-After (RFC 9110, 10.2.3: seconds or a date), in seconds from now; None when absent or unreadable.
 
+    A date may also be one of ISO 8601, or seconds since 1970.
+
     A date is one by the clock of who answers, which its Date tells; ours may be another.
     """
     text = reply.headers.get("Retry-After", "").strip()
-    if SECONDS_FORM.fullmatch(text):
-        return min(float(text), RETRY_AFTER_S_MAX)
-    if (at := _moment(text)) is None:
+    seconds = float(form[1]) if (form := SECONDS_FORM.fullmatch(text)) else None
+    if seconds is not None and seconds < MOMENT_FROM_S:
+        return min(seconds, RETRY_AFTER_S_MAX)
+    if (at := _moment(text) if seconds is None else seconds) is None:
         return None
     now = _moment(reply.headers.get("Date", ""))
     return min(max(at - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
@@ -431,7 +447,7 @@ def retry_after_s(reply: Reply) -> float | None:
 def _moment(text: str) -> float | None:
     """Read an HTTP date, in seconds since 1970; one without a zone is UTC, as all of them are (RFC 9110, 5.6.7)."""
     try:
-        at = email.utils.parsedate_to_datetime(text)
+        at = datetime.fromisoformat(text) if text[:1].isdigit() else email.utils.parsedate_to_datetime(text)
         return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
     except (ValueError, OverflowError):
         return None

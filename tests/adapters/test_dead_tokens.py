@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, Refused, UpstreamError
+from assetwatchd.errors import AssetRejected, BadAnswer, Refused, UpstreamError
 from assetwatchd.model import State
 from support.harness import Harness, harness_of
 
@@ -32,6 +32,16 @@ OF_ANY: dict[str, dict[str, Any]] = {
     "200 with a login page": {"body": "<html><body><form>Log in</form></body></html>", "content_type": HTML},
     "200 with another page": {"body": "<!doctype html><html><div id=root></div></html>", "content_type": HTML},
     "200 with a page that is said to be JSON": {"body": "<html><body>Sign in</body></html>", "content_type": JSON},
+    "200 with a page without its first tags": {"body": "<head><title>Login</title></head>", "content_type": HTML},
+    "200 with a page that is said to be text": {
+        "body": "<!-- portal -->\n<body>Log in</body>",
+        "content_type": "text/plain",
+    },
+    "200 with a script": {"body": "<script>location='/login'</script>", "content_type": HTML},
+    "200 with a page that leads on": {
+        "body": '<meta http-equiv="refresh" content="0;url=/start">',
+        "content_type": HTML,
+    },
     "200 with a page in UTF-16": {"body": "\ufeff<\0h\0t\0m\0l\0>\0L\0o\0g\0i\0n\0", "content_type": HTML},
 }
 OF_OMN: dict[str, dict[str, Any]] = {
@@ -58,6 +68,15 @@ OF_OMN: dict[str, dict[str, Any]] = {
     },
     "a part of a page": {"body": "<div>Please wait", "content_type": HTML},
     "an error document in JSON": {"body": '{"error":"invalid_token"}', "content_type": JSON},
+    "a text in JSON": {"body": '"Token expired"', "content_type": JSON},
+    "a list in JSON": {"body": '[{"code":"AUTH_401","text":"Token expired"}]', "content_type": JSON},
+    "errors in JSON": {"body": '{"errors":[{"error":{"msg":"invalid token"}}]}', "content_type": JSON},
+    "no success in JSON": {"body": '{"success":false,"msg":"Your session has ended"}', "content_type": JSON},
+    "a problem in JSON": {"body": '{"type":"about:blank","status":401}', "content_type": JSON},
+    "an answer with an error and no assets": {
+        "body": '<pim><meta><itm key="errorMessage">Please log in again</itm></meta><assets/></pim>',
+        "content_type": XML,
+    },
     "an error document in OMN's JSON": {"body": '{"response":{"message":"no session"}}', "content_type": JSON},
 }
 OF_SBC: dict[str, dict[str, Any]] = {
@@ -73,6 +92,8 @@ OF_SBC: dict[str, dict[str, Any]] = {
 }
 OF_USD: dict[str, dict[str, Any]] = {
     "an error document": {"body": '{"error":"invalid_token"}', "content_type": JSON},
+    "a text": {"body": '"Token expired"', "content_type": JSON},
+    "a status": {"body": '{"statusCode":"403"}', "content_type": JSON},
     "a detail": {"body": '{"detail":"Not authenticated"}', "content_type": JSON},
 }
 
@@ -179,6 +200,27 @@ async def test_a_token_file_renewed_under_us(kind: str, fault: dict[str, Any], t
         path.write_text("new")
         assert await reading is State.AVAILABLE
         assert harness.standin.requests.count(harness.observe_path) - before == 2
+    finally:
+        await harness.stop()
+
+
+async def test_a_refusal_of_one_asset_may_be_one_of_the_token(tmp_path: Path) -> None:
+    """A 400 that speaks of the token is read once more with another, and is the asset's when there is none."""
+    harness = harness_of("usd_search")()
+    await harness.start()
+    path = tmp_path / "token"
+    path.write_text("old")
+    try:
+        harness.standin.switch({"auth": "none"})
+        upstream = harness.upstream(auth={"kind": "bearer", "token_file": str(path)})
+        fault: dict[str, Any] = {"status": 400, "body": '{"detail":"Invalid token"}', "content_type": JSON, "times": 1}
+        harness.fail(**fault)
+        assert type(await raised(upstream, harness)) is AssetRejected
+        harness.fail(delay_s=0.05, **fault)
+        reading = asyncio.create_task(state(upstream, harness))
+        await asyncio.sleep(0.02)
+        path.write_text("new")
+        assert await reading is State.AVAILABLE
     finally:
         await harness.stop()
 

@@ -315,10 +315,10 @@ async def test_what_was_added_meanwhile_costs_nothing(
 @pytest.mark.parametrize(
     ("pages", "numbers", "lack"),
     [
-        pytest.param([page(1, 2, totalCount=3)], [1, 2], "1 of its items .*it says that it has 3 assets, and holds 2"),
+        pytest.param([page(1, 2, totalCount=3), page(totalCount=3)], [1, 2], "1 of .*it has 3 assets, and holds 2"),
         pytest.param([page(1, totalCount=2), page(totalCount=2)], [1], "1 of its items"),
         pytest.param([page(1, None, totalCount=2)], [1], "1 of its items .*page 1 has an item without an id"),
-        pytest.param([page("7", 2.0, "x", {}, -1, 1.5, [])], [7, 2], "5 of its items"),
+        pytest.param([page("7", 2.0, "x", {}, -1, 1.5, []), page()], [7, 2], "5 of its items"),
     ],
 )
 async def test_one_bad_item_costs_one_item(
@@ -331,6 +331,24 @@ async def test_one_bad_item_costs_one_item(
         found = await upstream.enumerate()
     assert found.asset_ids == listed(*numbers).asset_ids
     assert re.match(lack, found.lack)
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param([page(1, 2), page(3, 4), page(5), page()], id="without totals"),
+        pytest.param([page(1, 2), page(3, 4), page(5), page(5)], id="the last for those beyond"),
+        pytest.param([page(1, 2, totalCount=5), page(3, 4, totalCount=5), page(5, totalCount=5)], id="a total"),
+        pytest.param([page(1, 2, totalPage=3), page(3, 4, totalPage=3), page(5, totalPage=3)], id="so many pages"),
+    ],
+)
+async def test_pages_smaller_than_asked_for_are_no_end(standin: MediaIntelligenceStandin, pages: list[Any]) -> None:
+    """A server may send fewer assets a page than it is asked for: those on later pages are there all the same."""
+    for number, body in enumerate(pages, 1):
+        answer(standin, f"pageNum={number}&", body)
+    async with adapter(standin, page_size=100) as upstream:
+        assert await upstream.enumerate() == listed(1, 2, 3, 4, 5)
+    assert standin.requests.count(LIST_CALL) == len(pages)
 
 
 async def test_a_list_that_repeats_itself_is_left(standin: MediaIntelligenceStandin) -> None:

@@ -313,6 +313,46 @@ def test_a_tid_that_is_no_text_is_not_made_one() -> None:
     assert found.lack == "1 of its items cannot be read: item 1 has an id that is not text in any encoding"
 
 
+@pytest.mark.parametrize(
+    ("said", "lack"),
+    [
+        ({"total": 500}, "498 of its items cannot be read: it says that it has 500 assets, and holds 2"),
+        ({"totalCount": "3"}, "1 of its items cannot be read: it says that it has 3 assets, and holds 2"),
+        ({"hasMore": True, "total": 2}, "1 of its items cannot be read: it says that there is more"),
+        ({"truncated": "true"}, "1 of its items cannot be read: it says that there is more"),
+        ({"total": 2, "hasMore": False, "more": None}, ""),
+        ({"total": "many", "more": {"x": 1}}, ""),
+    ],
+)
+def test_a_list_that_says_that_there_is_more_is_not_whole(said: dict[str, Any], lack: str) -> None:
+    """What a list lacks is not taken as gone when the server cut it."""
+    found = ids_of(Reply(200, {}, json.dumps({"tids": ["a", "b"], **said}).encode()), 100)
+    assert (found.asset_ids, found.lack) == ({"tid:a", "tid:b"}, lack)
+
+
+ERROR_ITEM = '<meta><itm key="errorMessage">database is down</itm></meta>'
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (f'<pim xmlns="http://www.apollon.de/omn">{ERROR_ITEM}<assets/></pim>', "application/xml"),
+        ('{"meta":{"errorMessage":"database is down"},"assets":[]}', "application/json"),
+        (
+            '{"pim":{"meta":{"itms":[{"key":"errorMessage","value":"database is down"}]},"assets":{}}}',
+            "application/json",
+        ),
+    ],
+)
+async def test_an_answer_of_an_error_and_no_assets_tells_of_none(
+    omn: Omn, standin: Standin, body: str, content_type: str
+) -> None:
+    """Nobody is told that assets are gone which the server could not look up."""
+    standin.faults.add(body=body, content_type=content_type)
+    with pytest.raises(BadAnswer, match="error document: database is down"):
+        await omn.observe(TIDS)
+
+
 async def test_refused_query_tells_why(omn: Omn, standin: Standin) -> None:
     """The reason of a refused query is in the error, with the id that the vendor's support asks for."""
     upstream = Omn("dam", settings(standin.url, query={}))

@@ -217,6 +217,23 @@ def test_pushes_lost_and_back() -> None:
     assert times(health) == (4.0, 3.0)
 
 
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=3, max_size=60))
+def test_pushes_on_and_off(connections: list[tuple[float, float]]) -> None:
+    """A connection that never lasts is told once, however often it is made, and taken back once one has lasted."""
+    health, at, turns = healthy(), 2.0, 0
+    for lasted_s, pause_s in connections:
+        turns += health.push_lost("", at)
+        at += lasted_s
+        turns += health.push_lost("closed with code 1013", at) + health.succeeded(at)
+        at += pause_s
+    health.push_lost("", at)
+    assert turns <= 3
+    assert said(health)[1] == "on and off: changes are not pushed, polling instead: closed with code 1013"
+    assert not health.succeeded(at + STEADY_S / 3)
+    assert health.succeeded(at + STEADY_S)
+    assert said(health) == (ConditionState.HEALTHY, "")
+
+
 def test_pushes_lost_while_failing() -> None:
     """A source that fails altogether says that first, and that it is polled once it answers again."""
     health = healthy()

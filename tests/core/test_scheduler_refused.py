@@ -15,12 +15,13 @@ from assetwatchd.errors import (
     BadAnswer,
     Refused,
     RetryTooSoon,
+    SourceUnreachable,
     Throttled,
     Unreachable,
     UpstreamError,
     VersionUnsupported,
 )
-from assetwatchd.model import ConditionState
+from assetwatchd.model import ConditionState, Freshness
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
@@ -253,3 +254,43 @@ async def test_a_version_that_is_not_supported_is_no_login(fault: UpstreamError)
         upstream.fault = None
         await asyncio.sleep(31)
         assert rig.source_state() is ConditionState.HEALTHY
+
+
+@pytest.mark.parametrize("batch_max", [1, 10])
+@pytest.mark.parametrize("at_first", [False, True], ids=["later", "from the first"])
+@virtual
+async def test_a_forbidden_asset_turns_no_source(batch_max: int, at_first: bool) -> None:  # noqa: FBT001 - a case
+    """Its reads are refused and others are not: it says so in its own status, and the others stay fresh."""
+    names = [f"a{n}" for n in range(8)]
+    upstream = FakeUpstream(*names, batch_max=batch_max)
+    if at_first:
+        upstream.poison["a3"] = Refused("HTTP 403")
+    async with running(upstream, pins=tuple(names)) as rig:
+        await asyncio.sleep(60)
+        upstream.poison["a3"] = Refused("HTTP 403")
+        await asyncio.sleep(240)
+        turned = len(rig.told)
+        await asyncio.sleep(360)
+        assert len(rig.told) == turned
+        assert rig.source_state() is ConditionState.HEALTHY
+        assert turned <= 3
+        for name in names:
+            assert len(upstream.reads_of(name)) > 6
+        assert len(upstream.reads_of("a3")) < 100
+        assert rig.entry("a3").freshness is Freshness.STALE
+
+
+@pytest.mark.parametrize("batch_max", [1, 10])
+@virtual
+async def test_two_that_are_refused_are_the_source(batch_max: int) -> None:
+    """Once our credentials are taken for none any more, one read more says so, and no asset is blamed for it."""
+    names = [f"a{n}" for n in range(8)]
+    upstream = FakeUpstream(*names, batch_max=batch_max)
+    async with running(upstream, pins=tuple(names)) as rig:
+        await asyncio.sleep(60)
+        upstream.fault, before = Refused("HTTP 401"), len(upstream.calls)
+        with pytest.raises(SourceUnreachable):
+            await rig.scheduler.read(["a3"], max_age_s=0)
+        await asyncio.sleep(0.5)
+        assert rig.source_state() is ConditionState.REFUSED
+        assert len(upstream.calls) - before <= 2

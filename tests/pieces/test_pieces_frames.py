@@ -47,6 +47,11 @@ def test_a_tombstone_wins() -> None:
         ({"deleted": None}, False),
         ({"deleted": {}}, True),
         ({"deleted": at(1)}, True),
+        ({"deleted": "2026-03-04T10:15:00Z"}, True),
+        ({"deleted": 1772619300}, True),
+        ({"deleted": "true"}, True),
+        ({"deleted": "false"}, False),
+        ({"deleted": 0}, False),
         ({"mechanism": "DELETED"}, True),
         ({"mechanism": "MANUAL"}, False),
         ({}, False),
@@ -55,6 +60,15 @@ def test_a_tombstone_wins() -> None:
 def test_forms_of_a_tombstone(element: dict[str, Any], gone: bool) -> None:  # noqa: FBT001 - a parameter of the case
     """A flag, a time and the mechanism say that an asset is gone."""
     assert read({"id": "a", **element}) == {"a": gone}
+
+
+@pytest.mark.parametrize("deleted", ["", "no", [], [True], "yesterday"])
+@pytest.mark.parametrize("stream", Stream)
+def test_what_may_be_a_tombstone_is_none(deleted: Any, stream: Stream) -> None:
+    """Nobody is told that an asset is gone, nor that it is there: the item is one that cannot be read."""
+    item = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
+    frame = frames.read({"iterable": [item, {"id": "b", "asset": {"id": "b"}}]}, stream)
+    assert ([each.asset_id for each in frame.items], frame.unreadable) == (["b"], 1)
 
 
 @pytest.mark.parametrize("asset_id", ["a\u202e", "\x9b2J", "a\u2028b", "a" * 2049])

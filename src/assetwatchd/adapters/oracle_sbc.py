@@ -109,14 +109,19 @@ def _instead(root: Element) -> UpstreamError:
 
 
 def decode_operation(reply: Reply) -> Operation:
-    """Read the slot. Raises: BadAnswer; Refused when in place of an operation there are words about credentials."""
+    """Read the slot.
+
+    Raises: BadAnswer when in place of an operation there are messages, which are the call's; Refused for such a text
+    about credentials.
+    """
     data = decode(reply)
     state, info = _child(data, STATE_ELEMENT), _child(data, INFO_ELEMENT)
     beside = (*data, *(() if state is None else state))
     texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
     operation, status = (_text(_child(data, STATE_ELEMENT, name)) for name in NATIVE_ELEMENTS)
     message = "; ".join(filter(None, [*texts, *_messages(data)]))
-    if state is None and logins.NOT_TAKEN.search(bounded(message)):
+    in_place = state is None and message and not any(texts)
+    if in_place or (state is None and logins.NOT_TAKEN.search(bounded(message))):
         raise logins.refusal(f"HTTP {OK} with an error document", bounded(message))
     return Operation(
         operation=operation,

@@ -71,16 +71,11 @@ def moment(asset: Members, name: str) -> datetime | None:
 
 
 def is_deleted(asset: Members) -> bool:
-    """Tell whether an asset has a tombstone, of one of two forms: a flag in identifiers frames, a timestamp in assets.
-
-    Raises: BadAnswer for anything else, since it is the state.
-    """
-    value = asset.given.get("deleted")
-    if value is None or value is False:
-        return False
-    if value is True or isinstance(value, dict) or lenient.time(value) is not None:
-        return True
-    raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
+    """Tell whether an asset has a tombstone. Raises: BadAnswer when nobody can tell, since it is the state."""
+    deleted = frames.is_tombstone(asset.given.get("deleted"))
+    if deleted is None:
+        raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
+    return deleted
 
 
 # 3. Normalise ---------------------------------------------------------------------------------------------------------
@@ -198,7 +193,7 @@ def _detail(asset: Members) -> PiecesDetail:
         created_time=moment(asset, "created"),
         updated_time=moment(asset, "updated"),
         synced_time=moment(asset, "synced"),
-        deleted_time=None if isinstance(asset.given.get("deleted"), bool) else moment(asset, "deleted"),
+        deleted_time=None if lenient.flag(asset.given.get("deleted")) is not None else moment(asset, "deleted"),
         formats=tuple(_format(each) for each in islice(asset.object("formats").objects("iterable"), FORMATS_MAX)),
         unreadable=tuple(asset.lost),
     )

@@ -265,7 +265,7 @@ def refusal(reply: Reply) -> UpstreamError:
     """Tell what an answer other than 200 means: 400 and 422 are about this one asset, 501 is a backend that is down."""
     text, reason = f"HTTP {reply.status}", _reason(reply)
     if reply.status in (400, 414, 422):
-        return AssetRejected(text, said=reason)
+        return AssetRejected(text, said=reason, doubts_token=bool(logins.NOT_TAKEN.search(reason)))
     if reply.status == 501:  # noqa: PLR2004 - told above
         return Unreachable(text, said=reason)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, telemetry, texts, upstream
+from assetwatchd import jsonbody, lenient, telemetry, texts, upstream
 from assetwatchd.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
@@ -80,8 +80,9 @@ class Frame(NamedTuple):
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
-    """Read a frame (or Assets, which a list answers with), each asset once; items that name no asset are left out.
+    """Read a frame (or Assets, which a list answers with), each asset once.
 
+    Items are left out that name no asset, or of which nobody can tell whether it is there or gone.
     Of several items for one asset a tombstone wins, else the newest, else the last. Raises: BadAnswer.
     """
     name, parse = ("asset", _identifier) if stream is Stream.IDENTIFIERS else ("id", _asset)
@@ -257,29 +258,37 @@ def _outdone(item: Item, other: Item | None) -> bool:
     return other.gone or overtaken(item.updated, other.updated)
 
 
+def is_tombstone(value: Any) -> bool | None:
+    """Tell whether what is in `deleted` says deleted: a flag in identifiers frames, a timestamp in assets.
+
+    None when nobody can tell.
+    """
+    if value is None:
+        return False
+    flag = lenient.flag(value)
+    return True if flag is None and (isinstance(value, dict) or lenient.time(value)) else flag
+
+
 def _asset(element: Mapping[str, Any]) -> Item | None:
-    gone = _tombstone(element) or element.get("mechanism") == DELETED_MECHANISM
+    gone = element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
     return _item(element.get("id"), element, gone=gone)
 
 
 def _identifier(element: Mapping[str, Any]) -> Item | None:
     asset = element.get("asset")
-    return _item(asset.get("id"), element, gone=_tombstone(element)) if isinstance(asset, dict) else None
+    if not isinstance(asset, dict):
+        return None
+    return _item(asset.get("id"), element, gone=is_tombstone(element.get("deleted")))
 
 
 def _deleted(item: Item) -> dict[str, Any]:
     return {"deleted": item.document["deleted"]} if "deleted" in item.document else {}
 
 
-def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool) -> Item | None:
-    if not isinstance(asset_id, str) or not asset_id:
+def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool | None) -> Item | None:
+    if gone is None or not isinstance(asset_id, str) or not asset_id:
         return None
     return Item(asset_id.lower(), gone, _moment(element.get("updated")), element)  # a UUID is the same in any case
-
-
-def _tombstone(element: Mapping[str, Any]) -> bool:
-    """`deleted` is a flag in identifiers frames and a timestamp in assets; anything but false and null says deleted."""
-    return element.get("deleted") not in (None, False)
 
 
 def _moment(value: Any) -> datetime | None:

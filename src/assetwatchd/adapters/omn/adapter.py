@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from assetwatchd import lenient, logins, texts, xml
@@ -17,7 +17,7 @@ from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.credentials import with_token
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, Refused, UpstreamError
-from assetwatchd.jsonbody import HTML_TYPES, bounded, decode, list_of, object_in, object_of, reason_in
+from assetwatchd.jsonbody import bounded, decode, list_of, object_of, reason_in
 from assetwatchd.lenient import Members
 from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.oddtext import REPLACEMENT
@@ -65,7 +65,12 @@ ANSWERS, ERRORS = frozenset({"assets", "pim", "tids"}), frozenset({"response", "
 """Members of an answer in JSON, and of an error document [assumed]."""
 ROOTS = frozenset({"pim", "response"})
 """Roots of an answer in XML, and of an error document."""
+REASON = "errorMessage"
+"""The item that says what went wrong; [assumed] also in an answer of no assets, which then says nothing of them."""
 ERROR_DOCUMENT = "HTTP 200 with an error document"
+TOTALS = ("total", "totalCount", "totalHits", "totalElements", "totalResults")
+CUT_SHORT = ("hasMore", "more", "truncated", "incomplete")
+"""Members by which a list may say that it is not whole [assumed]; there is no call for the rest."""
 LOCKED = "locked"
 INCOMPLETE = "incomplete"
 
@@ -127,7 +132,7 @@ def assets_of(reply: Reply, form: str) -> list[Asset] | None:
         return None
     if reply.status != OK:
         raise refusal(reply)
-    if reply.content_type in HTML_TYPES:
+    if reply.content_type in logins.HTML_TYPES:
         return _assets_in_html(reply)
     if is_xml(reply, form=form):
         return _assets_in_xml(parsed(reply))
@@ -169,11 +174,19 @@ def ids_of(reply: Reply, assets_max: int) -> Listed:
         raise refusal(reply)
     if is_xml(reply, form="json"):
         raise logins.refusal(ERROR_DOCUMENT, reason_of(reply) or "no list of tids")
-    document = object_in(reply)
-    if reason := _error_in(document):
-        raise logins.refusal(ERROR_DOCUMENT, reason)
+    document = _answer_in(decode(reply))
     tids = list_of(document.get("tids"), "tids")
-    return listed((_asset_id(tid) for tid in tids), assets_max)
+    return _as_long_as_it_says(listed((_asset_id(tid) for tid in tids), assets_max), len(tids), Members(document))
+
+
+def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
+    """Return the list, lacking what it says of itself that there is more."""
+    total = max((document.whole_number(name) or 0 for name in TOTALS), default=0)
+    cut = any(document.flag(name) for name in CUT_SHORT)
+    if total <= count and not cut:
+        return found
+    why = f"it says that it has {total} assets, and holds {count}" if total > count else "it says that there is more"
+    return replace(found, unreadable=found.unreadable + max(1, total - count), why=found.why or why)
 
 
 def _asset_id(tid: Any) -> str | None:
@@ -211,7 +224,7 @@ def reason_of(reply: Reply) -> str:
 
 def _reason_in(root: Element) -> str:
     items = _items(root)
-    reason = items.get("errorMessage") or items.get("description") or "no reason given"
+    reason = items.get(REASON) or items.get("description") or "no reason given"
     notes = [f"{name} {items[key]}" for name, key in (("code", "code"), ("support id", "supportId")) if key in items]
     return bounded(f"{reason} ({', '.join(notes)})" if notes else reason)
 
@@ -223,6 +236,8 @@ def _assets_in_xml(root: Element) -> list[Asset]:
     if xml.name(root) != "pim" or not lists:
         raise BadAnswer("not the published answer: no pim document with assets")
     found = [asset for each in lists for asset in each if xml.name(asset) == "asset"]
+    if not found and _items(root).get(REASON):
+        raise logins.refusal(ERROR_DOCUMENT, _reason_in(root))
     return [Asset(asset.get("tid", ""), asset.get("id", ""), _items(asset)) for asset in found]
 
 
@@ -243,21 +258,30 @@ def _items(element: Element) -> dict[str, str]:
 
 
 def _assets_in_json(body: Any) -> list[Asset]:
-    document = object_of(body, "the answer")
-    if reason := _error_in(document):
-        raise logins.refusal(ERROR_DOCUMENT, reason)
+    document = _answer_in(body)
     document = object_of(document.get("pim", document), "pim")
     if "assets" not in document:
         raise BadAnswer("not the published answer: no assets")
-    return [_asset_in_json(item) for item in _items_of(document["assets"])]
+    found = [_asset_in_json(item) for item in _items_of(document["assets"])]
+    if not found and (reason := _json_items(Members(document).object("meta")).get(REASON)):
+        raise logins.refusal(ERROR_DOCUMENT, bounded(reason))
+    return found
 
 
-def _error_in(document: dict[str, Any]) -> str:
+def _answer_in(body: Any) -> dict[str, Any]:
+    """Return a document that is an answer. Raises: BadAnswer; Refused for one that speaks of credentials."""
+    if reason := _error_in(body):
+        raise logins.refusal(ERROR_DOCUMENT, reason)
+    return object_of(body, "the answer")
+
+
+def _error_in(body: Any) -> str:
     """Return the reason in a document that tells an error in place of an answer; empty for an answer."""
+    document = body if isinstance(body, dict) else {}
     if not ANSWERS.isdisjoint(document):
         return ""
     told = "an error document in JSON" if not ERRORS.isdisjoint(document) else ""
-    return reason_in(document.get("response")) or reason_in(document) or told
+    return reason_in(document.get("response")) or reason_in(body) or told
 
 
 def _items_of(assets: Any) -> Iterator[Any]:
