@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd import jsonbody, reader, reading, rests
-from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled
+from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled, UpstreamError
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Reply
@@ -362,3 +362,12 @@ async def test_what_a_terminal_sends_to_all_of_its_processes_ends_no_reading(num
     os.kill(child, number)
     assert await source.read(LARGE, pid) == child
     await source.close()
+
+
+async def test_a_page_is_told_with_the_proxy_that_may_have_sent_it() -> None:
+    """As every other answer is that may not be the upstream's."""
+    way = " (through the proxy 127.0.0.1:3128, which may have answered by itself)"
+    page = Reply(200, {"Content-Type": "text/html"}, b"<html>Sign in", way)
+    with pytest.raises(UpstreamError) as caught:
+        await Reading().read(page, jsonbody.decode)
+    assert str(caught.value).endswith(f"or we have none{way}")

@@ -276,6 +276,7 @@ async def test_touched_unwanted_and_then_out_of_reach() -> None:
             await asyncio.sleep(1)
             upstream.fault = Refused("x")
             await rig.scheduler.read(["b"], max_age_s=None)
+            await asyncio.sleep(1)  # it is read whether others are refused, too
             assert rig.source_state() is ConditionState.REFUSED
             await rig.scheduler.read(["b"], max_age_s=None)
             with pytest.raises(SourceUnreachable):
