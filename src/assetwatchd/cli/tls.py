@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from assetwatchd.addresses import is_socket
 from assetwatchd.cli.exit_codes import ExitCode, fail
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def system_roots() -> bytes | None:
 
 def why_not(target: Target) -> str | None:
     """Say what stands between the command and a server that could not be called; None when it is not TLS."""
-    if target.server.startswith("unix:"):
+    if is_socket(target.server):
         return None
     try:
         return _of_a_handshake(target) if target.tls else _of_plaintext(target.server)
