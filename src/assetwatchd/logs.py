@@ -35,7 +35,7 @@ FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
 ABOUT_SOURCE = "source %s"
 CHATTY = ("grpc._cython.cygrpc",)
-"""Loggers of libraries whose debug lines, one a call and wakeup, tell nothing of ours, and hide what is told at debug."""
+"""Loggers of libraries whose debug lines, one a call and wakeup, hide what is told at debug."""
 
 
 class Seldom:
