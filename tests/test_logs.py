@@ -216,3 +216,13 @@ def test_seldom_is_bounded_whatever_comes(calls: list[tuple[int, float]]) -> Non
         assert len(seldom._written) <= 4
     for begin in written:
         assert sum(begin <= at < begin + 10 for at in written) <= 2 * 4
+
+
+def test_debug_is_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """What gRPC says at debug, a line for each call, does not hide the lines of streams; its warnings are told."""
+    logs.configure("debug", "json")
+    cython = logging.getLogger("grpc._cython.cygrpc")
+    cython.debug("[_cygrpc] Loaded running loop")
+    cython.warning("odd")
+    log.debug("watch opened")
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["odd", "watch opened"]

@@ -1,8 +1,10 @@
-"""Addresses of servers that are no HOST:PORT: Unix sockets, named as gRPC names them."""
+"""Addresses of servers as gRPC takes them: HOST:PORT, and the names of Unix sockets."""
 
 from __future__ import annotations
 
 import re
+import socket
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 SCHEMES = ("unix:", "unix-abstract:")
 FORMS = "unix:relative/path, unix:///absolute/path or unix-abstract:name"
@@ -21,3 +23,34 @@ def path_of(address: str) -> str | None:
     if (found := _SOCKET.fullmatch(address)) is None:
         raise ValueError(f"should be HOST:PORT, {FORMS}")
     return found["path"]
+
+
+def check_host(host: str) -> None:
+    """See that gRPC takes a host as the resolver of this machine does, which knows more forms. Raises: ValueError."""
+    if host.strip("[]") == "*":
+        raise ValueError("of all addresses is 0.0.0.0:PORT, or [::]:PORT")
+    if host.startswith("[") or ":" in host:
+        _check_ipv6(host)
+    elif _is_numeric(host):
+        try:
+            IPv4Address(host)
+        except AddressValueError:
+            raise ValueError(f"should be HOST:PORT; {host} is no address of four numbers, e.g. 127.0.0.1") from None
+
+
+def _check_ipv6(host: str) -> None:
+    try:
+        IPv6Address(host.strip("[]"))
+    except AddressValueError:
+        raise ValueError("should be HOST:PORT; in brackets is an address of IPv6, e.g. [::1]") from None
+    if not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"should be HOST:PORT; an address of IPv6 is in brackets: [{host.strip('[]')}]")
+
+
+def _is_numeric(host: str) -> bool:
+    """Whether the C library takes it for an address of IPv4, of which it knows old forms: 127.1, 0x7f.1, 0."""
+    try:
+        socket.inet_aton(host)
+    except (OSError, UnicodeError):
+        return False
+    return True

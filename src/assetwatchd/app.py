@@ -172,7 +172,7 @@ class App:
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
         began, drain_s = time.monotonic(), self.settings.server.drain_s
-        log.info("draining: %d streams; calls under way have %g s", self._admission.count, drain_s)
+        log.info("draining: %d stream(s); calls under way have %g s", self._admission.count, drain_s)
         self.health.end(_draining)
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from assetwatchd.addresses import is_socket, path_of
+from assetwatchd.addresses import check_host, is_socket, path_of
 
 DURATION_S_MAX = 10 * 365 * 86_400
 Seconds = Annotated[float, Field(gt=0, le=DURATION_S_MAX)]
@@ -325,6 +325,8 @@ def _address(listen: str) -> str:
         path_of(listen)
     elif int(listen.rpartition(":")[2]) > PORT_MAX:
         raise ValueError(f"should be HOST:PORT; a port is a number up to {PORT_MAX}")
+    else:
+        check_host(listen.rpartition(":")[0])
     return listen
 
 
@@ -385,11 +387,22 @@ class StoreSettings(Frozen):
     forget_after_s: Seconds = Field(default=7 * 86_400, description="assets nobody asked for are forgotten after this")
 
 
+def _file(path: str) -> str:
+    """Refuse what means something else than a file of that name to SQLite or to a shell. Raises: ValueError."""
+    if path == ":memory:":
+        raise ValueError("names no file; to keep nothing give kind: memory")
+    if path.startswith("~"):
+        raise ValueError("~ is not replaced by a home directory here; give the whole path")
+    return path
+
+
 class SqliteStoreSettings(StoreSettings):
     """Keep statuses in a file: they, and the tokens given out, outlive the process. One process a file."""
 
     kind: Literal["sqlite"]
-    path: str = Field(default="assetwatch.sqlite", min_length=1, description="a file, made if it is not there")
+    path: Annotated[str, AfterValidator(_file)] = Field(
+        default="assetwatch.sqlite", min_length=1, description="a file, made if it is not there"
+    )
 
 
 class MemoryStoreSettings(StoreSettings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from assetwatchd.addresses import FORMS
 from assetwatchd.config import Settings
 from assetwatchd.config_shape import Shape, below, kind_in, kinds, models, names, nearest
 
@@ -65,6 +66,8 @@ def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data
             return _kindless(path, holder, data)
         case "string_pattern_mismatch" if path[:1] == ("sources",) and len(path) == 2:  # noqa: PLR2004 - sources.NAME
             return "a source's name has lower case letters, digits and hyphens only"
+        case "string_pattern_mismatch" if path == ("server", "listen"):
+            return f"should be HOST:PORT, {FORMS}"
     told: str = TEXTS.get(details["type"], details["msg"])
     return told.removeprefix("Value error, ").replace("Input should", "should")
 

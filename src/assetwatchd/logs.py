@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
 ABOUT_SOURCE = "source %s"
+CHATTY = ("grpc._cython.cygrpc",)
+"""Loggers of libraries whose debug lines, one a call and wakeup, hide what is told at debug."""
 
 
 class Seldom:
@@ -73,6 +75,8 @@ def configure(level: Literal["debug", "info", "warning", "error"], format: Liter
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
 
 
 def describe(exc: BaseException) -> str:

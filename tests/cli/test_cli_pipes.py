@@ -99,3 +99,26 @@ async def test_a_server_serves_though_nobody_reads_that_it_is_ready(tmp_path: Pa
         await asyncio.wait_for(running.wait(), 1)
     running.terminate()
     assert await asyncio.wait_for(running.wait(), DEADLINE_S) == 0
+
+
+@pytest.mark.parametrize("command", ["config schema", "list --server unix:nothing", "--version"])
+async def test_output_that_is_closed_is_no_defect(command: str, tmp_path: Path) -> None:
+    """A shell may start a command without standard output (`>&-`): it does what it does, and ends as ever."""
+    line = f"cd {tmp_path}; {' '.join(COMMAND)} {command}"
+    closed = await run_line(f"{line} >&-")
+    assert closed == await run_line(f"{line} >/dev/null")
+    assert "Traceback" not in closed[1]
+
+
+@pytest.mark.parametrize("command", ["config schema", "--version"])
+async def test_output_that_cannot_be_written_is_one_line(command: str) -> None:
+    """A full disk is no defect of ours, and no success of the command."""
+    full = await run_line(f"{' '.join(COMMAND)} {command} >/dev/full")
+    assert full == (1, "assetwatch: standard output cannot be written: No space left on device\n")
+
+
+async def run_line(line: str) -> tuple[int, str]:
+    """Run a line of bash; return how it ended, and what it said on standard error."""
+    running = await asyncio.create_subprocess_exec("bash", "-c", line, stderr=subprocess.PIPE, env=environment())
+    _, err = await asyncio.wait_for(running.communicate(), DEADLINE_S)
+    return running.returncode or 0, err.decode()

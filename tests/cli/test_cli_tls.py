@@ -191,6 +191,13 @@ async def test_proxies_want_certificates_too(folder: Folder, version: ssl.TLSVer
     assert "--tls-cert and --tls-key" in done.err
 
 
+async def test_an_abstract_socket_that_is_not_there(tmp_path: Path) -> None:
+    """It has no port to shake hands with; it is told as any other server that is not there."""
+    gone = await run("health", "--server", f"unix-abstract:{tmp_path.name}-none")
+    assert gone.code == 3
+    assert "no server can be reached" in gone.err
+
+
 async def test_a_socket_of_the_machine_can_be_called(tmp_path: Path) -> None:
     """--server unix:PATH calls what listens there; what does not is told as ever."""
     path = f"unix:{tmp_path / 'socket'}"

@@ -13,7 +13,7 @@ from assetwatchd.cli import calls, configuration, serving, watch
 from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
-from assetwatchd.cli.terminal import safe, tell
+from assetwatchd.cli.terminal import open_what_is_closed, safe, tell
 from assetwatchd.garbage import collect_seldom
 
 app = typer.Typer(
@@ -54,4 +54,5 @@ def common(
 def main() -> None:
     """Run the command line."""
     collect_seldom()
+    open_what_is_closed()
     app(prog_name="assetwatch")

@@ -20,7 +20,9 @@ from assetwatchd.texts import acts, harmless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
+    from typing import TextIO
 
+CANNOT_WRITE = 1
 READER_GONE = 141
 """128 and SIGPIPE, as a shell has it of programs that the signal ends."""
 Safe = NewType("Safe", str)
@@ -79,8 +81,8 @@ def as_yaml(data: Any) -> Safe:
 class ReaderGone(typer.Exit):
     """Whoever read standard output has gone, as head does when it has enough: there is nobody left to print for."""
 
-    def __init__(self) -> None:
-        super().__init__(READER_GONE)
+    def __init__(self, code: int = READER_GONE) -> None:
+        super().__init__(code)
 
 
 def tell(text: Safe) -> None:
@@ -93,9 +95,21 @@ def tell(text: Safe) -> None:
 def _to_the_reader() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process: what is left is flushed there
-        raise ReaderGone from None
+    except OSError as error:
+        sys.stdout = _nowhere()  # what is left is flushed there
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from None
+        complain(f"standard output cannot be written: {error.strerror}")
+        raise ReaderGone(CANNOT_WRITE) from None
+
+
+def open_what_is_closed() -> None:
+    """Have output go nowhere that the shell gave no place to (`>&-`); Python leaves None for it."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")  # noqa: PTH123 - as long as the process
 
 
 def _is_piped() -> bool:

@@ -51,6 +51,9 @@ def _wrong_folder(folder: Path) -> Iterator[str]:
 def _wrong_file(path: Path, newest: int) -> Iterator[str]:
     if not path.exists():
         return
+    if not path.is_file() and not path.is_dir():
+        yield f"{path} is no file, but a device, a pipe or a socket; name another one"
+        return
     try:
         with path.open("rb") as file:
             header = file.read(HEADER.size)
