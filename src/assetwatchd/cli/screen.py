@@ -1,6 +1,7 @@
 """The live table of a watch: hints, the assets that changed last, what is wrong, and the sources, on one screen.
 
-No line is beyond the screen's edge: what is wrong comes before hints, and both before more assets than a few.
+No line is beyond the screen's edge: hints stay where they are, a line at least says that something is wrong, and both
+come before more assets than a few.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def page(board: Board, console: Console, hints: Hints | None = None) -> Group:
     sources = _sources(board)
     if len(sources.wrap(console, width)) > height // SOURCES_PART:
         sources = _counts(board)
-    below = [*_fitting(list(_notes(board, console, width)), height // NOTES_PART), sources]
+    wanted = len(hints(width, height // HINTS_PART)) if hints else 0
+    left = height - wanted - ROWS_MIN - len(console.render_lines(picture(board, 0, width, [sources])))
+    below = [*_fitting(list(_notes(board, console, width)), min(height // NOTES_PART, max(1, left))), sources]
     room = height - len(console.render_lines(picture(board, 0, width, below)))
     above = hints(width, min(height // HINTS_PART, max(0, room - ROWS_MIN))) if hints else ()
     shown = [Text(safe(line), no_wrap=True) for line in above][: max(0, room - ROWS_MIN)]
