@@ -300,10 +300,10 @@ class Plan:
         self._lingers_until = loop_time() + self._settings.linger_s
 
     def linger(self, targets: Iterable[Target]) -> None:
-        """Keep targets that were read, or tried, of interest for a while."""
+        """Keep targets that were read, or tried, of interest for a while, also those that were touched since."""
         self.attend()
         for target in targets:
-            if target.observed_at is not None or target.failures:
+            if target.observed_at is not None or target.failures or self.known(target):
                 target.linger_until = self._lingers_until
                 self.soon(target)
 

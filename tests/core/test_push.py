@@ -207,6 +207,23 @@ async def test_touched_unwanted() -> None:
 
 
 @virtual
+async def test_touched_between_the_end_of_a_read_and_its_answer() -> None:
+    """Nobody waits any more, and nobody has the asset linger yet: it is of interest all the same, and read anew."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream) as rig:
+        await asyncio.sleep(1)
+        reading = asyncio.create_task(rig.scheduler.read(["a"], max_age_s=None))
+        while rig.scheduler.observed_at("a") is None:  # noqa: ASYNC110 - the very turn of the loop is meant
+            await asyncio.sleep(0)
+        assert not reading.done()
+        upstream.states["a"] = State.FAILED
+        rig.scheduler.push_touched(["a"])
+        await reading
+        await asyncio.sleep(1)
+        assert rig.state("a") is State.FAILED
+
+
+@virtual
 async def test_touched_unwanted_while_being_read() -> None:
     """A read that a touch made worthless, since nobody wanted the asset just then, is made again for who wants it."""
     upstream = FakeUpstream("a", "b", pushes=True)
