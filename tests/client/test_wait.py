@@ -111,7 +111,8 @@ async def test_the_time_until_the_server_is_there_counts(tmp_path: Path) -> None
         waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick()))
         await asyncio.sleep(1)
         async with serving(address) as first:
-            first.refusal = DRAINING
+            # it is gone by the time of the next call, so that none waits in the channel for the second
+            first.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=1)
             while not first.requests:  # noqa: ASYNC110 - it is the client that calls
                 await asyncio.sleep(0.01)
         await asyncio.sleep(1)
