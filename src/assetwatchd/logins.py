@@ -15,7 +15,9 @@ HEAD_BYTES = 16 * 1024
 PAGE = re.compile(rb"<!doctype\s{1,9}html|<html[\s>]", re.IGNORECASE)
 PART = re.compile(rb"<(?:head|title|meta|body|script|noscript|form|center|h1)[\s>]", re.IGNORECASE)
 """A page may do without the tags that it begins with: one of these alone makes one of what calls itself HTML."""
-FRAGMENT = re.compile(rb"<(?:div|p|span|a|table|h[1-6]|input|label|section|main|ul|b|strong|iframe)[\s>/]", re.IGNORECASE)
+FRAGMENT = re.compile(
+    rb"<(?:div|p|span|a|table|h[1-6]|input|label|section|main|ul|b|strong|iframe)[\s>/]", re.IGNORECASE
+)
 """Of what says that it is HTML, a piece of a page may begin with one of these; no published answer does."""
 PREAMBLE_BYTES = 1024
 """An XML declaration, comments and a document type may stand before a page begins."""
