@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged, Unreadable
-from assetwatchd.conditions import FAILURES_TO_TURN, Health, refuses_us
+from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.errors import AssetRejected, BadAnswer, RetryTooSoon, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pauses import Pauses
@@ -38,6 +38,7 @@ TIMEOUTS_A_CALL = 4
 Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
+LEFT_OUT = "the answer leaves the asset out"
 RETRY_WAIT_S = 10.0
 """Who has a source tried by hand is told how that went, if it is over by then."""
 
@@ -104,6 +105,8 @@ class Calls:
         self._doubtful: dict[Target, int] = {}
         self.left_out = False
         self._confirm = False
+        self._other_asked = False
+        self._other = ""
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
@@ -291,6 +294,7 @@ class Calls:
         if self._confirm:
             self._confirm = False
             if targets := self._plan.take_untroubled():
+                self._other = targets[0].asset_id
                 return Job(self._read, self._call_limit, failing, targets)
             return Job(self._probe, self._call_limit, failing)
         if not failing and self._next_list() <= now:
@@ -330,15 +334,21 @@ class Calls:
             traceparent = telemetry.traceparent()
         by_id = {answer.asset_id: answer for answer in answers}
         self._succeeded()
+        unread = {target.asset_id: why for target in targets if (why := _why_unread(by_id.get(target.asset_id)))}
         for target, turn in zip(targets, turns, strict=True):
             if (answer := by_id.get(target.asset_id)) is None:
-                self._asset_failed(target, BadAnswer("the answer leaves the asset out"))
+                self._asset_failed(target, BadAnswer(LEFT_OUT))
             elif isinstance(answer, Unchanged):
                 self._outcomes.unchanged(target, began, turn=turn)
             elif isinstance(answer, Unreadable):
                 self._asset_failed(target, BadAnswer(answer.why))
             else:
                 self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
+        if len(unread) < len(targets):
+            self._other_asked = False
+            self.note(self.health.asset_read(self._now()))
+        else:
+            self._unread(list(unread), next(iter(unread.values())))
 
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
@@ -374,6 +384,8 @@ class Calls:
     async def _probe(self, _: Sequence[Target]) -> None:
         await self._upstream.probe()
         self._succeeded()
+        if self._plan.next_due() == NEVER and self._running == 1:  # nobody wants a read that could tell
+            self.note(self.health.asset_read(self._now()))
 
     # How calls end ---------------------------------------------------------------------------------------------------
 
@@ -438,10 +450,31 @@ class Calls:
             self._acquit()
         for target in job.targets:
             self._asset_failed(target, error, counts=not was_failing)
+        if len(asked) == 1 and not failing:  # of several, one may spoil the answer
+            self._unread(asked, str(error))
         if failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
         if failing and not was_failing:
             self.lose_list()
+
+    def _unread(self, asset_ids: Sequence[str], why: str) -> None:
+        """Take what is so of several assets in a row, and of no other, as their source's trouble, not theirs.
+
+        If one of them could be read lately, it is asked first. What was never read yet may
+        be well, so that is waited for, unless it takes too long.
+        """
+        confirmed = self._other in asset_ids
+        count = self.health.assets_unread(asset_ids)
+        if count < FAILURES_TO_TURN:
+            return
+        if not confirmed and not self.health.none_read:
+            if self._plan.has_untroubled():
+                self._confirm = self._confirm or not self._other_asked
+                self._other_asked = True
+                return
+            if count < NONE_READ_MAX and (self._running > 1 or self._plan.next_due() <= loop_time()):
+                return
+        self.note(self.health.none_can_be_read(why, self._now()))
 
     def _pause(self, error: UpstreamError, *, more: bool) -> None:
         """Pause after a failure; more: one that makes the pauses of a failing source longer."""
@@ -489,6 +522,16 @@ class Calls:
     def _unreachable(self, why: str, *, asset_id: str = "") -> SourceUnreachable:
         wait_s = max(self._pauses.until - loop_time(), self._settings.busy_interval_s)
         return SourceUnreachable(self._name, why, retry_after_s=wait_s, asset_id=asset_id)
+
+
+def _why_unread(answer: Answer | None) -> str:
+    """Why an answer tells nothing of its asset; empty when it does."""
+    if answer is None:
+        return LEFT_OUT
+    if isinstance(answer, Unreadable):
+        return answer.why
+    failure = answer.failure if isinstance(answer, Observation) else None
+    return failure.message if failure is not None and failure.code == REJECTED else ""
 
 
 def _nothing(_: Target) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from assetwatchd.concerns import Course, roll_up, shown
@@ -18,6 +19,9 @@ FAILURES_TO_TURN = 3
 """Calls in a row that must fail before what was well is not: one lost packet is no news."""
 FAILURES_TO_BE_GONE = 6
 """As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
+NONE_READ_MAX = 20
+"""So many different assets in a row that cannot be read make their source amiss, though others wait to be."""
+NONE_READ = "no asset can be read: {}"
 NOT_LISTED = "cannot be listed: {}"
 LACKING = "cannot be listed completely: {}"
 NOT_PUSHED = "changes are not pushed, polling instead: {}"
@@ -36,6 +40,8 @@ class Health:
     doubted: a read of some assets was refused, and one of another tells whether all are.
     accused: why a list failed, until anything else that goes well shows that the list alone does.
     broken: why the push connection broke, until as much shows that the source only does not push.
+    unread: assets that could not be read since one could, the first NONE_READ_MAX. none_read: what to tell of that,
+    once it is known to be so of all; a sign of life does not end it.
     pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
     """
 
@@ -50,6 +56,8 @@ class Health:
     accused: UpstreamError | None = None
     broken: str = ""
     pushes: bool = False
+    unread: set[str] = field(default_factory=set)
+    none_read: str = ""
     reads: Course = field(init=False)
     list: Course = field(init=False)
     push: Course = field(init=False)
@@ -85,7 +93,10 @@ class Health:
         """Record that a read, or a sign of life, ended well at that time (s since 1970)."""
         self.failures, self.failing, self.suspect, self.doubted = 0, False, False, False
         self.blamed.clear()
-        self.reads.well(at)
+        if self.none_read:
+            self.reads.amiss(ConditionState.DEGRADED, self.none_read, at)
+        else:
+            self.reads.well(at)
         self.credentials.well(at)
         if self.state is ConditionState.HEALTHY and not (self.accused or self.broken):
             return False  # as after nearly every read
@@ -95,6 +106,27 @@ class Health:
             self._blame_push(self.broken, at)
         if self.pushes and self.push.on_and_off:
             self.push.well(at)
+        return self._turned(at)
+
+    def asset_read(self, at: float) -> bool:
+        """Record that an asset was read, or that none is to be, after a success."""
+        self.unread.clear()
+        if not self.none_read:
+            return False
+        self.none_read = ""
+        self.reads.well(at)
+        return self._turned(at)
+
+    def assets_unread(self, asset_ids: Iterable[str]) -> int:
+        """Record that assets could not be read, each by itself; return how many that are in a row."""
+        self.unread.update(islice(asset_ids, NONE_READ_MAX - len(self.unread)))
+        return len(self.unread)
+
+    def none_can_be_read(self, why: str, at: float) -> bool:
+        """Record that what is said of single assets is so of all, so that it is their source's trouble."""
+        self.none_read = NONE_READ.format(why)
+        if not self.failing:
+            self.reads.amiss(ConditionState.DEGRADED, self.none_read, at)
         return self._turned(at)
 
     def failed(

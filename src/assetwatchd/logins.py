@@ -15,6 +15,10 @@ HEAD_BYTES = 16 * 1024
 PAGE = re.compile(rb"<!doctype\s{1,9}html|<html[\s>]", re.IGNORECASE)
 PART = re.compile(rb"<(?:head|title|meta|body|script|noscript|form|center|h1)[\s>]", re.IGNORECASE)
 """A page may do without the tags that it begins with: one of these alone makes one of what calls itself HTML."""
+FRAGMENT = re.compile(
+    rb"<(?:div|p|span|a|table|h[1-6]|input|label|section|main|ul|b|strong|iframe)[\s>/]", re.IGNORECASE
+)
+"""Of what says that it is HTML, a piece of a page may begin with one of these; no published answer does."""
 PREAMBLE_BYTES = 1024
 """An XML declaration, comments and a document type may stand before a page begins."""
 JSON = (b"{", b"[", b'"')
@@ -70,7 +74,7 @@ def page(status: int, body: bytes, *, called: bool = False) -> UpstreamError | N
     begin = head[:PREAMBLE_BYTES]
     if head.lstrip().startswith(JSON):
         return None
-    if not (PAGE.search(begin) or (PART.search(begin) if called else PART.match(_after_comments(begin)))):
+    if not (PAGE.search(begin) or _is_part(begin, called=called)):
         return None
     if LOGIN.search(head.decode(errors="replace")):
         return Refused(
@@ -80,6 +84,12 @@ def page(status: int, body: bytes, *, called: bool = False) -> UpstreamError | N
         f"HTTP {status}: an HTML page in place of an answer: a login page, an error page, or base_url is wrong",
         doubts_token=True,
     )
+
+
+def _is_part(begin: bytes, *, called: bool) -> bool:
+    """Whether a piece of a page begins so; called: it says that it is HTML."""
+    first = _after_comments(begin)
+    return bool(PART.search(begin) or FRAGMENT.match(first) if called else PART.match(first))
 
 
 def _after_comments(begin: bytes) -> bytes:

@@ -484,7 +484,7 @@ class Plan:
         return [] if other is None else [self._begin(other)]
 
     def _untroubled(self) -> Target | None:
-        return self._agenda.any_other(lambda target: not target.trouble and self.wanted(target))
+        return self._agenda.any_other(lambda target: _is_untroubled(target) and self.wanted(target))
 
     def _begin(self, target: Target) -> Target:
         self._agenda.take_off(target)
@@ -536,6 +536,11 @@ def slices(items: Iterable[T]) -> Iterator[list[T]]:
 def forgotten(entry: Entry) -> bool:
     """Whether an entry is gone only because nobody asked for it for long."""
     return entry.gone and entry.state not in GONE
+
+
+def _is_untroubled(target: Target) -> bool:
+    """Whether its last read did not fail, as far as is known; one that its upstream rejects may be UNKNOWN."""
+    return not target.trouble and target.state is not State.UNKNOWN
 
 
 def loop_time() -> float:

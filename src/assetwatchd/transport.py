@@ -57,7 +57,7 @@ CREDENTIALS = frozenset({401, 403, 419, 440, 498})
 token's end."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
-SECONDS_FORM = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,9})?) ?(?:s(?:ec(?:onds)?)?)?(?:,.*)?")
+SECONDS_FORM = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,9})?) ?(?:(ms)|s(?:ec(?:onds?)?)?)?(?:,.*)?")
 """Of a Retry-After; a fraction, a unit, and several that a proxy joined are not in the standard, and can mean nothing
 else."""
 MOMENT_FROM_S = 1e9
@@ -435,7 +435,10 @@ def retry_after_s(reply: Reply) -> float | None:
     A date is one by the clock of who answers, which its Date tells; ours may be another.
     """
     text = reply.headers.get("Retry-After", "").strip()
-    seconds = float(form[1]) if (form := SECONDS_FORM.fullmatch(text)) else None
+    form = SECONDS_FORM.fullmatch(text)
+    if form and form[2]:
+        return min(float(form[1]) / 1000, RETRY_AFTER_S_MAX)
+    seconds = float(form[1]) if form else None
     if seconds is not None and seconds < MOMENT_FROM_S:
         return min(seconds, RETRY_AFTER_S_MAX)
     if (at := _moment(text) if seconds is None else seconds) is None:

@@ -220,6 +220,8 @@ async def test_unreadable_body(kind: str, fault: dict[str, object]) -> None:
     "fault",
     [
         {"body": "<html><body>Sign in</body></html>", "content_type": "text/html"},
+        {"body": "<!-- sso --><div class='box'><p>Please log in</p></div>", "content_type": "text/html"},
+        {"body": "<p>Session expired", "content_type": "text/html; charset=utf-8"},
         {"body": '<!DOCTYPE html><form><input type="password"></form>', "content_type": "application/json"},
         {
             "body": '<?xml version="1.0"?>\n<html xmlns="x"><title>Log on</title></html>',

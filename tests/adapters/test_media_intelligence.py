@@ -218,6 +218,14 @@ async def test_unreadable_list_is_no_evidence(standin: MediaIntelligenceStandin)
             await upstream.observe([f"{PROJECT}/9999"])
 
 
+@pytest.mark.parametrize("content", [{}, {"content": None}])
+async def test_nothing_is_an_empty_list(standin: MediaIntelligenceStandin, content: dict[str, None]) -> None:
+    """A list without content that says that it has no assets is an empty one."""
+    answer(standin, LIST_CALL, {"code": "0", "result": {**content, "totalCount": 0, "totalPage": 0}})
+    async with adapter(standin) as upstream:
+        assert await upstream.enumerate() == listed()
+
+
 async def test_invalid_request_is_rejected(standin: MediaIntelligenceStandin) -> None:
     """A status call that the product calls invalid says nothing of the asset, and no list is asked."""
     async with adapter(standin) as upstream:
@@ -364,7 +372,9 @@ async def test_a_list_that_repeats_itself_is_left(standin: MediaIntelligenceStan
     "body",
     [
         pytest.param({"code": "0", "result": {"content": [{"assetName": "x"}]}}, id="not one id"),
-        pytest.param({"code": "0", "result": {"totalCount": 0, "totalPage": 0}}, id="no content"),
+        pytest.param({"code": "0", "result": {"content": None, "totalCount": 2}}, id="no content of two"),
+        pytest.param({"code": "0", "result": {"content": None}}, id="no content and no total"),
+        pytest.param({"code": "0", "result": {"content": {}, "totalCount": 0}}, id="an object"),
         pytest.param({"code": "0", "result": None}, id="no result"),
         pytest.param({"code": "10001", "message": "Invalid Request."}, id="error with 200"),
     ],

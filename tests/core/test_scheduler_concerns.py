@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Concern, ConditionState
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
@@ -205,6 +205,38 @@ async def test_bad_assets_do_not_keep_their_source_on_and_off(bad: str) -> None:
         turns = len(rig.told)
         await asyncio.sleep(3600)
         assert len(rig.told) == turns
+
+
+REJECTED = AssetRejected("HTTP 400: Invalid token")
+
+
+@pytest.mark.parametrize("fault", [REJECTED, AssetRejected("HTTP 422")], ids=str)
+@virtual
+async def test_what_is_so_of_all_assets_is_so_of_their_source(fault: UpstreamError) -> None:
+    """A source that rejects each asset says so once, whatever signs of life say, and is well when one can be read."""
+    upstream = FakeUpstream("a", "b", "c")
+    upstream.poison.update(dict.fromkeys(upstream.states, fault))
+    async with running(upstream, pins=("a", "b", "c")) as rig:
+        await asyncio.sleep(180)
+        assert told(rig)[-1] is ConditionState.DEGRADED
+        assert rig.scheduler.condition.message == f"no asset can be read: {fault}"
+        turns = len(rig.told)
+        await asyncio.sleep(900)
+        assert len(rig.told) == turns
+        upstream.poison.clear()
+        await asyncio.sleep(900)
+        assert rig.source_state() is ConditionState.HEALTHY
+
+
+@pytest.mark.parametrize("well", [1, 3])
+@virtual
+async def test_what_is_so_of_many_is_not_of_all(well: int) -> None:
+    """One asset that can be read keeps those that cannot from being taken for their source."""
+    upstream = FakeUpstream(*[f"a{n}" for n in range(30 + well)])
+    upstream.poison.update({f"a{n}": REJECTED for n in range(30)})
+    async with running(upstream, pins=tuple(reversed(upstream.states))) as rig:
+        await asyncio.sleep(900)
+        assert [each.state for each in rig.told] == [ConditionState.HEALTHY]
 
 
 @virtual

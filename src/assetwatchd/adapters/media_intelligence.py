@@ -131,14 +131,16 @@ def number_in(members: Members) -> int | None:
 def page_of(reply: Reply, number: int, size: int) -> Page:
     """Read the number-th page of so many assets each; its totals are published for the deprecated call alone.
 
+    No content at all is an empty list where the total says that there is nothing, and an unreadable one elsewhere.
     Raises: BadAnswer, and what the gateway's refusals mean.
     """
     raise_refusal(reply)
     result = result_of(reply)
-    content = jsonbody.list_of(result.given.get("content"), "content")
+    total, pages = result.whole_number("totalCount"), result.whole_number("totalPage")
+    given = result.given.get("content")
+    content = jsonbody.list_of([] if given is None and total == 0 else given, "content")
     found = [number_in(item) for item in result.objects("content")]
     numbers = frozenset(each for each in found if each is not None)
-    total, pages = result.whole_number("totalCount"), result.whole_number("totalPage")
     is_last = len(content) < size if pages is None else number >= pages
     return Page(numbers, len(content) - len(found) + found.count(None), total, pages, is_last)
 
