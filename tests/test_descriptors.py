@@ -154,7 +154,7 @@ SOURCE = {"kind": "pieces", "base_url": "http://127.0.0.1:9", "concurrency": 16}
 
 @pytest.mark.parametrize(
     ("files", "sources", "fit"),
-    [(64, {}, 32), (64, {"desk": SOURCE}, 32), (1000, {"desk": SOURCE}, 1000 - 32 - 36), (10_000, {}, 9968)],
+    [(64, {}, 32), (64, {"desk": SOURCE}, 32), (1000, {"desk": SOURCE}, 1000 - 32 - 38), (10_000, {}, 9968)],
 )
 def test_connections_get_what_is_left_and_half_at_the_least(
     files: int, sources: Mapping[str, object], fit: int, monkeypatch: pytest.MonkeyPatch

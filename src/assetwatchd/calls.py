@@ -38,6 +38,7 @@ TIMEOUTS_A_CALL = 4
 Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
+LISTED_BUT_MISSING = "it is listed, and a read of it says that there is no such asset"
 LEFT_OUT = "the answer leaves the asset out"
 RETRY_WAIT_S = 10.0
 """Who has a source tried by hand is told how that went, if it is over by then."""
@@ -62,7 +63,8 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
-    listed: set once there is a list that is recent enough for those who wait for one. left_out: not all was taken.
+    listed: set once there is a list that is recent enough for those who wait for one. lacking: what of all there is
+    was not taken in, and why; empty when all was. secrets: the files that its credentials are in.
     retried: set when all that fails is to be tried at once.
     """
 
@@ -97,13 +99,14 @@ class Calls:
         self._running = 0
         self._pauses = Pauses(settings, rng)
         self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
-        self._secrets = SecretFiles(settings)
+        self.secrets = SecretFiles(settings)
         self._next_call_at = AT_ONCE
         self._slack_s = slack_s(settings.rate_per_s)
         self._probe_at = AT_ONCE
         self._list_at = AT_ONCE
         self._doubtful: dict[Target, int] = {}
-        self.left_out = False
+        self.lacking = ""
+        self._listing = False
         self._confirm = False
         self._other_asked = False
         self._other = ""
@@ -160,7 +163,7 @@ class Calls:
     @property
     def has_list(self) -> bool:
         """Whether, since the source could last not be read or listed, there was a list, and all of it was taken in."""
-        return self.listed.is_set() and not (self.left_out or self.health.list.state.is_amiss)
+        return self.listed.is_set() and not (self.lacking or self.health.list.state.is_amiss)
 
     def lose_list(self) -> None:
         """Let the last list count no more, and have one made, as assets may have come; not while changes are pushed."""
@@ -187,10 +190,19 @@ class Calls:
         if left_out:
             lacking.append(f"{left_out} assets beyond assets_max = {self._settings.assets_max}")
         self._list_at = loop_time() + self._settings.enumerate_interval_s
-        self.left_out = bool(lacking)
+        self.lacking = "; ".join(lacking)
         next_at = None if self._plan.pushing else self._wall(self._list_at)
-        self.note(self.health.listed(self._now(), lacking="; ".join(lacking), next_at=next_at))
+        self.note(self.health.listed(self._now(), lacking=self.lacking, next_at=next_at))
         self.listed.set()
+
+    def no_room(self) -> None:
+        """Note that something was pushed that there is no room for."""
+        self.lacking = self.lacking or f"assets beyond assets_max = {self._settings.assets_max}"
+        self._say_what_lacks()
+
+    def _say_what_lacks(self) -> None:
+        if self.lacking and self._plan.whole_wanted and not self.health.list.state.is_amiss:
+            self.note(self.health.lacks(self.lacking, self._now()))
 
     def _gone(self, target: Target) -> None:
         target.listed = False
@@ -201,6 +213,7 @@ class Calls:
         """Have a list made, unless the last one is recent, or is kept up to date by what is pushed."""
         if self._list_at <= loop_time() and not self._plan.pushing:
             self.listed.clear()
+        self._say_what_lacks()
         self._plan.changed.set()
 
     def want_sign_of_life(self) -> None:
@@ -239,7 +252,7 @@ class Calls:
     async def follow_secret(self) -> None:
         """Try a source that refused us once the file that its credential is read from has changed; until cancelled."""
         while True:
-            await self._secrets.changed()
+            await self.secrets.changed()
             log.info("source %s: its credential was changed, so it is tried at once", self._name)
             self._try_all()
 
@@ -251,7 +264,10 @@ class Calls:
             if (job := self._next_job(now)) is not None:
                 self._pace(now)
                 self._probe_at = now + self._settings.probe_interval_s
-                self._running += 1
+                if job.concern is Concern.LIST:
+                    self._listing = True
+                else:
+                    self._running += 1
                 return job
         return None
 
@@ -260,11 +276,15 @@ class Calls:
 
     def _next_start(self) -> float:
         """When the next call may start; NEVER until something changes."""
+        return max(self._next_wanted(), self._pauses.until, self._next_call_at - self._slack_s)
+
+    def _next_wanted(self) -> float:
+        """When the next call is wanted that there is room for; a list has room of its own, as it may be long."""
         if not self._has_room():
-            return NEVER
-        due = AT_ONCE if self.health.failing else min(self._plan.next_due(), self._probe_at, self._next_list())
-        at_once = self.health.suspect or self._confirm
-        return max(AT_ONCE if at_once else due, self._pauses.until, self._next_call_at - self._slack_s)
+            return NEVER if self.health.failing else self._next_list()
+        if self.health.failing or self.health.suspect or self._confirm:
+            return AT_ONCE
+        return min(self._plan.next_due(), self._probe_at, self._next_list())
 
     def _next_list(self) -> float:
         can = self._upstream.capabilities
@@ -288,29 +308,40 @@ class Calls:
         when a sign of life failed, which an upstream may be without that can be read.
         """
         failing = self.health.failing
-        if self.health.suspect:
-            self.health.suspect = False
-            return Job(self._probe, self._call_limit, failing)
-        if self._confirm:
-            self._confirm = False
-            if targets := self._plan.take_untroubled():
-                self._other = targets[0].asset_id
-                return Job(self._read, self._call_limit, failing, targets)
-            return Job(self._probe, self._call_limit, failing)
-        if not failing and self._next_list() <= now:
-            self._list_at = NEVER
-            return Job(self._list, self._list_limit, failing, concern=Concern.LIST)
+        if self._has_room() and (self.health.suspect or self._confirm):
+            return self._job_that_tells(failing=failing)
+        if (job := self._list_job(now)) is not None or not self._has_room():
+            return job
         alive = self._probe_at <= now
         if targets := self._plan.take(even_if_early=failing or (alive and self.health.lifeless)):
             return Job(self._read, self._call_limit, failing, targets)
         return Job(self._probe, self._call_limit, failing) if failing or alive else None
+
+    def _job_that_tells(self, *, failing: bool) -> Job:
+        """Choose what tells whether assets or their source failed: a read of another one, or a sign of life."""
+        targets: Sequence[Target] = ()
+        if self.health.suspect:
+            self.health.suspect = False
+        else:
+            self._confirm = False
+            targets = self._plan.take_untroubled()
+        if not targets:
+            return Job(self._probe, self._call_limit, failing)
+        self._other = targets[0].asset_id
+        return Job(self._read, self._call_limit, failing, targets)
+
+    def _list_job(self, now: float) -> Job | None:
+        if self.health.failing or self._next_list() > now:
+            return None
+        self._list_at = NEVER
+        return Job(self._list, self._list_limit, trial=False, concern=Concern.LIST)
 
     # Calls -----------------------------------------------------------------------------------------------------------
 
     async def _call(self, job: Job) -> None:
         self._figures.calls += 1
         self._figures.asset_reads += len(job.targets)
-        secret = self._secrets.digest()
+        secret = self.secrets.digest()
         try:
             with job.limit.block():
                 await job.make(job.targets)
@@ -324,7 +355,10 @@ class Calls:
             log.exception("source %s: the adapter failed", self._name)
             self._failed(job, BadAnswer("the adapter failed; see the log"), secret)
         finally:
-            self._running -= 1
+            if job.concern is Concern.LIST:
+                self._listing = False
+            else:
+                self._running -= 1
             self._over[job.concern].set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
@@ -342,13 +376,27 @@ class Calls:
                 self._outcomes.unchanged(target, began, turn=turn)
             elif isinstance(answer, Unreadable):
                 self._asset_failed(target, BadAnswer(answer.why))
+            elif self._contradicts_list(target, answer):
+                self._asset_failed(target, BadAnswer(LISTED_BUT_MISSING))
             else:
                 self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
+        self.health.heard_of(by_id.keys() - unread.keys())
         if len(unread) < len(targets):
             self._other_asked = False
             self.note(self.health.asset_read(self._now()))
         else:
             self._unread(list(unread), next(iter(unread.values())))
+
+    def _contradicts_list(self, target: Target, answer: Observation) -> bool:
+        """Whether an asset is missing that is listed; of one that was read before, only a list since then counts.
+
+        Only while lists are made: the next one ends the contradiction, if it lacks the asset too.
+        """
+        if answer.state is not State.MISSING or not target.listed or target.absences:
+            return False
+        if self._plan.pushing or not self._plan.whole_wanted:
+            return False
+        return target.back or target.state is None or target.state is State.UNKNOWN
 
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
@@ -398,13 +446,13 @@ class Calls:
         all_well = self.health.state is ConditionState.HEALTHY
         self._pauses.succeeded(all_well=all_well)
         if all_well:
-            self._secrets.taken()
+            self.secrets.taken()
 
     def _failed(self, job: Job, error: UpstreamError, secret: bytes) -> None:
         """Note that a call failed; secret: digest of the credential that it was made with."""
         self._figures.failed_calls += 1
         if refuses_us(error):
-            self._secrets.refused(secret)
+            self.secrets.refused(secret)
         if job.concern is Concern.LIST:
             self._list_failed(error)
         else:
@@ -429,9 +477,14 @@ class Calls:
 
     def _read_failed(self, job: Job, error: UpstreamError) -> None:
         was_failing = self.health.failing
-        self._blame_again(job.targets)
         asked = [target.asset_id for target in job.targets]
-        others = self._running > 1 or self._plan.next_due() != NEVER
+        if self.health.throttles_alone(error, asked):
+            self._succeeded()
+            for target in job.targets:
+                self._asset_failed(target, error)
+            return
+        self._blame_again(job.targets)
+        others = self._running + self._listing > 1 or self._plan.next_due() != NEVER
         doubted = self.health.doubted
         turned = self.health.failed(
             error,

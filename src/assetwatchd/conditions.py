@@ -11,7 +11,7 @@ from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable, V
 from assetwatchd.model import Concern, Condition, ConditionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from assetwatchd.errors import UpstreamError
 
@@ -21,6 +21,8 @@ FAILURES_TO_BE_GONE = 6
 """As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
 NONE_READ_MAX = 20
 """So many different assets in a row that cannot be read make their source amiss, though others wait to be."""
+THROTTLED_MAX = 1000
+"""So many assets are known by themselves to ask us to wait; more of them are as good as all."""
 NONE_READ = "no asset can be read: {}"
 NOT_LISTED = "cannot be listed: {}"
 LACKING = "cannot be listed completely: {}"
@@ -42,6 +44,8 @@ class Health:
     broken: why the push connection broke, until as much shows that the source only does not push.
     unread: assets that could not be read since one could, the first NONE_READ_MAX. none_read: what to tell of that,
     once it is known to be so of all; a sign of life does not end it.
+    throttled: assets that we were asked to wait for, and that were not read since. heard: some asset was read since the
+    last such answer.
     pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
     """
 
@@ -58,6 +62,8 @@ class Health:
     pushes: bool = False
     unread: set[str] = field(default_factory=set)
     none_read: str = ""
+    throttled: set[str] = field(default_factory=set)
+    heard: bool = False
     reads: Course = field(init=False)
     list: Course = field(init=False)
     push: Course = field(init=False)
@@ -117,6 +123,25 @@ class Health:
         self.reads.well(at)
         return self._turned(at)
 
+    def heard_of(self, asset_ids: Collection[str]) -> None:
+        """Record which assets could be read."""
+        if self.throttled and asset_ids:
+            self.heard = True
+            self.throttled.difference_update(asset_ids)
+
+    def throttles_alone(self, error: UpstreamError, asset_ids: Sequence[str]) -> bool:
+        """Record an answer that asks us to wait; say whether it is about these assets alone, as others were read since.
+
+        The first such answer is taken as one to all that we ask.
+        """
+        if error.retry_after_s is None or isinstance(error, Refused) or not asset_ids:
+            return False
+        alone = self.heard and self.throttled.issuperset(asset_ids)
+        if len(self.throttled) < THROTTLED_MAX:
+            self.throttled.update(asset_ids)
+        self.heard = False
+        return alone
+
     def assets_unread(self, asset_ids: Iterable[str]) -> int:
         """Record that assets could not be read, each by itself; return how many that are in a row."""
         self.unread.update(islice(asset_ids, NONE_READ_MAX - len(self.unread)))
@@ -166,9 +191,13 @@ class Health:
         self.accused = None
         if lacking:
             self.list.failures, self.list.last_success_at, self.list.next_try_at = 0, at, next_at
-            self.list.amiss(ConditionState.DEGRADED, LACKING.format(lacking), at)
-        else:
-            self.list.well(at)
+            return self.lacks(lacking, at)
+        self.list.well(at)
+        return self._turned(at)
+
+    def lacks(self, lacking: str, at: float) -> bool:
+        """Record what of the last list, or of what was pushed since, was not taken in, and why."""
+        self.list.amiss(ConditionState.DEGRADED, LACKING.format(lacking), at)
         return self._turned(at)
 
     def list_failed(self, error: UpstreamError, at: float) -> bool:

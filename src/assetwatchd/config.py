@@ -171,7 +171,7 @@ class SourceSettings(Frozen):
     )
     timeout_s: Seconds = Field(default=10, description="of one request; a read may need several")
     rate_per_s: Rate = Field(default=20, description="requests a second, whatever they are for")
-    concurrency: Count = Field(default=8, description="calls at the same time")
+    concurrency: Count = Field(default=8, description="calls at the same time, and one list beside them")
     body_bytes_max: int = Field(
         default=8 * 1024 * 1024, ge=1024, le=BYTES_MAX, description="a larger answer is refused"
     )

@@ -26,7 +26,9 @@ have count up to the soft one."""
 OWN = 32
 """Of the process itself: the event loop, gRPC, the store, logs, an exporter; and files that are open for a moment."""
 TRANSPORTS = 2
-"""A source has up to so many, each with connections for its concurrency and two besides."""
+"""A source has up to so many, each with connections for its concurrency and BESIDE."""
+BESIDE = 3
+"""Connections beside those of reads: a list, which may be long, a WebSocket, and a call for a token."""
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def warn_if_few(settings: Settings) -> None:
 
 
 def _needed_beside(settings: Settings) -> int:
-    return OWN + sum(TRANSPORTS * (source.concurrency + 2) for source in settings.sources.values())
+    return OWN + sum(TRANSPORTS * (source.concurrency + BESIDE) for source in settings.sources.values())
 
 
 @contextmanager

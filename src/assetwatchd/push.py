@@ -44,11 +44,13 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
         if not scheduler.interested:
             await scheduler.push_ended(None)
             await scheduler.interest_begun()
-        began = loop.time()
+        began, secret = loop.time(), scheduler.secrets.digest()
         error = await _connected(scheduler)
         if error is None:
             await scheduler.push_ended(None)
             continue
+        if refuses_us(error):
+            scheduler.secrets.refused(secret)
         failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
         asked_s = error.retry_after_s or 0.0
         pause_s = max(asked_s, _pause_s(error, failures, settings, rng))

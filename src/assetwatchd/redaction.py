@@ -32,7 +32,8 @@ SHORT = 6
 LONG = 16
 """A secret of so many characters is no word of ours and no part of an id, so it may be blotted out among those, too."""
 WHY = "why"
-"""So is named, in whatever is made of an answer, the member that says in our words what is wrong with it."""
+UNREADABLE = "unreadable"
+"""So are named, in whatever is made of an answer, the members in our words: what is wrong with it, and what is lost."""
 LATEST = 16
 """So many of the tokens and signatures that were sent last are known: as many as there usually are calls under way."""
 
@@ -175,7 +176,11 @@ class Cleaner:
         return value
 
     def _member(self, name: str, member: Any) -> Any:
-        return self._without(member, self._long) if name == WHY else self._freed(member)
+        if name == WHY:
+            return self._without(member, self._long)
+        if name == UNREADABLE and isinstance(member, tuple):
+            return tuple(self._without(each, self._long) for each in member)
+        return self._freed(member)
 
     def _without(self, text: str, forms: Iterable[str]) -> str:
         for form in forms:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from assetwatchd.model import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
+    from assetwatchd.secret_files import SecretFiles
     from assetwatchd.store import Store
     from assetwatchd.upstream import Listed, Upstream
 
@@ -112,6 +113,11 @@ class Scheduler:
     def retried(self) -> asyncio.Event:
         """Set when all that fails is to be tried at once; who does so clears it."""
         return self._calls.retried
+
+    @property
+    def secrets(self) -> SecretFiles:
+        """The files that its credentials are read from."""
+        return self._calls.secrets
 
     async def retry(self) -> None:
         """Have all that fails of the source tried at once, by hand; return once that is over. Raises: RetryTooSoon."""
@@ -382,7 +388,7 @@ class Scheduler:
                 continue  # nobody could ask for it
             if (target := self._plan.admit(asset_id)) is None:
                 left_out += 1
-                self._calls.left_out = True
+                self._calls.no_room()
             else:
                 self._touched(target, at=AT_ONCE)
         return left_out

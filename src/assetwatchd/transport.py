@@ -20,7 +20,7 @@ from assetwatchd import connection_errors, logins, telemetry
 from assetwatchd.answers import digest
 from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
 from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
-from assetwatchd.descriptors import missed
+from assetwatchd.descriptors import BESIDE, missed
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.redaction import Secrets
@@ -267,7 +267,7 @@ class Transport:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = self._settings.concurrency + 2  # a WebSocket and a token call beside the reads
+            limit = self._settings.concurrency + BESIDE
             connector = self._connector = Connector(limit=limit)
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = session(

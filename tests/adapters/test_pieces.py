@@ -226,6 +226,14 @@ async def test_first_frame_lists_all(standin: PiecesStandin) -> None:
         assert await anext(notices) == Listed(frozenset({ONE, TWO}))
 
 
+async def test_an_empty_first_frame_is_confirmed(standin: PiecesStandin) -> None:
+    """A server may begin before it has read its assets: what its list has then is there."""
+    standin.put(ONE, {"name": "one"})
+    standin.switch({"first_frame_forgets": True})
+    async with stream(standin) as notices:
+        assert await anext(notices) == Listed(frozenset({ONE}))
+
+
 async def test_changes_are_touches(standin: PiecesStandin) -> None:
     """Making and changing an asset look the same: Touched, with or without the time."""
     async with stream(standin) as notices:

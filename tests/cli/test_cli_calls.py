@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 from assetwatchd.cli.options import state_name
 from assetwatchd.cli.output import label, source_table
 from support.command_line import run
-from support.fake_service import FakeService, Refusal, status
+from support.fake_service import FakeService, Refusal, serving, status
 
 if TYPE_CHECKING:
     from support.command_line import Run, Spawn
@@ -206,6 +206,25 @@ async def test_a_wait_goes_on_after_a_break_for_what_is_left_of_its_time(spawn: 
     assert all(length_ms < first for length_ms in others)
     assert in_vain.code == 4
     assert "[UNAVAILABLE SERVER_DRAINING]" in in_vain.err
+
+
+async def test_a_wait_for_a_server_that_comes_up_later(spawn: Spawn) -> None:
+    """With --timeout a server that is not there yet is waited for; without it, or when time is up, the code is 3."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        at_once = await run("wait", "dam", "tid:1", ASSETWATCH_SERVER=address)
+        in_vain = await run("wait", "dam", "tid:1", "--timeout", "1", ASSETWATCH_SERVER=address)
+    async with spawn("wait", "dam", "tid:1", "--timeout", "60", "--server", address) as running:
+        assert running.stderr is not None
+        said = await asyncio.wait_for(running.stderr.readline(), 30)
+        async with serving(address):
+            out, _ = await asyncio.wait_for(running.communicate(), 60)
+    assert said.decode() == f"assetwatch: {address} cannot be reached yet; trying until --timeout is over\n"
+    assert (running.returncode, b"tid:1" in out) == (0, True)
+    assert (at_once.code, in_vain.code) == (3, 3)
+    assert at_once.err.startswith(f"assetwatch: no server can be reached at {address}")
+    assert f"no server can be reached at {address}" in in_vain.err
 
 
 async def test_wait_default_is_a_minute(ask: Run, fake: FakeService) -> None:

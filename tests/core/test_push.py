@@ -125,6 +125,16 @@ async def test_pushed_beyond_what_there_is_room_for(caplog: pytest.LogCaptureFix
             await asyncio.sleep(10)
             assert rig.state("a0") is State.FAILED
             assert rig.store.count("src") == 10
+            turns = len(rig.told)
+            assert rig.source_state() is ConditionState.DEGRADED
+            assert rig.scheduler.condition.message == "cannot be listed completely: assets beyond assets_max = 10"
+            await asyncio.sleep(600)
+            assert len(rig.told) == turns
+        await asyncio.sleep(600)
+        assert rig.source_state() is ConditionState.HEALTHY, "nobody wants all there is"
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(5)
+            assert rig.scheduler.complete is (rig.source_state() is ConditionState.HEALTHY)
     assert caplog.text.count("tells of assets beyond assets_max = 10; those are left out") == 1
 
 

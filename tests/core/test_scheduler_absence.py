@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd.calls import LISTED_BUT_MISSING
 from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.model import Observation, State
+from assetwatchd.model import ConditionState, Observation, State
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 
@@ -344,6 +345,31 @@ async def test_back_in_the_list() -> None:
             upstream.states["b"] = State.PROCESSING
             await asyncio.sleep(35)
             assert rig.state("b") is State.PROCESSING
+
+
+@pytest.mark.parametrize("before", [None, State.AVAILABLE])
+@virtual
+async def test_listed_and_missing_at_once(before: State | None) -> None:
+    """What lists have and reads miss, again and again, is UNKNOWN and says so; what both miss is gone."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.listed = frozenset("ab")
+    if before is not None:
+        upstream.states["b"] = before
+    async with running(upstream, enumerate_interval_s=30) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(20)
+            upstream.states.pop("b", None)
+            await asyncio.sleep(120)
+            status = rig.entry("b")
+            assert (status.state, status.gone) == (State.UNKNOWN, False)
+            assert LISTED_BUT_MISSING in rig.scheduler.trouble("b")
+            changes = status.revision
+            await asyncio.sleep(600)
+            assert rig.entry("b").revision == changes
+            assert rig.source_state() is ConditionState.HEALTHY
+            upstream.listed = frozenset("a")
+            await asyncio.sleep(180)
+            assert rig.entry("b").gone
 
 
 @virtual

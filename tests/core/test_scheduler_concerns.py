@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model import Concern, ConditionState
+from assetwatchd.model import Concern, ConditionState, State
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
@@ -226,6 +226,27 @@ async def test_what_is_so_of_all_assets_is_so_of_their_source(fault: UpstreamErr
         upstream.poison.clear()
         await asyncio.sleep(900)
         assert rig.source_state() is ConditionState.HEALTHY
+
+
+@pytest.mark.parametrize("error", [Throttled, Unreachable], ids=["HTTP 429", "HTTP 503"])
+@virtual
+async def test_one_asset_that_is_throttled(error: type[UpstreamError]) -> None:
+    """Asked to wait for it, we wait with all the first time, and from then on with it alone, as others can be read."""
+    upstream = FakeUpstream("a", "b", "c")
+    upstream.poison["a"] = error("HTTP 429", retry_after_s=20)
+    async with running(upstream, pins=("a", "b", "c"), busy_interval_s=2, settled_interval_s=2) as rig:
+        await asyncio.sleep(400)
+        turns, began = len(rig.told), now()
+        await asyncio.sleep(1000)
+        assert len(rig.told) == turns
+        assert rig.source_state() is ConditionState.HEALTHY
+        assert len(upstream.reads_of("b", since=began)) > 400
+        assert 20 < len(upstream.reads_of("a", since=began)) <= 50
+        assert rig.entry("a").state is State.UNKNOWN
+        assert "HTTP 429" in rig.scheduler.trouble("a")
+        upstream.fault = Throttled("HTTP 429", retry_after_s=20)
+        await until(lambda: rig.source_state() is ConditionState.DEGRADED)
+        assert len(upstream.calls) - len(upstream.reads_of("a")) < 2000, "all are asked to wait: nobody is asked"
 
 
 @pytest.mark.parametrize("well", [1, 3])

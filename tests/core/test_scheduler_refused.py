@@ -120,6 +120,30 @@ def test_a_changed_token_file_is_tried_at_once(tmp_path: Path, whole: bool) -> N
     change_it()
 
 
+def test_a_changed_token_file_is_tried_at_once_by_the_push(tmp_path: Path) -> None:
+    """A push connection that is refused, while reads are not, is made anew once the file has another content."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    auth = {"kind": "bearer", "token_file": str(token)}
+
+    @virtual
+    async def change_it() -> None:
+        upstream = FakeUpstream("a", pushes=True)
+        upstream.push_fault = Refused("HTTP 403")
+        async with running(upstream, kind=BearerSource, auth=auth) as rig:
+            with rig.scheduler.interest(["a"]):
+                await asyncio.sleep(3600)
+                connects = len(upstream.connects)
+                assert connects < 12
+                upstream.push_fault = None
+                token.write_text("new")
+                await asyncio.sleep(2)
+                assert len(upstream.connects) == connects + 1
+                assert rig.scheduler.pushing
+
+    change_it()
+
+
 def test_a_token_that_changes_while_it_is_refused(tmp_path: Path) -> None:
     """A token that was renewed after a call was made with the old one, and before that was refused, is tried."""
     token = tmp_path / "token"

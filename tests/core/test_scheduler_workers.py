@@ -9,7 +9,7 @@ import pytest
 
 from assetwatchd.errors import Unreachable
 from assetwatchd.model import ConditionState, State
-from support.core_rig import running, virtual
+from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 
 
@@ -121,6 +121,24 @@ async def test_a_call_that_ends_cancelled_gives_its_place_back() -> None:
         with rig.scheduler.interest(upstream.states):
             await asyncio.sleep(20)
             assert all(rig.knows(asset_id) for asset_id in upstream.states)
+
+
+@virtual
+async def test_a_long_list_holds_up_no_reads() -> None:
+    """It has room of its own: even where one call is made at a time reads go on beside it, and no second list."""
+    upstream = FakeUpstream("a", enumerates=True)
+    async with running(upstream, concurrency=1, busy_interval_s=2, settled_interval_s=2, enumerate_interval_s=5) as rig:
+        with rig.scheduler.interest(["a"], whole=True):
+            await asyncio.sleep(10)
+            upstream.list_open.clear()
+            await until(lambda: upstream.most_lists > 0 and upstream.listing == 1)
+            began = now()
+            await asyncio.sleep(100)
+            assert len(upstream.reads_of("a", since=began)) >= 40
+            assert upstream.listing == upstream.most_lists == 1
+            upstream.list_open.set()
+            await asyncio.sleep(20)
+            assert rig.source_state() is ConditionState.HEALTHY
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

@@ -126,6 +126,7 @@ class FakeService:
         self.address = ""
         self.requests: list[Any] = []
         self.deadlines_s: list[float] = []
+        self.sources = [_source("dam"), _source("sbc")]
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
         self.unreachable = ["sbc"]
@@ -192,7 +193,7 @@ class _Sources(source_service_pb2_grpc.SourceServiceServicer):
 
     async def ListSources(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)
-        return source_service_pb2.ListSourcesResponse(sources=[_source("dam"), _source("sbc")])
+        return source_service_pb2.ListSourcesResponse(sources=self._fake.sources)
 
     async def GetSource(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)

@@ -47,6 +47,9 @@ class FakeUpstream:
         self.open = asyncio.Event()
         self.open.set()
         self.running = 0
+        self.list_open = asyncio.Event()
+        self.list_open.set()
+        self.listing = self.most_lists = 0
         self.most_running = 0
         self.reads: list[tuple[float, tuple[str, ...]]] = []
         self.probes: list[float] = []
@@ -89,6 +92,12 @@ class FakeUpstream:
     async def enumerate(self) -> Listed:
         """List what there is."""
         self.lists.append(_time())
+        self.listing += 1
+        self.most_lists = max(self.most_lists, self.listing)
+        try:
+            await self.list_open.wait()
+        finally:
+            self.listing -= 1
         await self._answer(self.list_fault)
         return Listed(frozenset(self.states) if self.listed is None else self.listed, self.unlisted, "for a test")
 

@@ -245,11 +245,13 @@ class Pieces:
     async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
+        A first frame of nothing may be said by a server that has not read its own assets yet: the list must confirm it.
         An item that cannot be read may be news of any asset, or its deletion: so all are listed anew, a call a frame.
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
-            yield await first(await anext(stream))
+            begun = await first(await anext(stream))
+            yield begun if begun.asset_ids else await self.enumerate()
             async for frame in stream:
                 for items in slices(frame.items):
                     for notice in notices_of(items):

@@ -16,7 +16,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 import assetwatch_client
 from assetwatch_client import reason_of
 from assetwatch_client.wait import GRACE_S
-from assetwatchd.cli.client import CALL_TIMEOUT_S, is_there, run
+from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, Target
 from assetwatchd.cli.output import facet_table, incomplete_text, label, source_table, status_table, write
@@ -79,13 +79,20 @@ def wait(
     states: list[StateName],
     stop_when_settled: bool,
     timeout_s: float,
+    for_server: bool,
     output: Format,
 ) -> None:
-    """Wait for one of the states, or for a settled one when none is given; stop_when_settled: and for no longer."""
+    """Wait for one of the states, or for a settled one when none is given; stop_when_settled: and for no longer.
+
+    for_server: also for a server that cannot be reached yet.
+    """
 
     async def call(client: Client) -> ExitCode:
         begun = time.monotonic()
         there = await is_there(client.channel, max(timeout_s, GRACE_S))
+        if for_server and not there:
+            complain(f"{target.server} cannot be reached yet; trying until --timeout is over")
+            there = await comes(client.channel, timeout_s)
         answer = await assetwatch_client.wait(
             client.channel,
             source,

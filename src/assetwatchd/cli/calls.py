@@ -104,8 +104,14 @@ def wait(
         typer.Option("--keep-waiting", help="Go on when it is settled in another state, e.g. MISSING."),
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", parser=seconds, metavar="TIME", help="How long in all; at most 1h.")
-    ] = WAIT_DEFAULT_S,
+        float | None,
+        typer.Option(
+            "--timeout",
+            parser=seconds,
+            metavar="TIME",
+            help="How long in all, at most 1h, also for a server that comes up later.  [default: 60s, of one there]",
+        ),
+    ] = None,
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
@@ -114,7 +120,7 @@ def wait(
 
     if any_settled and (state or keep_waiting):
         fail(ExitCode.USAGE, "give --any-settled alone, or --state, with or without --keep-waiting")
-    if timeout > WAIT_MAX_S:
+    if timeout is not None and timeout > WAIT_MAX_S:
         fail(ExitCode.USAGE, "--timeout is at most 1h")
     wanted = [] if any_settled else state or [StateName.AVAILABLE]
     asking.wait(
@@ -123,7 +129,8 @@ def wait(
         asset_id=asset,
         states=wanted,
         stop_when_settled=not keep_waiting,
-        timeout_s=timeout,
+        timeout_s=WAIT_DEFAULT_S if timeout is None else timeout,
+        for_server=timeout is not None,
         output=output,
     )
 

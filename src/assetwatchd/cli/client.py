@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
@@ -67,6 +67,15 @@ async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
             await channel.wait_for_state_change(state)
             state = channel.get_state(try_to_connect=True)
     return state is READY
+
+
+async def comes(channel: grpc.aio.Channel, within_s: float) -> bool:
+    """Wait for a server to be there; say whether it is by then."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await channel.channel_ready()
+            return True
+    return False
 
 
 def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode]]) -> None:

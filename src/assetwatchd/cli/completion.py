@@ -9,16 +9,24 @@ import typer  # noqa: TC002 - typer looks at what a completion takes
 if TYPE_CHECKING:
     from assetwatchd.cli.options import Target
 
+PIECES = 3
+"""SOURCE_KIND_PIECES of the schema, which is not loaded for help."""
 ASKING_S = 1.0
 """Whoever presses Tab waits no longer; without an answer nothing is offered."""
 
 
 def sources_like(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of sources that begin so."""
-    return [name for name in _sources(ctx.params) if name.startswith(incomplete)]
+    return [name for name, _ in _sources(ctx.params) if name.startswith(incomplete)]
 
 
-def _sources(given: dict[str, Any]) -> list[str]:
+def pieces_like(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of sources that begin so and are a Pieces OS."""
+    return [name for name, kind in _sources(ctx.params) if kind == PIECES and name.startswith(incomplete)]
+
+
+def _sources(given: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return the name and the kind of each source."""
     from assetwatchd.cli.options import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 
     silence_grpc()
@@ -30,7 +38,7 @@ def _sources(given: dict[str, Any]) -> list[str]:
         return []
 
 
-async def _ask(target: Target) -> list[str]:
+async def _ask(target: Target) -> list[tuple[str, int]]:
     import asyncio  # noqa: PLC0415 - same
 
     from assetwatch.v1.source_service_pb2 import ListSourcesRequest  # noqa: PLC0415 - only asking pays for it
@@ -39,4 +47,4 @@ async def _ask(target: Target) -> list[str]:
 
     async with asyncio.timeout(ASKING_S), connect(target) as client:
         answer = await client.sources.ListSources(ListSourcesRequest(), timeout=ASKING_S)
-        return [source.name for source in answer.sources]
+        return [(source.name, source.kind) for source in answer.sources]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli.completion import sources_like
+from assetwatchd.cli.completion import pieces_like
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Format, Group, Output, Target, takes_target
 
@@ -22,7 +22,7 @@ Source = Annotated[
     str | None,
     typer.Option(
         "--source",
-        autocompletion=sources_like,
+        autocompletion=pieces_like,
         help="A source of kind pieces; may be left out where there is one alone.",
     ),
 ]

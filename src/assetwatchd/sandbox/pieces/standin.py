@@ -129,6 +129,8 @@ class PiecesStandin(Standin[PiecesSwitches]):
     def _first_identifiers(self) -> str | None:
         if (pieces := self._first_pieces()) is None:
             return None
+        if self.switches.first_frame_forgets:
+            pieces = []
         return wire.dumps({"iterable": [wire.identifier(piece, self.switches, first=True) for piece in pieces]})
 
     def _first_assets(self, *, transferables: bool) -> str | None:

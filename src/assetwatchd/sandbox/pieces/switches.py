@@ -63,5 +63,7 @@ class PiecesSwitches(Switches):
     """How an Assets frame shows a deletion: `deleted` is set, or the mechanism is DELETED."""
     empty_first_frame: Literal["empty", "none"] = "empty"
     """How a stream of assets or ids begins for an account without any: an empty frame, or silence until a change."""
+    first_frame_forgets: bool = False
+    """The identifiers stream begins with an empty frame whatever there is, as of a server that is not ready yet."""
     assets_first_frame: bool = True
     """The two Assets streams begin with all assets, as the identifiers stream does."""
