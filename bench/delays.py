@@ -23,11 +23,11 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from say import say
 from upstreams import settings
 
-from assetwatchd.sandbox import Sandbox
+from assetwatch_sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from assetwatchd.sandbox.standin import Standin
-    from assetwatchd.sandbox.usd_search.switches import UsdSearchSwitches
+    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.usd_search.switches import UsdSearchSwitches
 
 SOURCE = "usd-search"
 STATUS = "/info/indexing/asset/status?return_asset_metadata=false&url="

@@ -17,6 +17,7 @@ import aiohttp
 from pydantic import AnyHttpUrl
 from say import say
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd.adapters.usd_search import UsdSearch, status_path
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.garbage import collect_seldom
@@ -24,7 +25,6 @@ from assetwatchd.hub import Hub
 from assetwatchd.model import SourceKind
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
-from assetwatchd.sandbox import Sandbox
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.store.memory import MemoryStore
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from say import say
 
-from assetwatchd.sandbox import KINDS, Sandbox
+from assetwatch_sandbox import KINDS, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 TICK_S = 0.001
 

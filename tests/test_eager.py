@@ -11,8 +11,8 @@ import pytest
 import yaml
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd.rpc.names import HEALTH, SERVICES
-from assetwatchd.sandbox import Sandbox
 from support import grpcurl
 from support.command_line import modules_in, process
 from support.rig import QUICK, SAMPLES, SOURCES, of_standin, pb, ref, sample

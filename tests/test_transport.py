@@ -15,9 +15,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assetwatch_sandbox.usd_search import UsdSearch
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
-from assetwatchd.sandbox.usd_search import UsdSearch
 from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, raise_for_status, retry_after_s
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ HELD_CPU_S = 60.0
 """So much of the processor's time without a moment for a thread of Python: some call holds the interpreter for good, no
 signal is heard any more, and the kernel ends the process (SIGPROF). Time in which it is stopped does not count."""
 FRAMES_TOLD = 3
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 log = logging.getLogger(__name__)
 

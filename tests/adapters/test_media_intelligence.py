@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assetwatch_sandbox.media_intelligence import MediaIntelligenceStandin
 from assetwatchd.adapters import media_intelligence
 from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
 from assetwatchd.config import MediaIntelligenceSource
 from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model import Observation, State
 from assetwatchd.paging import AGAIN_MAX
-from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin
 from assetwatchd.upstream import Listed
 from support import golden
 

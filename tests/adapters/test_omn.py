@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import TypeAdapter
 
+from assetwatch_sandbox.omn import Omn as Standin
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, ids_of, normalise, request
 from assetwatchd.config import OmnSource
 from assetwatchd.details import OmnDetail
 from assetwatchd.errors import BadAnswer, Throttled
 from assetwatchd.model import FailureKind, State
-from assetwatchd.sandbox.omn import Omn as Standin
 from assetwatchd.transport import Reply
 from assetwatchd.upstream import Listed
 from support import golden

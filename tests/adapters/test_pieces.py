@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.adapters import pieces
 from assetwatchd.adapters.pieces import FORMATS_MAX, Pieces
 from assetwatchd.config import PiecesSource
 from assetwatchd.details import PiecesDetail
 from assetwatchd.errors import BadAnswer, Refused, Unreachable
 from assetwatchd.model import Observation, State
-from assetwatchd.sandbox.pieces import PiecesStandin
 from assetwatchd.transport import Reply, raise_for_status
 from assetwatchd.upstream import Listed, Notice, Removed, Touched
 from support import golden

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from assetwatch_sandbox.usd_search import UsdSearch as Standin
 from assetwatchd.adapters.usd_search import (
     ROLL_UP,
     Attempt,
@@ -28,7 +29,6 @@ from assetwatchd.config import UsdSearchSource
 from assetwatchd.details import UsdSearchDetail
 from assetwatchd.errors import AssetRejected, Refused, Unreachable
 from assetwatchd.model import Facet, FailureKind, State
-from assetwatchd.sandbox.usd_search import UsdSearch as Standin
 from assetwatchd.transport import Reply
 from support import golden
 

@@ -13,10 +13,10 @@ import yaml
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1 import seed_pb2
 
+from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.cli.failures import explain
 from assetwatchd.pieces.api import READ_BACK_BYTES
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.sandbox.pieces import PiecesStandin
 from support.command_line import COMMAND, environment
 from support.fake_service import serving
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, UNKNOWN, pieces_rig, seed_document, shelve

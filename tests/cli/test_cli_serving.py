@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 import yaml
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd.cli.demo import settings_for
 from assetwatchd.config_load import schema
-from assetwatchd.sandbox import Sandbox
 from support.command_line import modules_in
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 30
 STOP_S = 2.0
 READY = re.compile(r"assetwatch is ready on (127\.0\.0\.1:\d+)\n")
-UNUSED = {"lxml.etree", "opentelemetry.sdk", "rich", "aiohttp.web", "assetwatchd.sandbox"}
+UNUSED = {"lxml.etree", "opentelemetry.sdk", "rich", "aiohttp.web", "assetwatch_sandbox"}
 SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
 
 

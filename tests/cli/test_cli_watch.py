@@ -11,7 +11,7 @@ import pytest
 import yaml
 from assetwatch.v1.asset_status_pb2 import State
 
-from assetwatchd.sandbox import Sandbox
+from assetwatch_sandbox import Sandbox
 from support.fake_service import FakeService, Refusal, bookmark, changes, started, status, synced
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 from assetwatch.v1.asset_status_pb2 import State
 
 from assetwatch_client import Backoff, Key, Watch, connect
+from assetwatch_sandbox import Sandbox
 from assetwatchd import app
-from assetwatchd.sandbox import Sandbox
 from support.problems import problem
 from support.rig import QUICK, SAMPLES, impatient, of_standin, running, serving
 from support.scripted_watch import PATIENCE_S, until
@@ -23,7 +23,7 @@ from support.scripted_watch import PATIENCE_S, until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "watch.py"
 SAMPLE = Key("omn", SAMPLES["omn"].asset_id)

@@ -12,8 +12,8 @@ import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd import resume
-from assetwatchd.sandbox import Sandbox
 from faults.rig.process import Server
 from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 WATCH = f"{STATUS_SERVICE}/WatchStatus"
 WHOLE = {"sources": ["omn"]}

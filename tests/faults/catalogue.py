@@ -8,8 +8,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from assetwatchd.sandbox.media_intelligence.answers import success
-from assetwatchd.sandbox.media_intelligence.results import page
+from assetwatch_sandbox.media_intelligence.answers import success
+from assetwatch_sandbox.media_intelligence.results import page
 from faults.rig.evidence import Window, read_journal
 from faults.rig.recorder import Recorder, cancel_at_random
 from faults.rig.upstreams import MEDIA, OMN, PIECES, SOURCES

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd.model import AssetKey
-from assetwatchd.sandbox import Sandbox
 from support.command_line import COMMAND, environment
 from support.rig import QUICK, SAMPLES, SERVER, SOURCES, of_standin
 

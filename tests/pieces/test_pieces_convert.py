@@ -13,11 +13,11 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assetwatch_sandbox.pieces import wire
+from assetwatch_sandbox.pieces.piece import new_piece
 from assetwatchd import jsonbody
 from assetwatchd.errors import BadAnswer
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.sandbox.pieces import wire
-from assetwatchd.sandbox.pieces.piece import new_piece
 from assetwatchd.transport import Reply
 from support.pieces_rig import ONE, seed_document
 

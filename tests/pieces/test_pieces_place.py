@@ -11,9 +11,9 @@ from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2
 from yarl import URL
 
+from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.model import ConditionState
 from assetwatchd.pieces.discovery import Probing
-from assetwatchd.sandbox.pieces import PiecesStandin
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 from support.problems import problem_of
 

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from assetwatch_sandbox.media_intelligence.gateway import CREDENTIALS as MEDIA
+from assetwatch_sandbox.omn.switches import CREDENTIALS as OMN
+from assetwatch_sandbox.omn.tokens import DISCOVERY_PATH
+from assetwatch_sandbox.oracle_sbc.sessions import ADMIN
+from assetwatch_sandbox.usd_search.switches import CREDENTIALS as USD_SEARCH
 from assetwatchd.config import Settings
-from assetwatchd.sandbox.media_intelligence.gateway import CREDENTIALS as MEDIA
-from assetwatchd.sandbox.omn.switches import CREDENTIALS as OMN
-from assetwatchd.sandbox.omn.tokens import DISCOVERY_PATH
-from assetwatchd.sandbox.oracle_sbc.sessions import ADMIN
-from assetwatchd.sandbox.usd_search.switches import CREDENTIALS as USD_SEARCH
 from support.installed import ROOT, Installed, build, metadata
 
 if TYPE_CHECKING:

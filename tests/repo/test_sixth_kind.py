@@ -122,7 +122,7 @@ def test_no_other_file_of_the_service_knows_a_kind_by_name() -> None:
     others = {path for path in named if not own.match(path)}
     assert others == {path for path in recipe(SERVICE) | recipe(STANDIN) if path.startswith(("src/", "proto/"))} - {
         ADAPTER,
-        "src/assetwatchd/sandbox/KIND/",
+        "src/assetwatch_sandbox/KIND/",
     }
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from assetwatchd.sandbox import KINDS, Sandbox, catalogue
+from assetwatch_sandbox import KINDS, Sandbox, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatchd.sandbox.standin import JSON
+    from assetwatch_sandbox.standin import JSON
 
 CRATE = "s3://studio-assets/props/a crate.usd"
 CRATE_PATH = "s3:%2F%2Fstudio-assets%2Fprops%2Fa%20crate.usd"

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from assetwatchd.sandbox.standin import JSON, Standin, Switches, SwitchValueError, UnknownSwitchError
+from assetwatch_sandbox.standin import JSON, Standin, Switches, SwitchValueError, UnknownSwitchError
 
 if TYPE_CHECKING:
     import random

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin, sign
-from assetwatchd.sandbox.standin import SwitchValueError, UnknownSwitchError
+from assetwatch_sandbox.media_intelligence import MediaIntelligenceStandin, sign
+from assetwatch_sandbox.standin import SwitchValueError, UnknownSwitchError
 from support.clock import Clock
 
 NOW_S = 1_700_000_000.0

@@ -10,13 +10,13 @@ import jwt
 import pytest
 from lxml import etree
 
-from assetwatchd.sandbox.omn import Omn
+from assetwatch_sandbox.omn import Omn
 from support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatchd.sandbox.standin import JSON
+    from assetwatch_sandbox.standin import JSON
 
 STATUS = "/api/core/v1/dam/assets/status"
 QUERY = "/api/core/v1/dam/assets/query"

@@ -12,7 +12,7 @@ import pytest
 import trustme
 from lxml import etree
 
-from assetwatchd.sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
+from assetwatch_sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
 from support.clock import Clock
 
 NOW_S = 1_700_000_000.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from assetwatchd.sandbox.pieces import PiecesStandin
+from assetwatch_sandbox.pieces import PiecesStandin
 from support.clock import Clock
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.sandbox.pieces import PiecesStandin
-from assetwatchd.sandbox.standin import SwitchValueError, UnknownSwitchError
+from assetwatch_sandbox.pieces import PiecesStandin
+from assetwatch_sandbox.standin import SwitchValueError, UnknownSwitchError
 
 FIRST = "6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001"
 NOBODY = "00000000-0000-4000-8000-000000000000"

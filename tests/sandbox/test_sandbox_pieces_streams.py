@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from assetwatchd.sandbox.pieces import PiecesStandin, streams
+from assetwatch_sandbox.pieces import PiecesStandin, streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -40,7 +40,7 @@ from pieces_os_client.wrapper.streamed_identifiers import AssetSnapshot
 from pieces_os_client.wrapper.version_compatibility import VersionChecker
 from pieces_os_client.wrapper.websockets import AssetsIdentifiersWS
 
-from assetwatchd.sandbox.pieces import PiecesStandin
+from assetwatch_sandbox.pieces import PiecesStandin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from assetwatchd.sandbox import Sandbox, scenario
+from assetwatch_sandbox import Sandbox, scenario
 
 STEPS = 600
 

@@ -10,12 +10,12 @@ import pytest
 import usd_search_client
 from usd_search_client.exceptions import ApiException, BadRequestException
 
-from assetwatchd.sandbox.usd_search import UsdSearch
+from assetwatch_sandbox.usd_search import UsdSearch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatchd.sandbox.standin import JSON
+    from assetwatch_sandbox.standin import JSON
 
 CRATE = "s3://studio-assets/props/crate.usd"
 STATUS = "/info/indexing/asset/status"

@@ -16,7 +16,7 @@ from assetwatchd.config import AnySource
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
     from assetwatchd.upstream import Upstream
 
 KINDS: tuple[str, ...] = ("media_intelligence", "omn", "oracle_sbc", "pieces", "usd_search")

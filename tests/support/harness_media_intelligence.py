@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from assetwatch_sandbox.media_intelligence import MediaIntelligenceStandin
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
-from assetwatchd.sandbox.media_intelligence import MediaIntelligenceStandin
 from support.harness import Harness
 
 if TYPE_CHECKING:

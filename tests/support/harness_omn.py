@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from assetwatch_sandbox.omn import Omn as OmnStandin
 from assetwatchd.adapters.omn import Omn
-from assetwatchd.sandbox.omn import Omn as OmnStandin
 from support.harness import Harness
 
 if TYPE_CHECKING:

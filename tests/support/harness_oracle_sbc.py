@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from assetwatch_sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
 from assetwatchd.adapters.oracle_sbc import OracleSbc
-from assetwatchd.sandbox.oracle_sbc import ASSET_ID, OracleSbcStandin
 from support.harness import Harness
 
 if TYPE_CHECKING:

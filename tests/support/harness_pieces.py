@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.adapters.pieces import Pieces
-from assetwatchd.sandbox.pieces import PiecesStandin
 from support.harness import Harness
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from assetwatch_sandbox.usd_search import UsdSearch as UsdSearchStandin
 from assetwatchd.adapters.usd_search import UsdSearch
-from assetwatchd.sandbox.usd_search import UsdSearch as UsdSearchStandin
 from support.harness import Harness
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
+from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.app import App
 from assetwatchd.config import Settings
 from assetwatchd.pieces.discovery import PROBING
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.sandbox.pieces import PiecesStandin
 from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:

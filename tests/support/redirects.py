@@ -6,12 +6,12 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd.sandbox.faults import Fault
+from assetwatch_sandbox.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 STATUSES = (301, 302, 303, 307, 308)
 LANDED = "/landed"

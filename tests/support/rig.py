@@ -14,11 +14,11 @@ from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd import outcome
 from assetwatchd.app import App
 from assetwatchd.config import Settings
 from assetwatchd.model import AssetKey, ConditionState, State
-from assetwatchd.sandbox import Sandbox
 from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_pb2 import AssetStatus
     from assetwatch.v1.source_pb2 import Source
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 QUICK = {
     "busy_interval_s": 0.1,

@@ -14,9 +14,9 @@ from assetwatchd.config import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from assetwatch_sandbox import Sandbox
+    from assetwatch_sandbox.standin import Standin
     from assetwatchd.cli.screen import Hints
-    from assetwatchd.sandbox import Sandbox
-    from assetwatchd.sandbox.standin import Standin
 
 DRAIN_S = 1.0
 """Ctrl-C ends the demo in less than two seconds, whoever watches."""

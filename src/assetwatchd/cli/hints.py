@@ -16,7 +16,7 @@ from assetwatchd.rpc.names import ASSET_STATUS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 Command: TypeAlias = tuple[str, ...]
 """Its words, as a shell reads them. None is a comment: zsh takes those for words."""

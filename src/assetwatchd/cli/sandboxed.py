@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assetwatch_sandbox import KINDS, Sandbox
 from assetwatchd.cli.options import DEFAULT_SERVER
 from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.errors import ConfigError
-from assetwatchd.sandbox import KINDS, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 FIRST_PORT = 50_061
 """Beside the server's own, and below those that systems hand out by themselves."""

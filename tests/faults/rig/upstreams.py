@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from assetwatchd.sandbox import Sandbox
+from assetwatch_sandbox import Sandbox
 from faults.rig.proxy import Proxy
 from support.rig import of_standin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from assetwatchd.sandbox.standin import Standin
+    from assetwatch_sandbox.standin import Standin
 
 USD, OMN, PIECES, MEDIA, SBC = SOURCES = ("usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc")
 
