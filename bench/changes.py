@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from assetwatchd.details import OmnDetail
-from assetwatchd.model import Facet, Observation, State
+from assetwatchd.model.details import OmnDetail
+from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.rpc import convert
 
 SOURCE = "bench"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from assetwatchd.answers import Known
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
     from assetwatchd.upstream import Listed, Notice
 
 TICK_S = 0.005

@@ -22,7 +22,7 @@ from assetwatchd.adapters.usd_search import UsdSearch, status_path
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
-from assetwatchd.model import SourceKind
+from assetwatchd.model.values import SourceKind
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler

@@ -11,11 +11,11 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd import bounds
-from assetwatchd.details import OmnDetail, OracleSbcDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model import bounds
+from assetwatchd.model.details import OmnDetail, OracleSbcDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
+from assetwatchd.model.texts import CUT
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.rpc.convert import ProtobufEncoder
-from assetwatchd.texts import CUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.cli.terminal import as_yaml
 from assetwatchd.config_load import load, plain, schema
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 from support import json_schema
 
 if TYPE_CHECKING:

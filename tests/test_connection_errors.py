@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.connection_errors import CODINGS, PHRASES, _words
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.transport import Transport
 from support.secure import HOST, OK, Authority, asynchronous, blocking, serving
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
 from assetwatchd import resume
-from assetwatchd.errors import ResumeEpochChanged, ResumeTokenExpired, ServerDraining
 from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
-from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, State
+from assetwatchd.model.errors import ResumeEpochChanged, ResumeTokenExpired, ServerDraining
+from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import draft, frame, read
 from support.examples import bounded

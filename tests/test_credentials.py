@@ -8,7 +8,7 @@ import pytest
 
 from assetwatchd.config import BearerAuth
 from assetwatchd.credentials import bearer_token, with_token
-from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError, VersionUnsupported
+from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError, VersionUnsupported
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.filters import AT_A_TIME, DIGEST_BYTES, Filter
-from assetwatchd.model import AssetKey, State
+from assetwatchd.model.values import AssetKey, State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
 
 TEXTS = st.text("a\0\1", max_size=4)
 FILTERS = st.builds(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.drains import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
-from assetwatchd.errors import ResumeTokenExpired
 from assetwatchd.hub import Batch, Bookmark, Started, Synced
-from assetwatchd.model import AssetKey, Condition, ConditionState, State
+from assetwatchd.model.errors import ResumeTokenExpired
+from assetwatchd.model.values import AssetKey, Condition, ConditionState, State
 from support.entries import asking, read
 from support.hub_client import Client, Rig, rigged, virtual
 

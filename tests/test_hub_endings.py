@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import ResumeTokenExpired, ServerDraining
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
-from assetwatchd.model import Condition, ConditionState, State
+from assetwatchd.model.errors import ResumeTokenExpired, ServerDraining
+from assetwatchd.model.values import Condition, ConditionState, State
 from support.entries import asking
 from support.hub_client import Client, rigged, virtual
 from support.virtual_time import run

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from assetwatchd import hub
 from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
-from assetwatchd.errors import ServerDraining
 from assetwatchd.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
-from assetwatchd.model import Condition, ConditionState, Entry, State
+from assetwatchd.model.errors import ServerDraining
+from assetwatchd.model.values import Condition, ConditionState, Entry, State
 from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from assetwatchd.errors import BadAnswer
 from assetwatchd.jsonbody import bounded, decode, list_of, object_of, text_of
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.transport import Reply
 
 UNREADABLE = {

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import logs, telemetry
-from assetwatchd.errors import Unreachable
-from assetwatchd.texts import acts
+from assetwatchd.model.errors import Unreachable
+from assetwatchd.model.texts import acts
 from support.tracing import recorded
 
 if TYPE_CHECKING:

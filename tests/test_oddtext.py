@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import xml
-from assetwatchd.errors import BadAnswer
 from assetwatchd.jsonbody import decode, strictly
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.transport import Reply
 
 DECLARED = "application/json; charset=ISO-8859-1"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.paging import AGAIN_MAX, Lack, Page, Pages
 
 if TYPE_CHECKING:

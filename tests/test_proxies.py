@@ -16,7 +16,7 @@ from yarl import URL
 
 from assetwatchd.config import HttpProxy, PiecesSource, Settings, UsdSearchSource
 from assetwatchd.config_load import load, plain
-from assetwatchd.errors import ConfigError, Refused, Unreachable, UpstreamError
+from assetwatchd.model.errors import ConfigError, Refused, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.transport import Transport
 from support.proxy import proxy

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd import jsonbody, reader, reading, rests
-from assetwatchd.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled, UpstreamError
+from assetwatchd.model.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled, UpstreamError
 from assetwatchd.reading import INLINE_BYTES_MAX, Reading
 from assetwatchd.redaction import Secrets
 from assetwatchd.transport import Reply

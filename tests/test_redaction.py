@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from assetwatchd.answers import Unchanged, Unreadable
-from assetwatchd.details import OmnDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, UpstreamError, VersionUnsupported
 from assetwatchd.jsonbody import bounded
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model.details import OmnDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, UpstreamError, VersionUnsupported
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.redaction import LATEST, LONG, MASK, SHORT, Secrets
 from assetwatchd.upstream import Listed, listed
 

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd import resume
-from assetwatchd.errors import (
+from assetwatchd.model.errors import (
     CallError,
     ResumeEpochChanged,
     ResumeFilterMismatch,
     ResumeTokenExpired,
     ResumeTokenInvalid,
 )
-from assetwatchd.model import State
+from assetwatchd.model.values import State
 from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft
 

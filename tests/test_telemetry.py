@@ -17,8 +17,8 @@ from yarl import URL
 
 from assetwatchd import telemetry
 from assetwatchd.config import SourceSettings, TelemetrySettings
-from assetwatchd.errors import BadAnswer, ConfigError, Unreachable
-from assetwatchd.model import ConditionState
+from assetwatchd.model.errors import BadAnswer, ConfigError, Unreachable
+from assetwatchd.model.values import ConditionState
 from assetwatchd.transport import Transport
 from support.tracing import Recorded, recorded
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from assetwatchd import app, tls
 from assetwatchd.cli import app as command_line
 from assetwatchd.config import Settings, UsdSearchSource
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 from assetwatchd.tls import Tls
 from support.secure import HOST, Authority, serving
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from assetwatchd import xml
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 
 LOL = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 HOSTILE = {

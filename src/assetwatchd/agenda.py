@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from assetwatchd.fairness import NOBODY, FairQueue
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from assetwatchd.fairness import Caller
-    from assetwatchd.model import Observation, State
+    from assetwatchd.model.values import Observation, State
 
 NEVER = math.inf
 AT_ONCE = -math.inf

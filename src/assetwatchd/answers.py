@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from assetwatchd import bounds
-from assetwatchd.model import Observation
+from assetwatchd.model import bounds
+from assetwatchd.model.values import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

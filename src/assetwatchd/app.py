@@ -18,10 +18,10 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.config import PiecesSource, SqliteStoreSettings
-from assetwatchd.errors import ConfigError, ServerDraining, StoreError
 from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
-from assetwatchd.model import SourceKind
+from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
+from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.api import PiecesApi
 from assetwatchd.pieces.discovery import PROBING, Probing
 from assetwatchd.pieces.epoch import Parts
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import grpc
 
     from assetwatchd.config import AnySource, MemoryStoreSettings, Settings, SourceSettings
-    from assetwatchd.model import AssetKey, Condition
+    from assetwatchd.model.values import AssetKey, Condition
     from assetwatchd.store import Store
     from assetwatchd.upstream import Upstream
 

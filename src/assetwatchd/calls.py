@@ -11,8 +11,15 @@ from assetwatchd import lists, schedule, telemetry
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
-from assetwatchd.errors import AssetRejected, BadAnswer, RetryTooSoon, SourceUnreachable, Unreachable, UpstreamError
-from assetwatchd.model import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
+from assetwatchd.model.errors import (
+    AssetRejected,
+    BadAnswer,
+    RetryTooSoon,
+    SourceUnreachable,
+    Unreachable,
+    UpstreamError,
+)
+from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pauses import Pauses
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from assetwatchd.agenda import Target
     from assetwatchd.answers import Answer
     from assetwatchd.config import SourceSettings
-    from assetwatchd.model import Condition
+    from assetwatchd.model.values import Condition
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
     from assetwatchd.upstream import Listed, Upstream

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetwatchd.model import Concern, ConcernCondition, Condition, ConditionState
+from assetwatchd.model.values import Concern, ConcernCondition, Condition, ConditionState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

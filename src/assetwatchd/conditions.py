@@ -7,13 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from assetwatchd.concerns import Course, roll_up, shown
-from assetwatchd.errors import AssetRejected, Refused, Throttled, Unreachable, VersionUnsupported
-from assetwatchd.model import Concern, Condition, ConditionState
+from assetwatchd.model.errors import AssetRejected, Refused, Throttled, Unreachable, VersionUnsupported
+from assetwatchd.model.values import Concern, Condition, ConditionState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from assetwatchd.errors import UpstreamError
+    from assetwatchd.model.errors import UpstreamError
 
 FAILURES_TO_TURN = 3
 """Calls in a row that must fail before what was well is not: one lost packet is no news."""

@@ -17,7 +17,7 @@ from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 from assetwatchd.config import Settings
 from assetwatchd.config_problems import Origins, explain
 from assetwatchd.config_shape import Shape, below, is_compound, is_free, is_path, kind_in, nearest
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

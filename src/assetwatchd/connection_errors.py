@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from assetwatchd import tls_errors
-from assetwatchd.errors import BadAnswer, Refused, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Refused, Unreachable, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

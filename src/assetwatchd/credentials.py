@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from assetwatchd.descriptors import missed
-from assetwatchd.errors import Refused, UpstreamError
+from assetwatchd.model.errors import Refused, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import OutOfDescriptors
+from assetwatchd.model.errors import OutOfDescriptors
 
 if sys.platform != "win32":  # which has no such limit
     import resource

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from assetwatchd.model import GONE
+from assetwatchd.model.values import GONE
 from assetwatchd.slices import in_turns, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from assetwatchd.model import AssetKey, Entry, State
+    from assetwatchd.model.values import AssetKey, Entry, State
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 8

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from assetwatchd.errors import CallError
     from assetwatchd.filters import Filter
-    from assetwatchd.model import AssetKey, Condition, Entry
+    from assetwatchd.model.errors import CallError
+    from assetwatchd.model.values import AssetKey, Condition, Entry
     from assetwatchd.store import Store
 
 __all__ = ["Batch", "Bookmark", "Conditions", "Frame", "Hub", "Signal", "Started", "Synced", "Watcher"]

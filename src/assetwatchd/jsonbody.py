@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from assetwatchd import lenient, oddtext
-from assetwatchd.errors import BadAnswer
 from assetwatchd.logins import HTML_TYPES
-from assetwatchd.texts import CUT, cut
+from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.texts import CUT, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

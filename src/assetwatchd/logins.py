@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from assetwatchd.errors import BadAnswer, Refused, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Refused, UpstreamError
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 HEAD_BYTES = 16 * 1024

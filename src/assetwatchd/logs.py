@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import trace
 
-from assetwatchd.errors import AssetwatchError
-from assetwatchd.texts import harmless
+from assetwatchd.model.errors import AssetwatchError
+from assetwatchd.model.texts import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator

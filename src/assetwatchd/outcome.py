@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import GONE, State, unreadable
+from assetwatchd.model.values import GONE, State, unreadable
 from assetwatchd.pipeline import Unread
 from assetwatchd.plan import loop_time
 from assetwatchd.troubles import Troubles
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from assetwatchd.agenda import Target
-    from assetwatchd.errors import SourceUnreachable
     from assetwatchd.fairness import Caller
-    from assetwatchd.model import Observation
+    from assetwatchd.model.errors import SourceUnreachable
+    from assetwatchd.model.values import Observation
     from assetwatchd.pipeline import Pipeline, Sighting
     from assetwatchd.plan import Plan
 

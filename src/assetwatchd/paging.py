@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 
 AGAIN_MAX = 20
 """So many pages of one list are read again, or bring nothing new, before it is taken as it is: it moves all the time,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.conditions import refuses_us
-from assetwatchd.errors import VersionUnsupported
+from assetwatchd.model.errors import VersionUnsupported
 
 if TYPE_CHECKING:
     import random
 
     from assetwatchd.config import SourceSettings
-    from assetwatchd.errors import UpstreamError
+    from assetwatchd.model.errors import UpstreamError
 
 
 class Pauses:

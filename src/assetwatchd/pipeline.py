@@ -9,15 +9,15 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from assetwatchd import telemetry
-from assetwatchd.errors import StoreError
-from assetwatchd.model import GONE, AssetKey, Freshness, State, unreadable
+from assetwatchd.model.errors import StoreError
+from assetwatchd.model.values import GONE, AssetKey, Freshness, State, unreadable
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Entry, Observation
+    from assetwatchd.model.values import Entry, Observation
     from assetwatchd.store import Store
 
 DIGEST_BYTES = 16

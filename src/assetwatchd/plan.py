@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
-from assetwatchd.errors import TooManyAssets
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import GONE, SETTLED, AssetKey, Freshness, State
+from assetwatchd.model.errors import TooManyAssets
+from assetwatchd.model.values import GONE, SETTLED, AssetKey, Freshness, State
 from assetwatchd.slices import parts_of
 from assetwatchd.strangers import Strangers, weight
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import SourceSettings
     from assetwatchd.fairness import Caller
-    from assetwatchd.model import Entry, Observation
+    from assetwatchd.model.values import Entry, Observation
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
 

@@ -11,7 +11,7 @@ from urllib import request as environment
 from yarl import URL
 
 from assetwatchd.config import EnvironmentProxy, HttpProxy
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

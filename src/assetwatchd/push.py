@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd import schedule, telemetry
 from assetwatchd.conditions import refuses_us
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.plan import SLICE, slices
 from assetwatchd.upstream import Listed, Removed, Touched
 

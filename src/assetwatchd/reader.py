@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from assetwatchd.errors import AssetwatchError, BadAnswer
+from assetwatchd.model.errors import AssetwatchError, BadAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

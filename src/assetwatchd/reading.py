@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
 from assetwatchd import logins
-from assetwatchd.errors import BadAnswer, UpstreamError
+from assetwatchd.model.errors import BadAnswer, UpstreamError
 from assetwatchd.reader import HEADER, READ_S_MAX, main
 from assetwatchd.redaction import NOTHING_SECRET, Secrets
 from assetwatchd.rests import Rest

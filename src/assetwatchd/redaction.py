@@ -20,9 +20,9 @@ from urllib.parse import quote, quote_plus
 from pydantic import BaseModel, SecretStr
 
 from assetwatchd.answers import Unchanged, Unreadable
-from assetwatchd.errors import UpstreamError
-from assetwatchd.model import Observation
-from assetwatchd.texts import CUT
+from assetwatchd.model.errors import UpstreamError
+from assetwatchd.model.texts import CUT
+from assetwatchd.model.values import Observation
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import hashlib
 import struct
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired, ResumeTokenInvalid
 from assetwatchd.filters import DIGEST_BYTES
+from assetwatchd.model.errors import ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired, ResumeTokenInvalid
 
 if TYPE_CHECKING:
     from assetwatchd.store import Store

@@ -6,13 +6,13 @@ import hashlib
 import math
 from typing import TYPE_CHECKING
 
-from assetwatchd.model import SETTLED
+from assetwatchd.model.values import SETTLED
 
 if TYPE_CHECKING:
     import random
 
     from assetwatchd.config import SourceSettings
-    from assetwatchd.model import State
+    from assetwatchd.model.values import State
 
 PATIENCE = 30
 """Unchanged reads of an asset in progress before its interval grows too: a stuck job must not cost for ever."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import push
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.calls import Calls
-from assetwatchd.errors import SourceUnreachable, TooManyReads
 from assetwatchd.fairness import NOBODY, Quota
-from assetwatchd.model import Freshness, Observation
+from assetwatchd.model.errors import SourceUnreachable, TooManyReads
+from assetwatchd.model.values import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time, slices
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from assetwatchd.agenda import Target
     from assetwatchd.config import SourceSettings
-    from assetwatchd.errors import UpstreamError
     from assetwatchd.fairness import Caller
-    from assetwatchd.model import AssetKey, Condition, Entry, SourceKind
+    from assetwatchd.model.errors import UpstreamError
+    from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.secret_files import SecretFiles

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.fairness import NOBODY
-from assetwatchd.model import AssetKey
+from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable
+from assetwatchd.model.values import AssetKey
 from assetwatchd.plan import SLICE, slices
 from assetwatchd.slices import finish
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

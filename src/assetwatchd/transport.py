@@ -21,7 +21,7 @@ from assetwatchd.answers import digest
 from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
 from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
 from assetwatchd.descriptors import BESIDE, missed
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.redaction import Secrets
 from assetwatchd.timelimit import TIMER_S, TimeLimit

@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from assetwatchd.texts import cut
+from assetwatchd.model.texts import cut
 
 if TYPE_CHECKING:
     from assetwatchd.agenda import Target

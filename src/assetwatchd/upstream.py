@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from assetwatchd.answers import NOTHING_KNOWN
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.oddtext import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
 
 
 LISTED_TIMES = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd import oddtext
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element

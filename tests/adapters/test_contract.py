@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.answers import ANSWER_BYTES, Unchanged
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model import Observation, State
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.values import Observation, State
 from assetwatchd.upstream import Listed
 from support.harness import KINDS, Harness, harness_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, UpstreamError
-from assetwatchd.model import State
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, UpstreamError
+from assetwatchd.model.values import State
 from support.harness import Harness, harness_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from assetwatchd.answers import Unreadable
 from assetwatchd.app import ADAPTERS
 from assetwatchd.config import AnySource
-from assetwatchd.errors import UpstreamError
-from assetwatchd.model import Observation, State
+from assetwatchd.model.errors import UpstreamError
+from assetwatchd.model.values import Observation, State
 from assetwatchd.redaction import MASK
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from assetwatchd.adapters import media_intelligence, oracle_sbc, pieces, usd_sea
 from assetwatchd.adapters.media_intelligence import AssetPath
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.answers import Unreadable
-from assetwatchd.errors import BadAnswer
-from assetwatchd.model import Observation, State
+from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.values import Observation, State
 from assetwatchd.paging import Page
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream

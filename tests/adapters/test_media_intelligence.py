@@ -14,8 +14,8 @@ from assetwatch_sandbox.media_intelligence import MediaIntelligenceStandin
 from assetwatchd.adapters import media_intelligence
 from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
 from assetwatchd.config import MediaIntelligenceSource
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model import Observation, State
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.values import Observation, State
 from assetwatchd.paging import AGAIN_MAX
 from assetwatchd.upstream import Listed
 from support import golden

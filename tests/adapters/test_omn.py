@@ -13,9 +13,9 @@ from assetwatch_sandbox.omn import Omn as Standin
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, ids_of, normalise, request
 from assetwatchd.config import OmnSource
-from assetwatchd.details import OmnDetail
-from assetwatchd.errors import BadAnswer, Throttled
-from assetwatchd.model import FailureKind, State
+from assetwatchd.model.details import OmnDetail
+from assetwatchd.model.errors import BadAnswer, Throttled
+from assetwatchd.model.values import FailureKind, State
 from assetwatchd.transport import Reply
 from assetwatchd.upstream import Listed
 from support import golden
@@ -23,7 +23,7 @@ from support import golden
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
 
 STATUS = "/dam/assets/status"
 TIDS = tuple(f"tid:0D2F9E1B-3A77-4E21-A5C0-91B4C6D8E7{n:02}" for n in range(8))

@@ -13,9 +13,9 @@ from assetwatch_sandbox.oracle_sbc import OracleSbcStandin
 from assetwatchd.adapters import oracle_sbc
 from assetwatchd.adapters.oracle_sbc import ASSET_ID, OracleSbc
 from assetwatchd.config import OracleSbcSource
-from assetwatchd.details import OracleSbcDetail
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Unreachable
-from assetwatchd.model import FailureKind, Observation, State
+from assetwatchd.model.details import OracleSbcDetail
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Unreachable
+from assetwatchd.model.values import FailureKind, Observation, State
 from assetwatchd.transport import raise_for_status
 from support import golden
 from support.clock import Clock

@@ -16,7 +16,7 @@ from yarl import URL
 import assetwatchd
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.config import AnySource, PiecesSource
-from assetwatchd.errors import CallError, UpstreamError
+from assetwatchd.model.errors import CallError, UpstreamError
 from assetwatchd.pieces.api import PiecesApi, Stream
 from assetwatchd.pieces.discovery import Probing
 from assetwatchd.pieces.place import PiecesTransport, Place

@@ -26,9 +26,9 @@ from assetwatchd.adapters.usd_search import (
     status_path,
 )
 from assetwatchd.config import UsdSearchSource
-from assetwatchd.details import UsdSearchDetail
-from assetwatchd.errors import AssetRejected, Refused, Unreachable
-from assetwatchd.model import Facet, FailureKind, State
+from assetwatchd.model.details import UsdSearchDetail
+from assetwatchd.model.errors import AssetRejected, Refused, Unreachable
+from assetwatchd.model.values import Facet, FailureKind, State
 from assetwatchd.transport import Reply
 from support import golden
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
 
 URL = "s3://studio-assets/props/crate.usd"
 CURRENT, OLD = "DMF1ucDxtqgxw5niaXcmYQ==", "kutf/uauL+w61xx3dTFXjw=="

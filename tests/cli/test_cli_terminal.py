@@ -24,7 +24,7 @@ from assetwatch_client import View
 from assetwatchd.cli import app
 from assetwatchd.cli.screen import Board, page
 from assetwatchd.cli.terminal import as_json, as_yaml, safe
-from assetwatchd.texts import acts
+from assetwatchd.model.texts import acts
 from support.command_line import COMMAND, PATHS
 from support.fake_service import changes, started, status, synced
 from support.hostile_service import HOSTILE, hostile

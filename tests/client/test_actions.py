@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 from assetwatch_client import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.actions import BY_CODE, BY_REASON, DOMAIN
-from assetwatchd import errors
+from assetwatchd.model import errors
 from assetwatchd.rpc import status
 
 SNAPSHOT = {"RESUME_TOKEN_EXPIRED", "RESUME_EPOCH_CHANGED"}

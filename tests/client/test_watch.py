@@ -8,7 +8,7 @@ import pytest
 from assetwatch.v1.asset_status_pb2 import State
 
 from assetwatch_client import Key, Watch, connect
-from assetwatchd import errors
+from assetwatchd.model import errors
 from support.scripted_watch import (
     HANG,
     Script,

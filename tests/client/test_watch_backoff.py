@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from assetwatch_client import Backoff
-from assetwatchd import errors
+from assetwatchd.model import errors
 from support.scripted_watch import (
     HANG,
     Script,

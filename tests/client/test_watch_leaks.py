@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from assetwatch_client import Synced, Watch
-from assetwatchd import errors
+from assetwatchd.model import errors
 from support.scripted_watch import (
     HANG,
     batch,

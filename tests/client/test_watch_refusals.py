@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from assetwatch_client import UNEXPLAINED_MAX, Unexplained, connect, wait
-from assetwatchd import errors
+from assetwatchd.model import errors
 from support.fake_service import Refusal, serving
 from support.scripted_watch import HANG, Script, batch, started, until, upsert
 from support.watch_client import AGAIN, FIRST, FOUND, Pauses, calling, following

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from assetwatch_client import watch
-from assetwatchd import errors
+from assetwatchd.model import errors
 from support.scripted_watch import (
     HANG,
     Script,

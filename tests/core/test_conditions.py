@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
-from assetwatchd.errors import (
+from assetwatchd.model.errors import (
     AssetRejected,
     BadAnswer,
     Refused,
@@ -16,7 +16,7 @@ from assetwatchd.errors import (
     UpstreamError,
     VersionUnsupported,
 )
-from assetwatchd.model import Concern, ConcernCondition, ConditionState
+from assetwatchd.model.values import Concern, ConcernCondition, ConditionState
 
 STEADY_S = 30.0
 ERRORS = (Unreachable("no"), Refused("no"), VersionUnsupported("no"), Throttled("no"), BadAnswer("no"))

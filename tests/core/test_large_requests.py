@@ -9,7 +9,7 @@ import pytest
 
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Started, Synced
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from support.core_rig import now, running, virtual
 from support.entries import asking
 from support.fake_upstream import FakeUpstream

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import pipeline
-from assetwatchd.errors import StoreError
 from assetwatchd.hub import Hub
-from assetwatchd.model import AssetKey, Facet, Freshness, Observation, State
+from assetwatchd.model.errors import StoreError
+from assetwatchd.model.values import AssetKey, Facet, Freshness, Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting, Unread
 from assetwatchd.rpc import convert
 from assetwatchd.store.memory import MemoryStore
@@ -20,7 +20,7 @@ from support.tracing import recorded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Draft
 
 KEY = AssetKey("src", "a")

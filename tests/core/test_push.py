@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import push
-from assetwatchd.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
-from assetwatchd.model import ConditionState, Freshness, State
+from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
+from assetwatchd.model.values import ConditionState, Freshness, State
 from assetwatchd.plan import SLICE
 from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, running, until, virtual
@@ -19,7 +19,7 @@ from support.fake_upstream import FakeUpstream, most_in_a_second
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Draft
 
 

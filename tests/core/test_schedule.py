@@ -8,7 +8,7 @@ import pytest
 
 from assetwatchd import schedule
 from assetwatchd.config import SourceSettings
-from assetwatchd.model import SETTLED, State
+from assetwatchd.model.values import SETTLED, State
 
 SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.calls import LISTED_BUT_MISSING
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.model import ConditionState, Observation, State
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.values import ConditionState, Observation, State
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Draft
 
 MISSED_BY_READS = 10_000

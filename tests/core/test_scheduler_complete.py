@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.errors import BadAnswer, Unreachable
-from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.model.errors import BadAnswer, Unreachable
+from assetwatchd.model.values import AssetKey, ConditionState
 from support import virtual_time
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.examples import bounded
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
-    from assetwatchd.model import Condition
+    from assetwatchd.model.values import Condition
     from assetwatchd.upstream import Listed
 
 DOWN = Unreachable("connection refused")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model import Concern, ConditionState, State
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.values import Concern, ConditionState, State
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
-    from assetwatchd.model import ConcernCondition
+    from assetwatchd.model.values import ConcernCondition
 
 LIST_FAULTS = (BadAnswer("an item without an id"), Unreachable("HTTP 500"), Throttled("HTTP 429"), KeyError("defect"))
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from assetwatchd.errors import (
+from assetwatchd.model.errors import (
     AssetRejected,
     BadAnswer,
     Refused,
@@ -16,7 +16,7 @@ from assetwatchd.errors import (
     Unreachable,
     UpstreamError,
 )
-from assetwatchd.model import ConditionState, Freshness, State
+from assetwatchd.model.values import ConditionState, Freshness, State
 from assetwatchd.rpc import convert
 from support.core_rig import Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.agenda import NEVER
-from assetwatchd.errors import AssetRejected, SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
-from assetwatchd.model import State
+from assetwatchd.model.errors import AssetRejected, SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
+from assetwatchd.model.values import State
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 

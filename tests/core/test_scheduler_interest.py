@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from assetwatchd.errors import TooManyAssets
-from assetwatchd.model import State
+from assetwatchd.model.errors import TooManyAssets
+from assetwatchd.model.values import State
 from support.core_rig import now, running, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 

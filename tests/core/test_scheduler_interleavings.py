@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assetwatchd.answers import NOTHING_KNOWN
-from assetwatchd.errors import AssetRejected, CallError, Refused, Throttled, Unreachable
-from assetwatchd.model import GONE, ConditionState, Freshness, State
+from assetwatchd.model.errors import AssetRejected, CallError, Refused, Throttled, Unreachable
+from assetwatchd.model.values import GONE, ConditionState, Freshness, State
 from support import virtual_time
 from support.core_rig import Rig, running
 from support.examples import bounded

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.errors import SourceUnreachable
-from assetwatchd.model import State
+from assetwatchd.model.errors import SourceUnreachable
+from assetwatchd.model.values import State
 from assetwatchd.reading import ANSWER_S_MAX
 from support import virtual_time
 from support.core_rig import now, running, virtual

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.errors import AssetRejected, SourceUnreachable, Throttled, Unreachable
-from assetwatchd.model import Freshness, Observation, State
+from assetwatchd.model.errors import AssetRejected, SourceUnreachable, Throttled, Unreachable
+from assetwatchd.model.values import Freshness, Observation, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Draft
 from support.core_rig import now, running, virtual, wall
 from support.fake_upstream import FakeUpstream

@@ -11,7 +11,7 @@ import pytest
 
 from assetwatchd import schedule
 from assetwatchd.config import BearerAuth, SourceSettings
-from assetwatchd.errors import (
+from assetwatchd.model.errors import (
     BadAnswer,
     Refused,
     RetryTooSoon,
@@ -21,7 +21,7 @@ from assetwatchd.errors import (
     UpstreamError,
     VersionUnsupported,
 )
-from assetwatchd.model import ConditionState, Freshness
+from assetwatchd.model.values import ConditionState, Freshness
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from assetwatchd.errors import BadAnswer
-from assetwatchd.model import Freshness, State
+from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.values import Freshness, State
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import troubles
-from assetwatchd.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.filters import Filter
-from assetwatchd.model import UNREADABLE, AssetKey, ConditionState, Freshness, State
+from assetwatchd.model.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
+from assetwatchd.model.values import UNREADABLE, AssetKey, ConditionState, Freshness, State
 from assetwatchd.rpc import convert
 from assetwatchd.store.memory import MemoryStore
 from support import virtual_time

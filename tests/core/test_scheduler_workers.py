@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
-from assetwatchd.errors import Unreachable
-from assetwatchd.model import ConditionState, State
+from assetwatchd.model.errors import Unreachable
+from assetwatchd.model.values import ConditionState, State
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 

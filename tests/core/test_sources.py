@@ -12,10 +12,10 @@ import pytest
 from assetwatchd import plan
 from assetwatchd import sources as sources_module
 from assetwatchd.config import SourceSettings
-from assetwatchd.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Hub
-from assetwatchd.model import AssetKey, SourceKind
+from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
+from assetwatchd.model.values import AssetKey, SourceKind
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.plan import Plan
 from assetwatchd.rpc import convert

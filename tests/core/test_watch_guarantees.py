@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import drains, filters, points
-from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Synced
-from assetwatchd.model import State
+from assetwatchd.model.errors import ReplicaBehind
+from assetwatchd.model.values import State
 from assetwatchd.rpc.watch import reach
 from support import virtual_time
 from support.entries import asking, read

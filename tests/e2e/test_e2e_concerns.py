@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd.cli.output import source_table
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from support.rig import SAMPLES, running, sample
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import math
 import signal
 from typing import Any
 
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
 from support.rig import SAMPLES, Rig, ref, running, sample

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from support.rig import SAMPLES, SOURCES, Rig, Stream, running, sample
 
 MIB = 1024 * 1024

@@ -15,8 +15,8 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from assetwatchd.errors import SourceNotFound, TooManyStreams
 from assetwatchd.logs import Seldom
+from assetwatchd.model.errors import SourceNotFound, TooManyStreams
 from assetwatchd.rpc import status
 from support.command_line import process
 

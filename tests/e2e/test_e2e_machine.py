@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from assetwatchd import resume
-from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, State
+from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, State
 from assetwatchd.rpc import convert
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.model import ConditionState, State
+from assetwatchd.model.values import ConditionState, State
 from support.rig import SAMPLES, running, sample
 
 NUMBER = int(SAMPLES["media-intelligence"].asset_id.rpartition("/")[2])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from support.rig import SAMPLES, SOURCES, running, sample
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
 if TYPE_CHECKING:

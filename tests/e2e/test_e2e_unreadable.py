@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
-from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.model.values import AssetKey, ConditionState
 from support.problems import problem_of
 from support.reader import PATIENCE_S
 from support.rig import SAMPLES, SOURCES, Rig, key_of, ref, running, sample

@@ -21,7 +21,7 @@ import uvloop
 
 from assetwatchd import app, hub, outcome, points
 from assetwatchd.config import Settings
-from assetwatchd.model import Observation, State
+from assetwatchd.model.values import Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
 from assetwatchd.store.ledger import Ledger
@@ -30,7 +30,7 @@ from assetwatchd.store.ledger_store import LedgerStore
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model.values import AssetKey, Entry
 
 STATES = (State.AVAILABLE, State.PROCESSING)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatch_sandbox import Sandbox
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from support.command_line import COMMAND, environment
 from support.rig import QUICK, SAMPLES, SERVER, SOURCES, of_standin
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd import bounds
-from assetwatchd.errors import UpstreamError
-from assetwatchd.model import Observation
+from assetwatchd.model import bounds
+from assetwatchd.model.errors import UpstreamError
+from assetwatchd.model.values import Observation
 from assetwatchd.rpc.convert import ProtobufEncoder
 from assetwatchd.transport import Reply
 from support.hostile import JSON, SHAPES, XML, Shape

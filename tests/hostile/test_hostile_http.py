@@ -11,7 +11,7 @@ import pytest
 from assetwatchd import connector, rests, transport
 from assetwatchd.config import UsdSearchSource
 from assetwatchd.connector import INTERIM_MAX
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Unreachable
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
 from assetwatchd.rests import Rest
 from assetwatchd.transport import FREE_BYTES, HEADER_LENGTH_MAX, LARGE_AT_ONCE, Transport
 from support.hostile import OK_HEAD, PLAIN, RAW

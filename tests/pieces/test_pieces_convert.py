@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from assetwatch_sandbox.pieces import wire
 from assetwatch_sandbox.pieces.piece import new_piece
 from assetwatchd import jsonbody
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.transport import Reply
 from support.pieces_rig import ONE, seed_document

@@ -13,7 +13,7 @@ from yarl import URL
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.config import PiecesSource
 from assetwatchd.connector import INTERIM_MAX
-from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
 from assetwatchd.pieces.place import PiecesTransport, Place
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.config import PiecesSource
-from assetwatchd.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.jsonbody import bounded
+from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.documents import closed, opened

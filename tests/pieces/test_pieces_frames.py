@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream, query
 from assetwatchd.transport import Reply

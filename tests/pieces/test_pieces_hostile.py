@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.config import PiecesSource, ServerSettings
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces import frames, line, pace, packed, reads
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.epoch import Epoch, Parts

@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_service_pb2
 
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.config import PiecesSource
-from assetwatchd.errors import Unreachable
+from assetwatchd.model.errors import Unreachable
 from assetwatchd.pieces import listener
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 

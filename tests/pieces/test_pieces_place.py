@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2
 from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from assetwatchd.pieces.discovery import Probing
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 from support.problems import problem_of

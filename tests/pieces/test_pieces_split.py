@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.split import Splitter
 
 TRICKY: list[dict[str, Any]] = [

@@ -15,7 +15,7 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
-from assetwatchd.errors import ServerDraining
+from assetwatchd.model.errors import ServerDraining
 from assetwatchd.pieces import feed, frames, line
 from assetwatchd.pieces.documents import Documents
 from assetwatchd.pieces.epoch import Epoch

@@ -18,7 +18,7 @@ from assetwatchd.adapters import media_intelligence, usd_search
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.config_load import load
-from assetwatchd.model import State
+from assetwatchd.model.values import State
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
 

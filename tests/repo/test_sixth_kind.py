@@ -51,8 +51,8 @@ EDITS = {
         "    OracleSbcDetail oracle_sbc = 15;\n",
         "    OracleSbcDetail oracle_sbc = 15;\n    // Acme: where the door stands.\n    AcmeDetail acme = 16;\n",
     ),
-    "src/assetwatchd/model.py": ("    ORACLE_SBC = 5\n", "    ORACLE_SBC = 5\n    ACME = 6\n"),
-    "src/assetwatchd/details.py": ("Detail: TypeAlias = ", DETAIL),
+    "src/assetwatchd/model/values.py": ("    ORACLE_SBC = 5\n", "    ORACLE_SBC = 5\n    ACME = 6\n"),
+    "src/assetwatchd/model/details.py": ("Detail: TypeAlias = ", DETAIL),
     "src/assetwatchd/rpc/convert.py": (
         '    details.OracleSbcDetail: "oracle_sbc",\n',
         '    details.OracleSbcDetail: "oracle_sbc",\n    details.AcmeDetail: "acme",\n',

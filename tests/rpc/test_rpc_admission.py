@@ -14,9 +14,9 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatchd import resume
 from assetwatchd.config import ServerSettings
-from assetwatchd.errors import TooManyNames, TooManyStreams
 from assetwatchd.filters import Filter
-from assetwatchd.model import AssetKey
+from assetwatchd.model.errors import TooManyNames, TooManyStreams
+from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.admission import TURN_S, Admission
 from support import virtual_time
 from support.problems import problem, problem_of

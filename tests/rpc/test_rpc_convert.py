@@ -12,8 +12,9 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 
-from assetwatchd import details, drains, resume
-from assetwatchd.model import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
+from assetwatchd import drains, resume
+from assetwatchd.model import details
+from assetwatchd.model.values import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
 from assetwatchd.rpc import convert
 
 if TYPE_CHECKING:

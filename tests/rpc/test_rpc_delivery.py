@@ -13,7 +13,7 @@ from support.tracing import recorded
 if TYPE_CHECKING:
     import pytest
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
 
 
 def entry() -> Entry:

@@ -11,7 +11,7 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from support.problems import problem_of
 from support.rig import SAMPLES, Rig, ref, running, sample
 

@@ -9,8 +9,8 @@ import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as service_pb
 
-from assetwatchd.errors import BatchTooLarge
-from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.model.errors import BatchTooLarge
+from assetwatchd.model.values import AssetKey, ConditionState
 from assetwatchd.rpc import service
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample

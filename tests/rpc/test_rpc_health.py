@@ -9,8 +9,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from assetwatchd.errors import ServerDraining
-from assetwatchd.model import Condition, ConditionState
+from assetwatchd.model.errors import ServerDraining
+from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.names import source_health
 from support.problems import problem_of

@@ -14,7 +14,7 @@ from assetwatch.pieces.v1 import seed_pb2
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2 import GetAssetStatusRequest, WatchStatusRequest
 
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.reflection import V1
 from support.pieces_rig import pieces_rig

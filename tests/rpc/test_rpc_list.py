@@ -8,7 +8,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
-from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.model.values import AssetKey, ConditionState
 from support.problems import problem_of
 from support.rig import SAMPLES, Rig, key_of, ref, running, sample
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.errors import SlowConsumer
+from assetwatchd.model.errors import SlowConsumer
 from assetwatchd.rpc.patience import Patience
 from support.hub_client import virtual
 

@@ -11,7 +11,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd import resume
 from assetwatchd.filters import Filter
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from support.problems import Problem, problem_of
 from support.rig import SAMPLES, Rig, ref, running, sample
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from assetwatchd import app
 from assetwatchd.config import ServerSettings, Settings
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import server
 from support import grpcurl
 from support.problems import problem

@@ -22,8 +22,8 @@ from google.protobuf.struct_pb2 import ListValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.errors import VIOLATIONS_MAX, InvalidRequest
-from assetwatchd.model import AssetKey
+from assetwatchd.model.errors import VIOLATIONS_MAX, InvalidRequest
+from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc import names, sizes, validate, wire
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.service import CHECKED_TOGETHER

@@ -12,7 +12,7 @@ from assetwatch.v1.source_service_pb2 import RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
 
 from assetwatch_client import reason_of, retry_delay_s
-from assetwatchd.model import ConditionState
+from assetwatchd.model.values import ConditionState
 from assetwatchd.rpc import service
 from support.rig import SAMPLES, SOURCES, running, sample
 

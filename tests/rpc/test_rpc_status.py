@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
 
-from assetwatchd import errors
+from assetwatchd.model import errors
 from assetwatchd.rpc.status import TABLE, status_of
 from support.problems import problem_of
 from support.rig import running, sample
@@ -27,7 +27,7 @@ def below(cls: type[errors.CallError]) -> Iterator[type[errors.CallError]]:
 
 def test_every_call_error_has_a_row() -> None:
     """A class without a row would have no code."""
-    assert {cls for cls in below(errors.CallError) if cls.__module__ == "assetwatchd.errors"} == set(TABLE)
+    assert {cls for cls in below(errors.CallError) if cls.__module__ == "assetwatchd.model.errors"} == set(TABLE)
 
 
 def test_every_reason_is_one_row() -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from assetwatchd import errors
+from assetwatchd.model import errors
 from assetwatchd.rpc.status import STATUS_BYTES_MAX, TABLE, ErrorsAsStatus, status_of, wire_bytes
 from support.problems import problem_of
 

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, StatusCode
 
 from assetwatchd import telemetry
-from assetwatchd.errors import ServerDraining, SourceUnreachable
+from assetwatchd.model.errors import ServerDraining, SourceUnreachable
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.telemetry import Tracing
 from support.tracing import Recorded, recorded

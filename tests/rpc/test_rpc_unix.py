@@ -13,7 +13,7 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatchd.addresses import path_of
 from assetwatchd.config import ServerSettings
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import server
 from support import grpcurl
 from support.command_line import process, run

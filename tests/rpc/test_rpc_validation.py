@@ -14,8 +14,8 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.errors import InvalidRequest
-from assetwatchd.model import AssetKey
+from assetwatchd.model.errors import InvalidRequest
+from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.requests import Requests
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample

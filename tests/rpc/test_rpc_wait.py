@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
-from assetwatchd.model import AssetKey
+from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.service import AssetStatusService
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample

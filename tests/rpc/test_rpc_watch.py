@@ -10,7 +10,7 @@ import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
-from assetwatchd.model import AssetKey, ConditionState
+from assetwatchd.model.values import AssetKey, ConditionState
 from support.problems import problem
 from support.rig import SAMPLES, SOURCES, key_of, ref, running, sample
 

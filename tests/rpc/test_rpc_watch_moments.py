@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from assetwatchd import points
-from assetwatchd.model import GONE, AssetKey, Condition, ConditionState, Freshness, Observation, State
+from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, Freshness, Observation, State
 from assetwatchd.rpc import convert
 from assetwatchd.store import Draft
 from support.problems import problem_of

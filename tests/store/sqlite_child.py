@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from assetwatchd.errors import StoreError
+from assetwatchd.model.errors import StoreError
 from assetwatchd.store.sqlite import SqliteStore
 from support.entries import draft
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.model import AssetKey, Entry, State
+from assetwatchd.model.values import AssetKey, Entry, State
 from assetwatchd.store.ledger import SLACK, Ledger
 from support.entries import entry
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd import points, resume
-from assetwatchd.errors import ResumeEpochChanged, StoreError
-from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.model.errors import ResumeEpochChanged, StoreError
+from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
 from support.entries import asking, draft, entry
@@ -30,7 +30,7 @@ from support.entries import asking, draft, entry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Store
 
 CHILD = Path(__file__).with_name("sqlite_child.py")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.store.ledger_store import DROPPED_TOGETHER
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from assetwatchd.config import SourceSettings
 from assetwatchd.hub import Hub
-from assetwatchd.model import AssetKey, Condition, ConditionState, Entry, SourceKind, State
+from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, SourceKind, State
 from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler

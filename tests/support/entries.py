@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.filters import Filter
-from assetwatchd.model import GONE, AssetKey, Freshness, State
+from assetwatchd.model.values import GONE, AssetKey, Freshness, State
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
 
 UPSERT, REMOVED = 1, 2
 

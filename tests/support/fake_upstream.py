@@ -7,8 +7,8 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
-from assetwatchd.errors import Unreachable
-from assetwatchd.model import Observation, State
+from assetwatchd.model.errors import Unreachable
+from assetwatchd.model.values import Observation, State
 from assetwatchd.upstream import Capabilities, Listed, Removed, Touched
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd.errors import UpstreamError
+from assetwatchd.model.errors import UpstreamError
 from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
 
 ROOT = Path(__file__).parent.parent / "golden"
 OK = 200

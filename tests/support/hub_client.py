@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.filters import Filter
-    from assetwatchd.model import AssetKey, Condition, State
+    from assetwatchd.model.values import AssetKey, Condition, State
     from assetwatchd.store import Store
     from support.entries import Change
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetwatchd import xml
-from assetwatchd.errors import Throttled
+from assetwatchd.model.errors import Throttled
 from assetwatchd.upstream import Listed
 
 if TYPE_CHECKING:

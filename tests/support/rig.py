@@ -18,7 +18,7 @@ from assetwatch_sandbox import Sandbox
 from assetwatchd import outcome
 from assetwatchd.app import App
 from assetwatchd.config import Settings
-from assetwatchd.model import AssetKey, ConditionState, State
+from assetwatchd.model.values import AssetKey, ConditionState, State
 from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:

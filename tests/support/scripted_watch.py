@@ -21,7 +21,7 @@ from assetwatch.v1.source_pb2 import ConditionState, SourceCondition
 from google.protobuf.duration_pb2 import Duration
 from grpc_status import rpc_status
 
-from assetwatchd.errors import CallError
+from assetwatchd.model.errors import CallError
 from assetwatchd.rpc.status import status_of
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import strategies as st
 
 from assetwatchd import resume
-from assetwatchd.model import GONE, State
+from assetwatchd.model.values import GONE, State
 from support.entries import asking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from assetwatchd.filters import Filter
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model.values import AssetKey, Entry
     from assetwatchd.store import Store
     from support.entries import Change
 

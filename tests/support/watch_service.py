@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from assetwatchd.app import App
 from assetwatchd.config import Settings, SourceSettings
-from assetwatchd.model import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
+from assetwatchd.model.values import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
 from assetwatchd.pipeline import DIGEST_BYTES, Pipeline
 from assetwatchd.rpc import convert, service, watch
 from assetwatchd.scheduler import Scheduler

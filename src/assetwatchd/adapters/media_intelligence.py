@@ -15,12 +15,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from assetwatchd import jsonbody, texts
+from assetwatchd import jsonbody
 from assetwatchd.answers import NOTHING_KNOWN, Unchanged, kept
-from assetwatchd.details import MediaData, MediaIntelligenceDetail
-from assetwatchd.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.lenient import NUMBER_MAX, Members
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model import texts
+from assetwatchd.model.details import MediaData, MediaIntelligenceDetail
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.paging import Page, Pages
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status, retry_after_s

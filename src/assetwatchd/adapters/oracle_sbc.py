@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import logins, xml
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.credentials import TOKEN_BYTES_MAX, basic, with_token
-from assetwatchd.details import OracleSbcDetail
-from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.jsonbody import bounded
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model.details import OracleSbcDetail
+from assetwatchd.model.errors import AssetRejected, BadAnswer
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities, Listed, Notice
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.answers import Answer, Known
     from assetwatchd.config import OracleSbcSource
-    from assetwatchd.errors import UpstreamError
+    from assetwatchd.model.errors import UpstreamError
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

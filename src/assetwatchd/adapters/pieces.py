@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 from assetwatchd import jsonbody, lenient
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.bounds import VALUES_MAX
-from assetwatchd.details import PiecesDetail, PiecesFormat
-from assetwatchd.errors import AssetRejected, BadAnswer
 from assetwatchd.lenient import Members
-from assetwatchd.model import Facet, Observation, State
+from assetwatchd.model.bounds import VALUES_MAX
+from assetwatchd.model.details import PiecesDetail, PiecesFormat
+from assetwatchd.model.errors import AssetRejected, BadAnswer
+from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from assetwatchd import lenient, logins, texts
+from assetwatchd import lenient, logins
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.credentials import GivenTokens, basic, with_token
-from assetwatchd.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
-from assetwatchd.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
 from assetwatchd.jsonbody import bounded, decode, list_of, object_in, object_of, reason_in, state_of, text_of
 from assetwatchd.lenient import Members
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model import texts
+from assetwatchd.model.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities

@@ -78,7 +78,7 @@ def settings_from(
 ) -> tuple[Settings, list[str]]:
     """Load the settings, and what was left out of them; a configuration that cannot be used ends the command."""
     from assetwatchd.config_load import load  # noqa: PLC0415 - help does not pay for it
-    from assetwatchd.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.model.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
 
     warnings: list[str] = []
     try:

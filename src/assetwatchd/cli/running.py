@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.terminal import ReaderGone, while_read
-from assetwatchd.errors import AssetwatchError
+from assetwatchd.model.errors import AssetwatchError
 from assetwatchd.stopping import HANGUP, has_terminal
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch_sandbox import KINDS, Sandbox
 from assetwatchd.cli.options import DEFAULT_SERVER
 from assetwatchd.cli.terminal import safe, tell
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

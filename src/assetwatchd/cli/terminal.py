@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NewType
 
 import typer
 
-from assetwatchd.texts import acts, harmless
+from assetwatchd.model.texts import acts, harmless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, c
 from urllib.parse import quote, urlencode
 
 from assetwatchd import jsonbody
-from assetwatchd.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
+from assetwatchd.model.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces import documents
 from assetwatchd.pieces.body import joined
 from assetwatchd.pieces.pace import Pace

@@ -16,7 +16,7 @@ from yarl import URL
 from assetwatchd import logins
 from assetwatchd.connector import Connector
 from assetwatchd.descriptors import missed
-from assetwatchd.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.transport import session
 
 if TYPE_CHECKING:

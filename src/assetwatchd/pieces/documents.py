@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from assetwatchd import jsonbody
-from assetwatchd.errors import AnswerTooLarge, BadAnswer, Unreachable
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
 from assetwatchd.pieces.pace import Pace
 from assetwatchd.pieces.packed import Packed, pack, weight_of
 from assetwatchd.reading import INLINE_BYTES_MAX

@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from assetwatchd.errors import BadAnswer
 from assetwatchd.hub import Hub
-from assetwatchd.model import AssetKey, Freshness, State
+from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.plan import slices
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import PiecesSource, ServerSettings
     from assetwatchd.hub import Frame
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.pieces.frames import Item
     from assetwatchd.store import Store
 

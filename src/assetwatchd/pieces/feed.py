@@ -12,7 +12,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd import schedule
-from assetwatchd.errors import (
+from assetwatchd.filters import Filter
+from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.model.errors import (
     AnswerTooLarge,
     BadAnswer,
     CallError,
@@ -21,9 +23,7 @@ from assetwatchd.errors import (
     Unreachable,
     UpstreamError,
 )
-from assetwatchd.filters import Filter
-from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
-from assetwatchd.model import Condition, ConditionState
+from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.pieces import frames, snapshot
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.epoch import Epoch

@@ -12,7 +12,7 @@ from assetwatchd.pieces.feed import Feed, letting_go
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from assetwatchd.errors import CallError
+    from assetwatchd.model.errors import CallError
     from assetwatchd.pieces.api import PiecesApi, Stream
     from assetwatchd.pieces.epoch import Parts
     from assetwatchd.pieces.feed import Signal

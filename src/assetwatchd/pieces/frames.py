@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, lenient, telemetry, texts, upstream
-from assetwatchd.errors import BadAnswer
+from assetwatchd import jsonbody, lenient, telemetry, upstream
+from assetwatchd.model import texts
+from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
 from assetwatchd.reading import INLINE_BYTES_MAX

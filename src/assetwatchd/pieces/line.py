@@ -12,7 +12,7 @@ from collections.abc import Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces import documents, frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.frames import Frame, Frames, Item

@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces.frames import Frame, Frames
 
 if TYPE_CHECKING:

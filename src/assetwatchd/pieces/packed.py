@@ -10,7 +10,7 @@ import pickle
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
-from assetwatchd.errors import Unreachable, UpstreamError
+from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
 from assetwatchd.reading import Reading
 from assetwatchd.redaction import Secrets

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd import schedule
-from assetwatchd.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
+from assetwatchd.model.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.frames import Item, Omitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from assetwatchd.errors import BadAnswer
+from assetwatchd.model.errors import BadAnswer
 
 NEXT = re.compile(rb'"[^"\\]*"|["\[\]{}]')
 """Outside of text: a whole text without escapes, the begin of any other, or a bracket."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import SourceUnreachable, TooManyAssets
-from assetwatchd.model import AssetKey
+from assetwatchd.model.errors import SourceUnreachable, TooManyAssets
+from assetwatchd.model.values import AssetKey
 
 if TYPE_CHECKING:
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 

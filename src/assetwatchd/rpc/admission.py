@@ -8,8 +8,8 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from assetwatchd.errors import TooManyNames, TooManyStreams
 from assetwatchd.fairness import CONNECTION_SHARE
+from assetwatchd.model.errors import TooManyNames, TooManyStreams
 from assetwatchd.rpc.peers import host_of
 
 if TYPE_CHECKING:

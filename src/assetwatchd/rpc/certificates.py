@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,15 +14,16 @@ from assetwatch.v1 import source_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assetwatchd import details, resume
-from assetwatchd.model import UNREADABLE, Freshness
+from assetwatchd import resume
+from assetwatchd.model import details
+from assetwatchd.model.values import UNREADABLE, Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from google.protobuf.message import Message
 
-    from assetwatchd.model import ConcernCondition, Condition, Entry, Facet, Observation
+    from assetwatchd.model.values import ConcernCondition, Condition, Entry, Facet, Observation
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.store import Store
 

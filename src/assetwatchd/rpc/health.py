@@ -18,8 +18,8 @@ from assetwatchd.rpc.status import ErrorsAsStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.errors import CallError
-    from assetwatchd.model import Condition
+    from assetwatchd.model.errors import CallError
+    from assetwatchd.model.values import Condition
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

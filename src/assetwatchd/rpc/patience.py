@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
-from assetwatchd.errors import SlowConsumer
+from assetwatchd.model.errors import SlowConsumer
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 
 from assetwatchd import telemetry
-from assetwatchd.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
 from assetwatchd.fairness import FairQueue
+from assetwatchd.model.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
@@ -23,7 +23,7 @@ from assetwatchd.rpc.telemetry import as_coroutine, kind_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from assetwatchd.errors import CallError
+    from assetwatchd.model.errors import CallError
     from assetwatchd.rpc.telemetry import Behaviour, Handler, Rpc
 
 METADATA_BYTES_MAX = 16 * 1024

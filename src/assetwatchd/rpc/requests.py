@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from assetwatchd.errors import InvalidRequest
+from assetwatchd.model.errors import InvalidRequest
 from assetwatchd.rpc import sizes, wire
 from assetwatchd.rpc.turns import Turns
 from assetwatchd.rpc.validate import prepare, validate

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from assetwatchd.addresses import FORMS, is_socket
-from assetwatchd.errors import ConfigError
+from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
 from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE

@@ -15,10 +15,10 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd import resume
-from assetwatchd.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Started
-from assetwatchd.model import SETTLED, AssetKey, Freshness, State
+from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
+from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.fairness import Caller
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.rpc.watch import Watching
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store

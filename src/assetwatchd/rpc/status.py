@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from assetwatchd import errors
 from assetwatchd.logs import Seldom
+from assetwatchd.model import errors
 from assetwatchd.rpc.peers import host_of
 
 if TYPE_CHECKING:

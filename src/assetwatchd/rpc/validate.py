@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import protovalidate
 from google.protobuf.duration_pb2 import Duration
 
-from assetwatchd.errors import VIOLATIONS_MAX, InvalidRequest
+from assetwatchd.model.errors import VIOLATIONS_MAX, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

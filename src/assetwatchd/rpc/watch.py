@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd import points, resume, telemetry
-from assetwatchd.errors import ReplicaBehind
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.patience import Patience
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from assetwatchd.config import ServerSettings
     from assetwatchd.filters import Filter
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Condition, Entry
+    from assetwatchd.model.values import Condition, Entry
     from assetwatchd.rpc.admission import Admission, Admitted
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store

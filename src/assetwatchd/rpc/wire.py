@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import InvalidRequest
+from assetwatchd.model.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

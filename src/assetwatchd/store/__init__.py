@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from assetwatchd.model import Entry
+from assetwatchd.model.values import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from assetwatchd.model import AssetKey, Freshness, State
+    from assetwatchd.model.values import AssetKey, Freshness, State
 
 
 class Draft(NamedTuple):

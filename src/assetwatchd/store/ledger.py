@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model.values import AssetKey, Entry
 
 SLACK = 1024
 """Superseded places are cleared away when they outnumber the live entries by this."""

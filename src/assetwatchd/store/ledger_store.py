@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from assetwatchd.errors import StoreError
+from assetwatchd.model.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model.values import AssetKey, Entry
     from assetwatchd.store.ledger import Ledger
 
 DROPPED_TOGETHER = 1000

@@ -11,7 +11,7 @@ from assetwatchd.store.ledger_store import LedgerStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.model import Entry
+    from assetwatchd.model.values import Entry
     from assetwatchd.store import Draft
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd import points
-from assetwatchd.errors import StoreError
+from assetwatchd.model.errors import StoreError
 from assetwatchd.store import sqlite_place
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.ledger_store import LedgerStore
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from assetwatchd.model import AssetKey, Entry
+    from assetwatchd.model.values import AssetKey, Entry
     from assetwatchd.store import Draft
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd.errors import StoreError
-from assetwatchd.model import AssetKey, Entry, Freshness, State
+from assetwatchd.model.errors import StoreError
+from assetwatchd.model.values import AssetKey, Entry, Freshness, State
 from assetwatchd.store import sqlite_place
 from assetwatchd.store.sqlite_place import APPLICATION_ID
 

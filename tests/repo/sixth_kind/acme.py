@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.details import AcmeDetail
 from assetwatchd.jsonbody import decode, object_of, text_of
-from assetwatchd.model import Facet, Observation, State
+from assetwatchd.model.details import AcmeDetail
+from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Transport, raise_for_status
 from assetwatchd.upstream import Capabilities

@@ -11,15 +11,16 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-from assetwatchd import lenient, logins, texts, xml
+from assetwatchd import lenient, logins, xml
 from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.credentials import with_token
-from assetwatchd.details import OmnDetail
-from assetwatchd.errors import BadAnswer, Refused, UpstreamError
 from assetwatchd.jsonbody import bounded, decode, list_of, object_of, reason_in
 from assetwatchd.lenient import Members
-from assetwatchd.model import Facet, Failure, FailureKind, Observation, State
+from assetwatchd.model import texts
+from assetwatchd.model.details import OmnDetail
+from assetwatchd.model.errors import BadAnswer, Refused, UpstreamError
+from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.oddtext import REPLACEMENT
 from assetwatchd.reading import Reading
 from assetwatchd.transport import Reply, Transport, raise_for_status

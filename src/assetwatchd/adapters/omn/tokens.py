@@ -15,8 +15,8 @@ from yarl import URL
 
 from assetwatchd.config import BearerAuth, SignedJwtAuth
 from assetwatchd.credentials import TOKEN_BYTES_MAX, GivenTokens
-from assetwatchd.errors import BadAnswer, ConfigError, Refused
 from assetwatchd.jsonbody import bounded, decode, object_in, text_of
+from assetwatchd.model.errors import BadAnswer, ConfigError, Refused
 from assetwatchd.transport import Reply, Transport, raise_for_status
 
 if TYPE_CHECKING:

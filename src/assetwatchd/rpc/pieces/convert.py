@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from assetwatchd import jsonbody
-from assetwatchd.errors import BadAnswer, ContentTooLarge
+from assetwatchd.model.errors import BadAnswer, ContentTooLarge
 from assetwatchd.pieces.body import pieces
 
 if TYPE_CHECKING:

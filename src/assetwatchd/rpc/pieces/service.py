@@ -13,7 +13,7 @@ from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1 import pieces_assets_service_pb2_grpc as grpc_pb
 
 from assetwatchd import telemetry
-from assetwatchd.errors import (
+from assetwatchd.model.errors import (
     AnswerTooLarge,
     AssetGone,
     BadAnswer,
@@ -23,7 +23,7 @@ from assetwatchd.errors import (
     SourceUnreachable,
     UpstreamError,
 )
-from assetwatchd.model import SourceKind
+from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces import writes
 from assetwatchd.pieces.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
 from assetwatchd.rpc.peers import host_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.config import ServerSettings
     from assetwatchd.hub import Hub
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
     from assetwatchd.pieces.api import Operations, PiecesApi
     from assetwatchd.pieces.body import Body
     from assetwatchd.rpc.pieces.streams import Streaming

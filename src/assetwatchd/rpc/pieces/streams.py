@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import grpc
 
     from assetwatchd.config import ServerSettings
-    from assetwatchd.model import Condition
+    from assetwatchd.model.values import Condition
     from assetwatchd.pieces.api import PiecesApi
     from assetwatchd.pieces.feed import Signal
     from assetwatchd.pieces.feeds import Feeds

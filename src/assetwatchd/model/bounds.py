@@ -10,12 +10,12 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from assetwatchd.texts import cut
+from assetwatchd.model.texts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from assetwatchd.model import Observation
+    from assetwatchd.model.values import Observation
 
 T = TypeVar("T")
 

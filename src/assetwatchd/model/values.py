@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from assetwatchd.details import Detail
+    from assetwatchd.model.details import Detail
 
 REJECTED = "rejected"
 """The code of the failure of an asset that its upstream will not speak about."""

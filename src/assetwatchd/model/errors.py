@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from assetwatchd.texts import cut
+from assetwatchd.model.texts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
