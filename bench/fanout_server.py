@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 from changes import NOWHERE, SOURCE, asset, observation
 from say import say
 
-from assetwatchd import app, config, telemetry
+from assetwatchd import app, telemetry
 from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import requests
 from assetwatchd.rpc.convert import ProtobufEncoder
+from assetwatchd.settings import schema
 from assetwatchd.upstream import Capabilities
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class Feed:
         await self._road.ingest(SOURCE, sightings)
 
 
-def settings(args: argparse.Namespace) -> config.Settings:
+def settings(args: argparse.Namespace) -> schema.Settings:
     """One source, and the store and the tracing asked for."""
     store = {"kind": "sqlite", "path": args.sqlite} if args.sqlite else {"kind": "memory"}
     source = {**NOWHERE, "settled_interval_s": 100_000, "busy_interval_s": 100_000}
     server = {"listen": args.listen, "streams_max": 20_000, "streams_per_peer_max": 20_000}
     tracing = {"otlp_endpoint": args.otlp or None, "sample_ratio": args.sample_ratio}
-    return config.Settings.model_validate(
+    return schema.Settings.model_validate(
         {"server": server, "store": store, "telemetry": tracing, "sources": {SOURCE: source}}
     )
 

@@ -8,8 +8,8 @@ import grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.config import ServerSettings
 from assetwatchd.rpc.server import problems
+from assetwatchd.settings.schema import ServerSettings
 
 NUMBERS = st.one_of(st.integers(0, 300).map(str), st.integers(0, 255).map(hex), st.integers(0, 255).map("0{:o}".format))
 DOTTED = st.lists(NUMBERS, min_size=1, max_size=5).map(".".join) | st.just("127.0.0.1")

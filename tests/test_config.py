@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from assetwatchd.config import AnySource, BearerAuth, ServerSettings, Settings
+from assetwatchd.settings.schema import AnySource, BearerAuth, ServerSettings, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

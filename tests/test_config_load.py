@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.cli.terminal import as_yaml
-from assetwatchd.config_load import load, plain, schema
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.settings.load import load, plain, schema
 from support import json_schema
 
 if TYPE_CHECKING:
-    from assetwatchd.config import Settings
+    from assetwatchd.settings.schema import Settings
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "assetwatch.yaml"
 SECRET = "hunter2-must-not-be-seen"

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from assetwatchd import descriptors
-from assetwatchd.config import BearerAuth, Settings
 from assetwatchd.credentials import bearer_token
 from assetwatchd.model.errors import OutOfDescriptors
+from assetwatchd.settings.schema import BearerAuth, Settings
 from assetwatchd.transport import Transport
 from support.command_line import environment
 from support.http2 import LIST_SOURCES, connected

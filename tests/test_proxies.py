@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from yarl import URL
 
-from assetwatchd.config import HttpProxy, PiecesSource, Settings, UsdSearchSource
-from assetwatchd.config_load import load, plain
 from assetwatchd.model.errors import ConfigError, Refused, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
+from assetwatchd.settings.load import load, plain
+from assetwatchd.settings.schema import HttpProxy, PiecesSource, Settings, UsdSearchSource
 from assetwatchd.transport import Transport
 from support.proxy import proxy
 from support.redirects import trap

@@ -16,9 +16,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from yarl import URL
 
 from assetwatchd import telemetry
-from assetwatchd.config import SourceSettings, TelemetrySettings
 from assetwatchd.model.errors import BadAnswer, ConfigError, Unreachable
 from assetwatchd.model.values import ConditionState
+from assetwatchd.settings.schema import SourceSettings, TelemetrySettings
 from assetwatchd.transport import Transport
 from support.tracing import Recorded, recorded
 

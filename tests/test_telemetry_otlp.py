@@ -29,7 +29,7 @@ PREAMBLE = """
     import sys, time
     from opentelemetry import trace
     from assetwatchd import telemetry
-    from assetwatchd.config import TelemetrySettings
+    from assetwatchd.settings.schema import TelemetrySettings
     from yarl import URL
     settings = TelemetrySettings(otlp_endpoint=sys.argv[1], sample_ratio=float(sys.argv[2]))
     stop = telemetry.configure(settings, version="1.2.3")

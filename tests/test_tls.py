@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from assetwatchd import app, tls
 from assetwatchd.cli import app as command_line
-from assetwatchd.config import Settings, UsdSearchSource
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.settings.schema import Settings, UsdSearchSource
 from assetwatchd.tls import Tls
 from support.secure import HOST, Authority, serving
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatch_sandbox.usd_search import UsdSearch
-from assetwatchd.config import UsdSearchSource
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
+from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, raise_for_status, retry_after_s
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
-from assetwatchd.config import PiecesSource, SqliteStoreSettings
 from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
@@ -36,6 +35,7 @@ from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.scheduler import Scheduler
+from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
 from assetwatchd.sources import Sources
 from assetwatchd.stopping import CLOSING_S, Stopping
 from assetwatchd.store.memory import MemoryStore
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import AnySource, MemoryStoreSettings, Settings, SourceSettings
     from assetwatchd.model.values import AssetKey, Condition
+    from assetwatchd.settings.schema import AnySource, MemoryStoreSettings, Settings, SourceSettings
     from assetwatchd.store import Store
     from assetwatchd.upstream import Upstream
 

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from assetwatchd.agenda import Target
     from assetwatchd.answers import Answer
-    from assetwatchd.config import SourceSettings
     from assetwatchd.model.values import Condition
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
+    from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream import Listed, Upstream
 
 TIMEOUTS_A_CALL = 4

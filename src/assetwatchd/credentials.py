@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from assetwatchd.config import BearerAuth
     from assetwatchd.redaction import Secrets
+    from assetwatchd.settings.schema import BearerAuth
 
 T = TypeVar("T")
 

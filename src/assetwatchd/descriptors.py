@@ -18,7 +18,7 @@ if sys.platform != "win32":  # which has no such limit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from assetwatchd.config import Settings
+    from assetwatchd.settings.schema import Settings
 
 LIMIT_MAX = 1024 * 1024
 """No more than this is asked for: a hard limit may be a billion, and libraries that close every descriptor a child may

@@ -12,8 +12,8 @@ from assetwatchd.model.errors import VersionUnsupported
 if TYPE_CHECKING:
     import random
 
-    from assetwatchd.config import SourceSettings
     from assetwatchd.model.errors import UpstreamError
+    from assetwatchd.settings.schema import SourceSettings
 
 
 class Pauses:

@@ -17,9 +17,9 @@ from assetwatchd.strangers import Strangers, weight
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from assetwatchd.config import SourceSettings
     from assetwatchd.fairness import Caller
     from assetwatchd.model.values import Entry, Observation
+    from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities
 

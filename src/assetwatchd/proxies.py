@@ -10,13 +10,13 @@ from urllib import request as environment
 
 from yarl import URL
 
-from assetwatchd.config import EnvironmentProxy, HttpProxy
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.settings.schema import EnvironmentProxy, HttpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from assetwatchd.config import AnyProxy
+    from assetwatchd.settings.schema import AnyProxy
 
 VARIABLES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 """Which of http_proxy and https_proxy is meant for a scheme; a WebSocket begins as HTTP."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
-    from assetwatchd.config import SourceSettings
     from assetwatchd.scheduler import Scheduler
+    from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream import Notice
 
 INTEREST_CHECK_S = 1.0

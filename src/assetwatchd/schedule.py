@@ -11,8 +11,8 @@ from assetwatchd.model.values import SETTLED
 if TYPE_CHECKING:
     import random
 
-    from assetwatchd.config import SourceSettings
     from assetwatchd.model.values import State
+    from assetwatchd.settings.schema import SourceSettings
 
 PATIENCE = 30
 """Unchanged reads of an asset in progress before its interval grows too: a stuck job must not cost for ever."""

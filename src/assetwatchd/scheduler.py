@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from assetwatchd.agenda import Target
-    from assetwatchd.config import SourceSettings
     from assetwatchd.fairness import Caller
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.secret_files import SecretFiles
+    from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store
     from assetwatchd.upstream import Listed, Upstream
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.credentials import TOKEN_BYTES_MAX
 
 if TYPE_CHECKING:
-    from assetwatchd.config import SourceSettings
+    from assetwatchd.settings.schema import SourceSettings
 
 CHECK_S = 1.0
 """How often it is looked whether a refused credential is another by now."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pydantic import AnyHttpUrl
     from yarl import URL
 
-    from assetwatchd.config import TelemetrySettings
+    from assetwatchd.settings.schema import TelemetrySettings
 
     Block = AbstractContextManager[trace.Span]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from assetwatchd.config import SourceSettings
+    from assetwatchd.settings.schema import SourceSettings
 
 LEGACY_CIPHERS = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
 """All that OpenSSL was built with, but for those without encryption or a server's certificate."""

@@ -30,7 +30,7 @@ from assetwatchd.tls import Tls
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from assetwatchd.config import SourceSettings
+    from assetwatchd.settings.schema import SourceSettings
 
 OK = 200
 CHUNK_BYTES = 16 * 1024

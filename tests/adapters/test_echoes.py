@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 
 from assetwatchd.answers import Unreadable
 from assetwatchd.app import ADAPTERS
-from assetwatchd.config import AnySource
 from assetwatchd.model.errors import UpstreamError
 from assetwatchd.model.values import Observation, State
 from assetwatchd.redaction import MASK
+from assetwatchd.settings.schema import AnySource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -18,7 +18,7 @@ from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.adapters.usd_search import UsdSearch
 from assetwatchd.app import ADAPTERS, problems
-from assetwatchd.config import Settings, UsdSearchSource
+from assetwatchd.settings.schema import Settings, UsdSearchSource
 from support.harness import KINDS, harness_of
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from assetwatch_sandbox.media_intelligence import MediaIntelligenceStandin
 from assetwatchd.adapters import media_intelligence
 from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
-from assetwatchd.config import MediaIntelligenceSource
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Observation, State
 from assetwatchd.paging import AGAIN_MAX
+from assetwatchd.settings.schema import MediaIntelligenceSource
 from assetwatchd.upstream import Listed
 from support import golden
 

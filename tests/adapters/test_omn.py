@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from assetwatch_sandbox.omn import Omn as Standin
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, ids_of, normalise, request
-from assetwatchd.config import OmnSource
 from assetwatchd.model.details import OmnDetail
 from assetwatchd.model.errors import BadAnswer, Throttled
 from assetwatchd.model.values import FailureKind, State
+from assetwatchd.settings.schema import OmnSource
 from assetwatchd.transport import Reply
 from assetwatchd.upstream import Listed
 from support import golden

@@ -15,9 +15,9 @@ from yarl import URL
 from assetwatch_sandbox.omn import Omn as Standin
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.omn.tokens import LIFE_S_UNSAID, endpoint_of, grant_of, sign
-from assetwatchd.config import OmnSource, SignedJwtAuth
 from assetwatchd.model.errors import BadAnswer, ConfigError, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import State
+from assetwatchd.settings.schema import OmnSource, SignedJwtAuth
 from assetwatchd.transport import Reply
 from support.clock import Clock
 

@@ -12,10 +12,10 @@ import pytest
 from assetwatch_sandbox.oracle_sbc import OracleSbcStandin
 from assetwatchd.adapters import oracle_sbc
 from assetwatchd.adapters.oracle_sbc import ASSET_ID, OracleSbc
-from assetwatchd.config import OracleSbcSource
 from assetwatchd.model.details import OracleSbcDetail
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import FailureKind, Observation, State
+from assetwatchd.settings.schema import OracleSbcSource
 from assetwatchd.transport import raise_for_status
 from support import golden
 from support.clock import Clock

@@ -13,10 +13,10 @@ import pytest
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.adapters import pieces
 from assetwatchd.adapters.pieces import FORMATS_MAX, Pieces
-from assetwatchd.config import PiecesSource
 from assetwatchd.model.details import PiecesDetail
 from assetwatchd.model.errors import BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import Observation, State
+from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.transport import Reply, raise_for_status
 from assetwatchd.upstream import Listed, Notice, Removed, Touched
 from support import golden

@@ -25,10 +25,10 @@ from assetwatchd.adapters.usd_search import (
     roll_up,
     status_path,
 )
-from assetwatchd.config import UsdSearchSource
 from assetwatchd.model.details import UsdSearchDetail
 from assetwatchd.model.errors import AssetRejected, Refused, Unreachable
 from assetwatchd.model.values import Facet, FailureKind, State
+from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.transport import Reply
 from support import golden
 

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from assetwatchd.cli import app
-from assetwatchd.config_load import schema
+from assetwatchd.settings.load import schema
 from support import json_schema
 from support.command_line import modules_in
 

@@ -18,7 +18,7 @@ import yaml
 
 from assetwatch_sandbox import Sandbox
 from assetwatchd.cli.demo import settings_for
-from assetwatchd.config_load import schema
+from assetwatchd.settings.load import schema
 from support.command_line import modules_in
 
 if TYPE_CHECKING:

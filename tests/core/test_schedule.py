@@ -7,8 +7,8 @@ import random
 import pytest
 
 from assetwatchd import schedule
-from assetwatchd.config import SourceSettings
 from assetwatchd.model.values import SETTLED, State
+from assetwatchd.settings.schema import SourceSettings
 
 SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import schedule
-from assetwatchd.config import BearerAuth, SourceSettings
 from assetwatchd.model.errors import (
     BadAnswer,
     Refused,
@@ -22,6 +21,7 @@ from assetwatchd.model.errors import (
     VersionUnsupported,
 )
 from assetwatchd.model.values import ConditionState, Freshness
+from assetwatchd.settings.schema import BearerAuth, SourceSettings
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 

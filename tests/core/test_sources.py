@@ -11,7 +11,6 @@ import pytest
 
 from assetwatchd import plan
 from assetwatchd import sources as sources_module
-from assetwatchd.config import SourceSettings
 from assetwatchd.filters import Filter
 from assetwatchd.hub import Hub
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
@@ -20,6 +19,7 @@ from assetwatchd.pipeline import Pipeline
 from assetwatchd.plan import Plan
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler
+from assetwatchd.settings.schema import SourceSettings
 from assetwatchd.sources import Sources
 from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, virtual, wall

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from assetwatchd import app, hub, outcome, points
-from assetwatchd.config import Settings
 from assetwatchd.model.values import Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
+from assetwatchd.settings.schema import Settings
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.ledger_store import LedgerStore
 

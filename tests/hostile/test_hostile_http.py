@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import connector, rests, transport
-from assetwatchd.config import UsdSearchSource
 from assetwatchd.connector import INTERIM_MAX
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
 from assetwatchd.rests import Rest
+from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.transport import FREE_BYTES, HEADER_LENGTH_MAX, LARGE_AT_ONCE, Transport
 from support.hostile import OK_HEAD, PLAIN, RAW
 

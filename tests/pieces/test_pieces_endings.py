@@ -13,7 +13,6 @@ from aiohttp import WSMsgType, web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.config import PiecesSource
 from assetwatchd.jsonbody import bounded
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.pieces import frames
@@ -21,6 +20,7 @@ from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.documents import closed, opened
 from assetwatchd.pieces.frames import Frames
 from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.transport import Reply
 from support.pieces_rig import ONE, TWO
 

@@ -11,9 +11,9 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2
 
 from assetwatchd.adapters.pieces import Pieces
-from assetwatchd.config import PiecesSource
 from assetwatchd.model.errors import Unreachable
 from assetwatchd.pieces import listener
+from assetwatchd.settings.schema import PiecesSource
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from assetwatchd.cli.calls import WAIT_MAX_S
-from assetwatchd.config import ServerSettings
-from assetwatchd.config_load import load
 from assetwatchd.rpc.health import SERVICES
 from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.receiving import METADATA_BYTES_MAX
+from assetwatchd.settings.load import load
+from assetwatchd.settings.schema import ServerSettings
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "deploy/kubernetes"

@@ -13,14 +13,15 @@ import yaml
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from google.protobuf import json_format
 
-from assetwatchd import cli, config
+from assetwatchd import cli
 from assetwatchd.adapters import media_intelligence, usd_search
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.cli.exit_codes import ExitCode
-from assetwatchd.config_load import load
 from assetwatchd.model.values import State
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
+from assetwatchd.settings import schema
+from assetwatchd.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -160,9 +161,9 @@ def test_every_state_and_every_native_value_has_its_place() -> None:
 def test_the_limits_have_the_defaults_that_are_told() -> None:
     """Each setting of the table of limits exists, and has that default."""
     groups = {
-        "server": config.ServerSettings,
-        "store": config.StoreSettings,
-        "a source's": config.SourceSettings,
+        "server": schema.ServerSettings,
+        "store": schema.StoreSettings,
+        "a source's": schema.SourceSettings,
     }
     checked = 0
     for name, default, _ in table("Setting"):

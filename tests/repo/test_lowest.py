@@ -16,7 +16,7 @@ from assetwatch_sandbox.omn.switches import CREDENTIALS as OMN
 from assetwatch_sandbox.omn.tokens import DISCOVERY_PATH
 from assetwatch_sandbox.oracle_sbc.sessions import ADMIN
 from assetwatch_sandbox.usd_search.switches import CREDENTIALS as USD_SEARCH
-from assetwatchd.config import Settings
+from assetwatchd.settings.schema import Settings
 from support.installed import ROOT, Installed, build, metadata
 
 if TYPE_CHECKING:

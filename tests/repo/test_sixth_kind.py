@@ -57,7 +57,7 @@ EDITS = {
         '    details.OracleSbcDetail: "oracle_sbc",\n',
         '    details.OracleSbcDetail: "oracle_sbc",\n    details.AcmeDetail: "acme",\n',
     ),
-    "src/assetwatchd/config.py": ("AnySource = Annotated[\n    ", SOURCE),
+    "src/assetwatchd/settings/schema.py": ("AnySource = Annotated[\n    ", SOURCE),
     "src/assetwatchd/app.py": (
         '    "oracle_sbc": OracleSbc,\n',
         '    "oracle_sbc": OracleSbc,\n    "acme": Acme,\n',

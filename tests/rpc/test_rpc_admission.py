@@ -13,11 +13,11 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatchd import resume
-from assetwatchd.config import ServerSettings
 from assetwatchd.filters import Filter
 from assetwatchd.model.errors import TooManyNames, TooManyStreams
 from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.admission import TURN_S, Admission
+from assetwatchd.settings.schema import ServerSettings
 from support import virtual_time
 from support.problems import problem, problem_of
 from support.rig import SAMPLES, Rig, Stream, key_of, ref, running, sample

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from assetwatchd import telemetry
-from assetwatchd.config import ServerSettings
 from assetwatchd.rpc import receiving, server
 from assetwatchd.rpc.receiving import ENTRY_BYTES, GRACE_S, METADATA_BYTES_MAX, Unfinished
+from assetwatchd.settings.schema import ServerSettings
 from support import grpcurl
 from support.http2 import EMPTY, LIST_SOURCES, Client, connected
 from support.hub_client import virtual

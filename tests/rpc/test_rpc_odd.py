@@ -7,9 +7,9 @@ import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 
 from assetwatchd import app
-from assetwatchd.config import Settings
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.model.values import AssetKey
+from assetwatchd.settings.schema import Settings
 from support.problems import problem
 from support.rig import ref, running, sample
 

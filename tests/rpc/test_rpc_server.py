@@ -20,9 +20,9 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from assetwatchd import app
-from assetwatchd.config import ServerSettings, Settings
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import server
+from assetwatchd.settings.schema import ServerSettings, Settings
 from support import grpcurl
 from support.problems import problem
 from support.rig import SERVER, SOURCES, Rig, running, sample, serving

@@ -13,13 +13,13 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 
 from assetwatchd.app import App
-from assetwatchd.config import Settings
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.handlers import checked
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.server import ASSET_STATUS, SOURCE
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
+from assetwatchd.settings.schema import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from assetwatchd.addresses import path_of
-from assetwatchd.config import ServerSettings
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import server
+from assetwatchd.settings.addresses import path_of
+from assetwatchd.settings.schema import ServerSettings
 from support import grpcurl
 from support.command_line import process, run
 from support.problems import problem_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import TypeAdapter
 
-from assetwatchd.config import AnySource
+from assetwatchd.settings.schema import AnySource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

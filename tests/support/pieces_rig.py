@@ -13,9 +13,9 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.app import App
-from assetwatchd.config import Settings
 from assetwatchd.pieces.discovery import PROBING
 from assetwatchd.rpc.pieces import convert
+from assetwatchd.settings.schema import Settings
 from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.adapters.pieces import Pieces
-from assetwatchd.config import PiecesSource
+from assetwatchd.settings.schema import PiecesSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable

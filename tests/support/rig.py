@@ -17,8 +17,8 @@ from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 from assetwatch_sandbox import Sandbox
 from assetwatchd import outcome
 from assetwatchd.app import App
-from assetwatchd.config import Settings
 from assetwatchd.model.values import AssetKey, ConditionState, State
+from assetwatchd.settings.schema import Settings
 from support.reader import PATIENCE_S, Reader
 
 if TYPE_CHECKING:

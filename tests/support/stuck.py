@@ -9,7 +9,7 @@ import time
 
 from assetwatchd import app, watchdog
 from assetwatchd.cli.running import until_stopped
-from assetwatchd.config import Settings
+from assetwatchd.settings.schema import Settings
 
 
 def python() -> None:

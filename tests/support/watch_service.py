@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from assetwatchd.app import App
-from assetwatchd.config import Settings, SourceSettings
 from assetwatchd.model.values import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
 from assetwatchd.pipeline import DIGEST_BYTES, Pipeline
 from assetwatchd.rpc import convert, service, watch
 from assetwatchd.scheduler import Scheduler
+from assetwatchd.settings.schema import Settings, SourceSettings
 from assetwatchd.sources import Sources
 from assetwatchd.store import Draft
 from support.fake_upstream import FakeUpstream

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.config import MediaIntelligenceSource
+    from assetwatchd.settings.schema import MediaIntelligenceSource
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

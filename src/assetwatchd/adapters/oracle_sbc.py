@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.config import OracleSbcSource
     from assetwatchd.model.errors import UpstreamError
+    from assetwatchd.settings.schema import OracleSbcSource
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

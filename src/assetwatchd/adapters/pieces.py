@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.frames import Frame, Item
+    from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.transport import Reply
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from assetwatchd import lenient, logins
 from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.config import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.credentials import GivenTokens, basic, with_token
 from assetwatchd.jsonbody import bounded, decode, list_of, object_in, object_of, reason_in, state_of, text_of
 from assetwatchd.lenient import Members
@@ -21,6 +20,7 @@ from assetwatchd.model.details import UsdSearchAttempt, UsdSearchDetail, UsdSear
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.reading import Reading
+from assetwatchd.settings.schema import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
 from assetwatchd.transport import Reply, Transport, raise_for_status
 from assetwatchd.upstream import Capabilities
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from assetwatchd import answers
-    from assetwatchd.config import UsdSearchSource
+    from assetwatchd.settings.schema import UsdSearchSource
     from assetwatchd.upstream import Listed, Notice
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from assetwatchd.config import Settings
+    from assetwatchd.settings.schema import Settings
 
 NO_CONFIGURATION = (
     "there is none: name a file with --config or ASSETWATCH_CONFIG, or give variables ASSETWATCH__SOURCES__...",
@@ -40,7 +40,7 @@ def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
 @app.command()
 def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output = Format.YAML) -> None:
     """Print the configuration as it is in effect, defaults included, secrets masked."""
-    from assetwatchd.config_load import plain  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.settings.load import plain  # noqa: PLC0415 - help does not pay for it
 
     settings, warnings = settings_from(config, secrets_dir)
     _warn(warnings)
@@ -50,7 +50,7 @@ def show(config: Config = None, secrets_dir: SecretsDir = None, output: Output =
 @app.command()
 def schema(output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.JSON) -> None:
     """Print the JSON schema of the configuration file, for editors and other tools."""
-    from assetwatchd.config_load import schema  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.settings.load import schema  # noqa: PLC0415 - help does not pay for it
 
     tell(_written(schema(), output))
 
@@ -77,8 +77,8 @@ def settings_from(
     **overrides: object,
 ) -> tuple[Settings, list[str]]:
     """Load the settings, and what was left out of them; a configuration that cannot be used ends the command."""
-    from assetwatchd.config_load import load  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.model.errors import ConfigError  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.settings.load import load  # noqa: PLC0415 - help does not pay for it
 
     warnings: list[str] = []
     try:

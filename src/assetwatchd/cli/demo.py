@@ -9,7 +9,7 @@ from assetwatchd.app import serve
 from assetwatchd.cli.hints import fitting, to_prepare, to_try
 from assetwatchd.cli.sandboxed import live, sources_of, started
 from assetwatchd.cli.terminal import safe, tell
-from assetwatchd.config import Settings
+from assetwatchd.settings.schema import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from assetwatchd.addresses import is_socket, path_of
 from assetwatchd.cli.completion import sources_like
+from assetwatchd.settings.addresses import is_socket, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from assetwatchd.addresses import is_socket, path_of
 from assetwatchd.cli.exit_codes import ExitCode, fail
+from assetwatchd.settings.addresses import is_socket, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.body import Body
     from assetwatchd.pieces.documents import Documents
     from assetwatchd.pieces.line import Line
     from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.settings.schema import PiecesSource
 
 D = TypeVar("D")
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from assetwatchd.transport import session
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from assetwatchd.config import PiecesSource
+    from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.transport import Reply
 
     Ask = Callable[[URL, str], Awaitable[Reply]]

@@ -17,9 +17,9 @@ from assetwatchd.reading import INLINE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.place import PiecesTransport
     from assetwatchd.reading import Reading
+    from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.transport import Reply
 
 CLOSE_CODES = frozenset(aiohttp.WSCloseCode)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatchd.config import PiecesSource, ServerSettings
     from assetwatchd.hub import Frame
     from assetwatchd.model.values import Entry
     from assetwatchd.pieces.frames import Item
+    from assetwatchd.settings.schema import PiecesSource, ServerSettings
     from assetwatchd.store import Store
 
     Encode: TypeAlias = Callable[[Stream, Item], bytes]

@@ -22,8 +22,8 @@ from assetwatchd.plan import slices
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.settings.schema import PiecesSource
 
 HELD_TIMES = 2
 """So many times body_bytes_max is kept of all assets together: as much as the frames that told of them."""

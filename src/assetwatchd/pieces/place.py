@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from assetwatchd.config import PiecesSource
     from assetwatchd.pieces.discovery import Ask, Probing
+    from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.transport import Reply
 
 

@@ -15,9 +15,9 @@ from assetwatchd.rpc.peers import host_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.config import ServerSettings
     from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
+    from assetwatchd.settings.schema import ServerSettings
 
 WHOSE = ("this server", "one address", "one connection")
 RETRY_AFTER_S = 10.0

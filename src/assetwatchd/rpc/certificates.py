@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from assetwatchd.config import ServerSettings
+    from assetwatchd.settings.schema import ServerSettings
 
 FILES = ("tls_cert_file", "tls_key_file", "tls_client_ca_file")
 

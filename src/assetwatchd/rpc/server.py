@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from assetwatchd.addresses import FORMS, is_socket
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
@@ -21,14 +20,15 @@ from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
 from assetwatchd.rpc.receiving import Receiving
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
+from assetwatchd.settings.addresses import FORMS, is_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from assetwatchd.config import ServerSettings
     from assetwatchd.rpc.health import Health
     from assetwatchd.rpc.pieces.service import PiecesAssetsService
     from assetwatchd.rpc.service import AssetStatusService, SourceService
+    from assetwatchd.settings.schema import ServerSettings
 
 FOR_EVER_MS = 2**31 - 1
 """gRPC takes no larger number, and this one for ever."""

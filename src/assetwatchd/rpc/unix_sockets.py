@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetwatchd.addresses import path_of
+from assetwatchd.settings.addresses import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import ServerSettings
     from assetwatchd.filters import Filter
     from assetwatchd.hub import Hub
     from assetwatchd.model.values import Condition, Entry
     from assetwatchd.rpc.admission import Admission, Admitted
+    from assetwatchd.settings.schema import ServerSettings
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.config import AcmeSource
+    from assetwatchd.settings.schema import AcmeSource
     from assetwatchd.transport import Reply
     from assetwatchd.upstream import Listed, Notice
 

@@ -13,7 +13,7 @@ from assetwatch.v1 import source_pb2, source_service_pb2, source_service_pb2_grp
 from assetwatch.v1.asset_status_pb2 import AssetRef, State
 
 from assetwatchd.app import serve
-from assetwatchd.config import Settings
+from assetwatchd.settings.schema import Settings
 
 DOORS = {"7": "open"}
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
     from assetwatchd.answers import Answer, Known
-    from assetwatchd.config import OmnSource
+    from assetwatchd.settings.schema import OmnSource
     from assetwatchd.upstream import Notice
 
 T = TypeVar("T")

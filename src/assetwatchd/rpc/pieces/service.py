@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
 
-    from assetwatchd.config import ServerSettings
     from assetwatchd.hub import Hub
     from assetwatchd.model.values import Observation
     from assetwatchd.pieces.api import Operations, PiecesApi
     from assetwatchd.pieces.body import Body
     from assetwatchd.rpc.pieces.streams import Streaming
+    from assetwatchd.settings.schema import ServerSettings
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.config import ServerSettings
     from assetwatchd.model.values import Condition
     from assetwatchd.pieces.api import PiecesApi
     from assetwatchd.pieces.feed import Signal
     from assetwatchd.pieces.feeds import Feeds
     from assetwatchd.pieces.frames import Item
     from assetwatchd.rpc.admission import Admission
+    from assetwatchd.settings.schema import ServerSettings
 
     Context = grpc.aio.ServicerContext[Any, bytes]
 

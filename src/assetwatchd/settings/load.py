@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import AnyUrl, BaseModel, SecretStr, ValidationError
 
-from assetwatchd.config import Settings
-from assetwatchd.config_problems import Origins, explain
-from assetwatchd.config_shape import Shape, below, is_compound, is_free, is_path, kind_in, nearest
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.settings.problems import Origins, explain
+from assetwatchd.settings.schema import Settings
+from assetwatchd.settings.shape import Shape, below, is_compound, is_free, is_path, kind_in, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

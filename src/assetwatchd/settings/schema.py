@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from assetwatchd.addresses import check_host, is_socket, path_of
+from assetwatchd.settings.addresses import check_host, is_socket, path_of
 
 DURATION_S_MAX = 10 * 365 * 86_400
 Seconds = Annotated[float, Field(gt=0, le=DURATION_S_MAX)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd.addresses import FORMS
-from assetwatchd.config import Settings
-from assetwatchd.config_shape import Shape, below, kind_in, kinds, models, names, nearest
+from assetwatchd.settings.addresses import FORMS
+from assetwatchd.settings.schema import Settings
+from assetwatchd.settings.shape import Shape, below, kind_in, kinds, models, names, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
