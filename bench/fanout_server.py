@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, ClassVar
 from changes import NOWHERE, SOURCE, asset, observation
 from say import say
 
-from assetwatchd import app, telemetry
+from assetwatchd import app
 from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import requests
 from assetwatchd.rpc.convert import ProtobufEncoder
+from assetwatchd.runtime import telemetry
 from assetwatchd.settings import schema
 from assetwatchd.upstream import Capabilities
 

@@ -15,9 +15,9 @@ import grpc
 import pytest
 import yaml
 
-from assetwatchd import descriptors
 from assetwatchd.credentials import bearer_token
 from assetwatchd.model.errors import OutOfDescriptors
+from assetwatchd.runtime import descriptors
 from assetwatchd.settings.schema import BearerAuth, Settings
 from assetwatchd.transport import Transport
 from support.command_line import environment

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.garbage import COLLECT_AFTER, collect_seldom
+from assetwatchd.runtime.gc_tuning import COLLECT_AFTER, collect_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

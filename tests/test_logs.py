@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import logs, telemetry
 from assetwatchd.model.errors import Unreachable
 from assetwatchd.model.texts import acts
+from assetwatchd.runtime import logs, telemetry
 from support.tracing import recorded
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from support.command_line import environment
 
 PREAMBLE = """
     import faulthandler, logging, os, subprocess, sys, threading
-    from assetwatchd import logs, stderr
+    from assetwatchd.runtime import logs, stderr
     log = logging.getLogger("test")
     with stderr.caught():
         logs.configure("info", "json")
@@ -55,8 +55,8 @@ def test_other_lines_are_records_too() -> None:
     subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('of a child')"])
     """
     assert told(written(inside)) == [
-        ("assetwatchd.stderr", "warning", "free(): \\xff invalid"),
-        ("assetwatchd.stderr", "warning", "no endof a child"),
+        ("assetwatchd.runtime.stderr", "warning", "free(): \\xff invalid"),
+        ("assetwatchd.runtime.stderr", "warning", "no endof a child"),
     ]
 
 

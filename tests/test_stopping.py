@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from assetwatchd.cli.exit_codes import ExitCode
-from assetwatchd.stopping import STUCK, Stopping
+from assetwatchd.runtime.stopping import STUCK, Stopping
 from support.command_line import environment
 
 STUCK_SERVER = Path(__file__).parent / "support" / "stuck.py"

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, Samp
 from opentelemetry.trace import SpanKind, StatusCode
 from yarl import URL
 
-from assetwatchd import telemetry
 from assetwatchd.model.errors import BadAnswer, ConfigError, Unreachable
 from assetwatchd.model.values import ConditionState
+from assetwatchd.runtime import telemetry
 from assetwatchd.settings.schema import SourceSettings, TelemetrySettings
 from assetwatchd.transport import Transport
 from support.tracing import Recorded, recorded

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREAMBLE = """
     import sys, time
     from opentelemetry import trace
-    from assetwatchd import telemetry
+    from assetwatchd.runtime import telemetry
     from assetwatchd.settings.schema import TelemetrySettings
     from yarl import URL
     settings = TelemetrySettings(otlp_endpoint=sys.argv[1], sample_ratio=float(sys.argv[2]))

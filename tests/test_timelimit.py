@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assetwatchd.timelimit import TimeLimit
+from assetwatchd.runtime.timelimit import TimeLimit
 from support import virtual_time
 from support.core_rig import now, virtual
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import telemetry, watchdog
 from assetwatchd.adapters.omn import Omn
-from assetwatchd.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Waiting, Watchdog
+from assetwatchd.runtime import telemetry, watchdog
+from assetwatchd.runtime.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Waiting, Watchdog
 from support.rig import running, sample
 from support.tracing import recorded
 

@@ -8,14 +8,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from assetwatchd.fairness import NOBODY, FairQueue
 from assetwatchd.model.values import AssetKey
+from assetwatchd.runtime.fairness import NOBODY, FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from assetwatchd.fairness import Caller
     from assetwatchd.model.values import Observation, State
+    from assetwatchd.runtime.fairness import Caller
 
 NEVER = math.inf
 AT_ONCE = -math.inf

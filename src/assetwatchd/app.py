@@ -11,13 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import descriptors, logs, stderr, telemetry, tls
+from assetwatchd import tls
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
-from assetwatchd.garbage import collect_seldom
 from assetwatchd.hub import Hub
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
 from assetwatchd.model.values import SourceKind
@@ -34,14 +33,16 @@ from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
 from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
+from assetwatchd.runtime import descriptors, logs, stderr, telemetry
+from assetwatchd.runtime.gc_tuning import collect_seldom
+from assetwatchd.runtime.stopping import CLOSING_S, Stopping
+from assetwatchd.runtime.watchdog import Watchdog
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
 from assetwatchd.sources import Sources
-from assetwatchd.stopping import CLOSING_S, Stopping
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.store.sqlite import problems as sqlite_problems
-from assetwatchd.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

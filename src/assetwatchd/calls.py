@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import lists, schedule, telemetry
+from assetwatchd import lists, schedule
 from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
@@ -24,8 +24,9 @@ from assetwatchd.pauses import Pauses
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 from assetwatchd.reading import ANSWER_S_MAX
+from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.secret_files import SecretFiles
-from assetwatchd.timelimit import TIMER_S, TimeLimit
 from assetwatchd.transport import slack_s
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from assetwatchd.descriptors import missed
 from assetwatchd.model.errors import Refused, UpstreamError
+from assetwatchd.runtime.descriptors import missed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

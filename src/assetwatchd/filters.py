@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.values import GONE
-from assetwatchd.slices import in_turns, parts_of
+from assetwatchd.runtime.slices import in_turns, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -13,9 +13,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from assetwatchd import points, resume
+from assetwatchd import resume
 from assetwatchd.drains import WHOLE, Batch, Drains, Frame
-from assetwatchd.slices import parts_of
+from assetwatchd.runtime import failpoints
+from assetwatchd.runtime.slices import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ class Hub:
         state may stand for an earlier one; as of a Synced or a Bookmark the client's map is exact.
         Raises: ResumeTokenExpired when removals were dropped that it has not been told of.
         """
-        await points.hit("before_subscribe_register")
+        await failpoints.hit("before_subscribe_register")
         watcher = self._join(what)  # registered first, read second: no gap between
         try:
             if cursor is not None:
@@ -232,7 +233,7 @@ class Hub:
             # up to the store's head, not the hub's: what the client holds when synced is what the store has by then
             head, batches = await self._beginning(watcher.group, cursor)
             incomplete = self._incomplete(what.sources)  # as of head: what came to be known after it is not in the map
-            await points.hit("after_log_read")
+            await failpoints.hit("after_log_read")
             for signal in self._joining(batches):
                 yield signal
             del batches  # a megabyte, perhaps, and the stream lasts long

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.fairness import NOBODY
 from assetwatchd.model.values import GONE, State, unreadable
 from assetwatchd.pipeline import Unread
 from assetwatchd.plan import loop_time
+from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from assetwatchd.agenda import Target
-    from assetwatchd.fairness import Caller
     from assetwatchd.model.errors import SourceUnreachable
     from assetwatchd.model.values import Observation
     from assetwatchd.pipeline import Pipeline, Sighting
     from assetwatchd.plan import Plan
+    from assetwatchd.runtime.fairness import Caller
 
 DOUBT_S = 1.0
 """A read that misses an asset which was there is repeated after this; only then is it believed."""

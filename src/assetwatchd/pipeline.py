@@ -8,9 +8,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from assetwatchd import telemetry
 from assetwatchd.model.errors import StoreError
 from assetwatchd.model.values import GONE, AssetKey, Freshness, State, unreadable
+from assetwatchd.runtime import telemetry
 from assetwatchd.store import Draft
 
 if TYPE_CHECKING:

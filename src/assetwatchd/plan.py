@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from assetwatchd import schedule
 from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
-from assetwatchd.fairness import NOBODY
 from assetwatchd.model.errors import TooManyAssets
 from assetwatchd.model.values import GONE, SETTLED, AssetKey, Freshness, State
-from assetwatchd.slices import parts_of
+from assetwatchd.runtime.fairness import NOBODY
+from assetwatchd.runtime.slices import parts_of
 from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from assetwatchd.fairness import Caller
     from assetwatchd.model.values import Entry, Observation
+    from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store
     from assetwatchd.upstream import Capabilities

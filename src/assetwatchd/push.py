@@ -7,10 +7,11 @@ import logging
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
-from assetwatchd import schedule, telemetry
+from assetwatchd import schedule
 from assetwatchd.conditions import refuses_us
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.plan import SLICE, slices
+from assetwatchd.runtime import telemetry
 from assetwatchd.upstream import Listed, Removed, Touched
 
 if TYPE_CHECKING:

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import push
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.calls import Calls
-from assetwatchd.fairness import NOBODY, Quota
 from assetwatchd.model.errors import SourceUnreachable, TooManyReads
 from assetwatchd.model.values import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time, slices
-from assetwatchd.slices import finish
+from assetwatchd.runtime.fairness import NOBODY, Quota
+from assetwatchd.runtime.slices import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from assetwatchd.agenda import Target
-    from assetwatchd.fairness import Caller
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
+    from assetwatchd.runtime.fairness import Caller
     from assetwatchd.secret_files import SecretFiles
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from assetwatchd.fairness import NOBODY
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.model.values import AssetKey
 from assetwatchd.plan import SLICE, slices
-from assetwatchd.slices import finish
+from assetwatchd.runtime.fairness import NOBODY
+from assetwatchd.runtime.slices import finish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
-    from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
     from assetwatchd.plan import Interest
+    from assetwatchd.runtime.fairness import Caller
     from assetwatchd.scheduler import Scheduler
 
 

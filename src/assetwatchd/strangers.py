@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from assetwatchd.fairness import Quota
+from assetwatchd.runtime.fairness import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from assetwatchd.agenda import Target
-    from assetwatchd.fairness import Caller
+    from assetwatchd.runtime.fairness import Caller
 
 LONG = 256
 """A name weighs one, and one more for each so many characters: an id may have 2,048 bytes."""

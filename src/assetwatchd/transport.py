@@ -16,15 +16,16 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from assetwatchd import connection_errors, logins, telemetry
+from assetwatchd import connection_errors, logins
 from assetwatchd.answers import digest
 from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
 from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
-from assetwatchd.descriptors import BESIDE, missed
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.proxies import Proxies
 from assetwatchd.redaction import Secrets
-from assetwatchd.timelimit import TIMER_S, TimeLimit
+from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.descriptors import BESIDE, missed
+from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.tls import Tls
 
 if TYPE_CHECKING:

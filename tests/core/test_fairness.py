@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.fairness import CONNECTION_SHARE, LEFT_TOGETHER, NOBODY, QUOTA_MIN, FairQueue, Quota
+from assetwatchd.runtime.fairness import CONNECTION_SHARE, LEFT_TOGETHER, NOBODY, QUOTA_MIN, FairQueue, Quota
 
 if TYPE_CHECKING:
-    from assetwatchd.fairness import Caller
+    from assetwatchd.runtime.fairness import Caller
 
 
 def served(queue: FairQueue[str], count: int = 1000) -> list[str]:

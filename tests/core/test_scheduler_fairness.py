@@ -17,7 +17,7 @@ from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
-    from assetwatchd.fairness import Caller
+    from assetwatchd.runtime.fairness import Caller
 
 BATCH = 1000
 ONE: Caller = ("host", "one", "1")

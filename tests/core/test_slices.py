@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from assetwatchd.slices import finish, in_turns
+from assetwatchd.runtime.slices import finish, in_turns
 from support.core_rig import virtual
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import drains, filters, points
+from assetwatchd import drains, filters
 from assetwatchd.hub import Batch, Synced
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.model.values import State
 from assetwatchd.rpc.watch import reach
+from assetwatchd.runtime import failpoints
 from support import virtual_time
 from support.entries import asking, read
 from support.examples import bounded
@@ -41,11 +42,11 @@ TRIES_OF_BEGINNINGS = 500
 @contextmanager
 def armed(name: str, act: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """Do something whenever a place is passed."""
-    points.arm(name, act)
+    failpoints.arm(name, act)
     try:
         yield
     finally:
-        points.disarm()
+        failpoints.disarm()
 
 
 def truth(store: Store) -> dict[str, int]:

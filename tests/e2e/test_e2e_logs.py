@@ -15,9 +15,9 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from assetwatchd.logs import Seldom
 from assetwatchd.model.errors import SourceNotFound, TooManyStreams
 from assetwatchd.rpc import status
+from assetwatchd.runtime.logs import Seldom
 from support.command_line import process
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry import trace
 
-from assetwatchd import telemetry
+from assetwatchd.runtime import telemetry
 from support.rig import PATIENCE_S, SAMPLES, SOURCES, Stream, key_of, running, sample
 from support.tracing import Recorded, recorded
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from assetwatchd import app, hub, outcome, points
+from assetwatchd import app, hub, outcome
 from assetwatchd.model.values import Observation, State
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
+from assetwatchd.runtime import failpoints
 from assetwatchd.settings.schema import Settings
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.ledger_store import LedgerStore
@@ -94,7 +95,7 @@ class Console:
             if "arm" in command:
                 self._arm(command)
             elif "disarm" in command:
-                points.disarm()
+                failpoints.disarm()
             elif "census" in command:
                 gc.collect()
                 say(census=census())
@@ -134,7 +135,7 @@ class Console:
                 raise OSError(f"raised at {name}")
             await asyncio.sleep(command.get("sleep_s", 0.0))
 
-        points.arm(name, act)
+        failpoints.arm(name, act)
 
 
 def census() -> dict[str, int]:

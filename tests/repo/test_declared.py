@@ -83,7 +83,7 @@ def test_what_is_imported_is_declared() -> None:
     """Each import is of a package that is declared, or of the extra in the one file that knows it may be missing."""
     extra = declared(PROJECT["optional-dependencies"]["otlp"])
     missing = {name: files for name, files in used(SHIPPED).items() if name not in declared(PROJECT["dependencies"])}
-    assert missing == {name: {"src/assetwatchd/telemetry.py"} for name in extra}
+    assert missing == {name: {"src/assetwatchd/runtime/telemetry.py"} for name in extra}
 
 
 def test_what_is_declared_is_imported() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from assetwatchd import telemetry
 from assetwatchd.rpc import receiving, server
 from assetwatchd.rpc.receiving import ENTRY_BYTES, GRACE_S, METADATA_BYTES_MAX, Unfinished
+from assetwatchd.runtime import telemetry
 from assetwatchd.settings.schema import ServerSettings
 from support import grpcurl
 from support.http2 import EMPTY, LIST_SOURCES, Client, connected

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from assetwatchd import telemetry
 from assetwatchd.rpc.watch import LAG_EVERY_S, Delivery
+from assetwatchd.runtime import telemetry
 from support.entries import draft
 from support.tracing import recorded
 

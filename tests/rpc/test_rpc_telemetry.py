@@ -14,10 +14,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, StatusCode
 
-from assetwatchd import telemetry
 from assetwatchd.model.errors import ServerDraining, SourceUnreachable
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.telemetry import Tracing
+from assetwatchd.runtime import telemetry
 from support.tracing import Recorded, recorded
 
 if TYPE_CHECKING:

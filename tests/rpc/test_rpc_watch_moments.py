@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from assetwatchd import points
 from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, Freshness, Observation, State
 from assetwatchd.rpc import convert
+from assetwatchd.runtime import failpoints
 from assetwatchd.store import Draft
 from support.problems import problem_of
 from support.rig import ref, running, sample
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _disarmed() -> Iterator[None]:
     yield
-    points.disarm()
+    failpoints.disarm()
 
 
 def drafted(key: AssetKey, state: State = State.PENDING) -> Draft:
@@ -58,10 +58,10 @@ async def test_a_removal_dropped_while_a_stream_resumes_is_never_missed(*, named
         await store.commit([drafted(key, State.DELETED)])
 
         async def sweep() -> None:
-            points.disarm()
+            failpoints.disarm()
             await store.drop_gone(before=math.inf, keep=lambda _: False)
 
-        points.arm(moment, sweep)
+        failpoints.arm(moment, sweep)
         told = await problem_of(rig.watch(**what, resume_token=before.token).synced())
         assert (told.code, told.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
 
@@ -80,8 +80,8 @@ async def test_the_head_never_falls() -> None:
                 await store.commit([drafted(AssetKey("omn", "id:unpublished"))])
                 hub.tell("omn", trouble(f"{number}"))
 
-        points.arm("before_send", meddle)
-        points.arm("before_bookmark", meddle)
+        failpoints.arm("before_send", meddle)
+        failpoints.arm("before_bookmark", meddle)
         hub.tell("omn", trouble("again"))
         await stream.holds(lambda held: AssetKey("omn", "id:19") in held)
         await stream.until(lambda message: message.HasField("bookmark"))

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import points, resume
+from assetwatchd import resume
 from assetwatchd.model.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model.values import AssetKey, Freshness, State
+from assetwatchd.runtime import failpoints
 from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
 from support.entries import asking, draft, entry
@@ -622,10 +623,10 @@ async def test_removals_are_never_purged_without_their_floor(tmp_path: Path) -> 
     path = tmp_path / "store.db"
     async with opened(path) as store:
         await store.commit([draft("dam/a", State.DELETED), draft("dam/b")])
-        points.arm("after_floor_before_purge", end)
+        failpoints.arm("after_floor_before_purge", end)
         with pytest.raises(InterruptedError):
             await store.drop_gone(before=1.0, keep=lambda _: False)
-        points.disarm()
+        failpoints.disarm()
     async with opened(path) as again:
         assert (again.floor, [found.revision for found in again.after(0, 9)]) == (1, [2])
 
@@ -641,12 +642,12 @@ async def test_a_drop_that_fails_lowers_no_floor_of_another(tmp_path: Path) -> N
 
     async with opened(tmp_path / "store.db") as store:
         await store.commit([draft("dam/a", State.DELETED, at=1.0), draft("dam/b", State.DELETED, at=2.0)])
-        points.arm("before_floor_write", fail)
+        failpoints.arm("before_floor_write", fail)
         try:
             sweeps = [store.drop_gone(before=before, keep=lambda _: False) for before in (1.5, 2.5)]
             first, second = await asyncio.gather(*sweeps, return_exceptions=True)
         finally:
-            points.disarm()
+            failpoints.disarm()
         assert isinstance(first, StoreError)
         assert (second, store.floor, store.after(0, 9)) == (2, 2, [])
 

@@ -7,8 +7,9 @@ import re
 import sys
 import time
 
-from assetwatchd import app, watchdog
+from assetwatchd import app
 from assetwatchd.cli.running import until_stopped
+from assetwatchd.runtime import watchdog
 from assetwatchd.settings.schema import Settings
 
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from assetwatchd import telemetry
+from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

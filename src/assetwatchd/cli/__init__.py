@@ -14,7 +14,7 @@ from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
 from assetwatchd.cli.terminal import open_what_is_closed, safe, tell
-from assetwatchd.garbage import collect_seldom
+from assetwatchd.runtime.gc_tuning import collect_seldom
 
 app = typer.Typer(
     name="assetwatch",

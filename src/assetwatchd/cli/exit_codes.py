@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import typer
 
-from assetwatchd import stopping
 from assetwatchd.cli.terminal import READER_GONE, complain
+from assetwatchd.runtime import stopping
 
 
 class ExitCode(enum.IntEnum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.terminal import ReaderGone, while_read
 from assetwatchd.model.errors import AssetwatchError
-from assetwatchd.stopping import HANGUP, has_terminal
+from assetwatchd.runtime.stopping import HANGUP, has_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -15,8 +15,8 @@ from yarl import URL
 
 from assetwatchd import logins
 from assetwatchd.connector import Connector
-from assetwatchd.descriptors import missed
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.runtime.descriptors import missed
 from assetwatchd.transport import session
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, lenient, telemetry, upstream
+from assetwatchd import jsonbody, lenient, upstream
 from assetwatchd.model import texts
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
 from assetwatchd.reading import INLINE_BYTES_MAX
+from assetwatchd.runtime import telemetry
 from assetwatchd.transport import Reply
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from assetwatchd.fairness import CONNECTION_SHARE
 from assetwatchd.model.errors import TooManyNames, TooManyStreams
 from assetwatchd.rpc.peers import host_of
+from assetwatchd.runtime.fairness import CONNECTION_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.fairness import Caller
     from assetwatchd.filters import Filter
+    from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import ServerSettings
 
 WHOSE = ("this server", "one address", "one connection")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
-from assetwatchd import telemetry
-from assetwatchd.fairness import FairQueue
 from assetwatchd.model.errors import InvalidRequest, MetadataTooLarge, RequestTooSlow
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus, reason_of
 from assetwatchd.rpc.telemetry import as_coroutine, kind_of
+from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.fairness import FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from assetwatch.v1 import asset_status_pb2 as status_pb
     from google.protobuf.duration_pb2 import Duration
 
-    from assetwatchd.fairness import Caller
     from assetwatchd.hub import Hub
     from assetwatchd.model.values import Entry
     from assetwatchd.rpc.watch import Watching
+    from assetwatchd.runtime.fairness import Caller
     from assetwatchd.sources import Sources
     from assetwatchd.store import Store
 

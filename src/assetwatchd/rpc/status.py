@@ -11,9 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from assetwatchd.logs import Seldom
 from assetwatchd.model import errors
 from assetwatchd.rpc.peers import host_of
+from assetwatchd.runtime.logs import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

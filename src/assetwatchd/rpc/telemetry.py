@@ -13,8 +13,8 @@ import grpc
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from assetwatchd import telemetry
 from assetwatchd.rpc.status import PLANNED, told
+from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

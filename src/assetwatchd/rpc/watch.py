@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
-from assetwatchd import points, resume, telemetry
+from assetwatchd import resume
 from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.rpc import convert
@@ -19,6 +19,7 @@ from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.stream_log import described, logged, only_source
+from assetwatchd.runtime import failpoints, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -72,11 +73,11 @@ class Watching:
         ):
             async for signal in signals:
                 if isinstance(signal, Batch):
-                    await points.hit("before_send")
+                    await failpoints.hit("before_send")
                     await client.write(signal.message)
                     delivery.handed_over(signal.entries)
                     continue
-                await points.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
+                await failpoints.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
                 await client.write(self._message(signal, what, resumed=cursor is not None))
                 if isinstance(signal, Started):
                     await self._wait(self._ready(what, admitted, resumed=cursor is not None), client)

@@ -10,8 +10,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from assetwatchd import points
 from assetwatchd.model.errors import StoreError
+from assetwatchd.runtime import failpoints
 from assetwatchd.store import sqlite_place
 from assetwatchd.store.ledger import Ledger
 from assetwatchd.store.ledger_store import LedgerStore
@@ -109,9 +109,9 @@ class SqliteStore(LedgerStore):
             self._thread.shutdown(wait=False)
 
     async def _forget(self, revisions: Sequence[int], *, floor: int) -> None:
-        await points.hit("before_floor_write")
+        await failpoints.hit("before_floor_write")
         await self._in_thread(lambda: self._file.drop(revisions, floor=floor))
-        await points.hit("after_floor_before_purge")
+        await failpoints.hit("after_floor_before_purge")
 
     def _forgotten(self, entry: Entry) -> None:
         """Have its row deleted by the next transaction, which has a newer one, so that the head lasts."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1 import pieces_assets_service_pb2_grpc as grpc_pb
 
-from assetwatchd import telemetry
 from assetwatchd.model.errors import (
     AnswerTooLarge,
     AssetGone,
@@ -30,6 +29,7 @@ from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.turns import Turns
+from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from assetwatchd import telemetry
+from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -16,7 +16,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from assetwatchd.logs import Seldom
+from assetwatchd.runtime.logs import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
