@@ -15,22 +15,22 @@ from changes import NOWHERE, SOURCE, asset, observation
 from say import say
 
 from assetwatchd import app
-from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import requests
 from assetwatchd.rpc.convert import ProtobufEncoder
 from assetwatchd.runtime import telemetry
 from assetwatchd.settings import schema
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream.answers import NOTHING_KNOWN
+from assetwatchd.upstream.port import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Sequence
 
     from google.protobuf.message import Message
 
-    from assetwatchd.answers import Known
     from assetwatchd.model.values import Observation
-    from assetwatchd.upstream import Listed, Notice
+    from assetwatchd.upstream.answers import Known
+    from assetwatchd.upstream.port import Listed, Notice
 
 TICK_S = 0.005
 FILLED_AT_ONCE = 1000

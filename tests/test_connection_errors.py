@@ -15,10 +15,10 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.connection_errors import CODINGS, PHRASES, _words
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.settings.schema import UsdSearchSource
-from assetwatchd.transport import Transport
+from assetwatchd.upstream.http.connection_errors import CODINGS, PHRASES, _words
+from assetwatchd.upstream.http.transport import Transport
 from support.secure import HOST, OK, Authority, asynchronous, blocking, serving
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.credentials import bearer_token, with_token
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError, VersionUnsupported
 from assetwatchd.settings.schema import BearerAuth
+from assetwatchd.upstream.credentials import bearer_token, with_token
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ import grpc
 import pytest
 import yaml
 
-from assetwatchd.credentials import bearer_token
 from assetwatchd.model.errors import OutOfDescriptors
 from assetwatchd.runtime import descriptors
 from assetwatchd.settings.schema import BearerAuth, Settings
-from assetwatchd.transport import Transport
+from assetwatchd.upstream.credentials import bearer_token
+from assetwatchd.upstream.http.transport import Transport
 from support.command_line import environment
 from support.http2 import LIST_SOURCES, connected
 from support.rig import QUICK, SAMPLES, Sandbox, of_standin, source_pb

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from assetwatchd.jsonbody import bounded, decode, list_of, object_of, text_of
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.bodies.jsonbody import bounded, decode, list_of, object_of, text_of
+from assetwatchd.upstream.http.transport import Reply
 
 UNREADABLE = {
     "empty": b"",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import lenient
-from assetwatchd.lenient import LOST_MAX, PLACE_LENGTH_MAX, Members
+from assetwatchd.upstream.bodies import lenient
+from assetwatchd.upstream.bodies.lenient import LOST_MAX, PLACE_LENGTH_MAX, Members
 
 AT = datetime(2026, 3, 4, 10, 15, tzinfo=UTC)
 JSON = st.recursive(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import xml
-from assetwatchd.jsonbody import decode, strictly
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.bodies import xml
+from assetwatchd.upstream.bodies.jsonbody import decode, strictly
+from assetwatchd.upstream.http.transport import Reply
 
 DECLARED = "application/json; charset=ISO-8859-1"
 ODD_JSON: dict[str, tuple[bytes, str, Any]] = {

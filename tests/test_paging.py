@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.paging import AGAIN_MAX, Lack, Page, Pages
+from assetwatchd.upstream.paging import AGAIN_MAX, Lack, Page, Pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from yarl import URL
 
 from assetwatchd.model.errors import ConfigError, Refused, Unreachable, UpstreamError
-from assetwatchd.proxies import Proxies
 from assetwatchd.settings.load import load, plain
 from assetwatchd.settings.schema import HttpProxy, PiecesSource, Settings, UsdSearchSource
-from assetwatchd.transport import Transport
+from assetwatchd.upstream.http.proxies import Proxies
+from assetwatchd.upstream.http.transport import Transport
 from support.proxy import proxy
 from support.redirects import trap
 from support.secure import Authority, serving

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import jsonbody, reader, reading, rests
 from assetwatchd.model.errors import AnswerTooLarge, AssetRejected, BadAnswer, Throttled, UpstreamError
-from assetwatchd.reading import INLINE_BYTES_MAX, Reading
-from assetwatchd.redaction import Secrets
-from assetwatchd.transport import Reply
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.bodies import jsonbody, reader, reading
+from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX, Reading
+from assetwatchd.upstream.http import rests
+from assetwatchd.upstream.http.transport import Reply
+from assetwatchd.upstream.port import Listed
+from assetwatchd.upstream.redaction import Secrets
 from support.jobs import (
     Given,
     announce,
@@ -49,14 +50,14 @@ LARGE = Reply(200, {}, b"x" * (INLINE_BYTES_MAX + 1))
 SMALL = Reply(200, {}, b"x" * INLINE_BYTES_MAX)
 LIMITED = """
 import resource
-from assetwatchd import reader
+from assetwatchd.upstream.port.bodies import reader
 reader._limit(1000)
 print(resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_DATA)[0])
 """
 KILLED = """
 import asyncio, os, signal
-from assetwatchd.reading import Reading
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.http.transport import Reply
 from support.jobs import pid
 async def main():
     print(await Reading().read(Reply(200, {}, bytes(100_000)), pid), flush=True)

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from assetwatchd.answers import Unchanged, Unreadable
-from assetwatchd.jsonbody import bounded
 from assetwatchd.model.details import OmnDetail, UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, UpstreamError, VersionUnsupported
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.redaction import LATEST, LONG, MASK, SHORT, Secrets
-from assetwatchd.upstream import Listed, listed
+from assetwatchd.upstream.answers import Unchanged, Unreadable
+from assetwatchd.upstream.bodies.jsonbody import bounded
+from assetwatchd.upstream.port import Listed, listed
+from assetwatchd.upstream.redaction import LATEST, LONG, MASK, SHORT, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from assetwatchd.model.errors import BadAnswer, ConfigError, Unreachable
 from assetwatchd.model.values import ConditionState
 from assetwatchd.runtime import telemetry
 from assetwatchd.settings.schema import SourceSettings, TelemetrySettings
-from assetwatchd.transport import Transport
+from assetwatchd.upstream.http.transport import Transport
 from support.tracing import Recorded, recorded
 
 if TYPE_CHECKING:

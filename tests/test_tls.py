@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from assetwatchd import app, tls
+from assetwatchd import app
 from assetwatchd.cli import app as command_line
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.settings.schema import Settings, UsdSearchSource
-from assetwatchd.tls import Tls
+from assetwatchd.upstream.http import tls
+from assetwatchd.upstream.http.tls import Tls
 from support.secure import HOST, Authority, serving
 
 if TYPE_CHECKING:

@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from assetwatch_sandbox.usd_search import UsdSearch
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
 from assetwatchd.settings.schema import UsdSearchSource
-from assetwatchd.transport import RETRY_AFTER_S_MAX, WHOLE_BYTES_MAX, Reply, Transport, raise_for_status, retry_after_s
+from assetwatchd.upstream.http.transport import (
+    RETRY_AFTER_S_MAX,
+    WHOLE_BYTES_MAX,
+    Reply,
+    Transport,
+    raise_for_status,
+    retry_after_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from assetwatchd import xml
 from assetwatchd.model.errors import BadAnswer
+from assetwatchd.upstream.bodies import xml
 
 LOL = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 HOSTILE = {

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import tls
 from assetwatchd.adapters.media_intelligence import MediaIntelligence
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
@@ -43,6 +42,7 @@ from assetwatchd.sources import Sources
 from assetwatchd.store.memory import MemoryStore
 from assetwatchd.store.sqlite import SqliteStore
 from assetwatchd.store.sqlite import problems as sqlite_problems
+from assetwatchd.upstream.http import tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from assetwatchd.model.values import AssetKey, Condition
     from assetwatchd.settings.schema import AnySource, MemoryStoreSettings, Settings, SourceSettings
     from assetwatchd.store import Store
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 ADAPTERS: dict[str, Callable[[str, Any], Upstream]] = {
     "usd_search": UsdSearch,

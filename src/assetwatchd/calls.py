@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import lists, schedule
 from assetwatchd.agenda import AT_ONCE, NEVER
-from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.model.errors import (
     AssetRejected,
@@ -23,23 +22,24 @@ from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Fa
 from assetwatchd.pauses import Pauses
 from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
-from assetwatchd.reading import ANSWER_S_MAX
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
-from assetwatchd.secret_files import SecretFiles
-from assetwatchd.transport import slack_s
+from assetwatchd.upstream.answers import Unchanged, Unreadable
+from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
+from assetwatchd.upstream.http.transport import slack_s
+from assetwatchd.upstream.secret_files import SecretFiles
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Sequence
 
     from assetwatchd.agenda import Target
-    from assetwatchd.answers import Answer
     from assetwatchd.model.values import Condition
     from assetwatchd.outcome import Figures, Outcomes
     from assetwatchd.plan import Plan
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream import Listed, Upstream
+    from assetwatchd.upstream.answers import Answer
+    from assetwatchd.upstream.port import Listed, Upstream
 
 TIMEOUTS_A_CALL = 4
 """A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store
-    from assetwatchd.upstream import Capabilities
+    from assetwatchd.upstream.port import Capabilities
 
 T = TypeVar("T")
 

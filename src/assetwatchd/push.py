@@ -12,7 +12,7 @@ from assetwatchd.conditions import refuses_us
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.plan import SLICE, slices
 from assetwatchd.runtime import telemetry
-from assetwatchd.upstream import Listed, Removed, Touched
+from assetwatchd.upstream.port import Listed, Removed, Touched
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.scheduler import Scheduler
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream.port import Notice
 
 INTEREST_CHECK_S = 1.0
 """How often it is looked whether anybody is still interested."""

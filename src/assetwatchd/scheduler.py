@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.runtime.fairness import Caller
-    from assetwatchd.secret_files import SecretFiles
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.store import Store
-    from assetwatchd.upstream import Listed, Upstream
+    from assetwatchd.upstream.port import Listed, Upstream
+    from assetwatchd.upstream.secret_files import SecretFiles
 
 
 class Asked(NamedTuple):

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.answers import ANSWER_BYTES, Unchanged
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Observation, State
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.answers import ANSWER_BYTES, Unchanged
+from assetwatchd.upstream.port import Listed
 from support.harness import KINDS, Harness, harness_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 HARNESSES = {kind: harness_of(kind) for kind in KINDS}
 ENTITY_BOMB = (

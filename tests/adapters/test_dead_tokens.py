@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 HTML, XML, JSON = "text/html", "application/xml", "application/json"
 OF_ANY: dict[str, dict[str, Any]] = {

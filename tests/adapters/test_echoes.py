@@ -14,17 +14,17 @@ import pytest
 from aiohttp import web
 from pydantic import TypeAdapter
 
-from assetwatchd.answers import Unreadable
 from assetwatchd.app import ADAPTERS
 from assetwatchd.model.errors import UpstreamError
 from assetwatchd.model.values import Observation, State
-from assetwatchd.redaction import MASK
 from assetwatchd.settings.schema import AnySource
+from assetwatchd.upstream.answers import Unreadable
+from assetwatchd.upstream.redaction import MASK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 PASSWORD = "p&ss <w>/rd\"'1"
 KEY = "EXAMPLE/KEY+of=forty-characters-or-so-0123"

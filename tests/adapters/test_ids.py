@@ -22,7 +22,7 @@ from assetwatchd.settings.schema import Settings, UsdSearchSource
 from support.harness import KINDS, harness_of
 
 if TYPE_CHECKING:
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 BIDI = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from assetwatchd.adapters import media_intelligence, oracle_sbc, pieces, usd_search
 from assetwatchd.adapters.media_intelligence import AssetPath
 from assetwatchd.adapters.omn import adapter as omn
-from assetwatchd.answers import Unreadable
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import Observation, State
-from assetwatchd.paging import Page
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.answers import Unreadable
+from assetwatchd.upstream.http.transport import Reply
+from assetwatchd.upstream.paging import Page
 from support import golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from assetwatchd.answers import Answer
+    from assetwatchd.upstream.answers import Answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

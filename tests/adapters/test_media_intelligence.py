@@ -15,9 +15,9 @@ from assetwatchd.adapters import media_intelligence
 from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Observation, State
-from assetwatchd.paging import AGAIN_MAX
 from assetwatchd.settings.schema import MediaIntelligenceSource
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.paging import AGAIN_MAX
+from assetwatchd.upstream.port import Listed
 from support import golden
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from assetwatchd.model.details import OmnDetail
 from assetwatchd.model.errors import BadAnswer, Throttled
 from assetwatchd.model.values import FailureKind, State
 from assetwatchd.settings.schema import OmnSource
-from assetwatchd.transport import Reply
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.http.transport import Reply
+from assetwatchd.upstream.port import Listed
 from support import golden
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from assetwatchd.adapters.omn.tokens import LIFE_S_UNSAID, endpoint_of, grant_of
 from assetwatchd.model.errors import BadAnswer, ConfigError, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import State
 from assetwatchd.settings.schema import OmnSource, SignedJwtAuth
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.http.transport import Reply
 from support.clock import Clock
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from assetwatchd.model.details import OracleSbcDetail
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import FailureKind, Observation, State
 from assetwatchd.settings.schema import OracleSbcSource
-from assetwatchd.transport import raise_for_status
+from assetwatchd.upstream.http.transport import raise_for_status
 from support import golden
 from support.clock import Clock
 

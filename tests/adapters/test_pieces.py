@@ -17,8 +17,8 @@ from assetwatchd.model.details import PiecesDetail
 from assetwatchd.model.errors import BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import Observation, State
 from assetwatchd.settings.schema import PiecesSource
-from assetwatchd.transport import Reply, raise_for_status
-from assetwatchd.upstream import Listed, Notice, Removed, Touched
+from assetwatchd.upstream.http.transport import Reply, raise_for_status
+from assetwatchd.upstream.port import Listed, Notice, Removed, Touched
 from support import golden
 
 if TYPE_CHECKING:

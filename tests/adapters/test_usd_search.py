@@ -29,7 +29,7 @@ from assetwatchd.model.details import UsdSearchDetail
 from assetwatchd.model.errors import AssetRejected, Refused, Unreachable
 from assetwatchd.model.values import Facet, FailureKind, State
 from assetwatchd.settings.schema import UsdSearchSource
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.http.transport import Reply
 from support import golden
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from assetwatchd import outcome, plan, strangers
 from assetwatchd.agenda import NEVER
 from assetwatchd.model.values import Freshness
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.port import Listed
 from support.core_rig import Rig, now, running, virtual
 from support.fake_upstream import FakeUpstream
 

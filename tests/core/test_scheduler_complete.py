@@ -18,7 +18,7 @@ from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from assetwatchd.model.values import Condition
-    from assetwatchd.upstream import Listed
+    from assetwatchd.upstream.port import Listed
 
 DOWN = Unreachable("connection refused")
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.model.errors import AssetRejected, CallError, Refused, Throttled, Unreachable
 from assetwatchd.model.values import GONE, ConditionState, Freshness, State
+from assetwatchd.upstream.answers import NOTHING_KNOWN
 from support import virtual_time
 from support.core_rig import Rig, running
 from support.examples import bounded
@@ -22,7 +22,7 @@ from support.fake_upstream import FakeUpstream, most_in_a_second
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.answers import Answer, Known
+    from assetwatchd.upstream.answers import Answer, Known
 
 ASSETS = ("a", "b", "c", "d")
 STEPS = 30

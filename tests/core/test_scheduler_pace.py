@@ -11,7 +11,7 @@ import pytest
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import State
-from assetwatchd.reading import ANSWER_S_MAX
+from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
 from support import virtual_time
 from support.core_rig import now, running, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second

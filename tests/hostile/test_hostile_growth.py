@@ -15,7 +15,7 @@ from assetwatchd.model import bounds
 from assetwatchd.model.errors import UpstreamError
 from assetwatchd.model.values import Observation
 from assetwatchd.rpc.convert import ProtobufEncoder
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.http.transport import Reply
 from support.hostile import JSON, SHAPES, XML, Shape
 from support.hostile_reads import READS
 from support.steps import counted

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd import connector, rests, transport
-from assetwatchd.connector import INTERIM_MAX
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
-from assetwatchd.rests import Rest
 from assetwatchd.settings.schema import UsdSearchSource
-from assetwatchd.transport import FREE_BYTES, HEADER_LENGTH_MAX, LARGE_AT_ONCE, Transport
+from assetwatchd.upstream.http import connector, rests, transport
+from assetwatchd.upstream.http.connector import INTERIM_MAX
+from assetwatchd.upstream.http.rests import Rest
+from assetwatchd.upstream.http.transport import FREE_BYTES, HEADER_LENGTH_MAX, LARGE_AT_ONCE, Transport
 from support.hostile import OK_HEAD, PLAIN, RAW
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 
-from assetwatchd import xml
-from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.rpc.pieces import convert
+from assetwatchd.upstream.bodies import xml
+from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from support.hostile import JSON, SHAPES, UUID
 from support.reader import PATIENCE_S
 from support.rig import SAMPLES, SOURCES, running, sample

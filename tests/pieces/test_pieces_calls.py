@@ -28,7 +28,7 @@ from pieces_os_client.models.searched_assets import SearchedAssets
 from pieces_os_client.models.seed import Seed
 
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.port import Listed
 from support.pieces_rig import (
     NOTE,
     ONE,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from assetwatch_sandbox.pieces import wire
 from assetwatch_sandbox.pieces.piece import new_piece
-from assetwatchd import jsonbody
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.bodies import jsonbody
+from assetwatchd.upstream.http.transport import Reply
 from support.pieces_rig import ONE, seed_document
 
 if TYPE_CHECKING:

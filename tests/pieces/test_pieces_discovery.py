@@ -11,11 +11,11 @@ from pieces_os_client.wrapper.version_compatibility import VersionChecker
 from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
-from assetwatchd.connector import INTERIM_MAX
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
 from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.settings.schema import PiecesSource
+from assetwatchd.upstream.http.connector import INTERIM_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,6 @@ from aiohttp import WSMsgType, web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.jsonbody import bounded
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import OK, Stream
@@ -21,7 +20,8 @@ from assetwatchd.pieces.documents import closed, opened
 from assetwatchd.pieces.frames import Frames
 from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.settings.schema import PiecesSource
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.bodies.jsonbody import bounded
+from assetwatchd.upstream.http.transport import Reply
 from support.pieces_rig import ONE, TWO
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream, query
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.http.transport import Reply
 
 
 def at(second: int) -> dict[str, str]:

@@ -19,10 +19,10 @@ from assetwatchd.pieces import frames, line, pace, packed, reads
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.epoch import Epoch, Parts
 from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
-from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.settings.schema import PiecesSource, ServerSettings
 from assetwatchd.store.memory import MemoryStore
-from assetwatchd.upstream import Listed, Removed, Touched
+from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
+from assetwatchd.upstream.port import Listed, Removed, Touched
 from support.core_rig import now, virtual
 from support.pieces_rig import ONE, SOURCE, pieces_rig, shelve
 from support.raw_stream import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, named, raw_stream, told
@@ -30,7 +30,7 @@ from support.turns import counted
 
 if TYPE_CHECKING:
     from assetwatchd.adapters.pieces import Pieces
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream.port import Notice
     from support.raw_stream import Script
 
 PATIENCE_S = 60

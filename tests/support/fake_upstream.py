@@ -6,16 +6,16 @@ import asyncio
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
 from assetwatchd.model.errors import Unreachable
 from assetwatchd.model.values import Observation, State
-from assetwatchd.upstream import Capabilities, Listed, Removed, Touched
+from assetwatchd.upstream.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
+from assetwatchd.upstream.port import Capabilities, Listed, Removed, Touched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
-    from assetwatchd.answers import Answer, Known
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream.answers import Answer, Known
+    from assetwatchd.upstream.port import Notice
 
 
 class FakeUpstream:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.model.errors import UpstreamError
-from assetwatchd.transport import Reply
+from assetwatchd.upstream.http.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from assetwatch_sandbox.standin import Standin
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 KINDS: tuple[str, ...] = ("media_intelligence", "omn", "oracle_sbc", "pieces", "usd_search")
 

@@ -9,7 +9,7 @@ from assetwatchd.adapters.omn import Omn
 from support.harness import Harness
 
 if TYPE_CHECKING:
-    from assetwatchd.upstream import Upstream
+    from assetwatchd.upstream.port import Upstream
 
 WRONG = "not-the-token"
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.adapters import media_intelligence, oracle_sbc, pieces, usd_search
 from assetwatchd.adapters.omn import adapter as omn
-from assetwatchd.answers import NOTHING_KNOWN
+from assetwatchd.upstream.answers import NOTHING_KNOWN
 from support.hostile import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
 ASSETS_MAX = 100_000
 PATH = media_intelligence.AssetPath("workspace", "1", "2")

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetwatchd import xml
 from assetwatchd.model.errors import Throttled
-from assetwatchd.upstream import Listed
+from assetwatchd.upstream.bodies import xml
+from assetwatchd.upstream.port import Listed
 
 if TYPE_CHECKING:
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
 
 class Given:

@@ -15,23 +15,23 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from assetwatchd import jsonbody
-from assetwatchd.answers import NOTHING_KNOWN, Unchanged, kept
-from assetwatchd.lenient import NUMBER_MAX, Members
 from assetwatchd.model import texts
 from assetwatchd.model.details import MediaData, MediaIntelligenceDetail
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.paging import Page, Pages
-from assetwatchd.reading import Reading
-from assetwatchd.transport import Reply, Transport, raise_for_status, retry_after_s
-from assetwatchd.upstream import Capabilities, Listed, Notice, check_count
+from assetwatchd.upstream.answers import NOTHING_KNOWN, Unchanged, kept
+from assetwatchd.upstream.bodies import jsonbody
+from assetwatchd.upstream.bodies.lenient import NUMBER_MAX, Members
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status, retry_after_s
+from assetwatchd.upstream.paging import Page, Pages
+from assetwatchd.upstream.port import Capabilities, Listed, Notice, check_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.settings.schema import MediaIntelligenceSource
+    from assetwatchd.upstream.answers import Answer, Known
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

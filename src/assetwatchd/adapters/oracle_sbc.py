@@ -12,25 +12,26 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import logins, xml
-from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.credentials import TOKEN_BYTES_MAX, basic, with_token
-from assetwatchd.jsonbody import bounded
 from assetwatchd.model.details import OracleSbcDetail
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.reading import Reading
-from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities, Listed, Notice
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.upstream.bodies import xml
+from assetwatchd.upstream.bodies.jsonbody import bounded
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.credentials import TOKEN_BYTES_MAX, basic, with_token
+from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream.port import Capabilities, Listed, Notice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from lxml.etree import _Element as Element
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.settings.schema import OracleSbcSource
+    from assetwatchd.upstream.answers import Answer, Known
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

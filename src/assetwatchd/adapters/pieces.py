@@ -13,9 +13,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from assetwatchd import jsonbody, lenient
-from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.lenient import Members
 from assetwatchd.model.bounds import VALUES_MAX
 from assetwatchd.model.details import PiecesDetail, PiecesFormat
 from assetwatchd.model.errors import AssetRejected, BadAnswer
@@ -24,16 +21,19 @@ from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place
 from assetwatchd.plan import slices
-from assetwatchd.upstream import Capabilities, Listed, Notice, Removed, Touched, listed
+from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.upstream.bodies import jsonbody, lenient
+from assetwatchd.upstream.bodies.lenient import Members
+from assetwatchd.upstream.port import Capabilities, Listed, Notice, Removed, Touched, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.pieces.frames import Frame, Item
     from assetwatchd.settings.schema import PiecesSource
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.answers import Answer, Known
+    from assetwatchd.upstream.http.transport import Reply
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

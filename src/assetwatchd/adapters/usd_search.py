@@ -10,27 +10,37 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from assetwatchd import lenient, logins
-from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.credentials import GivenTokens, basic, with_token
-from assetwatchd.jsonbody import bounded, decode, list_of, object_in, object_of, reason_in, state_of, text_of
-from assetwatchd.lenient import Members
 from assetwatchd.model import texts
 from assetwatchd.model.details import UsdSearchAttempt, UsdSearchDetail, UsdSearchPlugin
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Unreachable, UpstreamError
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.reading import Reading
 from assetwatchd.settings.schema import ApiKeyAuth, BasicAuth, BearerAuth, never_storage
-from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.upstream.bodies import lenient
+from assetwatchd.upstream.bodies.jsonbody import (
+    bounded,
+    decode,
+    list_of,
+    object_in,
+    object_of,
+    reason_in,
+    state_of,
+    text_of,
+)
+from assetwatchd.upstream.bodies.lenient import Members
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.credentials import GivenTokens, basic, with_token
+from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream.port import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime, tzinfo
 
-    from assetwatchd import answers
     from assetwatchd.settings.schema import UsdSearchSource
-    from assetwatchd.upstream import Listed, Notice
+    from assetwatchd.upstream import answers
+    from assetwatchd.upstream.port import Listed, Notice
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -29,7 +29,7 @@ app = typer.Typer(
 @app.command()
 def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
-    from assetwatchd import tls  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.upstream.http import tls  # noqa: PLC0415 - help does not pay for it
 
     settings, warnings = usable_settings(config, secrets_dir)
     _warn([*warnings, *tls.warnings(settings.sources)])  # as `serve` says them itself

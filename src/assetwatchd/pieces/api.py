@@ -11,13 +11,13 @@ import enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, cast
 from urllib.parse import quote, urlencode
 
-from assetwatchd import jsonbody
 from assetwatchd.model.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces import documents
 from assetwatchd.pieces.body import joined
 from assetwatchd.pieces.pace import Pace
 from assetwatchd.pieces.split import Splitter
-from assetwatchd.transport import Reply, raise_for_status
+from assetwatchd.upstream.bodies import jsonbody
+from assetwatchd.upstream.http.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence

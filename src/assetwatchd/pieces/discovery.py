@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from yarl import URL
 
-from assetwatchd import logins
-from assetwatchd.connector import Connector
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.runtime.descriptors import missed
-from assetwatchd.transport import session
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.http.connector import Connector
+from assetwatchd.upstream.http.transport import session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from assetwatchd.settings.schema import PiecesSource
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
     Ask = Callable[[URL, str], Awaitable[Reply]]
     """Makes a GET of a path at a base URL."""

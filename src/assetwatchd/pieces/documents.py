@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 from aiohttp import WSMsgType
 
-from assetwatchd import jsonbody
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
 from assetwatchd.pieces.pace import Pace
 from assetwatchd.pieces.packed import Packed, pack, weight_of
-from assetwatchd.reading import INLINE_BYTES_MAX
+from assetwatchd.upstream.bodies import jsonbody
+from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from assetwatchd.pieces.place import PiecesTransport
-    from assetwatchd.reading import Reading
     from assetwatchd.settings.schema import PiecesSource
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.bodies.reading import Reading
+    from assetwatchd.upstream.http.transport import Reply
 
 CLOSE_CODES = frozenset(aiohttp.WSCloseCode)
 LIST = "iterable"

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assetwatchd import jsonbody, lenient, upstream
 from assetwatchd.model import texts
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.api import OK, Stream
 from assetwatchd.pieces.packed import Packed, pack, weight_of
-from assetwatchd.reading import INLINE_BYTES_MAX
 from assetwatchd.runtime import telemetry
-from assetwatchd.transport import Reply
+from assetwatchd.upstream import port
+from assetwatchd.upstream.bodies import jsonbody, lenient
+from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
+from assetwatchd.upstream.http.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -94,7 +95,7 @@ def read(document: Mapping[str, Any], stream: Stream) -> Frame:
         item = parse(element) if isinstance(element, dict) else None
         if item is None:
             unreadable += not isinstance(element, dict) or element.get(name) is not None
-        elif len(item.asset_id) > upstream.ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
+        elif len(item.asset_id) > port.ASSET_ID_LENGTH_MAX or texts.unfit(item.asset_id):
             unfit += 1
         elif not _outdone(item, found.get(item.asset_id)):
             found.pop(item.asset_id, None)
@@ -142,7 +143,7 @@ def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
 
 def check_count(count: int, assets_max: int) -> None:
     """Raise BadAnswer for more assets than a stream may tell of."""
-    upstream.check_count(count, assets_max, where="a stream")
+    port.check_count(count, assets_max, where="a stream")
 
 
 class Frames:
@@ -220,7 +221,7 @@ def listed(document: Mapping[str, Any]) -> frozenset[str]:
 def ids(reply: Reply, assets_max: int) -> frozenset[str]:
     """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
     found = listed(jsonbody.object_in(reply))
-    upstream.check_count(len(found), assets_max)
+    port.check_count(len(found), assets_max)
     return found
 
 

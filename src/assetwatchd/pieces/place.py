@@ -13,9 +13,9 @@ from yarl import URL
 
 from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.discovery import PROBING, check, discover
-from assetwatchd.reading import Reading
-from assetwatchd.redaction import Secrets
-from assetwatchd.transport import Transport, raise_for_status
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.http.transport import Transport, raise_for_status
+from assetwatchd.upstream.redaction import Secrets
 
 if TYPE_CHECKING:
     import io
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.pieces.discovery import Ask, Probing
     from assetwatchd.settings.schema import PiecesSource
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
 
 class Place:

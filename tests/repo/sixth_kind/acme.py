@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assetwatchd.answers import NOTHING_KNOWN, unless_known
-from assetwatchd.jsonbody import decode, object_of, text_of
 from assetwatchd.model.details import AcmeDetail
 from assetwatchd.model.values import Facet, Observation, State
-from assetwatchd.reading import Reading
-from assetwatchd.transport import Transport, raise_for_status
-from assetwatchd.upstream import Capabilities
+from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
+from assetwatchd.upstream.bodies.jsonbody import decode, object_of, text_of
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.http.transport import Transport, raise_for_status
+from assetwatchd.upstream.port import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.settings.schema import AcmeSource
-    from assetwatchd.transport import Reply
-    from assetwatchd.upstream import Listed, Notice
+    from assetwatchd.upstream.answers import Answer, Known
+    from assetwatchd.upstream.http.transport import Reply
+    from assetwatchd.upstream.port import Listed, Notice
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 

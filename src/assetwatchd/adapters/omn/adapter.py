@@ -11,29 +11,30 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
-from assetwatchd import lenient, logins, xml
 from assetwatchd.adapters.omn.tokens import tokens_for
-from assetwatchd.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
-from assetwatchd.credentials import with_token
-from assetwatchd.jsonbody import bounded, decode, list_of, object_of, reason_in
-from assetwatchd.lenient import Members
 from assetwatchd.model import texts
 from assetwatchd.model.details import OmnDetail
 from assetwatchd.model.errors import BadAnswer, Refused, UpstreamError
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
-from assetwatchd.oddtext import REPLACEMENT
-from assetwatchd.reading import Reading
-from assetwatchd.transport import Reply, Transport, raise_for_status
-from assetwatchd.upstream import Capabilities, Listed, listed
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.answers import NOTHING_KNOWN, Unreadable, digest, unless_known
+from assetwatchd.upstream.bodies import lenient, xml
+from assetwatchd.upstream.bodies.jsonbody import bounded, decode, list_of, object_of, reason_in
+from assetwatchd.upstream.bodies.lenient import Members
+from assetwatchd.upstream.bodies.oddtext import REPLACEMENT
+from assetwatchd.upstream.bodies.reading import Reading
+from assetwatchd.upstream.credentials import with_token
+from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream.port import Capabilities, Listed, listed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from lxml.etree import _Element as Element
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.settings.schema import OmnSource
-    from assetwatchd.upstream import Notice
+    from assetwatchd.upstream.answers import Answer, Known
+    from assetwatchd.upstream.port import Notice
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

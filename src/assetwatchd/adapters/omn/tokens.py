@@ -13,19 +13,19 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from assetwatchd.credentials import TOKEN_BYTES_MAX, GivenTokens
-from assetwatchd.jsonbody import bounded, decode, object_in, text_of
 from assetwatchd.model.errors import BadAnswer, ConfigError, Refused
 from assetwatchd.settings.schema import BearerAuth, SignedJwtAuth
-from assetwatchd.transport import Reply, Transport, raise_for_status
+from assetwatchd.upstream.bodies.jsonbody import bounded, decode, object_in, text_of
+from assetwatchd.upstream.credentials import TOKEN_BYTES_MAX, GivenTokens
+from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.credentials import Tokens
-    from assetwatchd.reading import Reading
-    from assetwatchd.redaction import Secrets
     from assetwatchd.settings.schema import OmnSource, RefreshTokenAuth
+    from assetwatchd.upstream.bodies.reading import Reading
+    from assetwatchd.upstream.credentials import Tokens
+    from assetwatchd.upstream.redaction import Secrets
 
 # 1. Facts --------------------------------------------------------------------------------------------------------
 

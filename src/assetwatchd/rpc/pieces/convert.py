@@ -17,16 +17,16 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-from assetwatchd import jsonbody
 from assetwatchd.model.errors import BadAnswer, ContentTooLarge
 from assetwatchd.pieces.body import pieces
+from assetwatchd.upstream.bodies import jsonbody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from google.protobuf.descriptor import Descriptor
 
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
 M = TypeVar("M", bound=Message)
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from assetwatchd.redaction import Secrets
     from assetwatchd.settings.schema import BearerAuth
+    from assetwatchd.upstream.redaction import Secrets
 
 T = TypeVar("T")
 

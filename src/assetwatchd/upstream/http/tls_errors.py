@@ -8,13 +8,13 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.tls import TOO_WEAK, shown
+from assetwatchd.upstream.http.tls import TOO_WEAK, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from assetwatchd.tls import Tls
+    from assetwatchd.upstream.http.tls import Tls
 
     Certificate = Mapping[str, Any]
 

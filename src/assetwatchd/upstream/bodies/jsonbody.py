@@ -7,15 +7,15 @@ import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from assetwatchd import lenient, oddtext
-from assetwatchd.logins import HTML_TYPES
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.texts import CUT, cut
+from assetwatchd.upstream.bodies import lenient, oddtext
+from assetwatchd.upstream.logins import HTML_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.http.transport import Reply
 
 ERROR_MEMBERS = (
     "error",

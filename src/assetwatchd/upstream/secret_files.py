@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetwatchd.credentials import TOKEN_BYTES_MAX
+from assetwatchd.upstream.credentials import TOKEN_BYTES_MAX
 
 if TYPE_CHECKING:
     from assetwatchd.settings.schema import SourceSettings

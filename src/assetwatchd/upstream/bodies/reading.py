@@ -19,18 +19,18 @@ from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
-from assetwatchd import logins
 from assetwatchd.model.errors import BadAnswer, UpstreamError
-from assetwatchd.reader import HEADER, READ_S_MAX, main
-from assetwatchd.redaction import NOTHING_SECRET, Secrets
-from assetwatchd.rests import Rest
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.bodies.reader import HEADER, READ_S_MAX, main
+from assetwatchd.upstream.http.rests import Rest
+from assetwatchd.upstream.redaction import NOTHING_SECRET, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.reader import Result
-    from assetwatchd.redaction import Cleaner
-    from assetwatchd.transport import Reply
+    from assetwatchd.upstream.bodies.reader import Result
+    from assetwatchd.upstream.http.transport import Reply
+    from assetwatchd.upstream.redaction import Cleaner
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

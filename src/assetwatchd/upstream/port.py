@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from assetwatchd.answers import NOTHING_KNOWN
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.oddtext import REPLACEMENT
+from assetwatchd.upstream.answers import NOTHING_KNOWN
+from assetwatchd.upstream.bodies.oddtext import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
-    from assetwatchd.answers import Answer, Known
     from assetwatchd.model.values import Observation
+    from assetwatchd.upstream.answers import Answer, Known
 
 
 LISTED_TIMES = 2

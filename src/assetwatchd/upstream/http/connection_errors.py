@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from assetwatchd import tls_errors
 from assetwatchd.model.errors import BadAnswer, Refused, Unreachable, UpstreamError
+from assetwatchd.upstream.http import tls_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from yarl import URL
 
-    from assetwatchd.proxies import Proxy
-    from assetwatchd.tls import Tls
+    from assetwatchd.upstream.http.proxies import Proxy
+    from assetwatchd.upstream.http.tls import Tls
 
 Found = TypeVar("Found", bound=BaseException)
 PLAIN_TO_TLS = "plain HTTP was spoken to a TLS port; base_url should begin with https://"

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from assetwatchd.rests import COSTLY_S, Rest
+from assetwatchd.upstream.http.rests import COSTLY_S, Rest
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assetwatchd import oddtext
 from assetwatchd.model.errors import BadAnswer
+from assetwatchd.upstream.bodies import oddtext
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element

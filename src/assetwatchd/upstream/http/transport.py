@@ -16,17 +16,18 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from assetwatchd import connection_errors, logins
-from assetwatchd.answers import digest
-from assetwatchd.connection_errors import Attempt, check_answer, check_encoding
-from assetwatchd.connector import SWITCHING_PROTOCOLS, Connector, Request
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.proxies import Proxies
-from assetwatchd.redaction import Secrets
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.descriptors import BESIDE, missed
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
-from assetwatchd.tls import Tls
+from assetwatchd.upstream import logins
+from assetwatchd.upstream.answers import digest
+from assetwatchd.upstream.http import connection_errors
+from assetwatchd.upstream.http.connection_errors import Attempt, check_answer, check_encoding
+from assetwatchd.upstream.http.connector import SWITCHING_PROTOCOLS, Connector, Request
+from assetwatchd.upstream.http.proxies import Proxies
+from assetwatchd.upstream.http.tls import Tls
+from assetwatchd.upstream.redaction import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

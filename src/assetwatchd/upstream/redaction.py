@@ -19,10 +19,10 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel, SecretStr
 
-from assetwatchd.answers import Unchanged, Unreadable
 from assetwatchd.model.errors import UpstreamError
 from assetwatchd.model.texts import CUT
 from assetwatchd.model.values import Observation
+from assetwatchd.upstream.answers import Unchanged, Unreadable
 
 T = TypeVar("T")
 
