@@ -15,7 +15,7 @@ from changes import NOWHERE, SOURCE, asset, observation
 from say import say
 
 from assetwatchd import app
-from assetwatchd.pipeline import Pipeline, Sighting
+from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import requests
 from assetwatchd.rpc.convert import ProtobufEncoder
 from assetwatchd.runtime import telemetry

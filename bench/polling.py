@@ -19,14 +19,14 @@ from say import say
 
 from assetwatch_sandbox import Sandbox
 from assetwatchd.adapters.usd_search import UsdSearch, status_path
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pipeline import Pipeline
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import SourceKind
-from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
 from assetwatchd.runtime.gc_tuning import collect_seldom
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import UsdSearchSource
-from assetwatchd.store.memory import MemoryStore
 
 CONCURRENCY = 16
 ASSETS = 1000

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from assetwatchd import resume
-from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import ResumeEpochChanged, ResumeTokenExpired, ServerDraining
 from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, State
-from assetwatchd.store.memory import MemoryStore
 from support.entries import draft, frame, read
 from support.examples import bounded
 from support.hub_client import Client
@@ -26,7 +26,7 @@ from support.watch_model import CHANGES, FILTERS, Reading, Token, Truth
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class CoreMachine(RuleBasedStateMachine):
     def resume(self, token: Token, *, flowing: bool) -> None:
         """Open a stream with any token ever issued: it is taken, or refused for the one reason there is."""
         try:
-            cursor = resume.check(token.text, digest=token.what.digest, store=self.truth.store)
+            cursor = resume_token.check(token.text, digest=token.what.digest, store=self.truth.store)
         except ResumeEpochChanged:
             assert token.epoch != self.truth.store.epoch
         except ResumeTokenExpired:
@@ -198,7 +198,7 @@ class CoreMachine(RuleBasedStateMachine):
             newest = session.tokens[-1]
             assert newest.revision == self.truth.store.head
             assert (
-                resume.check(newest.text, digest=session.what.digest, store=self.truth.store) == newest.revision
+                resume_token.check(newest.text, digest=session.what.digest, store=self.truth.store) == newest.revision
             )  # I7
             told = {source: self.conditions[source] for source in self.conditions.keys() & session.what.watched_sources}
             assert session.conditions == told

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.filters import AT_A_TIME, DIGEST_BYTES, Filter
+from assetwatchd.changefeed.filters import AT_A_TIME, DIGEST_BYTES, Filter
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import AssetKey, State
-from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:

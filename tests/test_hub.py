@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.drains import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
-from assetwatchd.hub import Batch, Bookmark, Started, Synced
+from assetwatchd.changefeed.batches import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
+from assetwatchd.changefeed.hub import Batch, Bookmark, Started, Synced
 from assetwatchd.model.errors import ResumeTokenExpired
 from assetwatchd.model.values import AssetKey, Condition, ConditionState, State
 from support.entries import asking, read
@@ -18,7 +18,7 @@ from support.hub_client import Client, Rig, rigged, virtual
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
 
 DAM = asking(sources=["dam"])
 WELL = Condition(ConditionState.HEALTHY, "", since=1.0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import ResumeTokenExpired, ServerDraining
 from assetwatchd.model.values import Condition, ConditionState, State
 from support.entries import asking

@@ -7,9 +7,9 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
-from assetwatchd import hub
-from assetwatchd.drains import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
-from assetwatchd.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
+from assetwatchd.changefeed import hub
+from assetwatchd.changefeed.batches import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
+from assetwatchd.changefeed.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
 from assetwatchd.model.errors import ServerDraining
 from assetwatchd.model.values import Condition, ConditionState, Entry, State
 from support.entries import asking, read

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.hub import JOINING_S, ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
-from assetwatchd.store.memory import MemoryStore
+from assetwatchd.changefeed.hub import JOINING_S, ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
+from assetwatchd.changefeed.store.memory import MemoryStore
 from support.entries import asking, frame
 from support.hub_client import Client, Rig, virtual
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import (
     CallError,
     ResumeEpochChanged,
@@ -20,7 +21,6 @@ from assetwatchd.model.errors import (
     ResumeTokenInvalid,
 )
 from assetwatchd.model.values import State
-from assetwatchd.store.memory import MemoryStore
 from support.entries import asking, draft
 
 EPOCH = "0123456789abcdef"
@@ -34,12 +34,12 @@ def a_store(*, head: int = 100, floor: int = 0) -> MemoryStore:
 
 
 def token(revision: int = 50, *, epoch: str = EPOCH, digest: bytes = DIGEST) -> str:
-    return resume.encode(epoch=epoch, revision=revision, digest=digest)
+    return resume_token.encode(epoch=epoch, revision=revision, digest=digest)
 
 
 def accepted(text: str) -> bool:
     try:
-        resume.check(text, digest=DIGEST, store=a_store())
+        resume_token.check(text, digest=DIGEST, store=a_store())
     except ResumeTokenInvalid:
         return False
     return True
@@ -53,8 +53,8 @@ def test_round_trip(revision: int, epoch: bytes, digest: bytes, head: int) -> No
     """A token gives back its revision, whatever its revision, epoch and filter; also ahead of the store."""
     store = a_store(head=head)
     store.epoch = epoch.hex()
-    text = resume.encode(epoch=store.epoch, revision=revision, digest=digest)
-    assert resume.check(text, digest=digest, store=store) == revision
+    text = resume_token.encode(epoch=store.epoch, revision=revision, digest=digest)
+    assert resume_token.check(text, digest=digest, store=store) == revision
 
 
 def test_tokens_are_url_safe_and_short() -> None:
@@ -102,9 +102,9 @@ def test_other_ways_to_write_the_same_bytes_are_refused() -> None:
 
 def test_another_version_is_refused() -> None:
     """A token of another version is invalid even when its checksum fits."""
-    for version in (0, resume.VERSION + 1, 255):
+    for version in (0, resume_token.VERSION + 1, 255):
         body = struct.pack(">B8sQ8s", version, bytes.fromhex(EPOCH), 50, DIGEST)
-        whole = body + resume._checksum(body)
+        whole = body + resume_token._checksum(body)
         assert not accepted(base64.urlsafe_b64encode(whole).rstrip(b"=").decode())
 
 
@@ -112,13 +112,13 @@ def test_another_filter_is_refused() -> None:
     """A token is good with the very filter it was issued for, also when that has the same assets in other states."""
     for other in (asking(sources=["usd"]), asking(sources=["dam"], states=[State.FAILED]), asking(names=["dam/a"])):
         with pytest.raises(ResumeFilterMismatch):
-            resume.check(token(), digest=other.digest, store=a_store())
+            resume_token.check(token(), digest=other.digest, store=a_store())
 
 
 def test_another_epoch_is_refused() -> None:
     """Revisions of another store are not compared; the error tells the store's own epoch."""
     with pytest.raises(ResumeEpochChanged) as error:
-        resume.check(token(epoch="f" * 16), digest=DIGEST, store=a_store())
+        resume_token.check(token(epoch="f" * 16), digest=DIGEST, store=a_store())
     assert error.value.metadata == {"epoch": EPOCH}
 
 
@@ -126,14 +126,14 @@ def test_the_floor() -> None:
     """Below the floor removals are forgotten: refused with the figures. At the floor they are all known."""
     store = a_store(head=100, floor=50)
     with pytest.raises(ResumeTokenExpired) as error:
-        resume.check(token(49), digest=DIGEST, store=store)
+        resume_token.check(token(49), digest=DIGEST, store=store)
     assert error.value.metadata == {"requested": "49", "oldest": "50", "current": "100"}
-    assert resume.check(token(50), digest=DIGEST, store=store) == 50
+    assert resume_token.check(token(50), digest=DIGEST, store=store) == 50
 
 
 def test_a_page_of_a_list_goes_on_from_below_the_floor() -> None:
     """Where removals do not matter the floor does not either."""
-    assert resume.check(token(1), digest=DIGEST, store=a_store(floor=50), from_floor=False) == 1
+    assert resume_token.check(token(1), digest=DIGEST, store=a_store(floor=50), from_floor=False) == 1
 
 
 def test_random_texts_are_invalid_and_nothing_worse() -> None:
@@ -144,13 +144,13 @@ def test_random_texts_are_invalid_and_nothing_worse() -> None:
         alphabet = alphabets[number % len(alphabets)]
         text = "".join(source.choices(alphabet, k=source.randrange(257)))
         with pytest.raises(ResumeTokenInvalid):
-            resume.check(text, digest=DIGEST, store=a_store())
+            resume_token.check(text, digest=DIGEST, store=a_store())
 
 
 def test_errors_show_no_token() -> None:
     """What a caller sent is not repeated to it."""
     with pytest.raises(CallError) as error:
-        resume.check("SECRET" + token(), digest=DIGEST, store=a_store())
+        resume_token.check("SECRET" + token(), digest=DIGEST, store=a_store())
     assert "SECRET" not in str(error.value)
 
 
@@ -163,5 +163,5 @@ async def test_a_token_just_issued_is_always_accepted(steps: list[tuple[str, boo
         await store.commit([draft(f"dam/{name}", State.DELETED if deleted else State.AVAILABLE)])
         if sweep:
             await store.drop_gone(before=1.0, keep=lambda _: False)
-        issued = resume.encode(epoch=store.epoch, revision=store.head, digest=DIGEST)
-        assert resume.check(issued, digest=DIGEST, store=store) == store.head
+        issued = resume_token.encode(epoch=store.epoch, revision=store.head, digest=DIGEST)
+        assert resume_token.check(issued, digest=DIGEST, store=store) == store.head

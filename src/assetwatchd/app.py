@@ -16,7 +16,11 @@ from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.oracle_sbc import OracleSbc
 from assetwatchd.adapters.pieces import Pieces, tombstone
 from assetwatchd.adapters.usd_search import UsdSearch
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pipeline import Pipeline
+from assetwatchd.changefeed.store.memory import MemoryStore
+from assetwatchd.changefeed.store.sqlite import SqliteStore
+from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.api import PiecesApi
@@ -24,7 +28,6 @@ from assetwatchd.pieces.discovery import PROBING, Probing
 from assetwatchd.pieces.epoch import Parts
 from assetwatchd.pieces.feeds import Feeds
 from assetwatchd.pieces.place import PiecesTransport, Place
-from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
@@ -39,9 +42,6 @@ from assetwatchd.runtime.watchdog import Watchdog
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
 from assetwatchd.sources import Sources
-from assetwatchd.store.memory import MemoryStore
-from assetwatchd.store.sqlite import SqliteStore
-from assetwatchd.store.sqlite import problems as sqlite_problems
 from assetwatchd.upstream.http import tls
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
     from assetwatchd.settings.schema import AnySource, MemoryStoreSettings, Settings, SourceSettings
-    from assetwatchd.store import Store
     from assetwatchd.upstream.port import Upstream
 
 ADAPTERS: dict[str, Callable[[str, Any], Upstream]] = {

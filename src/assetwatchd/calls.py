@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd import lists, schedule
 from assetwatchd.agenda import AT_ONCE, NEVER
+from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.model.errors import (
     AssetRejected,
@@ -20,7 +21,6 @@ from assetwatchd.model.errors import (
 )
 from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.pauses import Pauses
-from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import loop_time
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit

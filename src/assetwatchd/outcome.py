@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.agenda import AT_ONCE, NEVER
+from assetwatchd.changefeed.pipeline import Unread
 from assetwatchd.model.values import GONE, State, unreadable
-from assetwatchd.pipeline import Unread
 from assetwatchd.plan import loop_time
 from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.troubles import Troubles
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from assetwatchd.agenda import Target
+    from assetwatchd.changefeed.pipeline import Pipeline, Sighting
     from assetwatchd.model.errors import SourceUnreachable
     from assetwatchd.model.values import Observation
-    from assetwatchd.pipeline import Pipeline, Sighting
     from assetwatchd.plan import Plan
     from assetwatchd.runtime.fairness import Caller
 

@@ -17,10 +17,10 @@ from assetwatchd.strangers import Strangers, weight
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.store import Store
     from assetwatchd.upstream.port import Capabilities
 
 T = TypeVar("T")

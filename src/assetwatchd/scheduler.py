@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd import push
 from assetwatchd.agenda import AT_ONCE
 from assetwatchd.calls import Calls
+from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import SourceUnreachable, TooManyReads
 from assetwatchd.model.values import Freshness, Observation
 from assetwatchd.outcome import Figures, Outcomes
-from assetwatchd.pipeline import Sighting
 from assetwatchd.plan import Plan, loop_time, slices
 from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from assetwatchd.agenda import Target
+    from assetwatchd.changefeed.pipeline import Pipeline
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
-    from assetwatchd.pipeline import Pipeline
     from assetwatchd.plan import Interest
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.store import Store
     from assetwatchd.upstream.port import Listed, Upstream
     from assetwatchd.upstream.secret_files import SecretFiles
 

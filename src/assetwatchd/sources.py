@@ -17,7 +17,7 @@ from assetwatchd.runtime.slices import finish
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
     from assetwatchd.plan import Interest
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.scheduler import Scheduler

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from assetwatchd.agenda import Target
-    from assetwatchd.pipeline import Sighting
+    from assetwatchd.changefeed.pipeline import Sighting
 
 NAMES = tuple(f"a{number}" for number in range(200))
 SLICE = 10

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd import pipeline
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed import pipeline
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pipeline import Pipeline, Sighting, Unread
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import StoreError
 from assetwatchd.model.values import AssetKey, Facet, Freshness, Observation, State
-from assetwatchd.pipeline import Pipeline, Sighting, Unread
 from assetwatchd.rpc import convert
-from assetwatchd.store.memory import MemoryStore
 from support.core_rig import virtual
 from support.tracing import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Draft
 
 KEY = AssetKey("src", "a")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

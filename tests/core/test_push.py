@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd import push
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
 from assetwatchd.model.values import ConditionState, Freshness, State
 from assetwatchd.plan import SLICE
-from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Draft
 
 
 class SlowStore(MemoryStore):

@@ -16,8 +16,8 @@ from support.fake_upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Draft
 
 MISSED_BY_READS = 10_000
 """Intervals between reads so long that only lists matter."""

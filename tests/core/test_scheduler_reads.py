@@ -13,8 +13,8 @@ from assetwatchd.model.values import Freshness, Observation, State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Draft
 from support.core_rig import now, running, virtual, wall
 from support.fake_upstream import FakeUpstream
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd import troubles
-from assetwatchd.filters import Filter
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model.values import UNREADABLE, AssetKey, ConditionState, Freshness, State
 from assetwatchd.rpc import convert
-from assetwatchd.store.memory import MemoryStore
 from support import virtual_time
 from support.core_rig import SOURCE, Rig, running, until, virtual
 from support.examples import bounded

@@ -11,17 +11,17 @@ import pytest
 
 from assetwatchd import plan
 from assetwatchd import sources as sources_module
-from assetwatchd.filters import Filter
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pipeline import Pipeline
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.model.values import AssetKey, SourceKind
-from assetwatchd.pipeline import Pipeline
 from assetwatchd.plan import Plan
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import SourceSettings
 from assetwatchd.sources import Sources
-from assetwatchd.store.memory import MemoryStore
 from support.core_rig import now, virtual, wall
 from support.fake_upstream import FakeUpstream
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import drains, filters
-from assetwatchd.hub import Batch, Synced
+from assetwatchd.changefeed import batches, filters
+from assetwatchd.changefeed.hub import Batch, Synced
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.model.values import State
 from assetwatchd.rpc.watch import reach
@@ -26,9 +26,9 @@ from support.hub_client import Client, rigged, virtual
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from assetwatchd.filters import Filter
-    from assetwatchd.hub import Signal
-    from assetwatchd.store import Store
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.hub import Signal
+    from assetwatchd.changefeed.store.port import Store
     from support.hub_client import Rig
 
 DAM = asking(sources=["dam"])
@@ -102,7 +102,7 @@ async def test_what_is_written_between_two_parts_of_a_beginning(
 ) -> None:
     """What a stream begins with is looked for in parts; as of synced the map is what there was by then, even so."""
     monkeypatch.setattr(filters, "AT_A_TIME", 10)
-    monkeypatch.setattr(drains, "DRAIN_KEPT_CHANGES_MAX", 0)
+    monkeypatch.setattr(batches, "DRAIN_KEPT_CHANGES_MAX", 0)
     rng = random.Random(9)  # noqa: S311 - a test must be repeatable
     names = [f"dam/{number}" for number in range(MANY)]
     async with rigged() as rig:

@@ -20,11 +20,11 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.store.memory import MemoryStore
+from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, State
 from assetwatchd.rpc import convert
-from assetwatchd.store.memory import MemoryStore
-from assetwatchd.store.sqlite import SqliteStore
 from support.entries import Change
 from support.examples import bounded
 from support.paced import Paced
@@ -35,8 +35,8 @@ from support.watch_service import WatchService, draft, impatient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
-    from assetwatchd.filters import Filter
-    from assetwatchd.store import Store
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.store.port import Store
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Session(Paced[pb.WatchStatusResponse]):
         if message.changes:
             self.reading.told([self._change(each) for each in message.changes], message.changes[-1].status.revision)
         if message.HasField("synced") or message.HasField("bookmark"):
-            _, revision, _ = resume._decode(message.resume_token)
+            _, revision, _ = resume_token._decode(message.resume_token)
             self.reading.marked(revision, bookmark=message.HasField("bookmark"))
         if message.resume_token:
             assert message.resume_token == self.reading.tokens[-1].text
@@ -180,7 +180,7 @@ class GrpcMachine(RuleBasedStateMachine):
             if other != token.what:
                 self.run(self._refused(other, token.text, "INVALID_ARGUMENT", "RESUME_FILTER_MISMATCH"))
         store = self.truth.store
-        future = resume.encode(epoch=store.epoch, revision=store.head + 1000, digest=other.digest)
+        future = resume_token.encode(epoch=store.epoch, revision=store.head + 1000, digest=other.digest)
         self.run(self._refused(other, future, "UNAVAILABLE", "REPLICA_BEHIND"))
 
     @rule(number=NUMBERS, count=st.integers(1, 4))

@@ -13,7 +13,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatch_sandbox import Sandbox
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
 from faults.rig.process import Server
 from support import grpcurl
 from support.grpcurl import STATUS_SERVICE, Ran
@@ -52,8 +52,8 @@ def altered(token: str, rig: Rig) -> str:
 
 def of_the_future(token: str, rig: Rig) -> str:
     """Make the token that this very store would give a thousand changes later."""
-    epoch, _, digest = resume._decode(token)
-    return resume.encode(epoch=epoch, revision=rig.app.store.head + 1000, digest=digest)
+    epoch, _, digest = resume_token._decode(token)
+    return resume_token.encode(epoch=epoch, revision=rig.app.store.head + 1000, digest=digest)
 
 
 def unaltered(token: str, rig: Rig) -> str:
@@ -106,9 +106,9 @@ async def test_a_token_of_a_moment_ahead_is_waited_for() -> None:
     """T21: a revision that is known here a moment later is waited for, and the stream goes on from it."""
     async with running(("omn",)) as rig:
         stream = await rig.watch(**WHOLE).synced()
-        epoch, revision, digest = resume._decode(stream.token)
+        epoch, revision, digest = resume_token._decode(stream.token)
         assert revision == rig.app.store.head
-        ahead = resume.encode(epoch=epoch, revision=revision + 1, digest=digest)
+        ahead = resume_token.encode(epoch=epoch, revision=revision + 1, digest=digest)
         early = asyncio.create_task(rig.watch(**WHOLE, resume_token=ahead).synced())
         await rig.shows("omn", lambda source: source.watcher_count == 1)
         rig.vary("omn")
@@ -156,7 +156,7 @@ async def test_an_old_token(tmp_path: Path) -> None:
         info = ran.detail("ErrorInfo")
         assert (ran.error["code"], info["reason"]) == (OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
         told = {name: int(value) for name, value in info["metadata"].items()}
-        assert told["requested"] == resume._decode(token)[1] < told["oldest"] <= told["current"]
+        assert told["requested"] == resume_token._decode(token)[1] < told["oldest"] <= told["current"]
         fresh = (await printed(address))[-1]["resume_token"]
         assert (await printed(address, {**WHOLE, "resume_token": fresh}))[0]["started"]["mode"] == "MODE_RESUMED"
 

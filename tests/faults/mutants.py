@@ -30,11 +30,11 @@ class Mutant(NamedTuple):
     changes: Sequence[Change]
 
 
-HUB, WATCH, LEDGER = "assetwatchd.hub", "assetwatchd.rpc.watch", "assetwatchd.store.ledger"
-DRAINS = "assetwatchd.drains"
+HUB, WATCH, LEDGER = "assetwatchd.changefeed.hub", "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
+DRAINS = "assetwatchd.changefeed.batches"
 CALLS, PAUSES = "assetwatchd.calls", "assetwatchd.pauses"
-PIPELINE, RESUME = "assetwatchd.pipeline", "assetwatchd.resume"
-SQLITE = "assetwatchd.store.sqlite"
+PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
+SQLITE = "assetwatchd.changefeed.store.sqlite"
 
 MUTANTS: Mapping[str, Mutant] = {
     "M1": Mutant(

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from assetwatchd import app, hub, outcome
+from assetwatchd import app, outcome
+from assetwatchd.changefeed import hub
+from assetwatchd.changefeed.pipeline import Pipeline, Sighting
+from assetwatchd.changefeed.store.ledger import Ledger
+from assetwatchd.changefeed.store.ledger_store import LedgerStore
 from assetwatchd.model.values import Observation, State
-from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert
 from assetwatchd.runtime import failpoints
 from assetwatchd.settings.schema import Settings
-from assetwatchd.store.ledger import Ledger
-from assetwatchd.store.ledger_store import LedgerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

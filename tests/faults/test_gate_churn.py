@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from assetwatchd.store.memory import MemoryStore
+from assetwatchd.changefeed.store.memory import MemoryStore
 from faults.rig import limits
 from faults.rig.recorder import Recorder, Wanted, cancel_at_random
 from faults.rig.upstreams import OMN, PIECES

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces import frames, line, pace, packed, reads
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.epoch import Epoch, Parts
 from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
 from assetwatchd.settings.schema import PiecesSource, ServerSettings
-from assetwatchd.store.memory import MemoryStore
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.port import Listed, Removed, Touched
 from support.core_rig import now, virtual

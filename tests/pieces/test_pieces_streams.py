@@ -15,6 +15,7 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import ServerDraining
 from assetwatchd.pieces import feed, frames, line
 from assetwatchd.pieces.documents import Documents
@@ -22,7 +23,6 @@ from assetwatchd.pieces.epoch import Epoch
 from assetwatchd.pieces.listener import Listener
 from assetwatchd.pieces.reads import Reads
 from assetwatchd.rpc.pieces import convert
-from assetwatchd.store.memory import MemoryStore
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
 

@@ -24,13 +24,21 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("assetwatchd/hub.py", "import assetwatchd.rpc.watch", "An arrow points down"),
+        ("assetwatchd/changefeed/hub.py", "import assetwatchd.rpc.watch", "An arrow points down"),
         ("assetwatchd/adapters/pieces.py", "import assetwatchd.adapters.oracle_sbc", "No adapter imports another"),
-        ("assetwatchd/rpc/service.py", "import assetwatchd.store.memory", "app alone names adapters and stores"),
+        (
+            "assetwatchd/rpc/service.py",
+            "import assetwatchd.changefeed.store.memory",
+            "app alone names adapters and stores",
+        ),
         ("assetwatchd/app.py", "import assetwatch_sandbox", "The command line alone starts the sandbox"),
         ("assetwatch_sandbox/scenario.py", "import assetwatchd.model.values", "An arrow points down"),
         ("assetwatch_sandbox/scenario.py", "import grpc", "The sandbox imports nothing of the service"),
-        ("assetwatchd/pipeline.py", "import google.protobuf.message", "Only rpc and the command line see protobuf"),
+        (
+            "assetwatchd/changefeed/pipeline.py",
+            "import google.protobuf.message",
+            "Only rpc and the command line see protobuf",
+        ),
         ("assetwatchd/app.py", "import assetwatch.v1.source_pb2", "app passes protobuf on"),
     ],
 )

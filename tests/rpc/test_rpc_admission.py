@@ -12,8 +12,8 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
-from assetwatchd import resume
-from assetwatchd.filters import Filter
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.filters import Filter
 from assetwatchd.model.errors import TooManyNames, TooManyStreams
 from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.admission import TURN_S, Admission
@@ -72,7 +72,7 @@ async def test_a_stream_that_waits_for_its_revision_counts() -> None:
     """Of streams with tokens from the future, only as many wait as may; the others are refused at once."""
     async with running(("omn",), server={"streams_max": 2}) as rig:
         digest = Filter(frozenset(), frozenset(["omn"]), frozenset()).digest
-        token = resume.encode(epoch=rig.app.store.epoch, revision=rig.app.store.head + 1000, digest=digest)
+        token = resume_token.encode(epoch=rig.app.store.epoch, revision=rig.app.store.head + 1000, digest=digest)
         streams = [rig.watch(sources=["omn"], resume_token=token) for _ in range(4)]
         reasons = [(await problem_of(stream.next())).reason for stream in streams]
         assert sorted(reasons) == ["REPLICA_BEHIND"] * 2 + ["TOO_MANY_STREAMS"] * 2

@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 
-from assetwatchd import drains, resume
+from assetwatchd.changefeed import batches, resume_token
 from assetwatchd.model import details
 from assetwatchd.model.values import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
 from assetwatchd.rpc import convert
@@ -170,7 +170,7 @@ def test_the_kind_is_the_last_byte(revision: int, traceparent: str) -> None:
     """Swapping it makes the REMOVED of the same status, whatever came before."""
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
-    (removed,) = pb.WatchStatusResponse.FromString(drains.removal(upsert)).changes
+    (removed,) = pb.WatchStatusResponse.FromString(batches.removal(upsert)).changes
     assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
@@ -204,7 +204,7 @@ def test_joined_bytes_are_one_message() -> None:
     message = pb.WatchStatusResponse.FromString(framed([e.upsert for e in entries], 99, 123, b"8 bytes!"))
     assert [change.status.revision for change in message.changes] == list(range(1, 100))
     assert message.head_revision == 123
-    assert message.resume_token == resume.encode(epoch=EPOCH, revision=99, digest=b"8 bytes!")
+    assert message.resume_token == resume_token.encode(epoch=EPOCH, revision=99, digest=b"8 bytes!")
     assert message.WhichOneof("signal") is None
 
 

@@ -10,9 +10,9 @@ import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd.app import App
-from assetwatchd.filters import Filter
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.model.values import Observation, State
-from assetwatchd.pipeline import Pipeline, Sighting
 from assetwatchd.rpc import convert, service
 from assetwatchd.rpc.service import PAGE_SIZE_MAX, VIEWED_TOGETHER, AssetStatusService
 from assetwatchd.settings.schema import Settings

@@ -9,8 +9,8 @@ import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
-from assetwatchd import resume
-from assetwatchd.filters import Filter
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.filters import Filter
 from assetwatchd.model.values import AssetKey
 from support.problems import Problem, problem_of
 from support.rig import SAMPLES, Rig, ref, running, sample
@@ -26,7 +26,7 @@ async def refused(rig: Rig, **request: object) -> Problem:
 def token_at(rig: Rig, revision: int) -> str:
     """Make a token of the whole of OMN as this server would."""
     digest = Filter(frozenset(), frozenset(["omn"]), frozenset()).digest
-    return resume.encode(epoch=rig.app.store.epoch, revision=revision, digest=digest)
+    return resume_token.encode(epoch=rig.app.store.epoch, revision=revision, digest=digest)
 
 
 async def test_a_resumed_stream_brings_what_changed_since_and_nothing_else() -> None:
@@ -122,7 +122,7 @@ async def test_a_token_from_before_the_floor_is_expired() -> None:
     """OUT_OF_RANGE / RESUME_TOKEN_EXPIRED with requested, oldest and current, once a removal was forgotten."""
     async with running(("omn",)) as rig:
         stream = await rig.watch(**WHOLE).synced()
-        requested = resume.check(stream.token, digest=Filter(frozenset(), frozenset(["omn"]), frozenset()).digest,
+        requested = resume_token.check(stream.token, digest=Filter(frozenset(), frozenset(["omn"]), frozenset()).digest,
                                  store=rig.app.store)  # fmt: skip
         rig["omn"].remove(sample("omn").asset_id)
         await stream.holds(lambda held: sample("omn") not in held)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, Freshness, Observation, State
 from assetwatchd.rpc import convert
 from assetwatchd.runtime import failpoints
-from assetwatchd.store import Draft
 from support.problems import problem_of
 from support.rig import ref, running, sample
 

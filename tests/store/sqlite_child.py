@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.model.errors import StoreError
-from assetwatchd.store.sqlite import SqliteStore
 from support.entries import draft
 
 NOBODY = 65534

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assetwatchd.changefeed.store.ledger import SLACK, Ledger
 from assetwatchd.model.values import AssetKey, Entry, State
-from assetwatchd.store.ledger import SLACK, Ledger
 from support.entries import entry
 
 NAMES = [f"{source}/{n}" for source in ("dam", "usd") for n in range(4)]

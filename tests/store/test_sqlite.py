@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.store.sqlite import SqliteStore
+from assetwatchd.changefeed.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
 from assetwatchd.model.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.runtime import failpoints
-from assetwatchd.store.sqlite import SqliteStore
-from assetwatchd.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
 from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Store
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
 BACK_UP = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('VACUUM INTO ?', [sys.argv[2]])"
@@ -65,7 +65,7 @@ def hear(process: subprocess.Popen[str]) -> Any:
 
 
 def token(store: Store) -> str:
-    return resume.encode(epoch=store.epoch, revision=store.head, digest=DIGEST)
+    return resume_token.encode(epoch=store.epoch, revision=store.head, digest=DIGEST)
 
 
 async def test_everything_outlives_a_restart(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_what_never_was_leaves_the_file_with_the_next_commit(tmp_path: Pat
         issued = token(store)
     async with opened(path) as again:
         assert [entry.key.asset_id for entry in again.after(0, 9)] == ["a", "b", "c"]
-        assert resume.check(issued, digest=DIGEST, store=again) == again.head == 3
+        assert resume_token.check(issued, digest=DIGEST, store=again) == again.head == 3
         for name in "ab":
             again.forget(AssetKey("dam", name))
         await again.commit([draft("dam/a")])
@@ -138,7 +138,7 @@ async def test_tokens_outlive_restarts(tmp_path: Path) -> None:
             await store.commit([draft("dam/a"), draft("dam/b")])
             issued.append((store.head, token(store)))
             for revision, text in issued:
-                assert resume.check(text, digest=DIGEST, store=store) == revision
+                assert resume_token.check(text, digest=DIGEST, store=store) == revision
     assert [revision for revision, _ in issued] == [0, 2, 2, 4, 4, 6, 6, 8]
 
 
@@ -167,10 +167,10 @@ async def test_a_backup_put_back_is_noticed(tmp_path: Path, *, running: bool) ->
     put_back(backup, path)
     for _ in range(3):
         async with opened(path) as restored:
-            assert resume.check(early, digest=DIGEST, store=restored) == 1
+            assert resume_token.check(early, digest=DIGEST, store=restored) == 1
             for text in filter(None, late):
                 with pytest.raises(ResumeEpochChanged):
-                    resume.check(text, digest=DIGEST, store=restored)
+                    resume_token.check(text, digest=DIGEST, store=restored)
             await restored.commit([draft("dam/x"), draft("dam/y"), draft("dam/z")])
 
 
@@ -195,7 +195,7 @@ async def test_a_log_that_lost_its_end_misleads_nobody(tmp_path: Path, share: fl
 
 def taken(text: str, store: Store) -> bool:
     try:
-        return resume.check(text, digest=DIGEST, store=store) >= 0
+        return resume_token.check(text, digest=DIGEST, store=store) >= 0
     except ResumeEpochChanged:
         return False
 
@@ -223,7 +223,7 @@ async def test_a_wiped_store_counts_anew(tmp_path: Path) -> None:
     path.unlink()
     async with opened(path) as store:
         with pytest.raises(ResumeEpochChanged):
-            resume.check(old, digest=DIGEST, store=store)
+            resume_token.check(old, digest=DIGEST, store=store)
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:

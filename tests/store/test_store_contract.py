@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd.changefeed.store.ledger_store import DROPPED_TOGETHER
+from assetwatchd.changefeed.store.memory import MemoryStore
+from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.model.values import AssetKey, Freshness, State
-from assetwatchd.store.ledger_store import DROPPED_TOGETHER
-from assetwatchd.store.memory import MemoryStore
-from assetwatchd.store.sqlite import SqliteStore
 from support.entries import draft
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from assetwatchd.store import Store
+    from assetwatchd.changefeed.store.port import Store
 
 KINDS = ("memory", "sqlite")
 

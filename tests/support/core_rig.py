@@ -8,13 +8,13 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pipeline import Pipeline
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, SourceKind, State
-from assetwatchd.pipeline import Pipeline
 from assetwatchd.rpc import convert
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import SourceSettings
-from assetwatchd.store.memory import MemoryStore
 from support import virtual_time
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd.filters import Filter
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.values import GONE, AssetKey, Freshness, State
-from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,8 @@ import random
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from assetwatchd.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
-from assetwatchd.store.memory import MemoryStore
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
+from assetwatchd.changefeed.store.memory import MemoryStore
 from support.entries import draft, frame, read
 from support.paced import Paced
 from support.virtual_time import run
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine
     from contextlib import AbstractAsyncContextManager
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition, State
-    from assetwatchd.store import Store
     from support.entries import Change
 
 S = TypeVar("S", Started, Batch, Synced, Bookmark, Conditions)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import strategies as st
 
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
 from assetwatchd.model.values import GONE, State
 from support.entries import asking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Entry
-    from assetwatchd.store import Store
     from support.entries import Change
 
 NAMES = ("dam/a", "dam/b", "dam/c", "usd/b")
@@ -141,5 +141,5 @@ class Reading:
 
     def _note(self, revision: int) -> None:
         epoch = self._truth.store.epoch
-        text = resume.encode(epoch=epoch, revision=revision, digest=self.what.digest)
+        text = resume_token.encode(epoch=epoch, revision=revision, digest=self.what.digest)
         self.tokens.append(Token(text, epoch, revision, self.what, dict(self.map), dict(self._newest)))

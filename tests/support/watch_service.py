@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from assetwatchd.app import App
+from assetwatchd.changefeed.pipeline import DIGEST_BYTES, Pipeline
+from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.values import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
-from assetwatchd.pipeline import DIGEST_BYTES, Pipeline
 from assetwatchd.rpc import convert, service, watch
 from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import Settings, SourceSettings
 from assetwatchd.sources import Sources
-from assetwatchd.store import Draft
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from assetwatchd.store import Store
+    from assetwatchd.changefeed.store.port import Store
 
 ENCODER = convert.ProtobufEncoder()
 BEHIND_WAIT_S = 0.05

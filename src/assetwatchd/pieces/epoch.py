@@ -6,24 +6,24 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from assetwatchd.hub import Hub
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.plan import slices
-from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatchd.hub import Frame
+    from assetwatchd.changefeed.hub import Frame
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
     from assetwatchd.pieces.frames import Item
     from assetwatchd.settings.schema import PiecesSource, ServerSettings
-    from assetwatchd.store import Store
 
     Encode: TypeAlias = Callable[[Stream, Item], bytes]
 

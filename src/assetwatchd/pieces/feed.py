@@ -12,8 +12,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd import schedule
-from assetwatchd.filters import Filter
-from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -35,7 +35,7 @@ from assetwatchd.pieces.reads import reading
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.hub import Hub
     from assetwatchd.pieces.api import PiecesApi
     from assetwatchd.pieces.epoch import Parts
 

@@ -9,10 +9,10 @@ from assetwatchd.model.errors import SourceUnreachable, TooManyAssets
 from assetwatchd.model.values import AssetKey
 
 if TYPE_CHECKING:
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Observation
     from assetwatchd.scheduler import Scheduler
-    from assetwatchd.store import Store
 
 COMMIT_WAIT_S = 3.0
 """A removal we were told of is committed by then, or its revision is not waited for any longer."""

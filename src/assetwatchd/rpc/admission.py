@@ -15,7 +15,7 @@ from assetwatchd.runtime.fairness import CONNECTION_SHARE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import ServerSettings
 

@@ -14,7 +14,7 @@ from assetwatch.v1 import source_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
 from assetwatchd.model import details
 from assetwatchd.model.values import UNREADABLE, Freshness
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import ConcernCondition, Condition, Entry, Facet, Observation
     from assetwatchd.scheduler import Scheduler
-    from assetwatchd.store import Store
 
 MICROSECONDS = 1_000_000
 UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])
@@ -98,7 +98,7 @@ def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:
     """Return the function that joins encoded changes into one WatchStatusResponse with token and head."""
 
     def framed(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:
-        token = resume.encode(epoch=epoch, revision=revision, digest=digest)
+        token = resume_token.encode(epoch=epoch, revision=revision, digest=digest)
         tail = service_pb.WatchStatusResponse(resume_token=token, head_revision=head)
         return b"".join(changes) + tail.SerializeToString()
 

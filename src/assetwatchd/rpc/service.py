@@ -14,9 +14,9 @@ from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
-from assetwatchd import resume
-from assetwatchd.filters import Filter
-from assetwatchd.hub import Started
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.filters import Filter
+from assetwatchd.changefeed.hub import Started
 from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from assetwatch.v1 import asset_status_pb2 as status_pb
     from google.protobuf.duration_pb2 import Duration
 
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
     from assetwatchd.rpc.watch import Watching
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.sources import Sources
-    from assetwatchd.store import Store
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -228,13 +228,13 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return list(page.values()), False
 
     def _page_token(self, last: Entry, what: Filter) -> str:
-        return resume.encode(epoch=self._store.epoch, revision=last.revision, digest=_page_digest(what))
+        return resume_token.encode(epoch=self._store.epoch, revision=last.revision, digest=_page_digest(what))
 
     def _page_cursor(self, token: str, what: Filter) -> int:
         if not token:
             return 0
         try:
-            return resume.check(token, digest=_page_digest(what), store=self._store, from_floor=False)
+            return resume_token.check(token, digest=_page_digest(what), store=self._store, from_floor=False)
         except CallError as error:
             text = "not a page token of a list with these sources and states; begin again without one"
             raise InvalidRequest(("page_token", text)) from error

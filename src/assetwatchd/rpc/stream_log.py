@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
 
 SOURCES_NAMED_MAX = 10
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
-from assetwatchd import resume
-from assetwatchd.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from assetwatchd.filters import Filter
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Condition, Entry
     from assetwatchd.rpc.admission import Admission, Admitted
     from assetwatchd.settings.schema import ServerSettings
     from assetwatchd.sources import Sources
-    from assetwatchd.store import Store
 
     Context = grpc.aio.ServicerContext[pb.WatchStatusRequest, bytes]
 
@@ -105,7 +105,7 @@ class Watching:
     async def _cursor(self, token: str, what: Filter) -> int | None:
         if not token:
             return None
-        revision = resume.check(token, digest=what.digest, store=self.store)
+        revision = resume_token.check(token, digest=what.digest, store=self.store)
         await reach(self.hub, revision)
         return revision
 
@@ -137,7 +137,7 @@ class Watching:
         )
 
     def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
-        token = resume.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
+        token = resume_token.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
         return pb.WatchStatusResponse(resume_token=token, head_revision=revision, **signal)
 
 

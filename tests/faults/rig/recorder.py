@@ -17,7 +17,7 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from google.rpc import error_details_pb2
 
 from assetwatch_client import packed_details
-from assetwatchd import resume
+from assetwatchd.changefeed import resume_token
 from faults.rig.load import number_of
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ class Churner(Recorder):
             return Stream(time.monotonic(), token)
         epoch, revision, digest = read_token(token)
         revision = max(0, revision + self._rng.randint(-100, 100))
-        return Stream(time.monotonic(), resume.encode(epoch=epoch, revision=revision, digest=digest), altered=True)
+        return Stream(
+            time.monotonic(), resume_token.encode(epoch=epoch, revision=revision, digest=digest), altered=True
+        )
 
 
 class Stalled(Recorder):
@@ -263,5 +265,5 @@ def end_of(error: grpc.aio.AioRpcError) -> End:
 
 def read_token(token: str) -> tuple[str, int, bytes]:
     """Look into a token, which no client may: epoch, revision, filter digest."""
-    epoch, revision, digest = resume._decode(token)
+    epoch, revision, digest = resume_token._decode(token)
     return epoch, revision, digest

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
 
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Observation
     from assetwatchd.pieces.api import Operations, PiecesApi
     from assetwatchd.pieces.body import Body
     from assetwatchd.rpc.pieces.streams import Streaming
     from assetwatchd.settings.schema import ServerSettings
     from assetwatchd.sources import Sources
-    from assetwatchd.store import Store
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
-from assetwatchd.hub import Batch, Bookmark, Conditions, Synced
+from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Synced
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.feed import Begun
 from assetwatchd.pieces.frames import Omitted

@@ -10,8 +10,8 @@ from assetwatchd.model.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from assetwatchd.changefeed.store.ledger import Ledger
     from assetwatchd.model.values import AssetKey, Entry
-    from assetwatchd.store.ledger import Ledger
 
 DROPPED_TOGETHER = 1000
 """So many entries are looked at, and so many removals leave the ledger, before everybody else has a turn: a millisecond

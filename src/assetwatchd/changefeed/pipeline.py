@@ -8,17 +8,17 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import StoreError
 from assetwatchd.model.values import GONE, AssetKey, Freshness, State, unreadable
 from assetwatchd.runtime import telemetry
-from assetwatchd.store import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from assetwatchd.hub import Hub
+    from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
-    from assetwatchd.store import Store
 
 DIGEST_BYTES = 16
 ENCODING_S = 0.005

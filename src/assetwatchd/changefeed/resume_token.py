@@ -11,11 +11,11 @@ import hashlib
 import struct
 from typing import TYPE_CHECKING
 
-from assetwatchd.filters import DIGEST_BYTES
+from assetwatchd.changefeed.filters import DIGEST_BYTES
 from assetwatchd.model.errors import ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired, ResumeTokenInvalid
 
 if TYPE_CHECKING:
-    from assetwatchd.store import Store
+    from assetwatchd.changefeed.store.port import Store
 
 VERSION = 1
 CHECKSUM_BYTES = 4

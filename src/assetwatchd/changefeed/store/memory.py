@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from assetwatchd.store.ledger import Ledger
-from assetwatchd.store.ledger_store import LedgerStore
+from assetwatchd.changefeed.store.ledger import Ledger
+from assetwatchd.changefeed.store.ledger_store import LedgerStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Draft
 
 
 class MemoryStore(LedgerStore):

@@ -14,8 +14,8 @@ from assetwatchd.runtime.slices import in_turns, parts_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Entry, State
-    from assetwatchd.store import Store
 
 DIGEST_BYTES = 8
 AT_A_TIME = 1000

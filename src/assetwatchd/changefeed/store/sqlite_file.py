@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from assetwatchd.changefeed.store import sqlite_place
+from assetwatchd.changefeed.store.sqlite_place import APPLICATION_ID
 from assetwatchd.model.errors import StoreError
 from assetwatchd.model.values import AssetKey, Entry, Freshness, State
-from assetwatchd.store import sqlite_place
-from assetwatchd.store.sqlite_place import APPLICATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,19 +10,19 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from assetwatchd.changefeed.store import sqlite_place
+from assetwatchd.changefeed.store.ledger import Ledger
+from assetwatchd.changefeed.store.ledger_store import LedgerStore
+from assetwatchd.changefeed.store.sqlite_file import MIGRATIONS, Contents, StoreFile
 from assetwatchd.model.errors import StoreError
 from assetwatchd.runtime import failpoints
-from assetwatchd.store import sqlite_place
-from assetwatchd.store.ledger import Ledger
-from assetwatchd.store.ledger_store import LedgerStore
-from assetwatchd.store.sqlite_file import MIGRATIONS, Contents, StoreFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import AssetKey, Entry
-    from assetwatchd.store import Draft
 
 T = TypeVar("T")
 Outcome: TypeAlias = "Sequence[Entry] | Exception"

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from assetwatchd import resume
-from assetwatchd.drains import WHOLE, Batch, Drains, Frame
+from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.batches import WHOLE, Batch, Drains, Frame
 from assetwatchd.runtime import failpoints
 from assetwatchd.runtime.slices import parts_of
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.errors import CallError
     from assetwatchd.model.values import AssetKey, Condition, Entry
-    from assetwatchd.store import Store
 
 __all__ = ["Batch", "Bookmark", "Conditions", "Frame", "Hub", "Signal", "Started", "Synced", "Watcher"]
 
@@ -227,7 +227,7 @@ class Hub:
         watcher = self._join(what)  # registered first, read second: no gap between
         try:
             if cursor is not None:
-                resume.check_floor(cursor, self._store)
+                resume_token.check_floor(cursor, self._store)
             signal: Signal = Started(self._conditions(what), self._incomplete(what.sources))
             yield signal
             # up to the store's head, not the hub's: what the client holds when synced is what the store has by then
@@ -293,7 +293,7 @@ class Hub:
         incomplete = self._incomplete(watcher.group.filter.sources) if marking else ()
         if watcher.cursor < head:
             if watcher.group.filter.sources:
-                resume.check_floor(watcher.cursor, self._store)
+                resume_token.check_floor(watcher.cursor, self._store)
             for batch in watcher.group.drain(watcher.cursor, head):
                 yield batch
                 self._hush(watcher)
@@ -310,7 +310,7 @@ class Hub:
         if cursor is None:
             return await group.beginning(WHOLE)
         beginning = await group.beginning(cursor)
-        resume.check_floor(cursor, self._store)
+        resume_token.check_floor(cursor, self._store)
         return beginning
 
     def _told(self, watcher: Watcher) -> bool:

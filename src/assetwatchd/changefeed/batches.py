@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from assetwatchd.filters import Filter
+    from assetwatchd.changefeed.filters import Filter
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
-    from assetwatchd.store import Store
 
 BATCH_CHANGES_MAX = 100
 MESSAGE_BYTES_MAX = 64 * 1024
