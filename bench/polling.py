@@ -23,9 +23,9 @@ from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import SourceKind
+from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.rpc import convert
 from assetwatchd.runtime.gc_tuning import collect_seldom
-from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import UsdSearchSource
 
 CONCURRENCY = 16

@@ -28,6 +28,8 @@ from assetwatchd.pieces.discovery import PROBING, Probing
 from assetwatchd.pieces.epoch import Parts
 from assetwatchd.pieces.feeds import Feeds
 from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.polling.scheduler import Scheduler
+from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
@@ -39,9 +41,7 @@ from assetwatchd.runtime import descriptors, logs, stderr, telemetry
 from assetwatchd.runtime.gc_tuning import collect_seldom
 from assetwatchd.runtime.stopping import CLOSING_S, Stopping
 from assetwatchd.runtime.watchdog import Watchdog
-from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
-from assetwatchd.sources import Sources
 from assetwatchd.upstream.http import tls
 
 if TYPE_CHECKING:

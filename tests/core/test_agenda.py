@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assetwatchd.agenda import AT_ONCE, NEVER, SLACK, Agenda, Target
+from assetwatchd.polling.agenda import AT_ONCE, NEVER, SLACK, Agenda, Target
 
 
 def drained(agenda: Agenda, upto: float) -> list[str]:

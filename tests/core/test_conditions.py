@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
 from assetwatchd.model.errors import (
     AssetRejected,
     BadAnswer,
@@ -17,6 +16,7 @@ from assetwatchd.model.errors import (
     VersionUnsupported,
 )
 from assetwatchd.model.values import Concern, ConcernCondition, ConditionState
+from assetwatchd.polling.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
 
 STEADY_S = 30.0
 ERRORS = (Unreachable("no"), Refused("no"), VersionUnsupported("no"), Throttled("no"), BadAnswer("no"))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import outcome, plan, strangers
-from assetwatchd.agenda import NEVER
 from assetwatchd.model.values import Freshness
+from assetwatchd.polling import outcomes, plan, strangers
+from assetwatchd.polling.agenda import NEVER
 from assetwatchd.upstream.port import Listed
 from support.core_rig import Rig, now, running, virtual
 from support.fake_upstream import FakeUpstream
@@ -18,8 +18,8 @@ from support.fake_upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from assetwatchd.agenda import Target
     from assetwatchd.changefeed.pipeline import Sighting
+    from assetwatchd.polling.agenda import Target
 
 NAMES = tuple(f"a{number}" for number in range(200))
 SLICE = 10
@@ -29,7 +29,7 @@ SLICE = 10
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 assets are many."""
     monkeypatch.setattr(plan, "SLICE", SLICE)
-    monkeypatch.setattr(outcome, "SEEN_TOGETHER", SLICE)
+    monkeypatch.setattr(outcomes, "SEEN_TOGETHER", SLICE)
 
 
 @asynccontextmanager

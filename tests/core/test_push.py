@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd import push
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
 from assetwatchd.model.values import ConditionState, Freshness, State
-from assetwatchd.plan import SLICE
+from assetwatchd.polling import push
+from assetwatchd.polling.plan import SLICE
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.agenda import NEVER
 from assetwatchd.model.errors import AssetRejected, SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
 from assetwatchd.model.values import State
+from assetwatchd.polling.agenda import NEVER
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 

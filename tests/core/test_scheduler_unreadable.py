@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd import troubles
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import AssetRejected, BadAnswer, SourceUnreachable, Unreachable, UpstreamError
 from assetwatchd.model.values import UNREADABLE, AssetKey, ConditionState, Freshness, State
+from assetwatchd.polling import troubles
 from assetwatchd.rpc import convert
 from support import virtual_time
 from support.core_rig import SOURCE, Rig, running, until, virtual

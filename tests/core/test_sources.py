@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from assetwatchd import plan
-from assetwatchd import sources as sources_module
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.model.values import AssetKey, SourceKind
-from assetwatchd.plan import Plan
+from assetwatchd.polling import plan
+from assetwatchd.polling import sources as sources_module
+from assetwatchd.polling.plan import Plan
+from assetwatchd.polling.scheduler import Scheduler
+from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert
-from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import SourceSettings
-from assetwatchd.sources import Sources
 from support.core_rig import now, virtual, wall
 from support.fake_upstream import FakeUpstream
 

@@ -32,7 +32,7 @@ class Mutant(NamedTuple):
 
 HUB, WATCH, LEDGER = "assetwatchd.changefeed.hub", "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
 DRAINS = "assetwatchd.changefeed.batches"
-CALLS, PAUSES = "assetwatchd.calls", "assetwatchd.pauses"
+CALLS, PAUSES = "assetwatchd.polling.calls", "assetwatchd.polling.pauses"
 PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
 SQLITE = "assetwatchd.changefeed.store.sqlite"
 

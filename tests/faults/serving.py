@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from assetwatchd import app, outcome
+from assetwatchd import app
 from assetwatchd.changefeed import hub
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
 from assetwatchd.model.values import Observation, State
+from assetwatchd.polling import outcomes
 from assetwatchd.rpc import convert
 from assetwatchd.runtime import failpoints
 from assetwatchd.settings.schema import Settings
@@ -159,7 +160,7 @@ def say(**what: object) -> None:
 def shorten(spans: dict[str, float]) -> None:
     """Shorten what no setting shortens."""
     app.TIDY_INTERVAL_S = spans.get("tidy_interval_s", app.TIDY_INTERVAL_S)
-    outcome.DOUBT_S = spans.get("doubt_s", outcome.DOUBT_S)
+    outcomes.DOUBT_S = spans.get("doubt_s", outcomes.DOUBT_S)
 
 
 async def serve(config: dict[str, Any], journal: Journal) -> None:

@@ -12,8 +12,8 @@ from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, SourceKind, State
+from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.rpc import convert
-from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import SourceSettings
 from support import virtual_time
 

@@ -12,10 +12,10 @@ from assetwatchd.app import App
 from assetwatchd.changefeed.pipeline import DIGEST_BYTES, Pipeline
 from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.values import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
+from assetwatchd.polling.scheduler import Scheduler
+from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert, service, watch
-from assetwatchd.scheduler import Scheduler
 from assetwatchd.settings.schema import Settings, SourceSettings
-from assetwatchd.sources import Sources
 from support.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.line import Line
 from assetwatchd.pieces.place import PiecesTransport, Place
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.upstream.bodies import jsonbody, lenient
 from assetwatchd.upstream.bodies.lenient import Members

@@ -12,7 +12,7 @@ from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     import random

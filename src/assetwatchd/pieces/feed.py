@@ -11,7 +11,6 @@ import logging
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from assetwatchd import schedule
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import (
@@ -31,6 +30,7 @@ from assetwatchd.pieces.frames import Frame
 from assetwatchd.pieces.intake import Intake
 from assetwatchd.pieces.listener import ahead
 from assetwatchd.pieces.reads import reading
+from assetwatchd.polling import intervals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -113,7 +113,7 @@ class Feed:
                 error = (await self._broken(rounds)).with_traceback(None)  # it would keep the epoch that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
                 self._turn(_state(error), str(error))
-                pause_s = schedule.backoff_s(failures, settings, self._parts.rng)
+                pause_s = intervals.backoff_s(failures, settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
     async def _broken(self, rounds: Rounds) -> UpstreamError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.reads import Reads
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     import random

@@ -17,7 +17,7 @@ from assetwatchd.pieces import documents, frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.frames import Frame, Frames, Item
 from assetwatchd.pieces.listener import Listener
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream
 from assetwatchd.pieces.frames import Item
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     from assetwatchd.pieces.api import PiecesApi

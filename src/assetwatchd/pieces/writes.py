@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Observation
-    from assetwatchd.scheduler import Scheduler
+    from assetwatchd.polling.scheduler import Scheduler
 
 COMMIT_WAIT_S = 3.0
 """A removal we were told of is committed by then, or its revision is not waited for any longer."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import ConcernCondition, Condition, Entry, Facet, Observation
-    from assetwatchd.scheduler import Scheduler
+    from assetwatchd.polling.scheduler import Scheduler
 
 MICROSECONDS = 1_000_000
 UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])

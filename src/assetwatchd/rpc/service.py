@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
+    from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.watch import Watching
     from assetwatchd.runtime.fairness import Caller
-    from assetwatchd.sources import Sources
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Condition, Entry
+    from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.admission import Admission, Admitted
     from assetwatchd.settings.schema import ServerSettings
-    from assetwatchd.sources import Sources
 
     Context = grpc.aio.ServicerContext[pb.WatchStatusRequest, bytes]
 

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from assetwatchd.model.values import Observation
     from assetwatchd.pieces.api import Operations, PiecesApi
     from assetwatchd.pieces.body import Body
+    from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.pieces.streams import Streaming
     from assetwatchd.settings.schema import ServerSettings
-    from assetwatchd.sources import Sources
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -12,14 +12,14 @@ import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import push
-from assetwatchd.agenda import AT_ONCE
-from assetwatchd.calls import Calls
 from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import SourceUnreachable, TooManyReads
 from assetwatchd.model.values import Freshness, Observation
-from assetwatchd.outcome import Figures, Outcomes
-from assetwatchd.plan import Plan, loop_time, slices
+from assetwatchd.polling import push
+from assetwatchd.polling.agenda import AT_ONCE
+from assetwatchd.polling.calls import Calls
+from assetwatchd.polling.outcomes import Figures, Outcomes
+from assetwatchd.polling.plan import Plan, loop_time, slices
 from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from assetwatchd.agenda import Target
     from assetwatchd.changefeed.pipeline import Pipeline
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
-    from assetwatchd.plan import Interest
+    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.plan import Interest
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Listed, Upstream

@@ -6,21 +6,21 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.changefeed.pipeline import Unread
 from assetwatchd.model.values import GONE, State, unreadable
-from assetwatchd.plan import loop_time
+from assetwatchd.polling.agenda import AT_ONCE, NEVER
+from assetwatchd.polling.plan import loop_time
+from assetwatchd.polling.troubles import Troubles
 from assetwatchd.runtime.fairness import NOBODY
-from assetwatchd.troubles import Troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from assetwatchd.agenda import Target
     from assetwatchd.changefeed.pipeline import Pipeline, Sighting
     from assetwatchd.model.errors import SourceUnreachable
     from assetwatchd.model.values import Observation
-    from assetwatchd.plan import Plan
+    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.plan import Plan
     from assetwatchd.runtime.fairness import Caller
 
 DOUBT_S = 1.0

@@ -6,13 +6,13 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from assetwatchd import schedule
-from assetwatchd.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.model.errors import TooManyAssets
 from assetwatchd.model.values import GONE, SETTLED, AssetKey, Freshness, State
+from assetwatchd.polling import intervals
+from assetwatchd.polling.agenda import AT_ONCE, NEVER, Agenda, Target
+from assetwatchd.polling.strangers import Strangers, weight
 from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import parts_of
-from assetwatchd.strangers import Strangers, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -381,7 +381,7 @@ class Plan:
     def _first_wait_s(self, target: Target) -> float:
         if target.observed_at is None:
             return 0.0
-        return schedule.phase(target.asset_id) * schedule.interval_s(target.state, 1, self._settings)
+        return intervals.phase(target.asset_id) * intervals.interval_s(target.state, 1, self._settings)
 
     def put(self, target: Target, due: float, caller: Caller = NOBODY) -> None:
         """Read a target when due comes, or once more if it is being read; one that was dropped is not read.
@@ -496,9 +496,9 @@ class Plan:
         if target.observed_at is None:  # the read that is over was older than what was pushed meanwhile
             return loop_time()
         if self.pushing and target.state is not State.UNKNOWN:  # of what was not understood, no news may come
-            return loop_time() + self._settings.reconcile_interval_s * (1 + schedule.phase(target.asset_id)) / 2
+            return loop_time() + self._settings.reconcile_interval_s * (1 + intervals.phase(target.asset_id)) / 2
         at = loop_time() + interval_s
-        return schedule.aligned(at, interval_s) if self._can.batch_max > 1 else at
+        return intervals.aligned(at, interval_s) if self._can.batch_max > 1 else at
 
     # Lists -----------------------------------------------------------------------------------------------------------
 
@@ -525,7 +525,7 @@ class Plan:
     # Small things ----------------------------------------------------------------------------------------------------
 
     def _interval_s(self, target: Target) -> float:
-        return schedule.interval_s(target.state, target.calm, self._settings)
+        return intervals.interval_s(target.state, target.calm, self._settings)
 
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:

@@ -7,10 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd import lists, schedule
-from assetwatchd.agenda import AT_ONCE, NEVER
 from assetwatchd.changefeed.pipeline import Sighting
-from assetwatchd.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.model.errors import (
     AssetRejected,
     BadAnswer,
@@ -20,8 +17,11 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
-from assetwatchd.pauses import Pauses
-from assetwatchd.plan import loop_time
+from assetwatchd.polling import intervals, listing
+from assetwatchd.polling.agenda import AT_ONCE, NEVER
+from assetwatchd.polling.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
+from assetwatchd.polling.pauses import Pauses
+from assetwatchd.polling.plan import loop_time
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.upstream.answers import Unchanged, Unreadable
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Sequence
 
-    from assetwatchd.agenda import Target
     from assetwatchd.model.values import Condition
-    from assetwatchd.outcome import Figures, Outcomes
-    from assetwatchd.plan import Plan
+    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.plan import Plan
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.answers import Answer
     from assetwatchd.upstream.port import Listed, Upstream
@@ -189,9 +189,9 @@ class Calls:
         async with self._comparing:
             if self._plan.pushing and not pushed:
                 return
-            asset_ids, unfit = await lists.fitting(asset_ids, self._upstream.check)
+            asset_ids, unfit = await listing.fitting(asset_ids, self._upstream.check)
             gone = None if listed.unreadable else _nothing if pushed else self._gone
-            left_out = await lists.compare(self._plan, asset_ids, gone)
+            left_out = await listing.compare(self._plan, asset_ids, gone)
         lacking = [listed.lack] if listed.lack else []
         if unfit:
             lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
@@ -422,7 +422,7 @@ class Calls:
         try:
             with telemetry.poll(self._name, 0):
                 listed = await self._upstream.enumerate()
-                if not listed.unreadable and (target := await lists.proof(self._plan, listed.asset_ids)) is not None:
+                if not listed.unreadable and (target := await listing.proof(self._plan, listed.asset_ids)) is not None:
                     await self._confirm_gone(target)
         finally:
             self._list_at = loop_time() + self._settings.enumerate_interval_s
@@ -505,7 +505,7 @@ class Calls:
         self._confirm = self.health.doubted and not doubted
         self._pause(error, more=failing and (job.trial or not was_failing))
         if not job.targets and not failing:
-            self._probe_at = loop_time() + schedule.backoff_s(1, self._settings, self._rng)
+            self._probe_at = loop_time() + intervals.backoff_s(1, self._settings, self._rng)
         self.note(turned)
         if job.trial:
             self._acquit()
@@ -568,7 +568,7 @@ class Calls:
         if counts:
             self._doubtful.setdefault(target, target.failures)
             target.failures += 1
-        pause_s = schedule.backoff_s(max(target.failures, 1), self._settings, self._rng)
+        pause_s = intervals.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
         its_own = target.failures >= enough and not failing

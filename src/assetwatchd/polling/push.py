@@ -7,10 +7,10 @@ import logging
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
-from assetwatchd import schedule
-from assetwatchd.conditions import refuses_us
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.plan import SLICE, slices
+from assetwatchd.polling import intervals
+from assetwatchd.polling.conditions import refuses_us
+from assetwatchd.polling.plan import SLICE, slices
 from assetwatchd.runtime import telemetry
 from assetwatchd.upstream.port import Listed, Removed, Touched
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
-    from assetwatchd.scheduler import Scheduler
+    from assetwatchd.polling.scheduler import Scheduler
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Notice
 
@@ -63,8 +63,8 @@ async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
 
 def _pause_s(error: UpstreamError, failures: int, settings: SourceSettings, rng: random.Random) -> float:
     if refuses_us(error):
-        return schedule.refused_backoff_s(failures, settings, rng)
-    return max(settings.backoff_first_s, schedule.backoff_s(failures, settings, rng))
+        return intervals.refused_backoff_s(failures, settings, rng)
+    return max(settings.backoff_first_s, intervals.backoff_s(failures, settings, rng))
 
 
 async def _retried(scheduler: Scheduler, timeout_s: float) -> None:

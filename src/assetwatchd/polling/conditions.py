@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from assetwatchd.concerns import Course, roll_up, shown
 from assetwatchd.model.errors import AssetRejected, Refused, Throttled, Unreachable, VersionUnsupported
 from assetwatchd.model.values import Concern, Condition, ConditionState
+from assetwatchd.polling.concerns import Course, roll_up, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -10,7 +10,7 @@ from assetwatchd.runtime.fairness import Quota
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from assetwatchd.agenda import Target
+    from assetwatchd.polling.agenda import Target
     from assetwatchd.runtime.fairness import Caller
 
 LONG = 256

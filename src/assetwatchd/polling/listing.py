@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from assetwatchd.plan import slices
+from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from assetwatchd.agenda import Target
-    from assetwatchd.plan import Plan
+    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.plan import Plan
 
 ABSENCES_TO_BELIEVE = 2
 """Complete lists in a row that must lack an asset before it is taken as gone."""

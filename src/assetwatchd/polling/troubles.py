@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.model.texts import cut
 
 if TYPE_CHECKING:
-    from assetwatchd.agenda import Target
+    from assetwatchd.polling.agenda import Target
 
 REASON_LENGTH_MAX = 500
 """Characters of a reason: it is for people, is in every status of the asset, and may be made of an upstream's text."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.model.values import AssetKey
-from assetwatchd.plan import SLICE, slices
+from assetwatchd.polling.plan import SLICE, slices
 from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import finish
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from assetwatchd.changefeed.filters import Filter
-    from assetwatchd.plan import Interest
+    from assetwatchd.polling.plan import Interest
+    from assetwatchd.polling.scheduler import Scheduler
     from assetwatchd.runtime.fairness import Caller
-    from assetwatchd.scheduler import Scheduler
 
 
 @dataclass(eq=False, slots=True)
