@@ -23,11 +23,11 @@ from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
 from assetwatchd.model.values import SourceKind
-from assetwatchd.pieces.api import PiecesApi
-from assetwatchd.pieces.discovery import PROBING, Probing
-from assetwatchd.pieces.epoch import Parts
-from assetwatchd.pieces.feeds import Feeds
-from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.pieces.client.api import PiecesApi
+from assetwatchd.pieces.client.discovery import PROBING, Probing
+from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.feeds.registry import Feeds
+from assetwatchd.pieces.feeds.session import Parts
 from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert, server

@@ -18,8 +18,8 @@ from assetwatchd.adapters.media_intelligence import AssetPath
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import Observation, State
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
 from assetwatchd.upstream.answers import Unreadable
 from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.paging import Page

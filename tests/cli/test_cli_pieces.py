@@ -15,7 +15,7 @@ from assetwatch.pieces.v1 import seed_pb2
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.cli.failures import explain
-from assetwatchd.pieces.api import READ_BACK_BYTES
+from assetwatchd.pieces.client.api import READ_BACK_BYTES
 from assetwatchd.rpc.pieces import convert
 from support.command_line import COMMAND, environment
 from support.fake_service import serving

@@ -12,8 +12,8 @@ from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
-from assetwatchd.pieces.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
-from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.pieces.client.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
+from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.http.connector import INTERIM_MAX
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import OK, Stream
-from assetwatchd.pieces.documents import closed, opened
-from assetwatchd.pieces.frames import Frames
-from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import OK, Stream
+from assetwatchd.pieces.client.documents import closed, opened
+from assetwatchd.pieces.client.frames import Frames
+from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.bodies.jsonbody import bounded
 from assetwatchd.upstream.http.transport import Reply

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream, query
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream, query
 from assetwatchd.upstream.http.transport import Reply
 
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces import frames, line, pace, packed, reads
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.epoch import Epoch, Parts
-from assetwatchd.pieces.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
+from assetwatchd.pieces.client import frames, pace, packed, shared_stream
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
+from assetwatchd.pieces.feeds import reads
+from assetwatchd.pieces.feeds.session import Epoch, Parts
 from assetwatchd.settings.schema import PiecesSource, ServerSettings
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.port import Listed, Removed, Touched
@@ -273,7 +274,10 @@ async def test_what_all_ids_together_take() -> None:
     fat = {"x": ["y"] * 200}
     frames = [told(named(10 * n, 10), **fat) for n in range(200)]
     why = await ended(sends(*frames), body_bytes_max=64 * 1024)
-    assert f"more than {line.HELD_TIMES} x body_bytes_max = {line.HELD_TIMES * 65536} bytes; raise it" in str(why)
+    assert (
+        f"more than {shared_stream.HELD_TIMES} x body_bytes_max = {shared_stream.HELD_TIMES * 65536} bytes; raise it"
+        in str(why)
+    )
 
 
 @pytest.mark.parametrize("dated", [True, False])

@@ -12,15 +12,15 @@ from assetwatch.v1 import asset_status_service_pb2
 
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.model.errors import Unreachable
-from assetwatchd.pieces import listener
+from assetwatchd.pieces.client import listener
 from assetwatchd.settings.schema import PiecesSource
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatchd.pieces.frames import Frame
-    from assetwatchd.pieces.line import Line
+    from assetwatchd.pieces.client.frames import Frame
+    from assetwatchd.pieces.client.shared_stream import Line
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.model.values import ConditionState
-from assetwatchd.pieces.discovery import Probing
+from assetwatchd.pieces.client.discovery import Probing
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 from support.problems import problem_of
 

@@ -13,8 +13,8 @@ from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.pieces import api, body
-from assetwatchd.pieces.api import GIVEN_BYTES_MAX
+from assetwatchd.pieces.client import api, body
+from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX
 from assetwatchd.rpc.pieces import convert, service
 from support.pieces_rig import APPLICATION, pieces_rig
 from support.problems import problem_of
@@ -25,7 +25,7 @@ DRAFT = "/assets/draft"
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from assetwatchd.pieces.body import Body
+    from assetwatchd.pieces.client.body import Body
 
 UNSAYABLE = [
     "NaN",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.pieces.split import Splitter
+from assetwatchd.pieces.client.json_splitter import Splitter
 
 TRICKY: list[dict[str, Any]] = [
     {"a": '}]{["', "b": "\\", "c": '\\"', "d": "\u00e9\U0001f600", "iterable": [{"x": 1}, []]},

@@ -17,11 +17,12 @@ from assetwatch.v1 import source_pb2
 
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import ServerDraining
-from assetwatchd.pieces import feed, frames, line
-from assetwatchd.pieces.documents import Documents
-from assetwatchd.pieces.epoch import Epoch
-from assetwatchd.pieces.listener import Listener
-from assetwatchd.pieces.reads import Reads
+from assetwatchd.pieces.client import frames, shared_stream
+from assetwatchd.pieces.client.documents import Documents
+from assetwatchd.pieces.client.listener import Listener
+from assetwatchd.pieces.feeds import feed
+from assetwatchd.pieces.feeds.reads import Reads
+from assetwatchd.pieces.feeds.session import Epoch
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
@@ -335,10 +336,14 @@ async def test_what_an_attempt_held_ends_with_it(rpc: str, rig: PiecesRig) -> No
         await rig.command("drop_streams", stream=NAMES[rpc])
         await mirror.until(lambda message: message.HasField("started"))
         await mirror.synced()
-        held = [type(each) for each in gc.get_objects() if isinstance(each, Documents | Listener | line._Connection)]
+        held = [
+            type(each)
+            for each in gc.get_objects()
+            if isinstance(each, Documents | Listener | shared_stream._Connection)
+        ]
     finally:
         gc.enable()
-    for kind in (Documents, Listener, line._Connection):
+    for kind in (Documents, Listener, shared_stream._Connection):
         assert held.count(kind) <= 2
     mirror.call.cancel()
 

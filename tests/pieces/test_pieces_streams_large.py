@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
-from assetwatchd.pieces import listener
+from assetwatchd.pieces.client import listener
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 

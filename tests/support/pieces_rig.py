@@ -13,7 +13,7 @@ from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.app import App
-from assetwatchd.pieces.discovery import PROBING
+from assetwatchd.pieces.client.discovery import PROBING
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.settings.schema import Settings
 from support.reader import PATIENCE_S, Reader
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from assetwatchd.pieces.discovery import Probing
+    from assetwatchd.pieces.client.discovery import Probing
 
 SOURCE = "desk"
 OTHER_KIND = "sbc"

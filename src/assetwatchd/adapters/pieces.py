@@ -17,9 +17,9 @@ from assetwatchd.model.bounds import VALUES_MAX
 from assetwatchd.model.details import PiecesDetail, PiecesFormat
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import Facet, Observation, State
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.line import Line
-from assetwatchd.pieces.place import PiecesTransport, Place
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.shared_stream import Line
 from assetwatchd.polling.plan import slices
 from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.upstream.bodies import jsonbody, lenient
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from assetwatchd.pieces.frames import Frame, Item
+    from assetwatchd.pieces.client.frames import Frame, Item
     from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.upstream.answers import Answer, Known
     from assetwatchd.upstream.http.transport import Reply

@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from assetwatchd.model.errors import BadAnswer, ContentTooLarge
-from assetwatchd.pieces.body import pieces
+from assetwatchd.pieces.client.body import pieces
 from assetwatchd.upstream.bodies import jsonbody
 
 if TYPE_CHECKING:

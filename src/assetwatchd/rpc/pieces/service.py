@@ -24,7 +24,7 @@ from assetwatchd.model.errors import (
 )
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces import writes
-from assetwatchd.pieces.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
+from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Observation
-    from assetwatchd.pieces.api import Operations, PiecesApi
-    from assetwatchd.pieces.body import Body
+    from assetwatchd.pieces.client.api import Operations, PiecesApi
+    from assetwatchd.pieces.client.body import Body
     from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.pieces.streams import Streaming
     from assetwatchd.settings.schema import ServerSettings

@@ -10,9 +10,9 @@ from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
 from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Synced
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.feed import Begun
-from assetwatchd.pieces.frames import Omitted
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.frames import Omitted
+from assetwatchd.pieces.feeds.feed import Begun
 from assetwatchd.rpc import convert as status_convert
 from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.pieces import convert
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import grpc
 
     from assetwatchd.model.values import Condition
-    from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.feed import Signal
-    from assetwatchd.pieces.feeds import Feeds
-    from assetwatchd.pieces.frames import Item
+    from assetwatchd.pieces.client.api import PiecesApi
+    from assetwatchd.pieces.client.frames import Item
+    from assetwatchd.pieces.feeds.feed import Signal
+    from assetwatchd.pieces.feeds.registry import Feeds
     from assetwatchd.rpc.admission import Admission
     from assetwatchd.settings.schema import ServerSettings
 

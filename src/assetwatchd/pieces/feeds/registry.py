@@ -7,15 +7,15 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetwatchd.pieces.feed import Feed, letting_go
+from assetwatchd.pieces.feeds.feed import Feed, letting_go
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from assetwatchd.model.errors import CallError
-    from assetwatchd.pieces.api import PiecesApi, Stream
-    from assetwatchd.pieces.epoch import Parts
-    from assetwatchd.pieces.feed import Signal
+    from assetwatchd.pieces.client.api import PiecesApi, Stream
+    from assetwatchd.pieces.feeds.feed import Signal
+    from assetwatchd.pieces.feeds.session import Parts
 
 
 @dataclass

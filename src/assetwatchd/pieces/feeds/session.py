@@ -10,8 +10,8 @@ from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import AssetKey, Freshness, State
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
 from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.hub import Frame
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
-    from assetwatchd.pieces.frames import Item
+    from assetwatchd.pieces.client.frames import Item
     from assetwatchd.settings.schema import PiecesSource, ServerSettings
 
     Encode: TypeAlias = Callable[[Stream, Item], bytes]

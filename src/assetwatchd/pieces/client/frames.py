@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetwatchd.model import texts
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.pieces.api import OK, Stream
-from assetwatchd.pieces.packed import Packed, pack, weight_of
+from assetwatchd.pieces.client.api import OK, Stream
+from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.runtime import telemetry
 from assetwatchd.upstream import port
 from assetwatchd.upstream.bodies import jsonbody, lenient
@@ -21,7 +21,7 @@ from assetwatchd.upstream.http.transport import Reply
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from assetwatchd.pieces.documents import Documents
+    from assetwatchd.pieces.client.documents import Documents
 
 DELETED_MECHANISM = "DELETED"
 LIST = "iterable"

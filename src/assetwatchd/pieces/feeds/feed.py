@@ -23,21 +23,22 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import Condition, ConditionState
-from assetwatchd.pieces import frames, snapshot
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.epoch import Epoch
-from assetwatchd.pieces.frames import Frame
-from assetwatchd.pieces.intake import Intake
-from assetwatchd.pieces.listener import ahead
-from assetwatchd.pieces.reads import reading
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.frames import Frame
+from assetwatchd.pieces.client.listener import ahead
+from assetwatchd.pieces.feeds import snapshot
+from assetwatchd.pieces.feeds.intake import Intake
+from assetwatchd.pieces.feeds.reads import reading
+from assetwatchd.pieces.feeds.session import Epoch
 from assetwatchd.polling import intervals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from assetwatchd.changefeed.hub import Hub
-    from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.epoch import Parts
+    from assetwatchd.pieces.client.api import PiecesApi
+    from assetwatchd.pieces.feeds.session import Parts
 
 NOT_CONNECTED = "not connected yet"
 FIRST_FRAME_WAIT_S = 2.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from yarl import URL
 
 from assetwatchd.model.errors import Unreachable, UpstreamError
-from assetwatchd.pieces.discovery import PROBING, check, discover
+from assetwatchd.pieces.client.discovery import PROBING, check, discover
 from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Transport, raise_for_status
 from assetwatchd.upstream.redaction import Secrets
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from assetwatchd.pieces.discovery import Ask, Probing
+    from assetwatchd.pieces.client.discovery import Ask, Probing
     from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.upstream.http.transport import Reply
 

@@ -9,15 +9,15 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
-from assetwatchd.pieces.pace import Pace
-from assetwatchd.pieces.packed import Packed, pack, weight_of
+from assetwatchd.pieces.client.pace import Pace
+from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.upstream.bodies.reading import Reading
     from assetwatchd.upstream.http.transport import Reply

@@ -13,16 +13,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces import documents, frames
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Frame, Frames, Item
-from assetwatchd.pieces.listener import Listener
+from assetwatchd.pieces.client import documents, frames
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.frames import Frame, Frames, Item
+from assetwatchd.pieces.client.listener import Listener
 from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.settings.schema import PiecesSource
 
 HELD_TIMES = 2

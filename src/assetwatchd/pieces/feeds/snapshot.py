@@ -11,15 +11,15 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Item
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.frames import Item
 from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
-    from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.frames import Frame
-    from assetwatchd.pieces.intake import Intake
+    from assetwatchd.pieces.client.api import PiecesApi
+    from assetwatchd.pieces.client.frames import Frame
+    from assetwatchd.pieces.feeds.intake import Intake
 
 READS_MAX = 20
 """More assets than these are read by one call for all."""

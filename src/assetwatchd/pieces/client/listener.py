@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.pieces.frames import Frame, Frames
+from assetwatchd.pieces.client.frames import Frame, Frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-    from assetwatchd.pieces.api import Stream
-    from assetwatchd.pieces.documents import Documents
+    from assetwatchd.pieces.client.api import Stream
+    from assetwatchd.pieces.client.documents import Documents
 
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 """What may wait for one listener, beside one frame more; as it is in memory, which is several times its text."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, c
 from urllib.parse import quote, urlencode
 
 from assetwatchd.model.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
-from assetwatchd.pieces import documents
-from assetwatchd.pieces.body import joined
-from assetwatchd.pieces.pace import Pace
-from assetwatchd.pieces.split import Splitter
+from assetwatchd.pieces.client import documents
+from assetwatchd.pieces.client.body import joined
+from assetwatchd.pieces.client.json_splitter import Splitter
+from assetwatchd.pieces.client.pace import Pace
 from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.http.transport import Reply, raise_for_status
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from assetwatchd.pieces.body import Body
-    from assetwatchd.pieces.documents import Documents
-    from assetwatchd.pieces.line import Line
-    from assetwatchd.pieces.place import PiecesTransport
+    from assetwatchd.pieces.client.body import Body
+    from assetwatchd.pieces.client.documents import Documents
+    from assetwatchd.pieces.client.location import PiecesTransport
+    from assetwatchd.pieces.client.shared_stream import Line
     from assetwatchd.settings.schema import PiecesSource
 
 D = TypeVar("D")

@@ -6,18 +6,18 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.reads import Reads
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.feeds.reads import Reads
 from assetwatchd.polling.plan import slices
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
-    from assetwatchd.pieces.api import PiecesApi
-    from assetwatchd.pieces.epoch import Epoch
-    from assetwatchd.pieces.frames import Item
+    from assetwatchd.pieces.client.api import PiecesApi
+    from assetwatchd.pieces.client.frames import Item
+    from assetwatchd.pieces.feeds.session import Epoch
 
 
 class Intake:

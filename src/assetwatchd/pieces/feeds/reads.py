@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from assetwatchd.model.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
-from assetwatchd.pieces import frames
-from assetwatchd.pieces.api import Stream
-from assetwatchd.pieces.frames import Item, Omitted
+from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.frames import Item, Omitted
 from assetwatchd.polling import intervals
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from assetwatchd.pieces.api import PiecesApi
+    from assetwatchd.pieces.client.api import PiecesApi
 
 WAITING_MAX = 10_000
 """So many assets may have to be asked about at the same time, a task of 4 kB each; the server needs a minute for them.
