@@ -23,10 +23,9 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import SourceKind
-from assetwatchd.pieces import writes
 from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
 from assetwatchd.rpc.peers import host_of
-from assetwatchd.rpc.pieces import convert
+from assetwatchd.rpc.pieces import convert, writes
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.turns import Turns
 from assetwatchd.runtime import telemetry
