@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from assetwatchd.cli.calls import WAIT_MAX_S
+from assetwatchd.cli.commands import WAIT_MAX_S
 from assetwatchd.rpc.health import SERVICES
 from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.receiving import METADATA_BYTES_MAX

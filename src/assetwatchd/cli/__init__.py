@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli import calls, configuration, serving, watch
+from assetwatchd.cli import commands, configuration, serving, watch
 from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serving.register(app)
-calls.register(app)
+commands.register(app)
 watch.register(app)
 app.add_typer(pieces.app, name="pieces")
 app.add_typer(configuration.app, name="config")

@@ -46,10 +46,10 @@ def watch(
     target: Target,
 ) -> None:
     """Print statuses, then every change, until interrupted; with -o table, piped, a change is a line."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     whole, single = wanted(what or [], source or [], asset or [])
-    asking.watch(target, whole=whole, single=single, states=state or [], resume_token=resume_token, output=output)
+    actions.watch(target, whole=whole, single=single, states=state or [], resume_token=resume_token, output=output)
 
 
 def wanted(

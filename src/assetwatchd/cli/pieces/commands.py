@@ -52,15 +52,15 @@ def ls(
     target: Target,
 ) -> None:
     """List the assets."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
     if (ids and (suggested or raw)) or (only_pseudo and (ids or pseudo or suggested or raw)):
         fail(ExitCode.USAGE, "--ids goes with --pseudo alone, --only-pseudo with neither of the others")
-    desk = asking.Desk(target, source, output)
+    desk = actions.Desk(target, source, output)
     if ids or only_pseudo:
-        asking.ids(desk, pseudo=pseudo, only_pseudo=only_pseudo)
+        actions.ids(desk, pseudo=pseudo, only_pseudo=only_pseudo)
     else:
-        asking.ls(desk, raw=raw, suggested=suggested, pseudo=pseudo)
+        actions.ls(desk, raw=raw, suggested=suggested, pseudo=pseudo)
 
 
 @app.command("get")
@@ -83,18 +83,18 @@ def get(
     target: Target,
 ) -> None:
     """Print one asset, or write its content to a file or standard output."""
-    from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
     formats = {each.value for each in Format}
     if content == (output in formats) and output is not None:
         named = "is how to print: leave out --content, or write ./" + output if content else "needs --content"
         fail(ExitCode.USAGE, f"-o {output} {named}")
     printed = Format.TABLE if content or output is None else Format(output)
-    desk = asking.Desk(target, source, printed)
+    desk = actions.Desk(target, source, printed)
     if content:
         files.save(desk, asset, output or files.STANDARD)
     else:
-        asking.get(desk, asset, raw=raw)
+        actions.get(desk, asset, raw=raw)
 
 
 @app.command("formats")
@@ -108,9 +108,9 @@ def formats(
     target: Target,
 ) -> None:
     """List the formats of one asset."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.formats(asking.Desk(target, source, output), asset, raw=raw)
+    actions.formats(actions.Desk(target, source, output), asset, raw=raw)
 
 
 @app.command("search")
@@ -130,15 +130,15 @@ def search(
     target: Target,
 ) -> None:
     """Find assets by text, tags or filters."""
-    from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(target, source, output)
+    desk = actions.Desk(target, source, output)
     if filters is None:
-        asking.search(desk, query, tag or [], raw=raw, pseudo=pseudo)
+        actions.search(desk, query, tag or [], raw=raw, pseudo=pseudo)
     elif tag:
         fail(ExitCode.USAGE, "--tag does not go with --filters, which has tags of its own")
     else:
-        asking.search_with_filters(desk, files.filters(filters, query), raw=raw, pseudo=pseudo)
+        actions.search_with_filters(desk, files.filters(filters, query), raw=raw, pseudo=pseudo)
 
 
 @app.command("related")
@@ -151,9 +151,9 @@ def related(
     target: Target,
 ) -> None:
     """List the assets most like some."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.related(asking.Desk(target, source, output), asset)
+    actions.related(actions.Desk(target, source, output), asset)
 
 
 @app.command("recommend")
@@ -174,10 +174,10 @@ def recommend(
     target: Target,
 ) -> None:
     """List the assets the user may want next."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(target, source, output)
-    asking.recommend(desk, asset or [], touched=touched or [], scrolled=scrolled or [])
+    desk = actions.Desk(target, source, output)
+    actions.recommend(desk, asset or [], touched=touched or [], scrolled=scrolled or [])
 
 
 @app.command("stream")
@@ -193,12 +193,12 @@ def stream(
     target: Target,
 ) -> None:
     """Print all assets, then every change, until interrupted; after a break all of them again."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.pieces import stream as following  # noqa: PLC0415 - same
 
     if ids and raw:
         fail(ExitCode.USAGE, "give either --ids or --raw")
-    desk = asking.Desk(target, source, output)
+    desk = actions.Desk(target, source, output)
     following.follow(desk, ids=ids, raw=raw)
 
 
@@ -222,12 +222,12 @@ def create(
     target: Target,
 ) -> None:
     """Make an asset of a file, of standard input or of a draft: of text a fragment, of other bytes a file."""
-    from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = asking.Desk(target, source, output)
+    desk = actions.Desk(target, source, output)
     whole = seed or file is None
     made_of = files.seed(file or files.piped_seed(), name=name, ext=ext, tags=tag or [], whole=whole)
-    asking.create(desk, made_of, raw=raw)
+    actions.create(desk, made_of, raw=raw)
 
 
 @app.command("draft")
@@ -247,11 +247,11 @@ def draft(
     target: Target,
 ) -> None:
     """Say what could be made of a file or standard input, and make nothing; piped, print a seed for create."""
-    from assetwatchd.cli.pieces import asking, files  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
     piped = Format.JSON if raw or not sys.stdout.isatty() else Format.TABLE
-    desk = asking.Desk(target, source, output or piped)
-    asking.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed))
+    desk = actions.Desk(target, source, output or piped)
+    actions.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed))
 
 
 @app.command("rm")
@@ -264,6 +264,6 @@ def rm(
     target: Target,
 ) -> None:
     """Delete assets, one after the other; the first that cannot be deleted ends it."""
-    from assetwatchd.cli.pieces import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.rm(asking.Desk(target, source, output), asset)
+    actions.rm(actions.Desk(target, source, output), asset)

@@ -13,13 +13,13 @@ from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import Message
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.pieces.asking import asset_of, formats_of, run
+from assetwatchd.cli.pieces.actions import asset_of, formats_of, run
 from assetwatchd.cli.terminal import write_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from assetwatchd.cli.pieces.asking import Desk, Session
+    from assetwatchd.cli.pieces.actions import Desk, Session
 
 M = TypeVar("M", bound=Message)
 

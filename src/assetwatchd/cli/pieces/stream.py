@@ -16,7 +16,7 @@ from assetwatch_client import Action, Backoff, action_for, reason_of, retry_dela
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, label
 from assetwatchd.cli.pieces import tables
-from assetwatchd.cli.pieces.asking import run
+from assetwatchd.cli.pieces.actions import run
 from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
-    from assetwatchd.cli.pieces.asking import Desk, Session
+    from assetwatchd.cli.pieces.actions import Desk, Session
 
 FIRST_SILENCE_S = 60.0
 """How long a stream may be silent before it has said how often its heartbeat comes."""

@@ -48,9 +48,9 @@ def get(
     target: Target,
 ) -> None:
     """Print the status of one asset."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.get(target, source=source, asset_id=asset, max_age_s=max_age, output=output)
+    actions.get(target, source=source, asset_id=asset, max_age_s=max_age, output=output)
 
 
 @takes_target
@@ -72,13 +72,13 @@ def list_(
     target: Target,
 ) -> None:
     """List what is known, in the order in which assets last changed."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     sources = list(dict.fromkeys([*(what or []), *(source or [])]))
     if single := next((name for name in sources if "/" in name), None):
         name, _, asset_id = single.partition("/")
         fail(ExitCode.USAGE, f"list takes whole sources: `assetwatch get {name} {asset_id}` prints one asset")
-    asking.list_(
+    actions.list_(
         target,
         sources=sources,
         states=state or [],
@@ -116,14 +116,14 @@ def wait(
     target: Target,
 ) -> None:
     """Wait until one asset is AVAILABLE: exit code 0 when it is, 5 when it settles otherwise, 1 when time runs out."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     if any_settled and (state or keep_waiting):
         fail(ExitCode.USAGE, "give --any-settled alone, or --state, with or without --keep-waiting")
     if timeout is not None and timeout > WAIT_MAX_S:
         fail(ExitCode.USAGE, "--timeout is at most 1h")
     wanted = [] if any_settled else state or [StateName.AVAILABLE]
-    asking.wait(
+    actions.wait(
         target,
         source=source,
         asset_id=asset,
@@ -145,9 +145,9 @@ def sources(
     target: Target,
 ) -> None:
     """Print the configured sources and how they are doing."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.sources(target, name, output)
+    actions.sources(target, name, output)
 
 
 @takes_target
@@ -158,9 +158,9 @@ def retry(
     target: Target,
 ) -> None:
     """Have a source tried at once that was mended: exit code 0 when it is healthy then, 1 when it is not."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.retry(target, source, output)
+    actions.retry(target, source, output)
 
 
 @takes_target
@@ -174,6 +174,6 @@ def health(
     target: Target,
 ) -> None:
     """Ask whether the server, or one source, is serving: exit code 0 when it is, 1 when it is not."""
-    from assetwatchd.cli import asking  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
-    asking.health(target, name, output)
+    actions.health(target, name, output)
