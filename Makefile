@@ -83,8 +83,8 @@ tests: $(DEV) ## Run the tests
 bench: $(BENCH) ## Measure, beside the peers, into bench/RESULTS.md; a quarter of an hour, best on a quiet machine
 	@exec $(BIN)/python bench/run.py $(ARGS)
 
-MACHINES = tests/test_core_machine.py tests/e2e/test_e2e_machine.py tests/core/test_watch_guarantees.py \
-	tests/core/test_scheduler_interleavings.py tests/client/test_view_model.py
+MACHINES = tests/changefeed/test_core_machine.py tests/e2e/test_e2e_machine.py tests/changefeed/test_watch_guarantees.py \
+	tests/polling/test_scheduler_interleavings.py tests/client/test_view_model.py
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 
 test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of random ones; half an hour

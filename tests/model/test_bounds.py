@@ -114,7 +114,7 @@ def test_clients_are_told(count: int) -> None:
 
 def test_the_schema_tells_the_bounds() -> None:
     """What it says of `cut` are the numbers that hold."""
-    proto = " ".join((Path(__file__).parents[1] / "proto/assetwatch/v1/asset_status.proto").read_text().split())
+    proto = " ".join((Path(__file__).parents[2] / "proto/assetwatch/v1/asset_status.proto").read_text().split())
     told = proto.replace("// ", "").partition("is kept: ")[2].partition(".")[0]
     texts = f"texts of {bounds.TEXT_LENGTH_MAX:,} characters, {bounds.TEXTS_LENGTH_MAX:,} in all"
     assert told == f"{bounds.VALUES_MAX:,} values, {texts}"

@@ -181,7 +181,7 @@ def test_every_line_about_a_source_has_it_as_a_field() -> None:
     """Each message of the service with a source in it begins with that, or is given it apart."""
     calls = [
         call
-        for path in Path(logs.__file__).parent.rglob("*.py")
+        for path in Path(logs.__file__).parents[1].rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "log"
     ]

@@ -136,7 +136,7 @@ async def test_what_held_it_up_is_logged_and_measured(caplog: pytest.LogCaptureF
                 await asyncio.sleep(BEAT_S)
         points = record.points(telemetry.STANDSTILL)
     (line,) = [record.getMessage() for record in caplog.records if "hold_up_the_loop" in record.getMessage()]
-    assert "source omn, task omn.call: tests/test_watchdog.py:" in line
+    assert "source omn, task omn.call: runtime/test_watchdog.py:" in line
     assert "hunter2" not in line
     assert any(point.attributes == {telemetry.SOURCE: "omn"} and point.sum >= BLOCKED_S for point in points)
 
@@ -157,7 +157,7 @@ async def test_an_answer_that_holds_up_the_loop_is_told_with_its_source(
         with Watchdog(rig.app.settings.sources):
             await rig.get(sample("omn"), max_age={})
             async with asyncio.timeout(10):
-                while "source omn, task omn.call: tests/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
+                while "source omn, task omn.call: tests/runtime/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
                     await asyncio.sleep(BEAT_S)
 
 

@@ -16,11 +16,11 @@ SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 @pytest.mark.parametrize("state", list(State))
 def test_intervals_are_bounded(state: State) -> None:
     """Whatever the state and however calm, the interval is between the busy and the settled one, and never shrinks."""
-    intervals = [intervals.interval_s(state, calm, SETTINGS) for calm in range(2000)]
-    assert intervals == sorted(intervals)
-    assert intervals[0] == 2
-    assert intervals[-1] == 60
-    assert (intervals[10] == 60) is (state in SETTLED)
+    lengths = [intervals.interval_s(state, calm, SETTINGS) for calm in range(2000)]
+    assert lengths == sorted(lengths)
+    assert lengths[0] == 2
+    assert lengths[-1] == 60
+    assert (lengths[10] == 60) is (state in SETTLED)
 
 
 def test_an_asset_never_read_is_busy() -> None:

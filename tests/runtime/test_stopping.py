@@ -16,7 +16,7 @@ from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.runtime.stopping import STUCK, Stopping
 from support.command_line import environment
 
-STUCK_SERVER = Path(__file__).parent / "support" / "stuck.py"
+STUCK_SERVER = Path(__file__).parents[1] / "support" / "stuck.py"
 PATIENCE_S = 60
 
 

@@ -19,7 +19,7 @@ from support import json_schema
 if TYPE_CHECKING:
     from assetwatchd.settings.schema import Settings
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "assetwatch.yaml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "assetwatch.yaml"
 SECRET = "hunter2-must-not-be-seen"
 SECRETS = {
     "sources__usd-prod__auth__token": f"{SECRET}-1\n",
