@@ -7,9 +7,10 @@ import signal
 import socket
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import plots
+from cells import Cell
 from changes import change, message
 from report import Missing, Part, Row, at_least, at_most, figure, unless_missing
 from rig import go_program, medians, paired, spread, used
@@ -31,22 +32,6 @@ CHANGES_A_MESSAGE = 100
 HELD = 0.98
 """A rate counts as held when this share of the changes due arrives, and of those that the server commits meanwhile; a
 drain may pass over a state already replaced."""
-
-
-class Cell(NamedTuple):
-    """So many watchers, so many changes a second, measured so many times."""
-
-    watchers: int
-    rate: int
-    times: int = 1
-
-    @property
-    def due(self) -> int:
-        """Changes to be delivered a second."""
-        return self.watchers * self.rate
-
-    def __str__(self) -> str:
-        return f"{self.watchers:,} x {self.rate:,}/s"
 
 
 QUIET, BUSY, MANY = Cell(1000, 100, 3), Cell(1000, 2000, 3), Cell(3000, 500, 3)

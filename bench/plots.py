@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from b1_fanout import Cell
+    from cells import Cell
     from children import Result
 
 OF_RESULTS = Path(__file__).resolve().parent / "plots"

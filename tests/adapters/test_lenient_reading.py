@@ -19,7 +19,7 @@ from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import Observation, State
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.answers import Unreadable
 from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.paging import Page

@@ -16,9 +16,10 @@ from yarl import URL
 import assetwatchd
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.model.errors import CallError, UpstreamError
-from assetwatchd.pieces.client.api import PiecesApi, Stream
+from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import Probing
 from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.settings.schema import AnySource, PiecesSource
 from support.harness import KINDS, Harness, harness_of
 from support.redirects import LANDED, STATUSES, Redirecting, trap

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import OK, Stream
+from assetwatchd.pieces.client.api import OK
 from assetwatchd.pieces.client.documents import closed, opened
 from assetwatchd.pieces.client.frames import Frames
 from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.bodies.jsonbody import bounded
 from assetwatchd.upstream.http.transport import Reply

@@ -8,7 +8,8 @@ import pytest
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream, query
+from assetwatchd.pieces.client.api import query
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 
 

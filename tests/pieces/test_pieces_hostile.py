@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces.client import frames, pace, packed, shared_stream
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds import reads
 from assetwatchd.pieces.feeds.session import Epoch, Parts
 from assetwatchd.settings.schema import PiecesSource, ServerSettings

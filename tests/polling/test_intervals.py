@@ -9,6 +9,7 @@ import pytest
 from assetwatchd.model.values import SETTLED, State
 from assetwatchd.polling import intervals
 from assetwatchd.settings.schema import SourceSettings
+from assetwatchd.upstream import backoff
 
 SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 
@@ -38,7 +39,7 @@ def test_a_settled_interval_below_the_busy_one() -> None:
 def test_backoff_is_full_jitter_below_a_ceiling(failures: int, ceiling: float) -> None:
     """Pauses spread over everything from nothing to the ceiling of that many failures."""
     rng = random.Random(1)  # noqa: S311 - jitter, not a secret
-    pauses = [intervals.backoff_s(failures, SETTINGS, rng) for _ in range(1000)]
+    pauses = [backoff.backoff_s(failures, SETTINGS, rng) for _ in range(1000)]
     assert 0 <= min(pauses) < 0.05 * ceiling
     assert 0.95 * ceiling < max(pauses) <= ceiling
     assert 0.45 * ceiling < sum(pauses) / 1000 < 0.55 * ceiling

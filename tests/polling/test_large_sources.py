@@ -109,7 +109,7 @@ async def test_a_list_older_than_the_connection() -> None:
     async with running(FakeUpstream(*NAMES, enumerates=True, pushes=True)) as rig:
         await asyncio.sleep(1)
         older = rig.scheduler._calls.take_list(Listed(frozenset()), pushed=False)
-        await asyncio.gather(rig.scheduler.push_listed(Listed(frozenset(NAMES))), older)
+        await asyncio.gather(rig.scheduler._push.listed(Listed(frozenset(NAMES))), older)
         assert {target.absences for target in rig.scheduler._plan} == {0}
 
 

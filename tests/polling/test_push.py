@@ -12,7 +12,7 @@ from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
 from assetwatchd.model.values import ConditionState, Freshness, State
 from assetwatchd.polling import push
-from assetwatchd.polling.plan import SLICE
+from assetwatchd.runtime.slices import SLICE
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 
@@ -174,7 +174,7 @@ async def test_a_store_that_is_slow_holds_back_removals() -> None:
             for n in range(count):
                 upstream.push_removed(f"a{n}")
             await asyncio.sleep(2)
-            assert rig.scheduler.waiting <= push.WAITING_MAX + 1
+            assert rig.scheduler._outcomes.waiting <= push.WAITING_MAX + 1
             await until(lambda: rig.store.count("src") == 0)
 
 

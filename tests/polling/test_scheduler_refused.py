@@ -20,8 +20,8 @@ from assetwatchd.model.errors import (
     VersionUnsupported,
 )
 from assetwatchd.model.values import ConditionState, Freshness
-from assetwatchd.polling import intervals
 from assetwatchd.settings.schema import BearerAuth, SourceSettings
+from assetwatchd.upstream import backoff
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
@@ -89,7 +89,7 @@ def test_pauses_of_refusals(refusals: int) -> None:
     """They double from backoff_max_s to refused_backoff_max_s, and are never below half of that."""
     settings = SourceSettings.model_validate({"base_url": "http://fake.test"})
     ceiling = min(900.0, 30.0 * 2 ** (refusals - 1)) if refusals < 100 else 900.0
-    pauses = [intervals.refused_backoff_s(refusals, settings, random.Random(n)) for n in range(100)]  # noqa: S311
+    pauses = [backoff.refused_backoff_s(refusals, settings, random.Random(n)) for n in range(100)]  # noqa: S311
     assert ceiling / 2 <= min(pauses) < max(pauses) <= ceiling
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
 from aiohttp import web
+
+from assetwatch_sandbox.omn.model import iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +36,6 @@ ACCEPTED: dict[str, Form] = {
 }
 UNKNOWN_ERROR = (1000, "An unknown internal error occurred")
 """The one published code; it carries ordinary refusals too, and here all of them [assumed]."""
-
-
-def iso_utc(at: float) -> str:
-    """Write epoch seconds as OMN does: ISO 8601, UTC, milliseconds, Z."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def chosen_form(accept: str | None, switches: OmnSwitches) -> Form:

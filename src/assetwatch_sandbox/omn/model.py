@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assetwatch_sandbox.omn.documents import iso_utc
-
 if TYPE_CHECKING:
     import random
 
@@ -21,6 +19,11 @@ DIRECTORY = "/MAM/campaign/spring"
 FAILURE_CHANCE = 0.15
 DELETION_CHANCE = 0.15
 LOCK_CHANCE = 0.5
+
+
+def iso_utc(at: float) -> str:
+    """Write epoch seconds as OMN does: ISO 8601, UTC, milliseconds, Z."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class NativeAsset(BaseModel):

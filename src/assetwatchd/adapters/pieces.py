@@ -20,7 +20,7 @@ from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.pieces.client.shared_stream import Line
-from assetwatchd.polling.plan import slices
+from assetwatchd.runtime.slices import slices
 from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.upstream.bodies import jsonbody, lenient
 from assetwatchd.upstream.bodies.lenient import Members

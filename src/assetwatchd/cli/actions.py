@@ -18,7 +18,7 @@ from assetwatch_client import reason_of
 from assetwatch_client.wait import GRACE_S
 from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
-from assetwatchd.cli.options import Format, StateName, Target
+from assetwatchd.cli.options import Format, StateName
 from assetwatchd.cli.output import facet_table, incomplete_text, label, source_table, status_table, write
 from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_pb2 import AssetStatus
 
     from assetwatchd.cli.client import Client
+    from assetwatchd.cli.target import Target
 
 
 def get(target: Target, *, source: str, asset_id: str, max_age_s: float | None, output: Format) -> None:

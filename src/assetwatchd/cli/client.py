@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
 
-    from assetwatchd.cli.options import Target
+    from assetwatchd.cli.target import Target
 
 CALL_TIMEOUT_S = 30.0
 READY = grpc.ChannelConnectivity.READY

@@ -15,11 +15,11 @@ from assetwatchd.cli.options import (
     SourceArgument,
     StateName,
     States,
-    Target,
     seconds,
     state_option,
     takes_target,
 )
+from assetwatchd.cli.target import Target  # noqa: TC001 - takes_target looks at what a command takes
 
 WAIT_DEFAULT_S = 60.0
 WAIT_MAX_S = 3600.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer  # noqa: TC002 - typer looks at what a completion takes
 
 if TYPE_CHECKING:
-    from assetwatchd.cli.options import Target
+    from assetwatchd.cli.target import Target
 
 PIECES = 3
 """SOURCE_KIND_PIECES of the schema, which is not loaded for help."""
@@ -27,7 +27,7 @@ def pieces_like(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _sources(given: dict[str, Any]) -> list[tuple[str, int]]:
     """Return the name and the kind of each source."""
-    from assetwatchd.cli.options import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
+    from assetwatchd.cli.target import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 
     silence_grpc()
     import asyncio  # noqa: PLC0415 - help does not pay for it

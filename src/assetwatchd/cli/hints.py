@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from assetwatchd.cli.options import DEFAULT_SERVER
+from assetwatchd.cli.target import DEFAULT_SERVER
 from assetwatchd.rpc.names import ASSET_STATUS
 
 if TYPE_CHECKING:

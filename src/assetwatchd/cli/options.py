@@ -5,24 +5,23 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup, TyperOption
 
 from assetwatchd.cli.completion import sources_like
+from assetwatchd.cli.target import DEFAULT_SERVER, Target, silence_grpc, target_of
 from assetwatchd.settings.addresses import is_socket, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from typer._click.core import Context, Parameter
 
 ADDRESS = "HOST:PORT|unix:PATH"
-DEFAULT_SERVER = "127.0.0.1:50051"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LENGTH_S_MAX = 315_576_000_000
 """What google.protobuf.Duration knows."""
@@ -63,17 +62,6 @@ class Group(TyperGroup):
             if isinstance(flag, TyperOption) and flag.is_flag:
                 flag.default = flag.default or False
         return found
-
-
-class Target(NamedTuple):
-    """The server to call, and how; tls: over TLS, as any of the others means too."""
-
-    server: str
-    tls: bool = False
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_server_name: str | None = None
 
 
 def seconds(text: str | float) -> float:
@@ -155,17 +143,6 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     call.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # what inspect reads first
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
-
-
-def silence_grpc() -> None:
-    """Have gRPC write no lines of its own, where ours say what is wrong; it looks when it is imported."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-
-def target_of(given: Mapping[str, Any]) -> Target:
-    """Return whom to call, of what options and variables say; what they do not is as it is by default."""
-    known = {name: given[name] for name in Target._fields if given.get(name)}
-    return Target(**{"server": DEFAULT_SERVER, **known, "tls": bool(known.keys() - {"server"})})
 
 
 def _target_options() -> list[inspect.Parameter]:

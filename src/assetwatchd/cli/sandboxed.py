@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assetwatch_sandbox import KINDS, Sandbox
-from assetwatchd.cli.options import DEFAULT_SERVER
+from assetwatchd.cli.target import DEFAULT_SERVER
 from assetwatchd.cli.terminal import safe, tell
 from assetwatchd.model.errors import ConfigError
 

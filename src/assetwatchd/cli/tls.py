@@ -18,7 +18,7 @@ from assetwatchd.settings.addresses import is_socket, path_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from assetwatchd.cli.options import Target
+    from assetwatchd.cli.target import Target
 
 HANDSHAKE_S = 3.0
 """The command has failed already: why is worth no longer than this."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assetwatchd.cli.completion import sources_like
-from assetwatchd.cli.options import Format, States, Target, takes_target
+from assetwatchd.cli.options import Format, States, takes_target
+from assetwatchd.cli.target import Target  # noqa: TC001 - takes_target looks at what a command takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,13 +17,14 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
-from assetwatchd.polling import intervals, listing
+from assetwatchd.polling import listing
 from assetwatchd.polling.agenda import AT_ONCE, NEVER
 from assetwatchd.polling.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.polling.pauses import Pauses
-from assetwatchd.polling.plan import loop_time
 from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
+from assetwatchd.upstream import backoff
 from assetwatchd.upstream.answers import Unchanged, Unreadable
 from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
 from assetwatchd.upstream.http.transport import slack_s
@@ -505,7 +506,7 @@ class Calls:
         self._confirm = self.health.doubted and not doubted
         self._pause(error, more=failing and (job.trial or not was_failing))
         if not job.targets and not failing:
-            self._probe_at = loop_time() + intervals.backoff_s(1, self._settings, self._rng)
+            self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)
         self.note(turned)
         if job.trial:
             self._acquit()
@@ -568,7 +569,7 @@ class Calls:
         if counts:
             self._doubtful.setdefault(target, target.failures)
             target.failures += 1
-        pause_s = intervals.backoff_s(max(target.failures, 1), self._settings, self._rng)
+        pause_s = backoff.backoff_s(max(target.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
         its_own = target.failures >= enough and not failing

@@ -7,16 +7,14 @@ import math
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.values import SETTLED
+from assetwatchd.upstream.backoff import EXPONENT_MAX
 
 if TYPE_CHECKING:
-    import random
-
     from assetwatchd.model.values import State
     from assetwatchd.settings.schema import SourceSettings
 
 PATIENCE = 30
 """Unchanged reads of an asset in progress before its interval grows too: a stuck job must not cost for ever."""
-EXPONENT_MAX = 32
 PHASES = 2**32
 
 
@@ -31,21 +29,6 @@ def interval_s(state: State | None, calm: int, settings: SourceSettings) -> floa
         return float(shortest)
     longest = max(settings.settled_interval_s, shortest)
     return float(min(longest, shortest * 2 ** min(waited, EXPONENT_MAX)))
-
-
-def backoff_s(failures: int, settings: SourceSettings, rng: random.Random) -> float:
-    """Return a pause after that many failures in a row: full jitter below a doubling, bounded ceiling."""
-    ceiling = min(settings.backoff_max_s, settings.backoff_first_s * 2 ** min(failures - 1, EXPONENT_MAX))
-    return rng.uniform(0, ceiling)
-
-
-def refused_backoff_s(refusals: int, settings: SourceSettings, rng: random.Random) -> float:
-    """Return a pause after credentials were refused that often in a row: doubling from the longest other pause.
-
-    Never less than half of its ceiling, where others may be as good as none: accounts are locked by a few tries.
-    """
-    ceiling = min(settings.refused_backoff_max_s, settings.backoff_max_s * 2 ** min(refusals - 1, EXPONENT_MAX))
-    return rng.uniform(ceiling / 2, ceiling)
 
 
 def phase(name: str) -> float:

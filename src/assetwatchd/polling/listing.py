@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from assetwatchd.polling.plan import slices
+from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd.changefeed.pipeline import Unread
 from assetwatchd.model.values import GONE, State, unreadable
 from assetwatchd.polling.agenda import AT_ONCE, NEVER
-from assetwatchd.polling.plan import loop_time
 from assetwatchd.polling.troubles import Troubles
+from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import VersionUnsupported
-from assetwatchd.polling import intervals
 from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.conditions import refuses_us
+from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:
     import random
@@ -58,7 +58,7 @@ class Pauses:
 
     def after(self, error: UpstreamError, failures: int) -> float:
         """Return how long to pause after that many failures of a kind, the last of them this."""
-        backoff_s = intervals.refused_backoff_s if refuses_us(error) else intervals.backoff_s
+        backoff_s = backoff.refused_backoff_s if refuses_us(error) else backoff.backoff_s
         return backoff_s(failures, self._settings, self._rng)
 
     def end(self) -> None:
@@ -73,7 +73,7 @@ class Pauses:
         if now < self._by_hand_at:
             return self._by_hand_at - now
         self._by_hand += 1
-        self._by_hand_at = now + intervals.refused_backoff_s(self._by_hand, self._settings, self._rng)
+        self._by_hand_at = now + backoff.refused_backoff_s(self._by_hand, self._settings, self._rng)
         self.end()
         return 0.0
 

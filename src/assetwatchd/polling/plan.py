@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from assetwatchd.model.errors import TooManyAssets
 from assetwatchd.model.values import GONE, SETTLED, AssetKey, Freshness, State
 from assetwatchd.polling import intervals
 from assetwatchd.polling.agenda import AT_ONCE, NEVER, Agenda, Target
 from assetwatchd.polling.strangers import Strangers, weight
+from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY
-from assetwatchd.runtime.slices import parts_of
+from assetwatchd.runtime.slices import SLICE, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Capabilities
 
-T = TypeVar("T")
-
-SLICE = 200
-"""So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
 LOOK_AHEAD = 0.1
 """A batch with room takes what falls due within this share of the busy interval."""
 UNPROVEN = frozenset({State.MISSING, State.UNKNOWN})
@@ -528,11 +525,6 @@ class Plan:
         return intervals.interval_s(target.state, target.calm, self._settings)
 
 
-def slices(items: Iterable[T]) -> Iterator[list[T]]:
-    """Give SLICE items at a time."""
-    return parts_of(items, SLICE)
-
-
 def forgotten(entry: Entry) -> bool:
     """Whether an entry is gone only because nobody asked for it for long."""
     return entry.gone and entry.state not in GONE
@@ -541,8 +533,3 @@ def forgotten(entry: Entry) -> bool:
 def _is_untroubled(target: Target) -> bool:
     """Whether its last read did not fail, as far as is known; one that its upstream rejects may be UNKNOWN."""
     return not target.trouble and target.state is not State.UNKNOWN
-
-
-def loop_time() -> float:
-    """Return the event loop's time, by which reads are planned; what was read is stamped in seconds since 1970."""
-    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""The bridge from pushed notices to the scheduler: connect while somebody is interested, again and again."""
+"""The bridge from pushed notices to what is planned: connect while somebody is interested, again and again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import logging
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
+from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
-from assetwatchd.polling import intervals
+from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.conditions import refuses_us
-from assetwatchd.polling.plan import SLICE, slices
 from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.clock import loop_time
+from assetwatchd.runtime.slices import SLICE, slices
+from assetwatchd.upstream import backoff
 from assetwatchd.upstream.port import Listed, Removed, Touched
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from assetwatchd.polling.scheduler import Scheduler
+    from assetwatchd.model.values import Observation
+    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.calls import Calls
+    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.plan import Plan
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream.port import Notice
+    from assetwatchd.upstream.port import Notice, Upstream
 
 INTEREST_CHECK_S = 1.0
 """How often it is looked whether anybody is still interested."""
@@ -32,113 +39,213 @@ WAITING_CHECK_S = 0.02
 log = logging.getLogger(__name__)
 
 
-async def follow(scheduler: Scheduler, *, rng: random.Random) -> None:
-    """Keep a push connection as long as there is interest, with growing pauses between tries; until cancelled.
+class Push:
+    """What one source pushes, taken in.
 
-    A pause is at least backoff_first_s, and what the upstream asked for; they grow until a connection has lasted for
-    backoff_max_s. It ends when all that fails is to be tried at once, though not before what the upstream asked for.
+    interest_begun: set by whoever becomes interested, so that a connection is made.
+    taking_in: what the connection began with is being taken in, so not all that changed meanwhile is known.
     """
-    settings = scheduler.settings
-    loop = asyncio.get_running_loop()
-    failures = 0
-    while True:
-        if not scheduler.interested:
-            await scheduler.push_ended(None)
-            await scheduler.interest_begun()
-        began, secret = loop.time(), scheduler.secrets.digest()
-        error = await _connected(scheduler)
-        if error is None:
-            await scheduler.push_ended(None)
-            continue
+
+    def __init__(
+        self,
+        name: str,
+        upstream: Upstream,
+        settings: SourceSettings,
+        *,
+        plan: Plan,
+        calls: Calls,
+        outcomes: Outcomes,
+        figures: Figures,
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.interest_begun = asyncio.Event()
+        self.taking_in = False
+        self._name = name
+        self._upstream = upstream
+        self._settings = settings
+        self._plan = plan
+        self._calls = calls
+        self._outcomes = outcomes
+        self._figures = figures
+        self._now = now
+        self._rng = rng
+
+    # The connection --------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Keep a connection as long as there is interest, with growing pauses between tries; until cancelled.
+
+        A pause is at least backoff_first_s, and what the upstream asked for; they grow until a connection has lasted
+        for backoff_max_s. It ends when all that fails is to be tried at once, though not before what the upstream asked
+        for.
+        """
+        failures = 0
+        while True:
+            if not self._plan.interested:
+                await self.ended(None)
+                await self._interest()
+            began, secret = loop_time(), self._calls.secrets.digest()
+            error = await self._connected()
+            if error is None:
+                await self.ended(None)
+                continue
+            if refuses_us(error):
+                self._calls.secrets.refused(secret)
+            failures = 1 if loop_time() - began >= self._settings.backoff_max_s else failures + 1
+            asked_s = error.retry_after_s or 0.0
+            pause_s = max(asked_s, self._pause_s(error, failures))
+            self._calls.retried.clear()
+            await self.ended(error, pause_s=pause_s)
+            await asyncio.sleep(asked_s)
+            await self._retried(pause_s - asked_s)
+
+    def _pause_s(self, error: UpstreamError, failures: int) -> float:
         if refuses_us(error):
-            scheduler.secrets.refused(secret)
-        failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-        asked_s = error.retry_after_s or 0.0
-        pause_s = max(asked_s, _pause_s(error, failures, settings, rng))
-        scheduler.retried.clear()
-        await scheduler.push_ended(error, pause_s=pause_s)
-        await asyncio.sleep(asked_s)
-        await _retried(scheduler, pause_s - asked_s)
+            return backoff.refused_backoff_s(failures, self._settings, self._rng)
+        return max(self._settings.backoff_first_s, backoff.backoff_s(failures, self._settings, self._rng))
 
+    async def _interest(self) -> None:
+        """Return when somebody is interested."""
+        while not self._plan.interested:
+            self.interest_begun.clear()
+            await self.interest_begun.wait()
 
-def _pause_s(error: UpstreamError, failures: int, settings: SourceSettings, rng: random.Random) -> float:
-    if refuses_us(error):
-        return intervals.refused_backoff_s(failures, settings, rng)
-    return max(settings.backoff_first_s, intervals.backoff_s(failures, settings, rng))
+    async def _retried(self, timeout_s: float) -> None:
+        """Return once all that fails is to be tried at once, or after timeout_s."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._calls.retried.wait()
 
+    async def _connected(self) -> UpstreamError | None:
+        """Take in notices until the connection ends by itself (return why) or interest is gone (return None)."""
+        reading = asyncio.create_task(self._read(), name=f"{self._name}.notices")
+        try:
+            while self._plan.interested:
+                done, _ = await asyncio.wait([reading], timeout=INTEREST_CHECK_S)
+                if done:
+                    return reading.result()
+            return None
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
 
-async def _retried(scheduler: Scheduler, timeout_s: float) -> None:
-    """Return once all that fails is to be tried at once, or after timeout_s."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await scheduler.retried.wait()
+    async def _read(self) -> UpstreamError:
+        """Take in notices until the connection ends; return why it did."""
+        left_out = 0
+        try:
+            async with aclosing(self._upstream.notices()) as notices:
+                async for notice in notices:
+                    left_out = self._complain(left_out, left_out + await self._take(notice))
+        except UpstreamError as error:
+            return error
+        except Exception:  # an adapter's defect must not stop the other sources
+            log.exception("source %s: the adapter failed", self._name)
+            return BadAnswer("the adapter failed; see the log")
+        return Unreachable("the push connection was closed")
 
+    def _complain(self, before: int, now: int) -> int:
+        """Log, once per connection, that there is no room for all of its assets; return `now`."""
+        if now and not before:
+            limit = self._settings.assets_max
+            log.warning("source %s tells of assets beyond assets_max = %d; those are left out", self._name, limit)
+        return now
 
-async def _connected(scheduler: Scheduler) -> UpstreamError | None:
-    """Take in notices until the connection ends by itself (return why) or interest is gone (return None)."""
-    reading = asyncio.create_task(_read(scheduler), name=f"{scheduler.name}.notices")
-    try:
-        while scheduler.interested:
-            done, _ = await asyncio.wait([reading], timeout=INTEREST_CHECK_S)
-            if done:
-                return reading.result()
-        return None
-    finally:
-        reading.cancel()
-        await asyncio.wait([reading])
+    # Notices ---------------------------------------------------------------------------------------------------------
 
+    async def _take(self, notice: Notice) -> int:
+        """Take in a notice; return for how many of its assets there was no room."""
+        left_out = 0
+        self._figures.notices += 1
+        match notice:
+            case Listed():
+                await self.listed(notice)
+            case Touched(asset_ids):
+                with telemetry.push(self._name, len(asset_ids)):
+                    left_out = await self._touched(asset_ids)
+            case Removed(observation):
+                with telemetry.push(self._name, 1):
+                    self.removed(observation, telemetry.traceparent())
+                await self._until_few_wait()
+        return left_out
 
-async def _read(scheduler: Scheduler) -> UpstreamError:
-    """Take in notices until the connection ends; return why it did."""
-    left_out = 0
-    try:
-        async with aclosing(scheduler.upstream.notices()) as notices:
-            async for notice in notices:
-                left_out = _complain(scheduler, left_out, left_out + await _take(scheduler, notice))
-    except UpstreamError as error:
-        return error
-    except Exception:  # an adapter's defect must not stop the other sources
-        log.exception("source %s: the adapter failed", scheduler.name)
-        return BadAnswer("the adapter failed; see the log")
-    return Unreachable("the push connection was closed")
+    async def listed(self, listed: Listed) -> None:
+        """Take in the list that the connection began with, or had made, and have all of it read anew.
 
-
-async def _take(scheduler: Scheduler, notice: Notice) -> int:
-    """Take in a notice; return for how many of its assets there was no room."""
-    left_out = 0
-    scheduler.figures.notices += 1
-    match notice:
-        case Listed():
-            await scheduler.push_listed(notice)
-        case Touched(asset_ids):
-            with telemetry.push(scheduler.name, len(asset_ids)):
-                left_out = await _touched(scheduler, asset_ids)
-        case Removed(observation):
-            with telemetry.push(scheduler.name, 1):
-                scheduler.push_removed(observation, telemetry.traceparent())
-            await _until_few_wait(scheduler)
-    return left_out
-
-
-async def _touched(scheduler: Scheduler, asset_ids: Iterable[str]) -> int:
-    """Have assets read anew, slice by slice; return for how many there was no room."""
-    left_out = 0
-    for some in slices(asset_ids):
-        left_out += scheduler.push_touched(some)
-        if len(some) == SLICE:
+        Anything may have happened. It is read in line, so that what is asked for, or changes from now on, need not wait for all of it.
+        """
+        self._plan.pushing = self.taking_in = True
+        self._calls.note(self._calls.health.push_lost("", self._now()))
+        self._calls.try_again()
+        await self._calls.take_list(listed, pushed=True)
+        for targets in self._plan.slices():
+            for target in targets:
+                if target.listed:
+                    self._touch(target, at=loop_time())
             await asyncio.sleep(0)
-    return left_out
+        self.taking_in = False
 
+    async def _touched(self, asset_ids: Iterable[str]) -> int:
+        """Have assets read anew, slice by slice; return for how many there was no room."""
+        left_out = 0
+        for some in slices(asset_ids):
+            left_out += self.touched(some)
+            if len(some) == SLICE:
+                await asyncio.sleep(0)
+        return left_out
 
-async def _until_few_wait(scheduler: Scheduler) -> None:
-    """Wait until few sightings wait for the road; further notices wait at their server meanwhile."""
-    while scheduler.waiting > WAITING_MAX:  # noqa: ASYNC110 - nobody rings when one of many went
-        await asyncio.sleep(WAITING_CHECK_S)
+    def touched(self, asset_ids: Iterable[str]) -> int:
+        """Have assets that changed upstream read at once, and once more if they are being read.
 
+        Returns for how many of them there was no room.
+        """
+        left_out = 0
+        for asset_id in asset_ids:
+            if self._plan.get(asset_id) is None and self._upstream.check(asset_id) is not None:
+                continue  # nobody could ask for it
+            if (target := self._plan.admit(asset_id)) is None:
+                left_out += 1
+                self._calls.no_room()
+            else:
+                self._touch(target, at=AT_ONCE)
+        return left_out
 
-def _complain(scheduler: Scheduler, before: int, now: int) -> int:
-    """Log, once per connection, that there is no room for all of its assets; return `now`."""
-    if now and not before:
-        limit = scheduler.settings.assets_max
-        log.warning("source %s tells of assets beyond assets_max = %d; those are left out", scheduler.name, limit)
-    return now
+    def _touch(self, target: Target, *, at: float) -> None:
+        target.listed, target.absences = True, 0
+        self._plan.note(target)
+        if not self._plan.wanted(target):
+            self._outcomes.outdated(target)
+            return
+        target.touched = True
+        self._plan.put(target, min(at, target.due))
+
+    def removed(self, observation: Observation, traceparent: str) -> None:
+        """Take in that an asset was deleted. Any read under way is older and no longer counts."""
+        if (target := self._plan.get(observation.asset_id)) is not None:
+            target.listed = False
+            self._plan.note(target)
+            self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
+
+    async def _until_few_wait(self) -> None:
+        """Wait until few sightings wait for the road; further notices wait at their server meanwhile."""
+        while self._outcomes.waiting > WAITING_MAX:  # noqa: ASYNC110 - nobody rings when one of many went
+            await asyncio.sleep(WAITING_CHECK_S)
+
+    async def ended(self, error: UpstreamError | None, *, pause_s: float = 0.0) -> None:
+        """Poll as with any other source, since the connection broke, or was given up (None), until it is back.
+
+        pause_s: until it is tried again.
+        """
+        was_pushing, self._plan.pushing = self._plan.pushing, False
+        self.taking_in = False
+        health = self._calls.health
+        if health.failing:
+            self._calls.lose_list()
+        turned = health.push_lost("" if error is None else str(error), self._now())
+        health.push.next_try_at = None if error is None else self._now() + pause_s
+        self._calls.note(turned)
+        if error is not None:
+            self._calls.want_sign_of_life()
+        self._plan.changed.set()
+        if was_pushing:
+            await self._plan.poll_again()

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import SourceUnreachable, TooManyReads
 from assetwatchd.model.values import Freshness, Observation
-from assetwatchd.polling import push
-from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.calls import Calls
 from assetwatchd.polling.outcomes import Figures, Outcomes
-from assetwatchd.polling.plan import Plan, loop_time, slices
+from assetwatchd.polling.plan import Plan
+from assetwatchd.polling.push import Push
+from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY, Quota
-from assetwatchd.runtime.slices import finish
+from assetwatchd.runtime.slices import finish, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -29,14 +29,12 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.pipeline import Pipeline
     from assetwatchd.changefeed.store.port import Store
-    from assetwatchd.model.errors import UpstreamError
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
     from assetwatchd.polling.agenda import Target
     from assetwatchd.polling.plan import Interest
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream.port import Listed, Upstream
-    from assetwatchd.upstream.secret_files import SecretFiles
+    from assetwatchd.upstream.port import Upstream
 
 
 class Asked(NamedTuple):
@@ -83,9 +81,18 @@ class Scheduler:
             now=now,
             rng=self._rng,
         )
-        self._interest_begun = asyncio.Event()
+        self._push = Push(
+            name,
+            upstream,
+            settings,
+            plan=self._plan,
+            calls=self._calls,
+            outcomes=self._outcomes,
+            figures=self.figures,
+            now=now,
+            rng=self._rng,
+        )
         self._reads = Quota(settings.reads_per_peer_max)
-        self._taking_in = False
 
     async def run(self) -> None:
         """Run the source's loops until cancelled."""
@@ -93,7 +100,7 @@ class Scheduler:
             tasks.create_task(self._plan.run(), name=f"{self.name}.plan")
             tasks.create_task(self._outcomes.run(), name=f"{self.name}.outcomes")
             if self.upstream.capabilities.pushes:
-                tasks.create_task(push.follow(self, rng=self._rng), name=f"{self.name}.push")
+                tasks.create_task(self._push.follow(), name=f"{self.name}.push")
             tasks.create_task(self._calls.follow_secret(), name=f"{self.name}.secret")
             await self._calls.run()
 
@@ -108,16 +115,6 @@ class Scheduler:
     def readable(self) -> bool:
         """Whether what the source says now can be had."""
         return self._calls.health.state.is_readable
-
-    @property
-    def retried(self) -> asyncio.Event:
-        """Set when all that fails is to be tried at once; who does so clears it."""
-        return self._calls.retried
-
-    @property
-    def secrets(self) -> SecretFiles:
-        """The files that its credentials are read from."""
-        return self._calls.secrets
 
     async def retry(self) -> None:
         """Have all that fails of the source tried at once, by hand; return once that is over. Raises: RetryTooSoon."""
@@ -190,7 +187,7 @@ class Scheduler:
             return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
-        in_step = self.pushing and not self._taking_in
+        in_step = self.pushing and not self._push.taking_in
         told = in_step and target is not None and observed_at is not None and not target.touched
         fresh = told or self._now() - (observed_at or found_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
@@ -203,7 +200,7 @@ class Scheduler:
         Raises: TooManyAssets, having taken nothing.
         """
         interest = self._plan.interest(asset_ids, whole=whole, caller=caller)
-        self._interest_begun.set()
+        self._push.interest_begun.set()
         if whole:
             self._calls.want_list()
         return interest
@@ -216,12 +213,6 @@ class Scheduler:
         """Withdraw a caller's requests for assets that were never read; in steps, as `Plan.leave`."""
         return self._plan.leave(caller)
 
-    async def interest_begun(self) -> None:
-        """Return when somebody is interested."""
-        while not self.interested:
-            self._interest_begun.clear()
-            await self._interest_begun.wait()
-
     async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Return once each asset was read at most max_age_s ago (None: ever); reads under way are shared.
 
@@ -231,7 +222,7 @@ class Scheduler:
         """
         targets: list[Target] = []
         self._plan.attend()
-        self._interest_begun.set()
+        self._push.interest_begun.set()
         try:
             await self._read(list(dict.fromkeys(asset_ids)), max_age_s, caller, targets)
         except SourceUnreachable:
@@ -303,7 +294,7 @@ class Scheduler:
         """
         self._plan.view_whole()
         self._calls.want_list()
-        self._interest_begun.set()
+        self._push.interest_begun.set()
         if self._calls.health.failing:
             return
         try:
@@ -359,79 +350,15 @@ class Scheduler:
         """Our store cannot keep what the source says, so fresh reads are refused; empty: it can again."""
         self._calls.store_failing(why)
 
-    # What the push bridge tells it -----------------------------------------------------------------------------------
+    # What is known of a change before it is pushed -------------------------------------------------------------------
 
-    async def push_listed(self, listed: Listed) -> None:
-        """The push connection began with this list, or had it made: read all anew, for anything may have happened.
-
-        They are read in line, so that what is asked for, or changes from now on, need not wait for all of them.
-        """
-        self._plan.pushing = self._taking_in = True
-        self._calls.note(self._calls.health.push_lost("", self._now()))
-        self._calls.try_again()
-        await self._calls.take_list(listed, pushed=True)
-        for targets in self._plan.slices():
-            for target in targets:
-                if target.listed:
-                    self._touched(target, at=loop_time())
-            await asyncio.sleep(0)
-        self._taking_in = False
-
-    def push_touched(self, asset_ids: Iterable[str]) -> int:
-        """These assets changed upstream: read them at once, and once more if they are being read.
-
-        Returns for how many of them there was no room.
-        """
-        left_out = 0
-        for asset_id in asset_ids:
-            if self._plan.get(asset_id) is None and self.upstream.check(asset_id) is not None:
-                continue  # nobody could ask for it
-            if (target := self._plan.admit(asset_id)) is None:
-                left_out += 1
-                self._calls.no_room()
-            else:
-                self._touched(target, at=AT_ONCE)
-        return left_out
-
-    @property
-    def waiting(self) -> int:
-        """How many sightings the road has not taken yet."""
-        return self._outcomes.waiting
-
-    def _touched(self, target: Target, *, at: float) -> None:
-        target.listed, target.absences = True, 0
-        self._plan.note(target)
-        if not self._plan.wanted(target):
-            self._outcomes.outdated(target)
-            return
-        target.touched = True
-        self._plan.put(target, min(at, target.due))
+    def push_touched(self, asset_ids: Iterable[str]) -> None:
+        """Have assets that changed upstream read at once, and once more if they are being read."""
+        self._push.touched(asset_ids)
 
     def push_removed(self, observation: Observation, traceparent: str) -> None:
-        """The upstream says that an asset was deleted. Any read under way is older and no longer counts."""
-        if (target := self._plan.get(observation.asset_id)) is not None:
-            target.listed = False
-            self._plan.note(target)
-            self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
-
-    async def push_ended(self, error: UpstreamError | None, *, pause_s: float = 0.0) -> None:
-        """The push connection broke, or was given up (None): poll as with any other source until it is back.
-
-        pause_s: until it is tried again.
-        """
-        was_pushing, self._plan.pushing = self.pushing, False
-        self._taking_in = False
-        health = self._calls.health
-        if health.failing:
-            self._calls.lose_list()
-        turned = health.push_lost("" if error is None else str(error), self._now())
-        health.push.next_try_at = None if error is None else self._now() + pause_s
-        self._calls.note(turned)
-        if error is not None:
-            self._calls.want_sign_of_life()
-        self._plan.changed.set()
-        if was_pushing:
-            await self._plan.poll_again()
+        """Take in that an asset was deleted; reads under way are older and no longer count."""
+        self._push.removed(observation, traceparent)
 
 
 def _heard(over: asyncio.Future[list[None]]) -> None:

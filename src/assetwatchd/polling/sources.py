@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable
 from assetwatchd.model.values import AssetKey
-from assetwatchd.polling.plan import SLICE, slices
 from assetwatchd.runtime.fairness import NOBODY
-from assetwatchd.runtime.slices import finish
+from assetwatchd.runtime.slices import SLICE, finish, slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping

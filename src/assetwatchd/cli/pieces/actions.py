@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
     from assetwatchd.cli.client import Client
-    from assetwatchd.cli.options import Target
+    from assetwatchd.cli.target import Target
 
 
 M = TypeVar("M", bound=Message)

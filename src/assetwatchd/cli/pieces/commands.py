@@ -9,7 +9,8 @@ import typer
 
 from assetwatchd.cli.completion import pieces_like
 from assetwatchd.cli.exit_codes import ExitCode, fail
-from assetwatchd.cli.options import Format, Group, Output, Target, takes_target
+from assetwatchd.cli.options import Format, Group, Output, takes_target
+from assetwatchd.cli.target import Target  # noqa: TC001 - takes_target looks at what a command takes
 
 app = typer.Typer(
     cls=Group,

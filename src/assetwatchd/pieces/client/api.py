@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, cast
 from urllib.parse import quote, urlencode
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.client.documents import Documents
     from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.pieces.client.shared_stream import Line
+    from assetwatchd.pieces.client.streams import Stream
     from assetwatchd.settings.schema import PiecesSource
 
 D = TypeVar("D")
@@ -52,14 +52,6 @@ GIVEN_BYTES_MAX = 2 * 1024
 on a busy machine."""
 TEXT_MAX = 300
 """Characters of an upstream's text that are passed on."""
-
-
-class Stream(enum.Enum):
-    """The three streams, by their paths."""
-
-    ASSETS = "/assets/stream"
-    IDENTIFIERS = "/assets/stream/identifiers"
-    TRANSFERABLES = "/assets/stream/transferables"
 
 
 class Operations(Generic[D]):

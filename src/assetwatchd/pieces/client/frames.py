@@ -6,12 +6,13 @@ import logging
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetwatchd.model import texts
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.pieces.client.api import OK, Stream
 from assetwatchd.pieces.client.packed import Packed, pack, weight_of
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime import telemetry
 from assetwatchd.upstream import port
 from assetwatchd.upstream.bodies import jsonbody, lenient
@@ -183,7 +184,7 @@ class Frames:
             log.warning(text, self._documents.source, self._stream.value, self._passed_over)
 
     async def _read(self, text: bytes) -> Frame | None:
-        reply, assets_max = Reply(OK, {}, text), self._documents.settings.assets_max
+        reply, assets_max = Reply(HTTPStatus.OK, {}, text), self._documents.settings.assets_max
         if len(reply.body) <= INLINE_BYTES_MAX:
             return await self._documents.reading.read(reply, parse, self._stream, assets_max)
         told = await self._documents.reading.read(reply, packed, self._stream, assets_max)
@@ -236,7 +237,7 @@ def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
     for length in lengths:
         text, begin = reply.body[begin : begin + length], begin + length
         try:
-            document = jsonbody.object_in(Reply(OK, {}, text), "an asset")
+            document = jsonbody.object_in(Reply(HTTPStatus.OK, {}, text), "an asset")
             weight_of(document)
             documents.append(document)
         except BadAnswer as error:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
-    from assetwatchd.pieces.client.api import Stream
     from assetwatchd.pieces.client.documents import Documents
+    from assetwatchd.pieces.client.streams import Stream
 
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 """What may wait for one listener, beside one frame more; as it is in memory, which is several times its text."""

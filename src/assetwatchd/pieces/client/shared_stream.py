@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.pieces.client import documents, frames
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.frames import Frame, Frames, Item
 from assetwatchd.pieces.client.listener import Listener
-from assetwatchd.polling.plan import slices
+from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

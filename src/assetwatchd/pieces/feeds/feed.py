@@ -24,14 +24,14 @@ from assetwatchd.model.errors import (
 )
 from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.frames import Frame
 from assetwatchd.pieces.client.listener import ahead
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds import snapshot
 from assetwatchd.pieces.feeds.intake import Intake
 from assetwatchd.pieces.feeds.reads import reading
 from assetwatchd.pieces.feeds.session import Epoch
-from assetwatchd.polling import intervals
+from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -114,7 +114,7 @@ class Feed:
                 error = (await self._broken(rounds)).with_traceback(None)  # it would keep the epoch that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
                 self._turn(_state(error), str(error))
-                pause_s = intervals.backoff_s(failures, settings, self._parts.rng)
+                pause_s = backoff.backoff_s(failures, settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
     async def _broken(self, rounds: Rounds) -> UpstreamError:

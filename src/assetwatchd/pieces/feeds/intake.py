@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds.reads import Reads
-from assetwatchd.polling.plan import slices
+from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     import random

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from assetwatchd.model.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.frames import Item, Omitted
-from assetwatchd.polling import intervals
+from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:
     import random
@@ -128,7 +128,7 @@ class Reads:
                 if failures == 1:
                     log.warning("source %s: asset %s: %s; trying again", self._api.source, pending.item.asset_id, error)
                 pending.tried.set()
-                pause_s = intervals.backoff_s(failures, self._api.settings, self._rng)
+                pause_s = backoff.backoff_s(failures, self._api.settings, self._rng)
                 await asyncio.sleep(max(pause_s, getattr(error, "retry_after_s", None) or 0.0))
 
     async def _ask(self, asset_id: str) -> Item:

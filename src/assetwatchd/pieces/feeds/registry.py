@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from assetwatchd.model.errors import CallError
-    from assetwatchd.pieces.client.api import PiecesApi, Stream
+    from assetwatchd.pieces.client.api import PiecesApi
+    from assetwatchd.pieces.client.streams import Stream
     from assetwatchd.pieces.feeds.feed import Signal
     from assetwatchd.pieces.feeds.session import Parts
 

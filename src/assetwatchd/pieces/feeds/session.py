@@ -11,8 +11,8 @@ from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
-from assetwatchd.polling.plan import slices
+from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     import random

@@ -12,9 +12,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.frames import Item
-from assetwatchd.polling.plan import slices
+from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     from assetwatchd.pieces.client.api import PiecesApi

@@ -23,7 +23,8 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import SourceKind
-from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES, Stream
+from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert, writes
 from assetwatchd.rpc.status import ErrorsAsStatus

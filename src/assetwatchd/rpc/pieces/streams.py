@@ -10,8 +10,8 @@ from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
 from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Synced
-from assetwatchd.pieces.client.api import Stream
 from assetwatchd.pieces.client.frames import Omitted
+from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds.feed import Begun
 from assetwatchd.rpc import convert as status_convert
 from assetwatchd.rpc.patience import Patience
