@@ -11,6 +11,8 @@ from assetwatchd.config import AnySource, BearerAuth, ServerSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 SECRET = "hunter2-must-not-be-seen"
 SOURCE = TypeAdapter[AnySource](AnySource)
 

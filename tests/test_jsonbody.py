@@ -8,6 +8,8 @@ from assetwatchd.errors import BadAnswer
 from assetwatchd.jsonbody import bounded, decode, list_of, object_of, text_of
 from assetwatchd.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 UNREADABLE = {
     "empty": b"",
     "text": b"secret",

@@ -9,6 +9,8 @@ import pytest
 from assetwatchd import xml
 from assetwatchd.errors import BadAnswer
 
+pytestmark = pytest.mark.unit
+
 LOL = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 HOSTILE = {
     "empty": b"",

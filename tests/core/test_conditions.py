@@ -18,6 +18,8 @@ from assetwatchd.errors import (
 )
 from assetwatchd.model import Concern, ConcernCondition, ConditionState
 
+pytestmark = pytest.mark.unit
+
 STEADY_S = 30.0
 ERRORS = (Unreachable("no"), Refused("no"), VersionUnsupported("no"), Throttled("no"), BadAnswer("no"))
 

@@ -15,6 +15,8 @@ from assetwatchd.fairness import CONNECTION_SHARE, LEFT_TOGETHER, NOBODY, QUOTA_
 if TYPE_CHECKING:
     from assetwatchd.fairness import Caller
 
+pytestmark = pytest.mark.unit
+
 
 def served(queue: FairQueue[str], count: int = 1000) -> list[str]:
     """Take so many, or all."""

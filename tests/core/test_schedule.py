@@ -10,6 +10,8 @@ from assetwatchd import schedule
 from assetwatchd.config import SourceSettings
 from assetwatchd.model import SETTLED, State
 
+pytestmark = pytest.mark.unit
+
 SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 
 

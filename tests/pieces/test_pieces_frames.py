@@ -11,6 +11,8 @@ from assetwatchd.pieces import frames
 from assetwatchd.pieces.api import Stream, query
 from assetwatchd.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 
 def at(second: int) -> dict[str, str]:
     return {"value": f"2026-03-04T10:15:{second:02}.000Z"}

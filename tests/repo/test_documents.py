@@ -22,6 +22,8 @@ from assetwatchd.model import State
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
 
+pytestmark = pytest.mark.unit
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from assetwatchd import telemetry
 from assetwatchd.rpc.watch import LAG_EVERY_S, Delivery
 from support.entries import draft
 from support.tracing import recorded
 
 if TYPE_CHECKING:
-    import pytest
-
     from assetwatchd.model import Entry
+
+pytestmark = pytest.mark.unit
 
 
 def entry() -> Entry:

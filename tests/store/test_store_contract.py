@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.store import Store
 
+pytestmark = pytest.mark.unit
+
 KINDS = ("memory", "sqlite")
 
 
