@@ -18,7 +18,7 @@ BENCH := $(VENV)/.bench
 PROXY := $(VENV)/.proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grpcurl demo test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
+.PHONY: help setup grpcurl demo check unit test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
 	soak mutants generate breaking format clean
 
 help: ## Say what there is
@@ -47,9 +47,11 @@ $(BENCH): $(DEV) constraints/bench.txt
 demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
 	@exec $(BIN)/python tools/foreground.py $(BIN)/assetwatch demo $(ARGS)
 
+check: lint types unit ## Check style, types and what needs no server and no process of its own; about a minute
+
 test: lint types schema drift docker-lint tests ## Check everything; fails on a skipped test too
 	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, generated code, hadolint, pytest'
-	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml
+	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml $(BUILD)/pytest-serial.xml
 
 test-fresh: ## The same as on a new machine: a clone of HEAD, an empty home, no caches, no tools of an earlier run
 	@python=$$(sh tools/find_python.sh $(PYTHON)) && exec "$$python" tools/fresh.py test "ARGS=$(ARGS)"
@@ -76,9 +78,21 @@ drift: $(DEV) ## Check that generated/ is what the schema gives
 docker-lint: $(DEV) ## Check the Dockerfile
 	$(BIN)/hadolint Dockerfile
 
-tests: $(DEV) ## Run the tests
+# A module's tests run on one worker: its servers are started once. Tests wait as long as they compute, so that there is one
+# worker more than cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST = $(BIN)/pytest -o junit_family=xunit2 --durations=10
+PARALLEL = -n $(WORKERS) --dist loadscope
+# None that matches (5) is no failure of either part: ARGS may ask for tests of the other alone. check_report.py counts both.
+OR_NONE = || [ $$? -eq 5 ]
+
+unit: $(DEV) ## Run the tests that are marked unit: no socket is connected, no process started
+	$(PYTEST) $(PARALLEL) -m unit $(ARGS)
+
+tests: $(DEV) ## Run the tests on all cores, then those marked serial one by one; ARGS=tests/x.py a part of them
 	@mkdir -p $(BUILD)
-	$(BIN)/pytest --junitxml=$(BUILD)/pytest.xml -o junit_family=xunit2 $(ARGS)
+	$(PYTEST) $(PARALLEL) -m 'not serial' --junitxml=$(BUILD)/pytest.xml $(ARGS) $(OR_NONE)
+	$(PYTEST) -m serial --junitxml=$(BUILD)/pytest-serial.xml $(ARGS) $(OR_NONE)
 
 bench: $(BENCH) ## Measure, beside the peers, into bench/RESULTS.md; a quarter of an hour, best on a quiet machine
 	@exec $(BIN)/python bench/run.py $(ARGS)

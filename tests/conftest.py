@@ -1,9 +1,10 @@
-"""For every test: memory that settles, Ctrl-C that arrives; a profile for machines that run for long."""
+"""For every test: memory that settles, Ctrl-C that arrives; a profile for long runs; what unit means."""
 
 from __future__ import annotations
 
 import gc
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from support import closed_loops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 """No test fails for its pace: on a new machine the first text takes a second, until Hypothesis has its tables."""
@@ -32,3 +33,26 @@ def _settled_memory() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+OUTSIDE = frozenset({"socket.bind", "socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn"})
+"""What a test marked unit does not do, as the interpreter's audit events name it."""
+_units: list[str] = []  # the test under way, if it is one
+
+
+def _keep_inside(event: str, _: object) -> None:
+    if _units and event in OUTSIDE:
+        raise AssertionError(f"{_units[0]} is marked unit and does {event}: take the mark away")
+
+
+sys.addaudithook(_keep_inside)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Hold a test marked unit to what it says."""
+    _units.extend([item.nodeid] if item.get_closest_marker("unit") else [])
+    try:
+        return (yield)
+    finally:
+        _units.clear()

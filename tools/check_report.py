@@ -1,4 +1,4 @@
-"""Fail when a JUnit report has a test that was skipped, expected to fail, or failed; else count what ran."""
+"""Fail when a JUnit report of a run has a test that was skipped, expected to fail, or failed; else count what ran."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from xml.etree import ElementTree as ET
 UNWANTED = ("skipped", "failure", "error")
 
 
-def check(report: str) -> str:
+def check(reports: list[str]) -> str:
     """Return the closing line of a run in which every test ran and passed. Raises: SystemExit for any other."""
-    cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it a moment ago
+    parsed = [ET.parse(report) for report in reports]  # noqa: S314 - pytest wrote them a moment ago
+    cases = [case for report in parsed for case in report.iter("testcase")]
     bad = [f"{case.get('classname')}::{case.get('name')}" for case in cases if any(map(case.findall, UNWANTED))]
     if bad or not cases:
         raise SystemExit("\n".join(["not every test ran and passed:", *bad]) if bad else "no test ran")
@@ -18,4 +19,4 @@ def check(report: str) -> str:
 
 
 if __name__ == "__main__":
-    print(check(sys.argv[1]))
+    print(check(sys.argv[1:]))

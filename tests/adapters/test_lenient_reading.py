@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.upstream.answers import Answer
 
+pytestmark = pytest.mark.unit
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

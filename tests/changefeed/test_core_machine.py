@@ -9,6 +9,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from assetwatchd.changefeed.filters import Filter
+
+pytestmark = pytest.mark.unit
 
 T = TypeVar("T")
 

@@ -17,6 +17,8 @@ from support.entries import asking, draft, entry
 if TYPE_CHECKING:
     from assetwatchd.model.values import Entry
 
+pytestmark = pytest.mark.unit
+
 TEXTS = st.text("a\0\1", max_size=4)
 FILTERS = st.builds(
     Filter,

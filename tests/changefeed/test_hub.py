@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.filters import Filter
 
+pytestmark = pytest.mark.unit
+
 DAM = asking(sources=["dam"])
 WELL = Condition(ConditionState.HEALTHY, "", since=1.0)
 

@@ -20,6 +20,8 @@ from support.virtual_time import run
 if TYPE_CHECKING:
     from support.hub_client import Rig
 
+pytestmark = pytest.mark.unit
+
 DAM = asking(sources=["dam"])
 WELL = Condition(ConditionState.HEALTHY, "", since=1.0)
 DOWN = Condition(ConditionState.UNREACHABLE, "no answer", since=2.0)

@@ -7,6 +7,8 @@ import gc
 import itertools
 from typing import TYPE_CHECKING
 
+import pytest
+
 from assetwatchd.changefeed import hub
 from assetwatchd.changefeed.batches import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
 from assetwatchd.changefeed.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
@@ -16,9 +18,9 @@ from support.entries import asking, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
-    import pytest
-
     from support.hub_client import Rig
+
+pytestmark = pytest.mark.unit
 
 DAM = asking(sources=["dam"])
 LONG = DRAIN_KEPT_CHANGES_MAX + 1

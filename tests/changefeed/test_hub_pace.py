@@ -17,6 +17,8 @@ from support.hub_client import Client, Rig, virtual
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.unit
+
 DAM = asking(sources=["dam"])
 CHANGE_EVERY_S = 0.01
 

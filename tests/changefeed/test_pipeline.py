@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
 
+pytestmark = pytest.mark.unit
+
 KEY = AssetKey("src", "a")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -23,6 +23,8 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import State
 from support.entries import asking, draft
 
+pytestmark = pytest.mark.unit
+
 EPOCH = "0123456789abcdef"
 DIGEST = asking(sources=["dam"]).digest
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.store.port import Store
     from support.hub_client import Rig
 
+pytestmark = pytest.mark.unit
+
 DAM = asking(sources=["dam"])
 AVAILABLE = asking(sources=["dam"], states=[State.AVAILABLE])
 MANY = 150

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pytest
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetStatus
 from assetwatch.v1.asset_status_service_pb2 import Change, WatchStatusResponse
 
 from assetwatch_client import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
 from support.scripted_watch import batch, bookmark, conditions, removed, started, synced, upsert
+
+pytestmark = pytest.mark.unit
 
 
 def take(view: View, *messages: WatchStatusResponse) -> list[Event]:

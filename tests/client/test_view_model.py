@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusResponse
 
     from assetwatch_client import Event
+
+pytestmark = pytest.mark.unit
 
 ASSETS = ("a", "b", "c", "d", "e")
 BATCH = 2

@@ -20,6 +20,8 @@ from assetwatchd.rpc.convert import ProtobufEncoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 LONG = st.sampled_from(
     ["", "a", "ä" * 7, "x" * 5_000, "y" * (bounds.TEXT_LENGTH_MAX + 1), "z" * 10 * bounds.TEXT_LENGTH_MAX]
 )

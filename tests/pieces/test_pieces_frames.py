@@ -12,6 +12,8 @@ from assetwatchd.pieces.client.api import query
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 
 def at(second: int) -> dict[str, str]:
     return {"value": f"2026-03-04T10:15:{second:02}.000Z"}

@@ -12,6 +12,8 @@ import pytest
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.client.json_splitter import Splitter
 
+pytestmark = pytest.mark.unit
+
 TRICKY: list[dict[str, Any]] = [
     {"a": '}]{["', "b": "\\", "c": '\\"', "d": "\u00e9\U0001f600", "iterable": [{"x": 1}, []]},
     {},

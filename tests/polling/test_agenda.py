@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from assetwatchd.polling.agenda import AT_ONCE, NEVER, SLACK, Agenda, Target
+
+pytestmark = pytest.mark.unit
 
 
 def drained(agenda: Agenda, upto: float) -> list[str]:

@@ -18,6 +18,8 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import Concern, ConcernCondition, ConditionState
 from assetwatchd.polling.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
 
+pytestmark = pytest.mark.unit
+
 STEADY_S = 30.0
 ERRORS = (Unreachable("no"), Refused("no"), VersionUnsupported("no"), Throttled("no"), BadAnswer("no"))
 

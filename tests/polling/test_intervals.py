@@ -11,6 +11,8 @@ from assetwatchd.polling import intervals
 from assetwatchd.settings.schema import SourceSettings
 from assetwatchd.upstream import backoff
 
+pytestmark = pytest.mark.unit
+
 SETTINGS = SourceSettings.model_validate({"base_url": "http://fake.test"})
 
 

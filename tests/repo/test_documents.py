@@ -23,6 +23,8 @@ from assetwatchd.rpc.status import TABLE
 from assetwatchd.settings import schema
 from assetwatchd.settings.load import load
 
+pytestmark = pytest.mark.unit
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()

@@ -75,6 +75,7 @@ def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProc
         ("grpcurl", ["run", "grpcurl"]),
         ("test", ["run", "dev"]),
         ("lint", ["run", "dev"]),
+        ("check", ["run", "dev"]),
         ("generate", ["run", "dev"]),
         ("breaking", ["run", "dev"]),
         ("bench", ["run", "dev", "bench"]),

@@ -18,6 +18,8 @@ from support.examples import EXAMPLES, SOAK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+pytestmark = pytest.mark.unit
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -57,6 +57,18 @@ def test_a_test_that_did_not_run_or_pass_fails_the_run(tmp_path: Path, body: str
     assert "test_" in ended.stderr or "no test ran" in ended.stderr
 
 
+@pytest.mark.parametrize(("second", "code"), [("def test_b(): pass", 0), ("def test_b(): assert False", 1), ("", 0)])
+def test_the_reports_of_one_run_count_together(tmp_path: Path, second: str, code: int) -> None:
+    """What fails in any of them fails the run; one without tests is made good by the other."""
+    reports = []
+    for name, body in (("one", "def test_a(): pass"), ("two", second)):
+        (tmp_path / name).mkdir()
+        closing_line(tmp_path / name, body)
+        reports.append(tmp_path / name / "report.xml")
+    check = [sys.executable, ROOT / "tools/check_report.py", *reports]
+    assert subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == code
+
+
 def test_a_run_without_tests_fails(tmp_path: Path) -> None:
     """Nothing ran is not success."""
     ended = closing_line(tmp_path, "")

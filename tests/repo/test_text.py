@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unit
+
 ROOT = Path(__file__).parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", "buf", ".hypothesis"}
 UNWANTED = {

@@ -20,6 +20,8 @@ from assetwatchd.rpc import convert
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+pytestmark = pytest.mark.unit
+
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EPOCH = "0123456789abcdef"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from assetwatchd.rpc.watch import LAG_EVERY_S, Delivery
 from assetwatchd.runtime import telemetry
 from support.entries import draft
 from support.tracing import recorded
 
 if TYPE_CHECKING:
-    import pytest
-
     from assetwatchd.model.values import Entry
+
+pytestmark = pytest.mark.unit
 
 
 def entry() -> Entry:

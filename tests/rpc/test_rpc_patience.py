@@ -11,6 +11,8 @@ from assetwatchd.model.errors import SlowConsumer
 from assetwatchd.rpc.patience import Patience
 from support.hub_client import virtual
 
+pytestmark = pytest.mark.unit
+
 LIMIT_S = 60.0
 
 

@@ -42,6 +42,7 @@ async def sources_over(channel: grpc.aio.Channel) -> object:
 # Ends ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.serial("its limit is 2 or 3 s of real time")
 async def test_streams_are_told_before_the_server_goes() -> None:
     """A last bookmark with a token, then UNAVAILABLE / SERVER_DRAINING with RetryInfo, long before drain_s is over."""
     async with running(server={"drain_s": 10}) as rig:
@@ -61,6 +62,7 @@ async def test_streams_are_told_before_the_server_goes() -> None:
         assert len(set(delays)) > 10
 
 
+@pytest.mark.serial("its limit is 2 or 3 s of real time")
 async def test_health_says_so_first() -> None:
     """Whoever watches health hears NOT_SERVING, then that the server goes; nobody waits for them."""
     async with running(("omn",), server={"drain_s": 10}) as rig:
@@ -101,6 +103,7 @@ async def test_calls_under_way_are_answered() -> None:
         assert (await read).asset.source == "omn"
 
 
+@pytest.mark.serial("its limit is 2 or 3 s of real time")
 async def test_a_call_that_does_not_end_holds_the_stop_up_by_drain_s_at_most() -> None:
     """Then it is cut, and the server is gone."""
     async with running(("omn",), server={"drain_s": 0.3}, every={"timeout_s": 60}) as rig:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.rpc.turns import Turns
+
+pytestmark = pytest.mark.unit
 
 
 class Line:

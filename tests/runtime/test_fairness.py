@@ -15,6 +15,8 @@ from assetwatchd.runtime.fairness import CONNECTION_SHARE, LEFT_TOGETHER, NOBODY
 if TYPE_CHECKING:
     from assetwatchd.runtime.fairness import Caller
 
+pytestmark = pytest.mark.unit
+
 
 def served(queue: FairQueue[str], count: int = 1000) -> list[str]:
     """Take so many, or all."""

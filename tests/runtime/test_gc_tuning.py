@@ -12,6 +12,8 @@ from assetwatchd.runtime.gc_tuning import COLLECT_AFTER, collect_seldom
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def looks() -> Iterator[list[str]]:

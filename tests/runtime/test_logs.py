@@ -20,6 +20,8 @@ from support.tracing import recorded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 SECRET = "hunter2"
 log = logging.getLogger("assetwatchd.test")
 

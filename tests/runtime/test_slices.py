@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from assetwatchd.runtime.slices import finish, in_turns
 from support.core_rig import virtual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.unit
 
 
 def counting(done: list[int], count: int) -> Iterator[None]:

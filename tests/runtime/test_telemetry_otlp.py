@@ -142,6 +142,7 @@ async def test_sampling_follows_the_ratio_and_the_parent() -> None:
     assert [(span.name, int.from_bytes(span.trace_id)) for span in receiver.spans] == [("continued", 1)]
 
 
+@pytest.mark.serial("its limit is 1.9 s of real time")
 async def test_stop_does_not_wait_for_a_dead_collector() -> None:
     """Without a collector stopping takes no longer than the limit of the flush, and later spans go nowhere."""
     script = """

@@ -11,6 +11,8 @@ from assetwatchd.runtime.timelimit import TimeLimit
 from support import virtual_time
 from support.core_rig import now, virtual
 
+pytestmark = pytest.mark.unit
+
 
 async def lasting(limit: TimeLimit, wait_s: float) -> float:
     """Work for that long under a limit; return when it was over, having lasted too long or not."""

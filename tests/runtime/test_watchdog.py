@@ -122,6 +122,7 @@ def hold_up_the_loop(secret: str) -> None:
     time.sleep(2 * BLOCKED_S)
 
 
+@pytest.mark.serial("what waits for a processor beside others is not told of")
 async def test_what_held_it_up_is_logged_and_measured(caplog: pytest.LogCaptureFixture) -> None:
     """One line and one measurement, with the source whose task it was; where in the code, and never a value."""
     with recorded() as record, Watchdog({"omn"}):

@@ -11,6 +11,8 @@ from assetwatchd.settings.schema import AnySource, BearerAuth, ServerSettings, S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 SECRET = "hunter2-must-not-be-seen"
 SOURCE = TypeAdapter[AnySource](AnySource)
 

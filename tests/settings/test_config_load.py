@@ -19,6 +19,8 @@ from support import json_schema
 if TYPE_CHECKING:
     from assetwatchd.settings.schema import Settings
 
+pytestmark = pytest.mark.unit
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "assetwatch.yaml"
 SECRET = "hunter2-must-not-be-seen"
 SECRETS = {

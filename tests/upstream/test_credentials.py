@@ -13,6 +13,8 @@ from assetwatchd.upstream.credentials import bearer_token, with_token
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.unit
+
 
 def auth_by(path: Path) -> BearerAuth:
     return BearerAuth(kind="bearer", token_file=path)

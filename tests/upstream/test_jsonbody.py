@@ -8,6 +8,8 @@ from assetwatchd.model.errors import BadAnswer
 from assetwatchd.upstream.bodies.jsonbody import bounded, decode, list_of, object_of, text_of
 from assetwatchd.upstream.http.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 UNREADABLE = {
     "empty": b"",
     "text": b"secret",

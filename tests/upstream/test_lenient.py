@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from assetwatchd.upstream.bodies import lenient
 from assetwatchd.upstream.bodies.lenient import LOST_MAX, PLACE_LENGTH_MAX, Members
 
+pytestmark = pytest.mark.unit
+
 AT = datetime(2026, 3, 4, 10, 15, tzinfo=UTC)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

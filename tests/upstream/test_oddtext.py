@@ -14,6 +14,8 @@ from assetwatchd.upstream.bodies import xml
 from assetwatchd.upstream.bodies.jsonbody import decode, strictly
 from assetwatchd.upstream.http.transport import Reply
 
+pytestmark = pytest.mark.unit
+
 DECLARED = "application/json; charset=ISO-8859-1"
 ODD_JSON: dict[str, tuple[bytes, str, Any]] = {
     "byte_order_mark": (b'\xef\xbb\xbf{"a":1}', "", {"a": 1}),

@@ -14,6 +14,8 @@ from assetwatchd.upstream.paging import AGAIN_MAX, Lack, Page, Pages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.unit
+
 SIZE = 3
 COUNTS = pytest.mark.parametrize("counts", [True, False], ids=["totals", "pages alone"])
 

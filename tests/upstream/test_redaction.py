@@ -27,6 +27,8 @@ from assetwatchd.upstream.redaction import LATEST, LONG, MASK, SHORT, Secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.unit
+
 SECRETS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x2FF, categories=["L", "N", "P", "S"]), min_size=SHORT
 )

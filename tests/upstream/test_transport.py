@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-import time
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from assetwatchd.upstream.http.transport import (
     raise_for_status,
     retry_after_s,
 )
+from support import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,23 +33,45 @@ if TYPE_CHECKING:
 RATE_PER_S = 50
 
 
-async def test_requests_start_no_faster_than_the_rate() -> None:
-    """Whoever asks, and however many at once: the upstream sees them one by one, rate_per_s a second."""
+def paced(url: str) -> Transport:
+    """Return a way to an upstream that may be asked RATE_PER_S times a second."""
+    return Transport(
+        "usd",
+        UsdSearchSource.model_validate(
+            {"kind": "usd_search", "base_url": url, "rate_per_s": RATE_PER_S, "concurrency": 8}
+        ),
+    )
+
+
+def test_requests_start_no_faster_than_the_rate() -> None:
+    """Whoever asks, and however many at once: they start one by one, rate_per_s a second."""
+
+    async def starts() -> list[float]:
+        transport, loop = paced("http://127.0.0.1:1"), asyncio.get_running_loop()
+
+        async def start() -> float:
+            await transport._turn()
+            return loop.time()
+
+        began = loop.time()
+        return [moment - began for moment in await asyncio.gather(*[start() for _ in range(8)])]
+
+    assert virtual_time.run(starts()) == pytest.approx([number / RATE_PER_S for number in range(8)])
+
+
+async def test_every_request_takes_its_place_at_the_rate() -> None:
+    """The next may start once all that were made have had theirs, however late the machine lets them begin."""
     standin = UsdSearch()
     await standin.start()
-    settings = UsdSearchSource.model_validate(
-        {"kind": "usd_search", "base_url": standin.url, "rate_per_s": RATE_PER_S, "concurrency": 8}
-    )
-    transport = Transport("usd", settings)
-    began = time.monotonic()
+    transport = paced(standin.url)
+    began = asyncio.get_running_loop().time()
     try:
         await asyncio.gather(*[transport.raw("GET", "/info/plugins") for _ in range(8)])
     finally:
         await transport.close()
         await standin.stop()
-    moments = sorted(request.time for request in standin.requests.all())
-    assert len(moments) == 8
-    assert all(moment - began >= number / RATE_PER_S for number, moment in enumerate(moments))
+    assert len(standin.requests.all()) == 8
+    assert transport._free_at - began >= 8 / RATE_PER_S - 1e-6
 
 
 @pytest.mark.parametrize(("body", "compressed"), [(b"x" * 4097, False), (b"x" * 4097, True), (b"x" * 100_000, True)])

@@ -9,6 +9,8 @@ import pytest
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.upstream.bodies import xml
 
+pytestmark = pytest.mark.unit
+
 LOL = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 HOSTILE = {
     "empty": b"",

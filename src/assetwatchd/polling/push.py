@@ -172,7 +172,7 @@ class Push:
     async def listed(self, listed: Listed) -> None:
         """Take in the list that the connection began with, or had made, and have all of it read anew.
 
-        Anything may have happened. It is read in line, so that what is asked for, or changes from now on, need not wait for all of it.
+        Anything may have happened. It is read in line, so that what is asked for, or changes now, need not wait for it.
         """
         self._plan.pushing = self.taking_in = True
         self._calls.note(self._calls.health.push_lost("", self._now()))

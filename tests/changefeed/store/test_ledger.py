@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.changefeed.store.ledger import SLACK, Ledger
 from assetwatchd.model.values import AssetKey, Entry, State
 from support.entries import entry
+
+pytestmark = pytest.mark.unit
 
 NAMES = [f"{source}/{n}" for source in ("dam", "usd") for n in range(4)]
 STEPS = st.lists(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.store.port import Store
 
+pytestmark = pytest.mark.unit
+
 KINDS = ("memory", "sqlite")
 
 
