@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 11)
 NAME = re.compile(r"python3(\.\d+)?")
 WHO = "import ensurepip, sys, venv; print(*sys.version_info[:2], sys.base_prefix)"
-TESTS = "tests/repo/test_wheel.py tests/repo/test_lowest.py tests/core tests/store tests/client tests/test_*.py"
+TESTS = (
+    "tests/repo/test_wheel.py tests/repo/test_lowest.py tests/client"
+    " tests/model tests/settings tests/runtime tests/upstream tests/changefeed tests/polling"
+)
 """What depends on the Python it runs on, and takes about two minutes; make test-pythons ARGS=tests for all."""
 
 

@@ -268,7 +268,7 @@ async def test_a_connection_that_never_lasts_is_tried_ever_less(rpc: str, monkey
         counted.append(failures)
         return 0.0
 
-    monkeypatch.setattr(feed, "schedule", SimpleNamespace(backoff_s=pause))
+    monkeypatch.setattr(feed, "backoff", SimpleNamespace(backoff_s=pause))
     async with pieces_rig(source={"backoff_max_s": 600}) as rig:
         mirror = await rig.stream(rpc).synced()
         for _ in range(3):

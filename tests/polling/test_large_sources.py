@@ -11,6 +11,7 @@ import pytest
 from assetwatchd.model.values import Freshness
 from assetwatchd.polling import outcomes, plan, strangers
 from assetwatchd.polling.agenda import NEVER
+from assetwatchd.runtime import slices
 from assetwatchd.upstream.port import Listed
 from support.core_rig import Rig, now, running, virtual
 from support.fake_upstream import FakeUpstream
@@ -28,6 +29,7 @@ SLICE = 10
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 assets are many."""
+    monkeypatch.setattr(slices, "SLICE", SLICE)
     monkeypatch.setattr(plan, "SLICE", SLICE)
     monkeypatch.setattr(outcomes, "SEEN_TOGETHER", SLICE)
 
@@ -125,6 +127,7 @@ async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = strangers._idle
     monkeypatch.setattr(strangers, "_idle", idle)
+    monkeypatch.setattr(slices, "SLICE", len(NAMES))
     monkeypatch.setattr(plan, "SLICE", len(NAMES))
     async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
         await rig.scheduler._calls.take_list(Listed(frozenset(NAMES)), pushed=False)

@@ -21,6 +21,7 @@ from assetwatchd.polling.plan import Plan
 from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert
+from assetwatchd.runtime import slices
 from assetwatchd.settings.schema import SourceSettings
 from support.core_rig import now, virtual, wall
 from support.fake_upstream import FakeUpstream
@@ -203,6 +204,7 @@ async def test_a_name_is_in_memory_once() -> None:
 @virtual
 async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither beginning nor ending one goes through all its names at once; cancelled in the middle, it leaves none."""
+    monkeypatch.setattr(slices, "SLICE", 2)
     monkeypatch.setattr(plan, "SLICE", 2)
     monkeypatch.setattr(sources_module, "SLICE", 2)
     monkeypatch.setattr(Plan, "interest", counted := Counted(Plan.interest))

@@ -26,6 +26,7 @@ SHIPPED = (ROOT / "src", ROOT / "generated")
 BESIDE = (ROOT / "tests", ROOT / "tools")
 MODULE_SUFFIXES = {".py", ".pyi", ".so"}
 NEVER_IMPORTED = {"tzdata": "zoneinfo reads it where the system has no zones"}
+OURS = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "buf"}
 
 
 def declared(texts: list[str]) -> set[str]:
@@ -71,7 +72,13 @@ def names_of(trees: tuple[Path, ...]) -> set[str]:
 
 def used(trees: tuple[Path, ...]) -> dict[str, set[str]]:
     """Return the distributions that the code in some folders imports, stubs too, each with the files that do."""
-    known = set(sys.stdlib_module_names) | {"assetwatchd", "assetwatch_client", "assetwatch", "buf"}
+    known = set(sys.stdlib_module_names) | {
+        "assetwatchd",
+        "assetwatch_client",
+        "assetwatch_sandbox",
+        "assetwatch",
+        "buf",
+    }
     known |= set() if trees == SHIPPED else names_of(trees)
     found: dict[str, set[str]] = {}
     for path in (path for tree in trees for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"}):

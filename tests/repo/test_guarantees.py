@@ -60,21 +60,21 @@ HELD: Mapping[str, Held] = {
     "T01": Held(
         "one contract for all stores, and one model for the core and for the service over gRPC",
         (
-            "store/test_store_contract.py::test_after_gives_the_latest_of_each_asset_in_order",
-            "test_core_machine.py::TestCore",
+            "changefeed/store/test_store_contract.py::test_after_gives_the_latest_of_each_asset_in_order",
+            "changefeed/test_core_machine.py::TestCore",
             "e2e/test_e2e_machine.py::TestOverMemory",
             "e2e/test_e2e_machine.py::TestOverSqlite",
         ),
     ),
     "T02": Held(
         "synced for no, one, 101 and 5,000 assets, with writes meanwhile",
-        ("core/test_watch_guarantees.py::test_synced_says_what_there_is_whatever_is_written_meanwhile",),
+        ("changefeed/test_watch_guarantees.py::test_synced_says_what_there_is_whatever_is_written_meanwhile",),
     ),
     "T03": Held(
         "a write while a stream begins",
         (
-            "core/test_watch_guarantees.py::test_a_write_while_a_stream_begins_is_not_lost",
-            "test_hub.py::test_a_change_at_any_step_between_snapshot_and_park_is_not_lost",
+            "changefeed/test_watch_guarantees.py::test_a_write_while_a_stream_begins_is_not_lost",
+            "changefeed/test_hub.py::test_a_change_at_any_step_between_snapshot_and_park_is_not_lost",
         ),
     ),
     "T04": Held(
@@ -83,18 +83,18 @@ HELD: Mapping[str, Held] = {
     "T05": Held(
         "leaving and entering a filter, removed and made again, while conflated",
         (
-            "core/test_watch_guarantees.py::test_fifty_assets_leave_and_enter_a_filter_unseen",
-            "test_hub.py::test_leaving_a_state_filter_unseen",
+            "changefeed/test_watch_guarantees.py::test_fifty_assets_leave_and_enter_a_filter_unseen",
+            "changefeed/test_hub.py::test_leaving_a_state_filter_unseen",
         ),
     ),
     "T10": Held("resuming over a restart", ("faults/test_gate_restart.py::test_resume_over_a_restart",)),
     "T13": Held(
         "texts that are no token",
         (
-            "test_resume.py::test_random_texts_are_invalid_and_nothing_worse",
-            "test_resume.py::test_every_flipped_bit_is_noticed",
-            "test_resume.py::test_truncated_and_extended_tokens_are_refused",
-            "test_resume.py::test_another_version_is_refused",
+            "changefeed/test_resume_token.py::test_random_texts_are_invalid_and_nothing_worse",
+            "changefeed/test_resume_token.py::test_every_flipped_bit_is_noticed",
+            "changefeed/test_resume_token.py::test_truncated_and_extended_tokens_are_refused",
+            "changefeed/test_resume_token.py::test_another_version_is_refused",
             "e2e/test_e2e_tokens.py::test_no_text_is_taken_for_a_token",
             "e2e/test_e2e_tokens.py::test_a_printed_token_misused",
         ),
@@ -104,7 +104,7 @@ HELD: Mapping[str, Held] = {
         (
             "e2e/test_e2e_tokens.py::test_an_old_token",
             "rpc/test_rpc_resume.py::test_a_token_from_before_the_floor_is_expired",
-            "test_hub.py::test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed",
+            "changefeed/test_hub.py::test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed",
             "rpc/test_rpc_watch_moments.py::test_a_removal_dropped_while_a_stream_resumes_is_never_missed",
             "client/test_watch.py::test_token_of_no_use_is_dropped",
         ),
@@ -113,7 +113,7 @@ HELD: Mapping[str, Held] = {
         "a token ahead",
         (
             "e2e/test_e2e_tokens.py::test_a_token_of_a_moment_ahead_is_waited_for",
-            "core/test_watch_guarantees.py::test_a_revision_to_come_is_waited_for_three_seconds",
+            "changefeed/test_watch_guarantees.py::test_a_revision_to_come_is_waited_for_three_seconds",
             "rpc/test_rpc_resume.py::test_a_token_ahead_of_this_process_is_replica_behind",
         ),
     ),
@@ -121,8 +121,8 @@ HELD: Mapping[str, Held] = {
         "another store: wiped, restored from an older copy, or of somebody else",
         (
             "faults/test_gate_restart.py::test_another_store_is_never_taken_for_the_one_before",
-            "store/test_sqlite.py::test_a_backup_put_back_is_noticed",
-            "store/test_sqlite.py::test_a_wiped_store_counts_anew",
+            "changefeed/store/test_sqlite.py::test_a_backup_put_back_is_noticed",
+            "changefeed/store/test_sqlite.py::test_a_wiped_store_counts_anew",
             "e2e/test_e2e_tokens.py::test_a_foreign_token",
         ),
     ),
@@ -137,25 +137,25 @@ HELD: Mapping[str, Held] = {
         "the floor is written before the purge",
         (
             "faults/test_gate_restart.py::test_the_floor_is_kept_over_a_crash",
-            "store/test_store_contract.py::test_the_floor_is_raised_before_anything_is_dropped",
+            "changefeed/store/test_store_contract.py::test_the_floor_is_raised_before_anything_is_dropped",
         ),
     ),
     "T25": Held(
         "a token just issued is accepted",
         (
             "faults/test_gate_restart.py::test_resume_over_a_restart",
-            "test_resume.py::test_a_token_just_issued_is_always_accepted",
-            "store/test_sqlite.py::test_tokens_outlive_restarts",
+            "changefeed/test_resume_token.py::test_a_token_just_issued_is_always_accepted",
+            "changefeed/store/test_sqlite.py::test_tokens_outlive_restarts",
         ),
     ),
     "T30": Held(
         "bookmarks: idle, filtered, without any change, under load, behind",
         (
-            "test_hub_endings.py::test_bookmarks_come_every_heartbeat",
-            "test_hub_endings.py::test_a_bookmark_waits_for_quiet",
-            "test_hub_endings.py::test_bookmarks_follow_the_changes_of_others",
-            "test_hub_endings.py::test_a_bookmark_never_overtakes_a_change",
-            "test_hub_endings.py::test_a_stalled_stream_gets_no_pile_of_bookmarks",
+            "changefeed/test_hub_endings.py::test_bookmarks_come_every_heartbeat",
+            "changefeed/test_hub_endings.py::test_a_bookmark_waits_for_quiet",
+            "changefeed/test_hub_endings.py::test_bookmarks_follow_the_changes_of_others",
+            "changefeed/test_hub_endings.py::test_a_bookmark_never_overtakes_a_change",
+            "changefeed/test_hub_endings.py::test_a_stalled_stream_gets_no_pile_of_bookmarks",
             "rpc/test_rpc_watch.py::test_a_quiet_stream_gets_bookmarks_as_often_as_promised",
         ),
     ),
@@ -166,9 +166,9 @@ HELD: Mapping[str, Held] = {
     "T32": Held(
         "no drain starves anybody, and its tokens are true",
         (
-            "core/test_watch_guarantees.py::test_no_drain_starves_anybody",
-            "test_hub.py::test_a_drain_is_frozen_and_starves_nobody",
-            "store/test_ledger.py::test_reads_as_a_list_of_all_entries_would",
+            "changefeed/test_watch_guarantees.py::test_no_drain_starves_anybody",
+            "changefeed/test_hub.py::test_a_drain_is_frozen_and_starves_nobody",
+            "changefeed/store/test_ledger.py::test_reads_as_a_list_of_all_entries_would",
         ),
     ),
     "T33": Held(
@@ -180,7 +180,7 @@ HELD: Mapping[str, Held] = {
         "old age",
         (
             "faults/test_gate_restart.py::test_streams_of_age_end_well",
-            "test_hub_endings.py::test_a_stream_ends_well_at_its_age",
+            "changefeed/test_hub_endings.py::test_a_stream_ends_well_at_its_age",
         ),
     ),
     "T42": Held("all reconnect at once", ("faults/test_gate_restart.py::test_200_reconnect_at_once",)),
@@ -200,7 +200,7 @@ HELD: Mapping[str, Held] = {
         "reads that find the same",
         (
             "e2e/test_e2e_sources.py::test_reads_that_find_the_same_are_no_changes",
-            "core/test_pipeline.py::test_the_same_is_no_change",
+            "changefeed/test_pipeline.py::test_the_same_is_no_change",
             "adapters/test_contract.py::test_equal_answers_make_equal_observations",
         ),
     ),
@@ -211,18 +211,18 @@ HELD: Mapping[str, Held] = {
     "T63": Held(
         "one false list deletes nothing; two complete ones do",
         (
-            "core/test_scheduler_absence.py::test_absence_needs_two_lists",
-            "core/test_scheduler_absence.py::test_an_empty_list_once_deletes_nothing",
-            "core/test_scheduler_absence.py::test_a_failed_list_counts_for_nothing",
-            "core/test_scheduler_absence.py::test_reappearance_clears_an_absence",
+            "polling/test_scheduler_absence.py::test_absence_needs_two_lists",
+            "polling/test_scheduler_absence.py::test_an_empty_list_once_deletes_nothing",
+            "polling/test_scheduler_absence.py::test_a_failed_list_counts_for_nothing",
+            "polling/test_scheduler_absence.py::test_reappearance_clears_an_absence",
         ),
     ),
     "T64": Held(
         "reads, lists and pushes in any order",
         (
-            "core/test_scheduler_interleavings.py::test_in_the_end_it_is_known",
-            "core/test_push.py::test_removed_wins_over_a_read_under_way",
-            "core/test_push.py::test_what_is_pushed_is_not_tidied_away",
+            "polling/test_scheduler_interleavings.py::test_in_the_end_it_is_known",
+            "polling/test_push.py::test_removed_wins_over_a_read_under_way",
+            "polling/test_push.py::test_what_is_pushed_is_not_tidied_away",
         ),
     ),
     "T65": Held(
@@ -294,10 +294,10 @@ ELSEWHERE = {
 }
 """The other reasons, and what provokes them: an answer of many assets, the assets API of Pieces OS, raw HTTP/2."""
 EXAMPLES_ASKED = {
-    "the core": ("test_core_machine.py", 400),
+    "the core": ("changefeed/test_core_machine.py", 400),
     "the service": ("e2e/test_e2e_machine.py", 30),
-    "drains": ("core/test_watch_guarantees.py", 2000),
-    "reads, lists and pushes": ("core/test_scheduler_interleavings.py", 500),
+    "drains": ("changefeed/test_watch_guarantees.py", 2000),
+    "reads, lists and pushes": ("polling/test_scheduler_interleavings.py", 500),
 }
 """How many examples `make soak` is to run, at the least: of machine 1, machine 2, T32 and T64."""
 

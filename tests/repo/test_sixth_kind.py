@@ -112,7 +112,7 @@ def test_the_recipe_names_the_files_of_the_service() -> None:
 
 def test_no_other_file_of_the_service_knows_a_kind_by_name() -> None:
     """Whoever names an existing kind, but for its own modules, is in the recipe."""
-    own = re.compile(r"src/assetwatchd/(adapters/oracle_sbc\.py|sandbox/oracle_sbc/)")
+    own = re.compile(r"src/(assetwatchd/adapters/oracle_sbc\.py|assetwatch_sandbox/oracle_sbc/)")
     named = {
         str(path.relative_to(ROOT))
         for folder in ("src", "proto/assetwatch")

@@ -17,8 +17,14 @@ from support.installed import ROOT, RUN_PINS, Installed, build, metadata
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = {"assetwatchd", "assetwatch_client", "assetwatch", "buf"}
-TYPED = {"assetwatchd/py.typed", "assetwatch_client/py.typed", "assetwatch/py.typed", "buf/validate/py.typed"}
+PACKAGES = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "buf"}
+TYPED = {
+    "assetwatchd/py.typed",
+    "assetwatch_client/py.typed",
+    "assetwatch_sandbox/py.typed",
+    "assetwatch/py.typed",
+    "buf/validate/py.typed",
+}
 SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
 USE = """
 from typing import assert_type

@@ -158,7 +158,7 @@ async def test_an_answer_that_holds_up_the_loop_is_told_with_its_source(
         with Watchdog(rig.app.settings.sources):
             await rig.get(sample("omn"), max_age={})
             async with asyncio.timeout(10):
-                while "source omn, task omn.call: tests/runtime/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
+                while "source omn, task omn.call: runtime/test_watchdog.py" not in caplog.text:  # noqa: ASYNC110 - a thread
                     await asyncio.sleep(BEAT_S)
 
 

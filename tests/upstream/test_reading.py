@@ -50,7 +50,7 @@ LARGE = Reply(200, {}, b"x" * (INLINE_BYTES_MAX + 1))
 SMALL = Reply(200, {}, b"x" * INLINE_BYTES_MAX)
 LIMITED = """
 import resource
-from assetwatchd.upstream.port.bodies import reader
+from assetwatchd.upstream.bodies import reader
 reader._limit(1000)
 print(resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrlimit(resource.RLIMIT_DATA)[0])
 """

@@ -464,6 +464,10 @@ class Calls:
             self.secrets.refused(secret)
         if job.concern is Concern.LIST:
             self._list_failed(error)
+        elif self.health.throttles_alone(error, [target.asset_id for target in job.targets]):
+            self._succeeded()
+            for target in job.targets:
+                self._asset_failed(target, error)
         else:
             self._read_failed(job, error)
 
@@ -487,11 +491,6 @@ class Calls:
     def _read_failed(self, job: Job, error: UpstreamError) -> None:
         was_failing = self.health.failing
         asked = [target.asset_id for target in job.targets]
-        if self.health.throttles_alone(error, asked):
-            self._succeeded()
-            for target in job.targets:
-                self._asset_failed(target, error)
-            return
         self._blame_again(job.targets)
         others = self._running + self._listing > 1 or self._plan.next_due() != NEVER
         doubted = self.health.doubted

@@ -81,18 +81,21 @@ class Scheduler:
             now=now,
             rng=self._rng,
         )
-        self._push = Push(
-            name,
-            upstream,
-            settings,
+        self._push = self._bridge()
+        self._reads = Quota(settings.reads_per_peer_max)
+
+    def _bridge(self) -> Push:
+        return Push(
+            self.name,
+            self.upstream,
+            self.settings,
             plan=self._plan,
             calls=self._calls,
             outcomes=self._outcomes,
             figures=self.figures,
-            now=now,
+            now=self._now,
             rng=self._rng,
         )
-        self._reads = Quota(settings.reads_per_peer_max)
 
     async def run(self) -> None:
         """Run the source's loops until cancelled."""
