@@ -22,11 +22,6 @@ CORE = (
     *("app", "changefeed/hub", "changefeed/pipeline"),
     *(f"polling/{name}" for name in ("scheduler", "push", "calls", "plan", "outcomes")),
 )
-    "app",
-    *(f"polling/{name}" for name in ("scheduler", "push", "calls", "plan", "outcomes")),
-    "changefeed/hub",
-    "changefeed/pipeline",
-)
 
 
 def lines(pattern: str, files: list[Path]) -> Iterator[str]:

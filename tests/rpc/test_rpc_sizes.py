@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import ListValue
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.model.errors import VIOLATIONS_MAX, InvalidRequest
@@ -251,6 +251,7 @@ def beyond(message: Message) -> Iterator[str]:
 
 
 @settings(deadline=None)
+@example(6_803_509_335_579, pieces_pb.SearchAssetsRequest.DESCRIPTOR)
 @given(st.integers(0, 2**63), st.sampled_from(REQUESTS))
 def test_nothing_is_decoded_that_is_beyond_a_limit(seed: int, request_: Descriptor) -> None:
     """Whatever the bytes are, and however oddly they are written: what passed and decodes keeps to every limit."""

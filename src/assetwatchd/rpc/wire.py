@@ -31,15 +31,20 @@ _CONTINUED = bytes(range(_MORE, 256))
 
 
 class _Level:
-    """One message that is being stepped through: where it ends, and how many items of each field it had so far."""
+    """One message that is being stepped through: where it ends, and how many items of each field it had so far.
 
-    __slots__ = ("counts", "end", "path", "sizes")
+    within: the messages that it holds one of. Where one comes again decoders merge it with what came before, so it is
+    counted on with that.
+    """
+
+    __slots__ = ("counts", "end", "path", "sizes", "within")
 
     def __init__(self, end: int, sizes: Sizes, path: str) -> None:
         self.end = end
         self.sizes = sizes
         self.path = path
         self.counts: dict[str, int] = {}
+        self.within: dict[str, _Level] = {}
 
     def count(self, size: Size, items: int) -> None:
         """Count items of a field. Raises: InvalidRequest."""
@@ -117,7 +122,10 @@ class _Steps:
             self._at += length
             return
         self._above.append(level)
-        self._level = _Level(self._at + length, size.inside, f"{level.path}{size.name}.")
+        self._level = level.within.get(size.name) or _Level(0, size.inside, f"{level.path}{size.name}.")
+        self._level.end = self._at + length
+        if size.items_max is None:
+            level.within[size.name] = self._level
 
     def _text_or_packed(self, size: Size, length: int) -> None:
         begin, self._at = self._at, self._at + length
