@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import plots
-from b1_fanout import Cell, assetwatch
+from b1_fanout import assetwatch
 from b5_start import restart, snapshot
+from cells import Cell
 from report import Part, Row, figure
 from rig import troubles
 
