@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2
 from yarl import URL
@@ -14,6 +15,9 @@ from yarl import URL
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.model.values import ConditionState
 from assetwatchd.pieces.client.discovery import Probing
+from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.settings.schema import PiecesSource
+from support import virtual_time
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 from support.problems import problem_of
 
@@ -192,3 +196,21 @@ async def test_many_callers_look_for_a_server_once() -> None:
     assert 0 < knocks <= 3, "one to see whether anybody is there, one to ask for health, and that once more"
     door.close()
     await door.wait_closed()
+
+
+def test_all_who_call_share_one_budget() -> None:
+    """Reads, calls of the assets API and streams of one source start one by one, rate_per_s a second."""
+
+    async def starts() -> list[float]:
+        settings = PiecesSource.model_validate({"kind": "pieces", "base_url": NOWHERE, "rate_per_s": 2})
+        place, loop = Place(settings), asyncio.get_running_loop()
+        transports = [PiecesTransport(SOURCE, settings, place) for _ in range(3)]
+
+        async def start(transport: PiecesTransport) -> float:
+            await transport._turn()
+            return loop.time()
+
+        began = loop.time()
+        return [at - began for at in await asyncio.gather(*[start(each) for each in (*transports, *transports)])]
+
+    assert virtual_time.run(starts()) == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])

@@ -71,7 +71,7 @@ async def test_every_request_takes_its_place_at_the_rate() -> None:
         await transport.close()
         await standin.stop()
     assert len(standin.requests.all()) == 8
-    assert transport._free_at - began >= 8 / RATE_PER_S - 1e-6
+    assert transport._pacer.free_at - began >= 8 / RATE_PER_S - 1e-6
 
 
 @pytest.mark.parametrize(("body", "compressed"), [(b"x" * 4097, False), (b"x" * 4097, True), (b"x" * 100_000, True)])

@@ -27,7 +27,7 @@ from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.upstream import backoff
 from assetwatchd.upstream.answers import Unchanged, Unreadable
 from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
-from assetwatchd.upstream.http.transport import slack_s
+from assetwatchd.upstream.rate import slack_s
 from assetwatchd.upstream.secret_files import SecretFiles
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.client.discovery import PROBING, check, discover
 from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Transport, raise_for_status
+from assetwatchd.upstream.rate import Pacer
 from assetwatchd.upstream.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 class Place:
     """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
-    silence: what it asked for when it refused a stream.
+    silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
     """
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
         self.url = self._configured = URL(str(settings.base_url).rstrip("/"))
         self.reading = Reading(Secrets.of(settings))
         self.silence = Silence()
+        self.pacer = Pacer(settings.rate_per_s)
         self._settings = settings
         self._probing = probing
         self._checked = False
@@ -124,7 +126,7 @@ class PiecesTransport(Transport):
     """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
-        super().__init__(source, settings)
+        super().__init__(source, settings, place.pacer)
         self.source = source
         self._place = place
         self.reading = place.reading

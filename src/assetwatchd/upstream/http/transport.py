@@ -19,7 +19,7 @@ from yarl import URL
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.descriptors import BESIDE, missed
-from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
+from assetwatchd.runtime.timelimit import TimeLimit
 from assetwatchd.upstream import logins
 from assetwatchd.upstream.answers import digest
 from assetwatchd.upstream.http import connection_errors
@@ -27,6 +27,7 @@ from assetwatchd.upstream.http.connection_errors import Attempt, check_answer, c
 from assetwatchd.upstream.http.connector import SWITCHING_PROTOCOLS, Connector, Request
 from assetwatchd.upstream.http.proxies import Proxies
 from assetwatchd.upstream.http.tls import Tls
+from assetwatchd.upstream.rate import Pacer
 from assetwatchd.upstream.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ class Reply(NamedTuple):
 class Transport:
     """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else.
 
+    pacer: what lets its requests start, shared where several go to one upstream; else one of its own.
     secrets: of its settings; whoever has or makes more of them adds them. No error of a call shows one.
     """
 
-    def __init__(self, source: str, settings: SourceSettings) -> None:
+    def __init__(self, source: str, settings: SourceSettings, pacer: Pacer | None = None) -> None:
         self.base = URL(str(settings.base_url).rstrip("/"))
         self.secrets = Secrets.of(settings)
         self._source = source
@@ -111,8 +113,7 @@ class Transport:
         self._limit = TimeLimit(settings.timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
-        self._free_at = 0.0
-        self._slack_s = slack_s(settings.rate_per_s)
+        self._pacer = pacer or Pacer(settings.rate_per_s)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._tls = Tls(settings)
         self._proxies = Proxies(settings.proxy)
@@ -255,15 +256,8 @@ class Transport:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
 
     async def _turn(self) -> None:
-        """Wait so that requests start at most rate_per_s a second, though one read may need several.
-
-        Beyond a thousand a second those of one turn of the clock start together.
-        """
-        now = asyncio.get_running_loop().time()
-        start = max(now, self._free_at)
-        self._free_at = start + 1 / self._settings.rate_per_s
-        if start > now + self._slack_s:
-            await asyncio.sleep(start - now)
+        """Wait so that requests start at most rate_per_s a second, though one read may need several."""
+        await self._pacer.turn()
         if self._connector is not None:
             await self._connector.rest.over()
 
@@ -422,11 +416,6 @@ def _moved(location: str, url: URL) -> bool:
     """Whether a redirect leads to the path that was asked for, of another host, by another scheme or with a slash."""
     path = urlsplit(location).path if location.isprintable() else ""
     return path.rstrip("/") == url.raw_path.rstrip("/")
-
-
-def slack_s(rate_per_s: float) -> float:
-    """Return how much earlier than its turn a request may start, for a wait that no timer can measure."""
-    return max(0.0, TIMER_S - 1 / rate_per_s)
 
 
 def retry_after_s(reply: Reply) -> float | None:
