@@ -149,7 +149,7 @@ async def test_tidying() -> None:
 
         rig.pipeline.ingest = noting  # type: ignore[method-assign]  # a disk that takes its time
         tidying = asyncio.create_task(rig.scheduler.tidy(forget_after_s=60))
-        assert await most_a_turn(rig, lambda target: target.turn > 0) <= SLICE
+        assert await most_a_turn(rig, lambda target: target.generation > 0) <= SLICE
         await tidying
         await asyncio.sleep(60)
         assert rig.store.count("src") == 0
@@ -170,7 +170,7 @@ async def test_tidying_what_came_anew_meanwhile() -> None:
         anew = its_plan.claim([NAMES[-1]])
         await tidying
         assert [its_plan.get(NAMES[-1])] == anew
-        assert anew[0].turn == old.turn == 0
+        assert anew[0].generation == old.generation == 0
 
 
 @virtual
@@ -180,7 +180,7 @@ async def test_a_push_connection() -> None:
     async with knowing(upstream, settled_interval_s=5, busy_interval_s=5) as rig:
         with rig.scheduler.interest([], whole=True):
             upstream.open.clear()
-            assert await most_a_turn(rig, lambda target: target.touched) <= SLICE
+            assert await most_a_turn(rig, lambda target: target.dirty) <= SLICE
             upstream.open.set()
             await asyncio.sleep(60)
             assert all(target.due > now() + 200 for target in rig.scheduler._plan)

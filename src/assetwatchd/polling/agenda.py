@@ -1,4 +1,4 @@
-"""What a source is to be asked, and in which order: targets in four lines. No clock, no I/O."""
+"""What a source is to be asked, and in which order: a priority queue of due reads. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Target:
     place: number of its place in the lines by time (those of other numbers are superseded); 0 while it stands in its
     callers' lanes.
     new: nothing is known of it yet, so it goes before those that are only to be read again.
-    calm: reads in a row that found nothing new. failures: reads in a row that failed though the source is well.
+    unchanged_reads: reads in a row that found nothing new. failures: those that failed though the source is well.
     trouble: why the last read failed; empty once one ended well. complained: the log has a line about that.
-    doubted: a read said that it is missing, though it was there; one more must say so.
-    turn: raised by a notice that is newer than any read under way.
-    again: it was touched while being read. touched: no read that began since it was touched has ended well.
+    missing_unconfirmed: a read said that it is missing, though it was there; one more must say so.
+    generation: raised by a notice that is newer than any read under way; reads of an older one are discarded.
+    refetch: it was touched while being read. dirty: no read that began since it was touched has ended well.
     observed_at: when the read began that found what the store has; None when that is not known, or no longer true.
-    unseen: what the last read said of an asset that is not there and never was: told to who asks, and not kept.
+    negative_result: what the last read said of an asset that is not there and never was: told to who asks, not kept.
     answer: digest of the answer that the store's entry is made of; empty while something else may be on its way there.
     state, gone: of the store's entry, so that planning need not look there; None and False without one.
     awaited: somebody waits to be told how its next read ends.
@@ -65,17 +65,17 @@ class Target:
     deadline: float = NEVER
     place: int = 0
     new: bool = False
-    calm: int = 0
+    unchanged_reads: int = 0
     failures: int = 0
     trouble: str = ""
     complained: bool = False
-    doubted: bool = False
+    missing_unconfirmed: bool = False
     reading: bool = False
-    turn: int = 0
-    again: bool = False
-    touched: bool = False
+    generation: int = 0
+    refetch: bool = False
+    dirty: bool = False
     observed_at: float | None = None
-    unseen: Observation | None = None
+    negative_result: Observation | None = None
     answer: bytes = b""
     state: State | None = None
     gone: bool = False

@@ -225,7 +225,7 @@ class Calls:
         self._say_what_lacks()
         self._plan.changed.set()
 
-    def want_sign_of_life(self) -> None:
+    def request_probe(self) -> None:
         """Have the source probed at once."""
         self._probe_at = loop_time()
         self._plan.changed.set()
@@ -234,7 +234,7 @@ class Calls:
         """End the pause of a failing source and probe it: there is a reason to think that it is back."""
         if self.health.failing:
             self._pauses.end()
-            self.want_sign_of_life()
+            self.request_probe()
 
     async def retry(self) -> None:
         """Have all that fails tried at once, by hand; return once that is over, or after RETRY_WAIT_S.
@@ -256,7 +256,7 @@ class Calls:
         if self.health.list.state.is_amiss:
             self._list_at = loop_time()
         self.retried.set()
-        self.want_sign_of_life()
+        self.request_probe()
 
     async def follow_secret(self) -> None:
         """Try a source that refused us once the file that its credential is read from has changed; until cancelled."""
@@ -371,24 +371,24 @@ class Calls:
             self._over[job.concern].set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
-        began, turns = self._now(), [target.turn for target in targets]
+        began, generations = self._now(), [target.generation for target in targets]
         with telemetry.poll(self._name, len(targets)):
             answers = await self._observe(targets)
             traceparent = telemetry.traceparent()
         by_id = {answer.asset_id: answer for answer in answers}
         self._succeeded()
         unread = {target.asset_id: why for target in targets if (why := _why_unread(by_id.get(target.asset_id)))}
-        for target, turn in zip(targets, turns, strict=True):
+        for target, generation in zip(targets, generations, strict=True):
             if (answer := by_id.get(target.asset_id)) is None:
                 self._asset_failed(target, BadAnswer(LEFT_OUT))
             elif isinstance(answer, Unchanged):
-                self._outcomes.unchanged(target, began, turn=turn)
+                self._outcomes.unchanged(target, began, generation=generation)
             elif isinstance(answer, Unreadable):
                 self._asset_failed(target, BadAnswer(answer.why))
             elif self._contradicts_list(target, answer):
                 self._asset_failed(target, BadAnswer(LISTED_BUT_MISSING))
             else:
-                self._outcomes.read(target, Sighting(answer, began, traceparent), turn=turn)
+                self._outcomes.read(target, Sighting(answer, began, traceparent), generation=generation)
         self.health.heard_of(by_id.keys() - unread.keys())
         if len(unread) < len(targets):
             self._other_asked = False
@@ -481,7 +481,7 @@ class Calls:
         self.note(turned)
         self._doubt_list()
         if self.health.accused is not None:
-            self.want_sign_of_life()
+            self.request_probe()
 
     def _doubt_list(self) -> None:
         """Let the last list count no more once it is known that none can be made now."""

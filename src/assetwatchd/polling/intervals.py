@@ -18,13 +18,13 @@ PATIENCE = 30
 PHASES = 2**32
 
 
-def interval_s(state: State | None, calm: int, settings: SourceSettings) -> float:
-    """Return how long to leave an asset alone; calm counts the reads in a row that found nothing new.
+def interval_s(state: State | None, unchanged_reads: int, settings: SourceSettings) -> float:
+    """Return how long to leave an asset alone; unchanged_reads counts the reads in a row that found nothing new.
 
     In progress: the busy interval. Settled, or stuck: twice as long after each such read, up to the settled interval.
     """
     shortest = settings.busy_interval_s
-    waited = calm if state in SETTLED else calm - PATIENCE
+    waited = unchanged_reads if state in SETTLED else unchanged_reads - PATIENCE
     if waited <= 0:
         return float(shortest)
     longest = max(settings.settled_interval_s, shortest)

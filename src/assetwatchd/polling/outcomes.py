@@ -43,13 +43,13 @@ class Figures:
 class Seen(NamedTuple):
     """Something for the road: what was seen of a target, or (None) that its own reads keep failing: see its trouble.
 
-    turn: of the target, when it was seen. Raised since then, something newer is known, or to be read.
+    generation: of the target, when it was seen. Raised since then, something newer is known, or to be read.
     by_read: a read saw it, and is over once it is in the store; else it was a notice, a list or the forgetting.
     """
 
     target: Target
     sighting: Sighting | None
-    turn: int
+    generation: int
     by_read: bool = False
 
 
@@ -86,7 +86,7 @@ class Outcomes:
                 if seen.sighting is None:
                     continue
                 if seen.target in kept:
-                    self._plan.remember(seen.target, unseen=None)
+                    self._plan.remember(seen.target, negative_result=None)
                     self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
                 else:
                     self._answer_absent(seen, seen.sighting)
@@ -98,10 +98,10 @@ class Outcomes:
 
     def _answer_absent(self, seen: Seen, sighting: Sighting) -> None:
         """Note that an asset never was there, which the store was not given; see anew if somebody named it since."""
-        if _told_to(seen.target) and seen.target.turn == seen.turn:
+        if _told_to(seen.target) and seen.target.generation == seen.generation:
             self._see(seen)
             return
-        self._plan.remember(seen.target, unseen=sighting.observation)
+        self._plan.remember(seen.target, negative_result=sighting.observation)
         self._stored(seen, sighting, changed=False)
 
     @property
@@ -111,51 +111,51 @@ class Outcomes:
 
     # What was seen ---------------------------------------------------------------------------------------------------
 
-    def read(self, target: Target, sighting: Sighting, *, turn: int) -> None:
-        """A read that began in that turn of the target ended well."""
+    def read(self, target: Target, sighting: Sighting, *, generation: int) -> None:
+        """A read that began in that generation of the target ended well."""
         self._troubles.over(target)
-        if target.turn != turn:
+        if target.generation != generation:
             self._ended(target)
         elif self._doubtful(target, sighting.observation):
-            target.doubted = True
-            self._plan.ended(target, retry_at=loop_time() + DOUBT_S)
+            target.missing_unconfirmed = True
+            self._plan.finish_read(target, retry_at=loop_time() + DOUBT_S)
         else:
-            target.touched = target.again
-            self._see(Seen(target, sighting, turn, by_read=True))
+            target.dirty = target.refetch
+            self._see(Seen(target, sighting, generation, by_read=True))
             if sighting.observation.state not in GONE:
                 target.answer = sighting.observation.answer
 
-    def unchanged(self, target: Target, observed_at: float, *, turn: int) -> None:
-        """A read that began in that turn of the target ended well, with the answer that the store has already."""
+    def unchanged(self, target: Target, observed_at: float, *, generation: int) -> None:
+        """A read that began in that generation of the target ended well, with the answer that the store has already."""
         self._troubles.over(target)
-        if target.turn == turn:
-            target.touched, target.doubted = target.again, False
-            target.observed_at, target.calm = observed_at, target.calm + 1
+        if target.generation == generation:
+            target.dirty, target.missing_unconfirmed = target.refetch, False
+            target.observed_at, target.unchanged_reads = observed_at, target.unchanged_reads + 1
         self._ended(target)
 
     def told(self, target: Target, sighting: Sighting) -> None:
         """It is known otherwise than by a read what the target is; reads under way are older and no longer count."""
-        target.turn += 1
-        target.touched = False
-        self._plan.call_off(target)
-        self._see(Seen(target, sighting, target.turn))
+        target.generation += 1
+        target.dirty = False
+        self._plan.cancel(target)
+        self._see(Seen(target, sighting, target.generation))
 
     def outdated(self, target: Target) -> None:
         """A target nobody wants was touched. Reads under way are older and no longer count."""
-        target.turn += 1
-        self._plan.call_off(target)
-        self._plan.outdate(target)
+        target.generation += 1
+        self._plan.cancel(target)
+        self._plan.invalidate(target)
 
     def failing(self, target: Target) -> None:
         """Log, and put onto the road, that the target's own reads keep failing while the source is well."""
         self._troubles.persists(target, loop_time())
-        self._see(Seen(target, None, target.turn))
+        self._see(Seen(target, None, target.generation))
 
     def failed(self, target: Target, error: SourceUnreachable, *, why: str, retry_at: float) -> None:
         """End a failed read of the target; why: the error without the source's name."""
         self._troubles.failed(target, why)
         self._plan.tried(target)
-        self._plan.ended(target, retry_at=retry_at)
+        self._plan.finish_read(target, retry_at=retry_at)
         self._answer(target, error)
 
     def all_failed(self, error: SourceUnreachable) -> None:
@@ -171,10 +171,10 @@ class Outcomes:
         caller: who asks for it at once, and has it read when it is their turn.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        in_doubt = target.doubted and target.due <= loop_time() + DOUBT_S
+        in_doubt = target.missing_unconfirmed and target.due <= loop_time() + DOUBT_S
         under_way = target.reading or (target.awaited and target.due == NEVER) or in_doubt
         if not under_way and (at == AT_ONCE or at < target.due):
-            self._plan.put(target, at, caller)
+            self._plan.reschedule(target, at, caller)
         self._awaited.setdefault(target, set()).add(future)
         target.awaited = True
         self._plan.note(target)
@@ -192,7 +192,7 @@ class Outcomes:
             self._awaited[target].discard(future)
             if not self._awaited[target]:
                 self._nobody_waits(target)
-                self._plan.call_off_unwanted(target)
+                self._plan.cancel_unwanted(target)
 
     def _nobody_waits(self, target: Target) -> None:
         self._awaited.pop(target, None)
@@ -219,27 +219,28 @@ class Outcomes:
     def _stored(self, seen: Seen, sighting: Sighting, *, changed: bool) -> None:
         """The store is as new as what was seen."""
         target = seen.target
-        target.doubted = False
-        if target.turn == seen.turn:
+        target.missing_unconfirmed = False
+        if target.generation == seen.generation:
             target.observed_at = None if sighting.forgotten else sighting.observed_at
-        target.calm = 0 if changed else target.calm + 1
+        target.unchanged_reads = 0 if changed else target.unchanged_reads + 1
         if seen.by_read:
             self._ended(target)
             return
         self._answer(target, None)
         if sighting.forgotten:
-            self._plan.soon(target)
+            self._plan.ensure_scheduled(target)
         elif target.due == NEVER and not target.reading:
-            self._plan.ended(target)
+            self._plan.finish_read(target)
 
     def _ended(self, target: Target) -> None:
-        self._plan.ended(target)
+        self._plan.finish_read(target)
         self._answer(target, None)
 
     def _doubtful(self, target: Target, observation: Observation) -> bool:
         """Whether a read that misses an asset we know must be confirmed first."""
         known = self._plan.entry(target)
-        return observation.state is State.MISSING and known is not None and not known.gone and not target.doubted
+        there = known is not None and not known.gone
+        return observation.state is State.MISSING and there and not target.missing_unconfirmed
 
     def _never_there(self, seen: Seen) -> bool:
         """Whether it is said of an asset nobody ever saw that it is not there, or nothing at all: no news to anybody.
@@ -259,7 +260,7 @@ class Outcomes:
         failing = [target for target in targets if target.failures and self._concerns_somebody(target)]
         await self._pipeline.mark_unread(self._name, map(self._unread, failing), at=self._now())
         for target in failing:
-            self._plan.remember(target, unseen=None)
+            self._plan.remember(target, negative_result=None)
 
     def _unread(self, target: Target) -> Unread:
         unproven = self._unproven(target, unreadable(target.asset_id, target.trouble))
@@ -269,7 +270,7 @@ class Outcomes:
         """Whether there is an entry to mark, or to make, for somebody; a read alone is answered without."""
         entry = self._plan.entry(target)
         if entry is None and not _told_to(target):
-            self._plan.remember(target, unseen=unreadable(target.asset_id, target.trouble))
+            self._plan.remember(target, negative_result=unreadable(target.asset_id, target.trouble))
             return False
         return entry is None or not entry.gone or bool(target.named or target.pinned or target.back)
 

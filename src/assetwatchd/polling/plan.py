@@ -90,7 +90,7 @@ class Plan:
             target = self._add(key)
             if entry is not None and entry.freshness is Freshness.FRESH and not forgotten(entry):
                 target.observed_at = entry.found_at
-                target.calm = int(entry.state in SETTLED)
+                target.unchanged_reads = int(entry.state in SETTLED)
         for asset_id in self._settings.pins:
             target = self._targets.get(asset_id) or self._add(self._key(asset_id))
             target.pinned = True
@@ -99,18 +99,18 @@ class Plan:
             self.note(target)
 
     async def run(self) -> None:
-        """Agree on the first reads of the pins, then, each time the whole comes to be of interest, of all there is.
+        """Schedule the first reads of the pins, then, each time the whole comes to be of interest, of all there is.
 
         Whatever else makes a target one of interest agrees on its read at once; until cancelled.
         """
         for asset_id in self._settings.pins:
-            self.soon(self._targets[asset_id])
+            self.ensure_scheduled(self._targets[asset_id])
         while True:
             await self._whole_begun.wait()
             self._whole_begun.clear()
             for targets in self.slices():
                 for target in targets:
-                    self.soon(target)
+                    self.ensure_scheduled(target)
                 await asyncio.sleep(0)
 
     # Targets ---------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Plan:
         """Whether anything can be told of a target without a read, however old, or why it cannot be read."""
         entry = self.entry(target)
         if entry is None:
-            return target.unseen is not None
+            return target.negative_result is not None
         return not forgotten(entry) or entry.state is State.UNKNOWN
 
     def claim(self, asset_ids: Iterable[str], caller: Caller = NOBODY) -> list[Target]:
@@ -171,9 +171,9 @@ class Plan:
             self._strangers.remove(target)
             self._store.forget(target.key)
 
-    def remember(self, target: Target, *, unseen: Observation | None) -> None:
-        """Record that a target was read: the store has what was found, or (unseen) its asset never was there."""
-        target.unseen, target.back = unseen, False
+    def remember(self, target: Target, *, negative_result: Observation | None) -> None:
+        """Record that a target was read: the store has what was found; negative_result: its asset never was there."""
+        target.negative_result, target.back = negative_result, False
         self._untold.discard(target)
         self._look_up(target)
         if target.state is not None and not (target.gone and target.state in UNPROVEN):
@@ -267,7 +267,7 @@ class Plan:
             return True
         if not whole or target.listed:
             return whole
-        return not (target.unseen or target in self._strangers or (target.gone and self._can.enumerates))
+        return not (target.negative_result or target in self._strangers or (target.gone and self._can.enumerates))
 
     def interest(self, asset_ids: Iterable[str], *, whole: bool, caller: Caller = NOBODY) -> Interest:
         """Keep assets by name, or all there is, of interest; what is new is read when it is the caller's turn.
@@ -286,7 +286,7 @@ class Plan:
         for target in targets:
             target.named -= 1
             self.note(target)
-            self.call_off_unwanted(target)
+            self.cancel_unwanted(target)
         self._named -= len(targets)
         if whole:
             self.view_whole()
@@ -302,7 +302,7 @@ class Plan:
         for target in targets:
             if target.observed_at is not None or target.failures or self.known(target):
                 target.linger_until = self._lingers_until
-                self.soon(target)
+                self.ensure_scheduled(target)
 
     def tried(self, target: Target) -> None:
         """Keep a target of interest for a while whose read has failed, if somebody waits for it."""
@@ -326,18 +326,18 @@ class Plan:
         for targets in parts:
             for target in targets:
                 self._agenda.put(target, NEVER)
-                if target.touched:
-                    self.put(target, AT_ONCE)
+                if target.dirty:
+                    self.reschedule(target, AT_ONCE)
                 else:
-                    self.soon(target)
+                    self.ensure_scheduled(target)
             yield
 
-    def call_off_unwanted(self, target: Target) -> None:
+    def cancel_unwanted(self, target: Target) -> None:
         """Do not read a target that nobody wants any more."""
         if target.due != NEVER and not self.wanted(target):
             self._agenda.put(target, NEVER)
-            if target.touched:
-                self.outdate(target)
+            if target.dirty:
+                self.invalidate(target)
 
     def view_whole(self) -> None:
         """Keep all there is of interest for a while."""
@@ -347,11 +347,11 @@ class Plan:
         """Count who names it; one that never was is read anew, since who names it is told that, and so is kept."""
         target.named += 1
         self.note(target)
-        if target.unseen is not None and not target.reading:
+        if target.negative_result is not None and not target.reading:
             target.observed_at = None
             if AT_ONCE < target.due < NEVER and not target.new:
                 self._agenda.put(target, NEVER)
-        self.soon(target, caller)
+        self.ensure_scheduled(target, caller)
 
     def _want_whole(self, by: int) -> None:
         begins = not self.whole_wanted
@@ -363,7 +363,7 @@ class Plan:
 
     # When ------------------------------------------------------------------------------------------------------------
 
-    def soon(self, target: Target, caller: Caller = NOBODY) -> None:
+    def ensure_scheduled(self, target: Target, caller: Caller = NOBODY) -> None:
         """Agree on the next read of a target that has none: at once if never read, else somewhere in its interval.
 
         caller: who wants it; one that was never read is read when it is the turn of any of them.
@@ -380,13 +380,13 @@ class Plan:
             return 0.0
         return intervals.phase(target.asset_id) * intervals.interval_s(target.state, 1, self._settings)
 
-    def put(self, target: Target, due: float, caller: Caller = NOBODY) -> None:
+    def reschedule(self, target: Target, due: float, caller: Caller = NOBODY) -> None:
         """Read a target when due comes, or once more if it is being read; one that was dropped is not read.
 
         caller: who wants it at once, and has it when it is their turn.
         """
         if target.reading:
-            target.again = True
+            target.refetch = True
         else:
             self._agree(target, due, patience_s=self._interval_s(target), caller=caller)
 
@@ -399,14 +399,14 @@ class Plan:
         if sooner:
             self.changed.set()
 
-    def call_off(self, target: Target) -> None:
+    def cancel(self, target: Target) -> None:
         """Do not read a target for what has been agreed so far."""
-        target.again = False
+        target.refetch = False
         self._agenda.put(target, NEVER)
 
-    def outdate(self, target: Target) -> None:
+    def invalidate(self, target: Target) -> None:
         """What is known of a target nobody wants is not so any more: whoever wants it next has it read at once."""
-        target.observed_at, target.touched = None, False
+        target.observed_at, target.dirty = None, False
 
     async def poll_again(self) -> None:
         """What is pushed no more is read within its interval, and not when it was to be reconciled."""
@@ -415,18 +415,18 @@ class Plan:
             for target in targets:
                 if latest + self._interval_s(target) < target.due < NEVER:
                     self._agenda.put(target, NEVER)
-                    self.soon(target)
+                    self.ensure_scheduled(target)
             await asyncio.sleep(0)
 
-    def ended(self, target: Target, *, retry_at: float | None = None) -> None:
+    def finish_read(self, target: Target, *, retry_at: float | None = None) -> None:
         """A read of the target is over: agree on the next one."""
         target.reading = False
         self.note(target)
-        if target.again:
-            target.again = False
-            self.put(target, AT_ONCE)
+        if target.refetch:
+            target.refetch = False
+            self.reschedule(target, AT_ONCE)
         elif retry_at is not None:
-            self.put(target, retry_at)
+            self.reschedule(target, retry_at)
         elif self.wanted(target):
             interval_s = self._interval_s(target)
             self._agree(target, self._next_read(target, interval_s), patience_s=interval_s)
@@ -436,7 +436,7 @@ class Plan:
         return self._agenda.next_due()
 
     def take(self, *, even_if_early: bool = False) -> list[Target]:
-        """Take the targets that are due, as many as one call can ask for; they are being read until `ended`.
+        """Take the targets that are due, as many as one call can ask for; they are being read until `finish_read`.
 
         even_if_early: take one at least, whose last read did not fail if there is such a one, else one alone: it is the
         source that is tried, and not what may be at fault itself.
@@ -461,8 +461,8 @@ class Plan:
                     break
                 continue
             self._agenda.take_off(target)
-            if target.touched:
-                self.outdate(target)
+            if target.dirty:
+                self.invalidate(target)
         return taken
 
     def _in_place_of(self, first: Target | None) -> Target | None:
@@ -485,7 +485,7 @@ class Plan:
 
     def _begin(self, target: Target) -> Target:
         self._agenda.take_off(target)
-        target.reading, target.again = True, False
+        target.reading, target.refetch = True, False
         self.note(target)
         return target
 
@@ -517,12 +517,12 @@ class Plan:
         if target.state is None:
             self._untold.add(target)
         self.note(target)
-        self.soon(target)
+        self.ensure_scheduled(target)
 
     # Small things ----------------------------------------------------------------------------------------------------
 
     def _interval_s(self, target: Target) -> float:
-        return intervals.interval_s(target.state, target.calm, self._settings)
+        return intervals.interval_s(target.state, target.unchanged_reads, self._settings)
 
 
 def forgotten(entry: Entry) -> bool:

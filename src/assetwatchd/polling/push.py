@@ -216,8 +216,8 @@ class Push:
         if not self._plan.wanted(target):
             self._outcomes.outdated(target)
             return
-        target.touched = True
-        self._plan.put(target, min(at, target.due))
+        target.dirty = True
+        self._plan.reschedule(target, min(at, target.due))
 
     def removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted. Any read under way is older and no longer counts."""
@@ -245,7 +245,7 @@ class Push:
         health.push.next_try_at = None if error is None else self._now() + pause_s
         self._calls.note(turned)
         if error is not None:
-            self._calls.want_sign_of_life()
+            self._calls.request_probe()
         self._plan.changed.set()
         if was_pushing:
             await self._plan.poll_again()

@@ -163,7 +163,7 @@ class Scheduler:
     def unseen(self, asset_id: str) -> Observation | None:
         """What the last read said of an asset that is not there and never was; the store has nothing of it."""
         target = self._plan.get(asset_id)
-        return None if target is None else target.unseen
+        return None if target is None else target.negative_result
 
     def trouble(self, asset_id: str) -> str:
         """Why what the source says now of an asset cannot be had; empty when nothing is known to be in the way."""
@@ -191,7 +191,7 @@ class Scheduler:
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         in_step = self.pushing and not self._push.taking_in
-        told = in_step and target is not None and observed_at is not None and not target.touched
+        told = in_step and target is not None and observed_at is not None and not target.dirty
         fresh = told or self._now() - (observed_at or found_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
