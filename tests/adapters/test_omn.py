@@ -281,6 +281,7 @@ async def test_list_by_query(standin: Standin) -> None:
     "body",
     [
         '{"tids":null}',
+        '{"tids":null,"total":3}',
         '{"tids":[null,{}]}',
         '{"tids":[""]}',
         '{"tids":{"a":"b"}}',
@@ -295,6 +296,12 @@ async def test_unreadable_list(standin: Standin, omn: Omn, body: str) -> None:
     standin.faults.add(path="/dam/assets/query", body=body, content_type="application/json")
     with pytest.raises(BadAnswer):
         await omn.enumerate()
+
+
+@pytest.mark.parametrize("body", ['{"tids":null,"total":0}', '{"totalCount":0}', '{"tids":[],"total":0}'])
+def test_a_list_that_says_it_has_nothing(body: str) -> None:
+    """Null, or no member at all, is an empty list where its total says that there is nothing."""
+    assert ids_of(Reply(200, {}, body.encode()), 100) == Listed(frozenset())
 
 
 async def test_one_bad_tid_costs_one_asset(standin: Standin, omn: Omn) -> None:

@@ -116,8 +116,8 @@ MUTANTS: Mapping[str, Mutant] = {
             ),
             Change(
                 SQLITE,
-                '        await points.hit("after_floor_before_purge")\n',
-                '        await points.hit("after_floor_before_purge")\n'
+                '        await failpoints.hit("after_floor_before_purge")\n',
+                '        await failpoints.hit("after_floor_before_purge")\n'
                 "        await self._in_thread(lambda: self._file.drop([], floor=floor))\n",
             ),
         ],
@@ -153,11 +153,12 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 CALLS,
-                "            self._asset_failed(target, error, counts=not was_failing)\n        if failing:\n",
+                "            self._asset_failed(target, error, counts=not was_failing)\n"
+                "        if len(asked) == 1 and not failing:",
                 "            self._asset_failed(target, error, counts=not was_failing)\n"
                 "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
                 "            self._outcomes.told(target, gone)\n"
-                "        if failing:\n",
+                "        if len(asked) == 1 and not failing:",
             )
         ],
     ),

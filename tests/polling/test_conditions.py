@@ -104,9 +104,22 @@ def test_another_text_is_kept_and_is_no_news() -> None:
     assert not health.failed(Unreachable("refused"), 3.0)
     assert not health.failed(Unreachable("no route"), 4.0)
     assert (health.condition.since, health.condition.message) == (2.0, "no route")
-    assert health.failed(BadAnswer("not JSON"), 5.0)
+
+
+def test_a_source_that_fails_in_several_ways_is_told_once() -> None:
+    """It is what is worse, until FAILURES_TO_BE_GONE tries in a row say that it answers after all."""
+    health = fresh()
+    health.failed(Unreachable("refused"), 2.0)
+    at = 2.0
+    for _ in range(3):
+        for _ in range(FAILURES_TO_BE_GONE - 1):
+            assert not health.failed(BadAnswer("not JSON"), at := at + 1)
+            assert said(health) == (ConditionState.UNREACHABLE, "not JSON")
+        assert not health.failed(Unreachable("refused"), at := at + 1)
+    told = [health.failed(BadAnswer("not JSON"), at := at + 1) for _ in range(FAILURES_TO_BE_GONE)]
+    assert told == [*[False] * (FAILURES_TO_BE_GONE - 1), True]
     assert said(health) == (ConditionState.DEGRADED, "not JSON")
-    assert times(health) == (5.0, None)
+    assert times(health) == (at, None)
 
 
 def test_what_came_last_tells_whether_the_credentials_are_meant() -> None:

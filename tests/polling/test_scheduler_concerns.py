@@ -7,9 +7,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Concern, ConditionState, State
+from assetwatchd.polling.conditions import NONE_READ_MAX
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
@@ -226,6 +229,48 @@ async def test_what_is_so_of_all_assets_is_so_of_their_source(fault: UpstreamErr
         upstream.poison.clear()
         await asyncio.sleep(900)
         assert rig.source_state() is ConditionState.HEALTHY
+
+
+FAULTS = (
+    Unreachable("HTTP 500"),
+    BadAnswer("no JSON"),
+    AssetRejected("HTTP 400"),
+    AssetRejected("HTTP 422"),
+    None,  # the answer leaves it out
+)
+
+
+@settings(max_examples=25, deadline=None)
+@example(faults=[FAULTS[0], FAULTS[1], FAULTS[0]], batch_max=1)
+@given(faults=st.lists(st.sampled_from(FAULTS), min_size=3, max_size=6), batch_max=st.sampled_from([1, 4]))
+def test_whatever_all_assets_fail_of_is_told_once(faults: list[UpstreamError | None], batch_max: int) -> None:
+    """Three assets or more that all fail, each in its way, are their source's trouble: it says so and does not flap."""
+
+    @virtual
+    async def fail() -> None:
+        upstream = FakeUpstream(*(f"a{n}" for n in range(len(faults))), batch_max=batch_max)
+        upstream.poison.update({f"a{n}": fault for n, fault in enumerate(faults) if fault is not None})
+        upstream.left_out |= {f"a{n}" for n, fault in enumerate(faults) if fault is None}
+        async with running(upstream, pins=tuple(upstream.states)) as rig:
+            await asyncio.sleep(600)
+            assert rig.source_state().is_amiss
+            assert rig.scheduler.condition.message
+            turns = len(rig.told)
+            await asyncio.sleep(1800)
+            assert len(rig.told) - turns <= 2
+            assert rig.source_state().is_amiss
+
+    fail()
+
+
+@virtual
+async def test_many_that_were_never_read_are_enough() -> None:
+    """With NONE_READ_MAX of them that cannot be read nobody waits for the others' first reads."""
+    upstream = FakeUpstream(*[f"a{n:04}" for n in range(2000)])
+    upstream.poison.update(dict.fromkeys(upstream.states, REJECTED))
+    async with running(upstream, pins=tuple(upstream.states), rate_per_s=1) as rig:
+        await until(lambda: rig.source_state().is_amiss)
+        assert NONE_READ_MAX <= len(upstream.reads) <= NONE_READ_MAX + 5
 
 
 @pytest.mark.parametrize("error", [Throttled, Unreachable], ids=["HTTP 429", "HTTP 503"])

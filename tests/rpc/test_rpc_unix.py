@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,14 +23,16 @@ from support.problems import problem_of
 from support.rig import running, sample, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in a folder that sockets may be made in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in a folder that sockets may be made in; its path is short, as that of a socket has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        monkeypatch.chdir(made)
+        yield Path(made)
+        monkeypatch.undo()
 
 
 FORMS = ["unix:a.sock", "unix:{folder}/a.sock", "unix://{folder}/a.sock", "unix-abstract:{folder}/a"]

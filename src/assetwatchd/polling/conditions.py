@@ -44,6 +44,7 @@ class Health:
     broken: why the push connection broke, until as much shows that the source only does not push.
     unread: assets that could not be read since one could, the first NONE_READ_MAX. none_read: what to tell of that,
     once it is known to be so of all; a sign of life does not end it.
+    milder: tries in a row that failed in a milder way than told.
     throttled: assets that we were asked to wait for, and that were not read since. heard: some asset was read since the
     last such answer.
     pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
@@ -62,6 +63,7 @@ class Health:
     pushes: bool = False
     unread: set[str] = field(default_factory=set)
     none_read: str = ""
+    milder: int = 0
     throttled: set[str] = field(default_factory=set)
     heard: bool = False
     reads: Course = field(init=False)
@@ -181,9 +183,10 @@ class Health:
         if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
             return False
         self.failing, self.accused, self.doubted = True, None, False
+        state = self._steady(self._state(error))
         mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)
         other.unheard(at)
-        mine.amiss(self._state(error), str(error), at)
+        mine.amiss(state, str(error), at)
         return self._turned(at)
 
     def listed(self, at: float, *, lacking: str = "", next_at: float | None = None) -> bool:
@@ -244,6 +247,15 @@ class Health:
             return ConditionState.REFUSED
         there = self.reads.on_and_off and self.failures < FAILURES_TO_BE_GONE
         return ConditionState.UNREACHABLE if isinstance(error, Unreachable) and not there else ConditionState.DEGRADED
+
+    def _steady(self, state: ConditionState) -> ConditionState:
+        """Return the state to tell: a source that fails in several ways at a time does not change between them.
+
+        It goes from UNREACHABLE to DEGRADED once FAILURES_TO_BE_GONE tries in a row say so.
+        """
+        milder = state is ConditionState.DEGRADED and self.reads.state is ConditionState.UNREACHABLE
+        self.milder = self.milder + 1 if milder else 0
+        return ConditionState.UNREACHABLE if milder and self.milder < FAILURES_TO_BE_GONE else state
 
     def _blame_list(self, error: UpstreamError, at: float) -> None:
         self.accused = None

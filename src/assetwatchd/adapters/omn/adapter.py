@@ -177,8 +177,10 @@ def ids_of(reply: Reply, assets_max: int) -> Listed:
     if is_xml(reply, form="json"):
         raise logins.refusal(ERROR_DOCUMENT, reason_of(reply) or "no list of tids")
     document = _answer_in(decode(reply))
-    tids = list_of(document.get("tids"), "tids")
-    return _as_long_as_it_says(listed((_asset_id(tid) for tid in tids), assets_max), len(tids), Members(document))
+    members = Members(document)
+    nothing = document.get("tids") is None and any(members.whole_number(name) == 0 for name in TOTALS)
+    tids = [] if nothing else list_of(document.get("tids"), "tids")
+    return _as_long_as_it_says(listed((_asset_id(tid) for tid in tids), assets_max), len(tids), members)
 
 
 def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
