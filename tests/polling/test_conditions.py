@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,18 +110,17 @@ def test_another_text_is_kept_and_is_no_news() -> None:
 
 def test_a_source_that_fails_in_several_ways_is_told_once() -> None:
     """It is what is worse, until FAILURES_TO_BE_GONE tries in a row say that it answers after all."""
-    health = fresh()
-    health.failed(Unreachable("refused"), 2.0)
-    at = 2.0
+    health, seconds = fresh(), itertools.count(2.0)
+    health.failed(Unreachable("refused"), next(seconds))
     for _ in range(3):
         for _ in range(FAILURES_TO_BE_GONE - 1):
-            assert not health.failed(BadAnswer("not JSON"), at := at + 1)
+            assert not health.failed(BadAnswer("not JSON"), next(seconds))
             assert said(health) == (ConditionState.UNREACHABLE, "not JSON")
-        assert not health.failed(Unreachable("refused"), at := at + 1)
-    told = [health.failed(BadAnswer("not JSON"), at := at + 1) for _ in range(FAILURES_TO_BE_GONE)]
+        assert not health.failed(Unreachable("refused"), next(seconds))
+    told = [health.failed(BadAnswer("not JSON"), next(seconds)) for _ in range(FAILURES_TO_BE_GONE)]
     assert told == [*[False] * (FAILURES_TO_BE_GONE - 1), True]
     assert said(health) == (ConditionState.DEGRADED, "not JSON")
-    assert times(health) == (at, None)
+    assert times(health) == (next(seconds) - 1, None)
 
 
 def test_what_came_last_tells_whether_the_credentials_are_meant() -> None:
