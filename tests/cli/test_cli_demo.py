@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -118,6 +119,34 @@ async def test_a_watch_leaves_what_it_showed_last() -> None:
             last = terminal.told.decode().rpartition("\x1b[?1049l")[2]
     assert "last-operation" in last
     assert "oracle-sbc" in last
+
+
+def is_given_back(told: bytes) -> bool:
+    """Whether the last that a terminal was told leaves it as it was: the first screen, the cursor shown."""
+    return told.rpartition(b"\x1b[?1049")[2].startswith(b"l") and told.rpartition(b"\x1b[?25")[2].startswith(b"h")
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
+async def test_the_terminal_is_given_back_however_the_demo_is_ended(stop: signal.Signals, code: int) -> None:
+    """A signal that ends it, in good order or on the spot, leaves no table where the prompt is to be."""
+    async with opened(*DEMO, "--speed", "0") as terminal:
+        await terminal.shows(synced)
+        terminal.running.send_signal(stop)
+        assert await terminal.ended() == code
+        await terminal.was_told(is_given_back)
+
+
+async def test_the_terminal_is_given_back_however_a_watch_is_ended() -> None:
+    """A signal ends a watch as it ends any program, and that is what the shell is told."""
+    async with process("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as demo:
+        assert demo.stdout is not None
+        address = (await asyncio.wait_for(demo.stdout.readline(), 60)).decode().split()[-1]
+        for stop in (signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+            async with opened(*COMMAND, "watch", "oracle-sbc", "--server", address) as terminal:
+                await terminal.shows(synced)
+                terminal.running.send_signal(stop)
+                assert await terminal.ended() == -stop
+                await terminal.was_told(is_given_back)
 
 
 async def test_make_demo_ends_well(tmp_path: Path) -> None:

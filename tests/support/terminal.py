@@ -49,6 +49,10 @@ class Terminal:
                 await self._changed.wait()
         return lines
 
+    async def was_told(self, wanted: Callable[[bytes], object]) -> None:
+        """Wait until all that the program has written is as wanted."""
+        await self.shows(lambda _: wanted(self.told))
+
     def resize(self, width: int, height: int) -> None:
         """Drag the corner of the window."""
         self._screen.resize(height, width)

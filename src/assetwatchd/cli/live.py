@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ from assetwatchd.cli.screen import Board, page
 from assetwatchd.cli.terminal import complain, safe, tell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from assetwatch_client import Event, Key
     from assetwatchd.cli.screen import Hints
@@ -42,6 +43,8 @@ DUMB = frozenset({"dumb", "unknown"})
 UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
 DRAINING = "SERVER_DRAINING"
+DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last."""
 
 
 class Interest(NamedTuple):
@@ -148,19 +151,44 @@ async def _table(
 
     watch, breaks = _watch(channel, interest, note, with_server=with_server)
     board = Board(watch)
+    live = Live(
+        get_renderable=lambda: page(board, console, hints),
+        console=console,
+        screen=True,
+        refresh_per_second=REFRESH_PER_S,
+    )
     try:
-        with Live(
-            get_renderable=lambda: page(board, console, hints),
-            console=console,
-            screen=True,
-            refresh_per_second=REFRESH_PER_S,
-        ):
+        with live, _given_back(live):
             async with aclosing(breaks.heeding(watch.events())) as events:
                 async for event in events:
                     board.take(event)
     finally:
         if board.synced and hints is None:  # the screen is as it was before: what was seen last stays on it
             console.print(page(board, console))
+
+
+@contextmanager
+def _given_back(live: Live) -> Iterator[None]:
+    """Give the terminal back before a signal ends the process, as it does all the same; one that others hear is theirs.
+
+    Where the terminal takes nothing any more, the same signal once more ends the process at once.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        try:
+            live.stop()
+        finally:
+            signal.raise_signal(number)
+
+    unheard = [number for number in DEADLY if signal.getsignal(number) is signal.SIG_DFL]
+    for number in unheard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in unheard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def text_line(event: Event, told: dict[Key, str]) -> str:
