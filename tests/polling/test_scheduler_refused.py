@@ -254,17 +254,38 @@ async def test_a_retry_by_hand_leaves_the_upstream_its_silence() -> None:
         assert len(upstream.calls) == calls
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @virtual
-async def test_a_retry_of_a_source_that_is_well() -> None:
-    """It is asked for a sign of life, or the like, and no oftener than any other."""
+async def test_a_retry_of_a_source_that_is_well(whole: bool) -> None:  # noqa: FBT001 - a row of the table
+    """It is asked for a sign of life, and that is not waited for longer than it takes, whatever list is to come."""
+    upstream = FakeUpstream(enumerates=True)
+    async with running(upstream, busy_interval_s=2, enumerate_interval_s=300) as rig:
+        with rig.scheduler.interest([], whole=whole):
+            await asyncio.sleep(7)
+            probes, upstream.latency_s, began = len(upstream.probes), 1, now()
+            await rig.scheduler.retry()
+            assert now() - began == pytest.approx(1, abs=0.1)
+            assert len(upstream.probes) == probes + 1
+            await rig.scheduler.retry()
+            assert len(upstream.probes) == probes + 1, "it was heard from just now"
+
+
+@virtual
+async def test_a_retry_of_a_source_that_is_well_costs_no_later_one() -> None:
+    """However often it is asked for, that is a call each busy interval at most; what breaks then is tried at once."""
     upstream = FakeUpstream()
-    async with running(upstream) as rig:
+    async with running(upstream, busy_interval_s=2) as rig:
         await asyncio.sleep(3)
         probes = len(upstream.probes)
+        for _ in range(1000):
+            await asyncio.gather(*[rig.scheduler.retry() for _ in range(10)])
+            await asyncio.sleep(0.1)
+        assert len(upstream.probes) - probes <= 51
+        upstream.fault = Refused("HTTP 401")
+        await until(lambda: rig.source_state() is ConditionState.REFUSED)
+        upstream.fault = None
         await rig.scheduler.retry()
-        assert len(upstream.probes) == probes + 1
-        with pytest.raises(RetryTooSoon, match="too many tries may lock an account"):
-            await rig.scheduler.retry()
+        assert rig.source_state() is ConditionState.HEALTHY
 
 
 @pytest.mark.parametrize("fault", [VersionUnsupported("10.0"), BadAnswer("no JSON")])

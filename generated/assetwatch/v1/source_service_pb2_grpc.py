@@ -74,7 +74,8 @@ class SourceServiceServicer:
         """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
         a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
         for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
-        as badly as before. A source that is well is asked for a sign of life.
+        as badly as before. A source that is well is asked for a sign of life, unless it gave one just now, and says so: that is OK too,
+        and no later try has to wait for it.
 
         NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
         by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account

@@ -239,17 +239,26 @@ class Calls:
     async def retry(self) -> None:
         """Have all that fails tried at once, by hand; return once that is over, or after RETRY_WAIT_S.
 
+        A source that is well is asked for a sign of life, unless it gave one just now; that costs nobody a later try.
         Raises: RetryTooSoon.
         """
-        if wait_s := self._pauses.by_hand(loop_time()):
+        if self.health.state is ConditionState.HEALTHY:
+            if self._heard_lately():
+                return
+        elif wait_s := self._pauses.by_hand(loop_time()):
             raise RetryTooSoon(self._name, retry_after_s=wait_s)
-        by_list = not self.health.failing and self._next_list() != NEVER
+        by_list = not self.health.failing and self.health.list.state.is_amiss
         over = self._over[Concern.LIST if by_list else Concern.READS]
         over.clear()
         self._try_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_WAIT_S):
                 await over.wait()
+
+    def _heard_lately(self) -> bool:
+        """Whether it answered no longer ago than it may be read again: to ask anew for nothing else would be idle."""
+        heard_at = self.health.condition.last_success_at
+        return heard_at is not None and self._now() - heard_at < self._settings.busy_interval_s
 
     def _try_all(self) -> None:
         self._pauses.end()
