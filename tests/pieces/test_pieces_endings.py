@@ -18,8 +18,9 @@ from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.api import OK
 from assetwatchd.pieces.client.documents import closed, opened
 from assetwatchd.pieces.client.frames import Frames
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.location import LINE_EVERY_S, LINES_KINDS_MAX, PiecesTransport, Place
 from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.runtime.logs import Seldom
 from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.bodies.jsonbody import bounded
 from assetwatchd.upstream.http.transport import Reply
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FIRST = f'{{"iterable":[{{"asset":{{"id":"{ONE}"}}}}]}}'
 SECOND = f'{{"iterable":[{{"asset":{{"id":"{TWO}"}}}}]}}'
 PATIENCE_S = 10
+PASSED_OVER = "source desk: the stream /assets/stream/identifiers sent a text that is no frame; passed over"
 
 
 @asynccontextmanager
@@ -172,7 +174,7 @@ NO_FRAMES = ["", " ", "\n", "ping", "not JSON", "[]", "{}", "null", "0", '"x"', 
 
 @pytest.mark.parametrize("text", NO_FRAMES)
 async def test_texts_that_are_no_frames(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """They are passed over before the first frame and after it, and counted: the log has the 1st, the 10th, ..."""
+    """They are passed over before the first frame and after it; the log has the first of them."""
 
     async def serve(socket: web.WebSocketResponse, _: web.Request) -> None:
         for frame in (text, FIRST, *[text] * 10, SECOND):
@@ -182,8 +184,55 @@ async def test_texts_that_are_no_frames(text: str, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         async with streaming(serve) as read:
             assert [[item.asset_id for item in (await anext(read)).items] for _ in range(2)] == [[ONE], [TWO]]
-    told = "source desk: the stream /assets/stream/identifiers sent texts that are no frames; passed over: "
-    assert [line for _, _, line in caplog.record_tuples if "passed over" in line] == [f"{told}1", f"{told}10"]
+    assert [line for _, _, line in caplog.record_tuples if "passed over" in line] == [PASSED_OVER]
+
+
+async def test_what_each_connection_begins_with_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that flaps has one line in a while, however many connections; that has the number of those left out."""
+
+    async def upgraded(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for text in ("ping", FIRST):
+            await socket.send_str(text)
+        await socket.close()
+        return socket
+
+    clock = [0.0]
+    async with serving(upgraded) as (transport, settings), asyncio.timeout(PATIENCE_S):
+        transport.seldom = Seldom(LINE_EVERY_S, LINES_KINDS_MAX, lambda: clock[0])
+        for clock[0] in (0.0, 1.0, LINE_EVERY_S - 1, LINE_EVERY_S, LINE_EVERY_S + 1):
+            async with opened(transport, Stream.IDENTIFIERS.value, settings, {}) as documents:
+                await anext(Frames(documents, Stream.IDENTIFIERS))
+    lines = [line for _, _, line in caplog.record_tuples if "passed over" in line]
+    assert lines == [PASSED_OVER, f"{PASSED_OVER} (and 2 more such since the last line)"]
+
+
+@pytest.mark.parametrize("sent", [SECOND, f"\n {SECOND}"])
+async def test_a_frame_sent_as_binary_is_read(sent: str) -> None:
+    """What is JSON text can be nothing else."""
+
+    async def serve(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.send_str(FIRST)
+        await socket.send_bytes(sent.encode())
+        await asyncio.sleep(PATIENCE_S)
+
+    async with streaming(serve) as stream:
+        assert [[item.asset_id for item in (await anext(stream)).items] for _ in range(2)] == [[ONE], [TWO]]
+
+
+async def test_a_binary_frame_ends_the_stream_and_is_said() -> None:
+    """It may have been a deletion."""
+
+    async def serve(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.send_str(FIRST)
+        await socket.send_bytes(b"\x1f\x8b{")
+        await asyncio.sleep(PATIENCE_S)
+
+    async with streaming(serve) as read:
+        await anext(read)
+        with pytest.raises(BadAnswer, match="a binary frame, where all are text"):
+            await anext(read)
 
 
 async def test_a_large_text_that_is_no_frame() -> None:

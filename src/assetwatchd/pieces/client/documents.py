@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from assetwatchd.upstream.http.transport import Reply
 
 CLOSE_CODES = frozenset(aiohttp.WSCloseCode)
+JSON_BEGINS = re.compile(rb"\s*\{")
+"""A binary frame that begins so is text that was sent as another kind; of any other nobody can tell what it held."""
 LIST = "iterable"
 """Where every list of Pieces OS has its members."""
 
@@ -51,18 +54,19 @@ class Documents:
     """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
 
     pace: where whoever reads them tells of what else they cost. reading: how to read large ones. source: its name.
+    seldom: which lines about them are logged.
     """
 
     def __init__(
         self,
         socket: aiohttp.ClientWebSocketResponse[Literal[False]],
         settings: PiecesSource,
-        reading: Reading,
-        source: str,
+        transport: PiecesTransport,
     ) -> None:
         self.pace = Pace()
-        self.reading = reading
-        self.source = source
+        self.reading = transport.reading
+        self.seldom = transport.seldom
+        self.source = transport.source
         self.settings = settings
         self._socket = socket
 
@@ -80,10 +84,11 @@ class Documents:
                 return self._text(message)
 
     def _text(self, message: Any) -> bytes:
-        if message.type is WSMsgType.TEXT:
+        binary = message.type is WSMsgType.BINARY
+        if message.type is WSMsgType.TEXT or (binary and JSON_BEGINS.match(message.data)):
             text: bytes = message.data
             return text
-        if message.type is WSMsgType.BINARY:
+        if binary:
             raise BadAnswer("a binary frame, where all are text")
         if isinstance(message.data, aiohttp.WebSocketError):
             if message.data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
@@ -118,4 +123,4 @@ async def opened(
     """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
     async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
         with transport.secrets.kept():
-            yield Documents(socket, settings, transport.reading, transport.source)
+            yield Documents(socket, settings, transport)

@@ -156,32 +156,26 @@ class Frames:
     def __init__(self, documents: Documents, stream: Stream) -> None:
         self._documents = documents
         self._stream = stream
-        self._complained = False
-        self._passed_over = 0
 
     def __aiter__(self) -> Frames:
         return self
 
     async def __anext__(self) -> Frame:
         while (frame := await self._read(await anext(self._documents))) is None:
-            self._pass_over()
+            telemetry.record_passed_over(self._documents.source)
+            self._tell("sent a text that is no frame; passed over")
         self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
-        self._complain(frame.unfit)
+        if frame.unreadable:
+            self._tell("sent items that name no asset which could be read; what there is, is asked for anew")
+        if frame.unfit:
+            self._tell("tells of ids that cannot be one; left out")
         return frame
 
-    def _complain(self, unfit: int) -> None:
-        """Log, once per connection, that ids which nobody could ask for are left out."""
-        if unfit and not self._complained:
-            self._complained = True
-            log.warning("the stream %s tells of %d ids that cannot be one; left out", self._stream.value, unfit)
-
-    def _pass_over(self) -> None:
-        """Count a text that is no frame; log the first, the tenth, the hundredth and so on of a connection."""
-        telemetry.record_passed_over(self._documents.source)
-        self._passed_over += 1
-        if self._passed_over == 10 ** (len(str(self._passed_over)) - 1):
-            text = "source %s: the stream %s sent texts that are no frames; passed over: %d"
-            log.warning(text, self._documents.source, self._stream.value, self._passed_over)
+    def _tell(self, what: str) -> None:
+        """Log something odd, unless there was such a line of this stream a while ago, on whichever connection."""
+        if (more := self._documents.seldom.more((self._stream, what))) is not None:
+            again = f" (and {more} more such since the last line)" if more else ""
+            log.warning("source %s: the stream %s %s%s", self._documents.source, self._stream.value, what, again)
 
     async def _read(self, text: bytes) -> Frame | None:
         reply, assets_max = Reply(HTTPStatus.OK, {}, text), self._documents.settings.assets_max

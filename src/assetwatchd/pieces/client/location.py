@@ -13,6 +13,7 @@ from yarl import URL
 
 from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.client.discovery import PROBING, check, discover
+from assetwatchd.runtime.logs import Seldom
 from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Transport, raise_for_status
 from assetwatchd.upstream.rate import Pacer
@@ -29,10 +30,17 @@ if TYPE_CHECKING:
     from assetwatchd.upstream.http.transport import Reply
 
 
+LINE_EVERY_S = 600.0
+"""Of one kind of odd texts of one stream so many seconds have one line of the log: each new connection may begin so."""
+LINES_KINDS_MAX = 20
+"""Kinds are words of ours, a handful for each of the three streams."""
+
+
 class Place:
     """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
     silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
+    seldom: which lines about its streams are logged.
     """
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
@@ -40,6 +48,7 @@ class Place:
         self.reading = Reading(Secrets.of(settings))
         self.silence = Silence()
         self.pacer = Pacer(settings.rate_per_s)
+        self.seldom = Seldom(LINE_EVERY_S, LINES_KINDS_MAX)
         self._settings = settings
         self._probing = probing
         self._checked = False
@@ -122,7 +131,7 @@ class Silence:
 class PiecesTransport(Transport):
     """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
 
-    reading: how large answers are read. source: its name.
+    reading: how large answers are read. seldom: which lines about streams are logged. source: its name.
     """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
@@ -130,6 +139,7 @@ class PiecesTransport(Transport):
         self.source = source
         self._place = place
         self.reading = place.reading
+        self.seldom = place.seldom
 
     async def probe(self) -> None:
         """Check the server's health and version now."""

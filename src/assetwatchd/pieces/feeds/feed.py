@@ -146,6 +146,8 @@ class Feed:
             self._begin(epoch, rounds)
             async for frame in news:
                 await intake.take(frame.items)
+                if frame.unreadable:
+                    await snapshot.anew(self._api, self._stream, intake)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[AsyncIterator[Frame]]:

@@ -157,6 +157,8 @@ async def _to_nobody(_why: Item, _answer: Item) -> None:
 
 
 def _item(asset_id: str, document: dict[str, Any]) -> Item:
-    """Make an item of an answer; whatever it calls itself, it is about the asset that was asked for."""
-    [item] = frames.items({"iterable": [{**document, "id": asset_id}]}, Stream.ASSETS)
-    return replace(item, document=document)
+    """Make an item of an answer; whatever it calls itself, it is about the asset asked for. Raises: BadAnswer."""
+    found = frames.items({"iterable": [{**document, "id": asset_id}]}, Stream.ASSETS)
+    if not found:
+        raise BadAnswer("nobody can tell whether it was deleted")
+    return replace(next(iter(found)), document=document)

@@ -70,6 +70,10 @@ class Epoch:
         """Return what is held of an asset, also of one that is gone."""
         return self._store.get(self._key(asset_id))
 
+    def there(self) -> set[str]:
+        """Return the ids of the assets that are there."""
+        return {entry.key.asset_id for entry in self._store.after(0, self._store.head) if not entry.gone}
+
     async def commit(self, items: Sequence[Item]) -> None:
         """Keep what is not merely repeated, and let the subscribers have it; others have a turn between its parts.
 

@@ -12,13 +12,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.frames import Item
+from assetwatchd.pieces.client.frames import Frame, Item
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
     from assetwatchd.pieces.client.api import PiecesApi
-    from assetwatchd.pieces.client.frames import Frame
     from assetwatchd.pieces.feeds.intake import Intake
 
 READS_MAX = 20
@@ -47,6 +46,11 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
 
     An asset that cannot be read holds up nothing: it is tried again, and comes as a change.
     """
+    await _assets(api, stream, intake, asset_ids, first)
+    await intake.reads.tried()
+
+
+async def _assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: frozenset[str], first: Frame) -> None:
     told: set[str] = set()
     for items in slices(first.items):
         wanted = [item for item in frames.living(items) if intake.covers(item)]
@@ -59,7 +63,23 @@ async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: f
         for asset_id in some:
             intake.reads.want(frames.identifier(asset_id))
         await asyncio.sleep(0)
-    await intake.reads.tried()
+
+
+async def anew(api: PiecesApi, stream: Stream, intake: Intake) -> None:
+    """Take in what there is by now, since there was news that nobody can read, of any asset.
+
+    What is held and not in the list is asked about. News that came meanwhile wait, and are taken in after it.
+    """
+    asset_ids, there = await api.ids(frames.ids), intake.epoch.there()
+    for gone in slices(there - asset_ids):
+        for asset_id in gone:
+            intake.reads.want(frames.identifier(asset_id))
+        await asyncio.sleep(0)
+    if stream is not Stream.IDENTIFIERS:
+        await _assets(api, stream, intake, asset_ids, Frame([]))
+        return
+    for some in slices(asset_ids - there):
+        await intake.epoch.commit([frames.identifier(asset_id) for asset_id in some])
 
 
 async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]) -> set[str]:
