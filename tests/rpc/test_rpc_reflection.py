@@ -69,7 +69,13 @@ async def test_every_service_listed_can_be_resolved(version: str) -> None:
                 assert set(file.dependency) <= set(by_name)
                 assert not (await ask(file_by_filename=file.name)).HasField("error_response")
                 _add(pool, file, by_name)
-            assert pool.FindServiceByName(service.name).full_name == service.name
+            found = pool.FindServiceByName(service.name)
+            assert found.full_name == service.name
+            for method in found.methods:
+                of_method = await ask(file_containing_symbol=method.full_name)
+                assert of_method.file_descriptor_response == answer.file_descriptor_response
+            none = await ask(file_containing_symbol=f"{service.name}.Nothing")
+            assert none.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
         unknown = await ask(file_containing_symbol="grpc.reflection.v1.Nothing")
     assert SERVICES[-2:] == [service.name for service in listed][-2:]
     assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
@@ -94,6 +100,8 @@ async def test_grpcurl_describes_every_method_and_message() -> None:
                 listed = await grpcurl.describe(rig.address, "list", service.full_name)
                 assert set(listed.split()) == {method.full_name for method in service.methods}
                 assert "rpc " in await grpcurl.describe(rig.address, "describe", service.full_name)
+                for method in service.methods:
+                    assert "is a method" in await grpcurl.describe(rig.address, "describe", method.full_name)
         told = await grpcurl.describe(rig.address, "describe", "assetwatch.v1.AssetStatus")
         assert "oneof detail" in told
 

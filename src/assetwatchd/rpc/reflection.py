@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -37,11 +38,21 @@ class Descriptors:
         return (self._v1 if name == FILE else self._default).FindFileByName(name)
 
     def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802 - same
-        """Return the file that declares a service, message or other symbol. Raises: KeyError."""
-        try:
-            return self._v1.FindFileContainingSymbol(name)
-        except KeyError:
-            return self._default.FindFileContainingSymbol(name)
+        """Return the file that declares a service, a method, a message or other symbol. Raises: KeyError."""
+        for find in (self._v1.FindFileContainingSymbol, self._default.FindFileContainingSymbol):
+            with suppress(KeyError):
+                return find(name)
+        return self._service_of(name).file  # the pools know methods by their service alone
+
+    def _service_of(self, method: str) -> Any:
+        """Return the service that a method is of. Raises: KeyError."""
+        service, _, own = method.rpartition(".")
+        for pool in (self._v1, self._default):
+            with suppress(KeyError):
+                found = pool.FindServiceByName(service)
+                if own in found.methods_by_name:
+                    return found
+        raise KeyError(method)
 
     def __getattr__(self, name: str) -> Any:
         """Look up anything else, as extensions, of which v1 has none, in the pool of the process."""
