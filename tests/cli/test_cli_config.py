@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +11,7 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
@@ -121,9 +123,9 @@ async def test_completion_is_offered(command: Run) -> None:
     assert completed.out.split() == ["health"]
 
 
-def pem(folder: Path, name: str, *, curve: ec.EllipticCurve | None = None) -> None:
+def pem(folder: Path, name: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None) -> None:
     """Write a certificate and its key."""
-    key = ec.generate_private_key(curve or ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
@@ -140,9 +142,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
     pem(folder, "one")
     pem(folder, "other")
-    pem(folder, "odd", curve=ec.SECP256K1())
+    pem(folder, "rsa", rsa.generate_private_key(65537, 2048))
+    pem(folder, "odd", ec.generate_private_key(ec.SECP256K1()))
     (folder / "garbage.pem").write_text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n")
     (folder / "text.db").write_text("no store\n" * 100)
+    for name, tables in (("other.db", 1), ("many.db", 200)):  # of several pages, so that the first has no table itself
+        with closing(sqlite3.connect(folder / name)) as database:
+            database.executescript("".join(f"CREATE TABLE precious_{n} (x);" for n in range(tables)))
     (folder / "folder").mkdir()
     return folder
 
@@ -162,6 +168,7 @@ def whole(folder: Path, **given: Any) -> dict[str, Any]:
     [
         ({"tls_key_file": "/proc/self/mem"}, ["server.tls_key_file: it cannot be read"]),
         ({"tls_key_file": "@/other.key"}, ["server: tls_key_file is not the key of the certificate"]),
+        ({"tls_key_file": "@/rsa.key"}, ["server: tls_key_file is not the key of the certificate"]),
         ({"tls_cert_file": "@/garbage.pem"}, ["server: tls_cert_file and tls_key_file are no certificate and its key"]),
         ({"tls_client_ca_file": "@/one.key"}, ["server.tls_client_ca_file: holds no certificates"]),
         ({"tls_client_ca_file": "@/garbage.pem"}, ["server.tls_client_ca_file: holds no certificates"]),
@@ -169,6 +176,8 @@ def whole(folder: Path, **given: Any) -> dict[str, Any]:
         ({"pins": ["active"]}, ["sources.sbc.pins: 'active'"]),
         ({"path": "@/none/deeper/store.db"}, ["store.path: there is no folder"]),
         ({"path": "@/text.db"}, ["store.path: "]),
+        ({"path": "@/other.db"}, ["store.path: @/other.db is a database of another program"]),
+        ({"path": "@/many.db"}, ["store.path: @/many.db is a database of another program"]),
         ({"path": "@/folder"}, ["store.path: "]),
         ({"listen": "203.0.113.7:1"}, ["server.listen: cannot listen on 203.0.113.7:1"]),
         ({"listen": "*:1"}, ["server.listen: of all addresses is 0.0.0.0:PORT"]),
@@ -197,6 +206,7 @@ def test_check_and_serve_are_one(tmp_path: Path, certificates: Path, wrong: dict
     assert checked.stderr == served.stderr
     first, *lines = checked.stderr.splitlines()
     assert first == "assetwatch: the configuration cannot be used"
+    said = [text.replace("@", str(certificates)) for text in said]
     assert [line.startswith(text) for line, text in zip(lines, said, strict=True)] == [True] * len(said)
     assert "hunter2" not in checked.stderr
     assert list((certificates / "folder").iterdir()) == []

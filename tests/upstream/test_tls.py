@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -77,6 +79,15 @@ def test_a_file_of_another_kind(authority: Authority) -> None:
 def test_a_key_of_another_certificate(authority: Authority) -> None:
     """Both are fine by themselves."""
     pair = {**authority.pair("client"), "tls_key_file": authority.pair("other")["tls_key_file"]}
+    assert "is not the key of the certificate" in problems(authority, **pair)["tls_key_file"]
+
+
+def test_a_key_of_another_sort(authority: Authority) -> None:
+    """One for RSA beside a certificate for elliptic curves is a key too, and not the certificate's."""
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pair = {**authority.pair("client"), "tls_key_file": authority.write("rsa.key", key)}
     assert "is not the key of the certificate" in problems(authority, **pair)["tls_key_file"]
 
 

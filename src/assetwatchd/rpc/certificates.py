@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.upstream.http.tls import OTHER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def _wrong_pair(settings: ServerSettings) -> Iterator[str]:
     try:
         trial.load_cert_chain(str(settings.tls_cert_file), str(settings.tls_key_file), password="")
     except (ssl.SSLError, ValueError) as error:
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        if getattr(error, "reason", None) in OTHER_KEY:
             yield "server: tls_key_file is not the key of the certificate in tls_cert_file"
         else:
             why = getattr(error, "reason", None) or "unreadable"

@@ -19,8 +19,13 @@ FILE_MODE = 0o600
 """Names of assets, and what upstreams say of them, are the owner's business. What is there already stays as it is."""
 APPLICATION_ID = 0x61737477
 """Written into the file's header, so that no other program's database is taken for a store."""
-HEADER = struct.Struct(">16s44xI4xI")
-"""Magic, schema version and application id at the beginning of a database (SQLite's file format, section 1.3)."""
+HEADER = struct.Struct(">16s44xI4xI28xB2xH")
+"""Magic, schema version and application id at the beginning of a database (SQLite's file format, section 1.3).
+
+Behind them, of the first page, which tells what tables there are: its kind, and how much stands in it (section 1.6).
+"""
+LEAF = 0x0D
+"""The kind of a first page that has all there is to tell; one of another kind leads to further pages."""
 MAGIC = b"SQLite format 3\x00"
 
 
@@ -70,8 +75,8 @@ def _not_ours(path: Path, header: bytes, newest: int) -> Iterator[str]:
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         yield f"{path} is damaged or no store; put a backup back, or name another file"
         return
-    _, version, identity = HEADER.unpack(header)
-    if identity != APPLICATION_ID and (identity or version):
+    _, version, identity, kind, cells = HEADER.unpack(header)
+    if identity != APPLICATION_ID and (identity or version or kind != LEAF or cells):
         yield foreign(path)
     elif version > newest:
         yield too_new(path, version, newest)

@@ -22,6 +22,8 @@ LEGACY_CIPHERS = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
 """All that OpenSSL was built with, but for those without encryption or a server's certificate."""
 LEGACY_SERVER_CONNECT = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0x4)
 """Take servers that renegotiate as before RFC 5746; Python 3.11 has no name for it."""
+OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""How OpenSSL says that a key is another certificate's; the second when it is of another sort, as RSA is."""
 TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
 """What OpenSSL says of certificates that its security level does not take."""
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
@@ -163,7 +165,7 @@ def _unfit(certificate: Path, key: Path, *, legacy: bool) -> tuple[str, str] | N
         trial.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None)
-        if reason == "KEY_VALUES_MISMATCH":
+        if reason in OTHER_KEY:
             return "key", f"{key} is not the key of the certificate in {certificate}"
         if reason in TOO_WEAK:
             return "cert", f"{certificate} is too weak for TLS today ({reason}); have another one issued"
