@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from assetwatchd.settings.schema import AnySource, BearerAuth, ServerSettings, Settings
@@ -110,6 +113,35 @@ def test_no_secret_in_a_repr_or_an_error() -> None:
     with pytest.raises(ValidationError) as caught:
         SOURCE.validate_python({"kind": "oracle_sbc", "username": "u", "password": SECRET})
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+HEADERS = [
+    ("omn", {"auth": {"kind": "bearer", "token": "@"}}),
+    ("usd_search", {"auth": {"kind": "bearer", "token": "@"}}),
+    ("usd_search", {"auth": {"kind": "api_key", "key": "@"}}),
+    ("media_intelligence", {"access_key": "@", "secret_key": "s"}),
+    ("pieces", {"application_id": "@"}),
+]
+"""Settings that are sent as they are, in a header of each call."""
+
+
+@pytest.mark.parametrize(("kind", "told"), HEADERS)
+@example(text="")
+@example(text="abc\n")
+@example(text="abc\r\nx-other: 1")
+@example(text="to ken")
+@example(text="t\u00f6ken")
+@example(text="to\x00ken")
+@given(text=st.text(max_size=8))
+def test_what_goes_into_a_header_can(kind: str, told: dict[str, Any], text: str) -> None:
+    """It is one line of visible ASCII, as a token from a file is; the error does not show what else there is."""
+    settings = json.loads(json.dumps(told).replace('"@"', json.dumps(text)))
+    if text and all("!" <= character <= "~" for character in text):
+        source(kind, **settings)
+        return
+    with pytest.raises(ValidationError, match=r"visible ASCII|match pattern") as caught:
+        source(kind, **settings)
+    assert caught.value.error_count() == 1
 
 
 def test_settings_do_not_change() -> None:

@@ -48,6 +48,15 @@ def _origin_only(url: AnyHttpUrl) -> AnyHttpUrl:
     return url
 
 
+def _for_a_header(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(VISIBLE, secret.get_secret_value()):
+        raise ValueError("should be one line of visible ASCII; it goes into a header")
+    return secret
+
+
+VISIBLE = r"^[!-~]+$"
+"""What a header can hold as it is; a line break in it would end the header."""
+HeaderSecret = Annotated[SecretStr, AfterValidator(_for_a_header)]
 Url = Annotated[AnyHttpUrl, AfterValidator(_without_credentials)]
 
 
@@ -74,7 +83,7 @@ class BearerAuth(Frozen):
     """A token, given here or read from a file at each use, so that it can be renewed under us."""
 
     kind: Literal["bearer"]
-    token: SecretStr | None = None
+    token: HeaderSecret | None = None
     token_file: Path | None = None
 
     @model_validator(mode="after")
@@ -88,7 +97,7 @@ class ApiKeyAuth(Frozen):
     """A key in the header x-api-key."""
 
     kind: Literal["api_key"]
-    key: SecretStr
+    key: HeaderSecret
 
 
 class SignedJwtAuth(Frozen):
@@ -274,9 +283,7 @@ class PiecesSource(SourceSettings):
         le=BYTES_MAX,
         description="a larger answer is refused; bytes come as numbers, 5 characters each, and content up to twice",
     )
-    application_id: str | None = Field(
-        default=None, pattern=r"^[!-~]+$", description="sent as X-Application-ID when given"
-    )
+    application_id: str | None = Field(default=None, pattern=VISIBLE, description="sent as X-Application-ID when given")
     pseudo: bool = Field(default=False, description="include assets the user did not save")
     discover: bool = Field(
         default=False,
@@ -292,7 +299,7 @@ class MediaIntelligenceSource(SourceSettings):
     kind: Literal["media_intelligence"]
     base_url: Url = AnyHttpUrl("https://mi.apigw.ntruss.com")
     rate_per_s: Rate = Field(default=10, description="a key [assumed: no limit is published]")
-    access_key: str
+    access_key: str = Field(pattern=VISIBLE, description="names the key pair; sent with each call")
     secret_key: SecretStr
     projects: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{3,63}/[^/]+$")], ...] = Field(
         default=(), description="WORKSPACE/PROJECT, each listed and watched whole"
