@@ -46,9 +46,9 @@ class Folder(NamedTuple):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     path = tmp_path_factory.mktemp("certificates")
     ca, other = trustme.CA(), trustme.CA()
-    for name, authority in (("ca", ca), ("other", other)):
+    for name, authority, until in (("ca", ca, None), ("other", other, None), ("expired", ca, LONG_AGO)):
         authority.cert_pem.write_to_path(str(path / f"{name}.pem"))
-        holder = authority.issue_cert("client")
+        holder = authority.issue_cert("client", not_after=until)
         holder.private_key_pem.write_to_path(str(path / f"{name}-client.key"))
         holder.cert_chain_pems[0].write_to_path(str(path / f"{name}-client.pem"))
     (path / "garbage.pem").write_text("no certificate")
@@ -92,7 +92,13 @@ CALLS: list[tuple[list[str], tuple[str, ...], dict[str, bool], list[str]]] = [
         ["127.0.0.1"],
         ("--tls-ca", "ca.pem", *("--tls-cert", "other-client.pem", "--tls-key", "other-client.key")),
         {"client_ca": True},
-        ["does not take the certificate of --tls-cert"],
+        ["does not take the certificate of --tls-cert", "an authority it trusts"],
+    ),
+    (
+        ["127.0.0.1"],
+        ("--tls-ca", "ca.pem", *("--tls-cert", "expired-client.pem", "--tls-key", "expired-client.key")),
+        {"client_ca": True},
+        ["does not take the certificate of --tls-cert", "not expired"],
     ),
 ]
 

@@ -88,7 +88,8 @@ def _of_a_handshake(target: Target) -> str | None:
     if spoke:
         return None
     if shown:
-        return f"{target.server} does not take the certificate of --tls-cert: it wants one of an authority it trusts"
+        wants = "one of an authority it trusts, and not expired"
+        return f"{target.server} does not take the certificate of --tls-cert: it wants {wants}"
     return f"{target.server} wants a client certificate: give --tls-cert and --tls-key"
 
 
