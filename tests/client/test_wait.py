@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -17,7 +16,10 @@ from assetwatch_client.wait import GRACE_S
 from support.fake_service import FakeService, Refusal, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Pass = Callable[[float], None]
 
 DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING")
 UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "no such source", "SOURCE_NOT_FOUND")
@@ -26,6 +28,25 @@ UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "no such source", "SOURCE_NOT_FOUND
 def quick() -> Backoff:
     """Make short pauses."""
     return Backoff(first_s=0.02, max_s=0.02, rng=random.Random(1))  # noqa: S311 - pauses, not secrets
+
+
+@pytest.fixture
+async def passes(monkeypatch: pytest.MonkeyPatch) -> Pass:
+    """Return what lets so many seconds pass on the loop, where a wait has its end and its pauses, at once."""
+    loop, passed_s = asyncio.get_running_loop(), [0.0]
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + passed_s[0])
+
+    def let_pass(for_s: float) -> None:
+        passed_s[0] += for_s
+
+    return let_pass
+
+
+async def turns() -> None:
+    """Let everybody do what is due by now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def asked_ms(fake: FakeService) -> list[int]:
@@ -78,17 +99,22 @@ async def test_goes_on_after_a_break_for_what_is_left() -> None:
     )
 
 
-async def test_pauses_as_long_as_it_is_asked_to() -> None:
+async def test_pauses_as_long_as_it_is_asked_to(passes: Pass) -> None:
     """RetryInfo is waited out before the next call; where it is longer than what is left, the break is raised."""
     async with serving() as fake, connect(fake.address) as channel:
-        fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=1)
-
-        def mend(_: grpc.aio.AioRpcError) -> None:
-            fake.refusal = None
-
-        began = time.monotonic()
-        await wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick(), on_break=mend)
-        assert time.monotonic() - began >= 1
+        fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=3600)
+        broke = asyncio.Event()
+        waiting = asyncio.create_task(
+            wait(channel, "dam", "tid:1", timeout_s=7200, backoff=quick(), on_break=lambda _: broke.set())
+        )
+        await broke.wait()
+        fake.refusal = None
+        passes(3500)
+        await turns()
+        assert (len(fake.requests), waiting.done()) == (1, False)
+        passes(101)
+        assert (await waiting).condition_met
+        assert len(fake.requests) == 2
         fake.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=9)
         with pytest.raises(grpc.aio.AioRpcError, match="stopping"):
             await wait(channel, "dam", "tid:1", timeout_s=5)
@@ -104,22 +130,25 @@ async def test_raises_what_does_not_pass(refusal: Refusal, patient: bool) -> Non
     assert len(fake.requests) == 1
 
 
-async def test_the_time_until_the_server_is_there_counts(tmp_path: Path) -> None:
+async def test_the_time_until_the_server_is_there_counts(tmp_path: Path, passes: Pass) -> None:
     """It is told to wait for what is left by then, also after a break."""
     address = f"unix:{tmp_path / 'socket'}"  # a port that is free for seconds may be taken by others meanwhile
     async with connect(address) as channel:
-        waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=20, backoff=quick()))
-        await asyncio.sleep(1)
+        broke = asyncio.Event()
+        waiting = asyncio.create_task(
+            wait(channel, "dam", "tid:1", timeout_s=3600, backoff=quick(), on_break=lambda _: broke.set())
+        )
+        await turns()
+        passes(1000)
         async with serving(address) as first:
             # it is gone by the time of the next call, so that none waits in the channel for the second
-            first.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=1)
-            while not first.requests:  # noqa: ASYNC110 - it is the client that calls
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(1)
+            first.refusal = Refusal(grpc.StatusCode.UNAVAILABLE, "stopping", "SERVER_DRAINING", retry_s=500)
+            await broke.wait()
+        passes(1000)
         async with serving(address) as second:
             await waiting
-    assert asked_ms(first)[0] < 19_500
-    assert asked_ms(second)[0] < 18_500
+    assert 2_500_000 < asked_ms(first)[0] <= 2_600_000
+    assert 1_500_000 < asked_ms(second)[0] <= 1_600_000
 
 
 async def test_no_time_looks_once() -> None:
@@ -129,18 +158,24 @@ async def test_no_time_looks_once() -> None:
     assert asked_ms(fake) == [0]
 
 
-async def test_a_server_that_never_is_there_costs_no_more_than_the_time() -> None:
+@pytest.mark.parametrize(("timeout_s", "longest_s"), [(0.5, GRACE_S), (3600, 3600)])
+async def test_a_server_that_never_is_there_costs_no_more_than_the_time(
+    timeout_s: float, longest_s: float, passes: Pass
+) -> None:
     """Patient, without a server that answers, the wait ends when its time does, or connecting has had its chance."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(1)  # connections begin, and nothing is ever said on them
         async with connect(f"127.0.0.1:{deaf.getsockname()[1]}") as channel:
-            began = time.monotonic()
+            waiting = asyncio.create_task(wait(channel, "dam", "tid:1", timeout_s=timeout_s))
+            await turns()
+            passes(longest_s - 1)
+            await turns()
+            assert not waiting.done()
+            passes(1)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await wait(channel, "dam", "tid:1", timeout_s=0.5)
-            took_s = time.monotonic() - began
+                await waiting
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert took_s < 2 * GRACE_S
 
 
 async def test_waits_for_a_server_that_is_not_there_yet() -> None:
