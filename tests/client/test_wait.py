@@ -32,13 +32,13 @@ def quick() -> Backoff:
 
 @pytest.fixture
 async def passes(monkeypatch: pytest.MonkeyPatch) -> Pass:
-    """Return what lets so many seconds pass on the loop, where a wait has its end and its pauses, at once."""
-    loop, passed_s = asyncio.get_running_loop(), [0.0]
-    real = loop.time
-    monkeypatch.setattr(loop, "time", lambda: real() + passed_s[0])
+    """Stop the time of the loop, by which a wait ends and pauses; return what lets so many seconds pass."""
+    loop = asyncio.get_running_loop()
+    now_s = [loop.time()]
+    monkeypatch.setattr(loop, "time", lambda: now_s[0])
 
     def let_pass(for_s: float) -> None:
-        passed_s[0] += for_s
+        now_s[0] += for_s
 
     return let_pass
 
