@@ -751,7 +751,7 @@ async def test_assets_no_one_expected(rig: PiecesRig, rpc: str) -> None:
     """Unknown members and enum values, missing members and wrong types pass through; what has no id is left out."""
     mirror = await rig.stream(rpc).synced()
     strange = {"id": NOTE, "mechanism": "TELEPATHIC", "updated": "soon", "formats": [], "serial": 2**60 + 1, "x": {}}
-    await send(rig, rpc, {"name": "nobody"}, "text", strange)
+    await send(rig, rpc, {"name": "nobody"}, strange)
     await mirror.holds(lambda held: NOTE in held)
     assert convert.document(mirror.map[NOTE].asset) == strange
     assert set(mirror.map) == {ONE, TWO, NOTE}
