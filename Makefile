@@ -78,9 +78,9 @@ drift: $(DEV) ## Check that generated/ is what the schema gives
 docker-lint: $(DEV) ## Check the Dockerfile
 	$(BIN)/hadolint Dockerfile
 
-# A module's tests run on one worker: its servers are started once. Tests wait as long as they compute, so that there is one
-# worker more than cores.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# A module's tests run on one worker: its servers are started once. No more workers than cores: some tests wait for a time
+# that a busy machine does not keep.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTEST = $(BIN)/pytest -o junit_family=xunit2 --durations=10
 PARALLEL = -n $(WORKERS) --dist loadscope
 # None that matches (5) is no failure of either part: ARGS may ask for tests of the other alone. check_report.py counts both.
