@@ -159,6 +159,63 @@ async def test_retry_after_is_honoured_once() -> None:
         assert len(upstream.calls) > calls + 1
 
 
+@pytest.mark.parametrize("silence_s", [7.0, 60.0, 600.0, 3600.0])
+@virtual
+async def test_an_outage_with_a_silence_is_told_at_once(silence_s: float) -> None:
+    """An upstream that is not to be called for long is told to be away then, not after three such silences."""
+    upstream = FakeUpstream("a", "b")
+    async with running(upstream, pins=("a", "b")) as rig:
+        await asyncio.sleep(30)
+        upstream.fault, before = Unreachable("HTTP 503", retry_after_s=silence_s), len(upstream.calls)
+        await until(lambda: len(upstream.calls) > before)
+        await asyncio.sleep(0.1)
+        assert rig.source_state() is ConditionState.UNREACHABLE
+        assert len(upstream.calls) == before + 1
+
+
+@pytest.mark.parametrize("fault", [Throttled("HTTP 429"), Unreachable("HTTP 503")], ids=["throttled", "away"])
+@virtual
+async def test_a_silence_that_a_sign_of_life_was_asked_for_is_told(fault: UpstreamError) -> None:
+    """No read is made meanwhile, so none could show that the source is well."""
+    upstream = FakeUpstream("a")
+    async with running(upstream, pins=("a",), settled_interval_s=3600) as rig:
+        await asyncio.sleep(30)
+        fault.retry_after_s = 600.0
+        upstream.probe_fault = fault
+        await asyncio.sleep(400)
+        assert rig.source_state().is_amiss
+
+
+@virtual
+async def test_a_short_silence_is_no_news() -> None:
+    """A single answer that asks for seconds is as good as one lost packet."""
+    upstream = FakeUpstream("a", "b")
+    async with running(upstream, pins=("a", "b")) as rig:
+        await asyncio.sleep(30)
+        upstream.fault, before = Unreachable("HTTP 503", retry_after_s=2), len(upstream.calls)
+        await until(lambda: len(upstream.calls) > before)
+        upstream.fault = None
+        await asyncio.sleep(60)
+        assert told(rig) == [ConditionState.HEALTHY]
+
+
+@pytest.mark.parametrize("fault", [Throttled("HTTP 429"), Unreachable("HTTP 503")], ids=["throttled", "away"])
+@pytest.mark.parametrize("silence_s", [3.0, 6.0, 60.0, 600.0])
+@virtual
+async def test_a_list_that_asks_for_silence_leaves_reads_their_turn(fault: UpstreamError, silence_s: float) -> None:
+    """It is told to be what fails, and what is known is read on between its tries."""
+    upstream = FakeUpstream("a", enumerates=True)
+    async with running(upstream, pins=("a",)) as rig:
+        with rig.scheduler.interest([], whole=True):
+            await asyncio.sleep(60)
+            fault.retry_after_s = silence_s
+            upstream.list_fault, begin = fault, now()
+            await asyncio.sleep(40 + 4 * silence_s)
+            assert rig.scheduler.condition.message == f"cannot be listed: {fault}"
+            await asyncio.sleep(40 + 20 * silence_s)
+            assert len(upstream.reads_of("a", since=begin)) >= 3
+
+
 @virtual
 async def test_recovery() -> None:
     """A source that is back is found without anybody's doing, and everything overdue is read, within the rate."""

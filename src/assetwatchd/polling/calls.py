@@ -481,11 +481,14 @@ class Calls:
             self._read_failed(job, error)
 
     def _list_failed(self, error: UpstreamError) -> None:
-        """Try the list again after a pause, and ask something else at once: that tells whether it is the list alone."""
+        """Try the list again after a pause, and ask something else at once: that tells whether it is the list alone.
+
+        Its pause begins with the end of the silence that was asked for: reads keep that too, and are to have a turn.
+        """
         self._pauses.asked(error, loop_time())
         turned = self.health.list_failed(error, self._now())
-        self._list_at = loop_time() + self._pauses.after(error, self.health.list.failures + 1)
-        self._list_at = max(self._list_at, self._pauses.until)
+        pause_s = self._pauses.after(error, self.health.list.failures + 1)
+        self._list_at = max(loop_time(), self._pauses.until) + pause_s
         self.health.list.next_try_at = self._wall(self._list_at)
         self.note(turned)
         self._doubt_list()

@@ -19,6 +19,9 @@ FAILURES_TO_TURN = 3
 """Calls in a row that must fail before what was well is not: one lost packet is no news."""
 FAILURES_TO_BE_GONE = 6
 """As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
+SILENCE_S = 5.0
+"""An upstream that asks for a longer silence is believed at its first failure: it is not called meanwhile, so the third
+would come later than a source that is down is to be told of (probe_interval_s)."""
 NONE_READ_MAX = 20
 """So many different assets in a row that cannot be read make their source amiss, though others wait to be."""
 THROTTLED_MAX = 1000
@@ -177,6 +180,7 @@ class Health:
             self.reads.missed(at)
         doubtful = can_be_read and not isinstance(error, VersionUnsupported)
         at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
+        at_once |= silences(error)
         if others and not self.doubted and refuses_us(error) and self.state.is_readable:
             self.doubted = True  # one asset may be forbidden to us, or some
             return False
@@ -205,7 +209,7 @@ class Health:
 
     def list_failed(self, error: UpstreamError, at: float) -> bool:
         """Record that a list failed; the next other call tells whether it fails alone, unless that is known already."""
-        if self.list.state.is_amiss and not self.failing:
+        if not self.failing and (self.list.state.is_amiss or silences(error)):
             self._blame_list(error, at)
         elif not self.failing:
             self.accused = error
@@ -260,7 +264,8 @@ class Health:
     def _blame_list(self, error: UpstreamError, at: float) -> None:
         self.accused = None
         self.list.missed(at)
-        seldom = self.list.failures < FAILURES_TO_TURN and not isinstance(error, Refused | Throttled)
+        at_once = isinstance(error, Refused | Throttled) or silences(error)
+        seldom = self.list.failures < FAILURES_TO_TURN and not at_once
         if not (self.list.state is ConditionState.HEALTHY and seldom):
             self.list.amiss(ConditionState.DEGRADED, NOT_LISTED.format(error), at)
 
@@ -275,6 +280,11 @@ class Health:
         if condition.state is not self.state:
             self.state, self.since = condition.state, at
         return (self.state, self._told) != before
+
+
+def silences(error: UpstreamError) -> bool:
+    """Whether an error has us ask nothing of its source for so long that nothing else could tell how that is."""
+    return (error.retry_after_s or 0.0) > SILENCE_S
 
 
 def refuses_us(error: UpstreamError) -> bool:
