@@ -339,3 +339,21 @@ async def test_two_that_are_refused_are_the_source(batch_max: int) -> None:
         await asyncio.sleep(0.5)
         assert rig.source_state() is ConditionState.REFUSED
         assert len(upstream.calls) - before <= 2
+
+
+@pytest.mark.parametrize("batch_max", [1, 10])
+@pytest.mark.parametrize("count", [1, 2, 8])
+@virtual
+async def test_signs_of_life_do_not_take_back_a_refusal_of_all_reads(batch_max: int, count: int) -> None:
+    """Where calls without an asset want no credentials, the source stays REFUSED, told once and tried seldom."""
+    names = [f"a{n}" for n in range(count)]
+    upstream = FakeUpstream(*names, batch_max=batch_max)
+    async with running(upstream, pins=tuple(names)) as rig:
+        await asyncio.sleep(60)
+        upstream.poison, begin = dict.fromkeys(names, Refused("HTTP 403")), now()
+        await asyncio.sleep(3600)
+        assert [each.state for each in rig.told] == [ConditionState.HEALTHY, ConditionState.REFUSED]
+        assert len([at for at, _ in upstream.reads if at > begin]) <= 20
+        upstream.poison = {}
+        await asyncio.sleep(901)
+        assert rig.source_state() is ConditionState.HEALTHY

@@ -242,7 +242,9 @@ class Health:
 
     def _count(self, asked: frozenset[str]) -> None:
         """Count a failure, unless it may be the fault of an asset that failed before."""
-        self.suspect = bool(asked) and asked <= self.blamed and self.failures < FAILURES_TO_TURN
+        again = bool(asked) and asked <= self.blamed and self.failures < FAILURES_TO_TURN
+        # a sign of life may want no credentials, so it shows nothing of those that reads were refused by
+        self.suspect = again and not self.credentials.state.is_amiss
         self.failures += not self.suspect
         self.blamed |= asked
 
