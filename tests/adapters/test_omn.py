@@ -14,16 +14,15 @@ from assetwatchd.adapters.omn import Omn
 from assetwatchd.adapters.omn.adapter import PROBE_TID, Asset, assets_of, combine, facets, ids_of, normalise, request
 from assetwatchd.model.details import OmnDetail
 from assetwatchd.model.errors import BadAnswer, Throttled
-from assetwatchd.model.values import FailureKind, State
+from assetwatchd.model.values import FailureKind, Observation, State
 from assetwatchd.settings.schema import OmnSource
+from assetwatchd.upstream.answers import Unreadable
 from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.port import Listed
 from support import golden
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from assetwatchd.model.values import Observation
 
 STATUS = "/dam/assets/status"
 TIDS = tuple(f"tid:0D2F9E1B-3A77-4E21-A5C0-91B4C6D8E7{n:02}" for n in range(8))
@@ -327,7 +326,11 @@ def test_a_tid_that_is_no_text_is_not_made_one() -> None:
         ({"totalCount": "3"}, "1 of its items cannot be read: it says that it has 3 assets, and holds 2"),
         ({"hasMore": True, "total": 2}, "1 of its items cannot be read: it says that there is more"),
         ({"truncated": "true"}, "1 of its items cannot be read: it says that there is more"),
+        ({"next": "/query?cursor=abc"}, "1 of its items cannot be read: it says that there is more"),
+        ({"nextPageToken": "abc", "total": 2}, "1 of its items cannot be read: it says that there is more"),
+        ({"page": 1, "totalPages": 2}, "1 of its items cannot be read: it says that there is more"),
         ({"total": 2, "hasMore": False, "more": None}, ""),
+        ({"next": None, "nextCursor": "", "totalPages": 1, "pageCount": 0}, ""),
         ({"total": "many", "more": {"x": 1}}, ""),
     ],
 )
@@ -335,6 +338,18 @@ def test_a_list_that_says_that_there_is_more_is_not_whole(said: dict[str, Any], 
     """What a list lacks is not taken as gone when the server cut it."""
     found = ids_of(Reply(200, {}, json.dumps({"tids": ["a", "b"], **said}).encode()), 100)
     assert (found.asset_ids, found.lack) == ({"tid:a", "tid:b"}, lack)
+
+
+@pytest.mark.parametrize("written", ["a1", " A1", "{A1}", "B2"])
+def test_an_answer_that_holds_another_asset_does_not_make_one_missing(written: str) -> None:
+    """It may be the same one, its id written in another way, or the answer to another call out of a cache."""
+    items = {"ImportState": "available", "ObjectState": "available"}
+    [lost, there] = normalise(["tid:A1", "tid:C3"], [Asset(written, "7", items), Asset("C3", "8", items)])
+    assert lost == Unreadable("tid:A1", "the answer leaves the asset out, but holds one that was not asked for")
+    assert isinstance(there, Observation)
+    [missing] = normalise(["tid:A1"], [])
+    assert isinstance(missing, Observation)
+    assert missing.state is State.MISSING
 
 
 ERROR_ITEM = '<meta><itm key="errorMessage">database is down</itm></meta>'

@@ -72,6 +72,8 @@ REASON = "errorMessage"
 ERROR_DOCUMENT = "HTTP 200 with an error document"
 TOTALS = ("total", "totalCount", "totalHits", "totalElements", "totalResults")
 CUT_SHORT = ("hasMore", "more", "truncated", "incomplete")
+NEXT = ("next", "nextPage", "nextLink", "nextCursor", "nextToken", "nextPageToken", "continuationToken")
+PAGES = ("totalPages", "totalPage", "pageCount")
 """Members by which a list may say that it is not whole [assumed]; there is no call for the rest."""
 LOCKED = "locked"
 INCOMPLETE = "incomplete"
@@ -91,6 +93,7 @@ COMBINED = (
 ITEM_LISTS = ("itm", "itms")
 CONTENT = ("value", "content", "$")
 NAMELESS = "the answer leaves the asset out, but holds one whose id cannot be read"
+ANOTHER = "the answer leaves the asset out, but holds one that was not asked for"
 
 # 2. Wire ---------------------------------------------------------------------------------------------------------
 
@@ -186,7 +189,8 @@ def ids_of(reply: Reply, assets_max: int) -> Listed:
 def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
     """Return the list, lacking what it says of itself that there is more."""
     total = max((document.whole_number(name) or 0 for name in TOTALS), default=0)
-    cut = any(document.flag(name) for name in CUT_SHORT)
+    cut = any(document.flag(name) for name in CUT_SHORT) or any(document.given.get(name) for name in NEXT)
+    cut = cut or any((document.whole_number(name) or 0) > 1 for name in PAGES)
     if total <= count and not cut:
         return found
     why = f"it says that it has {total} assets, and holds {count}" if total > count else "it says that there is more"
@@ -346,22 +350,28 @@ def read(reply: Reply, form: str, asset_ids: Sequence[str], known: Known) -> lis
 def normalise(asset_ids: Sequence[str], assets: Iterable[Asset], known: Known = NOTHING_KNOWN) -> list[Answer]:
     """Make one observation for each asset asked for, in that order.
 
-    What the answer lacks is MISSING, unless it may be one whose id in it cannot be read.
+    What the answer lacks is MISSING, unless it may be one in it whose id cannot be read, or is written in another way;
+    an answer to another call, out of a cache, tells nothing either.
     """
     found: dict[str, Asset] = {}
+    asked, others = frozenset(asset_ids), False
     for asset in assets:
+        names = [f"tid:{asset.tid}", f"id:{asset.id}"]
+        others = others or asked.isdisjoint(names)
         for form, name in (("tid", asset.tid), ("id", asset.id)):
             found[f"{form}:{name}"] = asset
             if REPLACEMENT in name:
                 found[f"{form}:"] = asset
-    return [_answer(asset_id, found, known) for asset_id in asset_ids]
+    return [_answer(asset_id, found, known, lack=ANOTHER if others else "") for asset_id in asset_ids]
 
 
-def _answer(asset_id: str, found: Mapping[str, Asset], known: Known) -> Answer:
+def _answer(asset_id: str, found: Mapping[str, Asset], known: Known, *, lack: str) -> Answer:
+    """Answer for one asset. lack: why it may be there though it is not found."""
     asset = found.get(asset_id)
     if asset is None:
         nameless = asset_id[: asset_id.index(":") + 1] in found
-        return Unreadable(asset_id, NAMELESS) if nameless else Observation(asset_id, State.MISSING)
+        why = NAMELESS if nameless else lack
+        return Unreadable(asset_id, why) if why else Observation(asset_id, State.MISSING)
     if asset.lack:
         return Unreadable(asset_id, asset.lack)
     return unless_known(asset_id, asset.digest, known, lambda: observation(asset_id, asset))
