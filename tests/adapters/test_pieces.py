@@ -401,3 +401,13 @@ async def test_closing_the_iterator_disconnects(standin: PiecesStandin) -> None:
     async with asyncio.timeout(5):
         while standin.streams["identifiers"].connected:  # noqa: ASYNC110 - the stand-in rings no bell
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain"])
+def test_a_page_of_what_stands_before_it_is_no_news_of_an_asset(content_type: str) -> None:
+    """Its own 410 is text; a page with that status says nothing of what was deleted."""
+    body = b"<!DOCTYPE html><html><body>This site is gone</body></html>"
+    with pytest.raises(BadAnswer, match="HTTP 410: an HTML page in place of an answer"):
+        pieces.read(Reply(410, {"Content-Type": content_type}, body), asset_id=ONE)
+    gone = pieces.read(Reply(410, {"Content-Type": "text/plain"}, b"asset is gone"), asset_id=ONE)
+    assert gone == Observation(ONE, State.MISSING)

@@ -21,6 +21,7 @@ from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.pieces.client.shared_stream import Line
 from assetwatchd.runtime.slices import slices
+from assetwatchd.upstream import logins
 from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
 from assetwatchd.upstream.bodies import jsonbody, lenient
 from assetwatchd.upstream.bodies.lenient import Members
@@ -113,6 +114,8 @@ def read(reply: Reply, *, asset_id: str) -> Observation:
     Raises: AssetRejected (a status that is not published), BadAnswer.
     """
     if reply.status == GONE:
+        if page := logins.page(reply.status, reply.body, called=reply.content_type in logins.HTML_TYPES):
+            raise page  # of what stands before it, and it says nothing of an asset
         return Observation(asset_id, State.MISSING)
     if reply.status != OK:
         raise AssetRejected(f"HTTP {reply.status} for an asset, which no document mentions")
