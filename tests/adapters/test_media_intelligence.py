@@ -16,6 +16,7 @@ from assetwatchd.adapters.media_intelligence import AssetPath, MediaIntelligence
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Observation, State
 from assetwatchd.settings.schema import MediaIntelligenceSource
+from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.paging import AGAIN_MAX
 from assetwatchd.upstream.port import Listed
 from support import golden
@@ -470,3 +471,11 @@ async def test_the_clock_is_the_machines() -> None:
     finally:
         await upstream.close()
         await standin.stop()
+
+
+@pytest.mark.parametrize("status", [202, 204, 206, 402, 404, 409, 410, 423, 451])
+@pytest.mark.parametrize("body", [b"", b"nothing here", b"<html>x</html>", b"[]"])
+def test_what_is_no_answer_of_it_is_told_by_its_status(status: int, body: bytes) -> None:
+    """That it is no JSON says nothing of what it is."""
+    with pytest.raises(BadAnswer, match=f"^HTTP {status}: not an answer of Media Intelligence; check base_url$"):
+        media_intelligence.page_of(Reply(status, {}, body), 1, 10)

@@ -16,7 +16,7 @@ from assetwatchd.model.details import OracleSbcDetail
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import FailureKind, Observation, State
 from assetwatchd.settings.schema import OracleSbcSource
-from assetwatchd.upstream.http.transport import raise_for_status
+from assetwatchd.upstream.http.transport import Reply, raise_for_status
 from support import golden
 from support.clock import Clock
 
@@ -313,3 +313,14 @@ async def test_tls_of_a_stranger(tls_standin: OracleSbcStandin) -> None:
         with pytest.raises(Unreachable, match=r"self-signed.*ca_file"):
             await read(upstream)
     assert tls_standin.requests.count() == 0
+
+
+@pytest.mark.parametrize("status", [400, 404, 406, 409, 423])
+def test_a_refusal_says_what_the_device_says(status: int) -> None:
+    """The device has words for it in /response/messages; links among them are none, and another document has none."""
+    told = "<messages><message>User does not have the lock.</message><link>/rest/v1.2</link></messages>"
+    with pytest.raises(BadAnswer, match=rf"^HTTP {status}: [a-z].*: User does not have the lock\.$"):
+        oracle_sbc.read(Reply(status, {}, f"<response><data/>{told}<links/></response>".encode()))
+    for body in (b"", b"no XML", b"<html>x</html>", b"<response><data/><messages/></response>"):
+        with pytest.raises(BadAnswer, match=rf"^HTTP {status}: [^:]*$"):
+            oracle_sbc.read(Reply(status, {}, body))

@@ -19,6 +19,7 @@ from assetwatchd.adapters.usd_search import (
     Storage,
     UsdSearch,
     answer_of,
+    backends,
     moment,
     normalise,
     plugin_state,
@@ -26,7 +27,7 @@ from assetwatchd.adapters.usd_search import (
     status_path,
 )
 from assetwatchd.model.details import UsdSearchDetail
-from assetwatchd.model.errors import AssetRejected, Refused, Unreachable
+from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Unreachable
 from assetwatchd.model.values import Facet, FailureKind, State
 from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.upstream.http.transport import Reply
@@ -310,3 +311,13 @@ async def test_removed_file_is_missing(standin: Standin) -> None:
     """A file that has gone is MISSING though its plugins still remember it."""
     standin.remove(URL)
     assert (await observe(standin)).state is State.MISSING
+
+
+def test_the_sign_of_life_says_why_it_failed() -> None:
+    """An error document in place of the list of backends is quoted, as it is in place of a status."""
+    with pytest.raises(BadAnswer, match="error document: licence expired"):
+        backends(Reply(200, {}, b'{"success": false, "message": "licence expired"}'))
+    with pytest.raises(Refused, match="Token expired"):
+        backends(Reply(200, {}, b'{"error": "Token expired"}'))
+    with pytest.raises(BadAnswer, match="backends should be an object and is null"):
+        backends(Reply(200, {}, b"{}"))

@@ -70,3 +70,10 @@ def test_bounded_text_is_one_short_line() -> None:
     """A quoted text cannot forge lines of a log, nor fill it."""
     assert bounded("a\r\nb\x1b[31m\u2028c") == "a b [31m c"
     assert bounded("x" * 1_000, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"\r\n\r\n"])
+def test_nothing_is_told_as_that(body: bytes) -> None:
+    """A place in a document that is none helps nobody."""
+    with pytest.raises(BadAnswer, match=r"^the answer is empty$"):
+        decode(reply(body))

@@ -64,3 +64,10 @@ def test_predefined_entities_and_character_references_are_read() -> None:
 def test_the_word_doctype_in_a_text_is_no_doctype() -> None:
     """A text may speak of a DOCTYPE."""
     assert xml.parse(b"<a><![CDATA[<!DOCTYPE a>]]></a>").text == "<!DOCTYPE a>"
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"\r\n\r\n"])
+def test_nothing_is_told_as_that(body: bytes) -> None:
+    """A place in a document that is none helps nobody."""
+    with pytest.raises(BadAnswer, match=r"^the answer is empty$"):
+        xml.parse(body)

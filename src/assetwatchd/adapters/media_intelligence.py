@@ -116,7 +116,12 @@ def sign(method: str, path: str, *, access_key: str, secret: str, at: float) -> 
 
 def result_of(reply: Reply) -> Members:
     """Return the `result` of an answer with code "0". Raises: BadAnswer."""
-    body = jsonbody.object_in(reply)
+    try:
+        body = jsonbody.object_in(reply)
+    except BadAnswer:
+        if reply.status == HTTPStatus.OK:
+            raise
+        raise BadAnswer(f"HTTP {reply.status}: not an answer of Media Intelligence; check base_url") from None
     code = jsonbody.text_of(body.get("code"))
     if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
         raise _refusal_in_success(reply) or BadAnswer(_coded(reply, code))

@@ -94,12 +94,22 @@ def decode(reply: Reply) -> Element:
     Raises: BadAnswer.
     """
     if reply.status != OK:
-        raise BadAnswer(f"HTTP {reply.status}: {REFUSALS.get(reply.status, 'not an answer to this call')}")
+        text = f"HTTP {reply.status}: {REFUSALS.get(reply.status, 'not an answer to this call')}"
+        raise BadAnswer(text, said=reason_of(reply))
     root = xml.parse(reply.body, reply.headers.get("Content-Type", ""))
     data = _child(root, "data") if xml.name(root) == "response" else None
     if data is None:
         raise _instead(root)
     return data
+
+
+def reason_of(reply: Reply) -> str:
+    """Read what a refusal says of itself in /response/messages; empty for anything else."""
+    try:
+        root = xml.parse(reply.body, reply.headers.get("Content-Type", ""))
+    except BadAnswer:
+        return ""
+    return bounded("; ".join(filter(None, _messages(root)))) if xml.name(root) == "response" else ""
 
 
 def _instead(root: Element) -> UpstreamError:
@@ -120,7 +130,7 @@ def decode_operation(reply: Reply) -> Operation:
     beside = (*data, *(() if state is None else state))
     texts = [_text(each) for each in beside if xml.name(each) not in KNOWN_ELEMENTS]
     operation, status = (_text(_child(data, STATE_ELEMENT, name)) for name in NATIVE_ELEMENTS)
-    message = "; ".join(filter(None, [*texts, *_messages(data)]))
+    message = "; ".join(filter(None, [*texts, *_messages(data.getparent())]))
     in_place = state is None and message and not any(texts)
     if in_place or (state is None and logins.NOT_TAKEN.search(bounded(message))):
         raise logins.refusal(f"HTTP {OK} with an error document", bounded(message))
@@ -148,10 +158,9 @@ def decode_latest_version(reply: Reply) -> str:
     return max(listed, key=lambda version: [int(part) for part in version[1:].split(".")])
 
 
-def _messages(data: Element) -> Iterator[str]:
+def _messages(response: Element | None) -> Iterator[str]:
     """Yield the items of /response/messages: an object in 8.2, an array later; links among them are none."""
-    parent = data.getparent()
-    messages = None if parent is None else _child(parent, "messages")
+    messages = None if response is None else _child(response, "messages")
     if messages is not None:
         yield (messages.text or "").strip()
         yield from (_text(each) for each in messages if xml.name(each) != "link")

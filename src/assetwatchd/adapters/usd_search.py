@@ -269,7 +269,13 @@ def backends(reply: Reply) -> dict[str, Any]:
     """Read the list of storage backends, by base URI. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
-    return object_of(object_in(reply).get("backends"), "backends")
+    document = object_in(reply)
+    try:
+        return object_of(document.get("backends"), "backends")
+    except BadAnswer:
+        if reason := reason_in(document):
+            raise logins.refusal(f"HTTP {OK} with an error document", reason) from None
+        raise
 
 
 def refusal(reply: Reply) -> UpstreamError:

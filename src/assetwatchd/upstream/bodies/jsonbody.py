@@ -38,6 +38,7 @@ ERROR_MEMBERS = (
 STATUS_MEMBERS = ("status", "statusCode", "code")
 REASON_DEPTH_MAX = 4
 """How deep in others an error may be told: in the first of a list, or a member that is an object."""
+EMPTY = "the answer is empty"
 DIGITS_MAX = 300
 """A longer integer fits no number of ours, not even a float."""
 
@@ -65,6 +66,8 @@ def strictly(body: bytes) -> Any:
 
     Raises: BadAnswer, which never quotes the body.
     """
+    if not body.strip():
+        raise BadAnswer(EMPTY)
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer)
         if b"\\u" in body:

@@ -55,6 +55,8 @@ def _root(body: bytes) -> Element:
     """Parse a document strictly. Raises: as parse."""
     from lxml import etree  # noqa: PLC0415 - as in load
 
+    if not body.strip():
+        raise BadAnswer("the answer is empty")
     try:
         root: Element = etree.fromstring(body, etree.XMLParser(**HARDENED))
     except etree.XMLSyntaxError as exc:
