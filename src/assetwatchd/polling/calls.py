@@ -533,8 +533,8 @@ class Calls:
     def _unread(self, asset_ids: Sequence[str], why: str) -> None:
         """Take what is so of several assets in a row, and of no other, as their source's trouble, not theirs.
 
-        If one could be read lately, it is asked first. What was never read yet may be well, so that is waited for, unless
-        it takes too long.
+        If one could be read lately, it is asked first. What was never read yet may be well: that is waited for, but
+        not too long.
         """
         confirmed = self._other in asset_ids
         count = self.health.assets_unread(asset_ids)
