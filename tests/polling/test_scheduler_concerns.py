@@ -7,10 +7,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Concern, ConditionState, State
-from assetwatchd.polling.conditions import NONE_READ_MAX
+from assetwatchd.polling.conditions import GONE_DOUBTS_MAX, NONE_READ_MAX
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
@@ -249,6 +251,33 @@ def test_whatever_all_assets_fail_of_is_told_once(faults: list[UpstreamError], b
             await asyncio.sleep(400)
             assert len(rig.told) - turns <= 2
             assert rig.source_state().is_amiss
+
+    fail()
+
+
+FAULTS: tuple[UpstreamError | None, ...] = (OUTAGE, NO_JSON, REJECTED, None)
+"""How reads of single assets fail; None: the answer leaves the asset out."""
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.sampled_from(FAULTS), min_size=3, max_size=6), st.sampled_from([1, 4]))
+@example([NO_JSON, OUTAGE, OUTAGE, REJECTED, REJECTED, NO_JSON], 1)
+@example([REJECTED, OUTAGE, OUTAGE, NO_JSON, OUTAGE], 1)
+@example([None, OUTAGE, OUTAGE, OUTAGE, OUTAGE, OUTAGE], 1)
+def test_no_mixture_of_failures_flaps(faults: list[UpstreamError | None], batch_max: int) -> None:
+    """Assets that all fail, in whatever ways: it is told, and turns between those ways a few times at most."""
+
+    @virtual
+    async def fail() -> None:
+        upstream = FakeUpstream(*(f"a{n}" for n in range(len(faults))), batch_max=batch_max)
+        upstream.poison.update({f"a{n}": fault for n, fault in enumerate(faults) if fault is not None})
+        upstream.left_out |= {f"a{n}" for n, fault in enumerate(faults) if fault is None}
+        async with running(upstream, pins=tuple(upstream.states)) as rig:
+            await asyncio.sleep(200)
+            turns = len(rig.told)
+            await asyncio.sleep(1800)
+            assert len(rig.told) - turns <= 2 * GONE_DOUBTS_MAX
+            assert all(condition.state.is_amiss for condition in rig.told[turns - 1 :])
 
     fail()
 

@@ -19,6 +19,9 @@ FAILURES_TO_TURN = 3
 """Calls in a row that must fail before what was well is not: one lost packet is no news."""
 FAILURES_TO_BE_GONE = 6
 """As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
+GONE_DOUBTS_MAX = 5
+"""So often that number doubles, each time that such a source was UNREACHABLE and answered after all: whatever the
+mixture of its answers, it turns a few times, and then stays DEGRADED."""
 SILENCE_S = 5.0
 """An upstream that asks for a longer silence is believed at its first failure: it is not called meanwhile, so the third
 would come later than a source that is down is to be told of (probe_interval_s)."""
@@ -47,7 +50,9 @@ class Health:
     broken: why the push connection broke, until as much shows that the source only does not push.
     unread: assets that could not be read since one could, the first NONE_READ_MAX. none_read: what to tell of that,
     once it is known to be so of all; a sign of life does not end it.
-    milder: tries in a row that failed in a milder way than told.
+    milder: tries in a row that failed in a milder way than told. silent: tries in a row that failed in any way.
+    given_up: it came and went, and failed too often since. doubts: times in a row that it answered after that, and yet
+    was not well.
     throttled: assets that we were asked to wait for, and that were not read since. heard: some asset was read since the
     last such answer.
     pushes: there is a push connection, or none is wanted; what it was before, time alone shows to be over.
@@ -67,6 +72,9 @@ class Health:
     unread: set[str] = field(default_factory=set)
     none_read: str = ""
     milder: int = 0
+    silent: int = 0
+    given_up: bool = False
+    doubts: int = 0
     throttled: set[str] = field(default_factory=set)
     heard: bool = False
     reads: Course = field(init=False)
@@ -103,11 +111,17 @@ class Health:
     def succeeded(self, at: float) -> bool:
         """Record that a read, or a sign of life, ended well at that time (s since 1970)."""
         self.failures, self.failing, self.suspect, self.doubted = 0, False, False, False
+        self.silent = 0
         self.blamed.clear()
         if self.none_read:
             self.reads.amiss(ConditionState.DEGRADED, self.none_read, at)
         else:
             self.reads.well(at)
+        if not self.reads.state.is_amiss:
+            self.doubts = 0
+        elif self.given_up:
+            self.doubts = min(self.doubts + 1, GONE_DOUBTS_MAX)
+        self.given_up = False
         self.credentials.well(at)
         if self.state is ConditionState.HEALTHY and not (self.accused or self.broken):
             return False  # as after nearly every read
@@ -176,6 +190,7 @@ class Health:
         if isinstance(error, AssetRejected):
             return self.succeeded(at)  # the source is well: it spoke about one asset
         self._count(frozenset(asked))
+        self.silent += 1
         if not self.suspect:  # else bad assets alone would keep their source on and off
             self.reads.missed(at)
         doubtful = can_be_read and not isinstance(error, VersionUnsupported)
@@ -251,7 +266,9 @@ class Health:
     def _state(self, error: UpstreamError) -> ConditionState:
         if isinstance(error, Refused):
             return ConditionState.REFUSED
-        there = self.reads.on_and_off and self.failures < FAILURES_TO_BE_GONE
+        comes_and_goes = self.reads.on_and_off or bool(self.none_read)
+        self.given_up = comes_and_goes and self.silent >= FAILURES_TO_BE_GONE << self.doubts
+        there = comes_and_goes and not self.given_up
         return ConditionState.UNREACHABLE if isinstance(error, Unreachable) and not there else ConditionState.DEGRADED
 
     def _steady(self, state: ConditionState) -> ConditionState:
