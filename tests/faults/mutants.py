@@ -153,12 +153,11 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 CALLS,
-                "            self._asset_failed(target, error, counts=not was_failing)\n"
-                "        if len(asked) == 1 and not failing:",
-                "            self._asset_failed(target, error, counts=not was_failing)\n"
+                "            self._asset_failed(target, error, charged=verdict.charged)\n        if verdict.failing:",
+                "            self._asset_failed(target, error, charged=verdict.charged)\n"
                 "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
                 "            self._outcomes.told(target, gone)\n"
-                "        if len(asked) == 1 and not failing:",
+                "        if verdict.failing:",
             )
         ],
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,11 @@ from assetwatchd.model.errors import (
     VersionUnsupported,
 )
 from assetwatchd.model.values import Concern, ConcernCondition, ConditionState
-from assetwatchd.polling.conditions import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Health
+from assetwatchd.polling.conditions import Health
+from assetwatchd.polling.verdicts import FAILURES_TO_BE_GONE, FAILURES_TO_TURN, Failed, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 pytestmark = pytest.mark.unit
 
@@ -36,6 +41,12 @@ def healthy() -> Health:
     health = fresh()
     assert health.succeeded(1.0)
     return health
+
+
+def failed(health: Health, error: UpstreamError, at: float, *, asked: Collection[str] = ()) -> bool:
+    """A call for these assets, or for none, fails; whether the condition turned."""
+    failure = Failed(error, frozenset(asked))
+    return health.take(decide(health.standing, failure), failure, at)
 
 
 def said(health: Health) -> tuple[ConditionState, str]:
@@ -64,7 +75,7 @@ def test_a_success_makes_it_healthy_once() -> None:
 def test_the_first_failure_of_all_is_news() -> None:
     """A source that was never reached need not fail three times."""
     health = fresh()
-    assert health.failed(Unreachable("no"), 2.0)
+    assert failed(health, Unreachable("no"), 2.0)
     assert said(health) == (ConditionState.UNREACHABLE, "no")
     assert times(health) == (2.0, None)
 
@@ -72,9 +83,9 @@ def test_the_first_failure_of_all_is_news() -> None:
 def test_the_third_failure_in_a_row_is_news() -> None:
     """Two are not, and a success between begins the count anew."""
     health = healthy()
-    assert [health.failed(Unreachable("no"), at) for at in (2.0, 3.0)] == [False, False]
+    assert [failed(health, Unreachable("no"), at) for at in (2.0, 3.0)] == [False, False]
     health.succeeded(4.0)
-    assert [health.failed(Unreachable("no"), at) for at in (5.0, 6.0, 7.0)] == [False, False, True]
+    assert [failed(health, Unreachable("no"), at) for at in (5.0, 6.0, 7.0)] == [False, False, True]
     assert health.failing
     assert said(health) == (ConditionState.UNREACHABLE, "no")
     assert times(health) == (7.0, 4.0)
@@ -92,7 +103,7 @@ def test_the_third_failure_in_a_row_is_news() -> None:
 def test_some_are_news_at_once(error: UpstreamError, state: ConditionState, which: Concern) -> None:
     """What the upstream says about all our calls needs no second one."""
     health = healthy()
-    assert health.failed(error, 2.0)
+    assert failed(health, error, 2.0)
     assert health.condition.state is state
     told = concern(health, which)
     assert told is not None
@@ -102,22 +113,22 @@ def test_some_are_news_at_once(error: UpstreamError, state: ConditionState, whic
 def test_another_text_is_kept_and_is_no_news() -> None:
     """While failing, another reason of the same state can be read and is not told; since stays when the state began."""
     health = fresh()
-    health.failed(Unreachable("refused"), 2.0)
-    assert not health.failed(Unreachable("refused"), 3.0)
-    assert not health.failed(Unreachable("no route"), 4.0)
+    failed(health, Unreachable("refused"), 2.0)
+    assert not failed(health, Unreachable("refused"), 3.0)
+    assert not failed(health, Unreachable("no route"), 4.0)
     assert (health.condition.since, health.condition.message) == (2.0, "no route")
 
 
 def test_a_source_that_fails_in_several_ways_is_told_once() -> None:
     """It is what is worse, until FAILURES_TO_BE_GONE tries in a row say that it answers after all."""
     health, seconds = fresh(), itertools.count(2.0)
-    health.failed(Unreachable("refused"), next(seconds))
+    failed(health, Unreachable("refused"), next(seconds))
     for _ in range(3):
         for _ in range(FAILURES_TO_BE_GONE - 1):
-            assert not health.failed(BadAnswer("not JSON"), next(seconds))
+            assert not failed(health, BadAnswer("not JSON"), next(seconds))
             assert said(health) == (ConditionState.UNREACHABLE, "not JSON")
-        assert not health.failed(Unreachable("refused"), next(seconds))
-    told = [health.failed(BadAnswer("not JSON"), next(seconds)) for _ in range(FAILURES_TO_BE_GONE)]
+        assert not failed(health, Unreachable("refused"), next(seconds))
+    told = [failed(health, BadAnswer("not JSON"), next(seconds)) for _ in range(FAILURES_TO_BE_GONE)]
     assert told == [*[False] * (FAILURES_TO_BE_GONE - 1), True]
     assert said(health) == (ConditionState.DEGRADED, "not JSON")
     assert times(health) == (next(seconds) - 1, None)
@@ -126,9 +137,9 @@ def test_a_source_that_fails_in_several_ways_is_told_once() -> None:
 def test_what_came_last_tells_whether_the_credentials_are_meant() -> None:
     """A source is refused or unreachable, as its last failure says; of the other concern nothing is claimed then."""
     health = healthy()
-    health.failed(Refused("HTTP 401"), 2.0)
+    failed(health, Refused("HTTP 401"), 2.0)
     assert concern(health, Concern.READS) is None
-    assert health.failed(Unreachable("no route"), 3.0)
+    assert failed(health, Unreachable("no route"), 3.0)
     assert said(health) == (ConditionState.UNREACHABLE, "no route")
     assert concern(health, Concern.CREDENTIALS) is None
 
@@ -136,10 +147,10 @@ def test_what_came_last_tells_whether_the_credentials_are_meant() -> None:
 def test_a_rejected_asset_is_a_sign_of_life() -> None:
     """An upstream that will not speak about one asset is there."""
     health = fresh()
-    assert health.failed(AssetRejected("HTTP 400"), 2.0)
+    assert failed(health, AssetRejected("HTTP 400"), 2.0)
     assert health.condition.state is ConditionState.HEALTHY
-    health.failed(Refused("HTTP 401"), 3.0)
-    health.failed(AssetRejected("HTTP 400"), 4.0)
+    failed(health, Refused("HTTP 401"), 3.0)
+    failed(health, AssetRejected("HTTP 400"), 4.0)
     assert not health.failing
 
 
@@ -147,16 +158,16 @@ def test_one_asset_alone_is_suspect() -> None:
     """An asset that fails again does not count against its source, and asks for a sign of life to decide."""
     health = healthy()
     for at in range(2, 12):
-        assert not health.failed(Unreachable("HTTP 500"), float(at), asked=["a"])
+        assert not failed(health, Unreachable("HTTP 500"), float(at), asked=["a"])
     assert health.suspect
-    assert not health.failed(Unreachable("no"), 20.0)
-    assert health.failed(Unreachable("no"), 21.0)
+    assert not failed(health, Unreachable("no"), 20.0)
+    assert failed(health, Unreachable("no"), 21.0)
 
 
 def test_three_assets_are_not() -> None:
     """Different assets that fail in a row turn the source, and the same ones keep it there."""
     health = healthy()
-    turned = [health.failed(Unreachable("HTTP 500"), 2.0, asked=[asset]) for asset in ("a", "b", "c", "a", "b")]
+    turned = [failed(health, Unreachable("HTTP 500"), 2.0, asked=[asset]) for asset in ("a", "b", "c", "a", "b")]
     assert turned == [False, False, True, False, False]
     assert not health.suspect
 
@@ -193,7 +204,7 @@ def test_a_list_that_fails_with_its_source() -> None:
     """It is not blamed for what all calls do, and not blamed later for what it did then."""
     health = fresh()
     health.list_failed(Unreachable("no"), 1.0)
-    assert health.failed(Unreachable("no"), 2.0)
+    assert failed(health, Unreachable("no"), 2.0)
     assert said(health) == (ConditionState.UNREACHABLE, "no")
     health.succeeded(3.0)
     assert said(health) == (ConditionState.HEALTHY, "")
@@ -253,7 +264,7 @@ def test_pushes_on_and_off(connections: list[tuple[float, float]]) -> None:
 def test_pushes_lost_while_failing() -> None:
     """A source that fails altogether says that first, and that it is polled once it answers again."""
     health = healthy()
-    health.failed(Refused("HTTP 401"), 2.0)
+    failed(health, Refused("HTTP 401"), 2.0)
     assert not health.push_lost("reset", 3.0)
     assert health.condition.message == "HTTP 401"
     assert health.succeeded(4.0)
@@ -283,15 +294,15 @@ def test_a_store_that_cannot_keep_degrades_what_is_well() -> None:
     assert health.store_lost("", 3.0)
     assert health.condition.state is ConditionState.HEALTHY
     assert health.store_lost("no space is left", 4.0)
-    health.failed(Refused("no"), 5.0)
+    failed(health, Refused("no"), 5.0)
     assert not health.store_lost("", 6.0)
     assert health.condition.state is ConditionState.REFUSED
 
 
 def down_and_up(health: Health, at: float) -> list[bool]:
     """Fail three times, then succeed; return which of that was news."""
-    failed = [health.failed(Unreachable("no"), at + n) for n in range(FAILURES_TO_TURN)]
-    return [*failed, health.succeeded(at + FAILURES_TO_TURN)]
+    turned = [failed(health, Unreachable("no"), at + n) for n in range(FAILURES_TO_TURN)]
+    return [*turned, health.succeeded(at + FAILURES_TO_TURN)]
 
 
 def test_on_and_off() -> None:
@@ -311,7 +322,7 @@ def test_on_and_off_and_then_gone() -> None:
     health = healthy()
     down_and_up(health, 2.0)
     down_and_up(health, 8.0)
-    turned = [health.failed(Unreachable("no"), 20.0 + n) for n in range(FAILURES_TO_BE_GONE)]
+    turned = [failed(health, Unreachable("no"), 20.0 + n) for n in range(FAILURES_TO_BE_GONE)]
     assert turned == [*[False] * (FAILURES_TO_BE_GONE - 1), True]
     assert said(health) == (ConditionState.UNREACHABLE, "no")
 
@@ -328,9 +339,9 @@ EVENTS = st.one_of(
 
 def happen(health: Health, event: str, given: object, at: float) -> bool:
     """Tell a source's health of something; return whether it turned."""
-    if event == "failed_asset":
+    if event in {"failed", "failed_asset"}:
         assert isinstance(given, UpstreamError)
-        return health.failed(given, at, asked=["a"])
+        return failed(health, given, at, asked=["a"] * (event == "failed_asset"))
     turned = getattr(health, event)(at) if given is None else getattr(health, event)(given, at)
     assert isinstance(turned, bool)
     return turned

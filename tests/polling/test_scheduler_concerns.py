@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Concern, ConditionState, State
-from assetwatchd.polling.conditions import GONE_DOUBTS_MAX, NONE_READ_MAX
+from assetwatchd.polling.conditions import NONE_READ_MAX
+from assetwatchd.polling.verdicts import GONE_DOUBTS_MAX
 from support.core_rig import Rig, now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 

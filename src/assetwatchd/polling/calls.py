@@ -19,8 +19,9 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.polling import listing
 from assetwatchd.polling.agenda import AT_ONCE, NEVER
-from assetwatchd.polling.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
+from assetwatchd.polling.conditions import NONE_READ_MAX, Health
 from assetwatchd.polling.pauses import Pauses
+from assetwatchd.polling.verdicts import FAILURES_TO_TURN, Failed, Pause, decide, refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
@@ -501,34 +502,31 @@ class Calls:
             self.listed.clear()
 
     def _read_failed(self, job: Job, error: UpstreamError) -> None:
-        was_failing = self.health.failing
-        asked = [target.asset_id for target in job.targets]
-        self._blame_again(job.targets)
-        others = self._running + self._listing > 1 or self._plan.next_due() != NEVER
-        doubted = self.health.doubted
-        turned = self.health.failed(
+        failed = Failed(
             error,
-            self._now(),
-            asked=asked,
-            can_be_read=not asked and others,
-            others=bool(asked) and self._plan.has_untroubled(),
+            asked=frozenset(target.asset_id for target in job.targets),
+            troubled=frozenset(target.asset_id for target in job.targets if target.failures > FAILURES_TO_TURN),
+            trial=job.trial,
+            beside=self._running + self._listing > 1 or self._plan.next_due() != NEVER,
+            others=bool(job.targets) and self._plan.has_untroubled(),
         )
-        failing = self.health.failing
-        self._confirm = self.health.doubted and not doubted
-        self._pause(error, more=failing and (job.trial or not was_failing))
-        if not job.targets and not failing:
+        verdict = decide(self.health.standing, failed)
+        turned = self.health.take(verdict, failed, self._now())
+        self._confirm = verdict.confirm
+        self._pause(error, verdict.pause)
+        if not failed.asked and not verdict.failing:
             self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)
         self.note(turned)
-        if job.trial:
+        if verdict.reset:
             self._acquit()
         for target in job.targets:
-            self._asset_failed(target, error, counts=not was_failing)
-        if len(asked) == 1 and not failing:  # of several, one may spoil the answer
-            self._unread(asked, str(error))
-        if failing:
+            self._asset_failed(target, error, charged=verdict.charged)
+        if verdict.failing:
             self._outcomes.all_failed(self._unreachable(str(error)))
-        if failing and not was_failing:
-            self.lose_list()
+            if verdict.charged:  # it did not fail before
+                self.lose_list()
+        elif len(failed.asked) == 1:  # of several, one may spoil the answer
+            self._unread(list(failed.asked), str(error))
 
     def _unread(self, asset_ids: Sequence[str], why: str) -> None:
         """Take what is so of several assets in a row, and of no other, as their source's trouble, not theirs.
@@ -549,12 +547,12 @@ class Calls:
                 return
         self.note(self.health.none_can_be_read(why, self._now()))
 
-    def _pause(self, error: UpstreamError, *, more: bool) -> None:
-        """Pause after a failure; more: one that makes the pauses of a failing source longer."""
+    def _pause(self, error: UpstreamError, pause: Pause) -> None:
+        """Pause after a failure, and at least for as long as was asked for."""
         now = loop_time()
-        if not self.health.failing:
+        if pause is Pause.SHORT:
             self._pauses.succeeded(all_well=False)
-        elif more:
+        elif pause is Pause.LONGER:
             self._pauses.failed(error, now)
         if not isinstance(error, AssetRejected):
             self._pauses.asked(error, now)
@@ -571,13 +569,9 @@ class Calls:
             target.failures = failures
         self._doubtful.clear()
 
-    def _blame_again(self, targets: Sequence[Target]) -> None:
-        """Have assets that are told to be unreadable count no more against their source."""
-        self.health.blamed.update(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN)
-
-    def _asset_failed(self, target: Target, error: UpstreamError, *, counts: bool = True) -> None:
+    def _asset_failed(self, target: Target, error: UpstreamError, *, charged: bool = True) -> None:
         failing = self.health.failing
-        if counts:
+        if charged:
             self._doubtful.setdefault(target, target.failures)
             target.failures += 1
         pause_s = backoff.backoff_s(max(target.failures, 1), self._settings, self._rng)

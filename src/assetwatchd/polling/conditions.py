@@ -6,25 +6,25 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from assetwatchd.model.errors import AssetRejected, Refused, Throttled, Unreachable, VersionUnsupported
+from assetwatchd.model.errors import Refused, Throttled
 from assetwatchd.model.values import Concern, Condition, ConditionState
 from assetwatchd.polling.concerns import Course, roll_up, shown
+from assetwatchd.polling.verdicts import (
+    FAILURES_TO_BE_GONE,
+    FAILURES_TO_TURN,
+    GONE_DOUBTS_MAX,
+    Blame,
+    Standing,
+    refuses_us,
+    silences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from assetwatchd.model.errors import UpstreamError
+    from assetwatchd.polling.verdicts import Failed, Verdict
 
-FAILURES_TO_TURN = 3
-"""Calls in a row that must fail before what was well is not: one lost packet is no news."""
-FAILURES_TO_BE_GONE = 6
-"""As many until a source that answers on and off is UNREACHABLE; between them are pauses that grow."""
-GONE_DOUBTS_MAX = 5
-"""So often that number doubles, each time that such a source was UNREACHABLE and answered after all: whatever the
-mixture of its answers, it turns a few times, and then stays DEGRADED."""
-SILENCE_S = 5.0
-"""An upstream that asks for a longer silence is believed at its first failure: it is not called meanwhile, so the third
-would come later than a source that is down is to be told of (probe_interval_s)."""
 NONE_READ_MAX = 20
 """So many different assets in a row that cannot be read make their source amiss, though others wait to be."""
 THROTTLED_MAX = 1000
@@ -95,6 +95,21 @@ class Health:
         courses = (self.credentials, self.reads, self.list, self.push, self.store)
         heard = [course.condition for course in courses if course.state is not ConditionState.UNKNOWN]
         return roll_up(heard, since=self.since)
+
+    @property
+    def standing(self) -> Standing:
+        """Return what matters when a call fails."""
+        return Standing(
+            self.state,
+            self.failing,
+            self.failures,
+            frozenset(self.blamed),
+            self.doubted,
+            refuses_us=self.credentials.state.is_amiss,
+            comes_and_goes=self.reads.on_and_off or bool(self.none_read),
+            silent=self.silent,
+            doubts=self.doubts,
+        )
 
     @property
     def lifeless(self) -> bool:
@@ -173,39 +188,25 @@ class Health:
             self.reads.amiss(ConditionState.DEGRADED, self.none_read, at)
         return self._turned(at)
 
-    def failed(
-        self,
-        error: UpstreamError,
-        at: float,
-        *,
-        asked: Iterable[str] = (),
-        can_be_read: bool = False,
-        others: bool = False,
-    ) -> bool:
-        """Record that a call failed which asked about these assets, or about none.
-
-        can_be_read: it was a sign of life, and something else is asked, or can be, that may be had all the same.
-        others: of those asked about nothing else than this refusal is known, and another one can be asked about.
-        """
-        if isinstance(error, AssetRejected):
-            return self.succeeded(at)  # the source is well: it spoke about one asset
-        self._count(frozenset(asked))
+    def take(self, verdict: Verdict, failed: Failed, at: float) -> bool:
+        """Take in what a failed call told, by `decide`."""
+        if verdict.blame is Blame.ASSETS:
+            return self.succeeded(at)
+        self.suspect = verdict.blame is Blame.SUSPECTS
+        self.failures += verdict.blame is Blame.SOURCE
         self.silent += 1
+        self.blamed |= failed.asked
         if not self.suspect:  # else bad assets alone would keep their source on and off
             self.reads.missed(at)
-        doubtful = can_be_read and not isinstance(error, VersionUnsupported)
-        at_once = not doubtful and (self.state is ConditionState.UNKNOWN or isinstance(error, Refused | Throttled))
-        at_once |= silences(error)
-        if others and not self.doubted and refuses_us(error) and self.state.is_readable:
-            self.doubted = True  # one asset may be forbidden to us, or some
+        if verdict.confirm:
+            self.doubted = True
+        if verdict.turns is None:
             return False
-        if not (self.failing or at_once or self.failures >= FAILURES_TO_TURN):
-            return False
-        self.failing, self.accused, self.doubted = True, None, False
-        state = self._steady(self._state(error))
-        mine, other = (self.credentials, self.reads) if refuses_us(error) else (self.reads, self.credentials)
+        self.failing, self.accused, self.doubted, self.given_up = True, None, False, verdict.given_up
+        refused = refuses_us(failed.error)
+        mine, other = (self.credentials, self.reads) if refused else (self.reads, self.credentials)
         other.unheard(at)
-        mine.amiss(state, str(error), at)
+        mine.amiss(self._steady(verdict.turns), str(failed.error), at)
         return self._turned(at)
 
     def listed(self, at: float, *, lacking: str = "", next_at: float | None = None) -> bool:
@@ -255,22 +256,6 @@ class Health:
 
     # How that counts -------------------------------------------------------------------------------------------------
 
-    def _count(self, asked: frozenset[str]) -> None:
-        """Count a failure, unless it may be the fault of an asset that failed before."""
-        again = bool(asked) and asked <= self.blamed and self.failures < FAILURES_TO_TURN
-        # a sign of life may want no credentials, so it shows nothing of those that reads were refused by
-        self.suspect = again and not self.credentials.state.is_amiss
-        self.failures += not self.suspect
-        self.blamed |= asked
-
-    def _state(self, error: UpstreamError) -> ConditionState:
-        if isinstance(error, Refused):
-            return ConditionState.REFUSED
-        comes_and_goes = self.reads.on_and_off or bool(self.none_read)
-        self.given_up = comes_and_goes and self.silent >= FAILURES_TO_BE_GONE << self.doubts
-        there = comes_and_goes and not self.given_up
-        return ConditionState.UNREACHABLE if isinstance(error, Unreachable) and not there else ConditionState.DEGRADED
-
     def _steady(self, state: ConditionState) -> ConditionState:
         """Return the state to tell: a source that fails in several ways at a time does not change between them.
 
@@ -299,13 +284,3 @@ class Health:
         if condition.state is not self.state:
             self.state, self.since = condition.state, at
         return (self.state, self._told) != before
-
-
-def silences(error: UpstreamError) -> bool:
-    """Whether an error has us ask nothing of its source for so long that nothing else could tell how that is."""
-    return (error.retry_after_s or 0.0) > SILENCE_S
-
-
-def refuses_us(error: UpstreamError) -> bool:
-    """Whether an error is about our credentials, so that each further try may lock an account."""
-    return isinstance(error, Refused) and not isinstance(error, VersionUnsupported)

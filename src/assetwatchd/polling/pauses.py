@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import VersionUnsupported
 from assetwatchd.polling.agenda import AT_ONCE
-from assetwatchd.polling.conditions import refuses_us
+from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:

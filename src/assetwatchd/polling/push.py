@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.polling.agenda import AT_ONCE
-from assetwatchd.polling.conditions import refuses_us
+from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.slices import SLICE, slices
