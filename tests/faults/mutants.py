@@ -32,7 +32,7 @@ class Mutant(NamedTuple):
 
 HUB, WATCH, LEDGER = "assetwatchd.changefeed.hub", "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
 DRAINS = "assetwatchd.changefeed.batches"
-CALLS, PAUSES = "assetwatchd.polling.calls", "assetwatchd.polling.pauses"
+ENDINGS, PAUSES = "assetwatchd.polling.endings", "assetwatchd.polling.pauses"
 PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
 SQLITE = "assetwatchd.changefeed.store.sqlite"
 
@@ -152,10 +152,10 @@ MUTANTS: Mapping[str, Mutant] = {
         "absence after a failed poll is a removal",
         [
             Change(
-                CALLS,
+                ENDINGS,
                 "            self._asset_failed(target, error, charged=verdict.charged)\n        if verdict.failing:",
                 "            self._asset_failed(target, error, charged=verdict.charged)\n"
-                "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._now())\n"
+                "            gone = Sighting(Observation(target.asset_id, State.MISSING), self._report.now())\n"
                 "            self._outcomes.told(target, gone)\n"
                 "        if verdict.failing:",
             )
@@ -185,7 +185,7 @@ MUTANTS: Mapping[str, Mutant] = {
         "Retry-After is ignored",
         [
             Change(PAUSES, "if error.retry_after_s is None:", "if True:"),
-            Change(CALLS, "error.retry_after_s or 0.0)", "0.0)"),
+            Change(ENDINGS, "error.retry_after_s or 0.0)", "0.0)"),
         ],
     ),
     "M20": Mutant(

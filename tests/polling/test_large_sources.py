@@ -89,7 +89,7 @@ async def test_a_list() -> None:
         with rig.scheduler.interest([], whole=True):
             assert await most_a_turn(rig, lambda target: target.listed) <= SLICE
             await asyncio.sleep(1)
-            lacking = asyncio.create_task(rig.scheduler._calls.take_list(Listed(frozenset(["other"])), pushed=False))
+            lacking = asyncio.create_task(rig.scheduler._calls.lists.take(Listed(frozenset(["other"])), pushed=False))
             assert await most_a_turn(rig, lambda target: target.absences == 1) <= SLICE
             await lacking
 
@@ -98,10 +98,8 @@ async def test_a_list() -> None:
 async def test_lists_one_after_the_other() -> None:
     """A list that comes while another is taken in is compared with all of that one."""
     async with running(FakeUpstream(*NAMES, enumerates=True)) as rig:
-        take_list = rig.scheduler._calls.take_list
-        await asyncio.gather(
-            take_list(Listed(frozenset(NAMES)), pushed=False), take_list(Listed(frozenset()), pushed=False)
-        )
+        take = rig.scheduler._calls.lists.take
+        await asyncio.gather(take(Listed(frozenset(NAMES)), pushed=False), take(Listed(frozenset()), pushed=False))
         assert {target.absences for target in rig.scheduler._plan} == {1}
 
 
@@ -110,7 +108,7 @@ async def test_a_list_older_than_the_connection() -> None:
     """A list that was asked for counts for nothing once a push connection has begun with a newer one."""
     async with running(FakeUpstream(*NAMES, enumerates=True, pushes=True)) as rig:
         await asyncio.sleep(1)
-        older = rig.scheduler._calls.take_list(Listed(frozenset()), pushed=False)
+        older = rig.scheduler._calls.lists.take(Listed(frozenset()), pushed=False)
         await asyncio.gather(rig.scheduler._push.listed(Listed(frozenset(NAMES))), older)
         assert {target.absences for target in rig.scheduler._plan} == {0}
 
@@ -130,9 +128,9 @@ async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "SLICE", len(NAMES))
     monkeypatch.setattr(plan, "SLICE", len(NAMES))
     async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
-        await rig.scheduler._calls.take_list(Listed(frozenset(NAMES)), pushed=False)
+        await rig.scheduler._calls.lists.take(Listed(frozenset(NAMES)), pushed=False)
         assert len(list(rig.scheduler._plan)) == len(NAMES) // 2
-        await rig.scheduler._calls.take_list(Listed(frozenset(NAMES)), pushed=False)
+        await rig.scheduler._calls.lists.take(Listed(frozenset(NAMES)), pushed=False)
     assert looks <= 2 * len(NAMES)
 
 

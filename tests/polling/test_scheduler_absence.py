@@ -9,7 +9,7 @@ import pytest
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.model.values import ConditionState, Observation, State
-from assetwatchd.polling.calls import LISTED_BUT_MISSING
+from assetwatchd.polling.endings import LISTED_BUT_MISSING
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 

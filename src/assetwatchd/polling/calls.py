@@ -7,26 +7,16 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd.changefeed.pipeline import Sighting
-from assetwatchd.model.errors import (
-    AssetRejected,
-    BadAnswer,
-    RetryTooSoon,
-    SourceUnreachable,
-    Unreachable,
-    UpstreamError,
-)
-from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
-from assetwatchd.polling import listing
+from assetwatchd.model.errors import AssetRejected, BadAnswer, RetryTooSoon, Unreachable, UpstreamError
+from assetwatchd.model.values import REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.polling.agenda import AT_ONCE, NEVER
-from assetwatchd.polling.conditions import NONE_READ_MAX, Health
-from assetwatchd.polling.pauses import Pauses
-from assetwatchd.polling.verdicts import FAILURES_TO_TURN, Failed, Pause, decide, refuses_us
+from assetwatchd.polling.endings import Endings
+from assetwatchd.polling.lists import Lists
+from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.upstream import backoff
-from assetwatchd.upstream.answers import Unchanged, Unreadable
 from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
 from assetwatchd.upstream.rate import slack_s
 from assetwatchd.upstream.secret_files import SecretFiles
@@ -35,21 +25,19 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Sequence
 
-    from assetwatchd.model.values import Condition
     from assetwatchd.polling.agenda import Target
     from assetwatchd.polling.outcomes import Figures, Outcomes
     from assetwatchd.polling.plan import Plan
+    from assetwatchd.polling.report import Report
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.answers import Answer
-    from assetwatchd.upstream.port import Listed, Upstream
+    from assetwatchd.upstream.port import Upstream
 
 TIMEOUTS_A_CALL = 4
 """A call of ours may cost its adapter several to the upstream (a token, the answer, both once more), each timed.
 Reading the answer has ANSWER_S_MAX beside: an upstream that has answered is not one that has not."""
 LIST_S_MAX = 300.0
 """A list may have many pages, each timed; this is for all of them."""
-LISTED_BUT_MISSING = "it is listed, and a read of it says that there is no such asset"
-LEFT_OUT = "the answer leaves the asset out"
 RETRY_WAIT_S = 10.0
 """Who has a source tried by hand is told how that went, if it is over by then."""
 
@@ -73,9 +61,7 @@ class Job(NamedTuple):
 class Calls:
     """One task, `run`, starts the calls. Each is made by a task that goes on with the next while there is one to make.
 
-    listed: set once there is a list that is recent enough for those who wait for one. lacking: what of all there is
-    was not taken in, and why; empty when all was. secrets: the files that its credentials are in.
-    retried: set when all that fails is to be tried at once.
+    secrets: the files that its credentials are in. retried: set when all that fails is to be tried at once.
     """
 
     def __init__(
@@ -84,42 +70,41 @@ class Calls:
         upstream: Upstream,
         settings: SourceSettings,
         *,
+        report: Report,
         plan: Plan,
         outcomes: Outcomes,
         figures: Figures,
-        tell: Callable[[str, Condition], None],
-        now: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        self.health = Health(now(), steady_s=settings.backoff_max_s)
-        self.listed = asyncio.Event()
         self.retried = asyncio.Event()
+        self.secrets = SecretFiles(settings)
+        self.lists = Lists(name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures)
+        self._endings = Endings(
+            settings,
+            report=report,
+            lists=self.lists,
+            plan=plan,
+            outcomes=outcomes,
+            secrets=self.secrets,
+            running=lambda: self._running,
+            rng=rng,
+        )
         self._name = name
         self._upstream = upstream
         self._settings = settings
+        self._report = report
+        self._health = report.health
         self._plan = plan
-        self._outcomes = outcomes
         self._figures = figures
-        self._tell = tell
-        self._now = now
         self._rng = rng
-        self._comparing = asyncio.Lock()
         self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s + ANSWER_S_MAX)
         self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
-        self._pauses = Pauses(settings, rng)
-        self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
-        self.secrets = SecretFiles(settings)
-        self._next_call_at = AT_ONCE
-        self._slack_s = slack_s(settings.rate_per_s)
-        self._probe_at = AT_ONCE
-        self._list_at = AT_ONCE
-        self._doubtful: dict[Target, int] = {}
-        self.lacking = ""
         self._listing = False
-        self._confirm = False
-        self._other_asked = False
-        self._other = ""
+        self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
+        self._next_call_at = AT_ONCE
+        self._probe_at = AT_ONCE
+        self._slack_s = slack_s(settings.rate_per_s)
 
     async def run(self) -> None:
         """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
@@ -145,87 +130,6 @@ class Calls:
 
     # What the scheduler asks of it -----------------------------------------------------------------------------------
 
-    def refusal(self) -> SourceUnreachable | None:
-        """Return why the source cannot be asked now and when it can be; None when it can."""
-        if self.health.store.state.is_amiss:
-            return self._unreachable(self.health.store.message)
-        return self._unreachable(self._pauses.why) if loop_time() < self._pauses.until else None
-
-    def store_failing(self, why: str) -> None:
-        """End all waits for reads, as our store cannot keep what is read (why); empty: it can again."""
-        self.note(self.health.store_lost(why, self._now()))
-        if why:
-            self._outcomes.all_failed(self._unreachable(self.health.store.message))
-
-    def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
-        """Tell everybody when the condition has turned."""
-        if turned:
-            condition = self.health.condition
-            level = logging.WARNING if condition.state.is_amiss else logging.INFO
-            why = f": {condition.message}" if condition.message else ""
-            log.log(level, "source %s is %s%s%s", self._name, condition.state.name.lower(), why, self._next_try())
-            self._tell(self._name, condition)
-
-    def _next_try(self) -> str:
-        at = self.health.condition.next_try_at
-        return "" if at is None else f"; next try in {max(0.0, at - self._now()):.1f} s"
-
-    @property
-    def has_list(self) -> bool:
-        """Whether, since the source could last not be read or listed, there was a list, and all of it was taken in."""
-        return self.listed.is_set() and not (self.lacking or self.health.list.state.is_amiss)
-
-    def lose_list(self) -> None:
-        """Let the last list count no more, and have one made, as assets may have come; not while changes are pushed."""
-        if not self._plan.pushing:
-            self.listed.clear()
-            self._list_at = loop_time() if self._list_at != NEVER else NEVER  # it is being made
-
-    async def take_list(self, listed: Listed, *, pushed: bool) -> None:
-        """Compare a list with what was listed before, one list after the other.
-
-        While changes are pushed, the list that the connection began with is the newest, and of what it lacks they tell.
-        What a list lacks of which something cannot be read may be that, so it is left to the reads.
-        """
-        asset_ids = listed.asset_ids
-        async with self._comparing:
-            if self._plan.pushing and not pushed:
-                return
-            asset_ids, unfit = await listing.fitting(asset_ids, self._upstream.check)
-            gone = None if listed.unreadable else _nothing if pushed else self._gone
-            left_out = await listing.compare(self._plan, asset_ids, gone)
-        lacking = [listed.lack] if listed.lack else []
-        if unfit:
-            lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
-        if left_out:
-            lacking.append(f"{left_out} assets beyond assets_max = {self._settings.assets_max}")
-        self._list_at = loop_time() + self._settings.enumerate_interval_s
-        self.lacking = "; ".join(lacking)
-        next_at = None if self._plan.pushing else self._wall(self._list_at)
-        self.note(self.health.listed(self._now(), lacking=self.lacking, next_at=next_at))
-        self.listed.set()
-
-    def no_room(self) -> None:
-        """Note that something was pushed that there is no room for."""
-        self.lacking = self.lacking or f"assets beyond assets_max = {self._settings.assets_max}"
-        self._say_what_lacks()
-
-    def _say_what_lacks(self) -> None:
-        if self.lacking and self._plan.whole_wanted and not self.health.list.state.is_amiss:
-            self.note(self.health.lacks(self.lacking, self._now()))
-
-    def _gone(self, target: Target) -> None:
-        target.listed = False
-        self._plan.note(target)
-        self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
-
-    def want_list(self) -> None:
-        """Have a list made, unless the last one is recent, or is kept up to date by what is pushed."""
-        if self._list_at <= loop_time() and not self._plan.pushing:
-            self.listed.clear()
-        self._say_what_lacks()
-        self._plan.changed.set()
-
     def request_probe(self) -> None:
         """Have the source probed at once."""
         self._probe_at = loop_time()
@@ -233,8 +137,8 @@ class Calls:
 
     def try_again(self) -> None:
         """End the pause of a failing source and probe it: there is a reason to think that it is back."""
-        if self.health.failing:
-            self._pauses.end()
+        if self._health.failing:
+            self._report.pauses.end()
             self.request_probe()
 
     async def retry(self) -> None:
@@ -243,12 +147,12 @@ class Calls:
         A source that is well is asked for a sign of life, unless it gave one just now; that costs nobody a later try.
         Raises: RetryTooSoon.
         """
-        if self.health.state is ConditionState.HEALTHY:
+        if self._health.state is ConditionState.HEALTHY:
             if self._heard_lately():
                 return
-        elif wait_s := self._pauses.by_hand(loop_time()):
+        elif wait_s := self._report.pauses.by_hand(loop_time()):
             raise RetryTooSoon(self._name, retry_after_s=wait_s)
-        by_list = not self.health.failing and self.health.list.state.is_amiss
+        by_list = not self._health.failing and self._health.list.state.is_amiss
         over = self._over[Concern.LIST if by_list else Concern.READS]
         over.clear()
         self._try_all()
@@ -258,13 +162,12 @@ class Calls:
 
     def _heard_lately(self) -> bool:
         """Whether it answered no longer ago than it may be read again: to ask anew for nothing else would be idle."""
-        heard_at = self.health.condition.last_success_at
-        return heard_at is not None and self._now() - heard_at < self._settings.busy_interval_s
+        heard_at = self._health.condition.last_success_at
+        return heard_at is not None and self._report.now() - heard_at < self._settings.busy_interval_s
 
     def _try_all(self) -> None:
-        self._pauses.end()
-        if self.health.list.state.is_amiss:
-            self._list_at = loop_time()
+        self._report.pauses.end()
+        self.lists.retry()
         self.retried.set()
         self.request_probe()
 
@@ -291,25 +194,19 @@ class Calls:
         return None
 
     def _has_room(self) -> bool:
-        return self._running < (1 if self.health.failing else self._settings.concurrency)
+        return self._running < (1 if self._health.failing else self._settings.concurrency)
 
     def _next_start(self) -> float:
         """When the next call may start; NEVER until something changes."""
-        return max(self._next_wanted(), self._pauses.until, self._next_call_at - self._slack_s)
+        return max(self._next_wanted(), self._report.pauses.until, self._next_call_at - self._slack_s)
 
     def _next_wanted(self) -> float:
         """When the next call is wanted that there is room for; a list has room of its own, as it may be long."""
         if not self._has_room():
-            return NEVER if self.health.failing else self._next_list()
-        if self.health.failing or self.health.suspect or self._confirm:
+            return NEVER if self._health.failing else self.lists.next_at()
+        if self._health.failing or self._endings.telling:
             return AT_ONCE
-        return min(self._plan.next_due(), self._probe_at, self._next_list())
-
-    def _next_list(self) -> float:
-        can = self._upstream.capabilities
-        pushed = self._plan.pushing or not self.health.push.state.is_amiss
-        polled = can.enumerates and not (can.pushes and pushed)
-        return self._list_at if polled and self._plan.whole_wanted else NEVER
+        return min(self._plan.next_due(), self._probe_at, self.lists.next_at())
 
     async def _changed(self, until: float) -> None:
         """Wait until then, or until something changes; as long as a timer can wait, at least."""
@@ -326,33 +223,25 @@ class Calls:
         While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads. As it is
         when a sign of life failed, which an upstream may be without that can be read.
         """
-        failing = self.health.failing
-        if self._has_room() and (self.health.suspect or self._confirm):
+        failing = self._health.failing
+        if self._has_room() and self._endings.telling:
             return self._job_that_tells(failing=failing)
         if (job := self._list_job(now)) is not None or not self._has_room():
             return job
         alive = self._probe_at <= now
-        if targets := self._plan.take(even_if_early=failing or (alive and self.health.lifeless)):
+        if targets := self._plan.take(even_if_early=failing or (alive and self._health.lifeless)):
             return Job(self._read, self._call_limit, failing, targets)
         return Job(self._probe, self._call_limit, failing) if failing or alive else None
 
     def _job_that_tells(self, *, failing: bool) -> Job:
-        """Choose what tells whether assets or their source failed: a read of another one, or a sign of life."""
-        targets: Sequence[Target] = ()
-        if self.health.suspect:
-            self.health.suspect = False
-        else:
-            self._confirm = False
-            targets = self._plan.take_untroubled()
-        if not targets:
-            return Job(self._probe, self._call_limit, failing)
-        self._other = targets[0].asset_id
-        return Job(self._read, self._call_limit, failing, targets)
+        """Return what tells whether assets or their source failed: a read of another one, or a sign of life."""
+        targets = self._endings.take_telling()
+        return Job(self._read if targets else self._probe, self._call_limit, failing, targets)
 
     def _list_job(self, now: float) -> Job | None:
-        if self.health.failing or self._next_list() > now:
+        if self._health.failing or self.lists.next_at() > now:
             return None
-        self._list_at = NEVER
+        self.lists.begin()
         return Job(self._list, self._list_limit, trial=False, concern=Concern.LIST)
 
     # Calls -----------------------------------------------------------------------------------------------------------
@@ -381,41 +270,11 @@ class Calls:
             self._over[job.concern].set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
-        began, generations = self._now(), [target.generation for target in targets]
+        began, generations = self._report.now(), [target.generation for target in targets]
         with telemetry.poll(self._name, len(targets)):
             answers = await self._observe(targets)
             traceparent = telemetry.traceparent()
-        by_id = {answer.asset_id: answer for answer in answers}
-        self._succeeded()
-        unread = {target.asset_id: why for target in targets if (why := _why_unread(by_id.get(target.asset_id)))}
-        for target, generation in zip(targets, generations, strict=True):
-            if (answer := by_id.get(target.asset_id)) is None:
-                self._asset_failed(target, BadAnswer(LEFT_OUT))
-            elif isinstance(answer, Unchanged):
-                self._outcomes.unchanged(target, began, generation=generation)
-            elif isinstance(answer, Unreadable):
-                self._asset_failed(target, BadAnswer(answer.why))
-            elif self._contradicts_list(target, answer):
-                self._asset_failed(target, BadAnswer(LISTED_BUT_MISSING))
-            else:
-                self._outcomes.read(target, Sighting(answer, began, traceparent), generation=generation)
-        self.health.heard_of(by_id.keys() - unread.keys())
-        if len(unread) < len(targets):
-            self._other_asked = False
-            self.note(self.health.asset_read(self._now()))
-        else:
-            self._unread(list(unread), next(iter(unread.values())))
-
-    def _contradicts_list(self, target: Target, answer: Observation) -> bool:
-        """Whether an asset is missing that is listed; of one that was read before, only a list since then counts.
-
-        Only while lists are made: the next one ends the contradiction, if it lacks the asset too.
-        """
-        if answer.state is not State.MISSING or not target.listed or target.absences:
-            return False
-        if self._plan.pushing or not self._plan.whole_wanted:
-            return False
-        return target.back or target.state is None or target.state is State.UNKNOWN
+        self._endings.answered(targets, generations, answers, began=began, traceparent=traceparent)
 
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
@@ -430,179 +289,32 @@ class Calls:
             return [Observation(targets[0].asset_id, State.UNKNOWN, failure=failure)]
 
     async def _list(self, _: Sequence[Target]) -> None:
-        try:
-            with telemetry.poll(self._name, 0):
-                listed = await self._upstream.enumerate()
-                if not listed.unreadable and (target := await listing.proof(self._plan, listed.asset_ids)) is not None:
-                    await self._confirm_gone(target)
-        finally:
-            self._list_at = loop_time() + self._settings.enumerate_interval_s
-        await self.take_list(listed, pushed=False)
-
-    async def _confirm_gone(self, target: Target) -> None:
-        """Read one asset of those that a list lacks altogether. Raises: BadAnswer when it is there."""
-        self._pace(loop_time())
-        self._figures.asset_reads += 1
-        with contextlib.suppress(AssetRejected):
-            answers = await self._upstream.observe([target.asset_id])
-            if not answers or not isinstance(answers[0], Observation) or answers[0].state not in GONE:
-                raise BadAnswer("a list has nothing of all that was there, and yet it can be read")
+        await self.lists.make(lambda: self._pace(loop_time()))
 
     async def _probe(self, _: Sequence[Target]) -> None:
         await self._upstream.probe()
-        self._succeeded()
-        if self._plan.next_due() == NEVER and self._running == 1:  # nobody wants a read that could tell
-            self.note(self.health.asset_read(self._now()))
-
-    # How calls end ---------------------------------------------------------------------------------------------------
-
-    def _succeeded(self) -> None:
-        self._doubtful.clear()  # it was they, not the source
-        self.note(self.health.succeeded(self._now()))
-        self._doubt_list()
-        if self.health.list.state.is_amiss and not self._plan.whole_wanted:
-            self.note(self.health.list_unwanted(self._now()))
-        all_well = self.health.state is ConditionState.HEALTHY
-        self._pauses.succeeded(all_well=all_well)
-        if all_well:
-            self.secrets.taken()
+        self._endings.alive(idle=self._plan.next_due() == NEVER and self._running == 1)
 
     def _failed(self, job: Job, error: UpstreamError, secret: bytes) -> None:
-        """Note that a call failed; secret: digest of the credential that it was made with."""
+        """Note that a call failed; secret: digest of the credential that it was made with.
+
+        After a list has failed something else is asked at once: that tells whether it is the list alone.
+        """
         self._figures.failed_calls += 1
         if refuses_us(error):
             self.secrets.refused(secret)
-        if job.concern is Concern.LIST:
-            self._list_failed(error)
-        elif self.health.throttles_alone(error, [target.asset_id for target in job.targets]):
-            self._succeeded()
-            for target in job.targets:
-                self._asset_failed(target, error)
-        else:
-            self._read_failed(job, error)
-
-    def _list_failed(self, error: UpstreamError) -> None:
-        """Try the list again after a pause, and ask something else at once: that tells whether it is the list alone.
-
-        Its pause begins with the end of the silence that was asked for: reads keep that too, and are to have a turn.
-        """
-        self._pauses.asked(error, loop_time())
-        turned = self.health.list_failed(error, self._now())
-        pause_s = self._pauses.after(error, self.health.list.failures + 1)
-        self._list_at = max(loop_time(), self._pauses.until) + pause_s
-        self.health.list.next_try_at = self._wall(self._list_at)
-        self.note(turned)
-        self._doubt_list()
-        if self.health.accused is not None:
-            self.request_probe()
-
-    def _doubt_list(self) -> None:
-        """Let the last list count no more once it is known that none can be made now."""
-        if self.health.list.failures and self.health.list.state.is_amiss:
-            self.listed.clear()
-
-    def _read_failed(self, job: Job, error: UpstreamError) -> None:
-        failed = Failed(
-            error,
-            asked=frozenset(target.asset_id for target in job.targets),
-            troubled=frozenset(target.asset_id for target in job.targets if target.failures > FAILURES_TO_TURN),
-            trial=job.trial,
-            beside=self._running + self._listing > 1 or self._plan.next_due() != NEVER,
-            others=bool(job.targets) and self._plan.has_untroubled(),
-        )
-        verdict = decide(self.health.standing, failed)
-        turned = self.health.take(verdict, failed, self._now())
-        self._confirm = verdict.confirm
-        self._pause(error, verdict.pause)
-        if not failed.asked and not verdict.failing:
-            self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)
-        self.note(turned)
-        if verdict.reset:
-            self._acquit()
-        for target in job.targets:
-            self._asset_failed(target, error, charged=verdict.charged)
-        if verdict.failing:
-            self._outcomes.all_failed(self._unreachable(str(error)))
-            if verdict.charged:  # it did not fail before
-                self.lose_list()
-        elif len(failed.asked) == 1:  # of several, one may spoil the answer
-            self._unread(list(failed.asked), str(error))
-
-    def _unread(self, asset_ids: Sequence[str], why: str) -> None:
-        """Take what is so of several assets in a row, and of no other, as their source's trouble, not theirs.
-
-        If one could be read lately, it is asked first. What was never read yet may be well: that is waited for, but
-        not too long.
-        """
-        confirmed = self._other in asset_ids
-        count = self.health.assets_unread(asset_ids)
-        if count < FAILURES_TO_TURN:
+        if job.concern is not Concern.LIST:
+            beside = self._running + self._listing > 1 or self._plan.next_due() != NEVER
+            self._endings.failed(error, job.targets, trial=job.trial, beside=beside)
+            if not (job.targets or self._health.failing):
+                self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)
             return
-        if not confirmed and not self.health.none_read:
-            if self._plan.has_untroubled():
-                self._confirm = self._confirm or not self._other_asked
-                self._other_asked = True
-                return
-            if count < NONE_READ_MAX and (self._running > 1 or self._plan.next_due() <= loop_time()):
-                return
-        self.note(self.health.none_can_be_read(why, self._now()))
-
-    def _pause(self, error: UpstreamError, pause: Pause) -> None:
-        """Pause after a failure, and at least for as long as was asked for."""
-        now = loop_time()
-        if pause is Pause.SHORT:
-            self._pauses.succeeded(all_well=False)
-        elif pause is Pause.LONGER:
-            self._pauses.failed(error, now)
-        if not isinstance(error, AssetRejected):
-            self._pauses.asked(error, now)
-        if self.health.failing:
-            self.health.next_try_at(self._wall(max(self._pauses.until, now)))
-
-    def _wall(self, at: float) -> float:
-        """Return a time of the event loop as seconds since 1970."""
-        return self._now() + at - loop_time()
-
-    def _acquit(self) -> None:
-        """Take back the failures of assets since the last success: a trial has failed too, so it was the source."""
-        for target, failures in self._doubtful.items():
-            target.failures = failures
-        self._doubtful.clear()
-
-    def _asset_failed(self, target: Target, error: UpstreamError, *, charged: bool = True) -> None:
-        failing = self.health.failing
-        if charged:
-            self._doubtful.setdefault(target, target.failures)
-            target.failures += 1
-        pause_s = backoff.backoff_s(max(target.failures, 1), self._settings, self._rng)
-        retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
-        enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
-        its_own = target.failures >= enough and not failing
-        refused = self._unreachable(str(error), asset_id=target.asset_id if its_own else "")
-        self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
-        if its_own:
-            self._outcomes.failing(target)
+        self.lists.failed(error)
+        if self._health.accused is not None:
+            self.request_probe()
 
     def _pace(self, now: float) -> None:
         self._next_call_at = max(self._next_call_at, now) + 1 / self._settings.rate_per_s
-
-    def _unreachable(self, why: str, *, asset_id: str = "") -> SourceUnreachable:
-        wait_s = max(self._pauses.until - loop_time(), self._settings.busy_interval_s)
-        return SourceUnreachable(self._name, why, retry_after_s=wait_s, asset_id=asset_id)
-
-
-def _why_unread(answer: Answer | None) -> str:
-    """Why an answer tells nothing of its asset; empty when it does."""
-    if answer is None:
-        return LEFT_OUT
-    if isinstance(answer, Unreadable):
-        return answer.why
-    failure = answer.failure if isinstance(answer, Observation) else None
-    return failure.message if failure is not None and failure.code == REJECTED else ""
-
-
-def _nothing(_: Target) -> None:
-    pass
 
 
 def _being_cancelled() -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from assetwatchd.polling.calls import Calls
     from assetwatchd.polling.outcomes import Figures, Outcomes
     from assetwatchd.polling.plan import Plan
+    from assetwatchd.polling.report import Report
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Notice, Upstream
 
@@ -53,6 +54,7 @@ class Push:
         settings: SourceSettings,
         *,
         plan: Plan,
+        report: Report,
         calls: Calls,
         outcomes: Outcomes,
         figures: Figures,
@@ -65,6 +67,7 @@ class Push:
         self._upstream = upstream
         self._settings = settings
         self._plan = plan
+        self._report = report
         self._calls = calls
         self._outcomes = outcomes
         self._figures = figures
@@ -175,9 +178,9 @@ class Push:
         Anything may have happened. It is read in line, so that what is asked for, or changes now, need not wait for it.
         """
         self._plan.pushing = self.taking_in = True
-        self._calls.note(self._calls.health.push_lost("", self._now()))
+        self._report.note(self._report.health.push_lost("", self._now()))
         self._calls.try_again()
-        await self._calls.take_list(listed, pushed=True)
+        await self._calls.lists.take(listed, pushed=True)
         for targets in self._plan.slices():
             for target in targets:
                 if target.listed:
@@ -205,7 +208,7 @@ class Push:
                 continue  # nobody could ask for it
             if (target := self._plan.admit(asset_id)) is None:
                 left_out += 1
-                self._calls.no_room()
+                self._calls.lists.no_room()
             else:
                 self._touch(target, at=AT_ONCE)
         return left_out
@@ -238,12 +241,12 @@ class Push:
         """
         was_pushing, self._plan.pushing = self._plan.pushing, False
         self.taking_in = False
-        health = self._calls.health
+        health = self._report.health
         if health.failing:
-            self._calls.lose_list()
+            self._calls.lists.lose()
         turned = health.push_lost("" if error is None else str(error), self._now())
         health.push.next_try_at = None if error is None else self._now() + pause_s
-        self._calls.note(turned)
+        self._report.note(turned)
         if error is not None:
             self._calls.request_probe()
         self._plan.changed.set()

@@ -19,6 +19,7 @@ from assetwatchd.polling.calls import Calls
 from assetwatchd.polling.outcomes import Figures, Outcomes
 from assetwatchd.polling.plan import Plan
 from assetwatchd.polling.push import Push
+from assetwatchd.polling.report import Report
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish, slices
@@ -70,15 +71,15 @@ class Scheduler:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._plan = Plan(name, settings, upstream.capabilities, store)
         self._outcomes = Outcomes(name, self._plan, pipeline, self.figures, now)
+        self._report = Report(name, settings, tell=tell, now=now, rng=self._rng)
         self._calls = Calls(
             name,
             upstream,
             settings,
+            report=self._report,
             plan=self._plan,
             outcomes=self._outcomes,
             figures=self.figures,
-            tell=tell,
-            now=now,
             rng=self._rng,
         )
         self._push = self._bridge()
@@ -90,6 +91,7 @@ class Scheduler:
             self.upstream,
             self.settings,
             plan=self._plan,
+            report=self._report,
             calls=self._calls,
             outcomes=self._outcomes,
             figures=self.figures,
@@ -112,12 +114,12 @@ class Scheduler:
     @property
     def condition(self) -> Condition:
         """How the source is doing."""
-        return self._calls.health.condition
+        return self._report.health.condition
 
     @property
     def readable(self) -> bool:
         """Whether what the source says now can be had."""
-        return self._calls.health.state.is_readable
+        return self._report.health.state.is_readable
 
     async def retry(self) -> None:
         """Have all that fails of the source tried at once, by hand; return once that is over. Raises: RetryTooSoon."""
@@ -129,7 +131,7 @@ class Scheduler:
 
         Of a source that cannot list, all there is are the pins, and what was found by name.
         """
-        listed = self._calls.has_list or not self.upstream.capabilities.enumerates
+        listed = self._calls.lists.complete or not self.upstream.capabilities.enumerates
         return self.readable and listed and not self._plan.untold
 
     @property
@@ -186,7 +188,7 @@ class Scheduler:
         if not self.readable:
             return Freshness.UNREACHABLE
         target = self._plan.get(asset_id)
-        if target is not None and target.trouble and self._calls.health.failing:
+        if target is not None and target.trouble and self._report.health.failing:
             return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.observed_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
@@ -205,7 +207,7 @@ class Scheduler:
         interest = self._plan.interest(asset_ids, whole=whole, caller=caller)
         self._push.interest_begun.set()
         if whole:
-            self._calls.want_list()
+            self._calls.lists.want()
         return interest
 
     def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
@@ -235,7 +237,7 @@ class Scheduler:
 
     async def _read(self, names: Sequence[str], max_age_s: float | None, caller: Caller, targets: list[Target]) -> None:
         """Put the assets' targets into the list, and have those read that must be; SLICE a turn of the loop."""
-        refusal = self._calls.refusal()
+        refusal = self._report.refusal()
         count = 0 if refusal else sum(not self._fresh_enough(self._plan.get(name), max_age_s) for name in names)
         with self._place(caller, count):
             asked: list[Asked] = []
@@ -296,14 +298,14 @@ class Scheduler:
         A source that cannot list has every asset read that is known here.
         """
         self._plan.view_whole()
-        self._calls.want_list()
+        self._calls.lists.want()
         self._push.interest_begun.set()
-        if self._calls.health.failing:
+        if self._report.health.failing:
             return
         try:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
-                    await self._calls.listed.wait()
+                    await self._calls.lists.made.wait()
                 for targets in self._plan.slices():
                     await self._first_reads(target for target in targets if self._plan.unread(target))
                     await asyncio.sleep(0)
@@ -316,7 +318,7 @@ class Scheduler:
         One is waited for at a time: it is read when its turn comes all the same, and most are by then that follow it.
         """
         for target in unread:
-            if self._calls.refusal() is not None:
+            if self._report.refusal() is not None:
                 return
             await _at_best(self._outcomes.demand(target, at=loop_time()))
 
@@ -351,7 +353,9 @@ class Scheduler:
 
     def store_failing(self, why: str) -> None:
         """Our store cannot keep what the source says, so fresh reads are refused; empty: it can again."""
-        self._calls.store_failing(why)
+        self._report.note(self._report.health.store_lost(why, self._now()))
+        if why:
+            self._outcomes.all_failed(self._report.unreachable(self._report.health.store.message))
 
     # What is known of a change before it is pushed -------------------------------------------------------------------
 
