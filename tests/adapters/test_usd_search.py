@@ -338,7 +338,7 @@ async def test_an_answer_about_another_asset_is_unreadable(standin: Standin) -> 
         }
     )
     standin.faults.add(status=200, body=other, content_type="application/json")
-    with pytest.raises(BadAnswer, match="^the answer is about another asset$"):
+    with pytest.raises(BadAnswer, match="the answer is about another asset"):
         await observe(standin)
 
 
@@ -363,7 +363,8 @@ def test_an_echo_may_be_written_in_another_way(url: str, asset_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://studio-assets/props/Crate.usd", "s3://other/props/crate.usd", "s3://studio-assets/crate.usd", "/b.usd"]
+    "url",
+    ["s3://studio-assets/props/Crate.usd", "s3://other/props/crate.usd", "s3://studio-assets/crate.usd", "/b.usd"],
 )
 def test_an_echo_of_another_asset(url: str) -> None:
     """Another folder, file or bucket is another asset."""
