@@ -288,3 +288,59 @@ def test_a_digest_tells_answers_apart_that_are_read_differently() -> None:
     assert len(digests) == len(types)
     assert Reply(200, {"Content-Type": types[0]}, body).digest in digests
     assert Reply(404, {"Content-Type": types[0]}, body).digest not in digests
+
+
+TOKEN = "a-bearer-token-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("soon", "'soon'"),
+        ("-5", "'-5'"),
+        ("", "''"),
+        (f"after {TOKEN}", "'after ***'"),
+        ("x" * 65 + TOKEN, f"'{'x' * 65}***\\u2026'"),
+    ],
+)
+async def test_a_retry_after_that_cannot_be_read_is_told_once(
+    said: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of calls, of long ones and of handshakes: it is named, without our secrets, and others like it are counted."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": said})
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    auth = {"kind": "bearer", "token": TOKEN}
+    transports = [
+        Transport("usd", UsdSearchSource.model_validate({"kind": "usd_search", "base_url": base_url, "auth": auth}))
+        for _ in range(3)
+    ]
+    try:
+        for _ in range(2):
+            assert (await transports[0].raw("GET", "/")).status == 503
+            async with transports[1].parts("GET", "/") as (reply, _parts):
+                assert reply.status == 503
+            with pytest.raises(Unreachable):
+                await transports[2].websocket("/", heartbeat_s=10).__aenter__()
+    finally:
+        for transport in transports:
+            await transport.close()
+        await runner.cleanup()
+    told = f"source usd: its Retry-After {shown}, with HTTP 503, is neither seconds nor a date: pauses are as without"
+    assert caplog.messages == [told] * len(transports)
+
+
+async def test_a_retry_after_that_can_be_read_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one beside an answer that is well, of which nothing depends."""
+    transport = paced("http://127.0.0.1:1")
+    transport._say_unread(Reply(503, {"Retry-After": "7"}, b""))
+    transport._say_unread(Reply(503, {}, b""))
+    transport._say_unread(Reply(200, {"Retry-After": "soon"}, b""))
+    assert caplog.messages == []
