@@ -30,7 +30,7 @@ from assetwatchd.pieces.feeds.registry import Feeds
 from assetwatchd.pieces.feeds.session import Parts
 from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.polling.sources import Sources
-from assetwatchd.rpc import convert, server
+from assetwatchd.rpc import certificates, convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
@@ -230,6 +230,12 @@ def problems(settings: Settings) -> Iterator[str]:
         yield from sqlite_problems(Path(settings.store.path))
 
 
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield what a start says of settings that it takes, and that are hardly meant so, a line each."""
+    yield from tls.warnings(settings.sources)
+    yield from certificates.warnings(settings.server)
+
+
 def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:
     """Yield every pin that cannot be an id of its source."""
     for name, settings, upstream in sources:
@@ -267,7 +273,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
         log.warning("%s", text)
     descriptors.raise_limit()
     descriptors.warn_if_few(settings)
-    for warning in tls.warnings(settings.sources):
+    for warning in warnings(settings):
         log.warning("%s", warning)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:

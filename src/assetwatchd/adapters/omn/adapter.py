@@ -71,7 +71,10 @@ ROOTS = frozenset({"pim", "response"})
 REASON = "errorMessage"
 """The item that says what went wrong; [assumed] also in an answer of no assets, which then says nothing of them."""
 ERROR_DOCUMENT = "HTTP 200 with an error document"
-BARE = {list: "HTTP 200 with a list in place of an answer", str: "HTTP 200 with a text in place of an answer"}
+BARE: dict[type, str] = {
+    list: "HTTP 200 with a list in place of an answer",
+    str: "HTTP 200 with a text in place of an answer",
+}
 """What in JSON may tell of an error though it is no document."""
 JSON, BEGIN_BYTES = (b"{", b"["), 256
 """So begins JSON, after at most so much white space."""

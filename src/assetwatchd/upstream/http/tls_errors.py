@@ -8,7 +8,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.upstream.http.tls import TOO_WEAK, shown
+from assetwatchd.upstream.http.tls import TOO_WEAK, day, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,7 +171,7 @@ def _trust(tls: Tls) -> str:
 
 
 def _on(times: list[float], word: str = " on") -> str:
-    return f"{word} {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(times[0]))}" if times else ""
+    return f"{word} {day(times[0])}" if times else ""
 
 
 def _time(certificate: Certificate, name: str) -> float | None:

@@ -336,10 +336,7 @@ class Transport:
         if asked is None or reply.status == OK or retry_after_s(reply) is not None:
             return
         if (more := self._seldom.more(reply.status)) is not None:
-            text, told = (
-                self.secrets.cleaner.text(cut(asked, RETRY_AFTER_SHOWN_MAX)),
-                f" ({more} more not logged)" if more else "",
-            )
+            text = self.secrets.cleaner.text(cut(asked, RETRY_AFTER_SHOWN_MAX))
             log.warning(
                 "source %s: its Retry-After %a, with HTTP %d, is neither seconds nor a date: pauses are as without%s",
                 self._source,
