@@ -28,19 +28,21 @@ OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
 """What OpenSSL says of certificates that its security level does not take."""
 LOCKED = "is locked with a passphrase, which cannot be given; give the key without one, as `openssl pkey` writes it"
-HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
-"""A type of content and one of messages in it: RFC 8446, 5.1 and 4."""
+HANDSHAKE, SERVER_HELLO, CERTIFICATE_REQUEST = 22, 2, 13
+"""A type of content and two of messages in it: RFC 8446, 5.1 and 4."""
 
 
 class Tls:
     """How one upstream is called over TLS; raises ConfigError when files that the settings name cannot be used.
 
     certificate_wanted: the server has asked for a certificate of ours. It may do without, and may not.
+    greeted: it has once answered that it speaks a version of TLS that we do.
     """
 
     def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
         self.certificate_wanted = False
+        self.greeted = False
         if settings.base_url.scheme == "https" or settings.ca_file or settings.tls_cert_file:
             _ = self.context  # at the start, where 20 ms hold up nobody, and files that are of no use are told
 
@@ -56,8 +58,9 @@ class Tls:
         return context
 
     def _heard(self, _: object, direction: str, _version: int, content: int, message: int, _data: bytes) -> None:
-        if content == HANDSHAKE and message == CERTIFICATE_REQUEST and direction == "read":
-            self.certificate_wanted = True
+        if content == HANDSHAKE and direction == "read":
+            self.greeted = self.greeted or message == SERVER_HELLO
+            self.certificate_wanted = self.certificate_wanted or message == CERTIFICATE_REQUEST
 
 
 class _Handshake(ssl.SSLObject):
