@@ -22,6 +22,7 @@ from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
+from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import PROBING, Probing
@@ -173,7 +174,7 @@ class App:
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
         began, drain_s = time.monotonic(), self.settings.server.drain_s
-        log.info("draining: %d stream(s); calls under way have %g s", self._admission.count, drain_s)
+        log.info("draining: %s; calls under way have %g s", counted(self._admission.count, "stream"), drain_s)
         self.health.end(_draining)
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
@@ -289,10 +290,10 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
 def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
     kept = settings.store
     log.info(
-        "assetwatch %s starts: configuration %s with %d source(s); store %s, head %d, epoch %s",
+        "assetwatch %s starts: configuration %s with %s; store %s, head %d, epoch %s",
         version("assetwatch"),
         begun.configuration,
-        len(settings.sources),
+        counted(len(settings.sources), "source"),
         Path(kept.path).absolute() if isinstance(kept, SqliteStoreSettings) else "in memory",
         store.head,
         store.epoch,

@@ -8,7 +8,8 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, counted, safe, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, safe, tell
+from assetwatchd.model.texts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -37,11 +37,6 @@ def safe(text: str) -> Safe:
     return Safe(harmless(text))
 
 
-def counted(number: int, noun: str) -> str:
-    """Write how many there are: 1 source, 2 sources."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def cells(*texts: str) -> tuple[Safe, ...]:
     """Make the cells of a row."""
     return tuple(safe(text) for text in texts)

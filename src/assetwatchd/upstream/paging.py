@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.texts import counted
 
 AGAIN_MAX = 20
 """So many pages of one list are read again, or bring nothing new, before it is taken as it is: it moves all the time,
@@ -75,7 +76,7 @@ class Pages:
         """Say what cannot be read of the list. Raises: BadAnswer when it has items and not one number."""
         nameless = sum(self._unreadable.values())
         if nameless and not self.seen:
-            raise BadAnswer(f"a list of {nameless} items and not one readable id")
+            raise BadAnswer(f"a list of {counted(nameless, 'item')} and not one readable id")
         if self._grown_to:
             at_first = f"it said {self._pages_told(self._first)} at first"
             return Lack(1 + nameless, f"after {self._grown_to} pages it says that there are more, and {at_first}")
@@ -84,7 +85,7 @@ class Pages:
             page = next(number for number, unreadable in self._unreadable.items() if unreadable)
             return Lack(nameless + missing, f"page {page} has an item without an id")
         if missing:
-            return Lack(missing, f"it says that it has {self._total} assets, and holds {len(self.seen)}")
+            return Lack(missing, f"it says that it has {counted(self._total, 'asset')}, and holds {len(self.seen)}")
         if self._again > AGAIN_MAX:
             return Lack(1, f"its pages repeat or keep changing, though {AGAIN_MAX} were read again")
         return Lack(0, "")

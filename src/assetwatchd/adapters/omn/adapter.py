@@ -206,7 +206,11 @@ def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
     cut = cut or any((document.whole_number(name) or 0) > 1 for name in PAGES)
     if total <= count and not cut:
         return found
-    why = f"it says that it has {total} assets, and holds {count}" if total > count else "it says that there is more"
+    why = (
+        f"it says that it has {texts.counted(total, 'asset')}, and holds {count}"
+        if total > count
+        else "it says that there is more"
+    )
     return replace(found, unreadable=found.unreadable + max(1, total - count), why=found.why or why)
 
 
