@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import aclosing, contextmanager
+import termios
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
 from assetwatchd.cli.screen import Board, page
 from assetwatchd.cli.terminal import complain, safe, tell
+from assetwatchd.runtime import stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -44,7 +46,9 @@ UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
 DRAINING = "SERVER_DRAINING"
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last."""
+"""Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last. SIGTSTP, of Ctrl-Z, stops it."""
+RESTORED = b"\x1b[?1049l\x1b[?25h"
+"""The first screen, and the cursor."""
 
 
 class Interest(NamedTuple):
@@ -169,26 +173,56 @@ async def _table(
 
 @contextmanager
 def _given_back(live: Live) -> Iterator[None]:
-    """Give the terminal back before a signal ends the process, as it does all the same; one that others hear is theirs.
+    """Give the terminal back before a signal ends or stops the process, as it does all the same.
 
+    A signal that others hear is theirs; where they end the process by force, the terminal is given back there, too.
     Where the terminal takes nothing any more, the same signal once more ends the process at once.
     """
 
     def end(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        _let_flow()
         try:
             live.stop()
         finally:
             signal.raise_signal(number)
 
-    unheard = [number for number in DEADLY if signal.getsignal(number) is signal.SIG_DFL]
-    for number in unheard:
-        signal.signal(number, end)
+    def pause(number: int, frame: object) -> None:
+        end(number, frame)
+        signal.signal(number, pause)  # it goes on
+        live.start(refresh=True)
+
+    unheard = dict.fromkeys(DEADLY, end) | {signal.SIGTSTP: pause}
+    unheard = {number: how for number, how in unheard.items() if signal.getsignal(number) is signal.SIG_DFL}
+    for number, how in unheard.items():
+        signal.signal(number, how)
+    stopping.AT_FORCED_END.add(_restore)
     try:
         yield
     finally:
+        stopping.AT_FORCED_END.discard(_restore)
         for number in unheard:
             signal.signal(number, signal.SIG_DFL)
+        _let_flow()
+
+
+def _let_flow() -> None:
+    """Have the terminal take what it is sent, also if Ctrl-S has stopped it: who waits for it can give nothing back.
+
+    Stopped once more in the program's own way, it can be started in that. A process in the background may do it, too.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    with suppress(OSError, termios.error):
+        termios.tcflow(sys.stdout.fileno(), termios.TCOOFF)
+        termios.tcflow(sys.stdout.fileno(), termios.TCOON)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
+
+
+def _restore() -> None:
+    """Give the terminal back past all that may be waited for in this process."""
+    _let_flow()
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), RESTORED)
 
 
 def text_line(event: Event, told: dict[Key, str]) -> str:
