@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from assetwatch_sandbox.usd_search import UsdSearch
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
+from assetwatchd.runtime.logs import Seldom
 from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.upstream.http.transport import (
+    LINE_EVERY_S,
     RETRY_AFTER_S_MAX,
     WHOLE_BYTES_MAX,
     Reply,
@@ -335,6 +337,21 @@ async def test_a_retry_after_that_cannot_be_read_is_told_once(
         await runner.cleanup()
     told = f"source usd: its Retry-After {shown}, with HTTP 503, is neither seconds nor a date: pauses are as without"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [told] * 3
+
+
+async def test_others_that_cannot_be_read_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """With the next line, which is written after a while; of another status there is one at once."""
+    transport, at_s = paced("http://127.0.0.1:1"), [0.0]
+    transport._seldom = Seldom(LINE_EVERY_S, 20, lambda: at_s[0])
+    for status in (503, 503, 429):
+        transport._say_unread(Reply(status, {"Retry-After": "soon"}, b""))
+    at_s[0] = LINE_EVERY_S
+    transport._say_unread(Reply(503, {"Retry-After": "later"}, b""))
+    assert [record.getMessage().partition("as without")[2] for record in caplog.records] == [
+        "",
+        "",
+        "; 1 other left out since the last line",
+    ]
 
 
 async def test_a_retry_after_that_can_be_read_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import termios
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,7 +28,7 @@ from assetwatch_client import (
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
 from assetwatchd.cli.screen import Board, page
-from assetwatchd.cli.terminal import complain, safe, tell
+from assetwatchd.cli.terminal import complain, leave_screen, let_flow, safe, tell
 from assetwatchd.runtime import stopping
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ UNBOUNDED = 1_000_000
 DRAINING = "SERVER_DRAINING"
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last. SIGTSTP, of Ctrl-Z, stops it."""
-RESTORED = b"\x1b[?1049l\x1b[?25h"
-"""The first screen, and the cursor."""
 
 
 class Interest(NamedTuple):
@@ -181,7 +178,7 @@ def _given_back(live: Live) -> Iterator[None]:
 
     def end(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        _let_flow()
+        let_flow()
         try:
             live.stop()
         finally:
@@ -196,33 +193,14 @@ def _given_back(live: Live) -> Iterator[None]:
     unheard = {number: how for number, how in unheard.items() if signal.getsignal(number) is signal.SIG_DFL}
     for number, how in unheard.items():
         signal.signal(number, how)
-    stopping.AT_FORCED_END.add(_restore)
+    stopping.AT_FORCED_END.add(leave_screen)
     try:
         yield
     finally:
-        stopping.AT_FORCED_END.discard(_restore)
+        stopping.AT_FORCED_END.discard(leave_screen)
         for number in unheard:
             signal.signal(number, signal.SIG_DFL)
-        _let_flow()
-
-
-def _let_flow() -> None:
-    """Have the terminal take what it is sent, also if Ctrl-S has stopped it: who waits for it can give nothing back.
-
-    Stopped once more in the program's own way, it can be started in that. A process in the background may do it, too.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-    with suppress(OSError, termios.error):
-        termios.tcflow(sys.stdout.fileno(), termios.TCOOFF)
-        termios.tcflow(sys.stdout.fileno(), termios.TCOON)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
-
-
-def _restore() -> None:
-    """Give the terminal back past all that may be waited for in this process."""
-    _let_flow()
-    with suppress(OSError):
-        os.write(sys.stdout.fileno(), RESTORED)
+        let_flow()
 
 
 def text_line(event: Event, told: dict[Key, str]) -> str:

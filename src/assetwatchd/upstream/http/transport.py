@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
-from assetwatchd.model.texts import cut
+from assetwatchd.model.texts import counted, cut
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.descriptors import BESIDE, missed
 from assetwatchd.runtime.logs import Seldom
@@ -342,7 +342,7 @@ class Transport:
                 self._source,
                 text,
                 reply.status,
-                f"; {more} more like it were not logged" if more else "",
+                f"; {counted(more, 'other')} left out since the last line" if more else "",
             )
 
     def _in_words(self, exc: Exception, attempt: Attempt) -> UpstreamError:
