@@ -22,6 +22,7 @@ from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
 from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
+from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import PROBING, Probing
@@ -30,7 +31,7 @@ from assetwatchd.pieces.feeds.registry import Feeds
 from assetwatchd.pieces.feeds.session import Parts
 from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.polling.sources import Sources
-from assetwatchd.rpc import convert, server
+from assetwatchd.rpc import certificates, convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
@@ -173,7 +174,7 @@ class App:
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
         began, drain_s = time.monotonic(), self.settings.server.drain_s
-        log.info("draining: %d stream(s); calls under way have %g s", self._admission.count, drain_s)
+        log.info("draining: %s; calls under way have %g s", counted(self._admission.count, "stream"), drain_s)
         self.health.end(_draining)
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
@@ -230,6 +231,12 @@ def problems(settings: Settings) -> Iterator[str]:
         yield from sqlite_problems(Path(settings.store.path))
 
 
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield what a start says of settings that it takes, and that are hardly meant so, a line each."""
+    yield from tls.warnings(settings.sources)
+    yield from certificates.warnings(settings.server)
+
+
 def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:
     """Yield every pin that cannot be an id of its source."""
     for name, settings, upstream in sources:
@@ -267,7 +274,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
         log.warning("%s", text)
     descriptors.raise_limit()
     descriptors.warn_if_few(settings)
-    for warning in tls.warnings(settings.sources):
+    for warning in warnings(settings):
         log.warning("%s", warning)
     shut_telemetry = telemetry.configure(settings.telemetry, version=version("assetwatch"))
     try:
@@ -283,10 +290,10 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None] | None, beg
 def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
     kept = settings.store
     log.info(
-        "assetwatch %s starts: configuration %s with %d source(s); store %s, head %d, epoch %s",
+        "assetwatch %s starts: configuration %s with %s; store %s, head %d, epoch %s",
         version("assetwatch"),
         begun.configuration,
-        len(settings.sources),
+        counted(len(settings.sources), "source"),
         Path(kept.path).absolute() if isinstance(kept, SqliteStoreSettings) else "in memory",
         store.head,
         store.epoch,

@@ -54,7 +54,8 @@ MI_JSON = """{"code": "0", "result": {
   "uploadStatus": ECHO, "uploadResult": ECHO, "metaData": {"format": ECHO, "resolution": ECHO}
 }}"""
 JSON_ERROR = """{
-  "error": ECHO, "error_description": ECHO, "detail": [{"loc": [ECHO], "msg": ECHO}], "errorCode": ECHO, "code": ECHO
+  "error": ECHO, "error_description": ECHO, "detail": [{"loc": [ECHO], "msg": ECHO}], "errorCode": ECHO, "code": ECHO,
+  "message": ECHO, "details": ECHO
 }"""
 XML_ERROR = "<response><messages><message>ECHO</message></messages><itm key='errorMessage'>ECHO</itm></response>"
 SBC_SUCCESS = """<response><data>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -19,6 +20,7 @@ from assetwatchd.settings.schema import MediaIntelligenceSource
 from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.paging import AGAIN_MAX
 from assetwatchd.upstream.port import Listed
+from assetwatchd.upstream.redaction import MASK
 from support import golden
 
 if TYPE_CHECKING:
@@ -259,9 +261,9 @@ async def test_throttled_by_the_gateway(standin: MediaIntelligenceStandin) -> No
 @pytest.mark.parametrize(("status", "code"), media_intelligence.REFUSALS)
 async def test_a_refusal_of_the_gateway_in_a_success(standin: MediaIntelligenceStandin, status: int, code: str) -> None:
     """A refusal that comes with HTTP 200 means what its code means, and is told with both."""
-    body = f'{{"error": {{"errorCode": "{code}", "message": "no"}}}}'
-    standin.faults.add(path="import-status", body=body, content_type="application/json", headers={"Retry-After": "7"})
     error, text = media_intelligence.REFUSALS[status, code]
+    body = f'{{"error": {{"errorCode": "{code}", "message": "{text}"}}}}'
+    standin.faults.add(path="import-status", body=body, content_type="application/json", headers={"Retry-After": "7"})
     async with adapter(standin) as upstream:
         with pytest.raises(UpstreamError) as caught:
             await upstream.observe([ASSET])
@@ -479,3 +481,57 @@ def test_what_is_no_answer_of_it_is_told_by_its_status(status: int, body: bytes)
     """That it is no JSON says nothing of what it is."""
     with pytest.raises(BadAnswer, match=f"^HTTP {status}: not an answer of Media Intelligence; check base_url$"):
         media_intelligence.page_of(Reply(status, {}, body), 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (400, {"code": "10001", "message": "Invalid Request."}, "HTTP 400 with code 10001: Invalid Request."),
+        (400, {"code": "LOCKED", "message": "being moved"}, "HTTP 400 with code unknown: LOCKED: being moved"),
+        (200, {"code": "20001", "message": "Try later"}, "HTTP 200 with code 20001: Try later"),
+        (200, {"error": {"errorCode": "400", "message": "of May"}}, "HTTP 200, code 400: Quota Exceeded: of May"),
+        (429, {"error": {"errorCode": "400", "message": "Quota Exceeded"}}, "HTTP 429, code 400: Quota Exceeded"),
+        (
+            429,
+            {"error": {"errorCode": "400", "message": "Quota Exceeded", "details": "1000 a day"}},
+            "HTTP 429, code 400: Quota Exceeded: 1000 a day",
+        ),
+        (500, {"status": 500, "error": "Internal", "message": "disk full"}, "HTTP 500: disk full: Internal"),
+        (403, {"responseError": {"returnCode": "77", "returnMessage": "not subscribed"}}, "a right: not subscribed"),
+    ],
+)
+async def test_its_own_words_are_told(
+    standin: MediaIntelligenceStandin, status: int, body: dict[str, Any], told: str
+) -> None:
+    """What the gateway or the product says of what went wrong is in the failure, of reads and of lists."""
+    async with adapter(standin) as upstream:
+        for call in (lambda: upstream.observe([ASSET]), upstream.enumerate):
+            standin.faults.clear()
+            for path in ("import-status", LIST_CALL):
+                answer(standin, path, body, status=status)
+            with pytest.raises(UpstreamError) as caught:
+                await call()
+            if status == 400 and call is not upstream.enumerate and body["code"] == "LOCKED":
+                continue  # such a one may be of no asset: the list is asked, and tells
+            assert str(caught.value).endswith(told)
+            assert told.endswith(caught.value.said)
+
+
+async def test_signatures_of_slow_calls_are_no_words(standin: MediaIntelligenceStandin) -> None:
+    """Also where many calls were signed before the answer came, an echo of its signature is blotted out."""
+    async with adapter(standin) as upstream:
+        signatures: list[str] = []
+
+        async def raw(_: str, path: str, *, headers: dict[str, str]) -> Reply:
+            signatures.append(headers[media_intelligence.SIGNATURE_HEADER])
+            if len(signatures) < 40:
+                with contextlib.suppress(UpstreamError):
+                    await upstream.observe([f"{PROJECT}/{len(signatures)}"])
+            said = f"you sent {headers[media_intelligence.SIGNATURE_HEADER]}"
+            return Reply(400, {}, json.dumps({"code": "10001", "message": said}).encode())
+
+        upstream._transport.raw = raw  # type: ignore[method-assign]  # the order of calls is the test's
+        with pytest.raises(AssetRejected) as caught:
+            await upstream.observe([ASSET])
+    assert len(signatures) == 40
+    assert str(caught.value) == f"HTTP 400 with code 10001: you sent {MASK}"

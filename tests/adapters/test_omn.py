@@ -389,3 +389,45 @@ async def test_probe_asks_for_nobody(standin: Standin, omn: Omn) -> None:
     await omn.probe()
     standin.switch({"none_known": "answer"})
     await omn.probe()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "told"),
+    [
+        ("[]", "application/json", "the answer should be an object and is a list"),
+        ("[]", "application/xml", "the answer should be an object and is a list"),
+        (" [1]", "text/plain", "the answer should be an object and is a list"),
+        ('[{"tid": "1", "meta": {}, "title": "My film"}]', "application/json", "should be an object and is a list"),
+        ('["maintenance"]', "application/json", "HTTP 200 with a list in place of an answer: maintenance"),
+        ('"maintenance"', "application/json", "HTTP 200 with a text in place of an answer: maintenance"),
+        ("5", "application/json", "the answer should be an object and is a number"),
+        ("<rss/>", "application/xml", "not the published answer: the root of the document is: rss"),
+        ("<s:Envelope xmlns:s='u'/>", "application/xml", "the root of the document is: Envelope"),
+        (f"<{'x' * 900}/>", "application/xml", "the root of the document is: xxxxx"),
+        ("<response/>", "application/xml", "HTTP 200 with an error document: no reason given"),
+        ("<pim/>", "application/xml", "pim"),
+    ],
+)
+async def test_what_is_no_answer_is_told_as_what_it_is(
+    omn: Omn, standin: Standin, body: str, content_type: str, told: str
+) -> None:
+    """An error document is one of OMN's; of anything else it is said what came, of a status and of a list."""
+    standin.faults.add(body=body, content_type=content_type)
+    for call in (omn.observe(TIDS), omn.enumerate()):
+        with pytest.raises(BadAnswer) as caught:
+            await call
+        assert told in str(caught.value)
+        assert len(str(caught.value)) < 200
+        assert ("error document" in str(caught.value)) == (body == "<response/>")
+
+
+async def test_json_that_is_called_xml_is_read(omn: Omn, standin: Standin) -> None:
+    """What begins as JSON can be nothing else."""
+    tids = [tid.removeprefix("tid:") for tid in TIDS]
+    items = {"ImportState": "available", "ObjectState": "available"}
+    body = json.dumps({"assets": [{"tid": tid, "id": "1", "meta": items} for tid in tids], "tids": tids})
+    standin.faults.add(body=f"\n {body}", content_type="application/xml")
+    assert [answer.state for answer in await omn.observe(TIDS) if isinstance(answer, Observation)] == [
+        State.AVAILABLE for _ in TIDS
+    ]
+    assert (await omn.enumerate()).asset_ids == set(TIDS)

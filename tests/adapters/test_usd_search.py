@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from assetwatch_sandbox.usd_search import UsdSearch as Standin
@@ -20,6 +24,7 @@ from assetwatchd.adapters.usd_search import (
     UsdSearch,
     answer_of,
     backends,
+    is_about,
     moment,
     normalise,
     plugin_state,
@@ -321,3 +326,55 @@ def test_the_sign_of_life_says_why_it_failed() -> None:
         backends(Reply(200, {}, b'{"error": "Token expired"}'))
     with pytest.raises(BadAnswer, match="backends should be an object and is null"):
         backends(Reply(200, {}, b"{}"))
+
+
+async def test_an_answer_about_another_asset_is_unreadable(standin: Standin) -> None:
+    """As a cache gives that looks at the path alone: neither that asset's state, nor MISSING, is taken for ours."""
+    other = json.dumps(
+        {
+            "url": "s3://studio-assets/props/nope.png",
+            "plugins_statuses": {},
+            "storage_backend_info": {"asset_status": "file_not_found"},
+        }
+    )
+    standin.faults.add(status=200, body=other, content_type="application/json")
+    with pytest.raises(BadAnswer, match="the answer is about another asset"):
+        await observe(standin)
+
+
+@pytest.mark.parametrize(
+    ("url", "asset_id"),
+    [
+        ("", URL),
+        (f"{URL}/", URL),
+        ("S3://Studio-Assets/props//crate.usd", URL),
+        ("s3%3A%2F%2Fstudio-assets%2Fprops%2Fcrate.usd", URL),
+        ("s3://b/a%20b.usd", "s3://b/a b.usd"),
+        ("s3://b/a b.usd", "s3://b/a%20b.usd"),
+        ("s3://b/a+b.usd", "s3://b/a b.usd"),
+        ("s3://b/e\u0301.usd", "s3://b/\u00e9.usd"),
+        ("s3://bucket/props/a.usd", "/data/assets/props/a.usd"),
+        ("/data/assets/props/a.usd", "s3://bucket/props/a.usd"),
+    ],
+)
+def test_an_echo_may_be_written_in_another_way(url: str, asset_id: str) -> None:
+    """Escapes, slashes, the host's case and the server's own folders make no other asset of one."""
+    assert is_about(url, asset_id)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://studio-assets/props/Crate.usd", "s3://other/props/crate.usd", "s3://studio-assets/crate.usd", "/b.usd"],
+)
+def test_an_echo_of_another_asset(url: str) -> None:
+    """Another folder, file or bucket is another asset."""
+    assert not is_about(url, URL)
+
+
+@given(st.text(min_size=1), st.integers(0, 2), st.sampled_from(["s3://b/", "omniverse://Host/", "/data/"]))
+def test_any_id_is_known_by_its_echo(name: str, escapes: int, where: str) -> None:
+    """Whatever an id is made of, as it is or percent-encoded again."""
+    asset_id = url = f"{where}{name}"
+    for _ in range(escapes):
+        url = quote(url, safe="", errors="replace")
+    assert is_about(url, asset_id)

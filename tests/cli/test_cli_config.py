@@ -123,17 +123,27 @@ async def test_completion_is_offered(command: Run) -> None:
     assert completed.out.split() == ["health"]
 
 
-def pem(folder: Path, name: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None) -> None:
-    """Write a certificate and its key."""
+def pem(
+    folder: Path,
+    name: str,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    *,
+    from_days: int = -1,
+    passphrase: bytes = b"",
+) -> None:
+    """Write a certificate that is valid for two days, and its key."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(7).not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    since = now + timedelta(from_days)
+    builder = builder.serial_number(7).not_valid_before(since).not_valid_after(since + timedelta(2))
     made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    in_the_clear = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    locked = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     (folder / f"{name}.pem").write_bytes(made)
-    (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *in_the_clear))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +153,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pem(folder, "one")
     pem(folder, "other")
     pem(folder, "rsa", rsa.generate_private_key(65537, 2048))
+    pem(folder, "locked", passphrase=b"hunter2")
+    pem(folder, "expired", from_days=-9)
+    pem(folder, "early", from_days=9)
     pem(folder, "odd", ec.generate_private_key(ec.SECP256K1()))
     (folder / "garbage.pem").write_text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n")
     (folder / "text.db").write_text("no store\n" * 100)
@@ -170,6 +183,10 @@ def whole(folder: Path, **given: Any) -> dict[str, Any]:
         ({"tls_key_file": "@/other.key"}, ["server: tls_key_file is not the key of the certificate"]),
         ({"tls_key_file": "@/rsa.key"}, ["server: tls_key_file is not the key of the certificate"]),
         ({"tls_cert_file": "@/garbage.pem"}, ["server: tls_cert_file and tls_key_file are no certificate and its key"]),
+        (
+            {"tls_cert_file": "@/locked.pem", "tls_key_file": "@/locked.key"},
+            ["server.tls_key_file: @/locked.key is locked with a passphrase, which cannot be given"],
+        ),
         ({"tls_client_ca_file": "@/one.key"}, ["server.tls_client_ca_file: holds no certificates"]),
         ({"tls_client_ca_file": "@/garbage.pem"}, ["server.tls_client_ca_file: holds no certificates"]),
         ({"tls_cert_file": "@/odd.pem", "tls_key_file": "@/odd.key"}, ["server: gRPC cannot serve with these TLS"]),
@@ -225,6 +242,28 @@ async def test_what_the_check_passes_serves(spawn: Spawn, command: Run, tmp_path
         assert (await running.stdout.readline()).startswith(b"assetwatch is ready on 127.0.0.1:")
         in_use = await command("config", "check", "-c", str(path))  # of a server that runs
     assert in_use == checked
+
+
+@pytest.mark.parametrize(
+    "case", [("expired", "expired on", -7), ("early", "is not valid before", 9)], ids=lambda case: case[0]
+)
+async def test_a_certificate_out_of_date_is_a_warning(
+    spawn: Spawn, command: Run, tmp_path: Path, certificates: Path, case: tuple[str, str, int]
+) -> None:
+    """The server starts with it, as gRPC takes it; the check and the start name it, with its date."""
+    (name, amiss, days), path = case, tmp_path / "dated.yaml"
+    pair = {"tls_cert_file": f"@/{name}.pem", "tls_key_file": f"@/{name}.key"}
+    path.write_text(json.dumps(whole(certificates, **pair, path=str(tmp_path / "store.db"))))
+    day = f"{datetime.now(UTC) + timedelta(days):%Y-%m-%d}"
+    said = f"server.tls_cert_file: the certificate {amiss} {day} "
+    checked = await command("config", "check", "-c", str(path))
+    assert (checked.code, checked.out) == (0, "ok: 1 source: sbc (oracle_sbc)\n")
+    assert checked.err.startswith(f"assetwatch: warning: {said}")
+    async with spawn("serve", "-c", str(path)) as running:
+        assert running.stderr is not None
+        while said not in (line := (await running.stderr.readline()).decode()):
+            assert line
+        assert "WARNING" in line
 
 
 @pytest.mark.parametrize("arguments", [["config", "check"], ["serve"], ["serve", "--listen", "127.0.0.1:0"]])

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.cli.hints import fitting, folded, to_prepare
+from assetwatchd.runtime.stopping import STUCK
 from support.command_line import COMMAND, environment, process
 from support.terminal import opened
 
 DEMO = (*COMMAND, "demo", "--grpc", "127.0.0.1:0")
 TITLE = re.compile(r"\d+ assets?, \d+ changes?;")
+CTRL_S, CTRL_Z = "\x13", "\x1a"
 READY = re.compile(r"assetwatch is ready on (\S+)")
 
 
@@ -147,6 +149,79 @@ async def test_the_terminal_is_given_back_however_a_watch_is_ended() -> None:
                 terminal.running.send_signal(stop)
                 assert await terminal.ended() == -stop
                 await terminal.was_told(is_given_back)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_terminal_that_was_stopped_is_given_back(stop: signal.Signals) -> None:
+    """After Ctrl-S it takes nothing that is written; a signal from elsewhere ends the watch all the same."""
+    async with process("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "20") as demo:
+        assert demo.stdout is not None
+        address = (await asyncio.wait_for(demo.stdout.readline(), 60)).decode().split()[-1]
+        async with opened(*COMMAND, "watch", "oracle-sbc", "--server", address) as terminal:
+            await terminal.shows(synced)
+            terminal.press(CTRL_S)
+            await terminal.is_still()
+            terminal.running.send_signal(stop)
+            assert await terminal.ended() == (130 if stop is signal.SIGINT else -stop)
+            await terminal.was_told(is_given_back)
+
+
+async def test_a_demo_whose_terminal_was_stopped_ends_in_time() -> None:
+    """In good order: the last picture is not what it waits for."""
+    async with opened(*DEMO, "--speed", "20") as terminal:
+        await terminal.shows(synced)
+        terminal.press(CTRL_S)
+        await terminal.is_still()
+        terminal.running.send_signal(signal.SIGTERM)
+        assert await terminal.ended() == 0
+        await terminal.was_told(is_given_back)
+
+
+async def test_a_watch_can_be_put_aside() -> None:
+    """Ctrl-Z leaves the shell's own screen, and fg brings the table back; as often as one likes."""
+    async with process("demo", "--no-table", "--grpc", "127.0.0.1:0", "--speed", "0") as demo:
+        assert demo.stdout is not None
+        address = (await asyncio.wait_for(demo.stdout.readline(), 60)).decode().split()[-1]
+        async with opened("bash", "--norc", "-i") as terminal:
+            terminal.press(f"{shlex.join([*COMMAND, 'watch', 'oracle-sbc', '--server', address])}\n")
+            for times in (1, 2):
+                await terminal.shows(synced)
+                terminal.press(CTRL_Z)
+                await terminal.was_told(lambda told, times=times: told.count(b"Stopped") == times)
+                assert is_given_back(terminal.told.rpartition(b"Stopped")[0])
+                since = len(terminal.told)
+                terminal.press("fg\n")
+                await terminal.was_told(lambda told, since=since: b"last-operation" in told[since:])
+                assert not is_given_back(terminal.told)
+            terminal.press("\x03")
+            await terminal.was_told(is_given_back)
+            terminal.press("echo ended with $?\n")
+            await terminal.was_told(lambda told: b"ended with 130" in told)
+
+
+STUCK_LIVE = """
+import time
+from rich.console import Console
+from rich.live import Live
+from assetwatchd.cli.live import _given_back
+from assetwatchd.runtime.stopping import Stopping
+
+live = Live("a table", console=Console(), screen=True)
+with Stopping(lambda: None, within_s=0.1, lasting=False), live, _given_back(live):
+    time.sleep(600)
+"""
+
+
+async def test_a_process_that_is_ended_by_force_gives_the_terminal_back() -> None:
+    """Where it did not end in time, by the thread that ends it, before it says where it stood."""
+    async with opened(sys.executable, "-c", STUCK_LIVE) as terminal:
+        await terminal.shows(lambda lines: "a table" in lines[0])
+        terminal.press(CTRL_S)
+        await terminal.is_still()
+        terminal.running.send_signal(signal.SIGTERM)
+        assert await terminal.ended() == STUCK
+        await terminal.was_told(lambda told: b"not stopped within 0.1 s" in told)
+        assert is_given_back(terminal.told)
 
 
 async def test_make_demo_ends_well(tmp_path: Path) -> None:

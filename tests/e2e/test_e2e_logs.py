@@ -78,7 +78,7 @@ async def test_start_and_drain_are_a_line_each(tmp_path: Path) -> None:
         call = AssetStatusServiceStub(channel).WatchStatus(WATCH)
         await call.read()
     start = running.message("assetwatch ")["message"]
-    assert f"starts: configuration {tmp_path / 'assetwatch.yaml'} with 1 source(s)" in start
+    assert f"starts: configuration {tmp_path / 'assetwatch.yaml'} with 1 source;" in start
     assert f"store {tmp_path / 'store' / 'assets.db'}, head 0, epoch " in start
     names = ["assetwatch ", "serving on ", "draining: ", "drained in "]
     assert [name for record in running.records for name in names if record["message"].startswith(name)] == names

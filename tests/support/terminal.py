@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 DEADLINE_S = 60
+STILL_S = 1.0
 
 
 class Terminal:
@@ -52,6 +53,13 @@ class Terminal:
     async def was_told(self, wanted: Callable[[bytes], object]) -> None:
         """Wait until all that the program has written is as wanted."""
         await self.shows(lambda _: wanted(self.told))
+
+    async def is_still(self) -> None:
+        """Wait until nothing is written for as long as a few pictures take."""
+        told = -1
+        while told != len(self.told):
+            told = len(self.told)
+            await asyncio.sleep(STILL_S)
 
     def resize(self, width: int, height: int) -> None:
         """Drag the corner of the window."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
 from assetwatchd.settings.schema import UsdSearchSource
+from assetwatchd.upstream.http import tls_errors
 from assetwatchd.upstream.http.connection_errors import CODINGS, PHRASES, _words
 from assetwatchd.upstream.http.transport import Transport
 from support.secure import HOST, OK, Authority, asynchronous, blocking, serving
@@ -129,15 +130,37 @@ async def test_a_server_that_does_not_take_our_certificate(
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-async def test_a_server_of_old_tls(authority: Authority) -> None:
-    """It is not spoken to, and the text says by which setting it would be; with that it is."""
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_server_of_old_tls(authority: Authority, version: ssl.TLSVersion, server: Callable[..., Any]) -> None:
+    """It is not spoken to, and the text says by which setting it would be, whether it tells why it hangs up or not."""
     old = serving(authority.ca.issue_cert(HOST))
-    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1
+    old.minimum_version = old.maximum_version = version
     old.set_ciphers("ALL:@SECLEVEL=0")
-    async with blocking(old) as port:
-        assert "tls_legacy" in await why(port, ca_file=authority.file)
+    async with server(old) as port:
+        assert "tls_legacy: true" in await why(port, ca_file=authority.file)
         async with calling(port, ca_file=authority.file, tls_legacy=True) as transport:
             assert (await transport.request("GET", "/")).body == b"{}"
+
+
+async def test_a_server_of_todays_tls_is_not_called_old(authority: Authority) -> None:
+    """Once it has greeted us, or old versions are offered, nothing is said of them."""
+    offered = await why_closed(tls_legacy=True)
+    assert "closed the connection during the TLS handshake" in offered
+    assert "tls_legacy" not in offered
+    assert "tls_legacy" in await why_closed()
+    async with (
+        asynchronous(serving(authority.ca.issue_cert(HOST))) as port,
+        calling(port, ca_file=authority.file) as transport,
+    ):
+        assert "tls_legacy" in tls_errors.broken_off(transport._tls)
+        await transport.request("GET", "/")
+        assert "tls_legacy" not in tls_errors.broken_off(transport._tls)
+
+
+async def why_closed(**told: Any) -> str:
+    async with closing_at_once() as port:
+        return await why(port, **told)
 
 
 async def test_a_server_of_an_old_cipher(authority: Authority) -> None:

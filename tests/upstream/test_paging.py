@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer
-from assetwatchd.upstream.paging import AGAIN_MAX, Lack, Page, Pages
+from assetwatchd.upstream.paging import AGAIN_MAX, GROWN_TIMES, Lack, Page, Pages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,3 +95,31 @@ def test_items_without_an_id_are_counted_once() -> None:
     nobody.take(Page(frozenset(), 2, None, None, is_last=True))
     with pytest.raises(BadAnswer, match="not one readable id"):
         nobody.lack()
+
+
+@given(st.integers(1, 60), st.integers(1, 3), st.booleans(), st.booleans())
+def test_a_list_that_grows_with_each_page_is_left(first: int, more: int, counts: bool, paged: bool) -> None:  # noqa: FBT001 - of the case
+    """Each page says that there is a further one: it is left when it has grown by as much as none does, and says so."""
+    counts = counts or not paged
+    pages, reads = Pages(SIZE), 0
+    while pages.number is not None:
+        held = frozenset(range(SIZE * pages.number, SIZE * pages.number + SIZE))
+        last = max(first, pages.number + more)
+        pages.take(Page(held, 0, SIZE * last if counts else None, last if paged else None, is_last=False))
+        reads += 1
+        assert reads < 1000
+    assert reads == GROWN_TIMES * max(first, 1 + more) + AGAIN_MAX
+    lack = pages.lack()
+    assert lack.unreadable
+    assert f"after {reads} pages it says that there are more, and it said {max(first, 1 + more)} at first" in lack.why
+
+
+@given(st.integers(1, 60), st.integers(0, 3 * SIZE))
+def test_a_total_that_is_wrong_and_stays_so_ends_no_list(count: int, total: int) -> None:
+    """Some say of a page alone how many it holds: that does not grow."""
+    pages = Pages(SIZE)
+    while pages.number is not None:
+        at = SIZE * (pages.number - 1)
+        held = frozenset(range(at, min(at + SIZE, SIZE * count)))
+        pages.take(Page(held, 0, total, None, is_last=len(held) < SIZE))
+    assert pages.seen == set(range(SIZE * count))

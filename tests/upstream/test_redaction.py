@@ -249,3 +249,16 @@ def test_error_is_freed_where_it_passes() -> None:
     with pytest.raises(Refused) as caught_too, secrets.kept():
         raise clean
     assert caught_too.value is clean
+
+
+def test_what_a_call_is_made_with_is_known_until_its_answer_is_read() -> None:
+    """A slow answer may echo a signature after which many others were made; two calls may be made with one."""
+    secrets = Secrets()
+    with secrets.sent("signature-of-this-call"):
+        with secrets.sent("signature-of-this-call"):
+            pass
+        secrets.add(*(f"token-number-{number:03}" for number in range(2 * LATEST)))
+        assert secrets.cleaner.text("signature-of-this-call") == MASK
+    assert secrets.cleaner.text("signature-of-this-call") == MASK
+    secrets.add(*(f"token-number-{number:04}" for number in range(LATEST)))
+    assert secrets.cleaner.text("signature-of-this-call") != MASK

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -146,6 +148,29 @@ def test_less_than_tls_promises_is_warned_of() -> None:
     told = list(tls.warnings(sources))
     assert [text.split(":")[0] for text in told] == ["source old", "source any"]
     assert "tls_legacy is on" in told[0]
+
+
+def test_a_certificate_of_ours_out_of_date_is_warned_of(authority: Authority) -> None:
+    """By its file, whether it is its own that has expired, or that of an authority between."""
+    past = datetime.now(UTC) - timedelta(1)
+    good, old = authority.pair("good"), authority.ca.issue_cert("client@example.org", not_after=past)
+    assert list(tls.warnings({"good": model(**good)})) == []
+    key = authority.write("old.key", old.private_key_pem.bytes())
+    pair = {"tls_cert_file": authority.write("old.pem", old.cert_chain_pems[0].bytes()), "tls_key_file": key}
+    [told] = tls.warnings({"old": model(**pair)})
+    assert told.startswith(f"source old: tls_cert_file: the certificate expired on {past:%Y-%m-%d}")
+    chain = good["tls_cert_file"].read_bytes() + expired_authority(past)
+    assert f"expired on {past:%Y-%m-%d}" in (tls.out_of_date(authority.write("chain.pem", chain)) or "")
+    assert tls.out_of_date(authority.write("none.pem", b"hunter2")) is None
+
+
+def expired_authority(past: datetime) -> bytes:
+    """Return the certificate of an authority that was valid until then."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(past - timedelta(9)).not_valid_after(past)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 async def test_the_start_says_so(authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from assetwatch_sandbox.usd_search import UsdSearch
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Throttled, Unreachable, UpstreamError
+from assetwatchd.runtime.logs import Seldom
 from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.upstream.http.transport import (
+    LINE_EVERY_S,
     RETRY_AFTER_S_MAX,
     WHOLE_BYTES_MAX,
     Reply,
@@ -288,3 +290,74 @@ def test_a_digest_tells_answers_apart_that_are_read_differently() -> None:
     assert len(digests) == len(types)
     assert Reply(200, {"Content-Type": types[0]}, body).digest in digests
     assert Reply(404, {"Content-Type": types[0]}, body).digest not in digests
+
+
+TOKEN = "a-bearer-token-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("soon", "'soon'"),
+        ("-5", "'-5'"),
+        ("", "''"),
+        (f"after {TOKEN}", "'after ***'"),
+        ("x" * 65 + TOKEN, f"'{'x' * 65}***\\u2026'"),
+    ],
+)
+async def test_a_retry_after_that_cannot_be_read_is_told_once(
+    said: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of calls, of long ones and of handshakes: it is named, without our secrets, and others like it are counted."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": said})
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    auth = {"kind": "bearer", "token": TOKEN}
+    transports = [
+        Transport("usd", UsdSearchSource.model_validate({"kind": "usd_search", "base_url": base_url, "auth": auth}))
+        for _ in range(3)
+    ]
+    try:
+        for _ in range(2):
+            assert (await transports[0].raw("GET", "/")).status == 503
+            async with transports[1].parts("GET", "/") as (reply, _parts):
+                assert reply.status == 503
+            with pytest.raises(Unreachable):
+                await transports[2].websocket("/", heartbeat_s=10).__aenter__()
+    finally:
+        for transport in transports:
+            await transport.close()
+        await runner.cleanup()
+    told = f"source usd: its Retry-After {shown}, with HTTP 503, is neither seconds nor a date: pauses are as without"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [told] * 3
+
+
+async def test_others_that_cannot_be_read_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """With the next line, which is written after a while; of another status there is one at once."""
+    transport, at_s = paced("http://127.0.0.1:1"), [0.0]
+    transport._seldom = Seldom(LINE_EVERY_S, 20, lambda: at_s[0])
+    for status in (503, 503, 429):
+        transport._say_unread(Reply(status, {"Retry-After": "soon"}, b""))
+    at_s[0] = LINE_EVERY_S
+    transport._say_unread(Reply(503, {"Retry-After": "later"}, b""))
+    assert [record.getMessage().partition("as without")[2] for record in caplog.records] == [
+        "",
+        "",
+        "; 1 other left out since the last line",
+    ]
+
+
+async def test_a_retry_after_that_can_be_read_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one beside an answer that is well, of which nothing depends."""
+    transport = paced("http://127.0.0.1:1")
+    transport._say_unread(Reply(503, {"Retry-After": "7"}, b""))
+    transport._say_unread(Reply(503, {}, b""))
+    transport._say_unread(Reply(200, {"Retry-After": "soon"}, b""))
+    assert caplog.messages == []

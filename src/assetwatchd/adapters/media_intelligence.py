@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import re
 import time
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 
 from assetwatchd.model import texts
@@ -26,12 +27,16 @@ from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_status, retry_after_s
 from assetwatchd.upstream.paging import Page, Pages
 from assetwatchd.upstream.port import Capabilities, Listed, Notice, check_count
+from assetwatchd.upstream.redaction import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from assetwatchd.settings.schema import MediaIntelligenceSource
     from assetwatchd.upstream.answers import Answer, Known
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
@@ -58,6 +63,9 @@ FAILURES = {
 PUBLISHED = frozenset({*STATES, "registration"})
 
 SIGNATURE_HEADER = "x-ncp-apigw-signature-v2"
+SIGNATURE_FORM = re.compile(r"(?:[A-Za-z0-9+/]|%[0-9A-Fa-f]{2}|\\/){43}(?:=|%3[Dd])?")
+"""A signature holds for minutes, in which more are made than are known by themselves (LATEST of `redaction`): in the
+words of an error whatever looks like one is blotted out."""
 SUCCESS_CODE = "0"
 INVALID_REQUEST_CODE = "10001"
 """The one published product code that cannot mean that the asset is unknown; which code does is not published."""
@@ -79,6 +87,9 @@ REFUSALS: dict[tuple[int, str], tuple[type[UpstreamError], str]] = {
 }
 """The gateway's table, published: (HTTP status, errorCode). The two are not parallel, so both are compared."""
 
+WORDS = ("message", "returnMessage", "details", "error")
+"""Members of an error body that are for people, where they are text."""
+
 CODE_FORM = re.compile(r"\d{1,9}")
 NUMBER_FORM = re.compile(r"0|[1-9][0-9]{0,18}")
 """An asset's id, text in a path and a number in answers: asked for by anything else, no server knows it."""
@@ -91,10 +102,19 @@ PROBE_PATH = STATUS.format(workspace="assetwatch-probe", project="0", asset="0")
 
 
 class Fault(NamedTuple):
-    """The code of an error body, as text, and whether it is the gateway's or the product's; empty when unreadable."""
+    """The code of an error body, as text, and whether it is the gateway's or the product's; empty when unreadable.
+
+    words: all else that it says.
+    """
 
     code: str
     gateway: bool
+    words: tuple[str, ...] = ()
+
+    def beside(self, text: str) -> str:
+        """Return what it says beside what the text does."""
+        said = (word for word in self.words if word.strip(". ").casefold() not in text.casefold())
+        return jsonbody.bounded(": ".join(SIGNATURE_FORM.sub(MASK, word) for word in said))
 
 
 def sign(method: str, path: str, *, access_key: str, secret: str, at: float) -> dict[str, str]:
@@ -124,7 +144,7 @@ def result_of(reply: Reply) -> Members:
         raise BadAnswer(f"HTTP {reply.status}: not an answer of Media Intelligence; check base_url") from None
     code = jsonbody.text_of(body.get("code"))
     if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
-        raise _refusal_in_success(reply) or BadAnswer(_coded(reply, code))
+        raise _refusal_in_success(reply) or _coded(BadAnswer, reply, code)
     return Members(jsonbody.object_of(body.get("result"), "result"))
 
 
@@ -152,17 +172,19 @@ def page_of(reply: Reply, number: int, size: int) -> Page:
 
 
 def fault_of(reply: Reply) -> Fault:
-    """Find the code of an error body in any of the shapes that occur; refusals are not always JSON."""
+    """Find the code of an error body in any of the shapes that occur, and its words; refusals are not always JSON."""
     try:
         body = jsonbody.decode(reply)
     except BadAnswer:
         return Fault("", gateway=False)
     holders = [body, *(body.get(name) for name in ("error", "responseError"))] if isinstance(body, dict) else []
-    for holder in holders:
+    objects = [holder for holder in holders if isinstance(holder, dict)]
+    words = dict.fromkeys(filter(None, (jsonbody.text_of(each.get(name)) for each in objects for name in WORDS)))
+    for holder in objects:
         for name in ("errorCode", "returnCode", "code"):
-            if isinstance(holder, dict) and (code := jsonbody.text_of(holder.get(name))):
-                return Fault(code, gateway=name != "code")
-    return Fault("", gateway=False)
+            if code := jsonbody.text_of(holder.get(name)):
+                return Fault(code, gateway=name != "code", words=tuple(words))
+    return Fault("", gateway=False, words=tuple(words))
 
 
 def raise_refusal(reply: Reply) -> None:
@@ -170,23 +192,34 @@ def raise_refusal(reply: Reply) -> None:
     fault = fault_of(reply) if reply.status != HTTPStatus.OK else Fault("", gateway=False)
     known = REFUSALS.get((reply.status, fault.code)) if fault.gateway else None
     if known is not None:
-        error, text = known
-        raise error(f"HTTP {reply.status}, code {fault.code}: {text}", retry_after_s=retry_after_s(reply))
-    raise_for_status(reply)
+        raise _refusal(reply, fault, *known)
+    try:
+        raise_for_status(reply)
+    except UpstreamError as exc:
+        said = fault.beside(str(exc))
+        raise type(exc)(str(exc), said=said, retry_after_s=exc.retry_after_s, doubts_token=exc.doubts_token) from None
+
+
+def _refusal(reply: Reply, fault: Fault, error: type[UpstreamError], meaning: str) -> UpstreamError:
+    text = f"HTTP {reply.status}, code {fault.code}: {meaning}"
+    return error(text, said=fault.beside(text), retry_after_s=retry_after_s(reply))
 
 
 def _refusal_in_success(reply: Reply) -> UpstreamError | None:
     """Tell what a refusal of the gateway means that comes with HTTP 200, by its code alone; None for anything else."""
     fault = fault_of(reply)
-    for (_, code), (error, text) in REFUSALS.items():
+    for (_, code), known in REFUSALS.items():
         if reply.status == HTTPStatus.OK and fault.gateway and code == fault.code:
-            return error(f"HTTP {reply.status}, code {code}: {text}", retry_after_s=retry_after_s(reply))
+            return _refusal(reply, fault, *known)
     return None
 
 
-def _coded(reply: Reply, code: str) -> str:
-    """Tell status and code; text in place of a number may be anything, so it is not repeated."""
-    return f"HTTP {reply.status} with code {code if CODE_FORM.fullmatch(code) else 'unknown'}"
+def _coded(error: type[UpstreamError], reply: Reply, code: str) -> UpstreamError:
+    """Tell status and code; text in place of a number may be anything, so it is told as theirs, with their words."""
+    is_number = CODE_FORM.fullmatch(code) is not None
+    told = f"HTTP {reply.status} with code {code if is_number else 'unknown'}"
+    words = (*(() if is_number else (code,)), *fault_of(reply).words)
+    return error(told, said=Fault(code, gateway=False, words=words).beside(told))
 
 
 def is_worth_signing_again(reply: Reply) -> bool:
@@ -249,7 +282,7 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
         return None
     raise_refusal(reply)
     if code not in ("", SUCCESS_CODE):
-        raise _refusal_in_success(reply) or AssetRejected(_coded(reply, code))
+        raise _refusal_in_success(reply) or _coded(AssetRejected, reply, code)
     result = result_of(reply)
     number = number_in(result)
     if number is not None and not path.is_numbered(number):
@@ -316,7 +349,7 @@ class MediaIntelligence:
         if self._settings.projects:
             await self._page(_project(self._settings.projects[0]), 1, size=1)
             return
-        await self._reading.read(await self._get(PROBE_PATH), sign_of_life)
+        await self._ask(PROBE_PATH, sign_of_life)
 
     async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read the registration of each asset."""
@@ -347,8 +380,7 @@ class MediaIntelligence:
         path = AssetPath.parse(asset_id)
         if path is None:
             raise AssetRejected("not an id of Media Intelligence")
-        reply = await self._get(path.fill(STATUS))
-        read = await self._reading.read(reply, answer, path, known)
+        read = await self._ask(path.fill(STATUS), answer, path, known)
         if read is not None:
             return read
         pages = Pages(self._settings.page_size)
@@ -370,15 +402,20 @@ class MediaIntelligence:
             yield page.numbers
 
     async def _page(self, project: AssetPath, number: int, *, size: int) -> Page:
-        reply = await self._get(project.fill(PAGE, number=number, size=size))
-        return await self._reading.read(reply, page_of, number, size)
+        return await self._ask(project.fill(PAGE, number=number, size=size), page_of, number, size)
 
-    async def _get(self, path: str) -> Reply:
-        reply = await self._signed(path)
-        again = await self._reading.read(reply, is_worth_signing_again)
-        return await self._signed(path) if again else reply
+    async def _ask(self, path: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
+        """Make one call and read its answer; where a fresh signature may help, once more."""
+        with self._signed(path) as headers:
+            reply = await self._transport.raw("GET", path, headers=headers)
+            if not await self._reading.read(reply, is_worth_signing_again):
+                return await self._reading.read(reply, read, *given)
+        with self._signed(path) as headers:
+            return await self._reading.read(await self._transport.raw("GET", path, headers=headers), read, *given)
 
-    async def _signed(self, path: str) -> Reply:
+    @contextmanager
+    def _signed(self, path: str) -> Iterator[Mapping[str, str]]:
+        """Yield the headers of a call; inside, its signature is a secret."""
         settings = self._settings
         signature = sign(
             "GET",
@@ -387,9 +424,8 @@ class MediaIntelligence:
             secret=settings.secret_key.get_secret_value(),
             at=self._clock(),
         )
-        self._transport.secrets.add(signature[SIGNATURE_HEADER])
-        headers = {**signature, "Content-Type": "application/json", "Accept": "application/json"}
-        return await self._transport.raw("GET", path, headers=headers)
+        with self._transport.secrets.sent(signature[SIGNATURE_HEADER]):
+            yield {**signature, "Content-Type": "application/json", "Accept": "application/json"}
 
 
 def _project(name: str) -> AssetPath:

@@ -6,8 +6,9 @@ Source: the vendor's generated client 1.3.0, its published API description 1.4.0
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 from assetwatchd.model import texts
@@ -104,6 +105,9 @@ ROLL_UP = (State.FAILED, State.PROCESSING, State.PENDING, State.OUT_OF_SYNC, Sta
 REASONS_MAX = 20
 """Of the reasons of a refusal, and of the steps of a path in one, no more are looked at: an error is one line."""
 
+ESCAPED_MAX = 3
+"""So often may the url that an answer echoes be percent-encoded: by us, by what stands between, and in the id."""
+
 METADATA_DEPTH_MAX = 8
 """The published metadata is two deep; what is far deeper cannot be sent on as protobuf."""
 
@@ -136,11 +140,12 @@ class Storage(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer of the status call. unreadable: as in details."""
+    """The answer of the status call. unreadable: as in details. url: which asset it says that it is about, if any."""
 
     storage: Storage
     plugins: Mapping[str, Plugin]
     unreadable: tuple[str, ...] = ()
+    url: str = ""
 
 
 def unasked(asset_id: str, allowed: Sequence[str]) -> str | None:
@@ -212,7 +217,33 @@ def _answer_in(document: Any) -> Answer:
     status = state_of(storage.given, "asset_status")
     plugins = dict(_plugins(answer, decide=status == FILE_THERE))
     file = Storage(status, storage.text("storage_asset_hash"), _metadata(storage))
-    return Answer(file, plugins, tuple(answer.lost))
+    url = answer.given.get("url")
+    return Answer(file, plugins, tuple(answer.lost), url if isinstance(url, str) else "")
+
+
+def is_about(url: str, asset_id: str) -> bool:
+    """Whether an answer that echoes this url may be about this asset, which it may write in another way.
+
+    In local-filesystem mode the server turns paths into s3: URLs and back, by folders that only it knows: where one has
+    another scheme, or none, the last step is compared alone.
+    """
+    (scheme, told), (asked_scheme, asked) = _plain(url), _plain(asset_id)
+    if scheme != asked_scheme:
+        told, asked = told.rpartition("/")[2], asked.rpartition("/")[2]
+    return not told or told == asked
+
+
+def _plain(url: str) -> tuple[str, str]:
+    """Return the scheme of a URL, and of the rest what two ways to write it share.
+
+    That is without escapes, with no doubled or last slash, and the host in lower case.
+    """
+    for _ in range(ESCAPED_MAX):
+        url = unquote(url)
+    url = unicodedata.normalize("NFC", url.replace("+", " ").strip())
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/") if mark else ("", "", url)
+    return (scheme.lower() if mark else ""), "/".join(filter(None, (host.lower() + slash + path).split("/")))
 
 
 def _plugins(answer: Members, *, decide: bool) -> Iterator[tuple[str, Plugin]]:
@@ -329,7 +360,12 @@ def read(reply: Reply, asset_id: str, known: answers.Known, zone: tzinfo) -> ans
 
 
 def normalise(asset_id: str, answer: Answer, *, zone: tzinfo) -> Observation:
-    """Make the observation of one asset; zone is that of the server's local times."""
+    """Make the observation of one asset; zone is that of the server's local times.
+
+    Raises: BadAnswer for an answer about another one, say out of a cache that does not look at the query.
+    """
+    if not is_about(answer.url, asset_id):
+        raise BadAnswer("the answer is about another asset")
     facets = tuple(facet(name, plugin, answer.storage, zone=zone) for name, plugin in answer.plugins.items())
     state = roll_up(answer.storage, facets)
     gone = state is State.MISSING

@@ -8,7 +8,8 @@ import typer
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import Config, Format, Group, Output, SecretsDir
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, counted, safe, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, complain, safe, tell
+from assetwatchd.model.texts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,10 +30,10 @@ app = typer.Typer(
 @app.command()
 def check(config: Config = None, secrets_dir: SecretsDir = None) -> None:
     """Say whether the configuration can be used; every problem on a line of its own. Asks no upstream."""
-    from assetwatchd.upstream.http import tls  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd import app as whole  # noqa: PLC0415 - help does not pay for it
 
     settings, warnings = usable_settings(config, secrets_dir)
-    _warn([*warnings, *tls.warnings(settings.sources)])  # as `serve` says them itself
+    _warn([*warnings, *whole.warnings(settings)])  # as `serve` says them itself
     names = ", ".join(f"{name} ({source.kind})" for name, source in sorted(settings.sources.items()))
     tell(safe(f"ok: {counted(len(settings.sources), 'source')}{f': {names}' if names else ''}"))
 

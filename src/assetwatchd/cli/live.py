@@ -28,7 +28,8 @@ from assetwatch_client import (
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
 from assetwatchd.cli.screen import Board, page
-from assetwatchd.cli.terminal import complain, safe, tell
+from assetwatchd.cli.terminal import complain, leave_screen, let_flow, safe, tell
+from assetwatchd.runtime import stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -44,7 +45,7 @@ UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
 DRAINING = "SERVER_DRAINING"
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last."""
+"""Each ends a process that does not hear it, on the spot; Ctrl-\\ sends the last. SIGTSTP, of Ctrl-Z, stops it."""
 
 
 class Interest(NamedTuple):
@@ -169,26 +170,37 @@ async def _table(
 
 @contextmanager
 def _given_back(live: Live) -> Iterator[None]:
-    """Give the terminal back before a signal ends the process, as it does all the same; one that others hear is theirs.
+    """Give the terminal back before a signal ends or stops the process, as it does all the same.
 
+    A signal that others hear is theirs; where they end the process by force, the terminal is given back there, too.
     Where the terminal takes nothing any more, the same signal once more ends the process at once.
     """
 
     def end(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        let_flow()
         try:
             live.stop()
         finally:
             signal.raise_signal(number)
 
-    unheard = [number for number in DEADLY if signal.getsignal(number) is signal.SIG_DFL]
-    for number in unheard:
-        signal.signal(number, end)
+    def pause(number: int, frame: object) -> None:
+        end(number, frame)
+        signal.signal(number, pause)  # it goes on
+        live.start(refresh=True)
+
+    unheard = dict.fromkeys(DEADLY, end) | {signal.SIGTSTP: pause}
+    unheard = {number: how for number, how in unheard.items() if signal.getsignal(number) is signal.SIG_DFL}
+    for number, how in unheard.items():
+        signal.signal(number, how)
+    stopping.AT_FORCED_END.add(leave_screen)
     try:
         yield
     finally:
+        stopping.AT_FORCED_END.discard(leave_screen)
         for number in unheard:
             signal.signal(number, signal.SIG_DFL)
+        let_flow()
 
 
 def text_line(event: Event, told: dict[Key, str]) -> str:

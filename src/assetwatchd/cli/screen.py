@@ -19,7 +19,8 @@ from rich.text import Text
 
 from assetwatch_client import Removed, Synced, Upsert
 from assetwatchd.cli.output import COLOURS, STATUS_HEADER, incomplete_text, label, status_row, trouble_text
-from assetwatchd.cli.terminal import counted, safe
+from assetwatchd.cli.terminal import safe
+from assetwatchd.model.texts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,9 +9,11 @@ import fcntl
 import json
 import os
 import re
+import signal
 import stat
 import sys
-from contextlib import asynccontextmanager, contextmanager
+import termios
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NewType
 
 import typer
@@ -27,6 +29,8 @@ READER_GONE = 141
 """128 and SIGPIPE, as a shell has it of programs that the signal ends."""
 Safe = NewType("Safe", str)
 """Text in lines that a terminal only shows; the colours in it are ours."""
+RESTORED = b"\x1b[?1049l\x1b[?25h"
+"""The first screen, and the cursor."""
 ASTRAL = 0x10000
 PERHAPS_ACTING = re.compile(r"[^\n\x20-\x7e]")
 """What JSON and YAML may have to escape: the ends of lines are theirs, those in a text are escaped already."""
@@ -35,11 +39,6 @@ PERHAPS_ACTING = re.compile(r"[^\n\x20-\x7e]")
 def safe(text: str) -> Safe:
     """Write on one line, whatever would act on a terminal escaped."""
     return Safe(harmless(text))
-
-
-def counted(number: int, noun: str) -> str:
-    """Write how many there are: 1 source, 2 sources."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def cells(*texts: str) -> tuple[Safe, ...]:
@@ -168,6 +167,25 @@ def write_raw(content: bytes) -> None:
         else:
             sys.stdout.buffer.write(content)
         sys.stdout.flush()
+
+
+def let_flow() -> None:
+    """Have the terminal take what it is sent, also if Ctrl-S has stopped it: who waits for it can give nothing back.
+
+    Stopped once more in the program's own way, it can be started in that. A process in the background may do it, too.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    with suppress(OSError, termios.error):
+        termios.tcflow(sys.stdout.fileno(), termios.TCOOFF)
+        termios.tcflow(sys.stdout.fileno(), termios.TCOON)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def leave_screen() -> None:
+    """Give the terminal back past all that may be waited for in this process."""
+    let_flow()
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), RESTORED)
 
 
 def _json_escape(found: re.Match[str]) -> str:

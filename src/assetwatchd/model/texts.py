@@ -24,6 +24,11 @@ def cut(text: str, length_max: int) -> str:
     return text if len(text) <= length_max else text[: max(0, length_max - len(CUT))] + CUT
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: 1 source, 2 sources."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def unfit(asset_id: str) -> str | None:
     """Say why a text cannot be an id, of whatever kind; None when it may be one."""
     found = ACTING.search(asset_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from assetwatchd.model.errors import ConfigError
-from assetwatchd.upstream.http.tls import OTHER_KEY
+from assetwatchd.upstream.http.tls import LOCKED, OTHER_KEY, out_of_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,12 @@ def problems(settings: ServerSettings) -> Iterator[str]:
     yield from wrong or _not_for_grpc(settings)
 
 
+def warnings(settings: ServerSettings) -> Iterator[str]:
+    """Say that the certificate is of no use today: gRPC serves with one of any date, and leaves it to each client."""
+    if settings.tls_cert_file is not None and (amiss := out_of_date(settings.tls_cert_file)):
+        yield f"server.tls_cert_file: {amiss}"
+
+
 def _unreadable(path: Path | None) -> str | None:
     try:
         _content(path)
@@ -58,6 +64,8 @@ def _wrong_pair(settings: ServerSettings) -> Iterator[str]:
     except (ssl.SSLError, ValueError) as error:
         if getattr(error, "reason", None) in OTHER_KEY:
             yield "server: tls_key_file is not the key of the certificate in tls_cert_file"
+        elif b"ENCRYPTED" in _content(settings.tls_key_file):
+            yield f"server.tls_key_file: {settings.tls_key_file} {LOCKED}"
         else:
             why = getattr(error, "reason", None) or "unreadable"
             yield f"server: tls_cert_file and tls_key_file are no certificate and its key, as PEM in the clear ({why})"

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from assetwatchd.model.texts import counted
 from assetwatchd.rpc.status import told
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def described(what: Filter) -> str:
     names = sorted(what.sources)
     more = len(names) - SOURCES_NAMED_MAX
     sources = ", ".join(names[:SOURCES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-    parts = [f"{len(what.keys)} assets" if what.keys else "", f"the sources {sources}" if names else ""]
+    parts = [counted(len(what.keys), "asset") if what.keys else "", f"the sources {sources}" if names else ""]
     return "watch of " + " and ".join(filter(None, parts))
 
 

@@ -28,6 +28,9 @@ LAST_RESORT_S = 0.4
 """Where not even that thread can run, stacks are written so much later, and the kernel ends the process then."""
 STUCK = 5
 """The exit code of a process that did not stop in time."""
+AT_FORCED_END: set[Callable[[], object]] = set()
+"""What is called, from another thread, before the process is ended that did not end by itself; it is not waited for
+longer than LAST_RESORT_S."""
 _OVER = 0
 """No signal has this number."""
 
@@ -112,10 +115,16 @@ class Stopping:
             signal.setitimer(signal.ITIMER_REAL, self._within_s + 2 * LAST_RESORT_S)
 
     def _end_process(self) -> None:
-        writing = threading.Thread(target=self._write_stacks, daemon=True)
+        writing = threading.Thread(target=self._last_words, daemon=True)
         writing.start()
         writing.join(LAST_RESORT_S)  # perhaps nobody reads standard error: that may be why it stands still
         os._exit(STUCK)
+
+    def _last_words(self) -> None:
+        for call in tuple(AT_FORCED_END):
+            with suppress(Exception):
+                call()
+        self._write_stacks()
 
     def _write_stacks(self) -> None:
         text = f"assetwatch: not stopped within {self._within_s:g} s, so ended with {STUCK}; where each thread stood:\n"

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.texts import counted
 
 AGAIN_MAX = 20
 """So many pages of one list are read again, or bring nothing new, before it is taken as it is: it moves all the time,
 or has no end."""
+GROWN_TIMES = 2
+"""A list that says of itself that it has grown to more than so many times the pages that it had at first, and
+AGAIN_MAX, is taken as it is: it grows faster than it can be read, or its totals are made up."""
 
 
 class Page(NamedTuple):
@@ -48,6 +52,8 @@ class Pages:
         self._size = size
         self._unreadable: dict[int, int] = {}
         self._before: Page | None = None
+        self._first: Page | None = None
+        self._grown_to = 0
         self._again = 0
 
     def take(self, page: Page) -> None:
@@ -60,21 +66,26 @@ class Pages:
         self.seen |= page.numbers
         self._unreadable[self.number] = page.unreadable
         self._before = page
+        self._first = self._first or page
+        self._grown_to = self.number if self._has_outgrown(page) else 0
         is_last = page.is_last and not back and (self._told or not is_new)
-        is_over = self._again > AGAIN_MAX or is_last
+        is_over = self._again > AGAIN_MAX or bool(self._grown_to) or is_last
         self.number = None if is_over else self.number - back if back else self.number + 1
 
     def lack(self) -> Lack:
         """Say what cannot be read of the list. Raises: BadAnswer when it has items and not one number."""
         nameless = sum(self._unreadable.values())
         if nameless and not self.seen:
-            raise BadAnswer(f"a list of {nameless} items and not one readable id")
+            raise BadAnswer(f"a list of {counted(nameless, 'item')} and not one readable id")
+        if self._grown_to:
+            at_first = f"it said {self._pages_told(self._first)} at first"
+            return Lack(1 + nameless, f"after {self._grown_to} pages it says that there are more, and {at_first}")
         missing = max(0, self._total - len(self.seen) - nameless)
         if nameless:
             page = next(number for number, unreadable in self._unreadable.items() if unreadable)
             return Lack(nameless + missing, f"page {page} has an item without an id")
         if missing:
-            return Lack(missing, f"it says that it has {self._total} assets, and holds {len(self.seen)}")
+            return Lack(missing, f"it says that it has {counted(self._total, 'asset')}, and holds {len(self.seen)}")
         if self._again > AGAIN_MAX:
             return Lack(1, f"its pages repeat or keep changing, though {AGAIN_MAX} were read again")
         return Lack(0, "")
@@ -88,6 +99,18 @@ class Pages:
     @property
     def _total(self) -> int:
         return (self._before.total if self._before else None) or 0
+
+    def _has_outgrown(self, page: Page) -> bool:
+        """Whether the list has become so much longer, up to the page that was read now, and has still more."""
+        at_first, now, number = self._pages_told(self._first), self._pages_told(page), self.number or 0
+        return now > max(at_first, number) and number >= GROWN_TIMES * at_first + AGAIN_MAX
+
+    def _pages_told(self, page: Page | None) -> int:
+        """Return how many pages a page says that there are; if by their total alone, as long as the first."""
+        if page is None or self._first is None:
+            return 0
+        size = len(self._first.numbers) + self._unreadable[1]
+        return (-(-(page.total or 0) // size) if size else 0) if page.pages is None else page.pages
 
     def _pulled(self, before: Page, page: Page) -> int:
         """Return over how many pages assets have moved towards the beginning since the page before."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from assetwatchd.model.errors import BadAnswer
+from assetwatchd.model.texts import counted
 from assetwatchd.upstream.answers import NOTHING_KNOWN
 from assetwatchd.upstream.bodies.oddtext import REPLACEMENT
 
@@ -96,7 +97,7 @@ def listed(asset_ids: Iterable[str | None], assets_max: int) -> Listed:
             why = why or f"item {place} has {_what(asset_id)}"
     check_count(len(found), assets_max)
     if unreadable and not found:
-        raise BadAnswer(f"a list of {unreadable} items and not one readable id: {why}")
+        raise BadAnswer(f"a list of {counted(unreadable, 'item')} and not one readable id: {why}")
     return Listed(frozenset(found), unreadable, why)
 
 

@@ -35,7 +35,7 @@ WHY = "why"
 UNREADABLE = "unreadable"
 """So are named, in whatever is made of an answer, the members in our words: what is wrong with it, and what is lost."""
 LATEST = 16
-"""So many of the tokens and signatures that were sent last are known: as many as there usually are calls under way."""
+"""So many of the tokens and signatures that were sent last are known, beside those of calls under way."""
 
 
 class Secrets:
@@ -48,6 +48,7 @@ class Secrets:
         self._known = tuple(filter(None, known))
         self._published = frozenset(published)
         self._latest: deque[str] = deque(maxlen=LATEST)
+        self._under_way: list[str] = []
         self._cleaner: Cleaner | None = None
 
     @classmethod
@@ -71,11 +72,22 @@ class Secrets:
             self._latest.extend(new)
             self._cleaner = None
 
+    @contextmanager
+    def sent(self, text: str) -> Iterator[None]:
+        """Know one that a call inside is made with, however many others are added until its answer is read."""
+        self._under_way.append(text)
+        self._cleaner = None
+        try:
+            yield
+        finally:
+            self._under_way.remove(text)
+            self.add(text)
+
     @property
     def cleaner(self) -> Cleaner:
         """What frees texts of those that are known by now; it can be pickled."""
         if self._cleaner is None:
-            self._cleaner = Cleaner((*self._known, *self._latest), self._published)
+            self._cleaner = Cleaner((*self._known, *self._latest, *self._under_way), self._published)
         return self._cleaner
 
     @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
@@ -70,6 +71,15 @@ ROOTS = frozenset({"pim", "response"})
 REASON = "errorMessage"
 """The item that says what went wrong; [assumed] also in an answer of no assets, which then says nothing of them."""
 ERROR_DOCUMENT = "HTTP 200 with an error document"
+BARE: dict[type, str] = {
+    list: "HTTP 200 with a list in place of an answer",
+    str: "HTTP 200 with a text in place of an answer",
+}
+"""What in JSON may tell of an error though it is no document."""
+JSON, BEGIN_BYTES = (b"{", b"["), 256
+"""So begins JSON, after at most so much white space."""
+NAME_LENGTH = 80
+"""Of a document's root, in an error."""
 TOTALS = ("total", "totalCount", "totalHits", "totalElements", "totalResults")
 CUT_SHORT = ("hasMore", "more", "truncated", "incomplete")
 NEXT = ("next", "nextPage", "nextLink", "nextCursor", "nextToken", "nextPageToken", "continuationToken")
@@ -145,7 +155,9 @@ def assets_of(reply: Reply, form: str) -> list[Asset] | None:
 
 
 def is_xml(reply: Reply, *, form: str) -> bool:
-    """Tell whether to read an answer as XML."""
+    """Tell whether to read an answer as XML; what begins as JSON is none, whatever it is called."""
+    if reply.body[:BEGIN_BYTES].removeprefix(BOM_UTF8).lstrip().startswith(JSON):
+        return False
     return reply.content_type in XML_TYPES or (form == "xml" and "json" not in reply.content_type)
 
 
@@ -178,7 +190,8 @@ def ids_of(reply: Reply, assets_max: int) -> Listed:
     if reply.status != OK:
         raise refusal(reply)
     if is_xml(reply, form="json"):
-        raise logins.refusal(ERROR_DOCUMENT, reason_of(reply) or "no list of tids")
+        root = parsed(reply)
+        raise logins.refusal(ERROR_DOCUMENT, _reason_in(root)) if xml.name(root) == "response" else _other_root(root)
     document = _answer_in(decode(reply))
     members = Members(document)
     nothing = document.get("tids") is None and any(members.whole_number(name) == 0 for name in TOTALS)
@@ -193,7 +206,11 @@ def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
     cut = cut or any((document.whole_number(name) or 0) > 1 for name in PAGES)
     if total <= count and not cut:
         return found
-    why = f"it says that it has {total} assets, and holds {count}" if total > count else "it says that there is more"
+    why = (
+        f"it says that it has {texts.counted(total, 'asset')}, and holds {count}"
+        if total > count
+        else "it says that there is more"
+    )
     return replace(found, unreadable=found.unreadable + max(1, total - count), why=found.why or why)
 
 
@@ -241,12 +258,19 @@ def _assets_in_xml(root: Element) -> list[Asset]:
     if xml.name(root) == "response":
         raise logins.refusal(ERROR_DOCUMENT, _reason_in(root))
     lists = [child for child in root if xml.name(child) == "assets"]
-    if xml.name(root) != "pim" or not lists:
-        raise BadAnswer("not the published answer: no pim document with assets")
+    if xml.name(root) != "pim":
+        raise _other_root(root)
+    if not lists:
+        raise BadAnswer("not the published answer: a pim document without assets")
     found = [asset for each in lists for asset in each if xml.name(asset) == "asset"]
     if not found and _items(root).get(REASON):
         raise logins.refusal(ERROR_DOCUMENT, _reason_in(root))
     return [Asset(asset.get("tid", ""), asset.get("id", ""), _items(asset)) for asset in found]
+
+
+def _other_root(root: Element) -> UpstreamError:
+    """Tell of a document in XML that is neither an answer nor an error document; its root's name is theirs."""
+    return logins.refusal("not the published answer: the root of the document is", bounded(xml.name(root), NAME_LENGTH))
 
 
 def _items(element: Element) -> dict[str, str]:
@@ -279,14 +303,15 @@ def _assets_in_json(body: Any) -> list[Asset]:
 def _answer_in(body: Any) -> dict[str, Any]:
     """Return a document that is an answer. Raises: BadAnswer; Refused for one that speaks of credentials."""
     if reason := _error_in(body):
-        raise logins.refusal(ERROR_DOCUMENT, reason)
+        raise logins.refusal(ERROR_DOCUMENT if isinstance(body, dict) else BARE[type(body)], reason)
     return object_of(body, "the answer")
 
 
 def _error_in(body: Any) -> str:
     """Return the reason in a document that tells an error in place of an answer; empty for an answer."""
     document = body if isinstance(body, dict) else {}
-    if not ANSWERS.isdisjoint(document):
+    is_assets = isinstance(body, list) and bool(body) and isinstance(body[0], dict) and _is_asset(body[0])
+    if is_assets or not ANSWERS.isdisjoint(document):
         return ""
     told = "an error document in JSON" if not ERRORS.isdisjoint(document) else ""
     return reason_in(document.get("response")) or reason_in(body) or told

@@ -6,6 +6,7 @@ Names that begin with _ are of Python's inside: what they tell is left out of an
 from __future__ import annotations
 
 import ssl
+import time
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,19 +27,22 @@ OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """How OpenSSL says that a key is another certificate's; the second when it is of another sort, as RSA is."""
 TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
 """What OpenSSL says of certificates that its security level does not take."""
-HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
-"""A type of content and one of messages in it: RFC 8446, 5.1 and 4."""
+LOCKED = "is locked with a passphrase, which cannot be given; give the key without one, as `openssl pkey` writes it"
+HANDSHAKE, SERVER_HELLO, CERTIFICATE_REQUEST = 22, 2, 13
+"""A type of content and two of messages in it: RFC 8446, 5.1 and 4."""
 
 
 class Tls:
     """How one upstream is called over TLS; raises ConfigError when files that the settings name cannot be used.
 
     certificate_wanted: the server has asked for a certificate of ours. It may do without, and may not.
+    greeted: it has once answered that it speaks a version of TLS that we do.
     """
 
     def __init__(self, settings: SourceSettings) -> None:
         self.settings = settings
         self.certificate_wanted = False
+        self.greeted = False
         if settings.base_url.scheme == "https" or settings.ca_file or settings.tls_cert_file:
             _ = self.context  # at the start, where 20 ms hold up nobody, and files that are of no use are told
 
@@ -54,8 +58,9 @@ class Tls:
         return context
 
     def _heard(self, _: object, direction: str, _version: int, content: int, message: int, _data: bytes) -> None:
-        if content == HANDSHAKE and message == CERTIFICATE_REQUEST and direction == "read":
-            self.certificate_wanted = True
+        if content == HANDSHAKE and direction == "read":
+            self.greeted = self.greeted or message == SERVER_HELLO
+            self.certificate_wanted = self.certificate_wanted or message == CERTIFICATE_REQUEST
 
 
 class _Handshake(ssl.SSLObject):
@@ -123,6 +128,35 @@ def warnings(sources: Mapping[str, SourceSettings]) -> Iterator[str]:
             yield f"source {name}: tls_legacy is on: old TLS versions, ciphers and weak certificates are taken"
         if not source.tls_verify:
             yield f"source {name}: tls_verify is off: any certificate is taken, whoever shows it"
+        if source.tls_cert_file and (amiss := out_of_date(source.tls_cert_file)):
+            yield f"source {name}: tls_cert_file: {amiss}"
+
+
+def out_of_date(path: Path) -> str | None:
+    """Say that a certificate in a file is not valid now, and until or from when; None when all are."""
+    now = time.time()
+    for certificate in _certificates(path):
+        until, since = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notAfter", "notBefore"))
+        if until <= now:
+            return f"the certificate expired on {day(until)}, so it is refused; renew it"
+        if since > now:
+            return f"the certificate is not valid before {day(since)}, so it is refused; compare the clocks"
+    return None
+
+
+def day(moment: float) -> str:
+    """Write a time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
+
+
+def _certificates(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the first certificate of a file, and those of authorities in it, which alone Python tells of officially."""
+    with suppress(AttributeError, OSError, ssl.SSLError):
+        yield ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with suppress(OSError, ssl.SSLError):
+        trial.load_verify_locations(path)
+    yield from trial.get_ca_certs()
 
 
 def problems(source: SourceSettings) -> Iterator[str]:
@@ -170,7 +204,7 @@ def _unfit(certificate: Path, key: Path, *, legacy: bool) -> tuple[str, str] | N
         if reason in TOO_WEAK:
             return "cert", f"{certificate} is too weak for TLS today ({reason}); have another one issued"
         locked = b"ENCRYPTED" in key.read_bytes()
-        why = "is locked with a passphrase; give it without one" if locked else "holds no private key, as PEM"
+        why = LOCKED if locked else "holds no private key, as PEM"
         return "key", f"{key} {why}"
     return None
 

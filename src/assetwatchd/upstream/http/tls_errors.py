@@ -8,7 +8,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.upstream.http.tls import TOO_WEAK, shown
+from assetwatchd.upstream.http.tls import TOO_WEAK, day, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +26,7 @@ WANTED_PERHAPS = (
 NOT_TAKEN = "the server does not take our certificate of tls_cert_file"
 NO_TLS = "TLS was spoken to a port that answers without TLS; base_url should begin with http://, or have another port"
 BROKEN_OFF = "the server closed the connection during the TLS handshake"
+OLD_PERHAPS = "; if it is an old one, which knows no version of TLS that is offered, tls_legacy: true helps"
 OLD = "no TLS version or cipher in common; tls_legacy: true takes older ones"
 WEAK = "is too weak for TLS today; tls_legacy: true takes it"
 
@@ -63,7 +64,6 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "UNSAFE_LEGACY_RENEGOTIATION_DISABLED": f"the server's way to renegotiate {WEAK}",
         "TLSV1_ALERT_UNRECOGNIZED_NAME": "the server knows no host of that name; correct base_url",
         "TLSV1_UNRECOGNIZED_NAME": "the server knows no host of that name; correct base_url",
-        "UNEXPECTED_EOF_WHILE_READING": "the server closed the connection in the middle of TLS",
         "TLSV13_ALERT_CERTIFICATE_REQUIRED": WANTED,
         "TLSV1_ALERT_CERTIFICATE_REQUIRED": WANTED,
     }
@@ -96,14 +96,23 @@ def explain(error: ssl.SSLError, host: str, tls: Tls) -> str:
     reason = error.reason or ""
     if reason in OF_OUR_CERTIFICATE and tls.certificate_wanted:
         return f"{NOT_TAKEN} ({_plain(reason)})" if tls.settings.tls_cert_file else WANTED
-    return REASONS.get(reason) or f"TLS failed: {_plain(reason) or 'OpenSSL does not say why'}"
+    if reason == "UNEXPECTED_EOF_WHILE_READING":
+        return f"the server closed the connection in the middle of TLS{_old_perhaps(tls)}"
+    if told := REASONS.get(reason):
+        return told
+    return f"TLS failed: {_plain(reason) or 'OpenSSL does not say why'}{_old_perhaps(tls)}"
 
 
 def broken_off(tls: Tls) -> str:
     """Say why a server ended a connection over which it has never answered."""
     if not tls.certificate_wanted:
-        return BROKEN_OFF
+        return f"{BROKEN_OFF}{_old_perhaps(tls)}"
     return f"{NOT_TAKEN}, it seems: it closed the connection" if tls.settings.tls_cert_file else WANTED_PERHAPS
+
+
+def _old_perhaps(tls: Tls) -> str:
+    """Return what to add where a server ended a handshake that it had said nothing in, as old ones may."""
+    return "" if tls.greeted or tls.settings.tls_legacy else OLD_PERHAPS
 
 
 def _plain(reason: str) -> str:
@@ -171,7 +180,7 @@ def _trust(tls: Tls) -> str:
 
 
 def _on(times: list[float], word: str = " on") -> str:
-    return f"{word} {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(times[0]))}" if times else ""
+    return f"{word} {day(times[0])}" if times else ""
 
 
 def _time(certificate: Certificate, name: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import io
+import logging
 import re
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,8 +18,10 @@ import aiohttp
 from yarl import URL
 
 from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.texts import counted, cut
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.descriptors import BESIDE, missed
+from assetwatchd.runtime.logs import Seldom
 from assetwatchd.runtime.timelimit import TimeLimit
 from assetwatchd.upstream import logins
 from assetwatchd.upstream.answers import digest
@@ -58,6 +61,10 @@ HEADER_LENGTH_MAX = 256
 CREDENTIALS = frozenset({401, 403, 419, 440, 498})
 """Of these the latter three are in no standard, and all that frameworks and gateways mean by them is a session's or a
 token's end."""
+LINE_EVERY_S, LINES_KINDS_MAX = 600.0, 20
+"""Of headers that cannot be read, with answers of one status, a line of the log each is written so often."""
+RETRY_AFTER_SHOWN_MAX = 80
+"""Characters of one that cannot be read, in the log."""
 RETRY_AFTER_S_MAX = 3600.0
 """A Retry-After beyond this is taken as this: an upstream shall not switch us off for a day by one header."""
 SECONDS_FORM = re.compile(r"([0-9]{1,30}(?:\.[0-9]{0,9})?) ?(?:(ms)|s(?:ec(?:onds?)?)?)?(?:,.*)?")
@@ -71,6 +78,7 @@ THROTTLED = frozenset({420, 429})
 """Of these the former is in no standard; services that limit calls have it."""
 HUNG_UP = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection ended before an answer began; aiohttp sends a GET once more then."""
+log = logging.getLogger(__name__)
 FAILURES = (TimeoutError, aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError)
 """What a call may fail with that is no defect."""
 
@@ -118,6 +126,7 @@ class Transport:
         self._tls = Tls(settings)
         self._proxies = Proxies(settings.proxy)
         self._answered = False
+        self._seldom = Seldom(LINE_EVERY_S, LINES_KINDS_MAX)
 
     async def close(self) -> None:
         """Give back connections."""
@@ -172,6 +181,7 @@ class Transport:
             telemetry.upstream_answered(span, reply.status)
             check_answer(reply.status, reply.body, attempt)
         self._answered = True
+        self._say_unread(reply)
         return reply
 
     async def _answer(
@@ -206,10 +216,9 @@ class Transport:
                 telemetry.upstream_answered(span, response.status)
                 check_answer(response.status, body, attempt)
                 self._answered = True
-                yield (
-                    Reply(response.status, _kept(response.headers, url), body, attempt.perhaps),
-                    response.content.iter_chunked(CHUNK_BYTES),
-                )
+                reply = Reply(response.status, _kept(response.headers, url), body, attempt.perhaps)
+                self._say_unread(reply)
+                yield reply, response.content.iter_chunked(CHUNK_BYTES)
 
     @asynccontextmanager
     async def websocket(
@@ -321,22 +330,38 @@ class Transport:
             with self.secrets.kept():
                 raise self._in_words(exc, attempt) from exc
 
+    def _say_unread(self, reply: Reply) -> None:
+        """Log, now and then, that an answer asks for a pause in a way that cannot be read, so that it is not obeyed."""
+        asked = reply.headers.get("Retry-After")
+        if asked is None or reply.status == OK or retry_after_s(reply) is not None:
+            return
+        if (more := self._seldom.more(reply.status)) is not None:
+            text = self.secrets.cleaner.text(cut(asked, RETRY_AFTER_SHOWN_MAX))
+            log.warning(
+                "source %s: its Retry-After %a, with HTTP %d, is neither seconds nor a date: pauses are as without%s",
+                self._source,
+                text,
+                reply.status,
+                f"; {counted(more, 'other')} left out since the last line" if more else "",
+            )
+
     def _in_words(self, exc: Exception, attempt: Attempt) -> UpstreamError:
         if isinstance(exc, TimeoutError):
             return Unreachable(f"no answer within {self._settings.timeout_s:g} s{attempt.way}")
         if isinstance(exc, aiohttp.WSServerHandshakeError):
-            return _not_upgraded(exc)
+            reply = Reply(exc.status, _kept(exc.headers or {}, exc.request_info.url), b"")
+            self._say_unread(reply)
+            return _not_upgraded(reply)
         return connection_errors.explain(exc, attempt)
 
 
-def _not_upgraded(exc: aiohttp.WSServerHandshakeError) -> UpstreamError:
-    reply = Reply(exc.status, _kept(exc.headers or {}, exc.request_info.url), b"")
+def _not_upgraded(reply: Reply) -> UpstreamError:
     try:
         raise_for_status(reply)
     except UpstreamError as told:
         return told
     page = " with an HTML page, which may be a login page" if "html" in reply.content_type else ""
-    return BadAnswer(f"no WebSocket: HTTP {exc.status}{page}", retry_after_s=retry_after_s(reply))
+    return BadAnswer(f"no WebSocket: HTTP {reply.status}{page}", retry_after_s=retry_after_s(reply))
 
 
 async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
