@@ -374,8 +374,12 @@ async def test_an_adapters_defect_is_logged(caplog: pytest.LogCaptureFixture) ->
     async with running(upstream, pins=("a", "b")) as rig:
         await asyncio.sleep(60)
         assert rig.state("a") is State.AVAILABLE
-    assert "the adapter failed" in caplog.text
+    stacks = [record for record in caplog.records if record.exc_info]
+    lines = [record.getMessage() for record in caplog.records if "failed again" in record.getMessage()]
+    assert [record.getMessage() for record in stacks] == ["source src: the adapter failed"]
     assert "KeyError" in caplog.text
+    assert len(lines) > 1
+    assert "KeyError at fake_upstream.py:" in lines[0]
 
 
 @virtual

@@ -228,3 +228,22 @@ def test_debug_is_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     cython.warning("odd")
     log.debug("watch opened")
     assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["odd", "watch opened"]
+
+
+def test_a_defect_at_each_try_has_a_stack_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """One for each place and kind; the lines between name both, and nothing that an exception says."""
+    now = [0.0]
+    defects = logs.Defects("usd", lambda: now[0])
+    for _ in range(3):
+        for error in (KeyError("hunter2"), ValueError("hunter2")):
+            try:
+                raise error
+            except (KeyError, ValueError) as raised:
+                defects.log(raised)
+    assert [bool(record.exc_info) for record in caplog.records] == [True, True, False, False, False, False]
+    message = caplog.records[-1].getMessage()
+    assert message.startswith("source usd: the adapter failed again: ValueError at test_logs.py:")
+    assert "hunter2" not in message
+    now[0] = logs.STACK_EVERY_S
+    defects.log(KeyError())
+    assert caplog.records[-1].exc_info

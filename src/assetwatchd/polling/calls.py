@@ -15,6 +15,7 @@ from assetwatchd.polling.lists import Lists
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
+from assetwatchd.runtime.logs import Defects
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
 from assetwatchd.upstream import backoff
 from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
@@ -90,6 +91,7 @@ class Calls:
             rng=rng,
         )
         self._name = name
+        self._defects = Defects(name)
         self._upstream = upstream
         self._settings = settings
         self._report = report
@@ -256,11 +258,12 @@ class Calls:
         except UpstreamError as error:
             self._failed(job, error, secret)
         except TimeoutError:
-            self._failed(job, Unreachable(f"no answer within {job.limit.seconds:g} s"), secret)
-        except (Exception, asyncio.CancelledError):  # an adapter's defect must not stop the other sources
+            what = "the list was not read" if job.concern is Concern.LIST else "no answer"
+            self._failed(job, Unreachable(f"{what} within {job.limit.seconds:g} s"), secret)
+        except (Exception, asyncio.CancelledError) as error:  # an adapter's defect must not stop the other sources
             if _being_cancelled():
                 raise
-            log.exception("source %s: the adapter failed", self._name)
+            self._defects.log(error)
             self._failed(job, BadAnswer("the adapter failed; see the log"), secret)
         finally:
             if job.concern is Concern.LIST:

@@ -13,6 +13,7 @@ from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
+from assetwatchd.runtime.logs import Defects
 from assetwatchd.runtime.slices import SLICE, slices
 from assetwatchd.upstream import backoff
 from assetwatchd.upstream.port import Listed, Removed, Touched
@@ -64,6 +65,7 @@ class Push:
         self.interest_begun = asyncio.Event()
         self.taking_in = False
         self._name = name
+        self._defects = Defects(name)
         self._upstream = upstream
         self._settings = settings
         self._plan = plan
@@ -142,8 +144,8 @@ class Push:
                     left_out = self._complain(left_out, left_out + await self._take(notice))
         except UpstreamError as error:
             return error
-        except Exception:  # an adapter's defect must not stop the other sources
-            log.exception("source %s: the adapter failed", self._name)
+        except Exception as error:  # noqa: BLE001 - an adapter's defect must not stop the other sources
+            self._defects.log(error)
             return BadAnswer("the adapter failed; see the log")
         return Unreachable("the push connection was closed")
 

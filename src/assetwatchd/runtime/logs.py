@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import trace
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
 
 FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
+STACK_EVERY_S, STACKS_KINDS_MAX = 600.0, 20
+"""The stack of a defect at one place is logged so often."""
 ABOUT_SOURCE = "source %s"
 CHATTY = ("grpc._cython.cygrpc",)
 """Loggers of libraries whose debug lines, one a call and wakeup, hide what is told at debug."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Seldom:
@@ -68,6 +74,24 @@ class Seldom:
         if now - self._swept_at >= self._every_s:
             self._swept_at = now
             self._written = {kind: held for kind, held in self._written.items() if now - held[0] < 2 * self._every_s}
+
+
+class Defects:
+    """Logs what nobody foresaw in an adapter: with its stack now and then, else in a line, as it may be at each try."""
+
+    def __init__(self, source: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._seldom = Seldom(STACK_EVERY_S, STACKS_KINDS_MAX, clock)
+
+    def log(self, error: BaseException) -> None:
+        """Write one; where it was raised tells it from others."""
+        frames = traceback.extract_tb(error.__traceback__, limit=-1)
+        where = f"{Path(frames[0].filename).name}:{frames[0].lineno}" if frames else "nowhere"
+        if self._seldom.more((type(error), where)) is not None:
+            log.error("source %s: the adapter failed", self._source, exc_info=error)
+        else:
+            told = type(error).__name__, where
+            log.error("source %s: the adapter failed again: %s at %s; its stack is above", self._source, *told)
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], format: Literal["text", "json"]) -> None:  # noqa: A002 - the setting's name
