@@ -91,6 +91,13 @@ class PiecesRig:
             while self.sockets(name) != count:  # noqa: ASYNC110 - it is the stand-in that is asked
                 await asyncio.sleep(0.005)
 
+    def held(self, asset_id: str) -> Mapping[str, Any]:
+        """Return an asset as the stand-in holds it; it must."""
+        native = self.standin.get(asset_id)
+        assert native is not None, asset_id
+        held: Mapping[str, Any] = native
+        return held
+
     async def command(self, verb: str, **arguments: Any) -> Any:
         """Give the stand-in one of its commands."""
         return await self.standin.commands[verb](arguments)
