@@ -20,6 +20,7 @@ from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.paging import AGAIN_MAX
 from assetwatchd.upstream.port import Listed
 from support import golden
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -140,7 +141,7 @@ async def test_names_are_signed_as_sent(standin: MediaIntelligenceStandin) -> No
     async with adapter(standin, projects=("my-workspace/spring +ü%2F?#",)) as upstream:
         [observation] = await upstream.observe([asset_id])
         assert await upstream.enumerate() == Listed(frozenset({asset_id}))
-    assert (observation.asset_id, observation.state) == (asset_id, State.PROCESSING)
+    assert (observation.asset_id, observed(observation).state) == (asset_id, State.PROCESSING)
 
 
 async def test_late_signature_is_renewed(standin: MediaIntelligenceStandin) -> None:
@@ -148,7 +149,7 @@ async def test_late_signature_is_renewed(standin: MediaIntelligenceStandin) -> N
     times = iter([NOW_S - 301, NOW_S])
     async with adapter(standin, clock=lambda: next(times)) as upstream:
         [observation] = await upstream.observe([ASSET])
-    assert observation.state is State.AVAILABLE
+    assert observed(observation).state is State.AVAILABLE
     assert [logged.status for logged in standin.requests.all()] == [401, 200]
 
 
@@ -467,7 +468,7 @@ async def test_the_clock_is_the_machines() -> None:
     upstream = MediaIntelligence("mi", configured(standin))
     try:
         [observation] = await upstream.observe([ASSET])
-        assert observation.state is State.AVAILABLE
+        assert observed(observation).state is State.AVAILABLE
     finally:
         await upstream.close()
         await standin.stop()
