@@ -54,7 +54,7 @@ def canonical(value: Any) -> str:
 
 def documents(name: str, depth: int) -> st.SearchStrategy[dict[str, Any]]:
     """Objects of the message's own members, mostly of the right type, and of members nobody knows."""
-    table = convert._table(MESSAGES[name].DESCRIPTOR)  # type: ignore[arg-type]  # the published types know two classes
+    table = convert._table(MESSAGES[name].DESCRIPTOR)
     fields = {member.key: MESSAGES[name].DESCRIPTOR.fields_by_name[member.name] for member in table.by_name.values()}
     known: dict[str, st.SearchStrategy[Any]] = {key: values(field, depth) | JSON for key, field in fields.items()}
     strange = st.dictionaries(TEXT | st.sampled_from(["extra", "extra_json", "deleted"]), JSON, max_size=2)

@@ -112,6 +112,7 @@ def test_an_item_nested_too_deeply_costs_no_other() -> None:
     """The others of its frame are told; of a list of texts too, which says why it is left out."""
     deep = '{"id":"a","x":' + "[" * 200 + "]" * 200 + "}"
     frame = frames.parse(Reply(200, {}, f'{{"iterable":[{deep},{{"id":"b"}}]}}'.encode()), Stream.ASSETS, 10)
+    assert frame is not None
     assert ([item.asset_id for item in frame.items], frame.unreadable) == (["b"], 1)
     texts = [deep.encode(), b'{"id":"b"}']
     told = frames.of_texts(Reply(200, {}, b"".join(texts)), [len(text) for text in texts])
