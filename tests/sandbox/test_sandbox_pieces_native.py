@@ -51,7 +51,9 @@ def test_updated_always_moves_but_not_for_a_sync(standin: PiecesStandin) -> None
     assert first < second
     synced = standin.put(FIRST, {"synced": "2026-03-01T13:00:00+01:00"})
     assert (synced["updated"], synced["synced"]) == (second, "2026-03-01T12:00:00.000Z")
-    assert standin.put(FIRST, standin.get(FIRST)) == standin.get(FIRST)
+    held = standin.get(FIRST)
+    assert held is not None
+    assert standin.put(FIRST, held) == standin.get(FIRST)
     assert standin.put(FIRST, {"language": "go"})["ext"] == "go"
 
 
