@@ -256,5 +256,5 @@ def test_typed_wins_over_extra() -> None:
 def test_what_a_reply_can_hold() -> None:
     """Texts and numbers of a real body survive: escapes, signs, exponents."""
     body = rb'{"id":"\u0000\u20ac","a":-0.5,"b":1e300,"c":[{},[],"",null,true],"score":{"manual":9007199254740993}}'
-    document = jsonbody.decode(Reply(200, {}, body))
+    document = jsonbody.object_in(Reply(200, {}, body))
     assert same(convert.document(convert.message(asset_pb2.Asset, document)), document)
