@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from aiohttp import web
 
@@ -163,7 +163,7 @@ class PiecesStandin(Standin[PiecesSwitches]):
         application = _application(await read_body(request))
         if application is None:
             return web.Response(status=400, text="application with name, platform and version is required")
-        context: dict[str, Any] = {
+        context: dict[str, object] = {
             "application": {**wire.APPLICATION, **application},
             "health": {"os": {"id": wire.OS_ID, "version": self.switches.version}},
             "os": wire.OS_ID,
