@@ -46,8 +46,10 @@ from support.problems import Problem, problem_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from pydantic import JsonValue
+
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-INTERESTS = {"assets": {"iterable": []}, "interactions": {"iterable": [{"asset": ONE}]}}
+INTERESTS: dict[str, JsonValue] = {"assets": {"iterable": []}, "interactions": {"iterable": [{"asset": ONE}]}}
 FILTERED = {
     "query": "page",
     "casing": True,
