@@ -57,7 +57,7 @@ def coloured(text: Safe, colour: str) -> Safe:
     return Safe(typer.style(text, fg=colour))
 
 
-def as_json(data: Any, *, indent: int | None = None) -> Safe:
+def as_json(data: object, *, indent: int | None = None) -> Safe:
     r"""Write JSON, the same value on a terminal as in a pipe: what acts is escaped as JSON has it, \u202e."""
     return Safe(PERHAPS_ACTING.sub(_json_escape, json.dumps(data, ensure_ascii=False, indent=indent)))
 

@@ -72,7 +72,7 @@ async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: boo
         await asyncio.sleep(pause_s)
 
 
-def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool, patient: bool) -> Any:
+def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool, patient: bool) -> object:
     if ids:
         return stub.StreamAssetIdentifiers(pb.StreamAssetIdentifiersRequest(source=source), wait_for_ready=patient)
     if raw:
@@ -80,7 +80,7 @@ def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bo
     return stub.StreamAssets(pb.StreamAssetsRequest(source=source), wait_for_ready=patient)
 
 
-async def _stream(call: Any) -> AsyncGenerator[Any]:
+async def _stream(call: Any) -> AsyncGenerator[object]:
     """Yield the messages of one stream; the call never outlives this. Raises: TimeoutError when it falls silent."""
     silence_s = FIRST_SILENCE_S
     try:
