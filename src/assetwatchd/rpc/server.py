@@ -114,7 +114,7 @@ def build(
     calm_pollers()
     quieten()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
-    services: dict[Any, Any] = {**servicers, HEALTH: health}
+    services: dict[Any, object] = {**servicers, HEALTH: health}
     requests = Requests()
     server.add_generic_rpc_handlers([handlers(service, servicer, requests) for service, servicer in services.items()])
     reflection.add(server, [service.full_name for service in services], requests)

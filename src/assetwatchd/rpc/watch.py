@@ -92,7 +92,7 @@ class Watching:
             await self.hub.reached(self.store.head)
         await admitted.begin_turn()
 
-    async def _wait(self, ready: Coroutine[Any, Any, None], client: Patience) -> None:
+    async def _wait(self, ready: Coroutine[object, object, None], client: Patience) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
         waiting = asyncio.create_task(ready)
         try:
