@@ -2,7 +2,7 @@
 
 import datetime as dt
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 from xml.sax.saxutils import escape
 
 GatewayRefusal = Literal[
@@ -68,9 +68,9 @@ def success(result: dict[str, object]) -> dict[str, object]:
     return {"code": "0", "message": "success", "result": result}
 
 
-def product_error(row: Row, form: str) -> dict[str, Any]:
+def product_error(row: Row, form: str) -> dict[str, object]:
     """Return a product error, bare or under `responseError`."""
-    body = {"code": row.code, "message": row.message}
+    body: dict[str, object] = {"code": row.code, "message": row.message}
     return {"responseError": body} if form == "wrapped" else body
 
 
