@@ -32,7 +32,7 @@ def as_dict(message: Message, *, is_list: bool = False) -> dict[str, object]:
     return data
 
 
-def _lists(field: Any) -> bool:
+def _lists(field: Any) -> bool:  # noqa: ANN401 - the published types of descriptors are two
     return field.is_repeated and field.message_type is not None and not field.message_type.GetOptions().map_entry
 
 

@@ -82,7 +82,7 @@ def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bo
     return stub.StreamAssets(pb.StreamAssetsRequest(source=source), wait_for_ready=patient)
 
 
-async def _stream(call: Any) -> AsyncGenerator[Told]:
+async def _stream(call: Any) -> AsyncGenerator[Told]:  # noqa: ANN401 - no type tells EOF from a message
     """Yield the messages of one stream; the call never outlives this. Raises: TimeoutError when it falls silent."""
     silence_s = FIRST_SILENCE_S
     try:
