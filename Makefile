@@ -64,9 +64,8 @@ lint: $(DEV) ## Check style and who imports whom
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
 
-types: $(DEV) ## Check types
+types: $(DEV) ## Check types, of the tests too
 	$(BIN)/mypy
-	$(BIN)/mypy bench/*.py
 
 schema: $(DEV) ## Check the schema
 	$(BIN)/buf lint

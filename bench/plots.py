@@ -74,12 +74,12 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any] | None:
     return figure
 
 
-def _axes(axes: Any, x: str, y: str) -> None:
+def _axes(axes: Any, x: str, y: str) -> None:  # noqa: ANN401 - matplotlib is not typed
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     axes.grid(visible=True, alpha=0.3)
 
 
-def _saved(picture: Any, name: str) -> Path:
+def _saved(picture: Any, name: str) -> Path:  # noqa: ANN401 - same
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.svg"
     picture.savefig(path, metadata={"Date": None})

@@ -188,7 +188,7 @@ class Watch:
             if synced_at is not None:
                 self._backoff.held(loop.time() - synced_at)
 
-    async def _read(self, call: grpc.aio.UnaryStreamCall[WatchStatusRequest, WatchStatusResponse]) -> Any:
+    async def _read(self, call: grpc.aio.UnaryStreamCall[WatchStatusRequest, WatchStatusResponse]) -> Any:  # noqa: ANN401 - no type tells EOF from a message
         heartbeats_s = DEAD_AFTER_HEARTBEATS * self._view.heartbeat_s
         async with asyncio.timeout((self._view.synced and heartbeats_s) or SYNC_SILENCE_S):
             return await call.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatch_sandbox import scenario
 from assetwatch_sandbox.control import Control
@@ -13,7 +13,7 @@ from assetwatch_sandbox.control import Control
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.standin import AnyStandin
 
 KINDS = {
     "usd-search": ("usd_search", "UsdSearch"),
@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def catalogue(names: Iterable[str] = tuple(KINDS)) -> dict[str, type[Standin[Any]]]:
+def catalogue(names: Iterable[str] = tuple(KINDS)) -> dict[str, type[AnyStandin]]:
     """Return the class of each kind under the name its stand-in has by default; imported only now.
 
     Raises: KeyError for a name that is not one of KINDS.
@@ -51,7 +51,7 @@ class Sandbox:
         switches: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         given = switches or {}
-        self.standins: dict[str, Standin[Any]] = {
+        self.standins: dict[str, AnyStandin] = {
             name: kind(clock=clock, switches=given.get(name)) for name, kind in catalogue(names).items()
         }
         self._control = Control(self.standins)

@@ -10,13 +10,13 @@ import dataclasses
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from assetwatch_sandbox.faults import Fault
-from assetwatch_sandbox.standin import JSON, REQUEST_BODY_BYTES_MAX, Listener, Standin
+from assetwatch_sandbox.standin import JSON, REQUEST_BODY_BYTES_MAX, AnyStandin, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Control:
     """An HTTP server over stand-ins by name."""
 
-    def __init__(self, standins: Mapping[str, Standin[Any]]) -> None:
+    def __init__(self, standins: Mapping[str, AnyStandin]) -> None:
         self._standins = standins
         self._listener = Listener()
 
@@ -71,7 +71,7 @@ class Control:
         )
         return app
 
-    def _standin(self, request: web.Request) -> Standin[Any]:
+    def _standin(self, request: web.Request) -> AnyStandin:
         name = request.match_info["name"]
         if name not in self._standins:
             raise _refusal(web.HTTPNotFound, f"no source {name!r}; there are {', '.join(self._standins)}")
@@ -163,7 +163,7 @@ class Control:
         return web.json_response(await commands[verb](await _json(request)))
 
 
-def _describe(standin: Standin[Any]) -> JSON:
+def _describe(standin: AnyStandin) -> JSON:
     return {
         "kind": standin.kind,
         "url": standin.url if standin.running else None,

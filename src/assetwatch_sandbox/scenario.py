@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.standin import AnyStandin
 
 STEPS_PER_S = 1.0
 
 
 async def run(
-    standins: Collection[Standin[Any]],
+    standins: Collection[AnyStandin],
     *,
     seed: int,
     speed: float = 1.0,

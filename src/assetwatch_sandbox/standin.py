@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from assetwatch_sandbox.faults import Handler
 
-JSON: TypeAlias = Any
+JSON: TypeAlias = object
+AnyStandin: TypeAlias = "Standin[Any]"
+"""Of any kind: its switches are of a type of their own."""
 Command: TypeAlias = Callable[[JSON], Awaitable[JSON]]
 
 REQUESTS_MAX = 200_000
@@ -36,7 +38,7 @@ class Truth(NamedTuple):
 
     time: float
     asset_id: str
-    state: JSON | None
+    state: Mapping[str, JSON] | None
 
 
 @dataclasses.dataclass
@@ -164,7 +166,7 @@ class Standin(abc.ABC, Generic[S]):
         """Return the upstream's own routes; called at each start."""
 
     @abc.abstractmethod
-    def put(self, asset_id: str, native: Mapping[str, JSON]) -> JSON:
+    def put(self, asset_id: str, native: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Create or change an asset by its native fields and push where the kind pushes; return what is held now.
 
         Raises: ValueError, which says what is wrong with the id or a field.
@@ -175,7 +177,7 @@ class Standin(abc.ABC, Generic[S]):
         """Delete an asset, leaving a tombstone where the kind has one. Raises: KeyError when there is none."""
 
     @abc.abstractmethod
-    def get(self, asset_id: str) -> JSON | None:
+    def get(self, asset_id: str) -> Mapping[str, JSON] | None:
         """Return what the stand-in holds of an asset, or None."""
 
     @abc.abstractmethod
@@ -204,7 +206,7 @@ class Standin(abc.ABC, Generic[S]):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise SwitchValueError(problems) from None
 
-    def record(self, asset_id: str, state: JSON | None) -> None:
+    def record(self, asset_id: str, state: Mapping[str, JSON] | None) -> None:
         """Append to the truth; called by a kind at every change, before it pushes."""
         if len(self.truth) >= TRUTH_MAX:
             del self.truth[: TRUTH_MAX // 2]

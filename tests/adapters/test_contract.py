@@ -15,6 +15,7 @@ from assetwatchd.model.values import Observation, State
 from assetwatchd.upstream.answers import ANSWER_BYTES, Unchanged
 from assetwatchd.upstream.port import Listed
 from support.harness import KINDS, Harness, harness_of
+from support.observed import observed as seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,7 +86,7 @@ async def raised(call: Awaitable[object], harness: Harness) -> UpstreamError:
 
 async def observed(upstream: Upstream, asset_id: str) -> Observation:
     [observation] = await upstream.observe([asset_id])
-    return observation
+    return seen(observation)
 
 
 async def test_known_asset_is_read(harness: Harness) -> None:

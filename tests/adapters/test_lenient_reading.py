@@ -154,7 +154,7 @@ def test_members_are_named_in_every_kind() -> None:
         ("usd_search", "plugins_statuses.thumbnail_generation.plugin_status_history.1.exception"),
         ("pieces", "formats.iterable.0.bytes.value"),
     ):
-        lost = set()
+        lost: set[str] = set()
         for each in recorded(kind, form="json"):
             document = json.loads(each.reply.body)
             for place in beside_the_state(KINDS[kind], document):
@@ -255,7 +255,9 @@ def test_the_state_itself_is_read_strictly(kind: str, name: str, place: str) -> 
 
 # Lists ----------------------------------------------------------------------------------------------------------------
 
-NO_ID = st.none() | st.booleans() | st.just("") | st.just([]) | st.fixed_dictionaries({}, optional={"x": JSON})
+NO_ID: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.just("") | st.just([]) | st.fixed_dictionaries({}, optional={"x": JSON})
+)
 
 
 @given(IDS, st.data())
@@ -272,12 +274,13 @@ def test_any_one_bad_item_of_a_list_costs_one_item(numbers: list[int], data: st.
 
     tids = omn.ids_of(answer([f"{number}" for number in numbers]), 100)
     if junk is not False and junk is not True:
-        assert (tids.asset_ids, tids.unreadable) == ({f"tid:{number}" for number in wanted}, 1)
+        assert (tids.asset_ids, tids.unreadable) == (frozenset(f"tid:{number}" for number in wanted), 1)
     listed = pieces.ids(answer([{"id": f"{number}"} for number in numbers]), 100)
-    assert (listed.asset_ids, listed.unreadable) == ({f"{number}" for number in wanted}, 1)
+    assert (listed.asset_ids, listed.unreadable) == (frozenset(f"{number}" for number in wanted), 1)
     page = media_intelligence.page_of(answer([{"assetId": number} for number in numbers]), 1, 10)
     assert page == Page(frozenset(wanted), 1, None, None, is_last=True)
     frame = frames.parse(answer([{"asset": {"id": f"{number}"}} for number in numbers]), Stream.IDENTIFIERS, 100)
+    assert frame is not None
     assert {item.asset_id for item in frame.items} == {f"{number}" for number in wanted}
 
 

@@ -22,6 +22,7 @@ from assetwatchd.upstream.paging import AGAIN_MAX
 from assetwatchd.upstream.port import Listed
 from assetwatchd.upstream.redaction import MASK
 from support import golden
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -142,7 +143,7 @@ async def test_names_are_signed_as_sent(standin: MediaIntelligenceStandin) -> No
     async with adapter(standin, projects=("my-workspace/spring +ü%2F?#",)) as upstream:
         [observation] = await upstream.observe([asset_id])
         assert await upstream.enumerate() == Listed(frozenset({asset_id}))
-    assert (observation.asset_id, observation.state) == (asset_id, State.PROCESSING)
+    assert (observation.asset_id, observed(observation).state) == (asset_id, State.PROCESSING)
 
 
 async def test_late_signature_is_renewed(standin: MediaIntelligenceStandin) -> None:
@@ -150,7 +151,7 @@ async def test_late_signature_is_renewed(standin: MediaIntelligenceStandin) -> N
     times = iter([NOW_S - 301, NOW_S])
     async with adapter(standin, clock=lambda: next(times)) as upstream:
         [observation] = await upstream.observe([ASSET])
-    assert observation.state is State.AVAILABLE
+    assert observed(observation).state is State.AVAILABLE
     assert [logged.status for logged in standin.requests.all()] == [401, 200]
 
 
@@ -469,7 +470,7 @@ async def test_the_clock_is_the_machines() -> None:
     upstream = MediaIntelligence("mi", configured(standin))
     try:
         [observation] = await upstream.observe([ASSET])
-        assert observation.state is State.AVAILABLE
+        assert observed(observation).state is State.AVAILABLE
     finally:
         await upstream.close()
         await standin.stop()
@@ -530,7 +531,7 @@ async def test_signatures_of_slow_calls_are_no_words(standin: MediaIntelligenceS
             said = f"you sent {headers[media_intelligence.SIGNATURE_HEADER]}"
             return Reply(400, {}, json.dumps({"code": "10001", "message": said}).encode())
 
-        upstream._transport.raw = raw  # type: ignore[method-assign]  # the order of calls is the test's
+        upstream._transport.raw = raw  # type: ignore[method-assign,assignment]  # the order of calls is the test's
         with pytest.raises(AssetRejected) as caught:
             await upstream.observe([ASSET])
     assert len(signatures) == 40

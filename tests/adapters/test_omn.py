@@ -20,16 +20,19 @@ from assetwatchd.upstream.answers import Unreadable
 from assetwatchd.upstream.http.transport import Reply
 from assetwatchd.upstream.port import Listed
 from support import golden
+from support.observed import all_observed, observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from assetwatchd.upstream.answers import Answer
 
 STATUS = "/dam/assets/status"
 TIDS = tuple(f"tid:0D2F9E1B-3A77-4E21-A5C0-91B4C6D8E7{n:02}" for n in range(8))
 NOBODY = tuple(f"tid:nobody-{n}" for n in range(8))
 
 
-def read(recorded: golden.Golden) -> Sequence[Observation]:
+def read(recorded: golden.Golden) -> Sequence[Answer]:
     form = "json" if "json" in recorded.reply.content_type else "xml"
     return normalise(recorded.asked, assets_of(recorded.reply, form=form) or [])
 
@@ -57,7 +60,7 @@ async def omn(standin: Standin) -> AsyncIterator[Omn]:
 
 
 async def states(upstream: Omn, *asset_ids: str) -> list[State]:
-    return [observation.state for observation in await upstream.observe(asset_ids)]
+    return [observation.state for observation in all_observed(await upstream.observe(asset_ids))]
 
 
 @pytest.mark.parametrize("name", golden.names("omn"))
@@ -104,7 +107,9 @@ def test_unlisted_states(imported: str, held: str, state: State) -> None:
 
 def test_both_meanings_of_available_are_kept() -> None:
     """The word occurs in both states and means different things: two facets, two native values, by key not by place."""
-    [asked] = normalise(["tid:a"], [Asset("a", "1", {"ObjectState": "locked", "ImportState": "available"})])
+    [asked] = all_observed(
+        normalise(["tid:a"], [Asset("a", "1", {"ObjectState": "locked", "ImportState": "available"})])
+    )
     assert [(each.name, each.native, each.state) for each in asked.facets] == [
         ("import", "available", State.AVAILABLE),
         ("object", "locked", State.AVAILABLE),
@@ -115,7 +120,9 @@ def test_both_meanings_of_available_are_kept() -> None:
 
 def test_incomplete_import_is_usable_in_part() -> None:
     """An incomplete import has failed, yet its file can usually be used; the unfinished check-in has failed with it."""
-    [asked] = normalise(["id:1"], [Asset("a", "1", {"ImportState": "incomplete", "ObjectState": "import incomplete"})])
+    [asked] = all_observed(
+        normalise(["id:1"], [Asset("a", "1", {"ImportState": "incomplete", "ObjectState": "import incomplete"})])
+    )
     assert asked.failure is not None
     assert (asked.failure.kind, asked.failure.code) == (FailureKind.DEGRADED, "incomplete")
     assert [each.state for each in asked.facets] == [State.FAILED, State.FAILED]
@@ -124,7 +131,7 @@ def test_incomplete_import_is_usable_in_part() -> None:
 def test_other_items_are_kept() -> None:
     """What else the answer holds for the asset is in the detail, by key."""
     [_, second] = read(golden.load("omn", "other_order_and_keys"))
-    assert second.detail == OmnDetail("b", "2", "available", "locked", {"Flag": "x & y"})
+    assert observed(second).detail == OmnDetail("b", "2", "available", "locked", {"Flag": "x & y"})
 
 
 def test_request_never_mixes() -> None:
@@ -172,7 +179,7 @@ def test_batch_size_is_a_setting() -> None:
 async def test_one_call_for_many(standin: Standin, omn: Omn) -> None:
     """Many assets cost one call, and the answers are put back into the order asked, whatever the reply's."""
     standin.put(TIDS[3], {"ImportState": "running"})
-    observations = await omn.observe([*TIDS, NOBODY[0]])
+    observations = all_observed(await omn.observe([*TIDS, NOBODY[0]]))
     assert [each.asset_id for each in observations] == [*TIDS, NOBODY[0]]
     assert [each.asset_id for each in observations if each.state is State.PROCESSING] == [TIDS[3]]
     assert observations[-1].state is State.MISSING
@@ -189,7 +196,7 @@ async def test_tids_and_ids_need_two_calls(standin: Standin, omn: Omn) -> None:
 async def test_one_asset_by_both_names(standin: Standin, omn: Omn) -> None:
     """One asset asked for by tid and by id is answered under both."""
     number = standin.put(TIDS[0], {})["id"]
-    by_tid, by_id = await omn.observe([TIDS[0], f"id:{number}"])
+    by_tid, by_id = all_observed(await omn.observe([TIDS[0], f"id:{number}"]))
     assert (by_tid.asset_id, by_id.asset_id) == (TIDS[0], f"id:{number}")
     assert by_tid.detail == by_id.detail
 
@@ -260,7 +267,7 @@ async def test_json_forms(standin: Standin, form: str) -> None:
     standin.put(TIDS[0], {"ObjectState": "locked", "meta": {"Flag": "x"}})
     as_xml = await upstream.observe([TIDS[0], NOBODY[0]])
     standin.switch({"json_forms": True})
-    as_json = await upstream.observe([TIDS[0], NOBODY[0]])
+    as_json = all_observed(await upstream.observe([TIDS[0], NOBODY[0]]))
     await upstream.close()
     assert as_json == as_xml
     assert as_json[0].locked
@@ -308,7 +315,7 @@ async def test_one_bad_tid_costs_one_asset(standin: Standin, omn: Omn) -> None:
     body = json.dumps({"tids": ["a", 7, None, {}, True, "", "x" * 3000, "a"]})
     standin.faults.add(path="/dam/assets/query", body=body, content_type="application/json")
     found = await omn.enumerate()
-    assert (found.asset_ids, found.unreadable) == ({"tid:a", "tid:7"}, 5)
+    assert (found.asset_ids, found.unreadable) == (frozenset({"tid:a", "tid:7"}), 5)
     assert found.lack == "5 of its items cannot be read: item 2 has no id"
 
 
@@ -337,7 +344,7 @@ def test_a_tid_that_is_no_text_is_not_made_one() -> None:
 def test_a_list_that_says_that_there_is_more_is_not_whole(said: dict[str, Any], lack: str) -> None:
     """What a list lacks is not taken as gone when the server cut it."""
     found = ids_of(Reply(200, {}, json.dumps({"tids": ["a", "b"], **said}).encode()), 100)
-    assert (found.asset_ids, found.lack) == ({"tid:a", "tid:b"}, lack)
+    assert (found.asset_ids, found.lack) == (frozenset({"tid:a", "tid:b"}), lack)
 
 
 @pytest.mark.parametrize("written", ["a1", " A1", "{A1}", "B2"])

@@ -20,6 +20,7 @@ from assetwatchd.model.values import State
 from assetwatchd.settings.schema import OmnSource, SignedJwtAuth
 from assetwatchd.upstream.http.transport import Reply
 from support.clock import Clock
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,7 +84,7 @@ def traded(standin: Standin, clock: Clock, opened: list[Omn]) -> Omn:
 
 async def state(upstream: Omn) -> State:
     [observation] = await upstream.observe([TID])
-    return observation.state
+    return observed(observation).state
 
 
 async def raised(upstream: Omn, standin: Standin) -> UpstreamError:

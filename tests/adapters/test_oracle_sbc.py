@@ -19,9 +19,12 @@ from assetwatchd.settings.schema import OracleSbcSource
 from assetwatchd.upstream.http.transport import Reply, raise_for_status
 from support import golden
 from support.clock import Clock
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from assetwatchd.upstream.answers import Answer
 
 NOW_S = 1_772_617_500.0
 CERTIFICATE = golden.ROOT / "oracle_sbc" / "tls_cert.pem"
@@ -58,7 +61,7 @@ async def adapter(standin: OracleSbcStandin, **settings: Any) -> AsyncIterator[O
 
 async def read(upstream: OracleSbc) -> Observation:
     [observation] = await upstream.observe([ASSET_ID])
-    return observation
+    return observed(observation)
 
 
 @pytest.mark.parametrize("name", golden.names("oracle_sbc"))
@@ -66,7 +69,7 @@ def test_golden(name: str) -> None:
     """A recorded reply is read as the observation, or the error, on file."""
     recorded = golden.load("oracle_sbc", name)
 
-    def observations() -> list[Observation]:
+    def observations() -> list[Answer]:
         raise_for_status(recorded.reply)
         return [oracle_sbc.read(recorded.reply)]
 

@@ -20,6 +20,7 @@ from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.http.transport import Reply, raise_for_status
 from assetwatchd.upstream.port import Listed, Notice, Removed, Touched
 from support import golden
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -111,7 +112,7 @@ async def test_content_is_not_fetched(standin: PiecesStandin) -> None:
     standin.put(ONE, {"content": "x" * 100_000, "ext": "txt"})
     async with adapter(standin, body_bytes_max=10_000) as upstream:
         [observation] = await upstream.observe([ONE])
-    assert observation.state is State.AVAILABLE
+    assert observed(observation).state is State.AVAILABLE
     paths = [logged.path_qs for logged in standin.requests.all() if "/.well-known/" not in logged.path_qs]
     assert paths == [f"/assets/{ONE}?transferables=false"]
 
@@ -122,7 +123,7 @@ async def test_id_in_other_case_keeps_its_spelling(standin: PiecesStandin) -> No
     standin.faults.add(path=ONE.upper(), body=f'{{"id":"{ONE}"}}', content_type="application/json")
     async with adapter(standin) as upstream:
         [observation] = await upstream.observe([ONE.upper()])
-    assert (observation.asset_id, observation.state) == (ONE.upper(), State.AVAILABLE)
+    assert (observation.asset_id, observed(observation).state) == (ONE.upper(), State.AVAILABLE)
 
 
 async def test_deleted_asset(standin: PiecesStandin) -> None:
@@ -133,9 +134,9 @@ async def test_deleted_asset(standin: PiecesStandin) -> None:
         [gone] = await upstream.observe([ONE])
         standin.switch({"deleted_get": "tombstone"})
         [tombstone] = await upstream.observe([ONE])
-    assert (gone.state, gone.detail) == (State.MISSING, None)
-    assert tombstone.state is State.DELETED
-    assert tombstone.change_time == DELETED_AT
+    assert (observed(gone).state, observed(gone).detail) == (State.MISSING, None)
+    assert observed(tombstone).state is State.DELETED
+    assert observed(tombstone).change_time == DELETED_AT
 
 
 @pytest.mark.parametrize(("pseudo", "listed"), [(False, {ONE}), (True, {ONE, TWO})])
@@ -336,7 +337,7 @@ async def test_an_item_that_names_nothing_in_the_first_frame(standin: PiecesStan
     async with stream(standin) as notices:
         listed = await anext(notices)
     assert isinstance(listed, Listed)
-    assert (listed.asset_ids, listed.unreadable) == ({TWO}, 1)
+    assert (listed.asset_ids, listed.unreadable) == (frozenset({TWO}), 1)
     async with stream(standin) as notices:
         with pytest.raises(BadAnswer, match="name no asset"):
             await anext(notices)

@@ -37,6 +37,7 @@ from assetwatchd.model.values import Facet, FailureKind, State
 from assetwatchd.settings.schema import UsdSearchSource
 from assetwatchd.upstream.http.transport import Reply
 from support import golden
+from support.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -78,7 +79,7 @@ async def observe(standin: Standin, asset_id: str = URL, **more: Any) -> Observa
         [one] = await upstream.observe([asset_id])
     finally:
         await upstream.close()
-    return one
+    return observed(one)
 
 
 @pytest.mark.parametrize("name", golden.names("usd_search"))
@@ -130,7 +131,7 @@ def test_detail_loses_nothing() -> None:
     assert one.change_time == AT
 
 
-HASHES = {"current": CURRENT, "old": OLD, "unsaid": None}
+HASHES = {"current": CURRENT, "old": OLD, "unsaid": ""}
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,13 @@ class CoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = VirtualTimeLoop()
         asyncio.set_event_loop(self.loop)
+        self.sweeping: asyncio.Task[None] | None = None
         self._open_store()
         self.sessions: list[Session] = []
         self.conditions: dict[str, Condition] = {}
         self.run(self._start_hub())
 
-    def run(self, what: Coroutine[Any, Any, T]) -> T:
+    def run(self, what: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
         """Run until that is done."""
         return self.loop.run_until_complete(what)
 
@@ -261,7 +262,7 @@ class CoreMachine(RuleBasedStateMachine):
     def _open_store(self) -> None:
         self.store = HaltingStore()
         self.truth = Truth(self.store)
-        self.sweeping: asyncio.Task[None] | None = None
+        self.sweeping = None
 
     def _open(self, what: Filter, token: Token | None = None, *, flowing: bool) -> None:
         async def opening() -> Session:

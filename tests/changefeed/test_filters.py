@@ -151,7 +151,7 @@ class Scanned(MemoryStore):
         super().__init__()
         self.scans = 0
         self._all_after = self.after
-        self.after = self._scan  # type: ignore[method-assign]  # an attribute of every store
+        self.after = self._scan  # an attribute of every store
 
     def _scan(self, cursor: int, upto: int, limit: int | None = None) -> list[Entry]:
         self.scans += 1

@@ -187,11 +187,11 @@ async def test_a_watch_can_be_put_aside() -> None:
             for times in (1, 2):
                 await terminal.shows(synced)
                 terminal.press(CTRL_Z)
-                await terminal.was_told(lambda told, times=times: told.count(b"Stopped") == times)
+                await terminal.was_told(lambda told, times=times: told.count(b"Stopped") == times)  # type: ignore[misc]  # bound at once
                 assert is_given_back(terminal.told.rpartition(b"Stopped")[0])
                 since = len(terminal.told)
                 terminal.press("fg\n")
-                await terminal.was_told(lambda told, since=since: b"last-operation" in told[since:])
+                await terminal.was_told(lambda told, since=since: b"last-operation" in told[since:])  # type: ignore[misc]  # same
                 assert not is_given_back(terminal.told)
             terminal.press("\x03")
             await terminal.was_told(is_given_back)

@@ -190,8 +190,8 @@ def test_no_line_falls_off_the_screen(
         told.source_conditions.append(SourceConditionChange(source=name, condition=condition))
     failed = [status("dam", name, "FAILED", message=message) for name, message in assets]
     names = [name for name, _ in conditions] if incomplete else []
-    for message in (told, changes(*failed), synced(incomplete=names)):
-        for event in view.take(message):
+    for update in (told, changes(*failed), synced(incomplete=names)):
+        for event in view.take(update):
             board.take(event)
     board.note = note
     width, height = size

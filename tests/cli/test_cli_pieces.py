@@ -119,7 +119,7 @@ async def test_text_and_bytes_go_in_and_come_out_the_same(pieces: Pieces, rig: P
         assert (code, err) == (0, "")
         made = json.loads(out)
         assert int(made["revision"]) > 0
-        held = rig.standin.get(made["asset"]["id"])
+        held = rig.held(made["asset"]["id"])
         assert (held["name"], held["form"], held["ext"]) == (file, form, file.rpartition(".")[2])
         assert held["tags"] == ["http"]
         _, content, _ = await pieces("get", made["asset"]["id"], "--content")
@@ -130,7 +130,7 @@ async def test_create_from_standard_input(pieces: Pieces, rig: PiecesRig) -> Non
     """FILE - is standard input; --name and --ext say what it is; the table names the new asset."""
     code, out, _ = await pieces("create", "-", "--name", "note", "--ext", "md", given=b"# hi")
     [asset_id] = first_words(out)
-    held = rig.standin.get(asset_id)
+    held = rig.held(asset_id)
     assert (code, held["name"], held["ext"], held["content"]) == (0, "note", "md", "# hi")
 
 
@@ -220,7 +220,7 @@ async def test_what_draft_prints_is_a_seed_for_create(pieces: Pieces, rig: Piece
         code, out, err = await pieces("create", *taken, given=drafted)
         assert (code, err) == (0, "")
         [asset_id] = first_words(out)
-        assert rig.standin.get(asset_id)["content"] == "x = 1"
+        assert rig.held(asset_id)["content"] == "x = 1"
         rig.standin.remove(asset_id)
 
 
@@ -230,7 +230,7 @@ async def test_bytes_go_through_a_draft(pieces: Pieces, rig: PiecesRig) -> None:
     code, out, err = await pieces("create", given=drafted)
     assert (code, err) == (0, "")
     [asset_id] = first_words(out)
-    assert rig.standin.get(asset_id)["content"].encode("latin-1") == PIXELS
+    assert rig.held(asset_id)["content"].encode("latin-1") == PIXELS
 
 
 async def test_rm_deletes_one_after_the_other(pieces: Pieces, rig: PiecesRig) -> None:

@@ -19,6 +19,7 @@ import yaml
 from assetwatch_sandbox import Sandbox
 from assetwatchd.cli.demo import settings_for
 from assetwatchd.settings.load import schema
+from assetwatchd.settings.schema import MediaIntelligenceSource
 from support.command_line import modules_in
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ async def test_settings_of_the_demo_know_every_stand_in() -> None:
         await sandbox.stop()
     assert set(settings.sources) == SOURCES
     assert len(settings.sources["usd-search"].pins) == 12
-    media = settings.sources["media-intelligence"].projects
+    media = settings.sources["media-intelligence"]
+    assert isinstance(media, MediaIntelligenceSource)
     ids = sandbox.standins["media-intelligence"].asset_ids()
-    assert {asset_id.rpartition("/")[0] for asset_id in ids} == set(media)
+    assert {asset_id.rpartition("/")[0] for asset_id in ids} == set(media.projects)

@@ -174,7 +174,8 @@ async def test_a_reader_that_goes_away_ends_the_watch_without_a_traceback(spawn:
     fake.streams = [[started(), synced("t1"), *(changes(status("dam", f"tid:{n}" * 400)) for n in range(200))]]
     async with spawn("watch", "dam", "--server", fake.address) as running:
         await lines(running, 1)
-        running._transport.get_pipe_transport(1).close()
+        stdout = running._transport.get_pipe_transport(1)  # type: ignore[attr-defined]  # no other way to it
+        stdout.close()
         assert running.stderr is not None
         err = await asyncio.wait_for(running.stderr.read(), DEADLINE_S)
         await asyncio.wait_for(running.wait(), DEADLINE_S)

@@ -37,7 +37,7 @@ async def screen(rig: Rig) -> str:
 @pytest.mark.parametrize("source", LISTS)
 async def test_a_list_that_always_fails(source: str, fault: str, caplog: pytest.LogCaptureFixture) -> None:
     """Both screens say that it cannot be listed and why, the log in one line, and the asset that is pinned is read."""
-    pins = {source.replace("-", "_"): {"pins": [SAMPLES[source].asset_id]}}
+    pins: dict[str, Any] = {source.replace("-", "_"): {"pins": [SAMPLES[source].asset_id]}}
     async with running((source,), server={"first_read_wait_s": 0.2}, **pins) as rig:
         rig[source].faults.add(path=LISTS[source], **FAULTS[fault])
         stream = await rig.watch(sources=[source]).synced()

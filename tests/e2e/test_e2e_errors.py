@@ -74,7 +74,7 @@ async def test_our_credentials_refused_is_a_condition_and_not_the_callers_fault(
         ran = await call(rig, "GetAssetStatus", {"asset": OMN})
         told(ran, UNAVAILABLE, "SOURCE_UNREACHABLE")
         source = await rig.source("omn")
-        assert source.condition.state == ConditionState.REFUSED
+        assert ConditionState(source.condition.state) is ConditionState.REFUSED
         assert "hunter2" not in ran.err + source.condition.message
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from assetwatch_client import reason_of
 from support.command_line import COMMAND, environment
+from support.raw_calls import answer_of, health_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,9 +48,7 @@ class Server:
     async def serves(self) -> bool:
         """Ask whether it serves."""
         async with grpc.aio.insecure_channel(self.address) as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=DEADLINE_S
-            )
+            answer = await health_of(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def logged(self, text: str) -> None:
@@ -60,14 +59,26 @@ class Server:
                 assert line, "it ended"
 
 
+async def session(*words: str) -> asyncio.subprocess.Process:
+    """Start a command as the leader of a session of its own, with what it writes in pipes."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
 @asynccontextmanager
 async def server(begin: str, folder: Path) -> AsyncIterator[Server]:
     primary, secondary = pty.openpty()
     path = folder / "assetwatch.yaml"
     path.write_text("{server: {listen: '127.0.0.1:0'}, store: {kind: memory}}")
-    pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     words = (sys.executable, "-c", begin, os.ttyname(secondary), "--", *COMMAND, "serve", "-c", str(path))
-    process = await asyncio.create_subprocess_exec(*words, **pipes, env=environment(), start_new_session=True)
+    process = await session(*words)
     os.close(secondary)
     terminal = os.fdopen(primary, "rb", buffering=0)
     try:
@@ -84,10 +95,10 @@ async def server(begin: str, folder: Path) -> AsyncIterator[Server]:
 async def test_a_closed_terminal_drains(tmp_path: Path) -> None:
     """A watch is told SERVER_DRAINING, and the process ends with 0."""
     async with server(BEGIN, tmp_path) as running, grpc.aio.insecure_channel(running.address) as channel:
-        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        call = health_of(channel).Watch(health_pb2.HealthCheckRequest())
         await call.read()
         hang_up(running)
-        assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await answer_of(call)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await call.read()
         assert reason_of(ended.value) == "SERVER_DRAINING"
@@ -119,9 +130,8 @@ async def test_without_a_terminal_it_is_logged_and_ignored(begin: str, tmp_path:
 async def test_the_sandbox_ends_with_its_terminal_too(begin: str, ends: bool) -> None:  # noqa: FBT001 - a parameter
     """As at Ctrl-C; without a terminal it goes on."""
     primary, secondary = pty.openpty()
-    pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     words = (sys.executable, "-c", begin, os.ttyname(secondary), "--", *COMMAND, *SANDBOX)
-    process = await asyncio.create_subprocess_exec(*words, **pipes, env=environment(), start_new_session=True)
+    process = await session(*words)
     os.close(secondary)
     try:
         assert process.stdout is not None

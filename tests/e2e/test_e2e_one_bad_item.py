@@ -35,7 +35,7 @@ async def test_one_bad_item_of_a_list_costs_one_item(source: str, caplog: pytest
         rig[source].faults.add(**fault)
         stream = rig.watch(sources=[source])
         await stream.holds(lambda held: sample(source) in held)
-        assert stream.map[sample(source)].state == State.AVAILABLE
+        assert State(stream.map[sample(source)].state) is State.AVAILABLE
         await stream.turns(source, ConditionState.DEGRADED)
         for _ in range(3):
             await stream.until(lambda message: message.HasField("bookmark"))

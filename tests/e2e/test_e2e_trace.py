@@ -9,7 +9,8 @@ import pytest
 from opentelemetry import trace
 
 from assetwatchd.runtime import telemetry
-from support.rig import PATIENCE_S, SAMPLES, SOURCES, Stream, key_of, running, sample
+from support.reader import PATIENCE_S
+from support.rig import SAMPLES, SOURCES, Stream, key_of, running, sample
 from support.tracing import Recorded, recorded
 
 if TYPE_CHECKING:

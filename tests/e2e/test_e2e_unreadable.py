@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from support.rig import Stream
 
-GARBAGE = [
+GARBAGE: list[dict[str, Any]] = [
     {"status": 500, "body": "no"},
     {"status": 200, "body": "<html>not what was asked for</html>", "content_type": "text/html"},
     {"status": 200, "body": '{"a": [1, 2', "content_type": "application/json"},
@@ -42,8 +42,9 @@ def break_reads(rig: Rig, source: str, number: int) -> None:
 @pytest.mark.parametrize(("source", "number"), FAULTY)
 async def test_who_asks_for_what_cannot_be_read_learns_why(source: str, number: int) -> None:
     """By a watch of its name, by a wait, and by a read: the entry, or the condition of its source, has the reason."""
-    async with running((source,), count=0, **{source.replace("-", "_"): {"pins": []}}) as rig:
-        await rig.shows(source, lambda told: told.condition.state == ConditionState.HEALTHY)
+    pins: dict[str, Any] = {source.replace("-", "_"): {"pins": []}}
+    async with running((source,), count=0, **pins) as rig:
+        await rig.shows(source, lambda told: ConditionState(told.condition.state) is ConditionState.HEALTHY)
         break_reads(rig, source, number)
         stream = rig.watch(assets=[ref(sample(source))])
         await says_why(stream, source)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assetwatch_sandbox.media_intelligence.answers import success
 from assetwatch_sandbox.media_intelligence.results import page
@@ -275,7 +275,8 @@ async def f11_push(world: World, rng: random.Random) -> Window:
 async def _dropped(world: World, rng: random.Random) -> Window:
     began, dropped = time.monotonic(), 0
     for _ in range(rng.randrange(1, 5)):
-        dropped += (await world.upstreams[PIECES].commands["drop_streams"]({}))["connections"]
+        told: Any = await world.upstreams[PIECES].commands["drop_streams"]({})
+        dropped += told["connections"]
         await asyncio.sleep(0.2)
     return Window("F11 drop", began, time.monotonic(), dropped > 0, PIECES)
 

@@ -71,7 +71,7 @@ class Journal:
                 self.write(kind="forget", revision=entry.revision)
             forget(store, key)
 
-        LedgerStore.forget = write_and_forget  # type: ignore[method-assign]  # its self is the store
+        LedgerStore.forget = write_and_forget  # type: ignore[method-assign,assignment]  # its self is the store
         Ledger.put, Ledger.drop = put_and_write, drop_and_write  # type: ignore[method-assign,assignment]  # their self is the ledger
 
 

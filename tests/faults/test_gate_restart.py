@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from faults.catalogue import f1_kill
 from faults.rig import limits, oracle
@@ -22,6 +22,7 @@ from faults.rig.recorder import Recorder, Wanted
 from faults.rig.upstreams import OMN, PACE_FULL, PIECES, SBC
 from faults.rig.world import Plan, world
 from faults.runs import explore, planned, run
+from support.raw_calls import health_of
 
 if TYPE_CHECKING:
     from faults.rig.evidence import Evidence
@@ -139,7 +140,7 @@ async def _last_health(address: str) -> int:
     """Follow health to its end; return the last word."""
     last = 0
     async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
+        stub = health_of(channel)
         call = stub.Watch(health_pb2.HealthCheckRequest())
         try:
             async for answer in call:

@@ -111,6 +111,7 @@ def test_an_event_that_comes_twice_is_seen(tampered: Evidence) -> None:
     story.append(upsert)
     assert "I3" in _broken(tampered)
     newer = copy.deepcopy(upsert.event)
+    assert isinstance(newer, Upsert)
     newer.status.revision += 10**9
     story[0] = upsert._replace(event=newer)
     assert "I6" in _broken(tampered)

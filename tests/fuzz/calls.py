@@ -19,6 +19,8 @@ from assetwatchd.rpc import names, reflection
 from assetwatchd.rpc.status import TABLE
 from fuzz.messages import Filler
 from fuzz.mutations import mutate
+from support.described import described
+from support.raw_calls import many_to_many, one_to_many, one_to_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +60,11 @@ class Method(NamedTuple):
 def methods() -> list[Method]:
     """Return every method there is: ours, health, and reflection under both of its names."""
     found = [
-        Method(f"/{service.full_name}/{each.name}", GetMessageClass(each.input_type), streams_out=each.server_streaming)
+        Method(
+            f"/{service.full_name}/{each.name}",
+            GetMessageClass(described(each.input_type)),
+            streams_out=each.server_streaming,
+        )
         for service in (*names.SERVICES, names.HEALTH)
         for each in service.methods
     ]
@@ -125,7 +131,7 @@ class Caller:
         return grpc.StatusCode.OK, None, ""
 
     async def _read(self, method: Method, sent: bytes) -> None:
-        call: Any = self._channel.unary_stream(method.path)(sent, timeout=PATIENCE_S)
+        call = one_to_many(self._channel, method.path)(sent, timeout=PATIENCE_S)
         try:
             for _ in range(MESSAGES_MAX if method.streams_out else 2):
                 if await call.read() is grpc.aio.EOF:
@@ -134,7 +140,7 @@ class Caller:
             call.cancel()
 
     async def _exchange(self, method: Method, sent: list[bytes]) -> None:
-        call: Any = self._channel.stream_stream(method.path)(timeout=PATIENCE_S)
+        call = many_to_many(self._channel, method.path)(timeout=PATIENCE_S)
         try:
             for each in sent:
                 await call.write(each)
@@ -202,5 +208,5 @@ async def fuzz(
 async def _answers(served: Served) -> None:
     """Make a call that needs nobody; the server must answer, however busy it is. Raises: AioRpcError."""
     async with grpc.aio.insecure_channel(served.address) as channel:
-        call: Any = channel.unary_unary(f"/{names.SOURCE.full_name}/ListSources")
+        call = one_to_one(channel, f"/{names.SOURCE.full_name}/ListSources")
         await call(b"", timeout=ANSWER_S)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from assetwatchd.rpc import sizes
+from support.described import descriptor_of
 
 if TYPE_CHECKING:
     import random
@@ -69,7 +70,7 @@ class Filler:
         if self._whole(message):
             return
         sure = depth >= DEPTH_MAX - 1  # what a request needs stands high up
-        for field in message.DESCRIPTOR.fields:
+        for field in descriptor_of(message).fields:
             if self._left > 0 and self._rng.random() < (0.85 if sure else 0.35):
                 self._set(message, field, depth)
 
@@ -105,6 +106,7 @@ class Filler:
                 value.extend([value[-1]] * (count - len(value)))
 
     def _pairs(self, value: Any, field: FieldDescriptor, depth: int) -> None:
+        assert field.message_type is not None
         of = field.message_type.fields_by_name["value"]
         for _ in range(self._count(field)):
             key = self._text("") + str(self._rng.randrange(1000))
@@ -116,6 +118,7 @@ class Filler:
 
     def _count(self, field: FieldDescriptor) -> int:
         """Return a number of items: few mostly, sometimes around the limit."""
+        assert field.containing_type is not None
         size = sizes.sizes_of(field.containing_type).get(field.number)
         limit = size.items_max if size is not None else None
         if limit is not None and limit <= 10_000 and self._rng.random() < 0.02:
@@ -129,6 +132,7 @@ class Filler:
                 text = self._text(field.name)
                 return text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text
             case FieldDescriptor.CPPTYPE_ENUM:
+                assert field.enum_type is not None
                 numbers = [value.number for value in field.enum_type.values]
                 return rng.choice(numbers) if rng.random() < 0.9 else rng.choice((99, -1, 2**31 - 1))
             case FieldDescriptor.CPPTYPE_FLOAT | FieldDescriptor.CPPTYPE_DOUBLE:
@@ -143,5 +147,5 @@ class Filler:
     def _text(self, name: str) -> str:
         known = self._known.get(name)
         if known and self._rng.random() < KNOWN_SHARE:
-            return self._rng.choice(known)
+            return str(self._rng.choice(known))
         return self._rng.choice(TEXTS)

@@ -42,7 +42,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in EXAMPLE.iterdir():
         if file.is_file():
             shutil.copy(file, copy)
-    command = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    command: list[str | Path] = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     env = {**os.environ, "NODE_USE_SYSTEM_CA": "1"}  # trust whom the machine trusts
     ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=INSTALL_S, check=False, env=env)
     assert ended.returncode == 0, ended.stdout + ended.stderr

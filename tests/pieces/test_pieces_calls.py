@@ -46,8 +46,10 @@ from support.problems import Problem, problem_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from pydantic import JsonValue
+
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-INTERESTS = {"assets": {"iterable": []}, "interactions": {"iterable": [{"asset": ONE}]}}
+INTERESTS: dict[str, JsonValue] = {"assets": {"iterable": []}, "interactions": {"iterable": [{"asset": ONE}]}}
 FILTERED = {
     "query": "page",
     "casing": True,
@@ -194,7 +196,7 @@ async def test_create_asset(rig: PiecesRig, vendor: AssetsApi, carrier: dict[str
         document, _ = await theirs(vendor, "assets_create_new_asset", seed=Seed.from_dict(wanted), **given)
         ours = await rig.document("CreateAsset", "asset", seed=convert.message(seed_pb2.Seed, wanted), **given)
         assert anonymous(ours) == anonymous(document)
-        assert rig.standin.get(ours["id"])["content"] == rig.standin.get(document["id"])["content"]
+        assert rig.held(ours["id"])["content"] == rig.held(document["id"])["content"]
 
 
 async def test_delete_asset(rig: PiecesRig, vendor: AssetsApi) -> None:
@@ -292,7 +294,14 @@ EVERY_CALL: list[tuple[str, dict[str, Any]]] = [
     ("SearchAssets", {"query": "x"}),
     ("SearchAssetsWithFilters", {"input": search_pb2.AssetsSearchWithFiltersInput()}),
     ("ListRelatedAssets", {"assets": asset_pb2.Assets()}),
-    ("RecommendAssets", {"recommendation": search_pb2.SeededAssetsRecommendation(assets={}, interactions={})}),
+    (
+        "RecommendAssets",
+        {
+            "recommendation": search_pb2.SeededAssetsRecommendation(
+                assets=asset_pb2.Assets(), interactions=search_pb2.InteractedAssets()
+            )
+        },
+    ),
 ]
 ANY_CALL = pytest.mark.parametrize(("rpc", "request_"), EVERY_CALL, ids=[rpc for rpc, _ in EVERY_CALL])
 STREAMS = ("StreamAssets", "StreamAssetIdentifiers", "StreamAssetTransferables")
@@ -415,9 +424,11 @@ async def test_a_blank_search_is_not_sent(rig: PiecesRig, given: dict[str, Any])
 @pytest.mark.parametrize("lacking", [{"assets", "interactions"}, {"assets"}, {"interactions"}])
 async def test_a_recommendation_has_both_members(rig: PiecesRig, lacking: set[str]) -> None:
     """One that lacks a member, which the upstream answers with 500, is refused by its field and does not get there."""
-    given = {name: {} for name in ("assets", "interactions") if name not in lacking}
     rig.standin.requests.clear()
-    seen = search_pb2.SeededAssetsRecommendation(**given)  # type: ignore[arg-type]  # empty members
+    seen = search_pb2.SeededAssetsRecommendation(
+        assets=None if "assets" in lacking else asset_pb2.Assets(),
+        interactions=None if "interactions" in lacking else search_pb2.InteractedAssets(),
+    )
     problem = await refused(rig, "RecommendAssets", recommendation=seen)
     assert (problem.code, problem.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert set(problem.violations) == {f"recommendation.{name}" for name in lacking}
@@ -440,7 +451,11 @@ async def test_a_recommendation_has_both_members(rig: PiecesRig, lacking: set[st
         ("RecommendAssets", {}, "recommendation"),
         ("ListAssets", {"source": ""}, "source"),
         ("DraftAsset", {"seed": seed_pb2.Seed(extra_json={"x": "nope"})}, "seed"),
-        ("CreateAsset", {"seed": seed_pb2.Seed(asset={}, extra=convert.struct({"x": float("inf")}))}, "seed"),
+        (
+            "CreateAsset",
+            {"seed": seed_pb2.Seed(asset=seed_pb2.SeededAsset(), extra=convert.struct({"x": float("inf")}))},
+            "seed",
+        ),
     ],
 )
 async def test_requests_that_break_a_rule(rig: PiecesRig, rpc: str, request_: dict[str, Any], field: str) -> None:
@@ -510,7 +525,7 @@ async def test_five_megabytes_both_ways() -> None:
         seed = convert.message(seed_pb2.Seed, seed_document(raw=CONTENT))
         made = (await rig.call("CreateAsset", seed=seed)).asset
         read = (await rig.call("GetAsset", asset_id=made.id)).asset
-        assert read.formats.iterable[0].fragment.string.raw == CONTENT == rig.standin.get(made.id)["content"]
+        assert read.formats.iterable[0].fragment.string.raw == CONTENT == rig.held(made.id)["content"]
 
 
 # Bodies no one expected ----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
@@ -23,6 +23,7 @@ from support.pieces_rig import ONE, seed_document
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from pydantic import JsonValue
 
 FILES = (asset_pb2, seed_pb2, search_pb2)
 MESSAGES = {
@@ -54,7 +55,7 @@ def canonical(value: Any) -> str:
 
 def documents(name: str, depth: int) -> st.SearchStrategy[dict[str, Any]]:
     """Objects of the message's own members, mostly of the right type, and of members nobody knows."""
-    table = convert._table(MESSAGES[name].DESCRIPTOR)  # type: ignore[arg-type]  # the published types know two classes
+    table = convert._table(MESSAGES[name].DESCRIPTOR)
     fields = {member.key: MESSAGES[name].DESCRIPTOR.fields_by_name[member.name] for member in table.by_name.values()}
     known: dict[str, st.SearchStrategy[Any]] = {key: values(field, depth) | JSON for key, field in fields.items()}
     strange = st.dictionaries(TEXT | st.sampled_from(["extra", "extra_json", "deleted"]), JSON, max_size=2)
@@ -110,7 +111,8 @@ def test_every_message_of_the_schema_keeps_what_it_does_not_know() -> None:
 def test_an_asset_is_typed(transferables: bool, carrier: str) -> None:  # noqa: FBT001 - a parameter of the case
     """A whole asset fills the fields; only its collections are left to extra."""
     native = {"name": "loop", "content": "ab", "ext": "py", "carrier": carrier, "tags": ["x"], "pseudo": True}
-    document = wire.asset(new_piece(ONE, native, now=datetime.now(UTC)), transferables=transferables)
+    made = wire.asset(new_piece(ONE, native, now=datetime.now(UTC)), transferables=transferables)
+    document = cast("dict[str, JsonValue]", made)
     asset = convert.message(asset_pb2.Asset, document)
     assert convert.document(asset) == document
     assert set(asset.extra.fields) == {"tags"}
@@ -152,7 +154,7 @@ def test_deleted_is_a_flag_or_a_time(name: str, document: dict[str, Any], flag: 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**63, 10**299])
 def test_integers_no_double_holds(number: int) -> None:
     """An integer beyond 2^53 is kept to the last digit, wherever it is."""
-    document = {"id": ONE, "serial": number, "nest": {"deep": [number]}, "small": 2**53}
+    document: dict[str, JsonValue] = {"id": ONE, "serial": number, "nest": {"deep": [number]}, "small": 2**53}
     asset = convert.message(asset_pb2.Asset, document)
     assert asset.extra_json == {"serial": str(number), "nest": json.dumps({"deep": [number]})}
     assert convert.document(asset) == document
@@ -204,7 +206,7 @@ def test_a_required_list_is_written() -> None:
 
 def test_names_on_the_wire() -> None:
     """Fields that are named otherwise than on the wire go under the upstream's name, misspelt or not."""
-    wanted = {
+    wanted: dict[str, JsonValue] = {
         "space": {"identifers": {"iterable": [{"id": ONE}]}},
         "filters": {"iterable": [{"created": {"from": {"value": "2026"}, "to": {"value": "2027"}}}]},
     }
@@ -256,5 +258,5 @@ def test_typed_wins_over_extra() -> None:
 def test_what_a_reply_can_hold() -> None:
     """Texts and numbers of a real body survive: escapes, signs, exponents."""
     body = rb'{"id":"\u0000\u20ac","a":-0.5,"b":1e300,"c":[{},[],"",null,true],"score":{"manual":9007199254740993}}'
-    document = jsonbody.decode(Reply(200, {}, body))
+    document = jsonbody.object_in(Reply(200, {}, body))
     assert same(convert.document(convert.message(asset_pb2.Asset, document)), document)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pieces_os_client.wrapper.version_compatibility import VersionChecker
+from pydantic import AnyHttpUrl
 from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
@@ -40,7 +41,7 @@ async def found(base_url: str, *standins: PiecesStandin, before: int = 0, health
     """Look among the ports of these servers, with dead ports before them; return the URL that was taken."""
     ports = [*[9] * before, *(URL(standin.url).port or 0 for standin in standins)]
     probing = Probing(ports=ports, connect_timeout_s=10, health_timeout_s=health_timeout_s)
-    settings = PiecesSource(kind="pieces", base_url=base_url, discover=True)
+    settings = PiecesSource(kind="pieces", base_url=AnyHttpUrl(base_url), discover=True)
     place = Place(settings, probing)
     transport = PiecesTransport("desk", settings, place)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,26 +12,29 @@ from assetwatchd.pieces.client.api import query
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
 pytestmark = pytest.mark.unit
 
 
-def at(second: int) -> dict[str, str]:
+def at(second: int) -> JsonValue:
     return {"value": f"2026-03-04T10:15:{second:02}.000Z"}
 
 
-def read(*elements: Any, stream: Stream = Stream.ASSETS) -> dict[str, bool]:
+def read(*elements: JsonValue, stream: Stream = Stream.ASSETS) -> dict[str, bool]:
     """Return which assets a frame speaks of, in its order, and whether they are gone."""
     return {item.asset_id: item.gone for item in frames.items({"iterable": list(elements)}, stream)}
 
 
 def test_each_asset_once() -> None:
     """Of several items for one asset the newest counts, of undated ones the last."""
-    newest = {"id": "a", "updated": at(2), "name": "newest"}
+    newest: JsonValue = {"id": "a", "updated": at(2), "name": "newest"}
     [item] = frames.items(
         {"iterable": [{"id": "a", "updated": at(1)}, newest, {"id": "a", "updated": at(0)}]}, Stream.ASSETS
     )
     assert item.document is newest
-    last = {"id": "a", "name": "last"}
+    last: JsonValue = {"id": "a", "name": "last"}
     [item] = frames.items({"iterable": [{"id": "a"}, last]}, Stream.ASSETS)
     assert item.document is last
 
@@ -60,16 +63,16 @@ def test_a_tombstone_wins() -> None:
         ({}, False),
     ],
 )
-def test_forms_of_a_tombstone(element: dict[str, Any], gone: bool) -> None:  # noqa: FBT001 - a parameter of the case
+def test_forms_of_a_tombstone(element: dict[str, JsonValue], gone: bool) -> None:  # noqa: FBT001 - a parameter of the case
     """A flag, a time and the mechanism say that an asset is gone."""
     assert read({"id": "a", **element}) == {"a": gone}
 
 
 @pytest.mark.parametrize("deleted", ["", "no", [], [True], "yesterday"])
 @pytest.mark.parametrize("stream", Stream)
-def test_what_may_be_a_tombstone_is_none(deleted: Any, stream: Stream) -> None:
+def test_what_may_be_a_tombstone_is_none(deleted: JsonValue, stream: Stream) -> None:
     """Nobody is told that an asset is gone, nor that it is there: the item is one that cannot be read."""
-    item = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
+    item: JsonValue = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
     frame = frames.read({"iterable": [item, {"id": "b", "asset": {"id": "b"}}]}, stream)
     assert ([each.asset_id for each in frame.items], frame.unreadable) == (["b"], 1)
 
@@ -83,26 +86,26 @@ def test_ids_that_nobody_could_ask_for(asset_id: str) -> None:
 
 
 @pytest.mark.parametrize("element", [None, 1, "a", [], {}, {"id": None}, {"id": ""}, {"id": 7}, {"asset": {"id": "a"}}])
-def test_what_names_no_asset(element: Any) -> None:
+def test_what_names_no_asset(element: JsonValue) -> None:
     """It is left out, and takes nothing else with it."""
     assert read(element, {"id": "b"}) == {"b": False}
 
 
 @pytest.mark.parametrize("element", [{"id": "a"}, {"asset": None}, {"asset": "a"}, {"asset": {}}, {"tag": {"id": "a"}}])
-def test_identifiers_of_other_things(element: Any) -> None:
+def test_identifiers_of_other_things(element: JsonValue) -> None:
     """In the identifiers stream only `asset` names one."""
     assert read(element, {"asset": {"id": "b"}}, stream=Stream.IDENTIFIERS) == {"b": False}
 
 
 @pytest.mark.parametrize("document", [{}, {"iterable": None}, {"iterable": {}}, {"iterable": "a"}])
-def test_no_frame_at_all(document: dict[str, Any]) -> None:
+def test_no_frame_at_all(document: dict[str, JsonValue]) -> None:
     """Without a list of items it is no frame."""
     with pytest.raises(BadAnswer, match="iterable should be a list"):
         frames.items(document, Stream.ASSETS)
 
 
 @pytest.mark.parametrize("updated", [None, {}, "soon", {"value": "soon"}, {"value": 5}, {"value": None}])
-def test_dates_that_cannot_be_read(updated: Any) -> None:
+def test_dates_that_cannot_be_read(updated: JsonValue) -> None:
     """They are as good as none."""
     [item] = frames.items({"iterable": [{"id": "a", "updated": updated}]}, Stream.ASSETS)
     assert item.updated is None
@@ -112,6 +115,7 @@ def test_an_item_nested_too_deeply_costs_no_other() -> None:
     """The others of its frame are told; of a list of texts too, which says why it is left out."""
     deep = '{"id":"a","x":' + "[" * 200 + "]" * 200 + "}"
     frame = frames.parse(Reply(200, {}, f'{{"iterable":[{deep},{{"id":"b"}}]}}'.encode()), Stream.ASSETS, 10)
+    assert frame is not None
     assert ([item.asset_id for item in frame.items], frame.unreadable) == (["b"], 1)
     texts = [deep.encode(), b'{"id":"b"}']
     told = frames.of_texts(Reply(200, {}, b"".join(texts)), [len(text) for text in texts])
@@ -121,7 +125,7 @@ def test_an_item_nested_too_deeply_costs_no_other() -> None:
 
 def test_dates_in_any_zone() -> None:
     """Dates are compared as moments; without a zone they are UTC."""
-    elements = [
+    elements: list[JsonValue] = [
         {"id": "a", "updated": {"value": "2026-03-04T12:00:00+02:00"}},
         {"id": "b", "updated": {"value": "2026-03-04T10:00:01"}},
     ]

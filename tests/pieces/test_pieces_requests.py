@@ -55,9 +55,12 @@ UNSAYABLE = [
 def calls(text: str) -> dict[str, tuple[str, Message]]:
     """Return a request of each call that takes a document, by its RPC, with a text as extra_json somewhere deep."""
     extra = {"x": text}
-    seed = seed_pb2.Seed(asset={"metadata": {"tags": [{"text": "a", "extra_json": extra}]}})
-    assets = asset_pb2.Assets(iterable=[{"id": "a", "formats": {"iterable": [{"extra_json": extra}]}}])
-    recommendation = search_pb2.SeededAssetsRecommendation(assets=assets, interactions={})
+    tag = seed_pb2.SeededAssetTag(text="a", extra_json=extra)
+    seed = seed_pb2.Seed(asset=seed_pb2.SeededAsset(metadata=seed_pb2.SeededAssetMetadata(tags=[tag])))
+    formats = asset_pb2.Formats(iterable=[asset_pb2.Format(extra_json=extra)])
+    assets = asset_pb2.Assets(iterable=[asset_pb2.Asset(id="a", formats=formats)])
+    interactions = search_pb2.InteractedAssets()
+    recommendation = search_pb2.SeededAssetsRecommendation(assets=assets, interactions=interactions)
     return {
         "CreateAsset": ("seed", seed),
         "DraftAsset": ("seed", seed),
@@ -91,7 +94,8 @@ def test_bytes_that_others_wait_for_are_written_in_parts(monkeypatch: pytest.Mon
         return write(value)
 
     monkeypatch.setattr(body, "_write", noting)
-    seed = seed_pb2.Seed(asset={"format": {"file": {"bytes": {"raw": bytes(range(256)) * 100}}}})
+    file = asset_pb2.Content(bytes=asset_pb2.TransferableBytes(raw=bytes(range(256)) * 100))
+    seed = seed_pb2.Seed(asset=seed_pb2.SeededAsset(format=seed_pb2.SeededFormat(file=file)))
     encoded = body.encode(convert.document(seed))
     assert json.loads(encoded)["asset"]["format"]["file"]["bytes"]["raw"] == list(range(256)) * 100
     assert max(written) == body.TOGETHER
@@ -103,7 +107,7 @@ async def test_what_is_large_is_written_beside(rpc: str, monkeypatch: pytest.Mon
     """Up to GIVEN_BYTES_MAX here, anything larger in another process: the upstream is sent the same."""
     here: list[Any] = []
     sent: list[Any] = []
-    pieces, joined = convert.pieces, api.joined
+    pieces, joined = body.pieces, body.joined
 
     def noting(document: Any) -> list[bytes]:
         here.append(document)
@@ -125,11 +129,17 @@ async def test_what_is_large_is_written_beside(rpc: str, monkeypatch: pytest.Mon
             assert len(here) == written_here
 
 
+def seeded(form: seed_pb2.SeededFormat) -> seed_pb2.SeededAsset:
+    """Make an asset to be, with what creates it."""
+    return seed_pb2.SeededAsset(application=convert.message(asset_pb2.Application, APPLICATION), format=form)
+
+
 async def test_a_large_body_arrives_whole() -> None:
     """Content of a megabyte is drafted and comes back as it was."""
-    raw: Any = bytes(range(256)) * 4096
-    content = {"bytes": {"raw": raw}, "metadata": {"ext": "png"}}
-    seed = seed_pb2.Seed(type="SEEDED_ASSET", asset={"application": APPLICATION, "format": {"file": content}})
+    raw = bytes(range(256)) * 4096
+    metadata = asset_pb2.ContentMetadata(ext="png")
+    file = asset_pb2.Content(bytes=asset_pb2.TransferableBytes(raw=raw), metadata=metadata)
+    seed = seed_pb2.Seed(type="SEEDED_ASSET", asset=seeded(seed_pb2.SeededFormat(file=file)))
     async with pieces_rig() as rig:
         assert (await rig.call("DraftAsset", seed=seed)).seed.asset.format.file.bytes.raw == raw
 
@@ -153,8 +163,8 @@ def test_so_is_one_that_is_longer_than_a_part(items: list[Any]) -> None:
 
 async def test_few_large_requests_are_under_way_at_the_same_time() -> None:
     """Of ten to one source two are with the upstream; small ones and those to others pass by."""
-    content = {"string": {"raw": "x" * service.LARGE_BYTES}}
-    seed = seed_pb2.Seed(asset={"application": APPLICATION, "format": {"fragment": content}})
+    fragment = asset_pb2.Content(string=asset_pb2.TransferableString(raw="x" * service.LARGE_BYTES))
+    seed = seed_pb2.Seed(asset=seeded(seed_pb2.SeededFormat(fragment=fragment)))
     async with pieces_rig() as rig:
         rig.standin.faults.add(path=DRAFT, hang=True)
         large = [asyncio.create_task(rig.call("DraftAsset", seed=seed)) for _ in range(10)]

@@ -680,9 +680,9 @@ async def test_many_changes_in_any_order(newest_first: bool) -> None:  # noqa: F
         for _ in range(300):
             rig.standin.advance(rng)
         true = {
-            asset_id: rig.standin.get(asset_id)["updated"]
+            asset_id: rig.held(asset_id)["updated"]
             for asset_id in rig.standin.asset_ids()
-            if not rig.standin.get(asset_id)["pseudo"]
+            if not rig.held(asset_id)["pseudo"]
         }
         for rpc in ("StreamAssets", "StreamAssetTransferables"):
             mirror = mirrors[rpc]
@@ -738,7 +738,14 @@ async def test_assets_streams_that_begin_with_nothing(rig: PiecesRig, rpc: str) 
 async def test_items_about_other_things(rig: PiecesRig) -> None:
     """Items that name no asset, and things that are no items, are left out; the rest of their frame counts."""
     mirror = await rig.stream("StreamAssetIdentifiers").synced()
-    other = [{"conversation": {"id": TWO}, "deleted": True}, None, 7, {"asset": {}}, {"asset": {"id": 5}}, {}]
+    other: list[Any] = [
+        {"conversation": {"id": TWO}, "deleted": True},
+        None,
+        7,
+        {"asset": {}},
+        {"asset": {"id": 5}},
+        {},
+    ]
     await send(rig, "StreamAssetIdentifiers", *other, {"asset": {"id": ONE}, "range": {"id": "r"}})
     await mirror.holds(lambda held: "range" in held[ONE].identifier.extra)
     assert set(mirror.map) == {ONE, TWO}
@@ -766,7 +773,7 @@ async def test_ten_thousand_assets_in_the_first_frame(rpc: str) -> None:
     """All of them arrive, in messages of bounded size, over one connection."""
     async with pieces_rig(source={"timeout_s": 60, "first_frame_timeout_s": 60}) as rig:
         rig.standin.seed(random.Random(3), 10_000)  # noqa: S311 - a scenario that repeats, not a secret
-        there = {i for i in rig.standin.asset_ids() if not rig.standin.get(i)["pseudo"]}
+        there = {i for i in rig.standin.asset_ids() if not rig.held(i)["pseudo"]}
         mirror = await asyncio.wait_for(patient(rig.stream(rpc)), 90)
         assert set(mirror.map) == there
         assert all(len(message.changes) <= 100 for message in mirror.messages)

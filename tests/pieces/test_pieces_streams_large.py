@@ -35,7 +35,7 @@ async def rig() -> AsyncIterator[PiecesRig]:
 
 def saved(rig: PiecesRig) -> set[str]:
     """Every asset there is but those the user did not save."""
-    return {asset_id for asset_id in rig.standin.asset_ids() if not rig.standin.get(asset_id)["pseudo"]}
+    return {asset_id for asset_id in rig.standin.asset_ids() if not rig.held(asset_id)["pseudo"]}
 
 
 async def patient(mirror: Mirror) -> Mirror:
@@ -119,7 +119,7 @@ async def test_much_news_while_the_snapshot_is_made(
         rig.standin.faults.add(path="/assets/identifiers", hang=True)
         mirror = rig.stream(rpc)
         await rig.connected(NAMES[rpc], 1)
-        news = [
+        news: list[dict[str, Any]] = [
             {"id": ONE, "updated": {"value": f"2031-01-{day:02}T00:00:00Z"}, "x": 60_000 * "x"} for day in range(1, 21)
         ]
         for item in news:
@@ -242,6 +242,6 @@ async def test_many_changes_by_ids(rig: PiecesRig, rpc: str) -> None:
     mirror = await rig.stream(rpc).synced()
     for _ in range(100):
         rig.standin.advance(rng)
-    true = {asset_id: rig.standin.get(asset_id)["updated"] for asset_id in saved(rig)}
+    true = {asset_id: rig.held(asset_id)["updated"] for asset_id in saved(rig)}
     await mirror.holds(lambda held: true == {key: change.asset.updated.value for key, change in held.items()})
     mirror.call.cancel()

@@ -105,7 +105,7 @@ def test_superseded_places_are_cleared_away() -> None:
         due = NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else 100_000.0 - turn
         agenda.put(target, due, new=turn % 3 == 0)
         agenda.first(turn / 2)
-    places = sum(map(len, (agenda._asked, agenda._new, agenda._overdue, agenda._later)))
+    places = sum(len(line) for line in (agenda._asked, agenda._new, agenda._overdue, agenda._later))
     assert places <= SLACK + 2 * 10 + 1
     waiting = {target.asset_id for target in targets if target.due != NEVER}
     assert set(drained(agenda, 1e9)) == waiting

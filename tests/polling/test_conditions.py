@@ -296,7 +296,7 @@ def test_a_store_that_cannot_keep_degrades_what_is_well() -> None:
     assert health.store_lost("no space is left", 4.0)
     failed(health, Refused("no"), 5.0)
     assert not health.store_lost("", 6.0)
-    assert health.condition.state is ConditionState.REFUSED
+    assert said(health)[0] is ConditionState.REFUSED
 
 
 def down_and_up(health: Health, at: float) -> list[bool]:

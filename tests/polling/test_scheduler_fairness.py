@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -182,7 +182,7 @@ async def test_the_unread_names_of_a_watch_that_ended_are_not_read() -> None:
 async def test_a_target_of_several_watches_is_read_once() -> None:
     """In the turn that comes first; that the first watch ends changes nothing for the second."""
     upstream = FakeUpstream(*batch(0, 100))
-    seldom = {"settled_interval_s": 1000, "busy_interval_s": 1000}
+    seldom: dict[str, Any] = {"settled_interval_s": 1000, "busy_interval_s": 1000}
     async with running(upstream, rate_per_s=10, **seldom) as rig, AsyncExitStack() as stack:
         first = rig.scheduler.interest(batch(0, 100), caller=ONE)
         stack.enter_context(rig.scheduler.interest(batch(0, 100), caller=OTHER))

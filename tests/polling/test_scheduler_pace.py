@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 import pytest
 
@@ -15,6 +15,10 @@ from assetwatchd.upstream.bodies.reading import ANSWER_S_MAX
 from support import virtual_time
 from support.core_rig import now, running, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
 
 
 def gaps(times: list[float]) -> list[float]:
@@ -302,6 +306,9 @@ async def test_signs_of_life_are_not_needed_beside_reads() -> None:
     assert len(upstream.probes) <= 1
 
 
+Ts = TypeVarTuple("Ts")
+
+
 class CoarseLoop(virtual_time.VirtualTimeLoop):
     """Its clock and timers count milliseconds, as those of uvloop do. timers: how many it was asked for."""
 
@@ -311,11 +318,13 @@ class CoarseLoop(virtual_time.VirtualTimeLoop):
         """Milliseconds that have begun."""
         return math.floor(super().time() * 1000 + 1e-6) / 1000
 
-    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """Round as uvloop does; one that is asked for ever more goes round in circles."""
         self.timers += 1
         assert self.timers < 50_000
-        return super().call_at(round(when, 3), *args, **options)
+        return super().call_at(round(when, 3), callback, *args, context=context)
 
 
 @pytest.mark.parametrize("rate", [30, 5000])
@@ -324,7 +333,12 @@ def test_a_coarse_clock(rate: int) -> None:
     upstream = FakeUpstream(*[f"a{n}" for n in range(1000)])
 
     async def polled() -> int:
-        fast = {"busy_interval_s": 0.01, "settled_interval_s": 0.01, "concurrency": 16, "rate_per_s": rate}
+        fast: dict[str, Any] = {
+            "busy_interval_s": 0.01,
+            "settled_interval_s": 0.01,
+            "concurrency": 16,
+            "rate_per_s": rate,
+        }
         async with running(upstream, pins=tuple(upstream.states), **fast):
             await asyncio.sleep(1)
         return len(upstream.reads)

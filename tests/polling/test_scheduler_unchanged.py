@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +12,10 @@ from assetwatchd.model.values import Freshness, State
 from support.core_rig import now, running, until, virtual, wall
 from support.fake_upstream import FakeUpstream
 
-EVERY = {"busy_interval_s": 5, "settled_interval_s": 5, "pins": ("a",)}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY: dict[str, Any] = {"busy_interval_s": 5, "settled_interval_s": 5, "pins": ("a",)}
 
 
 @virtual
@@ -82,6 +86,11 @@ async def test_back_after_it_was_missing() -> None:
         await until(lambda: not rig.entry("a").gone)
 
 
+def reads_exceed(upstream: FakeUpstream, count: int) -> Callable[[], bool]:
+    """Whether there were more reads than that."""
+    return lambda: len(upstream.reads) > count
+
+
 @virtual
 async def test_a_doubt_ends_with_the_same_answer() -> None:
     """A read that misses an asset, between two that found it as it was, changes nothing, however often."""
@@ -91,7 +100,7 @@ async def test_a_doubt_ends_with_the_same_answer() -> None:
         for _ in range(3):
             reads = len(upstream.reads)
             del upstream.states["a"]
-            await until(lambda reads=reads: len(upstream.reads) > reads)
+            await until(reads_exceed(upstream, reads))
             upstream.states["a"] = State.AVAILABLE
             await asyncio.sleep(20)
         assert rig.store.head == 1

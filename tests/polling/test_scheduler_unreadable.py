@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+from assetwatch.v1.asset_status_pb2 import FRESHNESS_STALE, FRESHNESS_UNREACHABLE, STATE_AVAILABLE, STATE_UNKNOWN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +115,7 @@ async def test_a_reason_that_changes_each_time_is_one_change() -> None:
             await asyncio.sleep(600)
             assert rig.store.head == 4
             first = told(rig, "known").freshness_reason
-            assert (rig.state("known"), view(rig, "known").state) == (State.AVAILABLE, State.AVAILABLE)
+            assert (rig.state("known"), view(rig, "known").state) == (State.AVAILABLE, STATE_AVAILABLE)
             assert view(rig, "known").freshness_reason.startswith("not XML (line ")
             assert view(rig, "known").freshness_reason != first
             assert rig.entry("known").freshness is Freshness.STALE
@@ -138,8 +139,8 @@ async def test_a_read_that_fails_says_about_which_asset() -> None:
         unseen = rig.scheduler.unseen("poison")
         assert unseen is not None
         status = convert.unseen_view(unseen, rig.scheduler)
-        assert (status.state, status.failure.message, status.freshness_reason) == (State.UNKNOWN, "not XML", "not XML")
-        assert status.freshness == Freshness.STALE
+        assert (status.state, status.failure.message, status.freshness_reason) == (STATE_UNKNOWN, "not XML", "not XML")
+        assert status.freshness == FRESHNESS_STALE
         with pytest.raises(SourceUnreachable):
             await rig.scheduler.read(["poison"], max_age_s=0)
 
@@ -231,7 +232,7 @@ async def test_a_restart_keeps_the_reason_and_reads_at_once() -> None:
         upstream.open.set()
         await until(lambda: rig.source_state() is ConditionState.HEALTHY)
         for name in ("known", "unknown"):
-            assert (view(rig, name).freshness, view(rig, name).freshness_reason) == (Freshness.STALE, "not XML")
+            assert (view(rig, name).freshness, view(rig, name).freshness_reason) == (FRESHNESS_STALE, "not XML")
         upstream.poison.clear()
         await asyncio.sleep(5)
         assert {rig.entry(name).freshness for name in ("known", "unknown")} == {Freshness.FRESH}
@@ -246,7 +247,7 @@ async def test_while_the_source_is_down_the_reason_is_its_condition() -> None:
         upstream.fault = Unreachable("connection refused")
         await asyncio.sleep(2 * SOON_S)
         status = view(rig, "a")
-        assert (status.freshness, status.freshness_reason) == (Freshness.UNREACHABLE, "connection refused")
+        assert (status.freshness, status.freshness_reason) == (FRESHNESS_UNREACHABLE, "connection refused")
         assert rig.store.head == 1
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 import re
 import uuid
 from pathlib import Path
@@ -162,7 +166,7 @@ def test_every_state_and_every_native_value_has_its_place() -> None:
 
 def test_the_limits_have_the_defaults_that_are_told() -> None:
     """Each setting of the table of limits exists, and has that default."""
-    groups = {
+    groups: dict[str, type[BaseModel]] = {
         "server": schema.ServerSettings,
         "store": schema.StoreSettings,
         "a source's": schema.SourceSettings,

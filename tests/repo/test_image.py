@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 import os
 import re
 import shutil
@@ -38,7 +42,7 @@ def test_it_runs_as_nobody_in_particular_and_takes_sigterm_itself() -> None:
     assert instructions("HEALTHCHECK", 1)[0].endswith('CMD ["assetwatch", "health"]')
 
 
-def carry_out(command: list[str | Path], *, cwd: Path, env: dict[str, str]) -> None:
+def carry_out(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str]) -> None:
     """Run a command that must succeed."""
     ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=580, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -68,10 +72,11 @@ def test_its_steps_give_a_command_that_works(tmp_path: Path) -> None:
         carry_out(["sh", "-ec", here], cwd=build, env=inside)
     outside = {"PATH": "/usr/bin:/bin", "ASSETWATCH__SOURCES__DAM__AUTH__TOKEN": "made-up"}
     imports = "import assetwatchd.app, assetwatch_client, opentelemetry.exporter.otlp.proto.grpc"
-    for command in (
+    commands: list[list[str | Path]] = [
         [venv / "bin/assetwatch", "--version"],
         [venv / "bin/assetwatch", "config", "check", "--config", ROOT / "deploy/assetwatch.yaml"],
         [venv / "bin/python", "-c", imports],
-    ):
+    ]
+    for command in commands:
         carry_out(command, cwd=tmp_path, env=outside)
     assert not (venv / "bin/pip").exists(), "what runs should not be able to install"

@@ -28,7 +28,7 @@ def closing_line(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
         str(tmp_path),
     ]
     subprocess.run([*run, f"--junitxml={report}", tmp_path], capture_output=True, timeout=60, check=False)
-    check = [sys.executable, ROOT / "tools/check_report.py", report]
+    check = [sys.executable, str(ROOT / "tools/check_report.py"), str(report)]
     return subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -65,7 +65,7 @@ def test_the_reports_of_one_run_count_together(tmp_path: Path, second: str, code
         (tmp_path / name).mkdir()
         closing_line(tmp_path / name, body)
         reports.append(tmp_path / name / "report.xml")
-    check = [sys.executable, ROOT / "tools/check_report.py", *reports]
+    check = [sys.executable, str(ROOT / "tools/check_report.py"), *map(str, reports)]
     assert subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == code
 
 

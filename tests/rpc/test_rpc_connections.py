@@ -17,6 +17,7 @@ from assetwatchd.settings.schema import ServerSettings
 from support import grpcurl
 from support.http2 import EMPTY, LIST_SOURCES, Client, connected
 from support.hub_client import virtual
+from support.raw_calls import one_to_one
 from support.rig import serving
 from support.tracing import recorded
 
@@ -81,7 +82,7 @@ async def test_clients_of_grpc_are_told_so_too() -> None:
     async with serving({}) as (_, address), grpc.aio.insecure_channel(address) as channel:
         for size in (17_000, 64_000):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await channel.unary_unary(LIST_SOURCES)(b"", metadata=[("x-a", "b" * size)])
+                await one_to_one(channel, LIST_SOURCES)(b"", metadata=[("x-a", "b" * size)])
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "16384" in str(caught.value.details())
             ran = await grpcurl.call(address, LIST_SOURCES[1:], None, "-rpc-header", f"x-a: {'b' * size}")

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd.model.values import AssetKey
 from support.problems import problem_of
@@ -40,11 +41,11 @@ async def test_a_fresh_read_does_not_wait_for_another_callers_thousand(apart: bo
     """It is made in its turn; once those calls are cancelled nothing more of theirs is read."""
     async with running((SOURCE,), count=0, usd_search=SLOW) as rig, another_client(rig) as other:
         read = SAMPLES[SOURCE].observe
-        requests = [pb.BatchGetAssetStatusesRequest(assets=invented(n, OF), max_age={}) for n in range(BATCHES)]
+        requests = [pb.BatchGetAssetStatusesRequest(assets=invented(n, OF), max_age=Duration()) for n in range(BATCHES)]
         calls = [rig.statuses.BatchGetAssetStatuses(request) for request in requests]
         await rig.shows(SOURCE, lambda source: source.poll.polled_assets > BATCHES * OF - OF / 2)
         before = rig[SOURCE].requests.count(read)
-        wanted = pb.GetAssetStatusRequest(asset=ref(sample(SOURCE)), max_age={})
+        wanted = pb.GetAssetStatusRequest(asset=ref(sample(SOURCE)), max_age=Duration())
         await (other if apart else rig.statuses).GetAssetStatus(wanted, timeout=20)
         assert rig[SOURCE].requests.count(read) - before <= BATCHES + 2
         for call in calls:
@@ -77,14 +78,18 @@ async def test_more_reads_than_a_caller_may_wait_for_are_refused() -> None:
     """RESOURCE_EXHAUSTED / TOO_MANY_READS with QuotaFailure and RetryInfo; what asks no upstream is still answered."""
     async with running((SOURCE,), count=0, usd_search={**SLOW, "reads_per_peer_max": 100}) as rig:
         await rig.get(sample(SOURCE))
-        call = rig.statuses.BatchGetAssetStatuses(pb.BatchGetAssetStatusesRequest(assets=invented(0, 20), max_age={}))
+        call = rig.statuses.BatchGetAssetStatuses(
+            pb.BatchGetAssetStatusesRequest(assets=invented(0, 20), max_age=Duration())
+        )
         await rig.asked(SOURCE, SAMPLES[SOURCE].observe)
-        told = await problem_of(rig.batch([AssetKey(SOURCE, each.asset_id) for each in invented(1, 20)], max_age={}))
+        told = await problem_of(
+            rig.batch([AssetKey(SOURCE, each.asset_id) for each in invented(1, 20)], max_age=Duration())
+        )
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_READS")
         assert told.quotas == ["peer:ipv4:127.0.0.1"]
         assert told.metadata == {"source": SOURCE, "limit": "100"}
         assert told.retry_after_s is not None
         await rig.get(sample(SOURCE))
-        await rig.get(sample(SOURCE), max_age={})
+        await rig.get(sample(SOURCE), max_age=Duration())
         call.cancel()
         await asyncio.wait([asyncio.ensure_future(call.code())])

@@ -7,13 +7,14 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from assetwatchd.model.errors import ServerDraining
 from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.names import source_health
 from support.problems import problem_of
+from support.raw_calls import HealthCalls, answer_of, health_of
 from support.rig import Rig, running, sample
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,9 +23,9 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 messages: Any = health_pb2  # its published types lack those of List
 
 
-def stub_of(rig: Rig) -> Any:
+def stub_of(rig: Rig) -> HealthCalls:
     """Return a health stub."""
-    return health_pb2_grpc.HealthStub(rig.channel)
+    return health_of(rig.channel)
 
 
 async def check(rig: Rig, name: str) -> int:
@@ -45,13 +46,13 @@ async def test_a_source_has_a_name_of_its_own() -> None:
     async with running(("omn", "pieces")) as rig:
         await rig.get(sample("omn"))
         call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service=source_health("omn")))
-        assert (await call.read()).status == SERVING
+        assert (await answer_of(call)).status == SERVING
         stream = await rig.watch(sources=["omn"]).synced()
         await rig["omn"].stop()
         await stream.turns("omn", ConditionState.UNREACHABLE)
-        assert (await call.read()).status == NOT_SERVING
+        assert (await answer_of(call)).status == NOT_SERVING
         await rig["omn"].start()
-        assert (await call.read()).status == SERVING
+        assert (await answer_of(call)).status == SERVING
 
 
 async def test_an_unknown_name_is_not_found_and_can_be_watched() -> None:
@@ -60,7 +61,7 @@ async def test_an_unknown_name_is_not_found_and_can_be_watched() -> None:
         told = await problem_of(stub_of(rig).Check(health_pb2.HealthCheckRequest(service="nothing")))
         assert told.code is grpc.StatusCode.NOT_FOUND
         call = stub_of(rig).Watch(health_pb2.HealthCheckRequest(service="nothing"))
-        assert (await call.read()).status == SERVICE_UNKNOWN
+        assert (await answer_of(call)).status == SERVICE_UNKNOWN
 
 
 async def test_list_names_everything() -> None:

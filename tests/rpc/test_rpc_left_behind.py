@@ -6,11 +6,11 @@ import asyncio
 import gc
 import tracemalloc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from assetwatch.pieces.v1 import seed_pb2
+from assetwatch.pieces.v1 import asset_pb2, seed_pb2
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2 import GetAssetStatusRequest, WatchStatusRequest
 
@@ -19,6 +19,7 @@ from assetwatchd.rpc.names import ASSET_STATUS
 from assetwatchd.rpc.reflection import V1
 from support.pieces_rig import pieces_rig
 from support.problems import problem_of
+from support.raw_calls import many_to_many, one_to_many
 from support.rig import running
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ async def test_bytes_that_are_no_request_are_let_go(rpc: str) -> None:
     async with running(()) as rig:
 
         async def refused() -> None:
-            call: Any = rig.channel.unary_stream(f"/{ASSET_STATUS.full_name}/{rpc}")(b"\xff" * 2 * MIB)
+            call = one_to_many(rig.channel, f"/{ASSET_STATUS.full_name}/{rpc}")(b"\xff" * 2 * MIB)
             with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT"):
                 await call.read()
 
@@ -80,7 +81,7 @@ async def test_a_refused_request_of_a_stream_is_let_go() -> None:
     async with running(()) as rig:
 
         async def refused() -> None:
-            call: Any = rig.channel.stream_stream(f"/{V1}/ServerReflectionInfo")()
+            call = many_to_many(rig.channel, f"/{V1}/ServerReflectionInfo")()
             await call.write(b"x" * 2 * MIB)
             with pytest.raises(grpc.aio.AioRpcError, match="the request has 2097152 bytes"):
                 await call.read()
@@ -107,7 +108,7 @@ async def test_nothing_of_a_call_that_failed_is_left(method: str, sent: bytes | 
     async with running(()) as rig:
         with kept():
             for _ in range(3 * CALLS):
-                call: Any = rig.channel.stream_stream(f"/{method}")()
+                call = many_to_many(rig.channel, f"/{method}")()
                 await (call.done_writing() if sent is None else call.write(sent))
                 with pytest.raises(grpc.aio.AioRpcError):
                     await call.read()
@@ -119,8 +120,9 @@ async def test_nothing_of_a_call_that_failed_is_left(method: str, sent: bytes | 
 
 async def test_one_that_could_not_be_sent_on_is_let_go() -> None:
     """Four documents for an upstream that is not there, a megabyte each as a list: all are gone."""
-    raw: Any = bytes(range(256)) * 512
-    seed = seed_pb2.Seed(asset={"format": {"file": {"bytes": {"raw": raw}}}})
+    raw = bytes(range(256)) * 512
+    file = asset_pb2.Content(bytes=asset_pb2.TransferableBytes(raw=raw))
+    seed = seed_pb2.Seed(asset=seed_pb2.SeededAsset(format=seed_pb2.SeededFormat(file=file)))
     async with pieces_rig(source={"base_url": "http://127.0.0.1:9"}) as rig:
         await problem_of(rig.call("DraftAsset", seed=seed))
         with kept() as grown:

@@ -22,7 +22,8 @@ BOTH = ("media-intelligence", "omn")
 
 async def pages(rig: Rig, **request: object) -> list[AssetStatus]:
     """Take all pages; none but the last is short."""
-    statuses, token = [], ""
+    statuses: list[AssetStatus] = []
+    token = ""
     while True:
         page = await rig.list(page_token=token, **request)
         statuses.extend(page.statuses)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.asset_status_pb2 import AssetRef
 
 from assetwatchd.app import App
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.model.values import Observation, State
-from assetwatchd.rpc import convert, service
+from assetwatchd.rpc import convert
 from assetwatchd.rpc.service import PAGE_SIZE_MAX, VIEWED_TOGETHER, AssetStatusService
 from assetwatchd.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 OMN = {"kind": "omn", "base_url": "http://127.0.0.1:9", "auth": {"kind": "bearer", "token": "t"}}
 WINDOWS = 5
@@ -67,11 +71,21 @@ async def test_what_changes_while_a_list_is_made_is_on_it_once_and_as_it_is(larg
     assert {asset_id for asset_id, entry in held.items() if entry.state is State.FAILED} == set(told)
 
 
+def counted(calls: list[int], function: Callable[P, T]) -> Callable[P, T]:
+    """Put an item on the list at each call."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    return call
+
+
 async def test_a_store_is_looked_through_a_part_a_turn(large: Large, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that finds nothing looks at all of it, and others get their turn after each part."""
     looked: list[int] = []
     after = large.app.store.after
-    monkeypatch.setattr(large.app.store, "after", lambda *args: looked.append(1) or after(*args))
+    monkeypatch.setattr(large.app.store, "after", counted(looked, after))
     listing, most = asyncio.create_task(large.service._page(FAILED, 0, PAGE_SIZE_MAX)), 0
     while not listing.done():
         before = len(looked)
@@ -87,10 +101,10 @@ async def test_an_answer_is_made_a_part_a_turn(large: Large, monkeypatch: pytest
     """Of a thousand statuses, a slice between two turns."""
     made: list[int] = []
     view = convert.status_view
-    monkeypatch.setattr(service.convert, "status_view", lambda *args: made.append(1) or view(*args))
+    monkeypatch.setattr(convert, "status_view", counted(made, view))
     monkeypatch.setattr(large.app.sources.get("omn"), "listed", lambda _: asyncio.sleep(0))
     monkeypatch.setattr(large.app.sources, "read", lambda *_, **__: asyncio.sleep(0))
-    refs = [{"source": "omn", "asset_id": f"tid:{number:X}"} for number in range(1000)]
+    refs = [AssetRef(source="omn", asset_id=f"tid:{number:X}") for number in range(1000)]
     asked = {
         "ListAssetStatuses": pb.ListAssetStatusesRequest(page_size=1000),
         "BatchGetAssetStatuses": pb.BatchGetAssetStatusesRequest(assets=refs),

@@ -11,6 +11,7 @@ from assetwatchd.model.errors import ConfigError
 from assetwatchd.model.values import AssetKey
 from assetwatchd.settings.schema import Settings
 from support.problems import problem
+from support.raw_calls import one_to_many
 from support.rig import ref, running, sample
 
 
@@ -18,7 +19,7 @@ from support.rig import ref, running, sample
 async def test_bytes_that_are_no_request(method: str) -> None:
     """They are refused as any other bad input is, with the reason, and not as a failure of the server."""
     async with running(("omn",)) as rig, grpc.aio.insecure_channel(rig.address) as channel:
-        call = channel.unary_stream(f"/assetwatch.v1.{method}")(b"\xff\xff\xff")
+        call = one_to_many(channel, f"/assetwatch.v1.{method}")(b"\xff\xff\xff")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

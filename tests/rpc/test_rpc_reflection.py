@@ -9,7 +9,8 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
-from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Request
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as Response
 
 from support import grpcurl
 from support.rig import running, sample
@@ -47,18 +48,15 @@ async def test_every_service_listed_can_be_resolved(version: str) -> None:
     """By a client of either version: each service, and each file that the file of a service needs."""
     async with running(()) as rig:
         method = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
-        encode, decode = (
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-            reflection_pb2.ServerReflectionResponse.FromString,
-        )
+        encode, decode = Request.SerializeToString, Response.FromString
         call = rig.channel.stream_stream(method, request_serializer=encode, response_deserializer=decode)
 
-        async def ask(**request: str) -> reflection_pb2.ServerReflectionResponse:
-            return await anext(aiter(call(iter([reflection_pb2.ServerReflectionRequest(**request)]))))
+        async def ask(request: Request) -> Response:
+            return await anext(aiter(call(iter([request]))))
 
-        listed = (await ask(list_services="")).list_services_response.service
+        listed = (await ask(Request(list_services=""))).list_services_response.service
         for service in listed:
-            answer = await ask(file_containing_symbol=service.name)
+            answer = await ask(Request(file_containing_symbol=service.name))
             assert not answer.HasField("error_response"), service.name
             pool = descriptor_pool.DescriptorPool()
             files = map(
@@ -67,16 +65,16 @@ async def test_every_service_listed_can_be_resolved(version: str) -> None:
             by_name = {file.name: file for file in files}
             for file in by_name.values():
                 assert set(file.dependency) <= set(by_name)
-                assert not (await ask(file_by_filename=file.name)).HasField("error_response")
+                assert not (await ask(Request(file_by_filename=file.name))).HasField("error_response")
                 _add(pool, file, by_name)
             found = pool.FindServiceByName(service.name)
             assert found.full_name == service.name
-            for method in found.methods:
-                of_method = await ask(file_containing_symbol=method.full_name)
+            for one in found.methods:
+                of_method = await ask(Request(file_containing_symbol=one.full_name))
                 assert of_method.file_descriptor_response == answer.file_descriptor_response
-            none = await ask(file_containing_symbol=f"{service.name}.Nothing")
+            none = await ask(Request(file_containing_symbol=f"{service.name}.Nothing"))
             assert none.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
-        unknown = await ask(file_containing_symbol="grpc.reflection.v1.Nothing")
+        unknown = await ask(Request(file_containing_symbol="grpc.reflection.v1.Nothing"))
     assert SERVICES[-2:] == [service.name for service in listed][-2:]
     assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 

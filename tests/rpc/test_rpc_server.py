@@ -14,7 +14,7 @@ import pytest
 import trustme
 from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from assetwatchd import app
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import server
+from assetwatchd.rpc.names import ASSET_STATUS, SOURCE
 from assetwatchd.settings.schema import ServerSettings, Settings
 from support import grpcurl
 from support.problems import problem
+from support.raw_calls import answer_of, health_of, one_to_many
 from support.rig import SERVER, SOURCES, Rig, running, sample, serving
 
 if TYPE_CHECKING:
@@ -66,11 +68,11 @@ async def test_streams_are_told_before_the_server_goes() -> None:
 async def test_health_says_so_first() -> None:
     """Whoever watches health hears NOT_SERVING, then that the server goes; nobody waits for them."""
     async with running(("omn",), server={"drain_s": 10}) as rig:
-        stub: Any = health_pb2_grpc.HealthStub(rig.channel)
+        stub = health_of(rig.channel)
         call = stub.Watch(health_pb2.HealthCheckRequest())
-        assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await answer_of(call)).status == health_pb2.HealthCheckResponse.SERVING
         began = time.monotonic()
-        reading = asyncio.ensure_future(call.read())  # a client reads no more of a call whose status has come
+        reading = asyncio.ensure_future(answer_of(call))  # a client reads no more of a call whose status has come
         await asyncio.sleep(0)
         rig.app.stop()
         assert (await reading).status == NOT_SERVING
@@ -338,7 +340,7 @@ async def test_certificates_that_cannot_be_used_are_a_configuration_error(certif
 async def test_every_method_of_every_service_is_served() -> None:
     """No method of the schema answers UNIMPLEMENTED."""
     async with running(("omn",)) as rig:
-        for service in (server.ASSET_STATUS, server.SOURCE):
+        for service in (ASSET_STATUS, SOURCE):
             for method in service.methods:
                 assert await code_of(rig, f"/{service.full_name}/{method.name}") is not grpc.StatusCode.UNIMPLEMENTED
         assert await code_of(rig, "/assetwatch.v1.SourceService/Nothing") is grpc.StatusCode.UNIMPLEMENTED
@@ -346,7 +348,7 @@ async def test_every_method_of_every_service_is_served() -> None:
 
 async def code_of(rig: Rig, method: str) -> grpc.StatusCode:
     """Call a method with an empty request."""
-    call: Any = rig.channel.unary_stream(method)(b"")
+    call = one_to_many(rig.channel, method)(b"")
     try:
         await call.read()
     except grpc.aio.AioRpcError as error:
@@ -392,7 +394,7 @@ async def test_whatever_is_in_tls_files_check_and_start_agree(
     names = {"server.pem": certificate, "server.key": key, "ca.pem": authority}
     for name, how in names.items():
         (tmp_path / name).write_bytes(spoil((certificates / name).read_bytes(), how))
-    wanted = ServerSettings(**{**SERVER, **tls(tmp_path, tls_client_ca_file=tmp_path / "ca.pem")})
+    wanted = ServerSettings.model_validate({**SERVER, **tls(tmp_path, tls_client_ca_file=tmp_path / "ca.pem")})
     told = list(server.problems(wanted))
     one, said = grpc.aio.server(), list[str]()
     try:

@@ -11,12 +11,13 @@ import grpc_testing
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
+from assetwatch.v1.asset_status_pb2 import AssetRef
 
 from assetwatchd.app import App
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.handlers import checked
+from assetwatchd.rpc.names import ASSET_STATUS, SOURCE
 from assetwatchd.rpc.requests import Requests
-from assetwatchd.rpc.server import ASSET_STATUS, SOURCE
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.settings.schema import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE_S = 10
+LOST = AssetRef(source="nowhere", asset_id="1")
 
 
 class Context:
@@ -116,12 +118,12 @@ def server() -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("method", "request_"),
     [
-        ("GetAssetStatus", pb.GetAssetStatusRequest(asset={"source": "nowhere", "asset_id": "1"})),
-        ("BatchGetAssetStatuses", pb.BatchGetAssetStatusesRequest(assets=[{"source": "nowhere", "asset_id": "1"}])),
+        ("GetAssetStatus", pb.GetAssetStatusRequest(asset=LOST)),
+        ("BatchGetAssetStatuses", pb.BatchGetAssetStatusesRequest(assets=[LOST])),
         ("ListAssetStatuses", pb.ListAssetStatusesRequest(sources=["nowhere"])),
         (
             "WaitAssetStatus",
-            pb.WaitAssetStatusRequest(asset={"source": "nowhere", "asset_id": "1"}, until_settled=True),
+            pb.WaitAssetStatusRequest(asset=LOST, until_settled=True),
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -14,6 +14,7 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
+from assetwatch.v1.asset_status_pb2 import AssetRef, State
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -30,7 +31,9 @@ from assetwatchd.rpc.service import CHECKED_TOGETHER
 from buf.validate import validate_pb2
 from fuzz.messages import Filler
 from fuzz.mutations import mutate
+from support.described import described, descriptor_of
 from support.problems import problem_of
+from support.raw_calls import one_to_one
 from support.rig import running
 
 if TYPE_CHECKING:
@@ -39,9 +42,10 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-REQUESTS: list[Any] = [method.input_type for service in names.SERVICES for method in service.methods]
+REQUESTS = [described(method.input_type) for service in names.SERVICES for method in service.methods]
 FREE = {"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"}
 """Whatever JSON there is: bounded with its request, by FIELDS_MAX and its bytes."""
+ONE = AssetRef(source="omn", asset_id="tid:1")
 EMPTY_REF = b"\x0a\x00"
 """One of WatchStatusRequest.assets, in two bytes."""
 UPPER = {"max_items", "max_pairs", "max_bytes", "items", "keys", "values", "string", "bytes", "repeated", "map"}
@@ -109,6 +113,7 @@ def test_what_is_not_checked_by_rule_has_upper_limits_alone(request_: Descriptor
             rules = field.GetOptions().Extensions[validate_pb2.field]
             known = UPPER | {"max_len"} if field.type == FieldDescriptor.TYPE_BYTES else UPPER
             assert known.issuperset(rules_within(rules)), field.full_name
+            assert field.containing_type is not None
             assert not field.containing_type.GetOptions().HasExtension(validate_pb2.message), field.full_name
         if field.message_type is not None and level:
             assert field.message_type.full_name != Duration.DESCRIPTOR.full_name, field.full_name
@@ -131,17 +136,19 @@ def test_a_method_takes_what_its_schema_can_mean(method: str, at_most: int) -> N
 
 def test_the_largest_requests_fit() -> None:
     """Every field as long as it may be, in characters of four bytes."""
-    asset = {"source": "\U0001f600" * 63, "asset_id": "\U0001f600" * 512}
-    page = {"sources": ["\U0001f600" * 62 + chr(0x1F300 + n) for n in range(100)], "page_token": "\U0001f600" * 256}
+    asset = AssetRef(source="\U0001f600" * 63, asset_id="\U0001f600" * 512)
+    sources = ["\U0001f600" * 62 + chr(0x1F300 + n) for n in range(100)]
+    token = "\U0001f600" * 256
+    states = map(State.ValueType, range(1, 11))
     longest = Duration(seconds=315_576_000_000, nanos=999_999_999)
     for request in (
         pb.GetAssetStatusRequest(asset=asset, max_age=longest, min_revision=2**63 - 1),
         pb.BatchGetAssetStatusesRequest(assets=[asset] * 1000, max_age=longest),
-        pb.ListAssetStatusesRequest(**page, states=range(1, 11), page_size=2**31 - 1),
-        source_pb.GetSourceRequest(source=asset["source"]),
-        pieces_pb.DeleteAssetRequest(source=asset["source"], asset_id="6B1F0C6E-4F1A-4A53-9A0B-3C7D52A1E001"),
+        pb.ListAssetStatusesRequest(sources=sources, page_token=token, states=states, page_size=2**31 - 1),
+        source_pb.GetSourceRequest(source=asset.source),
+        pieces_pb.DeleteAssetRequest(source=asset.source, asset_id="6B1F0C6E-4F1A-4A53-9A0B-3C7D52A1E001"),
     ):
-        assert request.ByteSize() + sizes.UNKNOWN_BYTES_MAX / 2 < sizes.request_bytes_max(request.DESCRIPTOR)
+        assert request.ByteSize() + sizes.UNKNOWN_BYTES_MAX / 2 < sizes.request_bytes_max(descriptor_of(request))
 
 
 # Bytes ---------------------------------------------------------------------------------------------------------------
@@ -149,7 +156,7 @@ def test_the_largest_requests_fit() -> None:
 
 def measured(given: bytes, request: type[Message]) -> wire._Steps:
     """Step through bytes to the end, or to the refusal; return where that is."""
-    steps = wire._Steps(given, sizes.sizes_of(request.DESCRIPTOR))
+    steps = wire._Steps(given, sizes.sizes_of(descriptor_of(request)))
     with pytest.raises(InvalidRequest):
         all(steps.slice() for _ in given)
     return steps
@@ -186,7 +193,7 @@ def test_items_of_packed_lists_count_among_all_there_are(width: int, item: bytes
 
 def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
     """A million of them in one step, by their last bytes; wide ones too."""
-    packed = pb.ListAssetStatusesRequest(states=range(100, 300_100)).SerializeToString()
+    packed = pb.ListAssetStatusesRequest(states=map(State.ValueType, range(100, 300_100))).SerializeToString()
     steps = measured(packed, pb.ListAssetStatusesRequest)
     assert steps._level.counts == {"states": 300_000}
 
@@ -195,7 +202,7 @@ def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.lists(st.text(max_size=5), max_size=110))
 def test_lists_are_refused_where_they_are_too_long_and_nowhere_else(states: list[int], sources: list[str]) -> None:
     """Counting on the wire says what counting the message would, packed or not."""
-    encoded = pb.ListAssetStatusesRequest(sources=sources, states=states).SerializeToString()
+    encoded = pb.ListAssetStatusesRequest(sources=sources, states=map(State.ValueType, states)).SerializeToString()
     unpacked = b"".join(b"\x10" + _varint(state) for state in states)
     table = sizes.sizes_of(pb.ListAssetStatusesRequest.DESCRIPTOR)
     for given_ in (encoded, unpacked):
@@ -236,7 +243,7 @@ def test_any_bytes_are_a_request_or_refused(given_: bytes, request_: Descriptor)
 
 def beyond(message: Message) -> Iterator[str]:
     """Yield every field of a decoded message, and of those within, that holds more than its limit."""
-    table = sizes.sizes_of(message.DESCRIPTOR)
+    table = sizes.sizes_of(descriptor_of(message))
     for field, value in message.ListFields():
         size = table[field.number]
         if size.items_max is not None and len(value) > size.items_max:
@@ -321,7 +328,7 @@ async def test_others_get_their_turn_while_large_requests_are_checked(
 ) -> None:
     """Five of 10,000 names at once: between two turns a slice of one of them is checked, by itself if it must be."""
     turns = Turns(monkeypatch)
-    asset = {"source": "omn", "asset_id": "tid:1"} if valid else {"source": "omn"}
+    asset = ONE if valid else AssetRef(source="omn")
     given_ = pb.WatchStatusRequest(assets=[asset] * 10_000).SerializeToString()
     reader, watching = Requests(), asyncio.create_task(turns.watch())
     ended = await asyncio.gather(
@@ -335,7 +342,7 @@ async def test_others_get_their_turn_while_large_requests_are_checked(
 
 async def test_who_gives_up_leaves_the_line() -> None:
     """A call that is cancelled while another's request is read holds up nobody."""
-    given_ = pb.WatchStatusRequest(assets=[{"source": "omn", "asset_id": "tid:1"}] * 5000).SerializeToString()
+    given_ = pb.WatchStatusRequest(assets=[ONE] * 5000).SerializeToString()
     reader = Requests()
     first, second, third = (asyncio.create_task(reader.read(given_, pb.WatchStatusRequest)) for _ in range(3))
     await asyncio.sleep(0)
@@ -346,7 +353,7 @@ async def test_who_gives_up_leaves_the_line() -> None:
 
 async def test_who_asks_for_much_waits_for_himself() -> None:
     """Twenty large requests of one address and then one of another: that is read after one or two of them."""
-    given_ = pb.WatchStatusRequest(assets=[{"source": "omn", "asset_id": "tid:1"}] * 1500).SerializeToString()
+    given_ = pb.WatchStatusRequest(assets=[ONE] * 1500).SerializeToString()
     reader, done = Requests(), list[str]()
 
     async def read(caller: str) -> None:
@@ -366,10 +373,10 @@ async def test_who_asks_for_much_waits_for_himself() -> None:
 async def test_small_requests_do_not_wait_for_large_ones() -> None:
     """They are read in the turn in which they come."""
     reader = Requests()
-    large = pb.WatchStatusRequest(assets=[{"source": "omn", "asset_id": "tid:1"}] * 5000).SerializeToString()
+    large = pb.WatchStatusRequest(assets=[ONE] * 5000).SerializeToString()
     reading = asyncio.create_task(reader.read(large, pb.WatchStatusRequest))
     await asyncio.sleep(0)
-    request = pb.GetAssetStatusRequest(asset={"source": "omn", "asset_id": "tid:1"})
+    request = pb.GetAssetStatusRequest(asset=ONE)
     small = reader.read(request.SerializeToString(), pb.GetAssetStatusRequest)
     with pytest.raises(StopIteration):
         small.send(None)
@@ -381,7 +388,7 @@ async def test_a_few_violations_are_told_and_how_many_more() -> None:
     """Ten and the number; of a large request that number is at least what was looked at."""
     at_least = f"and at least {validate.SLICE + 1 - VIOLATIONS_MAX} more"
     for count, more in ((10, None), (11, "and 1 more"), (90, "and 80 more"), (5000, at_least)):
-        given_ = pb.WatchStatusRequest(assets=[{"source": "omn"}] * count).SerializeToString()
+        given_ = pb.WatchStatusRequest(assets=[AssetRef(source="omn")] * count).SerializeToString()
         with pytest.raises(InvalidRequest) as refused:
             await Requests().read(given_, pb.WatchStatusRequest)
         told = refused.value.violations
@@ -405,7 +412,7 @@ async def test_no_id_is_looked_at_once_enough_are_wrong(monkeypatch: pytest.Monk
 async def test_a_compressed_request_is_held_to_what_it_unpacks_to(mib: int) -> None:
     """A few kilobytes on the wire: beyond a message's limit gRPC says so, within it the method's own limit does."""
     async with running(()) as rig, grpc.aio.insecure_channel(rig.address, compression=grpc.Compression.Gzip) as channel:
-        call = channel.unary_unary("/assetwatch.v1.AssetStatusService/GetAssetStatus")
+        call = one_to_one(channel, "/assetwatch.v1.AssetStatusService/GetAssetStatus")
         told = await problem_of(call(bytes(mib * 2**20)))
     if mib * 2**20 > rig.app.settings.server.message_bytes_max:
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")

@@ -64,11 +64,13 @@ async def test_a_condition_is_told_with_its_times() -> None:
         before = time.time()
         await rig.get(sample("omn"))
         healthy = (await rig.source("omn")).condition
-        assert healthy.state == ConditionState.HEALTHY
+        assert ConditionState(healthy.state) is ConditionState.HEALTHY
         assert healthy.message == ""
         assert healthy.last_success_time.ToMilliseconds() >= int(before * 1000) - 1
         await rig["omn"].stop()
-        down = await rig.shows("omn", lambda source: source.condition.state == ConditionState.UNREACHABLE)
+        down = await rig.shows(
+            "omn", lambda source: ConditionState(source.condition.state) is ConditionState.UNREACHABLE
+        )
         assert down.condition.message
         assert down.poll.failed_calls >= 3
         assert down.condition.since.ToMilliseconds() >= healthy.since.ToMilliseconds()
@@ -115,7 +117,7 @@ async def test_a_retry_by_hand() -> None:
     patient = {"backoff_max_s": 3000, "refused_backoff_max_s": 3000}
     async with running(("oracle-sbc",), every=patient) as rig:
         rig["oracle-sbc"].faults.add(path="/rest/v1", status=401)
-        await rig.shows("oracle-sbc", lambda source: source.condition.state == ConditionState.REFUSED)
+        await rig.shows("oracle-sbc", lambda source: ConditionState(source.condition.state) is ConditionState.REFUSED)
         tries = rig["oracle-sbc"].requests.count()
         for _ in range(20):
             with pytest.raises(grpc.aio.AioRpcError, match="could not be read"):
@@ -123,7 +125,7 @@ async def test_a_retry_by_hand() -> None:
         assert rig["oracle-sbc"].requests.count() == tries
         wanted = RetrySourceRequest(source="oracle-sbc")
         answer = await rig.sources.RetrySource(wanted, timeout=60)
-        assert answer.source.condition.state == ConditionState.REFUSED
+        assert ConditionState(answer.source.condition.state) is ConditionState.REFUSED
         assert answer.source.condition.next_try_time.seconds > time.time() + 1000
         retried = rig["oracle-sbc"].requests.count()
         assert tries < retried <= tries + 4
@@ -144,13 +146,13 @@ async def test_a_retry_by_hand_of_what_was_mended(monkeypatch: pytest.MonkeyPatc
     patient = {"backoff_max_s": 3000, "refused_backoff_max_s": 3000}
     async with running(("oracle-sbc",), every=patient) as rig:
         rig["oracle-sbc"].faults.add(path="/rest/v1", status=401)
-        await rig.shows("oracle-sbc", lambda source: source.condition.state == ConditionState.REFUSED)
+        await rig.shows("oracle-sbc", lambda source: ConditionState(source.condition.state) is ConditionState.REFUSED)
         waiting = asyncio.create_task(rig.wait(sample("oracle-sbc"), states=[SAMPLES["oracle-sbc"].state]))
         await rig.source("oracle-sbc")  # on the same connection, so the wait has begun
         rig["oracle-sbc"].faults.clear()
         rig.vary("oracle-sbc")
         answer = await rig.sources.RetrySource(RetrySourceRequest(source="oracle-sbc"), timeout=60)
-        assert answer.source.condition.state == ConditionState.HEALTHY
+        assert ConditionState(answer.source.condition.state) is ConditionState.HEALTHY
         assert (await waiting).condition_met
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await rig.sources.RetrySource(RetrySourceRequest(source="nobody"), timeout=60)

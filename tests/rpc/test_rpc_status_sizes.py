@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 from assetwatchd.model import errors
 from assetwatchd.rpc.status import STATUS_BYTES_MAX, TABLE, ErrorsAsStatus, status_of, wire_bytes
 from support.problems import problem_of
+from support.raw_calls import one_to_one
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,7 +51,7 @@ def made(cls: type[errors.CallError], text: str) -> errors.CallError:
 
 
 @asynccontextmanager
-async def raising(wanted: dict[str, errors.CallError]) -> AsyncIterator[Any]:
+async def raising(wanted: dict[str, errors.CallError]) -> AsyncIterator[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]:
     """Run a server whose one method fails with the error that its request names; yield what calls it."""
 
     async def fail(request: bytes, context: Any) -> bytes:
@@ -58,14 +59,14 @@ async def raising(wanted: dict[str, errors.CallError]) -> AsyncIterator[Any]:
             raise wanted[request.decode()]
 
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(fail)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(fail)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Failing", {"Fail": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     # The client's own limit is a hard one: what is beyond it never gets to the caller.
     options = [("grpc.max_metadata_size", TRAILERS_BYTES_MAX), ("grpc.absolute_max_metadata_size", TRAILERS_BYTES_MAX)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        yield channel.unary_unary("/test.Failing/Fail")
+        yield one_to_one(channel, "/test.Failing/Fail")
     await server.stop(0)
 
 
@@ -90,6 +91,7 @@ def test_the_size_is_that_of_the_wire(cls: type[errors.CallError], name: str) ->
     message = "".join(chr(b) if 0x20 <= b <= 0x7E and b != 0x25 else f"%{b:02X}" for b in status.message.encode())
     [(key, details)] = rpc_status.to_status(status).trailing_metadata
     assert key == "grpc-status-details-bin"
+    assert isinstance(details, bytes)
     assert wire_bytes(status) == len(message) + len(base64.b64encode(details)) <= STATUS_BYTES_MAX
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -18,6 +18,7 @@ from assetwatchd.model.errors import ServerDraining, SourceUnreachable
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.telemetry import Tracing
 from assetwatchd.runtime import telemetry
+from support.raw_calls import answer_of, health_of, one_to_one
 from support.tracing import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ async def test_a_planned_drain_is_no_error(record: Recorded, form: str) -> None:
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
             span = await record.ended(f"test.Svc/{form}")
             failed = request == b"unreachable"
+            assert span.attributes is not None
             assert span.attributes["rpc.response.status_code"] == "UNAVAILABLE"
             assert span.attributes["assetwatch.reason"] == ("SOURCE_UNREACHABLE" if failed else "SERVER_DRAINING")
             assert ("error.type" in span.attributes) is failed
@@ -365,7 +367,7 @@ async def test_serializers_are_kept(record: Recorded) -> None:
     """A handler's own serializers stay in use; one without any gets and gives bytes."""
     service = Service()
     async with serving(service) as channel:
-        assert await channel.unary_unary("/test.Svc/typed")(b"ABORTED") == b"DONE"
+        assert await one_to_one(channel, "/test.Svc/typed")(b"ABORTED") == b"DONE"
         assert await finish(begin(channel, "generator", b"")) == [b"first"]
     assert len(record.spans) == 2
 
@@ -388,11 +390,11 @@ async def test_durations_are_measured(record: Recorded) -> None:
 async def test_health_passes_untraced(record: Recorded) -> None:
     """Check and Watch of the health service work, and leave no span."""
     async with serving(Service()) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub = health_of(channel)
         serving_ = health_pb2.HealthCheckResponse.SERVING
         assert (await stub.Check(health_pb2.HealthCheckRequest())).status == serving_
         watch = stub.Watch(health_pb2.HealthCheckRequest())
-        assert (await watch.read()).status == serving_
+        assert (await answer_of(watch)).status == serving_
         watch.cancel()
     assert record.spans == []
 
@@ -400,9 +402,12 @@ async def test_health_passes_untraced(record: Recorded) -> None:
 async def test_reflection_passes_untraced(record: Recorded) -> None:
     """The reflection stream works, and leaves no span."""
     async with serving(Service()) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (answer,) = [a async for a in stub.ServerReflectionInfo(iter([request]))]
+        call = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (answer,) = [a async for a in call(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))]
     assert [service.name for service in answer.list_services_response.service] == ["test.Svc"]
     assert record.spans == []
 
@@ -410,7 +415,7 @@ async def test_reflection_passes_untraced(record: Recorded) -> None:
 async def test_synchronous_handler_passes_untraced(record: Recorded) -> None:
     """A handler that runs in a thread works as without tracing."""
     async with serving(Service()) as channel:
-        assert await channel.unary_unary("/test.Svc/threaded")(b"hello") == b"hello"
+        assert await one_to_one(channel, "/test.Svc/threaded")(b"hello") == b"hello"
     assert record.spans == []
 
 
@@ -418,7 +423,7 @@ async def test_unknown_method_is_unimplemented(record: Recorded) -> None:
     """A method that nobody serves stays UNIMPLEMENTED."""
     async with serving(Service()) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await channel.unary_unary("/test.Svc/nonsense")(b"")
+            await one_to_one(channel, "/test.Svc/nonsense")(b"")
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert record.spans == []
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 import asyncio
 import math
 from typing import Any
@@ -10,6 +14,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
+from assetwatch.v1.asset_status_pb2 import AssetRef, State
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,54 +25,61 @@ from assetwatchd.rpc.requests import Requests
 from support.problems import problem_of
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
-ASSET = {"source": "omn", "asset_id": "tid:1"}
+ASSET = AssetRef(source="omn", asset_id="tid:1")
+NO_ID = AssetRef(source="omn")
 LESS_THAN_NOTHING = Duration(seconds=-1)
+
+
+def states(*numbers: int) -> list[State.ValueType]:
+    """Name states by their numbers, those too that there are not."""
+    return [State.ValueType(number) for number in numbers]
+
 
 BROKEN: list[tuple[Any, list[str]]] = [
     (pb.GetAssetStatusRequest(), ["asset"]),
-    (pb.GetAssetStatusRequest(asset={}), ["asset.source", "asset.asset_id"]),
-    (pb.GetAssetStatusRequest(asset={**ASSET, "source": "s" * 64}), ["asset.source"]),
-    (pb.GetAssetStatusRequest(asset={**ASSET, "asset_id": "ü" * 1025}), ["asset.asset_id"]),
+    (pb.GetAssetStatusRequest(asset=AssetRef()), ["asset.source", "asset.asset_id"]),
+    (pb.GetAssetStatusRequest(asset=AssetRef(source="s" * 64, asset_id="tid:1")), ["asset.source"]),
+    (pb.GetAssetStatusRequest(asset=AssetRef(source="omn", asset_id="ü" * 1025)), ["asset.asset_id"]),
     (pb.GetAssetStatusRequest(asset=ASSET, max_age=LESS_THAN_NOTHING), ["max_age"]),
     (pb.GetAssetStatusRequest(asset=ASSET, min_revision=-1), ["min_revision"]),
     (pb.BatchGetAssetStatusesRequest(), ["assets"]),
     (pb.BatchGetAssetStatusesRequest(assets=[ASSET] * 1001), ["assets"]),
-    (pb.BatchGetAssetStatusesRequest(assets=[ASSET, {"source": "omn"}]), ["assets[1].asset_id"]),
+    (pb.BatchGetAssetStatusesRequest(assets=[ASSET, NO_ID]), ["assets[1].asset_id"]),
     (pb.BatchGetAssetStatusesRequest(assets=[ASSET], max_age=LESS_THAN_NOTHING), ["max_age"]),
     (pb.ListAssetStatusesRequest(sources=[f"s{n}" for n in range(101)]), ["sources"]),
     (pb.ListAssetStatusesRequest(sources=["omn", "omn"]), ["sources"]),
     (pb.ListAssetStatusesRequest(sources=["omn", ""]), ["sources[1]"]),
-    (pb.ListAssetStatusesRequest(states=[1, 1]), ["states"]),
-    (pb.ListAssetStatusesRequest(states=[1, 99]), ["states[1]"]),
-    (pb.ListAssetStatusesRequest(states=[0]), ["states[0]"]),
+    (pb.ListAssetStatusesRequest(states=states(1, 1)), ["states"]),
+    (pb.ListAssetStatusesRequest(states=states(1, 99)), ["states[1]"]),
+    (pb.ListAssetStatusesRequest(states=states(0)), ["states[0]"]),
     (pb.ListAssetStatusesRequest(page_size=-1), ["page_size"]),
     (pb.ListAssetStatusesRequest(page_token="t" * 257), ["page_token"]),
     (pb.WaitAssetStatusRequest(until_settled=True), ["asset"]),
     (pb.WaitAssetStatusRequest(asset=ASSET), [""]),
-    (pb.WaitAssetStatusRequest(asset=ASSET, states=[3], until_settled=True), [""]),
-    (pb.WaitAssetStatusRequest(asset=ASSET, states=[3, 3]), ["states"]),
-    (pb.WaitAssetStatusRequest(asset=ASSET, states=[0]), ["states[0]"]),
-    (pb.WaitAssetStatusRequest(asset=ASSET, states=[77]), ["states[0]"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=states(3), until_settled=True), [""]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=states(3, 3)), ["states"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=states(0)), ["states[0]"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, states=states(77)), ["states[0]"]),
     (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout=LESS_THAN_NOTHING), ["timeout"]),
-    (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout={"seconds": 3601}), ["timeout"]),
+    (pb.WaitAssetStatusRequest(asset=ASSET, until_settled=True, timeout=Duration(seconds=3601)), ["timeout"]),
     (pb.WatchStatusRequest(), [""]),
     (pb.WatchStatusRequest(assets=[ASSET] * 10_001), ["assets"]),
-    (pb.WatchStatusRequest(assets=[{"source": "omn"}]), ["assets[0].asset_id"]),
+    (pb.WatchStatusRequest(assets=[NO_ID]), ["assets[0].asset_id"]),
     (pb.WatchStatusRequest(sources=["omn"] * 2), ["sources"]),
     (pb.WatchStatusRequest(sources=[""]), ["sources[0]"]),
-    (pb.WatchStatusRequest(sources=["omn"], states=[0]), ["states[0]"]),
-    (pb.WatchStatusRequest(sources=["omn"], states=[2, 2]), ["states"]),
+    (pb.WatchStatusRequest(sources=["omn"], states=states(0)), ["states[0]"]),
+    (pb.WatchStatusRequest(sources=["omn"], states=states(2, 2)), ["states"]),
     (pb.WatchStatusRequest(sources=["omn"], resume_token="t" * 257), ["resume_token"]),
     (source_pb.GetSourceRequest(), ["source"]),
     (source_pb.GetSourceRequest(source="s" * 64), ["source"]),
 ]
 
 ALLOWED: list[Any] = [
-    pb.GetAssetStatusRequest(asset={"source": "s" * 63, "asset_id": "ü" * 1024}, max_age={}, min_revision=0),
+    pb.GetAssetStatusRequest(asset=AssetRef(source="s" * 63, asset_id="ü" * 1024), max_age=Duration(), min_revision=0),
     pb.BatchGetAssetStatusesRequest(assets=[ASSET] * 1000),
     pb.ListAssetStatusesRequest(),
-    pb.ListAssetStatusesRequest(page_size=2**31 - 1, states=range(1, 11)),
-    pb.WaitAssetStatusRequest(asset=ASSET, states=[3], timeout={"seconds": 3600}),
+    pb.ListAssetStatusesRequest(page_size=2**31 - 1, states=states(*range(1, 11))),
+    pb.WaitAssetStatusRequest(asset=ASSET, states=states(3), timeout=Duration(seconds=3600)),
     pb.WatchStatusRequest(assets=[ASSET] * 10_000),
     source_pb.ListSourcesRequest(),
 ]
@@ -136,7 +148,7 @@ async def test_an_id_that_cannot_be_one_of_its_source_is_refused(source: str) ->
     """Get, batch, wait and watch refuse it by the path of the id, say what form it has, and ask no upstream."""
     async with running((source,), every={"probe_interval_s": 60}, pieces={"pins": []}) as rig:
         wrong = AssetKey(source, SAMPLES[source].wrong)
-        calls = {
+        calls: dict[str, list[Awaitable[object]]] = {
             "asset.asset_id": [rig.get(wrong), rig.wait(wrong, until_settled=True)],
             "assets[1].asset_id": [
                 rig.batch([sample(source), wrong]),
@@ -181,9 +193,7 @@ async def test_unknown_sources_are_not_found_wherever_they_are_named() -> None:
 @settings(max_examples=50, deadline=None)
 def test_what_is_wrong_in_a_long_list_is_found_wherever_it_stands(count: int, wrong: list[int]) -> None:
     """Items are checked together, and by themselves only where one is wrong: with the same result."""
-    request = pb.BatchGetAssetStatusesRequest(
-        assets=[{"source": "omn"} if index in wrong else ASSET for index in range(count)]
-    )
+    request = pb.BatchGetAssetStatusesRequest(assets=[NO_ID if index in wrong else ASSET for index in range(count)])
     each = [f"assets[{index}].asset_id" for index in sorted(wrong) if index < count]
     try:
         asyncio.run(Requests().read(request.SerializeToString(), pb.BatchGetAssetStatusesRequest))

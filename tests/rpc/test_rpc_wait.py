@@ -15,6 +15,7 @@ from assetwatch.v1 import source_pb2
 from assetwatchd.model.values import AssetKey
 from assetwatchd.rpc.service import AssetStatusService
 from support.problems import problem_of
+from support.raw_calls import one_to_many
 from support.rig import SAMPLES, SOURCES, ref, running, sample
 
 VARYING = [name for name in SOURCES if name != "pieces"]
@@ -224,7 +225,7 @@ async def test_a_wait_is_answered_at_once_that_it_was_heard() -> None:
     async with running(("omn",)) as rig:
         wanted = pb.WaitAssetStatusRequest(asset=ref(sample("omn")), states=[status_pb.STATE_FAILED])
         method = "/assetwatch.v1.AssetStatusService/WaitAssetStatus"
-        call = rig.channel.unary_stream(method)(wanted.SerializeToString(), timeout=60)  # a stub would show all in one
+        call = one_to_many(rig.channel, method)(wanted.SerializeToString(), timeout=60)  # a stub would show all in one
         async with asyncio.timeout(10):
             await call.initial_metadata()
         assert not call.done()

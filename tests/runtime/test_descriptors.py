@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
+from assetwatch.v1 import source_service_pb2 as source_pb
+from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub as Sources
 
+from assetwatch_sandbox import Sandbox
 from assetwatchd.model.errors import OutOfDescriptors
 from assetwatchd.runtime import descriptors
 from assetwatchd.settings.schema import BearerAuth, Settings
@@ -22,8 +25,7 @@ from assetwatchd.upstream.credentials import bearer_token
 from assetwatchd.upstream.http.transport import Transport
 from support.command_line import environment
 from support.http2 import LIST_SOURCES, connected
-from support.rig import QUICK, SAMPLES, Sandbox, of_standin, source_pb
-from support.rig import SourceServiceStub as Sources
+from support.rig import QUICK, SAMPLES, of_standin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
+from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from google.protobuf.duration_pb2 import Duration
 
 from assetwatch_sandbox import Sandbox
 from assetwatchd.rpc.names import HEALTH, SERVICES
 from support import grpcurl
 from support.command_line import modules_in, process
-from support.rig import QUICK, SAMPLES, SOURCES, of_standin, pb, ref, sample
+from support.raw_calls import answer_of, one_to_many
+from support.rig import QUICK, SAMPLES, SOURCES, of_standin, ref, sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,12 +53,12 @@ def configured(sandbox: Sandbox, path: Path) -> Path:
 async def call_everything(address: str) -> None:
     """Read an asset of each source anew, watch all, call each method with a request of nothing, and look around."""
     async with grpc.aio.insecure_channel(address) as channel:
-        statuses: Any = AssetStatusServiceStub(channel)
+        statuses = AssetStatusServiceStub(channel)
         for name in SOURCES:
-            wanted = pb.GetAssetStatusRequest(asset=ref(sample(name)), max_age={})
+            wanted = pb.GetAssetStatusRequest(asset=ref(sample(name)), max_age=Duration())
             await statuses.GetAssetStatus(wanted, timeout=PATIENCE_S)
         watch = statuses.WatchStatus(pb.WatchStatusRequest(sources=SOURCES))
-        while not (await watch.read()).HasField("synced"):
+        while not (await answer_of(watch)).HasField("synced"):
             pass
         for service in (*SERVICES, HEALTH):
             for method in service.methods:
@@ -65,7 +68,7 @@ async def call_everything(address: str) -> None:
 
 
 async def _first_answer(channel: grpc.aio.Channel, method: str) -> None:
-    call: Any = channel.unary_stream(method)(b"", timeout=PATIENCE_S)
+    call = one_to_many(channel, method)(b"", timeout=PATIENCE_S)
     with suppress(grpc.aio.AioRpcError):
         await call.read()
     assert not call.done() or await call.code() is not grpc.StatusCode.INTERNAL

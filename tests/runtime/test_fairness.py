@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 def served(queue: FairQueue[str], count: int = 1000) -> list[str]:
     """Take so many, or all."""
-    taken = []
+    taken: list[str] = []
     while len(taken) < count and (item := queue.first()) is not None:
         queue.take()
         taken.append(item)
@@ -57,8 +57,8 @@ def test_neither_connections_nor_calls_are_more_turns() -> None:
         for call in "12":
             for number in "ab":
                 queue.put(("many", connection, call), connection + call + number)
-    for number in range(4):
-        queue.put(("one", "c", "1"), str(number))
+    for late in range(4):
+        queue.put(("one", "c", "1"), str(late))
     assert " ".join(served(queue)) == "x1a 0 y1a 1 z1a 2 x2a 3 y2a z2a x1b y1b z1b x2b y2b z2b"
 
 

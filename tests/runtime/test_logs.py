@@ -110,6 +110,7 @@ def test_json_carries_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None
     log.info("without")
     within, without = map(json.loads, capsys.readouterr().err.splitlines())
     context = record.spans[0].get_span_context()
+    assert context is not None
     assert within["trace_id"] == f"{context.trace_id:032x}"
     assert within["span_id"] == f"{context.span_id:016x}"
     assert without.keys() == {"time", "level", "logger", "message"}
@@ -122,6 +123,7 @@ def test_text_carries_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None
     with recorded() as record, telemetry.poll("omn", 1):
         log.info("within")
     context = record.spans[0].get_span_context()
+    assert context is not None
     assert f"within trace_id={context.trace_id:032x} span_id={context.span_id:016x}\n" in capsys.readouterr().err
 
 
@@ -190,7 +192,7 @@ def test_every_line_about_a_source_has_it_as_a_field() -> None:
     texts = [
         (call.args[0].value, [keyword.arg for keyword in call.keywords])
         for call in calls
-        if call.args and isinstance(call.args[0], ast.Constant)
+        if call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
     ]
     about = [(text, given) for text, given in texts if "source %s" in text]
     assert len(about) > 5

@@ -24,7 +24,7 @@ PREAMBLE = """
 GRPC = "E1130 01:49:17.799313   28600 ssl_transport_security.cc:1558] Invalid cert chain file."
 
 
-def written(inside: str, code: int = 0, **variables: str) -> list[str]:
+def written(inside: str, code: int = 0, /, **variables: str) -> list[str]:
     """Run code inside, and return the lines on the process's standard error."""
     script = textwrap.dedent(PREAMBLE) + textwrap.indent(textwrap.dedent(inside), "    ")
     env = {name: value for name, value in environment(**variables).items() if not name.startswith("GRPC_")} | variables
@@ -73,7 +73,7 @@ def test_the_log_is_not_read_back() -> None:
 
 def test_the_stacks_of_a_crash_get_out() -> None:
     """Faulthandler writes to the standard error that there was, without help of any thread."""
-    lines = written("def doomed(): os.abort()\ndoomed()", code=-6)
+    lines = written("def doomed(): os.abort()\ndoomed()", -6)
     assert lines[0] == "Fatal Python error: Aborted"
     assert any("in doomed" in line for line in lines)
 

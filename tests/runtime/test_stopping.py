@@ -22,8 +22,8 @@ PATIENCE_S = 60
 
 def ended(kind: str, number: signal.Signals | None) -> tuple[int, str]:
     """Have a server stand still, send it a signal, and return its exit code and what it wrote on standard error."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    server = subprocess.Popen([sys.executable, STUCK_SERVER, kind], env=environment(), text=True, **pipes)
+    command = [sys.executable, str(STUCK_SERVER), kind]
+    server = subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "standing still\n"

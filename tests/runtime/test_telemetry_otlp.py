@@ -46,7 +46,7 @@ POLL_AND_DELIVER = """
 """
 
 
-async def send(endpoint: str, script: str, *, ratio: float = 1.0, **variables: str) -> str:
+async def send(endpoint: str, script: str, ratio: float = 1.0, /, **variables: str) -> str:
     """Run script in a process configured to send to endpoint; return what it printed."""
     env = {**os.environ, "PYTHONPATH": str(Path(assetwatchd.__file__).parents[1]), **variables}
     code = textwrap.dedent(PREAMBLE) + textwrap.dedent(script)
@@ -137,7 +137,7 @@ async def test_sampling_follows_the_ratio_and_the_parent() -> None:
         stop()
     """
     async with receiving() as (receiver, endpoint):
-        printed = await send(endpoint, script, ratio=0)
+        printed = await send(endpoint, script, 0)
     assert printed == "''\n"
     assert [(span.name, int.from_bytes(span.trace_id)) for span in receiver.spans] == [("continued", 1)]
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
 import asyncio
-from typing import Any
+from typing import TypeVarTuple
 
 import pytest
 
@@ -95,6 +100,9 @@ async def test_another_error_goes_on() -> None:
         await misread()
 
 
+Ts = TypeVarTuple("Ts")
+
+
 class CountingLoop(virtual_time.VirtualTimeLoop):
     """Counts the timers it is asked for, and knows which were not given back."""
 
@@ -102,9 +110,11 @@ class CountingLoop(virtual_time.VirtualTimeLoop):
         super().__init__()
         self.timers: list[asyncio.TimerHandle] = []
 
-    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """Note it."""
-        self.timers.append(super().call_at(when, *args, **options))
+        self.timers.append(super().call_at(when, callback, *args, context=context))
         return self.timers[-1]
 
 

@@ -180,7 +180,7 @@ async def test_what_the_loop_does_after_a_task_does_not_hide_it(
 async def test_lines_are_few(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """One every now and then, with how many there would have been; each is measured."""
     clock = [0.0]
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     dog = Watchdog(())
     for _ in range(5):
         clock[0] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -15,7 +15,6 @@ from assetwatch_sandbox import KINDS, Sandbox, catalogue
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatch_sandbox.standin import JSON
 
 CRATE = "s3://studio-assets/props/a crate.usd"
 CRATE_PATH = "s3:%2F%2Fstudio-assets%2Fprops%2Fa%20crate.usd"
@@ -36,7 +35,7 @@ async def http(sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def call(http: aiohttp.ClientSession, method: str, path: str, body: JSON = None, *, status: int = 200) -> JSON:
+async def call(http: aiohttp.ClientSession, method: str, path: str, body: object = None, *, status: int = 200) -> Any:
     async with http.request(method, path, json=body) as answer:
         text = await answer.text()
         assert answer.status == status, text

@@ -37,7 +37,7 @@ class Echo(Standin[EchoSwitches]):
         """Serve one thing and one stream."""
         return [web.get("/thing", _thing), web.get("/stream", self._stream)]
 
-    def put(self, asset_id: str, native: Mapping[str, JSON]) -> JSON:
+    def put(self, asset_id: str, native: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Echo holds no assets."""
         raise ValueError(asset_id, native)
 
@@ -45,7 +45,7 @@ class Echo(Standin[EchoSwitches]):
         """Echo holds no assets."""
         raise KeyError(asset_id)
 
-    def get(self, asset_id: str) -> JSON | None:
+    def get(self, asset_id: str) -> Mapping[str, JSON] | None:
         """Echo holds no assets."""
 
     def asset_ids(self) -> list[str]:

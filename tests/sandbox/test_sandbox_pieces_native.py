@@ -46,12 +46,14 @@ def test_native_fields_are_checked(standin: PiecesStandin) -> None:
 
 def test_updated_always_moves_but_not_for_a_sync(standin: PiecesStandin) -> None:
     """Two changes in one millisecond have two times; a sync to the cloud is no change; what get gives, put takes."""
-    first = standin.put(FIRST, {"name": "a"})["updated"]
-    second = standin.put(FIRST, {"name": "b"})["updated"]
+    first: Any = standin.put(FIRST, {"name": "a"})["updated"]
+    second: Any = standin.put(FIRST, {"name": "b"})["updated"]
     assert first < second
     synced = standin.put(FIRST, {"synced": "2026-03-01T13:00:00+01:00"})
     assert (synced["updated"], synced["synced"]) == (second, "2026-03-01T12:00:00.000Z")
-    assert standin.put(FIRST, standin.get(FIRST)) == standin.get(FIRST)
+    held = standin.get(FIRST)
+    assert held is not None
+    assert standin.put(FIRST, held) == standin.get(FIRST)
     assert standin.put(FIRST, {"language": "go"})["ext"] == "go"
 
 

@@ -111,7 +111,9 @@ async def test_create_then_get_and_formats(api: AssetsApi, standin: PiecesStandi
     formats = await call(api.assets_specific_asset_formats_snapshot, created.id)
     assert formats.iterable[0].fragment.string.raw == "print('hi')"
     assert formats.iterable[0].classification.specific.value == "py"
-    assert standin.get(created.id)["content"] == "print('hi')"
+    held = standin.get(created.id)
+    assert held is not None
+    assert held["content"] == "print('hi')"
 
 
 async def test_delete_then_gone(api: AssetsApi) -> None:
@@ -222,8 +224,14 @@ async def stream(standin: PiecesStandin, path: str) -> AsyncIterator[Callable[[]
     """Open a stream with the vendor's WebSocket library; give the reader of its next frame."""
     url = standin.url.replace("http", "ws") + path
     socket = await asyncio.to_thread(websocket.create_connection, url, timeout=WAIT_S)
+
+    async def read() -> str:
+        frame = await asyncio.to_thread(socket.recv)
+        assert isinstance(frame, str)
+        return frame
+
     try:
-        yield lambda: asyncio.to_thread(socket.recv)
+        yield read
     finally:
         socket.shutdown()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -15,7 +15,6 @@ from assetwatch_sandbox.usd_search import UsdSearch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatch_sandbox.standin import JSON
 
 CRATE = "s3://studio-assets/props/crate.usd"
 STATUS = "/info/indexing/asset/status"
@@ -46,7 +45,7 @@ async def vendor(usd: UsdSearch) -> AsyncIterator[usd_search_client.ApiClient]:
         yield client
 
 
-async def ask(http: aiohttp.ClientSession, url: str, **query: str) -> JSON:
+async def ask(http: aiohttp.ClientSession, url: str, **query: str) -> Any:
     async with http.get(STATUS, params={"url": url, **query}) as answer:
         assert answer.status == 200
         assert answer.content_type == "application/json"
@@ -124,7 +123,7 @@ async def test_history_keeps_the_newest_five(usd: UsdSearch, http: aiohttp.Clien
     """A flapping asset loses its first failure."""
     usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": ["ok", "processing", "queued"]}}})
     words = ["ok", "processing", "failed", "processing", "failed", "processing", "queued"]
-    held = usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": words}}})
+    held: Any = usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": words}}})
     assert [entry["status"] for entry in held["plugins"]["thumbnail_generation"]["history"]] == words[:5]
     for _ in range(40):
         usd.advance(seeded(3))
@@ -144,10 +143,11 @@ async def test_any_indexing_status_can_be_scripted(usd: UsdSearch, http: aiohttp
 async def test_put_keeps_what_it_does_not_name(usd: UsdSearch) -> None:
     """A later script changes the plugins it names, and null takes one off."""
     usd.put(CRATE, {"plugins": {"thumbnail_generation": {}, "asset_graph_generation": {}}})
-    held = usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": ["load_error"]}}})
+    held: Any = usd.put(CRATE, {"plugins": {"thumbnail_generation": {"history": ["load_error"]}}})
     assert held["plugins"]["asset_graph_generation"]["indexing_status"] == "in_sync"
     assert held["plugins"]["thumbnail_generation"]["history"][0]["status"] == "load_error"
-    assert set(usd.put(CRATE, {"plugins": {"thumbnail_generation": None}})["plugins"]) == {"asset_graph_generation"}
+    without: Any = usd.put(CRATE, {"plugins": {"thumbnail_generation": None}})
+    assert set(without["plugins"]) == {"asset_graph_generation"}
     assert usd.put(CRATE, held)["plugins"] == held["plugins"]
 
 
@@ -273,7 +273,8 @@ async def test_vendor_client_submits_for_processing(usd: UsdSearch, vendor: usd_
     await usd_search_client.AssetApi(vendor).submit_for_processing_process_asset_get(
         url=CRATE, plugins=[usd_search_client.Plugins.THUMBNAIL_GENERATION]
     )
-    states = {name: p["indexing_status"] for name, p in (usd.get(CRATE) or {})["plugins"].items()}
+    held: Any = usd.get(CRATE)
+    states = {name: p["indexing_status"] for name, p in held["plugins"].items()}
     assert states == {
         "thumbnail_generation": "out_of_sync",
         "rendering_to_embedding": "in_sync",
@@ -287,7 +288,8 @@ async def test_seed_is_repeatable_and_mixed(usd: UsdSearch) -> None:
     other = UsdSearch(clock=lambda: NOW)
     other.seed(seeded(5), 60)
     assert [usd.get(each) for each in usd.asset_ids()] == [other.get(each) for each in other.asset_ids()]
-    states = {p["indexing_status"] for each in usd.asset_ids() for p in (usd.get(each) or {})["plugins"].values()}
+    held: list[Any] = [usd.get(each) for each in usd.asset_ids()]
+    states = {p["indexing_status"] for each in held for p in each["plugins"].values()}
     assert states >= {"in_sync", "out_of_sync", "not_found"}
 
 

@@ -20,7 +20,7 @@ SECRET = "hunter2-must-not-be-seen"
 SOURCE = TypeAdapter[AnySource](AnySource)
 
 
-def source(kind: str, **fields: object) -> object:
+def source(kind: str, **fields: object) -> AnySource:
     return SOURCE.validate_python({"kind": kind, "base_url": "http://127.0.0.1:1", **fields})
 
 
@@ -42,7 +42,9 @@ def test_defaults_of_a_server() -> None:
         ("oracle_sbc", {"username": "u", "password": "p"}, 2, 15),
     ],
 )
-def test_defaults_of_each_kind(kind: str, needed: dict, rate_per_s: float, settled_interval_s: float) -> None:
+def test_defaults_of_each_kind(
+    kind: str, needed: dict[str, object], rate_per_s: float, settled_interval_s: float
+) -> None:
     """Each kind can be configured with what it cannot do without, and is asked no faster than is polite."""
     settings = source(kind, **needed)
     assert (settings.kind, settings.rate_per_s) == (kind, rate_per_s)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from assetwatchd.cli.terminal import as_yaml
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.settings.load import load, plain, schema
+from assetwatchd.settings.schema import BearerAuth, OmnSource, UsdSearchSource
 from support import json_schema
 
 if TYPE_CHECKING:
-    from assetwatchd.settings.schema import Settings
+    from assetwatchd.settings.schema import AnySource, Settings
 
 pytestmark = pytest.mark.unit
 
@@ -54,7 +55,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def refused(path: Path | None, **given: object) -> list[str]:
+def refused(path: Path | None, **given: Any) -> list[str]:
     """Return the lines of the error."""
     with pytest.raises(ConfigError) as caught:
         load(path, **{"env": {}, **given})
@@ -65,8 +66,15 @@ def refused(path: Path | None, **given: object) -> list[str]:
 
 def token(path: Path, env: dict[str, str] | None = None, secrets_dir: Path | None = None) -> str:
     """Return the token of the source dam that is in effect."""
-    auth = load(path, env=env or {}, secrets_dir=secrets_dir).sources["dam"].auth
-    return auth.token.get_secret_value()
+    return token_of(load(path, env=env or {}, secrets_dir=secrets_dir).sources["dam"])
+
+
+def token_of(source: AnySource) -> str:
+    """Return the token of a source that has one."""
+    assert isinstance(source, UsdSearchSource | OmnSource)
+    assert isinstance(source.auth, BearerAuth)
+    assert source.auth.token is not None
+    return source.auth.token.get_secret_value()
 
 
 def test_nothing_given_is_the_defaults() -> None:
@@ -81,8 +89,10 @@ def test_the_example_with_its_secrets(secrets: Path) -> None:
     settings = load(EXAMPLE, env={}, secrets_dir=secrets)
     kinds = {source.kind for source in settings.sources.values()}
     assert kinds == {"usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"}
-    assert settings.sources["usd-prod"].auth.token.get_secret_value() == f"{SECRET}-1"
-    assert settings.sources["dam"].query == {"modifiedFrom": "2024-01-01T00:00:00.000Z"}
+    assert token_of(settings.sources["usd-prod"]) == f"{SECRET}-1"
+    dam = settings.sources["dam"]
+    assert isinstance(dam, OmnSource)
+    assert dam.query == {"modifiedFrom": "2024-01-01T00:00:00.000Z"}
 
 
 def test_the_example_without_its_secrets_names_each() -> None:
@@ -126,6 +136,7 @@ def test_a_source_from_the_environment_alone() -> None:
     }
     settings = load(None, env=env)
     source = settings.sources["usd-prod"]
+    assert isinstance(source, UsdSearchSource)
     assert source.pins == ("s3://b/x.usd", "s3://b/y.usd")
     assert (source.concurrency, source.asset_metadata) == (3, False)
     assert settings.server.heartbeat_s == 2
@@ -324,7 +335,9 @@ def test_a_file_that_is_not_yaml(tmp_path: Path, text: str, told: str) -> None:
 def test_a_date_stays_the_text_it_was(tmp_path: Path) -> None:
     """A date without quotes is text, as the upstream wants it, and no other kind of value."""
     path = written(tmp_path, DAM + "    query: {modifiedFrom: 2024-01-01T00:00:00.000Z, name: [2024-01-01]}\n")
-    assert load(path, env={}).sources["dam"].query == {
+    dam = load(path, env={}).sources["dam"]
+    assert isinstance(dam, OmnSource)
+    assert dam.query == {
         "modifiedFrom": "2024-01-01T00:00:00.000Z",
         "name": ["2024-01-01"],
     }

@@ -20,7 +20,7 @@ from assetwatchd.upstream.http.transport import Reply
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from assetwatchd.model.values import Observation
+    from assetwatchd.upstream.answers import Answer
 
 ROOT = Path(__file__).parent.parent / "golden"
 OK = 200
@@ -51,7 +51,7 @@ def names(kind: str) -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in (ROOT / kind).glob(f"*{SUFFIX}"))
 
 
-def outcome(read: Callable[[], Sequence[Observation]]) -> dict[str, Any]:
+def outcome(read: Callable[[], Sequence[Answer]]) -> dict[str, Any]:
     """Call a reader and return what came of it in the form of an expectation."""
     try:
         return {"observations": as_json(read())}

@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.descriptor import Descriptor, MethodDescriptor
     from google.protobuf.message import Message
 
 HOSTILE = (
@@ -62,6 +62,7 @@ def _value(field: FieldDescriptor, depth: int) -> Any:
     if field.message_type is not None:
         return _known(field.message_type) or filled(field.message_type, depth + 1)
     if field.type == FieldDescriptor.TYPE_ENUM:
+        assert field.enum_type is not None
         return max(field.enum_type.values_by_number)
     scalars = {
         FieldDescriptor.TYPE_STRING: HOSTILE,
@@ -103,7 +104,7 @@ class Hostile:
         self.refusing = False
         self.answers: dict[str, Message] = {}
 
-    def handler(self, method: Any) -> grpc.RpcMethodHandler:
+    def handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Message, Message]:
         """Answer a method, whatever it is asked."""
         request = GetMessageClass(method.input_type).FromString
         made = filled(method.output_type)

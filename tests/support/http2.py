@@ -144,7 +144,7 @@ class Client:
             case RemoteSettingsChanged() if not self._acknowledges:
                 self._http.clear_outbound_data_buffer()
             case ResponseReceived() | TrailersReceived():
-                self._status(event.stream_id, dict(event.headers or ()))
+                self._status(event.stream_id, {str(name): str(value) for name, value in event.headers or ()})
             case DataReceived():
                 self._http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case StreamEnded():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from google.protobuf.message import Message
+    from pydantic import JsonValue
 
     from assetwatchd.pieces.client.discovery import Probing
 
@@ -35,7 +36,7 @@ NOW_S = 1_772_617_500.0
 MESSAGE_BYTES = 64 * 1024 * 1024
 QUICK = {"backoff_first_s": 0.05, "backoff_max_s": 0.2, "rate_per_s": 5000, "timeout_s": 10}
 SERVER = {"listen": "127.0.0.1:0", "heartbeat_s": 0.3, "drain_s": 3, "first_read_wait_s": 5}
-APPLICATION = {
+APPLICATION: dict[str, JsonValue] = {
     "id": "aaaaaaaa-0000-4000-8000-000000000001",
     "name": "OPEN_SOURCE",
     "version": "1.0.0",
@@ -90,6 +91,13 @@ class PiecesRig:
         async with asyncio.timeout(PATIENCE_S):
             while self.sockets(name) != count:  # noqa: ASYNC110 - it is the stand-in that is asked
                 await asyncio.sleep(0.005)
+
+    def held(self, asset_id: str) -> Mapping[str, Any]:
+        """Return an asset as the stand-in holds it; it must."""
+        native = self.standin.get(asset_id)
+        assert native is not None, asset_id
+        held: Mapping[str, Any] = native
+        return held
 
     async def command(self, verb: str, **arguments: Any) -> Any:
         """Give the stand-in one of its commands."""

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import trustme
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Pair(TypedDict):
+    """A certificate and its key, as the settings of a source name them."""
+
+    tls_cert_file: Path
+    tls_key_file: Path
 
 
 class Authority:
@@ -33,7 +40,7 @@ class Authority:
         path.write_bytes(content)
         return path
 
-    def pair(self, name: str, *identities: str) -> dict[str, Path]:
+    def pair(self, name: str, *identities: str) -> Pair:
         """Issue a certificate; return what a source is told of it."""
         issued = self.ca.issue_cert(*identities or ("client@example.org",))
         chain = b"".join(part.bytes() for part in issued.cert_chain_pems)

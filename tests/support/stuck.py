@@ -42,7 +42,7 @@ def log() -> None:
 
 def main(kind: str) -> None:
     """Serve, and stand still a moment later."""
-    app.CLOSING_S = 0.5
+    vars(app).update(CLOSING_S=0.5)
     watchdog.HELD_CPU_S = 3.0
 
     def ready(_address: str) -> None:

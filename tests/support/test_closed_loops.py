@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from support.raw_calls import one_to_one
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -27,7 +29,7 @@ def run(work: Coroutine[object, object, None]) -> None:
 
 async def left_behind(channel: grpc.aio.Channel) -> None:
     """Begin a call that ends, unanswered, when this loop has been closed."""
-    channel.unary_unary(UNUSED)(b"", timeout=0.1)
+    one_to_one(channel, UNUSED)(b"", timeout=0.1)
     await asyncio.sleep(0.02)
 
 
@@ -35,7 +37,7 @@ async def next_test(address: str) -> None:
     """Make a call that ends later than that one."""
     async with grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
-            await channel.unary_unary(UNUSED)(b"", timeout=0.3)
+            await one_to_one(channel, UNUSED)(b"", timeout=0.3)
 
 
 async def mistaken() -> None:

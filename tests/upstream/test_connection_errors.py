@@ -87,7 +87,8 @@ async def test_a_certificate_for_another_host(authority: Authority, host: str, n
 async def test_a_certificate_of_nobody_we_trust(authority: Authority) -> None:
     """Whether there is a ca_file or not: the text says where the authority's certificate belongs."""
     async with blocking(serving(trustme.CA().issue_cert(HOST))) as port:
-        for settings in ({}, {"ca_file": authority.file}):
+        trusts: list[dict[str, Any]] = [{}, {"ca_file": authority.file}]
+        for settings in trusts:
             text = await why(port, **settings)
             assert "unknown authority" in text
             assert "ca_file" in text

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.upstream.bodies.jsonbody import bounded, decode, list_of, object_of, text_of
 from assetwatchd.upstream.http.transport import Reply
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
 
 pytestmark = pytest.mark.unit
 
@@ -61,7 +67,7 @@ def test_members_of_the_wrong_type_are_named() -> None:
     ("value", "text"),
     [("a", "a"), (None, ""), (7, "7"), (1.5, "1.5"), (True, "true"), (["a"], ""), ({"a": 1}, ""), ("", "")],
 )
-def test_scalars_as_text(value: object, text: str) -> None:
+def test_scalars_as_text(value: JsonValue, text: str) -> None:
     """A scalar is text as JSON writes it; what is none is empty."""
     assert text_of(value) == text
 

@@ -25,14 +25,14 @@ from assetwatchd.upstream.port import Listed, listed
 from assetwatchd.upstream.redaction import LATEST, LONG, MASK, SHORT, Secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.unit
 
 SECRETS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x2FF, categories=["L", "N", "P", "S"]), min_size=SHORT
 )
-WAYS = {
+WAYS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "JSON": lambda secret: json.dumps(secret)[1:-1],
     "JSON of PHP": lambda secret: json.dumps(secret)[1:-1].replace("/", "\\/"),
@@ -183,7 +183,7 @@ def test_ids_are_freed_only_of_what_is_none() -> None:
 def test_why_something_cannot_be_read_shows_no_token(secret: str, way: str) -> None:
     """Nor does the list, or the asset, of which it is said; the id is the one that was asked for."""
     text = written(secret, way)
-    told = [Listed(frozenset({text, "tid:1"}), 2, text), Unreadable("tid:1", text)]
+    told = (Listed(frozenset({text, "tid:1"}), 2, text), Unreadable("tid:1", text))
     freed = Secrets([secret]).cleaner.value(told)
     assert secret not in repr(freed)
     assert (freed[0].asset_ids >= {"tid:1"}, freed[0].unreadable, freed[1].asset_id) == (True, 2, "tid:1")

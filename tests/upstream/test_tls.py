@@ -138,8 +138,9 @@ def model(**told: Any) -> UsdSearchSource:
 @pytest.mark.parametrize("one", ["tls_cert_file", "tls_key_file"])
 def test_one_of_two_files_is_not_enough(authority: Authority, one: str) -> None:
     """A certificate without its key, or the other way round."""
+    given: dict[str, Any] = {**authority.pair("client")}
     with pytest.raises(ValueError, match="give both tls_cert_file and tls_key_file"):
-        model(**{one: authority.pair("client")[one]})
+        model(**{one: given[one]})
 
 
 def test_less_than_tls_promises_is_warned_of() -> None:

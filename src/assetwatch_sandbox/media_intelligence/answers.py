@@ -2,7 +2,7 @@
 
 import datetime as dt
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 from xml.sax.saxutils import escape
 
 GatewayRefusal = Literal[
@@ -63,21 +63,21 @@ PRODUCT: dict[ProductError, Row] = {
 PRODUCT_ERRORS = frozenset(get_args(ProductError))
 
 
-def success(result: dict[str, Any]) -> dict[str, Any]:
+def success(result: dict[str, object]) -> dict[str, object]:
     """Return the envelope of every good answer: code is the string "0"."""
     return {"code": "0", "message": "success", "result": result}
 
 
-def product_error(row: Row, form: str) -> dict[str, Any]:
+def product_error(row: Row, form: str) -> dict[str, object]:
     """Return a product error, bare or under `responseError`."""
-    body = {"code": row.code, "message": row.message}
+    body: dict[str, object] = {"code": row.code, "message": row.message}
     return {"responseError": body} if form == "wrapped" else body
 
 
-def gateway_error(row: Row, form: str, *, code_as_integer: bool, now_s: float) -> dict[str, Any]:
+def gateway_error(row: Row, form: str, *, code_as_integer: bool, now_s: float) -> dict[str, object]:
     """Return a gateway refusal in one of the envelopes seen on the platform; now_s is epoch seconds."""
     code = int(row.code) if code_as_integer else row.code
-    flat: dict[str, Any] = {"errorCode": code, "message": row.message}
+    flat: dict[str, object] = {"errorCode": code, "message": row.message}
     match form:
         case "nested_details":
             return {"error": {**flat, "details": row.message}}
@@ -93,13 +93,13 @@ def gateway_error(row: Row, form: str, *, code_as_integer: bool, now_s: float) -
             return {"error": flat}
 
 
-def as_xml(body: dict[str, Any]) -> str:
+def as_xml(body: dict[str, object]) -> str:
     """Write a refusal as XML; element names follow the JSON members [assumed]."""
     root = body if len(body) == 1 else {"error": body}
     return '<?xml version="1.0" encoding="UTF-8"?>' + "".join(_element(name, value) for name, value in root.items())
 
 
-def _element(name: str, value: Any) -> str:
+def _element(name: str, value: object) -> str:
     if isinstance(value, dict):
         return f"<{name}>{''.join(_element(member, inner) for member, inner in value.items())}</{name}>"
     return f"<{name}>{escape(str(value))}</{name}>"

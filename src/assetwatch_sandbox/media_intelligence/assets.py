@@ -67,7 +67,7 @@ def parse_asset_id(asset_id: str) -> AssetPath:
     return AssetPath(Project(workspace, project), int(number))
 
 
-def changed(held: Native | None, fields: Native, *, number: int) -> dict[str, Any]:
+def changed(held: Native | None, fields: Native, *, number: int) -> dict[str, object]:
     """Return the asset with these native fields changed; a new status brings its own text unless one is given.
 
     Raises: ValueError for an unknown field or one of the wrong type.
@@ -85,7 +85,7 @@ def changed(held: Native | None, fields: Native, *, number: int) -> dict[str, An
     return {name: value for name, value in asset.items() if value is not None}
 
 
-def plausible_file(rng: random.Random, number: int) -> dict[str, Any]:
+def plausible_file(rng: random.Random, number: int) -> dict[str, object]:
     """Return the name and metadata of a made-up video or image."""
     form = rng.choice(VIDEO_FORMATS * 3 + IMAGE_FORMATS)
     metadata = {"resolution": rng.choice(RESOLUTIONS), "size": rng.randrange(50_000, 9_000_000), "format": form}
@@ -94,7 +94,7 @@ def plausible_file(rng: random.Random, number: int) -> dict[str, Any]:
     return {"name": f"clip-{number}.{form}", "metaData": metadata}
 
 
-def next_fields(asset: Native, rng: random.Random) -> dict[str, Any]:
+def next_fields(asset: Native, rng: random.Random) -> dict[str, object]:
     """Return the fields that change in one natural step: registration, then analysis, then registered anew."""
     if asset["uploadStatus"] == "IN_PROGRESS":
         return {"uploadStatus": rng.choice(OUTCOMES)}
@@ -108,14 +108,14 @@ class Assets:
     """All assets, by project."""
 
     def __init__(self) -> None:
-        self.by_project: dict[Project, dict[int, dict[str, Any]]] = {}
+        self.by_project: dict[Project, dict[int, dict[str, object]]] = {}
         self._last_number = 9000
 
-    def get(self, path: AssetPath) -> dict[str, Any] | None:
+    def get(self, path: AssetPath) -> dict[str, object] | None:
         """Return what is held, or None."""
         return self.by_project.get(path.project, {}).get(path.number)
 
-    def put(self, path: AssetPath, asset: dict[str, Any]) -> None:
+    def put(self, path: AssetPath, asset: dict[str, object]) -> None:
         """Hold this asset from now on."""
         self._last_number = max(self._last_number, path.number)
         self.by_project.setdefault(path.project, {})[path.number] = asset

@@ -64,7 +64,7 @@ class Gateway(Standin[MediaIntelligenceSwitches]):
             return None
         return body if isinstance(body, dict) else None
 
-    def success(self, result: dict[str, Any]) -> web.Response:
+    def success(self, result: dict[str, object]) -> web.Response:
         """Answer 200 in the product's envelope."""
         return web.json_response(success(result))
 
@@ -112,7 +112,7 @@ class Gateway(Standin[MediaIntelligenceSwitches]):
         return "json" if "json" in request.headers.get("Accept", "").lower() else "xml"
 
 
-def _write(body: dict[str, Any], message: str, form: str) -> tuple[str, str]:
+def _write(body: dict[str, object], message: str, form: str) -> tuple[str, str]:
     match form:
         case "xml":
             return as_xml(body), "application/xml"

@@ -1,7 +1,7 @@
 """The `result` objects of Media Intelligence, made from what is held."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from assetwatch_sandbox.media_intelligence.assets import IMAGE_FORMATS, AssetPath, Native
 from assetwatch_sandbox.media_intelligence.switches import MediaIntelligenceSwitches
@@ -12,7 +12,7 @@ PAGE_SIZE_MAX = 1000
 """Largest page, and the size of one when the caller names none (published)."""
 
 
-def import_status(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, Any]:
+def import_status(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, object]:
     """Return the registration status; every member but `uploadStatus` may be missing."""
     if switches.only_upload_status:
         return {"uploadStatus": asset["uploadStatus"]}
@@ -24,9 +24,9 @@ def import_status(path: AssetPath, asset: Native, switches: Switches, *, id_fiel
     }
 
 
-def analyze_status(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, Any]:
+def analyze_status(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, object]:
     """Return the analysis status; its text has one name in the guide's table and another in its example."""
-    result: dict[str, Any] = {id_field: path.number, "status": asset["analyzeStatus"]}
+    result: dict[str, object] = {id_field: path.number, "status": asset["analyzeStatus"]}
     if "analyzeMessage" in asset:
         result[switches.analyze_message_field] = asset["analyzeMessage"]
     if asset["analyzeStatus"] == "ANALYZE_COMPLETED":
@@ -34,12 +34,12 @@ def analyze_status(path: AssetPath, asset: Native, switches: Switches, *, id_fie
     return result
 
 
-def list_item(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, Any]:
+def list_item(path: AssetPath, asset: Native, switches: Switches, *, id_field: str) -> dict[str, object]:
     """Return one member of a list's content; the deprecated twin says videoId and videoName."""
     project = path.project.project
     name_field = "videoName" if id_field == "videoId" else switches.list_name_field
     form = asset.get("metaData", {}).get("format")
-    item: dict[str, Any] = {
+    item: dict[str, object] = {
         id_field: path.number,
         name_field: asset["name"],
         "projectId": int(project) if project.isdigit() else project,
@@ -51,7 +51,7 @@ def list_item(path: AssetPath, asset: Native, switches: Switches, *, id_field: s
     return item
 
 
-def _metadata(asset: Native, switches: Switches) -> dict[str, Any]:
+def _metadata(asset: Native, switches: Switches) -> dict[str, object]:
     """Return the member `metaData`, if the asset has it."""
     if "metaData" not in asset:
         return {}
@@ -74,7 +74,7 @@ def slice_page(rows: Sequence[T], number: int, size: int) -> Sequence[T]:
     return rows[(number - 1) * size : number * size]
 
 
-def page(content: list[dict[str, Any]], *, total: int, number: int, size: int) -> dict[str, Any]:
+def page(content: list[dict[str, object]], *, total: int, number: int, size: int) -> dict[str, object]:
     """Return a list's result: asked as pageNum, answered as pageNo."""
     pages = -(-total // size)
     return {"content": content, "totalCount": total, "totalPage": pages, "pageNo": number, "pageSize": size}

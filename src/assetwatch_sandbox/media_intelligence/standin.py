@@ -30,7 +30,7 @@ from assetwatch_sandbox.media_intelligence.results import (
 )
 from assetwatch_sandbox.media_intelligence.switches import MediaIntelligenceSwitches
 
-ResultOf = Callable[..., dict[str, Any]]
+ResultOf = Callable[..., dict[str, object]]
 
 API = "/api/v1/workspaces"
 PROJECT = f"{API}/{{workspace}}/projects/{{project}}"
@@ -53,7 +53,7 @@ class MediaIntelligenceStandin(Gateway):
         super().__init__(clock=clock, switches=switches)
         self._assets = Assets()
 
-    def put(self, asset_id: str, native: Native) -> dict[str, Any]:
+    def put(self, asset_id: str, native: Native) -> dict[str, object]:
         """Create an asset or change some of its fields. Raises: ValueError."""
         path = parse_asset_id(asset_id)
         held = self._assets.get(path)
@@ -71,7 +71,7 @@ class MediaIntelligenceStandin(Gateway):
         self._assets.remove(path)
         self.record(str(path), None)
 
-    def get(self, asset_id: str) -> dict[str, Any] | None:
+    def get(self, asset_id: str) -> dict[str, object] | None:
         """Return the native fields held of an asset, or None."""
         path = _parsed(asset_id)
         asset = None if path is None else self._assets.get(path)
@@ -110,7 +110,7 @@ class MediaIntelligenceStandin(Gateway):
         guarded = [web.route(method, path, self.guard(call)) for (method, path), call in calls.items()]
         return [*guarded, web.route("*", "/{tail:.*}", self.no_such_call)]
 
-    def _teller(self, result_of: ResultOf, id_field: str) -> Callable[[web.Request], Any]:
+    def _teller(self, result_of: ResultOf, id_field: str) -> Callable[[web.Request], object]:
         async def tell(request: web.Request) -> web.Response:
             path = _asset_path(request)
             if path is None:
@@ -122,7 +122,7 @@ class MediaIntelligenceStandin(Gateway):
 
         return tell
 
-    def _lister(self, id_field: str) -> Callable[[web.Request], Any]:
+    def _lister(self, id_field: str) -> Callable[[web.Request], object]:
         async def list_assets(request: web.Request) -> web.Response:
             wanted = page_wanted(request.query)
             if wanted is None:
@@ -137,7 +137,7 @@ class MediaIntelligenceStandin(Gateway):
 
         return list_assets
 
-    def _registrar(self, id_field: str) -> Callable[[web.Request], Any]:
+    def _registrar(self, id_field: str) -> Callable[[web.Request], object]:
         async def register(request: web.Request) -> web.Response:
             source = await self.read_object(request)
             if source is None or not all(source.get(name) and isinstance(source[name], str) for name in SOURCE_KEYS):
@@ -153,7 +153,7 @@ class MediaIntelligenceStandin(Gateway):
 
         return register
 
-    def _analyst(self, id_field: str) -> Callable[[web.Request], Any]:
+    def _analyst(self, id_field: str) -> Callable[[web.Request], object]:
         async def analyze(request: web.Request) -> web.Response:
             path = _asset_path(request)
             asset = None if path is None else self._assets.get(path)
@@ -175,7 +175,7 @@ class MediaIntelligenceStandin(Gateway):
         names = sorted(key.project for key in self._assets.by_project if key.workspace == workspace)
         return self._listed(request.query, [{"projectId": name, "projectName": f"project {name}"} for name in names])
 
-    def _listed(self, query: Mapping[str, str], rows: list[dict[str, Any]]) -> web.Response:
+    def _listed(self, query: Mapping[str, str], rows: list[dict[str, object]]) -> web.Response:
         number, size = page_wanted({"pageNum": "1", **query}) or (0, 0)
         if not number:
             return self.product_error("invalid_request")

@@ -58,7 +58,7 @@ class Asset:
         """Return what the status call says of it, by key."""
         return {"ImportState": self.import_state, "ObjectState": self.object_state, **self.extra}
 
-    def native(self) -> JSON:
+    def native(self) -> dict[str, JSON]:
         """Return it in the form a script gives it."""
         return {
             "tid": self.tid,

@@ -67,7 +67,7 @@ class Omn(Standin[OmnSwitches]):
             web.route("*", "/{path:.*}", _elsewhere),
         ]
 
-    def put(self, asset_id: str, native: Mapping[str, JSON]) -> JSON:
+    def put(self, asset_id: str, native: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Create or change an asset; by default a change of state alone is no modification. Raises: ValueError."""
         wanted = NativeAsset.model_validate(native)
         asset = self._find(asset_id) or self._created(asset_id, wanted)
@@ -84,7 +84,7 @@ class Omn(Standin[OmnSwitches]):
             raise KeyError(asset_id)
         self._drop(asset)
 
-    def get(self, asset_id: str) -> JSON | None:
+    def get(self, asset_id: str) -> Mapping[str, JSON] | None:
         """Return the asset in the form put() takes, or None."""
         asset = self._find(asset_id)
         return None if asset is None else asset.native()
@@ -154,7 +154,7 @@ class Omn(Standin[OmnSwitches]):
         del self._by_tid[asset.tid], self._by_id[asset.id]
         self.record(f"tid:{asset.tid}", None)
 
-    def _recorded(self, asset: Asset) -> JSON:
+    def _recorded(self, asset: Asset) -> Mapping[str, JSON]:
         native = asset.native()
         self.record(f"tid:{asset.tid}", native)
         return native
@@ -273,6 +273,7 @@ def _list(value: JSON, name: str) -> list[JSON]:
 
 def _texts(body: Mapping[str, JSON], name: str) -> list[str]:
     values = _list(body.get(name), name)
-    if not all(isinstance(value, str) for value in values):
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) != len(values):
         raise ValueError(f"{name}: not a list of texts")
-    return values
+    return texts

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from assetwatch_sandbox.oracle_sbc.switches import OracleSbcSwitches
 from assetwatch_sandbox.oracle_sbc.triple import slot_data, triple
 
-State = dict[str, Any]
+State = dict[str, object]
 
 ASSET_ID = "last-operation"
 SUCCESS = "success"
@@ -62,7 +62,7 @@ class Slot:
             self.overwrite(self._ending.state)
 
 
-def checked(native: Mapping[str, Any]) -> State:
+def checked(native: Mapping[str, object]) -> State:
     """Return a slot's native fields without those that are null.
 
     Raises: ValueError for an unknown field, one of the wrong type, or text and names that XML cannot hold.
@@ -75,6 +75,6 @@ def checked(native: Mapping[str, Any]) -> State:
     return state
 
 
-def outcome(operation: str, status: str, *, message: str | None = None, info: Any = None) -> State:
+def outcome(operation: str, status: str, *, message: str | None = None, info: object = None) -> State:
     """Return the state of an operation."""
     return checked({"operation": operation, "status": status, "message": message, "additionalInfo": info})

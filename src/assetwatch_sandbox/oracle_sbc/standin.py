@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -45,7 +45,7 @@ class StartCommand(BaseModel):
     duration_s: float = Field(default=5.0, ge=0)
     outcome: Literal["success", "failed"] = "success"
     message: str | None = None
-    additionalInfo: dict[str, Any] | str | None = None  # noqa: N815 - the device's own word
+    additionalInfo: dict[str, object] | str | None = None  # noqa: N815 - the device's own word
 
 
 class LockCommand(BaseModel):
@@ -78,7 +78,7 @@ class OracleSbcStandin(Front):
         self._other_node = Slot(clock, self._changed)
 
     @property
-    def commands(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+    def commands(self) -> Mapping[str, Callable[[object], Awaitable[object]]]:
         """Verbs: start an operation as somebody else, lock and unlock as somebody else, switchover, reboot."""
         return MappingProxyType(
             {
@@ -90,7 +90,7 @@ class OracleSbcStandin(Front):
             }
         )
 
-    def put(self, asset_id: str, native: Mapping[str, Any]) -> State:
+    def put(self, asset_id: str, native: Mapping[str, object]) -> State:
         """Overwrite the slot, whoever's operation it held. Raises: ValueError."""
         if asset_id != ASSET_ID:
             raise ValueError(f"the device has one asset, {ASSET_ID}")
@@ -187,7 +187,7 @@ class OracleSbcStandin(Front):
         self._swap_nodes()
         return web.Response(status=204)
 
-    def _start(self, action: str, ending: str, duration_s: float, *, message: str | None, info: Any) -> None:
+    def _start(self, action: str, ending: str, duration_s: float, *, message: str | None, info: object) -> None:
         status = SUCCESS
         if ending != SUCCESS:
             status, message = self.switches.failed_status, message or self.switches.failure_text
@@ -195,24 +195,24 @@ class OracleSbcStandin(Front):
         ended = outcome(action, status, message=message, info=info)
         self._slot.start(running, ended, duration_s=duration_s)
 
-    async def _start_outside(self, arguments: Any) -> State | None:
+    async def _start_outside(self, arguments: object) -> State | None:
         start = StartCommand.model_validate(arguments)
         self._start(start.operation, start.outcome, start.duration_s, message=start.message, info=start.additionalInfo)
         return self.get(ASSET_ID)
 
-    async def _lock_outside(self, arguments: Any) -> dict[str, Any]:
+    async def _lock_outside(self, arguments: object) -> dict[str, object]:
         self.sessions.lock_outside(LockCommand.model_validate(arguments or {}).owner)
         return {"lock": self.sessions.lock_holder()}
 
-    async def _unlock_outside(self, _arguments: Any) -> dict[str, Any]:
+    async def _unlock_outside(self, _arguments: object) -> dict[str, object]:
         self.sessions.lock_outside(None)
         return {"lock": None}
 
-    async def _switchover_command(self, _arguments: Any) -> State | None:
+    async def _switchover_command(self, _arguments: object) -> State | None:
         self._swap_nodes()
         return self.get(ASSET_ID)
 
-    async def _reboot(self, _arguments: Any) -> None:
+    async def _reboot(self, _arguments: object) -> None:
         self.sessions.clear()
         self._slot.overwrite(None)
 

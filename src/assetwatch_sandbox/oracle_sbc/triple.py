@@ -1,7 +1,6 @@
 """The XML triple that every body of the SBC is: data, messages and links, empty when unused."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from lxml import etree
 
@@ -10,7 +9,7 @@ from assetwatch_sandbox.oracle_sbc.switches import OracleSbcSwitches
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 
 
-def triple(data: Mapping[str, Any] | None = None, *, links: Iterable[str] = ()) -> bytes:
+def triple(data: Mapping[str, object] | None = None, *, links: Iterable[str] = ()) -> bytes:
     """Write a good answer; members of data become elements. Raises: ValueError for what XML cannot hold."""
     root = etree.Element("response")
     _fill(etree.SubElement(root, "data"), data)
@@ -31,11 +30,11 @@ def error_triple(text: str, switches: OracleSbcSwitches, *, urls: Iterable[str] 
     return DECLARATION + etree.tostring(root)
 
 
-def slot_data(state: Mapping[str, Any] | None, switches: OracleSbcSwitches) -> dict[str, Any]:
+def slot_data(state: Mapping[str, object] | None, switches: OracleSbcSwitches) -> dict[str, object]:
     """Return the data of the status call: the operation, its error text beside it, and the free additionalInfo."""
     if state is None:
         return {} if switches.empty_slot == "empty_data" else {"operationState": None}
-    data: dict[str, Any] = {}
+    data: dict[str, object] = {}
     if operation := {name: state[name] for name in ("operation", "status") if name in state}:
         data["operationState"] = operation
     if "message" in state:
@@ -45,7 +44,7 @@ def slot_data(state: Mapping[str, Any] | None, switches: OracleSbcSwitches) -> d
     return data
 
 
-def _messages(text: str, form: str) -> Any:
+def _messages(text: str, form: str) -> object:
     match form:
         case "many":
             return {"message": [text, "See the REST API guide."]}
@@ -59,7 +58,7 @@ def _messages(text: str, form: str) -> Any:
             return {"message": text}
 
 
-def _fill(parent: etree._Element, value: Any) -> None:
+def _fill(parent: etree._Element, value: object) -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             for one in inner if isinstance(inner, list) else [inner]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from assetwatch_sandbox.pieces.piece import MILLISECOND, iso
@@ -36,7 +36,7 @@ ASSETS_MIN = 5
 ASSETS_MAX = 5_000
 
 
-def newborn(rng: random.Random) -> tuple[str, dict[str, Any]]:
+def newborn(rng: random.Random) -> tuple[str, dict[str, object]]:
     """Make an id and the native fields of an asset just made, on this machine only."""
     asset_id = str(UUID(int=rng.getrandbits(128), version=4))
     ext = rng.choice(sorted(SNIPPETS))
@@ -77,7 +77,7 @@ def advance(shelf: Shelf, rng: random.Random) -> None:
     shelf.put(piece.id, _next_step(piece, shelf, rng))
 
 
-def _next_step(piece: Piece, shelf: Shelf, rng: random.Random) -> dict[str, Any]:
+def _next_step(piece: Piece, shelf: Shelf, rng: random.Random) -> dict[str, object]:
     """Sync what the cloud does not have, save what was never saved, else edit."""
     if piece.pseudo:
         return {"pseudo": False, "mechanism": "MANUAL"}

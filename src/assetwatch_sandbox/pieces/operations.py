@@ -173,13 +173,13 @@ class Operations:
             raise Refusal(unknown_status, f"Asset {asset_id} was not found")
         return piece
 
-    async def _body(self, request: web.Request) -> Any:
+    async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - JSON, which a model checks
         try:
             return json.loads(await read_body(request))
         except ValueError:
             raise Refusal(self._switch().malformed_status, "the body is not JSON") from None
 
-    async def _get_body(self, request: web.Request) -> Any | None:
+    async def _get_body(self, request: web.Request) -> object:
         """Read the body of a GET, which some HTTP stacks drop, the vendor's own among them; None when it is gone."""
         switches = self._switch()
         if request.can_read_body:
@@ -197,7 +197,7 @@ class Operations:
             raise Refusal(refused_status, _reason(error)) from None
         return document, seed
 
-    def _parse(self, model: type[M], document: Any) -> M:
+    def _parse(self, model: type[M], document: object) -> M:
         try:
             return model.model_validate(document)
         except ValidationError as error:
@@ -228,7 +228,7 @@ async def read_body(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _json(document: dict[str, Any]) -> web.Response:
+def _json(document: dict[str, object]) -> web.Response:
     return web.json_response(text=wire.dumps(document))
 
 
@@ -248,7 +248,7 @@ def _reason(error: ValueError) -> str:
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
 
 
-def _searched(hits: list[search.Hit], *, transferables: bool) -> dict[str, Any]:
+def _searched(hits: list[search.Hit], *, transferables: bool) -> dict[str, object]:
     """SearchedAssets."""
     exact = sum(hit.exact for hit in hits)
     iterable = [

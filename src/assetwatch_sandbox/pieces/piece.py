@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer, model_validator
@@ -99,7 +99,7 @@ class Piece(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _classify(cls, fields: dict[str, Any]) -> dict[str, Any]:
+    def _classify(cls, fields: dict[str, object]) -> dict[str, object]:
         language = fields.get("language")
         fields = {name: value for name, value in fields.items() if name != "language"}
         if isinstance(language, str):
@@ -113,11 +113,11 @@ class Piece(BaseModel):
         """The content as bytes. Raises: UnicodeEncodeError for a bytes carrier with a character beyond U+00FF."""
         return self.content.encode("utf-8" if self.carrier == "string" else "latin-1")
 
-    def native(self) -> dict[str, Any]:
+    def native(self) -> dict[str, object]:
         """Give the fields back as JSON, in the form they are taken."""
         return self.model_dump(mode="json")
 
-    def changed(self, native: dict[str, Any], *, now: datetime) -> Piece:
+    def changed(self, native: dict[str, object], *, now: datetime) -> Piece:
         """Apply native fields; anything but a sync to the cloud moves `updated`, always forwards.
 
         Raises: ValueError.
@@ -132,7 +132,7 @@ class Piece(BaseModel):
         return Piece.model_validate(fields)
 
 
-def new_piece(asset_id: str, native: dict[str, Any], *, now: datetime) -> Piece:
+def new_piece(asset_id: str, native: dict[str, object], *, now: datetime) -> Piece:
     """Make an asset of native fields. Raises: ValueError."""
     if not is_asset_id(asset_id):
         raise ValueError("a Pieces asset id is a UUID of 36 characters")

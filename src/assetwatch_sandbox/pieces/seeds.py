@@ -92,7 +92,7 @@ class Seed(BaseModel):
 
     asset: _Asset
 
-    def native(self) -> dict[str, Any]:
+    def native(self) -> dict[str, object]:
         """Give the native fields of the asset that grows of it. Raises: ValueError."""
         seeded, metadata = self.asset, self.asset.metadata
         return {
@@ -113,7 +113,7 @@ class Seed(BaseModel):
         """Whether the seed says or shows that it is an image."""
         return bool(self._classification()["generic"] == "IMAGE")
 
-    def available(self) -> dict[str, Any]:
+    def available(self) -> dict[str, object]:
         """AvailableFormats: its own classification, and plain text beside it [assumed]."""
         own = self._classification()
         offered = [{"generic": own["generic"], "specific": own["ext"]}]
@@ -129,7 +129,7 @@ class Seed(BaseModel):
             raise ValueError("exactly one of file and fragment")
         return "fragment", chosen.fragment
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, object]:
         form, carrier = self._carrier()
         if carrier.string is not None:
             return {"form": form, "carrier": "string", "content": carrier.string.raw}
@@ -143,7 +143,7 @@ class Seed(BaseModel):
         return {"ext": ext, "generic": said.generic or generic_of(ext)}
 
 
-def without_content(seed: dict[str, Any]) -> dict[str, Any]:
+def without_content(seed: dict[str, Any]) -> dict[str, object]:
     """Copy a seed's JSON without the raw content of its format."""
     whole = seed["asset"]["format"]
     lean = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatch_sandbox.pieces.piece import Piece, new_piece
 
@@ -50,7 +50,7 @@ class Shelf:
         """List the assets, oldest first, with those the user did not save or without."""
         return [piece for piece in self._pieces.values() if pseudo or not piece.pseudo]
 
-    def put(self, asset_id: str, native: Mapping[str, Any]) -> Piece:
+    def put(self, asset_id: str, native: Mapping[str, object]) -> Piece:
         """Create or change an asset by native fields. Raises: ValueError."""
         before = self._pieces.get(asset_id)
         fields = dict(native)

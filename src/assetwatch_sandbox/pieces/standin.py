@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from aiohttp import web
 
@@ -78,7 +78,7 @@ class PiecesStandin(Standin[PiecesSwitches]):
             web.get("/.well-known/version", self._answer_version),
         ]
 
-    def put(self, asset_id: str, native: Mapping[str, JSON]) -> JSON:
+    def put(self, asset_id: str, native: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Create or change an asset, stamp `updated` (a mere sync does not) and push it to the three streams."""
         return self._shelf.put(asset_id, native).native()
 
@@ -86,7 +86,7 @@ class PiecesStandin(Standin[PiecesSwitches]):
         """Delete an asset and push its tombstone to the three streams."""
         self._shelf.remove(asset_id)
 
-    def get(self, asset_id: str) -> JSON | None:
+    def get(self, asset_id: str) -> Mapping[str, JSON] | None:
         """Return the native fields of an asset, in the form `put` takes."""
         piece = self._shelf.get(asset_id)
         return None if piece is None else piece.native()
@@ -163,7 +163,7 @@ class PiecesStandin(Standin[PiecesSwitches]):
         application = _application(await read_body(request))
         if application is None:
             return web.Response(status=400, text="application with name, platform and version is required")
-        context: dict[str, Any] = {
+        context: dict[str, object] = {
             "application": {**wire.APPLICATION, **application},
             "health": {"os": {"id": wire.OS_ID, "version": self.switches.version}},
             "os": wire.OS_ID,

@@ -58,9 +58,9 @@ def readable(size_bytes: int) -> str:
     return f"{size:.4g} {UNITS[unit]}"
 
 
-def _common(piece: Piece) -> dict[str, Any]:
+def _common(piece: Piece) -> dict[str, object]:
     """Make what Asset and FlattenedAsset write alike."""
-    common: dict[str, Any] = {
+    common: dict[str, object] = {
         "id": piece.id,
         "creator": CREATOR,
         "created": timestamp(piece.created),
@@ -77,10 +77,10 @@ def _common(piece: Piece) -> dict[str, Any]:
     return common
 
 
-def _collections(piece: Piece) -> dict[str, Any]:
+def _collections(piece: Piece) -> dict[str, object]:
     """Make tags, websites, persons and annotations with everything in them; absent when empty."""
     stamps = {"created": timestamp(piece.created), "updated": timestamp(piece.updated)}
-    kinds: dict[str, list[dict[str, Any]]] = {
+    kinds: dict[str, list[dict[str, object]]] = {
         "tags": [{"id": derived_id("tag", t), "text": t, "category": "UNKNOWN", **stamps} for t in piece.tags],
         "websites": [{"id": derived_id("website", u), "url": u, "name": u, **stamps} for u in piece.websites],
         "persons": [{"id": derived_id("person", p), "type": {"basic": {"name": p}}, **stamps} for p in piece.persons],
@@ -92,12 +92,12 @@ def _collections(piece: Piece) -> dict[str, Any]:
     return {kind: {"iterable": iterable} for kind, iterable in kinds.items() if iterable}
 
 
-def flattened_asset(piece: Piece) -> dict[str, Any]:
+def flattened_asset(piece: Piece) -> dict[str, object]:
     """FlattenedAsset: everything that belongs to it by id alone."""
     return _flattened(piece, _common(piece), _collections(piece))
 
 
-def _flattened(piece: Piece, common: dict[str, Any], collections: dict[str, Any]) -> dict[str, Any]:
+def _flattened(piece: Piece, common: dict[str, object], collections: dict[str, Any]) -> dict[str, object]:
     format_id = derived_id("format", piece.id)
     references = {
         kind: {"iterable": [{"id": item["id"]} for item in collection["iterable"]]}
@@ -117,9 +117,9 @@ def classification(piece: Piece) -> dict[str, str]:
     return {"generic": piece.generic, "specific": piece.ext}
 
 
-def _carrier(piece: Piece, *, transferables: bool) -> dict[str, Any]:
+def _carrier(piece: Piece, *, transferables: bool) -> dict[str, object]:
     """FragmentFormat or FileFormat, its raw content left out unless transferables."""
-    holder: dict[str, Any] = {"metadata": {"ext": piece.ext}} if piece.form == "fragment" else {}
+    holder: dict[str, object] = {"metadata": {"ext": piece.ext}} if piece.form == "fragment" else {}
     if transferables and piece.carrier == "bytes":
         holder["bytes"] = {"raw": list(piece.raw)}
     elif transferables:
@@ -127,14 +127,14 @@ def _carrier(piece: Piece, *, transferables: bool) -> dict[str, Any]:
     return {piece.form: holder}
 
 
-def asset_format(piece: Piece, *, transferables: bool) -> dict[str, Any]:
+def asset_format(piece: Piece, *, transferables: bool) -> dict[str, object]:
     """Format, the only one of its asset."""
     return _format(piece, _common(piece), _collections(piece), transferables=transferables)
 
 
 def _format(
-    piece: Piece, common: dict[str, Any], collections: dict[str, Any], *, transferables: bool
-) -> dict[str, Any]:
+    piece: Piece, common: dict[str, object], collections: dict[str, object], *, transferables: bool
+) -> dict[str, object]:
     size_bytes = len(piece.raw)
     return {
         "id": derived_id("format", piece.id),
@@ -148,7 +148,7 @@ def _format(
     }
 
 
-def asset(piece: Piece, *, transferables: bool) -> dict[str, Any]:
+def asset(piece: Piece, *, transferables: bool) -> dict[str, object]:
     """Asset; `original` holds its format too, where the vendor's wrapper reads the content."""
     common, collections = _common(piece), _collections(piece)
     whole = _format(piece, common, collections, transferables=transferables)
@@ -161,7 +161,7 @@ def asset(piece: Piece, *, transferables: bool) -> dict[str, Any]:
     }
 
 
-def flattened_assets(pieces: Iterable[Piece], *, with_reference: bool) -> dict[str, Any]:
+def flattened_assets(pieces: Iterable[Piece], *, with_reference: bool) -> dict[str, object]:
     """FlattenedAssets: ids in order, each flattened asset beside it on demand."""
     iterable = [
         {"id": piece.id, "reference": flattened_asset(piece)} if with_reference else {"id": piece.id}
@@ -170,15 +170,15 @@ def flattened_assets(pieces: Iterable[Piece], *, with_reference: bool) -> dict[s
     return {"indices": {item["id"]: index for index, item in enumerate(iterable)}, "iterable": iterable}
 
 
-def identifier(piece: Piece, switches: PiecesSwitches, *, first: bool = False) -> dict[str, Any]:
+def identifier(piece: Piece, switches: PiecesSwitches, *, first: bool = False) -> dict[str, object]:
     """StreamedIdentifier of an asset that is there; a creation and a change look the same."""
-    item: dict[str, Any] = {"asset": {"id": piece.id}}
+    item: dict[str, object] = {"asset": {"id": piece.id}}
     if switches.frame_updated == "always" or (switches.frame_updated == "changes" and not first):
         item["updated"] = timestamp(piece.updated)
     return item
 
 
-def tombstone(piece: Piece, switches: PiecesSwitches) -> dict[str, Any]:
+def tombstone(piece: Piece, switches: PiecesSwitches) -> dict[str, object]:
     """StreamedIdentifier of an asset that is no more; `piece` is its last state with `deleted` set."""
     flag: object = True
     if switches.tombstone == "timestamp" and piece.deleted is not None:
@@ -186,7 +186,7 @@ def tombstone(piece: Piece, switches: PiecesSwitches) -> dict[str, Any]:
     return {"asset": {"id": piece.id}, "deleted": flag}
 
 
-def dead_asset(piece: Piece, switches: PiecesSwitches, *, transferables: bool) -> dict[str, Any]:
+def dead_asset(piece: Piece, switches: PiecesSwitches, *, transferables: bool) -> dict[str, object]:
     """Asset as an Assets stream shows its deletion."""
     dead = asset(piece, transferables=transferables)
     if switches.assets_tombstone == "mechanism":
@@ -199,7 +199,7 @@ HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair: a name that was cut in the middle of a character; it can be sent as an escape alone."""
 
 
-def dumps(document: Mapping[str, Any]) -> str:
+def dumps(document: Mapping[str, object]) -> str:
     """Write JSON without blanks, as the server does."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     return HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)

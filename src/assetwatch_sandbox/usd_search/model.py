@@ -140,7 +140,7 @@ class Asset:
     plugins: dict[str, Plugin] = dataclasses.field(default_factory=dict)
     metadata: dict[str, JSON] = dataclasses.field(default_factory=dict)
 
-    def native(self) -> JSON:
+    def native(self) -> dict[str, JSON]:
         """Return it in the form a script gives it."""
         return {
             "asset_status": self.asset_status,

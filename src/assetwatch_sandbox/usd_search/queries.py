@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from aiohttp import web
 
@@ -18,7 +18,7 @@ FALSE_WORDS = {"false", "0", "no", "off", "f", "n"}
 class Invalid(Exception):
     """A query parameter was refused; carries one item of the `detail` list."""
 
-    def __init__(self, item: JSON) -> None:
+    def __init__(self, item: Mapping[str, JSON]) -> None:
         super().__init__(item["msg"])
         self.item = item
 

@@ -73,7 +73,7 @@ class UsdSearch(Standin[UsdSearchSwitches]):
         calls = [web.get(path, self._guarded(call), allow_head=False) for path, call in served.items()]
         return [*calls, web.route("*", "/{path:.*}", elsewhere)]
 
-    def put(self, asset_id: str, native: Mapping[str, JSON]) -> JSON:
+    def put(self, asset_id: str, native: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Create or change an asset; a plugin given replaces what was known of it. Raises: ValueError."""
         wanted = NativeAsset.model_validate(native)
         if not _inside(asset_id):
@@ -95,7 +95,7 @@ class UsdSearch(Standin[UsdSearchSwitches]):
         self._gone[asset_id] = asset
         self.record(asset_id, None)
 
-    def get(self, asset_id: str) -> JSON | None:
+    def get(self, asset_id: str) -> Mapping[str, JSON] | None:
         """Return the asset in the form put() takes, or None."""
         asset = self._assets.get(asset_id)
         return None if asset is None else asset.native()
@@ -124,7 +124,7 @@ class UsdSearch(Standin[UsdSearchSwitches]):
             lifecycle.advance(asset, rng, self.clock())
             self._recorded(asset)
 
-    def _recorded(self, asset: Asset) -> JSON:
+    def _recorded(self, asset: Asset) -> Mapping[str, JSON]:
         native = asset.native()
         self.record(asset.url, native)
         return native

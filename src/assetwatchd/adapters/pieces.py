@@ -10,7 +10,7 @@ import asyncio
 import re
 from dataclasses import fields
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from assetwatchd.model.bounds import VALUES_MAX
@@ -30,6 +30,8 @@ from assetwatchd.upstream.port import Capabilities, Listed, Notice, Removed, Tou
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from datetime import datetime
+
+    from pydantic import JsonValue
 
     from assetwatchd.pieces.client.frames import Frame, Item
     from assetwatchd.settings.schema import PiecesSource
@@ -103,7 +105,7 @@ def ids(reply: Reply, assets_max: int) -> Listed:
     )
 
 
-def _asset_id(item: Any) -> str | None:
+def _asset_id(item: JsonValue) -> str | None:
     asset_id = item.get("id") if isinstance(item, dict) else None
     return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
@@ -38,6 +38,8 @@ from assetwatchd.upstream.port import Capabilities
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime, tzinfo
+
+    from pydantic import JsonValue
 
     from assetwatchd.settings.schema import UsdSearchSource
     from assetwatchd.upstream import answers
@@ -119,7 +121,7 @@ class Attempt(NamedTuple):
 
     status: str
     hash_value: str = ""
-    processing_timestamp: Any = None
+    processing_timestamp: JsonValue = None
     exception: str = ""
 
 
@@ -136,7 +138,7 @@ class Storage(NamedTuple):
 
     asset_status: str
     storage_asset_hash: str = ""
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, JsonValue] | None = None
 
 
 class Answer(NamedTuple):
@@ -210,7 +212,7 @@ def answer_of(reply: Reply) -> Answer:
         raise
 
 
-def _answer_in(document: Any) -> Answer:
+def _answer_in(document: JsonValue) -> Answer:
     answer = Members(object_of(document, "the answer"))
     object_of(answer.given.get("storage_backend_info"), "storage_backend_info")
     storage = answer.object("storage_backend_info")
@@ -269,11 +271,11 @@ def _plugin(plugins: Members, name: str) -> Plugin:
     plugin = plugins.object(name)
     indexing = state_of(plugin.given, "indexing_status")
     history = plugin.given.get("plugin_status_history")
-    if indexing in OPEN and history is not None and list_of(history, "plugin_status_history"):
-        state_of(object_of(history[0], "plugin_status_history.0"), "status")
+    if indexing in OPEN and history is not None and (told := list_of(history, "plugin_status_history")):
+        state_of(object_of(told[0], "plugin_status_history.0"), "status")
     attempts = [_attempt(each) for each in plugin.objects("plugin_status_history")]
-    told = tuple(each for each in attempts if each is not None)
-    return Plugin(indexing, plugin.text("indexed_asset_hash"), told)
+    read = tuple(each for each in attempts if each is not None)
+    return Plugin(indexing, plugin.text("indexed_asset_hash"), read)
 
 
 def _attempt(attempt: Members) -> Attempt | None:
@@ -287,7 +289,7 @@ def _attempt(attempt: Members) -> Attempt | None:
     return Attempt(status, attempt.text("hash_value"), stamp, attempt.message("exception"))
 
 
-def _metadata(storage: Members) -> Mapping[str, Any] | None:
+def _metadata(storage: Members) -> Mapping[str, JsonValue] | None:
     """Read the metadata as it came, whatever is in it; what is too deep is lost."""
     metadata = storage.object("metadata").given
     if _depth(metadata) > METADATA_DEPTH_MAX:
@@ -296,7 +298,7 @@ def _metadata(storage: Members) -> Mapping[str, Any] | None:
     return metadata or None
 
 
-def backends(reply: Reply) -> dict[str, Any]:
+def backends(reply: Reply) -> dict[str, JsonValue]:
     """Read the list of storage backends, by base URI. Raises: UpstreamError, whatever else it is."""
     if reply.status != OK:
         raise refusal(reply)
@@ -338,11 +340,11 @@ def _reason(reply: Reply) -> str:
     return bounded(": ".join(filter(None, map(text_of, told)))) or "no reason given"
 
 
-def _path(loc: Any) -> str:
+def _path(loc: JsonValue) -> str:
     return ".".join(map(text_of, loc[:REASONS_MAX])) if isinstance(loc, list) else ""
 
 
-def _depth(value: Any) -> int:
+def _depth(value: object) -> int:
     """Return how deep objects and lists are nested, at most one more than METADATA_DEPTH_MAX."""
     depth, level = 0, [value]
     while depth <= METADATA_DEPTH_MAX and (level := [item for item in level if isinstance(item, (dict, list))]):
@@ -418,7 +420,7 @@ def plugin_state(plugin: Plugin, storage: Storage) -> State:
     return State.UNKNOWN
 
 
-def moment(stamp: Any, *, zone: tzinfo) -> datetime | None:
+def moment(stamp: JsonValue, *, zone: tzinfo) -> datetime | None:
     """Read a time: ISO-like text, local to zone unless it names one, or seconds since 1970; None if unreadable."""
     return lenient.time(stamp, zone)
 

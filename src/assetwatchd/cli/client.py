@@ -18,7 +18,6 @@ from assetwatchd.cli.terminal import while_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-    from typing import Any
 
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
@@ -78,7 +77,7 @@ async def comes(channel: grpc.aio.Channel, within_s: float) -> bool:
     return False
 
 
-def run(target: Target, command: Callable[[Client], Coroutine[Any, Any, ExitCode]]) -> None:
+def run(target: Target, command: Callable[[Client], Coroutine[object, object, ExitCode]]) -> None:
     """Run a command against a server and exit with its code; a failed call becomes one clear sentence."""
 
     async def whole() -> ExitCode:

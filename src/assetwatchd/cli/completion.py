@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002 - typer looks at what a completion takes
 
@@ -25,7 +25,7 @@ def pieces_like(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name, kind in _sources(ctx.params) if kind == PIECES and name.startswith(incomplete)]
 
 
-def _sources(given: dict[str, Any]) -> list[tuple[str, int]]:
+def _sources(given: dict[str, object]) -> list[tuple[str, int]]:
     """Return the name and the kind of each source."""
     from assetwatchd.cli.target import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 

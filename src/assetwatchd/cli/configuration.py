@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -103,5 +103,5 @@ def _dotted(overrides: Mapping[str, object]) -> dict[str, object]:
     return {name.replace("__", "."): value for name, value in overrides.items()}
 
 
-def _written(data: Any, output: Format) -> Safe:
+def _written(data: object, output: Format) -> Safe:
     return as_yaml(data) if output is Format.YAML else as_json(data, indent=None if output is Format.NDJSON else 2)

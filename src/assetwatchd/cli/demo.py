@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from assetwatch_sandbox import Sandbox
-    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.standin import AnyStandin
     from assetwatchd.cli.screen import Hints
 
 DRAIN_S = 1.0
@@ -74,7 +74,7 @@ async def _watch(listening: str, sources: list[str], hints: Hints) -> None:
     await asyncio.Event().wait()  # the server is about to end by itself
 
 
-def settings_for(standins: Mapping[str, Standin[Any]], *, listen: str, log_level: str = "warning") -> Settings:
+def settings_for(standins: Mapping[str, AnyStandin], *, listen: str, log_level: str = "warning") -> Settings:
     """Return settings that point at stand-ins, under their names and with their credentials."""
     server = {"listen": listen, "drain_s": DRAIN_S}
     return Settings.model_validate(

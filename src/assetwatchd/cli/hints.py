@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from assetwatchd.cli.target import DEFAULT_SERVER
 from assetwatchd.rpc.names import ASSET_STATUS
@@ -16,7 +16,7 @@ from assetwatchd.rpc.names import ASSET_STATUS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.standin import AnyStandin
 
 Command: TypeAlias = tuple[str, ...]
 """Its words, as a shell reads them. None is a comment: zsh takes those for words."""
@@ -44,7 +44,7 @@ def has_grpcurl() -> bool:
     return shutil.which("grpcurl", path=path) is not None
 
 
-def to_try(standins: Mapping[str, Standin[Any]], listening: str, control_url: str) -> list[Command]:
+def to_try(standins: Mapping[str, AnyStandin], listening: str, control_url: str) -> list[Command]:
     """Return commands that work while the demo runs, the most telling first."""
     first = {name: next(iter(standin.asset_ids()), "") for name, standin in standins.items()}
     some = {name: asset_id for name, asset_id in reversed(first.items()) if asset_id}

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup, TyperOption
@@ -132,7 +132,7 @@ def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whom to call, after its own; it is handed them as one: target."""
 
     @functools.wraps(command)
-    def call(*arguments: Any, **options: Any) -> None:
+    def call(*arguments: object, **options: object) -> None:
         silence_grpc()
         target = target_of({name: options.pop(name) for name in Target._fields})
         command(*arguments, **options, target=target)
@@ -190,7 +190,7 @@ def _states_like(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def state_option(meaning: str) -> Any:
+def state_option(meaning: str) -> object:
     """Make the option --state."""
     return typer.Option(
         "--state", metavar="STATE", parser=state_name, autocompletion=_states_like, help=f"{meaning}; repeatable."

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-ZEROS: dict[int, Any] = {
+ZEROS: dict[int, object] = {
     FieldDescriptor.CPPTYPE_INT32: 0,
     FieldDescriptor.CPPTYPE_UINT32: 0,
     FieldDescriptor.CPPTYPE_INT64: "0",  # a number of 64 bits is a text in JSON
@@ -23,16 +23,16 @@ ZEROS: dict[int, Any] = {
 }
 
 
-def as_dict(message: Message, *, is_list: bool = False) -> dict[str, Any]:
+def as_dict(message: Message, *, is_list: bool = False) -> dict[str, object]:
     """Return the message as plain values; is_list: what it lists is told when it is nothing, too."""
-    data: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    data: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True)
     _count(message, data)
     if is_list:
         data = {field.name: [] for field in message.DESCRIPTOR.fields if _lists(field)} | data
     return data
 
 
-def _lists(field: Any) -> bool:
+def _lists(field: Any) -> bool:  # noqa: ANN401 - the published types of descriptors are two
     return field.is_repeated and field.message_type is not None and not field.message_type.GetOptions().map_entry
 
 
@@ -47,7 +47,7 @@ def _count(message: Message, data: dict[str, Any]) -> None:
             _fill(message.poll, data.setdefault("poll", {}))
 
 
-def _fill(message: Source | PollFigures, data: dict[str, Any]) -> None:
+def _fill(message: Source | PollFigures, data: dict[str, object]) -> None:
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type in ZEROS:
             data.setdefault(field.name, ZEROS[field.cpp_type])

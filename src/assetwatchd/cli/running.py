@@ -14,11 +14,11 @@ from assetwatchd.model.errors import AssetwatchError
 from assetwatchd.runtime.stopping import HANGUP, has_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Coroutine
 
 
-def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False, listen: str = "") -> None:
+def until_stopped(work: Coroutine[object, object, None], *, read: bool = False, listen: str = "") -> None:
     """Run to the end, which Ctrl-C or SIGTERM brings about in good order; a start that fails becomes one sentence.
 
     read: what it prints is what it is run for, so that it ends, too, when whoever reads that has gone. listen: the flag
@@ -36,7 +36,7 @@ def until_stopped(work: Coroutine[Any, Any, None], *, read: bool = False, listen
         fail(ExitCode.NOT_MET, *f"could not start: {text}".splitlines())
 
 
-async def _stopped_by_signals(work: Coroutine[Any, Any, None], *, read: bool) -> None:
+async def _stopped_by_signals(work: Coroutine[object, object, None], *, read: bool) -> None:
     """Cancel the work at SIGTERM, and when the terminal is closed; a server hears both for itself once it has begun."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - the runner made it
@@ -49,9 +49,10 @@ async def _stopped_by_signals(work: Coroutine[Any, Any, None], *, read: bool) ->
         await work
 
 
-def _loop_factory() -> Any:
+def _loop_factory() -> Callable[[], AbstractEventLoop] | None:
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
         return None
-    return uvloop.new_event_loop
+    factory: Callable[[], AbstractEventLoop] = uvloop.new_event_loop
+    return factory

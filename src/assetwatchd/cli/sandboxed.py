@@ -8,7 +8,7 @@ import shlex
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatch_sandbox import KINDS, Sandbox
 from assetwatchd.cli.target import DEFAULT_SERVER
@@ -18,7 +18,7 @@ from assetwatchd.model.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from assetwatch_sandbox.standin import Standin
+    from assetwatch_sandbox.standin import AnyStandin
 
 FIRST_PORT = 50_061
 """Beside the server's own, and below those that systems hand out by themselves."""
@@ -76,14 +76,14 @@ async def live(sandbox: Sandbox, *, seed: int, speed: float) -> None:
     await asyncio.Event().wait()
 
 
-def sources_of(standins: Mapping[str, Standin[Any]]) -> dict[str, dict[str, object]]:
+def sources_of(standins: Mapping[str, AnyStandin]) -> dict[str, dict[str, object]]:
     """Return the settings of sources that lead to stand-ins, under their names and with their credentials."""
     return {
         name: {"kind": standin.kind, "base_url": standin.url, **_of_kind(standin)} for name, standin in standins.items()
     }
 
 
-def _of_kind(standin: Standin[Any]) -> dict[str, object]:
+def _of_kind(standin: AnyStandin) -> dict[str, object]:
     known = standin.credentials
     ids = standin.asset_ids()
     match standin.kind:

@@ -14,7 +14,7 @@ import stat
 import sys
 import termios
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, NewType
 
 import typer
 
@@ -56,19 +56,19 @@ def coloured(text: Safe, colour: str) -> Safe:
     return Safe(typer.style(text, fg=colour))
 
 
-def as_json(data: Any, *, indent: int | None = None) -> Safe:
+def as_json(data: object, *, indent: int | None = None) -> Safe:
     r"""Write JSON, the same value on a terminal as in a pipe: what acts is escaped as JSON has it, \u202e."""
     return Safe(PERHAPS_ACTING.sub(_json_escape, json.dumps(data, ensure_ascii=False, indent=indent)))
 
 
-def as_yaml(data: Any) -> Safe:
+def as_yaml(data: object) -> Safe:
     r"""Write YAML; a text that holds what acts is quoted, so that it can be escaped as YAML has it, \u202e."""
     import yaml  # noqa: PLC0415 - only this format pays for it
 
     class Dumper(yaml.SafeDumper):
         """Quotes such texts."""
 
-    def represent(dumper: Dumper, text: str) -> Any:
+    def represent(dumper: Dumper, text: str) -> yaml.ScalarNode:
         quoted = any(acts(char) for char in text)
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
 

@@ -45,7 +45,7 @@ class _Room:
         self._length = TEXTS_LENGTH_MAX
         self._values = VALUES_MAX
 
-    def take(self, value: Any) -> Any:
+    def take(self, value: object) -> Any:  # noqa: ANN401 - of the same type as value
         """Return as much of a value as there is room for."""
         self._values -= 1
         if isinstance(value, str):

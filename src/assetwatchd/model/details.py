@@ -6,7 +6,7 @@ unreadable: members of the answer that could not be read, named by their places 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ class UsdSearchDetail:
     asset_status: str
     storage_asset_hash: str = ""
     plugins: tuple[UsdSearchPlugin, ...] = ()
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] | None = None
     unreadable: tuple[str, ...] = ()
 
 

@@ -25,7 +25,7 @@ AssetwatchError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from assetwatchd.model.texts import cut
 
@@ -45,11 +45,11 @@ ASSET_ID_SHOWN_MAX = 200
 class AssetwatchError(Exception):
     """Anything that goes wrong in a way we know. It can be pickled, whatever its class is made from."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _again, (type(self), self.args, vars(self))
 
 
-def _again(kind: type[AssetwatchError], args: tuple[Any, ...], carried: dict[str, Any]) -> AssetwatchError:
+def _again(kind: type[AssetwatchError], args: tuple[object, ...], carried: dict[str, object]) -> AssetwatchError:
     error = kind.__new__(kind, *args)
     vars(error).update(carried)
     return error

@@ -128,7 +128,7 @@ def _fill_facet(message: status_pb.Facet, facet: Facet) -> None:
         message.change_time.FromDatetime(facet.change_time)
 
 
-def _fill(message: Message, value: Any) -> None:
+def _fill(message: Message, value: object) -> None:
     """Copy a dataclass into the message of the same member names."""
     for name in _members(type(value)):  # type: ignore[arg-type]  # a class can be hashed, whatever its instances
         content = getattr(value, name)
@@ -143,7 +143,7 @@ def _members(kind: type[Any]) -> tuple[str, ...]:
     return tuple(member.name for member in dataclasses.fields(kind))
 
 
-def _put(message: Message, name: str, content: Any) -> None:
+def _put(message: Message, name: str, content: object) -> None:
     if isinstance(content, tuple):
         for item in content:
             if isinstance(item, str):

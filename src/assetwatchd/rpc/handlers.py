@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
@@ -12,25 +12,22 @@ from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
     from assetwatchd.rpc.requests import Requests
+    from assetwatchd.rpc.signatures import Behaviour, Context, Handler, StreamBehaviour
 
-    Context = grpc.aio.ServicerContext[Any, Any]
 
-
-def handlers(service: ServiceDescriptor, servicer: Any, requests: Requests) -> grpc.GenericRpcHandler:
+def handlers(service: ServiceDescriptor, servicer: object, requests: Requests) -> grpc.GenericRpcHandler:
     """Register every method of a service. A streaming one writes messages as bytes; others may return them so."""
     made = {method.name: _handler(method, getattr(servicer, method.name), requests) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, made)
 
 
-def _handler(
-    method: MethodDescriptor, behaviour: Callable[[Any, Context], Awaitable[Any]], requests: Requests
-) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: MethodDescriptor, behaviour: Behaviour, requests: Requests) -> Handler:
     served = checked(behaviour, GetMessageClass(method.input_type), requests)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(served)
@@ -47,13 +44,11 @@ def _encoder(response: type[Message]) -> Callable[[Message | bytes], bytes]:
     return encode
 
 
-def checked(
-    behaviour: Callable[[Any, Context], Awaitable[Any]], request: type[Message], requests: Requests
-) -> Callable[[bytes, Context], Awaitable[Any]]:
+def checked(behaviour: Behaviour, request: type[Message], requests: Requests) -> Behaviour:
     """Return what serves a method from the bytes on: what is no request of it ends the call with its status."""
     requests.prepare(request)
 
-    async def serve(given: bytes, context: Context) -> Any:
+    async def serve(given: bytes, context: Context) -> object:
         try:
             async with ErrorsAsStatus(context):
                 message = await requests.read(given, request, host_of(context.peer()))
@@ -81,13 +76,13 @@ def _stripped(abort: grpc.aio.AbortError) -> grpc.aio.AbortError:
 
 
 def checked_stream(
-    behaviour: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], request: type[Message], requests: Requests
-) -> Callable[[AsyncGenerator[bytes], Context], AsyncIterator[Any]]:
+    behaviour: StreamBehaviour, request: type[Message], requests: Requests
+) -> Callable[[AsyncGenerator[bytes], Context], AsyncIterator[object]]:
     """Return the same for a method that is sent any number of requests."""
     requests.prepare(request)
 
-    async def serve(given: AsyncGenerator[bytes], context: Context) -> AsyncIterator[Any]:
-        async def read() -> AsyncIterator[Any]:
+    async def serve(given: AsyncGenerator[bytes], context: Context) -> AsyncIterator[object]:
+        async def read() -> AsyncIterator[Message]:
             async for each in given:
                 yield await requests.read(each, request, host_of(context.peer()))
 

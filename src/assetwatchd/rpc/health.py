@@ -18,10 +18,11 @@ from assetwatchd.rpc.status import ErrorsAsStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
     from assetwatchd.model.errors import CallError
     from assetwatchd.model.values import Condition
-
-    Context = grpc.aio.ServicerContext[Any, Any]
+    from assetwatchd.rpc.signatures import Context
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -33,7 +34,7 @@ class Health(health_pb2_grpc.HealthServicer):
     """NOT_SERVING until told otherwise. The process serves though sources may not: a liveness probe asks for ""."""
 
     def __init__(self) -> None:
-        self._statuses: dict[str, Any] = dict.fromkeys(SERVICES, NOT_SERVING)
+        self._statuses: dict[str, int] = dict.fromkeys(SERVICES, NOT_SERVING)
         self._changed = asyncio.Event()
         self._ending: Callable[[], CallError] | None = None
 
@@ -50,18 +51,18 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ending = why
         self._set(self._statuses)
 
-    def _set(self, statuses: dict[str, Any]) -> None:
+    def _set(self, statuses: dict[str, int]) -> None:
         self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 - the RPC
+    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802 - the RPC
         """One name's status; NOT_FOUND for a name that is not known, as the protocol says."""
         if request.service not in self._statuses:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service or source")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
-    async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 - the RPC
+    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802 - the RPC
         """One name's status and what becomes of it, until the process ends; writes encoded messages itself."""
         async with ErrorsAsStatus(context):
             told = None
@@ -74,7 +75,7 @@ class Health(health_pb2_grpc.HealthServicer):
                     raise self._ending()
                 await changed.wait()
 
-    async def List(self, request: Any, context: Context) -> Any:  # noqa: ARG002, N802 - the RPC
+    async def List(self, request: object, context: Context) -> object:  # noqa: ARG002, N802 - the RPC
         """Every name and its status."""
         messages: Any = health_pb2  # its published types lack the messages of List
         statuses = {name: messages.HealthCheckResponse(status=status) for name, status in self._statuses.items()}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from assetwatchd.model.errors import SlowConsumer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import grpc
+    from assetwatchd.rpc.signatures import BytesContext
 
 
 class Patience:
@@ -24,7 +24,7 @@ class Patience:
 
     def __init__(
         self,
-        context: grpc.aio.ServicerContext[Any, bytes],
+        context: BytesContext,
         limit_s: float,
         then: str = "watch again with the last token",
     ) -> None:

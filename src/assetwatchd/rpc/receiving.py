@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from assetwatchd.model.errors import CallError
-    from assetwatchd.rpc.telemetry import Behaviour, Handler, Rpc
+    from assetwatchd.rpc.signatures import Behaviour, Context, Handler
 
 METADATA_BYTES_MAX = 16 * 1024
 """Of a call: its method, and each name and value with 32 bytes for itself, as HTTP/2 counts. A token is 1 or 2 KiB."""
@@ -74,7 +74,7 @@ class Receiving(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _of_one(self, run: Behaviour) -> Behaviour:
-        async def received(_requests: object, context: Rpc) -> Any:
+        async def received(_requests: object, context: Context) -> object:
             try:
                 request = await self._request(context)
                 served = run(request, context)
@@ -88,7 +88,7 @@ class Receiving(grpc.aio.ServerInterceptor):
         return received
 
     def _of_requests(self, run: Behaviour) -> Behaviour:
-        async def received(_requests: object, context: Rpc) -> Any:
+        async def received(_requests: object, context: Context) -> object:
             try:
                 return await run(self._requests(context), context)
             except grpc.aio.AbortError as abort:
@@ -98,7 +98,7 @@ class Receiving(grpc.aio.ServerInterceptor):
 
         return received
 
-    async def _request(self, context: Rpc) -> Any:
+    async def _request(self, context: Context) -> object:
         """Wait for the one request of a call, or end the call."""
         async with ErrorsAsStatus(context):
             try:
@@ -109,13 +109,13 @@ class Receiving(grpc.aio.ServerInterceptor):
                 raise InvalidRequest(("", "the call ended before its request; send one"))
             return request
 
-    async def _requests(self, context: Rpc) -> AsyncIterator[Any]:
+    async def _requests(self, context: Context) -> AsyncIterator[object]:
         """Yield requests until there are no more, or none comes for too long."""
         with suppress(TimeoutError):
             while (request := await self._next(context)) is not grpc.aio.EOF:
                 yield request
 
-    async def _next(self, context: Rpc) -> Any:
+    async def _next(self, context: Context) -> object:
         """Wait for a request, or EOF. Raises: TimeoutError."""
         async with asyncio.timeout(self._request_s) as limit:
             async with self._unfinished.one_of(host_of(context.peer()), limit):
@@ -225,7 +225,7 @@ def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
 
 
 def _refusing(error: MetadataTooLarge) -> Behaviour:
-    async def refused(_requests: object, context: Rpc) -> None:
+    async def refused(_requests: object, context: Context) -> None:
         try:
             async with ErrorsAsStatus(context):
                 raise _counted(error)

@@ -15,7 +15,10 @@ from assetwatchd.rpc.handlers import checked_stream
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+
     from assetwatchd.rpc.requests import Requests
+    from assetwatchd.rpc.signatures import Handler
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -29,22 +32,22 @@ class Descriptors:
     """
 
     def __init__(self) -> None:
-        self._default: Any = descriptor_pool.Default()
-        self._v1: Any = descriptor_pool.DescriptorPool()
+        self._default = descriptor_pool.Default()
+        self._v1 = descriptor_pool.DescriptorPool()
         self._v1.AddSerializedFile(v1().SerializeToString())
 
-    def FindFileByName(self, name: str) -> Any:  # noqa: N802 - as pools name it
+    def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802 - as pools name it
         """Return a file. Raises: KeyError."""
         return (self._v1 if name == FILE else self._default).FindFileByName(name)
 
-    def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802 - same
+    def FindFileContainingSymbol(self, name: str) -> FileDescriptor:  # noqa: N802 - same
         """Return the file that declares a service, a method, a message or other symbol. Raises: KeyError."""
         for find in (self._v1.FindFileContainingSymbol, self._default.FindFileContainingSymbol):
             with suppress(KeyError):
                 return find(name)
         return self._service_of(name).file  # the pools know methods by their service alone
 
-    def _service_of(self, method: str) -> Any:
+    def _service_of(self, method: str) -> ServiceDescriptor:
         """Return the service that a method is of. Raises: KeyError."""
         service, _, own = method.rpartition(".")
         for pool in (self._v1, self._default):
@@ -54,7 +57,7 @@ class Descriptors:
                     return found
         raise KeyError(method)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Look up anything else, as extensions, of which v1 has none, in the pool of the process."""
         return getattr(self._default, name)
 
@@ -71,8 +74,9 @@ def v1() -> descriptor_pb2.FileDescriptorProto:
 
 def add(server: grpc.aio.Server, services: Iterable[str], requests: Requests) -> None:
     """Serve the descriptors of the named services. The two versions have the same messages, so one servicer does."""
-    servicer: Any = ReflectionServicer([*services, V1, V1ALPHA], pool=Descriptors())
-    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+    names = [*services, V1, V1ALPHA]
+    servicer: Any = ReflectionServicer(names, pool=Descriptors())  # its published types take the method for a coroutine
+    handler: Handler = grpc.stream_stream_rpc_method_handler(
         checked_stream(servicer.ServerReflectionInfo, reflection_pb2.ServerReflectionRequest, requests),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

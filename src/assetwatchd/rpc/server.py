@@ -114,7 +114,7 @@ def build(
     calm_pollers()
     quieten()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
-    services: dict[Any, Any] = {**servicers, HEALTH: health}
+    services: dict[Any, object] = {**servicers, HEALTH: health}  # the published types of descriptors are two
     requests = Requests()
     server.add_generic_rpc_handlers([handlers(service, servicer, requests) for service, servicer in services.items()])
     reflection.add(server, [service.full_name for service in services], requests)
@@ -200,7 +200,7 @@ def _try_port(settings: ServerSettings, host: str, port: int, *, taken: bool) ->
         raise _cannot_listen(settings, failures[0].strerror) from failures[0]
 
 
-def _unbindable(family: socket.AddressFamily, address: Any) -> OSError | None:
+def _unbindable(family: socket.AddressFamily, address: str | tuple[object, ...]) -> OSError | None:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does: a port just left is free

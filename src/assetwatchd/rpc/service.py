@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import itertools
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc as grpc_pb
@@ -25,20 +25,19 @@ from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.watch import reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, MutableSequence, Sequence
 
-    import grpc
     from assetwatch.v1 import asset_status_pb2 as status_pb
+    from assetwatch.v1 import source_pb2
     from google.protobuf.duration_pb2 import Duration
 
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
     from assetwatchd.polling.sources import Sources
+    from assetwatchd.rpc.signatures import Context
     from assetwatchd.rpc.watch import Watching
     from assetwatchd.runtime.fairness import Caller
-
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 T = TypeVar("T")
 
@@ -270,13 +269,15 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
             await self._sources.get(request.source).retry()
             return source_pb.RetrySourceResponse(source=await self._view(request.source))
 
-    async def _view(self, name: str) -> Any:
+    async def _view(self, name: str) -> source_pb2.Source:
         scheduler = self._sources.get(name)
         polled = await scheduler.polled_assets()
         return convert.source(scheduler, self._store, watchers=self._hub.watcher_count(name), polled=polled)
 
 
-async def _fill(statuses: Any, items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]) -> None:
+async def _fill(
+    statuses: MutableSequence[status_pb.AssetStatus], items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]
+) -> None:
     """Put what is seen of each item into a response, a slice a turn of the loop."""
     for begin in range(0, len(items), VIEWED_TOGETHER):
         statuses.extend(map(view, items[begin : begin + VIEWED_TOGETHER]))

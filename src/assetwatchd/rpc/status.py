@@ -18,9 +18,10 @@ from assetwatchd.runtime.logs import Seldom
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import Any
 
     from google.protobuf.message import Message
+
+    from assetwatchd.rpc.signatures import Context
 
 DOMAIN = "assetwatch"
 TABLE: dict[type[errors.CallError], tuple[grpc.StatusCode, str]] = {
@@ -88,7 +89,7 @@ class ErrorsAsStatus:
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
 
     async def __aenter__(self) -> None:

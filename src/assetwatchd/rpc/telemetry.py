@@ -7,7 +7,7 @@ import inspect
 import time
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from opentelemetry import trace
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    Rpc = grpc.aio.ServicerContext[Any, Any]
+    from assetwatchd.rpc.signatures import Behaviour, Context, Handler
 
 UNTRACED = ("/grpc.health.", "/grpc.reflection.")
 """Probes and tools: passed on as they are."""
@@ -63,7 +61,7 @@ def _traced(handler: Handler, method: str) -> Handler:
     if run is None:
         return handler
 
-    async def traced(request: Any, context: Rpc) -> Any:
+    async def traced(request: object, context: Context) -> object:
         call = _begin(method, context)
         failure: BaseException | None = None
         with _current(call.span):
@@ -95,7 +93,7 @@ def kind_of(handler: Handler) -> str:
     return f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
 
 
-def as_coroutine(served: Any) -> Behaviour | None:
+def as_coroutine(served: Callable[..., object]) -> Behaviour | None:
     """Return what a handler does as one coroutine function; None when it is synchronous."""
     if inspect.iscoroutinefunction(served):
         run: Behaviour = served
@@ -103,7 +101,7 @@ def as_coroutine(served: Any) -> Behaviour | None:
     if not inspect.isasyncgenfunction(served):
         return None
 
-    async def drive(request: Any, context: Rpc) -> None:
+    async def drive(request: object, context: Context) -> None:
         async with aclosing(served(request, context)) as messages:
             async for message in messages:
                 await context.write(message)
@@ -111,7 +109,7 @@ def as_coroutine(served: Any) -> Behaviour | None:
     return drive
 
 
-def _begin(method: str, context: Rpc) -> _Call:
+def _begin(method: str, context: Context) -> _Call:
     metadata = {key: value for key, value in context.invocation_metadata() or () if key in CONTEXT_KEYS}
     attributes = {telemetry.RPC_SYSTEM: "grpc", telemetry.RPC_METHOD: method}
     span = telemetry.start_span(method, SpanKind.SERVER, telemetry.W3C.extract(metadata), attributes)
@@ -127,7 +125,7 @@ class _Call:
     started: float
     allowed_s: float | None
 
-    def end(self, context: Rpc, failure: BaseException | None) -> None:
+    def end(self, context: Context, failure: BaseException | None) -> None:
         code = self._code(context, failure).name
         measured = {telemetry.RPC_SYSTEM: "grpc", telemetry.RPC_METHOD: self.method, telemetry.RPC_STATUS: code}
         self.span.set_attribute(telemetry.RPC_STATUS, code)
@@ -142,7 +140,7 @@ class _Call:
         self.span.end()
         telemetry.record_rpc(time.perf_counter() - self.started, measured)
 
-    def _code(self, context: Rpc, failure: BaseException | None) -> grpc.StatusCode:
+    def _code(self, context: Context, failure: BaseException | None) -> grpc.StatusCode:
         """Return what the client is told, or what it did when nothing can be told to it any more."""
         given = _given(context)
         if failure is None:
@@ -153,13 +151,13 @@ class _Call:
             return grpc.StatusCode.CANCELLED
         return grpc.StatusCode.UNKNOWN if given is grpc.StatusCode.OK else given
 
-    def _overdue(self, context: Rpc) -> bool:
+    def _overdue(self, context: Context) -> bool:
         if self.allowed_s is None:
             return False
         return context.time_remaining() <= DEADLINE_SLACK_S + DEADLINE_SLACK_RATIO * self.allowed_s
 
 
-def _given(context: Rpc) -> grpc.StatusCode:
+def _given(context: Context) -> grpc.StatusCode:
     """Return the code set by the handler; grpc gives back whatever was set, an integer too, and None before that."""
-    code: Any = context.code()
+    code: grpc.StatusCode | int | None = context.code()
     return CODES[code] if isinstance(code, int) else code or grpc.StatusCode.OK

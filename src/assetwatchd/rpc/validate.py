@@ -7,7 +7,7 @@ that. So what is checked here is small, or done a slice at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import protovalidate
 from google.protobuf.duration_pb2 import Duration
@@ -81,7 +81,7 @@ def _below(message: Message, levels: int) -> Message:
     return outline(message, levels - 1) if levels else type(message)()
 
 
-def _put(message: Message, name: str, value: Any, *, repeated: bool) -> None:
+def _put(message: Message, name: str, value: object, *, repeated: bool) -> None:
     if repeated:
         getattr(message, name).extend(value)
     else:

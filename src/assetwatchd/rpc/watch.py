@@ -7,7 +7,7 @@ import math
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
@@ -92,7 +92,7 @@ class Watching:
             await self.hub.reached(self.store.head)
         await admitted.begin_turn()
 
-    async def _wait(self, ready: Coroutine[Any, Any, None], client: Patience) -> None:
+    async def _wait(self, ready: Coroutine[object, object, None], client: Patience) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
         waiting = asyncio.create_task(ready)
         try:
@@ -136,9 +136,16 @@ class Watching:
             head_revision=self.store.head,
         )
 
-    def _at(self, revision: int, what: Filter, **signal: Any) -> pb.WatchStatusResponse:
+    def _at(
+        self,
+        revision: int,
+        what: Filter,
+        *,
+        synced: pb.WatchSynced | None = None,
+        bookmark: pb.WatchBookmark | None = None,
+    ) -> pb.WatchStatusResponse:
         token = resume_token.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
-        return pb.WatchStatusResponse(resume_token=token, head_revision=revision, **signal)
+        return pb.WatchStatusResponse(resume_token=token, head_revision=revision, synced=synced, bookmark=bookmark)
 
 
 class Delivery:

@@ -18,7 +18,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace
 
@@ -148,7 +148,7 @@ class JsonFormatter(SafeFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,

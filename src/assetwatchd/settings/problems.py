@@ -27,7 +27,7 @@ TEXTS = {
 }
 
 
-def explain(error: ValidationError, data: Mapping[str, Any], origins: Origins) -> Iterator[str]:
+def explain(error: ValidationError, data: Mapping[str, object], origins: Origins) -> Iterator[str]:
     """Yield a line a problem: dotted path, what is wrong, the nearest right name, what gave it if not the file."""
     for details in error.errors(include_url=False, include_input=False):
         path, shape = _place(details["loc"])
@@ -52,7 +52,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], Shape]:
     return tuple(path), holder
 
 
-def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> str:
+def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data: Mapping[str, object]) -> str:
     known = names(holder)
     match details["type"]:
         case "extra_forbidden":
@@ -72,7 +72,7 @@ def _text(details: Mapping[str, Any], path: tuple[str, ...], holder: Shape, data
     return told.removeprefix("Value error, ").replace("Input should", "should")
 
 
-def _kindless(path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> str:
+def _kindless(path: tuple[str, ...], holder: Shape, data: Mapping[str, object]) -> str:
     beside = _at(data, path[:-1])
     whole = [name for name in beside if kind_in(beside[name])] if isinstance(beside, Mapping) else []
     near = nearest(path[-1], [name.replace("-", "_") for name in whole]) if path[:1] == ("sources",) else None
@@ -81,7 +81,7 @@ def _kindless(path: tuple[str, ...], holder: Shape, data: Mapping[str, Any]) -> 
     return f"missing; one of {', '.join(kinds(below(holder, path[-1])))}"
 
 
-def _at(data: object, path: tuple[str, ...]) -> Any:
+def _at(data: object, path: tuple[str, ...]) -> object:
     for name in path:
         data = data.get(name) if isinstance(data, Mapping) else None
     return data

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Shape = tuple[Any, ...]
+Shape = tuple[object, ...]
 """The types one place may have: models, mappings, tuples and scalars, without unions and annotations."""
 
 

@@ -108,7 +108,7 @@ class Cleaner:
         self._secrets = secrets
         self._published = published
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Cleaner, (self._secrets, self._published)
 
     @cached_property
@@ -173,7 +173,7 @@ class Cleaner:
             return True
         return self._short is not None and self._short.search(joined) is not None
 
-    def _freed(self, value: Any) -> Any:
+    def _freed(self, value: Any) -> Any:  # noqa: ANN401 - of the same type as value
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -187,7 +187,7 @@ class Cleaner:
             return replace(value, **{name: self._member(name, getattr(value, name)) for name in names})
         return value
 
-    def _member(self, name: str, member: Any) -> Any:
+    def _member(self, name: str, member: Any) -> Any:  # noqa: ANN401 - same
         if name == WHY:
             return self._without(member, self._long)
         if name == UNREADABLE and isinstance(member, tuple):
@@ -215,7 +215,7 @@ class Cleaner:
 NOTHING_SECRET = Secrets()
 
 
-def _secrets_in(value: Any) -> Iterator[str]:
+def _secrets_in(value: object) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
@@ -254,7 +254,7 @@ def _by_itself(form: str) -> str:
     return rf"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{{2}})){re.escape(form)}(?![^\W_])"
 
 
-def _collect(value: Any, texts: list[str]) -> None:
+def _collect(value: Any, texts: list[str]) -> None:  # noqa: ANN401 - its type is told by comparison, which is quicker
     """Append every text in a value, however deep."""
     kind = type(value)
     if kind is str:
@@ -273,14 +273,14 @@ def _collect(value: Any, texts: list[str]) -> None:
             _collect(getattr(value, name), texts)
 
 
-def _said(kind: type[Any]) -> tuple[str, ...]:
+def _said(kind: type[object]) -> tuple[str, ...]:
     """Name the members of a dataclass that an upstream had a say in; nothing of any other type."""
     if kind not in _NAMES:
         _NAMES[kind] = tuple(member.name for member in fields(kind)) if is_dataclass(kind) else ()
     return _NAMES[kind]
 
 
-_NAMES: dict[type[Any], tuple[str, ...]] = {
+_NAMES: dict[type[object], tuple[str, ...]] = {
     Observation: ("facets", "failure", "detail"),
     Unchanged: (),
     Unreadable: (WHY,),

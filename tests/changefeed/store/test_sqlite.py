@@ -373,6 +373,8 @@ async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) ->
         groups = [[draft("dam/b")], [draft("dam/a", State.FAILED), poison], [draft("dam/c"), draft("dam/d")]]
         first, failed, last = await asyncio.gather(*map(store.commit, groups), return_exceptions=True)
         assert isinstance(failed, ValueError)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(last, BaseException)
         assert [entry.revision for entry in [*first, *last]] == [2, 3, 4]
         assert store.get(given.key) == given.entry(1)
         held = store.after(0, store.head)

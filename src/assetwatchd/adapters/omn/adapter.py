@@ -10,7 +10,7 @@ import re
 import time
 from codecs import BOM_UTF8
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
 from assetwatchd.adapters.omn.tokens import tokens_for
 from assetwatchd.model import texts
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from lxml.etree import _Element as Element
+    from pydantic import JsonValue
 
     from assetwatchd.settings.schema import OmnSource
     from assetwatchd.upstream.answers import Answer, Known
@@ -214,7 +215,7 @@ def _as_long_as_it_says(found: Listed, count: int, document: Members) -> Listed:
     return replace(found, unreadable=found.unreadable + max(1, total - count), why=found.why or why)
 
 
-def _asset_id(tid: Any) -> str | None:
+def _asset_id(tid: JsonValue) -> str | None:
     return f"tid:{text}" if not isinstance(tid, bool) and (text := lenient.text(tid)) else None
 
 
@@ -289,7 +290,7 @@ def _items(element: Element) -> dict[str, str]:
     return items
 
 
-def _assets_in_json(body: Any) -> list[Asset]:
+def _assets_in_json(body: JsonValue) -> list[Asset]:
     document = _answer_in(body)
     document = object_of(document.get("pim", document), "pim")
     if "assets" not in document:
@@ -300,14 +301,14 @@ def _assets_in_json(body: Any) -> list[Asset]:
     return found
 
 
-def _answer_in(body: Any) -> dict[str, Any]:
+def _answer_in(body: JsonValue) -> dict[str, JsonValue]:
     """Return a document that is an answer. Raises: BadAnswer; Refused for one that speaks of credentials."""
     if reason := _error_in(body):
         raise logins.refusal(ERROR_DOCUMENT if isinstance(body, dict) else BARE[type(body)], reason)
     return object_of(body, "the answer")
 
 
-def _error_in(body: Any) -> str:
+def _error_in(body: JsonValue) -> str:
     """Return the reason in a document that tells an error in place of an answer; empty for an answer."""
     document = body if isinstance(body, dict) else {}
     is_assets = isinstance(body, list) and bool(body) and isinstance(body[0], dict) and _is_asset(body[0])
@@ -317,7 +318,7 @@ def _error_in(body: Any) -> str:
     return reason_in(document.get("response")) or reason_in(body) or told
 
 
-def _items_of(assets: Any) -> Iterator[Any]:
+def _items_of(assets: JsonValue) -> Iterator[JsonValue]:
     """Yield the outermost objects that are assets, however they are listed, and what is in their place in a list.
 
     The forms are not published.
@@ -332,11 +333,11 @@ def _items_of(assets: Any) -> Iterator[Any]:
         level = [item for item in held if isinstance(item, (dict, list))]
 
 
-def _is_asset(item: dict[str, Any]) -> bool:
+def _is_asset(item: dict[str, JsonValue]) -> bool:
     return "tid" in item or ("id" in item and "meta" in item)
 
 
-def _asset_in_json(item: Any) -> Asset:
+def _asset_in_json(item: JsonValue) -> Asset:
     """Read an asset; an empty one of what is none."""
     if not isinstance(item, dict):
         return Asset()
@@ -359,7 +360,7 @@ def _json_items(meta: Members) -> dict[str, str]:
     return items
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: JsonValue) -> list[JsonValue]:
     return value if isinstance(value, list) else [value]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode
 
 from yarl import URL
@@ -21,6 +21,8 @@ from assetwatchd.upstream.http.transport import Reply, Transport, raise_for_stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pydantic import JsonValue
 
     from assetwatchd.settings.schema import OmnSource, RefreshTokenAuth
     from assetwatchd.upstream.bodies.reading import Reading
@@ -47,7 +49,7 @@ def sign(auth: SignedJwtAuth, *, at: float) -> str:
     import jwt  # noqa: PLC0415 - with its cryptography it takes 10 MB, which only those who sign need to pay for
     from jwt.warnings import InsecureKeyLengthWarning  # noqa: PLC0415 - as above
 
-    claims: dict[str, Any] = {
+    claims: dict[str, object] = {
         "mandator": auth.mandator,
         "sub": auth.subject,
         "iss": auth.issuer,
@@ -110,7 +112,7 @@ def grant_of(reply: Reply) -> Grant:
     return Grant(token, _life_s(life_s), offline_token)
 
 
-def _life_s(expires_in: Any) -> float:
+def _life_s(expires_in: JsonValue) -> float:
     if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
         return LIFE_S_UNSAID
     return float(min(max(expires_in, 0), LIFE_S_MAX))

@@ -17,7 +17,7 @@ import uuid
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store import sqlite_place
 from assetwatchd.changefeed.store.sqlite_place import APPLICATION_ID
@@ -27,6 +27,10 @@ from assetwatchd.model.values import AssetKey, Entry, Freshness, State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    Columns = tuple[int, str, str, int, int, int, bytes, bytes, float, str]
+    Row = tuple[int, str, str, int, int, int, bytes, bytes, float, str, int]
+    """As `entries` has them, the last one the checksum of the others; in a damaged file they may be anything."""
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +248,7 @@ class StoreFile:
     def _damaged(self, how: str) -> str:
         return f"{self._path} is damaged or no store ({how}); put a backup back, or move it away to start empty"
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
+    def _entry(self, row: Row) -> Entry:
         revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent, checksum = row
         try:
             if _checksum(row[:-1]) == checksum:
@@ -272,7 +276,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry) -> Row:
     row = (
         entry.revision,
         entry.key.source,
@@ -288,7 +292,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     return (*row, _checksum(row))
 
 
-def _checksum(row: tuple[Any, ...]) -> int:
+def _checksum(row: Columns) -> int:
     """SQLite checks the shape of its pages and constraints as that of the floor, not what else is in them."""
     revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent = row
     text = f"{revision} {state} {gone} {freshness} {committed_at} {traceparent} {source} {asset_id}"

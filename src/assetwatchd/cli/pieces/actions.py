@@ -24,7 +24,6 @@ from assetwatchd.cli.terminal import complain, safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
-    from typing import Any
 
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
@@ -68,7 +67,7 @@ class Session(NamedTuple):
         return request
 
 
-def run(desk: Desk, command: Callable[[Session], Coroutine[Any, Any, ExitCode | None]]) -> None:
+def run(desk: Desk, command: Callable[[Session], Coroutine[object, object, ExitCode | None]]) -> None:
     """Run a command with a session, and exit with its code; None is OK."""
 
     async def whole(connected: Client) -> ExitCode:

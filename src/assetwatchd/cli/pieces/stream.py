@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.cli.pieces.actions import Desk, Session
 
+    Told = pb.StreamAssetsResponse | pb.StreamAssetIdentifiersResponse | pb.StreamAssetTransferablesResponse
+
 FIRST_SILENCE_S = 60.0
 """How long a stream may be silent before it has said how often its heartbeat comes."""
 DEAD_AFTER_HEARTBEATS = 3
@@ -46,7 +48,7 @@ def follow(desk: Desk, *, ids: bool, raw: bool) -> None:
     run(desk, call)
 
 
-async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool) -> AsyncGenerator[Any]:
+async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool) -> AsyncGenerator[Told]:
     """Yield the messages of stream after stream, for ever.
 
     Raises: AioRpcError, TimeoutError when the first ends so before its first message, or any call is wrong.
@@ -72,7 +74,7 @@ async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: boo
         await asyncio.sleep(pause_s)
 
 
-def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool, patient: bool) -> Any:
+def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool, patient: bool) -> object:
     if ids:
         return stub.StreamAssetIdentifiers(pb.StreamAssetIdentifiersRequest(source=source), wait_for_ready=patient)
     if raw:
@@ -80,7 +82,7 @@ def _call(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bo
     return stub.StreamAssets(pb.StreamAssetsRequest(source=source), wait_for_ready=patient)
 
 
-async def _stream(call: Any) -> AsyncGenerator[Any]:
+async def _stream(call: Any) -> AsyncGenerator[Told]:  # noqa: ANN401 - no type tells EOF from a message
     """Yield the messages of one stream; the call never outlives this. Raises: TimeoutError when it falls silent."""
     silence_s = FIRST_SILENCE_S
     try:
@@ -97,7 +99,7 @@ async def _stream(call: Any) -> AsyncGenerator[Any]:
         call.cancel()
 
 
-def text_lines(message: Any) -> Iterator[str]:
+def text_lines(message: Told) -> Iterator[str]:
     """Yield a line a condition, a line a change, and one where the list is complete."""
     if message.HasField("condition"):
         state = label(ConditionState, message.condition.state)

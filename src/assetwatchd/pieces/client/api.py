@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, Unpack, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
 from urllib.parse import quote, urlencode
+
+from pydantic import JsonValue
 
 from assetwatchd.model.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
 from assetwatchd.pieces.client import documents
@@ -69,16 +71,16 @@ class Operations(Generic[D]):
         self._calls = calls
         self._sockets = sockets
         self.settings = settings
-        self._make: Callable[[dict[str, Any]], Any] | None = None
+        self._make: Callable[[dict[str, JsonValue]], D] | None = None
         self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
-    def into(self, make: Callable[[dict[str, Any]], T]) -> Operations[T]:
+    def into(self, make: Callable[[dict[str, JsonValue]], T]) -> Operations[T]:
         """Return the same server, whose operations return what make makes of a document; it is made where it is read.
 
         make is pickled. What it makes should be bytes: a document, or a message, costs the event loop what it was
         read beside for.
         """
-        other: Operations[Any] = copy.copy(self)
+        other = cast("Operations[T]", copy.copy(self))
         other._make = make
         return other
 
@@ -214,7 +216,7 @@ class Operations(Generic[D]):
         reply = await self._call(method, path + query(parameters), body, asset_id=asset_id)
         if self._make is None:
             return cast("D", await documents.decode(reply, self._calls.reading))
-        return cast("D", await self._calls.reading.read(reply, _made, self._make))
+        return await self._calls.reading.read(reply, _made, self._make)
 
     async def _call(self, method: str, path: str, body: Body | None = None, *, asset_id: str = "") -> Reply:
         """Make one call. A GET with a body is sent with it, though HTTP gives it no meaning (RFC 9110, 9.3.1)."""
@@ -233,7 +235,7 @@ class Operations(Generic[D]):
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
 
 
-class PiecesApi(Operations[dict[str, Any]]):
+class PiecesApi(Operations[dict[str, JsonValue]]):
     """The server as it answers: with documents."""
 
 
@@ -256,7 +258,7 @@ def query(parameters: Mapping[str, bool | str | None]) -> str:
     return f"?{urlencode(given, quote_via=quote)}" if given else ""
 
 
-def _made(reply: Reply, make: Callable[[dict[str, Any]], T]) -> T:
+def _made(reply: Reply, make: Callable[[dict[str, JsonValue]], T]) -> T:
     return make(jsonbody.object_in(reply))
 
 

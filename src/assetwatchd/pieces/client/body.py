@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydantic import JsonValue
 
 Body: TypeAlias = io.BytesIO
 """A body as it is sent: one of 20 MB would be copied in one go otherwise, which takes 10 ms."""
@@ -23,14 +25,14 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _CONTAINERS = {dict, list}
 
 
-def encode(body: Any) -> bytes:
+def encode(body: JsonValue) -> bytes:
     """Write plain values, lists and objects as JSON. Raises: ValueError (NaN, an infinity); RecursionError."""
     parts: list[bytes] = []
     _append(body, parts)
     return b"".join(parts)
 
 
-def pieces(body: Any) -> list[bytes]:
+def pieces(body: JsonValue) -> list[bytes]:
     """Write the same, cut into pieces. Raises: as encode."""
     whole = encode(body)
     return [whole[begin : begin + PIECE_BYTES] for begin in range(0, len(whole), PIECE_BYTES)]
@@ -46,11 +48,11 @@ async def joined(parts: Sequence[bytes]) -> Body:
     return body
 
 
-def _write(value: Any) -> bytes:
+def _write(value: JsonValue) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-def _append(value: Any, parts: list[bytes]) -> None:
+def _append(value: JsonValue, parts: list[bytes]) -> None:
     if isinstance(value, dict):
         before = b"{"
         for key, item in value.items():
@@ -67,7 +69,7 @@ def _append(value: Any, parts: list[bytes]) -> None:
         parts.append(_write(value))
 
 
-def _append_some(items: list[Any], parts: list[bytes], *, first: bool) -> None:
+def _append_some(items: list[JsonValue], parts: list[bytes], *, first: bool) -> None:
     """Write items of a list: all at once where none of them holds others."""
     if _CONTAINERS.isdisjoint(map(type, items)):
         parts.append((b"" if first else b", ") + _write(items)[1:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -18,6 +18,9 @@ from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from aiohttp.http import WSMessageNoDecodeText
+    from pydantic import JsonValue
+
     from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.upstream.bodies.reading import Reading
@@ -30,18 +33,17 @@ LIST = "iterable"
 """Where every list of Pieces OS has its members."""
 
 
-async def decode(reply: Reply, reading: Reading) -> dict[str, Any]:
+async def decode(reply: Reply, reading: Reading) -> dict[str, JsonValue]:
     """Decode the object that is an answer's body. Raises: BadAnswer."""
     if len(reply.body) <= INLINE_BYTES_MAX:
         return await reading.read(reply, jsonbody.object_in)
     packed = await reading.read(reply, packed_object)
-    document: dict[str, Any] = packed.rest
     async for members in packed.members():
-        document[LIST] += members
-    return document
+        jsonbody.list_of(packed.rest[LIST], LIST).extend(members)
+    return packed.rest
 
 
-def packed_object(reply: Reply) -> Packed:
+def packed_object(reply: Reply) -> Packed[dict[str, JsonValue], JsonValue]:
     """Decode the object that is an answer's body, its list taken apart; where that is none, it stays as it is."""
     document = jsonbody.object_in(reply)
     members = document.get(LIST)
@@ -83,7 +85,7 @@ class Documents:
             elif message.type is not WSMsgType.PONG:
                 return self._text(message)
 
-    def _text(self, message: Any) -> bytes:
+    def _text(self, message: WSMessageNoDecodeText) -> bytes:
         binary = message.type is WSMsgType.BINARY
         if message.type is WSMsgType.TEXT or (binary and JSON_BEGINS.match(message.data)):
             text: bytes = message.data
@@ -96,7 +98,7 @@ class Documents:
             raise BadAnswer(f"the stream broke the WebSocket protocol (code {message.data.code})")
         raise self._ended(message)
 
-    def _ended(self, message: Any) -> Unreachable:
+    def _ended(self, message: WSMessageNoDecodeText) -> Unreachable:
         """Tell how the connection ended: by a close, for want of a pong, or without a word."""
         if message.type is WSMsgType.CLOSE:
             return closed(message.data, message.extra or "")

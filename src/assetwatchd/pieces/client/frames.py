@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd.model import texts
 from assetwatchd.model.errors import BadAnswer
@@ -22,7 +22,11 @@ from assetwatchd.upstream.http.transport import Reply
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from pydantic import JsonValue
+
     from assetwatchd.pieces.client.documents import Documents
+
+    Fields: TypeAlias = "tuple[str, bool, datetime | None, Mapping[str, JsonValue], Omitted | None, int]"
 
 DELETED_MECHANISM = "DELETED"
 LIST = "iterable"
@@ -50,12 +54,12 @@ class Item:
     asset_id: str
     gone: bool
     updated: datetime | None
-    document: Mapping[str, Any]
+    document: Mapping[str, JsonValue]
     omitted: Omitted | None = None
     weight: int = field(default=0, compare=False)
 
     @property
-    def fields(self) -> tuple[Any, ...]:
+    def fields(self) -> Fields:
         """What it is made of, which is cheaper to pickle than itself."""
         return self.asset_id, self.gone, self.updated, self.document, self.omitted, self.weight
 
@@ -83,7 +87,7 @@ class Frame(NamedTuple):
     weight: int = 0
 
 
-def read(document: Mapping[str, Any], stream: Stream) -> Frame:
+def read(document: Mapping[str, JsonValue], stream: Stream) -> Frame:
     """Read a frame (or Assets, which a list answers with), each asset once.
 
     Items are left out that name no asset, or of which nobody can tell whether it is there or gone.
@@ -131,7 +135,7 @@ def _weighed(item: Item) -> Item | None:
         return None
 
 
-def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
+def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed[Frame | None, Fields]:
     """Read the text of a frame, for a process beside: the fields of its items in parts, all else in the rest.
 
     The rest is None when it is none. Raises: as parse.
@@ -139,7 +143,7 @@ def packed(reply: Reply, stream: Stream, assets_max: int) -> Packed:
     frame = parse(reply, stream, assets_max)
     if frame is None:
         return Packed(None, ())
-    return pack(frame._replace(items=()), [item.fields for item in frame.items], lambda fields: int(fields[-1]))
+    return pack(frame._replace(items=()), [item.fields for item in frame.items], lambda fields: fields[-1])
 
 
 def check_count(count: int, assets_max: int) -> None:
@@ -185,11 +189,10 @@ class Frames:
         items: list[Item] = []
         async for some in told.members():
             items += [Item(*fields) for fields in some]
-        frame: Frame | None = told.rest
-        return None if frame is None else frame._replace(items=items)
+        return None if told.rest is None else told.rest._replace(items=items)
 
 
-def items(document: Mapping[str, Any], stream: Stream) -> Collection[Item]:
+def items(document: Mapping[str, JsonValue], stream: Stream) -> Collection[Item]:
     """Read only what can be read. Raises: BadAnswer."""
     return read(document, stream).items
 
@@ -204,7 +207,7 @@ def dead_asset(item: Item) -> Item:
     return Item(item.asset_id, gone=True, updated=item.updated, document={"id": item.asset_id, **_deleted(item)})
 
 
-def listed(document: Mapping[str, Any]) -> frozenset[str]:
+def listed(document: Mapping[str, JsonValue]) -> frozenset[str]:
     """Read FlattenedAssets: the ids; the vendor's model allows that the list is absent. Raises: BadAnswer."""
     elements = document.get("iterable")
     if elements is None and document.get("indices"):
@@ -220,12 +223,12 @@ def ids(reply: Reply, assets_max: int) -> frozenset[str]:
     return found
 
 
-def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
+def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed[list[BadAnswer], Fields]:
     """Read assets whose texts are joined, an asset each; one that cannot be read spoils none of the others.
 
     The fields of its items in parts; the rest is why some cannot be read.
     """
-    documents: list[dict[str, Any]] = []
+    documents: list[JsonValue] = []
     problems: list[BadAnswer] = []
     begin = 0
     for length in lengths:
@@ -256,7 +259,7 @@ def _outdone(item: Item, other: Item | None) -> bool:
     return other.gone or overtaken(item.updated, other.updated)
 
 
-def is_tombstone(value: Any) -> bool | None:
+def is_tombstone(value: JsonValue) -> bool | None:
     """Tell whether what is in `deleted` says deleted: a flag in identifiers frames, a timestamp in assets.
 
     None when nobody can tell.
@@ -267,29 +270,29 @@ def is_tombstone(value: Any) -> bool | None:
     return True if flag is None and (isinstance(value, dict) or lenient.time(value)) else flag
 
 
-def _asset(element: Mapping[str, Any]) -> Item | None:
+def _asset(element: Mapping[str, JsonValue]) -> Item | None:
     gone = element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
     return _item(element.get("id"), element, gone=gone)
 
 
-def _identifier(element: Mapping[str, Any]) -> Item | None:
+def _identifier(element: Mapping[str, JsonValue]) -> Item | None:
     asset = element.get("asset")
     if not isinstance(asset, dict):
         return None
     return _item(asset.get("id"), element, gone=is_tombstone(element.get("deleted")))
 
 
-def _deleted(item: Item) -> dict[str, Any]:
+def _deleted(item: Item) -> dict[str, JsonValue]:
     return {"deleted": item.document["deleted"]} if "deleted" in item.document else {}
 
 
-def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool | None) -> Item | None:
+def _item(asset_id: JsonValue, element: Mapping[str, JsonValue], *, gone: bool | None) -> Item | None:
     if gone is None or not isinstance(asset_id, str) or not asset_id:
         return None
     return Item(asset_id.lower(), gone, _moment(element.get("updated")), element)  # a UUID is the same in any case
 
 
-def _moment(value: Any) -> datetime | None:
+def _moment(value: JsonValue) -> datetime | None:
     text = value.get("value") if isinstance(value, dict) else None
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import pickle
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from assetwatchd.model.errors import BadAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+Rest = TypeVar("Rest")
+M = TypeVar("M")
 
 PART_BYTES = 128 * 1024
 """What the members of one part take in memory, about; more than that only where one alone does."""
@@ -23,26 +26,27 @@ CONTAINER_BYTES, TEXT_BYTES, SCALAR_BYTES = 64, 56, 8
 """What Python takes for a list or an object beside its members, for a text beside its characters, for anything else."""
 
 
-class Packed(NamedTuple):
+class Packed(NamedTuple, Generic[Rest, M]):
     """A document: what it says beside its members, and these in parts."""
 
-    rest: Any
+    rest: Rest
     parts: Sequence[bytes]
 
-    async def members(self) -> AsyncIterator[list[Any]]:
+    async def members(self) -> AsyncIterator[list[M]]:
         """Yield a part at a time, others having a turn before each."""
         for part in self.parts:
             await asyncio.sleep(0)
-            yield pickle.loads(zlib.decompress(part))  # noqa: S301 - packed by a process of our own
+            members: list[M] = pickle.loads(zlib.decompress(part))  # noqa: S301 - packed by a process of our own
+            yield members
 
 
-def pack(rest: Any, members: Iterable[Any], weight: Callable[[Any], int]) -> Packed:
+def pack(rest: Rest, members: Iterable[M], weight: Callable[[M], int]) -> Packed[Rest, M]:
     """Pack a document; weight tells what a member takes in memory."""
     return Packed(rest, [zlib.compress(pickle.dumps(part), 1) for part in _parts(members, weight)])
 
 
-def _parts(members: Iterable[Any], weight: Callable[[Any], int]) -> Iterator[list[Any]]:
-    part: list[Any] = []
+def _parts(members: Iterable[M], weight: Callable[[M], int]) -> Iterator[list[M]]:
+    part: list[M] = []
     taken = 0
     for member in members:
         taken += weight(member)
@@ -54,7 +58,7 @@ def _parts(members: Iterable[Any], weight: Callable[[Any], int]) -> Iterator[lis
         yield part
 
 
-def weight_of(value: Any, depth: int = 0) -> int:
+def weight_of(value: object, depth: int = 0) -> int:
     """Return how many bytes of memory a piece of JSON takes, about. Raises: BadAnswer when it is nested too deeply."""
     if isinstance(value, str):
         return TEXT_BYTES + len(value)

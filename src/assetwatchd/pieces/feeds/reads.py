@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import AnswerTooLarge, AssetGone, BadAnswer, CallError, UpstreamError
 from assetwatchd.pieces.client import frames
@@ -17,6 +17,8 @@ from assetwatchd.upstream import backoff
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from pydantic import JsonValue
 
     from assetwatchd.pieces.client.api import PiecesApi
 
@@ -156,7 +158,7 @@ async def _to_nobody(_why: Item, _answer: Item) -> None:
     pass
 
 
-def _item(asset_id: str, document: dict[str, Any]) -> Item:
+def _item(asset_id: str, document: dict[str, JsonValue]) -> Item:
     """Make an item of an answer; whatever it calls itself, it is about the asset asked for. Raises: BadAnswer."""
     found = frames.items({"iterable": [{**document, "id": asset_id}]}, Stream.ASSETS)
     if not found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from assetwatch.pieces.v1 import asset_pb2  # noqa: F401 - it registers the messages that are looked up by descriptor
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
@@ -22,11 +22,17 @@ from assetwatchd.pieces.client.body import pieces
 from assetwatchd.upstream.bodies import jsonbody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from google.protobuf.descriptor import Descriptor
+    from pydantic import JsonValue
 
     from assetwatchd.upstream.http.transport import Reply
+
+    Read: TypeAlias = "Callable[[JsonValue, int], object]"
+    """Takes a value of a document, at a level; returns what a message is made with."""
+    Write: TypeAlias = "Callable[[Any], JsonValue]"
+    """Takes what a field of a message holds, which the schema alone knows."""
 
 M = TypeVar("M", bound=Message)
 
@@ -66,8 +72,8 @@ class _Member(NamedTuple):
 
     name: str
     key: str
-    read: Callable[[Any, int], Any]
-    write: Callable[[Any], Any]
+    read: Read
+    write: Write
 
 
 class _Table(NamedTuple):
@@ -81,7 +87,7 @@ class _Table(NamedTuple):
 # 2. Document to message -----------------------------------------------------------------------------------------------
 
 
-def message(into: type[M], document: Mapping[str, Any]) -> M:
+def message(into: type[M], document: Mapping[str, JsonValue]) -> M:
     """Make a message of a decoded JSON object; document(message(X, d)) == d. Raises: BadAnswer (nested too deeply)."""
     descriptor: Descriptor = into.DESCRIPTOR  # type: ignore[assignment]  # the published types know a second class
     try:
@@ -90,7 +96,7 @@ def message(into: type[M], document: Mapping[str, Any]) -> M:
         raise BadAnswer("the JSON is nested too deeply") from None
 
 
-def encoded(response: type[Message], source: str, bytes_max: int, document: Mapping[str, Any]) -> bytes:
+def encoded(response: type[Message], source: str, bytes_max: int, document: Mapping[str, JsonValue]) -> bytes:
     """Make the answer of a call, whose one message is made of a document, and encode it.
 
     Raises: ContentTooLarge when it is more than bytes_max; BadAnswer.
@@ -103,7 +109,7 @@ def encoded(response: type[Message], source: str, bytes_max: int, document: Mapp
     return answer
 
 
-def created(source: str, bytes_max: int, document: Mapping[str, Any]) -> tuple[str, bytes]:
+def created(source: str, bytes_max: int, document: Mapping[str, JsonValue]) -> tuple[str, bytes]:
     """Make the answer about an asset that was made, and tell its id. Raises: as encoded; BadAnswer without an id."""
     answer = encoded(pb.CreateAssetResponse, source, bytes_max, document)
     asset_id = document.get("id")
@@ -112,10 +118,10 @@ def created(source: str, bytes_max: int, document: Mapping[str, Any]) -> tuple[s
     return asset_id.lower(), answer
 
 
-def _read(descriptor: Descriptor, document: Mapping[str, Any], level: int) -> dict[str, Any]:
+def _read(descriptor: Descriptor, document: Mapping[str, JsonValue], level: int) -> dict[str, object]:
     table = _table(descriptor)
-    taken: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
+    taken: dict[str, object] = {}
+    rest: dict[str, JsonValue] = {}
     exact: dict[str, str] = {}
     for key, value in document.items():
         for member in table.by_key.get(key, ()):
@@ -136,12 +142,12 @@ def _read(descriptor: Descriptor, document: Mapping[str, Any], level: int) -> di
     return taken
 
 
-def struct(members: Mapping[str, Any]) -> Struct:
+def struct(members: Mapping[str, JsonValue]) -> Struct:
     """Make a Struct of a decoded JSON object."""
     return Struct(fields={key: _value(value) for key, value in members.items()})
 
 
-def _value(value: Any) -> Value:
+def _value(value: JsonValue) -> Value:
     if value is None:
         return Value(null_value=0)  # type: ignore[arg-type]  # NULL_VALUE
     if isinstance(value, bool):
@@ -155,7 +161,7 @@ def _value(value: Any) -> Value:
     return Value(number_value=value)
 
 
-def _fits_struct(value: Any, levels: int) -> bool:
+def _fits_struct(value: JsonValue, levels: int) -> bool:
     if type(value) is int:
         return abs(value) <= EXACT_MAX
     if isinstance(value, dict | list):
@@ -167,14 +173,14 @@ def _fits_struct(value: Any, levels: int) -> bool:
 # 3. Message to document -----------------------------------------------------------------------------------------------
 
 
-def document(of: Message) -> dict[str, Any]:
+def document(of: Message) -> dict[str, JsonValue]:
     """Write a message as the JSON object it stands for.
 
     Raises: ValueError when a client filled in what JSON cannot say: NaN, an infinity, or extra_json that is not JSON
     or holds a number or a text that cannot be sent on.
     """
     table = _table(of.DESCRIPTOR)
-    written: dict[str, Any] = {}
+    written: dict[str, JsonValue] = {}
     for field, value in of.ListFields():
         if field.name == EXTRA:
             written = {**plain(value), **written}
@@ -199,7 +205,7 @@ def body(of: Reply, kind: type[Message]) -> list[bytes]:
         raise ValueError("it is nested too deeply") from None
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> JsonValue:
     """Read extra_json, strictly: whoever wrote it can be told. Raises: ValueError."""
     try:
         return jsonbody.strictly(text.encode())
@@ -207,12 +213,12 @@ def _json(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def plain(of: Struct) -> dict[str, Any]:
+def plain(of: Struct) -> dict[str, JsonValue]:
     """Write a Struct as the JSON object it stands for. Raises: ValueError (NaN, an infinity)."""
     return {key: _plain_value(value) for key, value in of.fields.items()}
 
 
-def _plain_value(value: Value) -> Any:
+def _plain_value(value: Value) -> JsonValue:
     match value.WhichOneof("kind"):
         case "number_value":
             return _number(value.number_value)
@@ -260,10 +266,10 @@ def _member(descriptor: Descriptor, field: FieldDescriptor) -> _Member:
     return _Member(field.name, key, read, write)
 
 
-def _codec(field: FieldDescriptor) -> tuple[Callable[[Any, int], Any], Callable[[Any], Any]]:
+def _codec(field: FieldDescriptor) -> tuple[Read, Write]:
     if field.message_type is not None:
         return functools.partial(_read_message, field.message_type), document
-    codecs: dict[int, tuple[Callable[[Any, int], Any], Callable[[Any], Any]]] = {
+    codecs: dict[int, tuple[Read, Write]] = {
         FieldDescriptor.TYPE_STRING: (_read_text, _same),
         FieldDescriptor.TYPE_BOOL: (_read_bool, _same),
         FieldDescriptor.TYPE_INT64: (_read_integer, _same),
@@ -273,48 +279,50 @@ def _codec(field: FieldDescriptor) -> tuple[Callable[[Any, int], Any], Callable[
     return codecs[field.type]
 
 
-def _same(value: Any) -> Any:
+def _same(value: JsonValue) -> JsonValue:
     return value
 
 
-def _read_message(descriptor: Descriptor, value: Any, level: int) -> Any:
+def _read_message(descriptor: Descriptor, value: JsonValue, level: int) -> object:
     return _read(descriptor, value, level) if isinstance(value, dict) and level < NESTING_MAX // 2 else _UNFIT
 
 
-def _read_text(value: Any, _: int) -> Any:
+def _read_text(value: JsonValue, _: int) -> object:
     return value if isinstance(value, str) else _UNFIT
 
 
-def _read_bool(value: Any, _: int) -> Any:
+def _read_bool(value: JsonValue, _: int) -> object:
     return value if isinstance(value, bool) else _UNFIT
 
 
-def _read_integer(value: Any, _: int) -> Any:
+def _read_integer(value: JsonValue, _: int) -> object:
     return value if type(value) is int and -INT64_MAX - 1 <= value <= INT64_MAX else _UNFIT
 
 
-def _read_number(value: Any, _: int) -> Any:
+def _read_number(value: JsonValue, _: int) -> object:
     return value if type(value) is float or (type(value) is int and abs(value) <= EXACT_MAX) else _UNFIT
 
 
-def _read_bytes(value: Any, _: int) -> Any:
-    if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= BYTE_MAX for item in value):
-        return _UNFIT
-    return bytes(value)
+def _read_bytes(value: JsonValue, _: int) -> object:
+    return bytes(value) if _are_bytes(value) else _UNFIT
 
 
-def _read_indices(value: Any, level: int) -> Any:
+def _are_bytes(value: JsonValue) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= BYTE_MAX for item in value)
+
+
+def _read_indices(value: JsonValue, level: int) -> object:
     """Read a map of text to integers; an empty one cannot be told from one that is absent."""
     fits = isinstance(value, dict) and value and all(_read_integer(v, level) is not _UNFIT for v in value.values())
     return value if fits else _UNFIT
 
 
-def _read_list(read: Callable[[Any, int], Any], may_be_empty: bool, value: Any, level: int) -> Any:  # noqa: FBT001 - bound once, by name of the message
+def _read_list(read: Read, may_be_empty: bool, value: JsonValue, level: int) -> object:  # noqa: FBT001 - bound once, by name of the message
     if not isinstance(value, list) or not (value or may_be_empty):
         return _UNFIT
     items = [read(item, level) for item in value]
     return _UNFIT if any(item is _UNFIT for item in items) else items
 
 
-def _write_list(write: Callable[[Any], Any], value: Any) -> list[Any]:
+def _write_list(write: Write, value: Iterable[object]) -> list[JsonValue]:
     return [write(item) for item in value]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1 import pieces_assets_service_pb2_grpc as grpc_pb
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    import grpc
     from google.protobuf.message import Message
 
     from assetwatchd.changefeed.hub import Hub
@@ -45,12 +44,11 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.client.body import Body
     from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.pieces.streams import Streaming
+    from assetwatchd.rpc.signatures import Context
     from assetwatchd.settings.schema import ServerSettings
 
-    Context = grpc.aio.ServicerContext[Any, Any]
-
 Encoded: TypeAlias = Any
-"""A response as bytes: made and encoded where the answer was read, and passed on as it is."""
+"""A response as bytes, where the servicer has messages: made and encoded where the answer was read, and passed on."""
 
 RETRY_AFTER_S = 1.0
 """When the upstream does not say how long to wait."""
@@ -62,6 +60,15 @@ may have five times its bytes, and is made of objects that take ten times as man
 
 def _together() -> asyncio.Semaphore:
     return asyncio.Semaphore(LARGE_TOGETHER)
+
+
+class Request(Protocol):
+    """What each request has: the source that it is for, and a length."""
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 - a member of the schema
+
+    def ByteSize(self) -> int: ...  # noqa: D102 - as messages have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Desk:
         return self.apis[source]
 
     @asynccontextmanager
-    async def call(self, request: Any, context: Context) -> AsyncIterator[PiecesApi]:
+    async def call(self, request: Request, context: Context) -> AsyncIterator[PiecesApi]:
         """Check a request and give the API it is for; what goes wrong inside becomes the status of the call."""
         async with ErrorsAsStatus(context):
             api = self.api(request.source)
@@ -267,14 +274,14 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
         """WebSocket /assets/stream/transferables."""
         await self._stream(Stream.TRANSFERABLES, request, context)
 
-    async def _stream(self, stream: Stream, request: Any, context: Context) -> None:
+    async def _stream(self, stream: Stream, request: Request, context: Context) -> None:
         async with ErrorsAsStatus(context):
             await self._streaming.stream(self._desk.api(request.source), stream, context)
 
 
-def _asset_id(request: Any) -> str:
+def _asset_id(request: pb.DeleteAssetRequest | pb.GetAssetRequest | pb.ListAssetFormatsRequest) -> str:
     """Return the id an asset is known by everywhere: upper case in a UUID means nothing (RFC 9562, 4)."""
-    return str(request.asset_id).lower()
+    return request.asset_id.lower()
 
 
 def _flag(request: Message, name: str) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
@@ -22,17 +22,14 @@ from assetwatchd.rpc.stream_log import logged
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import grpc
-
     from assetwatchd.model.values import Condition
     from assetwatchd.pieces.client.api import PiecesApi
     from assetwatchd.pieces.client.frames import Item
     from assetwatchd.pieces.feeds.feed import Signal
     from assetwatchd.pieces.feeds.registry import Feeds
     from assetwatchd.rpc.admission import Admission
+    from assetwatchd.rpc.signatures import BytesContext
     from assetwatchd.settings.schema import ServerSettings
-
-    Context = grpc.aio.ServicerContext[Any, bytes]
 
 CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
 """The three responses have the same members, so their messages are made alike."""
@@ -79,7 +76,7 @@ class Streaming:
     admission: Admission
     limits: ServerSettings
 
-    async def stream(self, api: PiecesApi, which: Stream, context: Context) -> None:
+    async def stream(self, api: PiecesApi, which: Stream, context: BytesContext) -> None:
         """Serve one stream until it ends; a stream counts until its last word was taken, or its peer is gone."""
         peer = context.peer()
         with self.admission.stream(peer), logged(f"Pieces stream {which.value}", peer, api.source):

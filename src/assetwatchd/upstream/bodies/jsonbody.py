@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.model.texts import CUT, cut
@@ -14,6 +14,8 @@ from assetwatchd.upstream.logins import HTML_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pydantic import JsonValue
 
     from assetwatchd.upstream.http.transport import Reply
 
@@ -43,7 +45,7 @@ DIGITS_MAX = 300
 """A longer integer fits no number of ours, not even a float."""
 
 
-def decode(reply: Reply) -> Any:
+def decode(reply: Reply) -> JsonValue:
     """Decode the body as JSON, strictly or, where it is not quite JSON, as it was obviously meant (`_leniently`).
 
     The content type is only told of when the body is not JSON and it says HTML: gateways answer so in the upstream's
@@ -61,7 +63,7 @@ def decode(reply: Reply) -> Any:
         raise why from None
 
 
-def strictly(body: bytes) -> Any:
+def strictly(body: bytes) -> JsonValue:
     """Decode JSON (RFC 8259): UTF-8, every number finite, every text encodable again.
 
     Raises: BadAnswer, which never quotes the body.
@@ -69,7 +71,9 @@ def strictly(body: bytes) -> Any:
     if not body.strip():
         raise BadAnswer(EMPTY)
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer)
+        value: JsonValue = json.loads(
+            body.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair can be escaped, not sent on
     except UnicodeError:
@@ -83,38 +87,42 @@ def strictly(body: bytes) -> Any:
     return value
 
 
-def _leniently(reply: Reply) -> Any:
+def _leniently(reply: Reply) -> JsonValue:
     """Decode what is not quite JSON: of another encoding, with a byte-order mark, or with bytes that are no text.
 
     What is NaN, infinite or longer than any number of ours is the text it is written as; a control character in a text
     is one; half a surrogate pair is U+FFFD. Raises: ValueError, RecursionError.
     """
     text = oddtext.decoded(reply.body, oddtext.charset_in(reply.headers.get("Content-Type", "")))
-    value = json.loads(text, strict=False, parse_constant=str, parse_float=_float_or_text, parse_int=_integer_or_text)
+    value: JsonValue = json.loads(
+        text, strict=False, parse_constant=str, parse_float=_float_or_text, parse_int=_integer_or_text
+    )
     whole = json.dumps(value, ensure_ascii=False)
-    return value if (read := oddtext.without_halves(whole)) == whole else json.loads(read)
+    if (read := oddtext.without_halves(whole)) != whole:
+        value = json.loads(read)
+    return value
 
 
-def object_of(value: Any, what: str) -> dict[str, Any]:
+def object_of(value: JsonValue, what: str) -> dict[str, JsonValue]:
     """Return value if it is an object. Raises: BadAnswer, naming `what` and the type that came instead."""
     if isinstance(value, dict):
         return value
     raise BadAnswer(f"{what} should be an object and is {_type_name(value)}")
 
 
-def object_in(reply: Reply, what: str = "the answer") -> dict[str, Any]:
+def object_in(reply: Reply, what: str = "the answer") -> dict[str, JsonValue]:
     """Decode the object that is an answer's body. Raises: BadAnswer."""
     return object_of(decode(reply), what)
 
 
-def list_of(value: Any, what: str) -> list[Any]:
+def list_of(value: JsonValue, what: str) -> list[JsonValue]:
     """Return value if it is a list. Raises: BadAnswer, naming `what` and the type that came instead."""
     if isinstance(value, list):
         return value
     raise BadAnswer(f"{what} should be a list and is {_type_name(value)}")
 
 
-def state_of(members: Mapping[str, Any], name: str) -> str:
+def state_of(members: Mapping[str, JsonValue], name: str) -> str:
     """Return the member that is the state, a text. Raises: BadAnswer, naming it and what came instead."""
     value = members.get(name)
     if isinstance(value, str):
@@ -122,7 +130,7 @@ def state_of(members: Mapping[str, Any], name: str) -> str:
     raise BadAnswer(f"{name} should be text and is {_type_name(value) if name in members else 'missing'}")
 
 
-def text_of(value: Any) -> str:
+def text_of(value: JsonValue) -> str:
     """Return a scalar as text: null is empty, numbers and booleans are as in JSON; lists and objects are empty."""
     return lenient.text(value) or ""
 
@@ -133,12 +141,12 @@ def bounded(text: str, length_max: int = 300) -> str:
     return cut(line, length_max) if len(text) <= 4 * length_max else line[: length_max - 1] + CUT
 
 
-def reason_in(document: Any) -> str:
+def reason_in(document: JsonValue) -> str:
     """Return the words of an error document in no published form; empty for anything that tells of no error."""
     return bounded(": ".join(filter(None, _reasons(document, REASON_DEPTH_MAX))))
 
 
-def _reasons(told: Any, depth: int) -> Iterator[str]:
+def _reasons(told: JsonValue, depth: int) -> Iterator[str]:
     """Yield a text, or those in an object, or in the first item of a list."""
     if isinstance(told, str):
         yield told
@@ -150,7 +158,7 @@ def _reasons(told: Any, depth: int) -> Iterator[str]:
             yield from _reasons(told.get(name), depth - 1)
 
 
-def _status_in(value: Any) -> str:
+def _status_in(value: JsonValue) -> str:
     """Return a status of HTTP that tells an error, in words; a document may tell it in place of the status line."""
     try:
         status = HTTPStatus(int(value)) if isinstance(value, (int, str)) else HTTPStatus.OK
@@ -184,6 +192,6 @@ def _integer_or_text(text: str) -> int | str:
     return text if len(text) > DIGITS_MAX else int(text)
 
 
-def _type_name(value: Any) -> str:
+def _type_name(value: JsonValue) -> str:
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

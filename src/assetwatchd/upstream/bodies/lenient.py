@@ -9,11 +9,13 @@ import json
 import math
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import tzinfo
+
+    from pydantic import JsonValue
 
 T = TypeVar("T")
 
@@ -30,14 +32,14 @@ MILLISECONDS_FROM = 1e11
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def text(value: Any) -> str | None:
+def text(value: JsonValue) -> str | None:
     """Read a text; a number or a truth value is written as in JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
-def number(value: Any) -> int | None:
+def number(value: JsonValue) -> int | None:
     """Read a count, 0 to NUMBER_MAX; a fraction is rounded, and a text of digits is a number."""
     if isinstance(value, str):
         form = NUMBER_FORM.fullmatch(value)
@@ -47,13 +49,13 @@ def number(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= NUMBER_MAX else None
 
 
-def whole_number(value: Any) -> int | None:
+def whole_number(value: JsonValue) -> int | None:
     """Read a number that names something, and so is not rounded."""
     read = number(value)
     return read if ("." not in value if isinstance(value, str) else value == read) else None
 
 
-def time(value: Any, zone: tzinfo = UTC) -> datetime | None:
+def time(value: JsonValue, zone: tzinfo = UTC) -> datetime | None:
     """Read a moment: ISO 8601, of that zone where it names none, or seconds or milliseconds since 1970."""
     try:
         if isinstance(value, str) and not EPOCH_FORM.fullmatch(value):
@@ -67,7 +69,7 @@ def time(value: Any, zone: tzinfo = UTC) -> datetime | None:
         return None
 
 
-def flag(value: Any) -> bool | None:
+def flag(value: JsonValue) -> bool | None:
     """Read a truth value; 0, 1, and the words of JSON as text are such."""
     if isinstance(value, bool):
         return value
@@ -82,7 +84,7 @@ class Members:
 
     __slots__ = ("_name", "_parent", "given", "lost")
 
-    def __init__(self, given: Mapping[str, Any], name: str = "", parent: Members | None = None) -> None:
+    def __init__(self, given: Mapping[str, JsonValue], name: str = "", parent: Members | None = None) -> None:
         self.given = given
         self.lost: list[str] = [] if parent is None else parent.lost
         self._name = name
@@ -147,20 +149,20 @@ class Members:
         """Its name, after the names of what it is in; made when something is lost, which is rare."""
         return ".".join(filter(None, ("" if self._parent is None else self._parent._place, self._name)))  # noqa: SLF001 - of its own kind
 
-    def _read(self, name: str, read: Callable[[Any], T | None]) -> T | None:
+    def _read(self, name: str, read: Callable[[JsonValue], T | None]) -> T | None:
         value = self.given.get(name)
         found = None if value is None else read(value)
         if found is None:
             self._miss(name, value)
         return found
 
-    def _miss(self, name: str, value: Any) -> None:
+    def _miss(self, name: str, value: JsonValue) -> None:
         """Note that a member could not be read, unless it is null or absent."""
         if value is not None:
             self.lose(name)
 
 
-def _as_json(value: Any) -> str:
+def _as_json(value: JsonValue) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError:

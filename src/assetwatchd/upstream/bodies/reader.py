@@ -19,6 +19,9 @@ from assetwatchd.model.errors import AssetwatchError, BadAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Maker = Callable[[list[Any]], Any]
+    """Makes a result of its items. Of what type they are, only those who ask for it know: all of it is pickled."""
+
 HEADER = struct.Struct("!QQ")
 """Before a job: the lengths of what is called with what, and of the answer. Before a result: its length without its
 parts, which come after it one by one, and whether the process ends with it."""
@@ -42,7 +45,7 @@ NICENESS = 5
 class Apart(Protocol):
     """A result that may be long, and comes back in parts."""
 
-    def apart(self) -> tuple[Callable[[list[Any]], Any], list[Any]]:
+    def apart(self) -> tuple[Maker, list[Any]]:
         """Return what makes it of its items again, which can be pickled, and these."""
         ...
 
@@ -54,7 +57,7 @@ class Result(NamedTuple):
     """
 
     error: Exception | None
-    kind: Callable[[list[Any]], Any] | None
+    kind: Maker | None
     lengths: list[int]
 
 
@@ -114,7 +117,7 @@ def _result(job: bytes, body: bytes) -> tuple[Result, list[bytes]]:
     return result, parts
 
 
-def _returned(value: Any) -> tuple[Any, list[bytes]]:
+def _returned(value: Any) -> tuple[Maker | None, list[bytes]]:  # noqa: ANN401 - as told at Maker
     if isinstance(value, Apart):
         kind, items = value.apart()
     elif type(value) in (list, frozenset):

@@ -96,8 +96,7 @@ class Reading:
                 with self._rest.counted():
                     return read(reply, *given)
         async with self._turn:
-            result: T = await _readers().read(self, reply, read, given)
-            return result
+            return await _readers().read(self, reply, read, given)
 
     async def close(self) -> None:
         """Read no more; whoever closes last ends the processes."""
@@ -182,7 +181,7 @@ class _Readers:
         self._expiry: asyncio.TimerHandle | None = None
         self._users: set[Reading] = set()
 
-    async def read(self, user: Reading, reply: Reply, read: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+    async def read(self, user: Reading, reply: Reply, read: Callable[[Reply, Unpack[Ts]], T], given: tuple[*Ts]) -> T:
         """Have one answer read in a place of its own."""
         self._users.add(user)
         job = pickle.dumps((read, reply._replace(body=b""), given))
@@ -202,7 +201,8 @@ class _Readers:
             await self._put_back(process, is_last=is_last)
         unpacked = _unpacked(result, parts)
         del result  # as there
-        return await unpacked
+        made: T = await unpacked
+        return made
 
     async def _put_back(self, process: _Process, *, is_last: bool) -> None:
         if is_last or not self._users:
@@ -245,7 +245,7 @@ def _readers() -> _Readers:
     return _of_loop[loop]
 
 
-async def _unpacked(result: Result, parts: list[bytes]) -> Any:
+async def _unpacked(result: Result, parts: list[bytes]) -> Any:  # noqa: ANN401 - it comes out of a pickle
     """Return, or raise, what came of a job; what has many parts is taken in one after the other, others between."""
     if (error := result.error) is not None:
         try:

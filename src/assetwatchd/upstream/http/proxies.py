@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib import request as environment
 
 from yarl import URL
@@ -34,7 +34,7 @@ class Proxy:
         return f"{self.url.host_subcomponent}:{self.url.port}"
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """What aiohttp is told of it at a call. It asks by CONNECT, with these headers alone, but for http://."""
         return {"proxy": self.url, "proxy_headers": self._headers}
 

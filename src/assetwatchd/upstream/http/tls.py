@@ -77,19 +77,19 @@ class _Handshake(ssl.SSLObject):
             raise
 
 
-def shown(error: ssl.SSLError) -> list[dict[str, Any]]:
+def shown(error: ssl.SSLError) -> list[dict[str, object]]:
     """Return the certificates that a server had shown when a handshake failed, its own first; unverified."""
-    found: list[dict[str, Any]] = vars(error).get("shown", [])
+    found: list[dict[str, object]] = vars(error).get("shown", [])
     return found
 
 
-def _shown(handshake: ssl.SSLObject) -> list[dict[str, Any]]:
+def _shown(handshake: ssl.SSLObject) -> list[dict[str, object]]:
     with suppress(AttributeError, ValueError, ssl.SSLError):
         return [certificate.get_info() for certificate in handshake._sslobj.get_unverified_chain() or ()]  # type: ignore[attr-defined]  # noqa: SLF001 - public from 3.13, as bytes alone
     return []
 
 
-def _listen(context: ssl.SSLContext, heard: Any) -> None:
+def _listen(context: ssl.SSLContext, heard: object) -> None:
     """Have every message of TLS told, below what Python makes of it: it names each part of each record first."""
     ssl._ssl._SSLContext._msg_callback.__set__(context, heard)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 

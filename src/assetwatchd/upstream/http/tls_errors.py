@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.upstream.http.tls import TOO_WEAK, day, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from assetwatchd.upstream.http.tls import Tls
@@ -198,7 +198,7 @@ def _names(chain: Sequence[Certificate]) -> Iterator[str]:
         yield f"{len(names) - NAMES_MAX} more"
 
 
-def _name(distinguished: Any) -> str:
+def _name(distinguished: Iterable[Iterable[tuple[str, object]]]) -> str:
     """Return the name of a subject or an issuer: the common one, else that of its organisation."""
     parts = {key: str(value) for group in distinguished for key, value in group}
     name = parts.get("commonName") or parts.get("organizationName") or ""
