@@ -270,6 +270,30 @@ async def test_tombstone_timestamp(standin: PiecesStandin) -> None:
     assert removed.observation.change_time == DELETED_AT
 
 
+@pytest.mark.parametrize("nothing", ["{}", '{"value":null}', '{"readable":"never"}'])
+async def test_a_deletion_without_a_time_is_none(standin: PiecesStandin, nothing: str) -> None:
+    """No time and no flag say that an asset was deleted: what the frame tells of it is read, and that is told."""
+    standin.put(ONE, {"name": "one"})
+    async with stream(standin) as notices:
+        await anext(notices)
+        await push(standin, f'{{"iterable":[{{"asset":{{"id":"{ONE}"}},"deleted":{nothing}}}]}}')
+        assert await anext(notices) == Touched((ONE,))
+    body = f'{{"id":"{ONE}","name":"one","deleted":{nothing}}}'
+    read = pieces.read(Reply(200, {}, body.encode()), asset_id=ONE)
+    assert isinstance(read.detail, PiecesDetail)
+    assert (read.state, read.detail.unreadable) == (State.AVAILABLE, ("deleted",))
+
+
+@pytest.mark.parametrize("deleted", ['{"value":"yesterday"}', '{"value":""}', '{"value":{}}', "[]"])
+def test_what_may_be_a_tombstone_is_no_state(deleted: str) -> None:
+    """Nobody can tell whether it was deleted, which is what is told."""
+    reply = Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode())
+    with pytest.raises(BadAnswer, match="deleted should be a timestamp"):
+        pieces.read(reply, asset_id=ONE)
+    gone = Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted},"mechanism":"DELETED"}}'.encode())
+    assert pieces.read(gone, asset_id=ONE).state is State.DELETED, "the mechanism says it"
+
+
 async def test_tombstone_wins_within_a_frame(standin: PiecesStandin) -> None:
     """In one frame, repeated ids are told once, and a deleted one as Removed alone, in whatever order they stand."""
     frame = (

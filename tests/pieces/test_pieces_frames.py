@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -48,8 +49,11 @@ def test_a_tombstone_wins() -> None:
         ({"deleted": True}, True),
         ({"deleted": False}, False),
         ({"deleted": None}, False),
-        ({"deleted": {}}, True),
+        ({"deleted": {}}, False),
+        ({"deleted": {"value": None}}, False),
+        ({"deleted": {"readable": "never"}}, False),
         ({"deleted": at(1)}, True),
+        ({"deleted": {"value": 1772619300}}, True),
         ({"deleted": "2026-03-04T10:15:00Z"}, True),
         ({"deleted": 1772619300}, True),
         ({"deleted": "true"}, True),
@@ -65,13 +69,28 @@ def test_forms_of_a_tombstone(element: dict[str, Any], gone: bool) -> None:  # n
     assert read({"id": "a", **element}) == {"a": gone}
 
 
-@pytest.mark.parametrize("deleted", ["", "no", [], [True], "yesterday"])
+@pytest.mark.parametrize(
+    "deleted",
+    ["", "no", [], [True], "yesterday", {"value": ""}, {"value": "yesterday"}, {"value": {}}, {"value": [1]}],
+)
 @pytest.mark.parametrize("stream", Stream)
 def test_what_may_be_a_tombstone_is_none(deleted: Any, stream: Stream) -> None:
     """Nobody is told that an asset is gone, nor that it is there: the item is one that cannot be read."""
     item = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
     frame = frames.read({"iterable": [item, {"id": "b", "asset": {"id": "b"}}]}, stream)
     assert ([each.asset_id for each in frame.items], frame.unreadable) == (["b"], 1)
+
+
+TIMES = [at(1), {"value": 1772619301}, {"value": "1772619301000"}, at(1)["value"], 1772619301, "1772619301"]
+
+
+@pytest.mark.parametrize("deleted", [*TIMES, True, 1, {}, None])
+@pytest.mark.parametrize("stream", Stream)
+def test_when_it_was_deleted(deleted: Any, stream: Stream) -> None:
+    """The time of a tombstone is told in whatever form it came; a flag has none."""
+    item = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
+    [found] = frames.read({"iterable": [item]}, stream).items
+    assert found.deleted_at == (datetime(2026, 3, 4, 10, 15, 1, tzinfo=UTC) if deleted in TIMES else None)
 
 
 @pytest.mark.parametrize("asset_id", ["a\u202e", "\x9b2J", "a\u2028b", "a" * 2049])

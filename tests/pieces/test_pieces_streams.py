@@ -695,7 +695,7 @@ async def test_many_changes_in_any_order(newest_first: bool) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize(
-    "tombstone", [{"deleted": True}, {"deleted": {"value": "2031-01-01T00:00:00Z"}}, {"deleted": {}}]
+    "tombstone", [{"deleted": True}, {"deleted": {"value": "2031-01-01T00:00:00Z"}}, {"deleted": 1924992000}]
 )
 async def test_tombstones_of_identifiers(rig: PiecesRig, tombstone: dict[str, Any]) -> None:
     """A deletion is told by a flag or by a time, and wins over the rest of its frame wherever it stands."""

@@ -71,8 +71,18 @@ def moment(asset: Members, name: str) -> datetime | None:
     return asset.object(name).time("value") if isinstance(asset.given.get(name), dict) else asset.time(name)
 
 
+def deletion_time(asset: Members) -> datetime | None:
+    """Read when an asset was deleted; a flag says no time, and a timestamp without a value is lost."""
+    deleted = asset.given.get("deleted")
+    if isinstance(deleted, dict) and deleted.get("value") is None:
+        asset.lose("deleted")
+    return None if lenient.flag(deleted) is not None else moment(asset, "deleted")
+
+
 def is_deleted(asset: Members) -> bool:
     """Tell whether an asset has a tombstone. Raises: BadAnswer when nobody can tell, since it is the state."""
+    if asset.given.get("mechanism") == DELETED_MECHANISM:
+        return True
     deleted = frames.is_tombstone(asset.given.get("deleted"))
     if deleted is None:
         raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
@@ -129,7 +139,7 @@ def normalise(asset: Members, *, asset_id: str) -> Observation:
     """Derive the status of an asset that was read; asset_id is the id it was asked by. Raises: BadAnswer."""
     deleted = is_deleted(asset)
     detail = _detail(asset)
-    if deleted or detail.mechanism == DELETED_MECHANISM:
+    if deleted:
         return tombstone(asset_id, detail.deleted_time, detail=detail)
     local = Facet(LOCAL, State.AVAILABLE, detail.mechanism, change_time=detail.updated_time)
     return Observation(
@@ -196,7 +206,7 @@ def _detail(asset: Members) -> PiecesDetail:
         created_time=moment(asset, "created"),
         updated_time=moment(asset, "updated"),
         synced_time=moment(asset, "synced"),
-        deleted_time=None if lenient.flag(asset.given.get("deleted")) is not None else moment(asset, "deleted"),
+        deleted_time=deletion_time(asset),
         formats=tuple(_format(each) for each in islice(asset.object("formats").objects("iterable"), FORMATS_MAX)),
         unreadable=tuple(asset.lost),
     )

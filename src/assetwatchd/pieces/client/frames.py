@@ -67,7 +67,8 @@ class Item:
     @property
     def deleted_at(self) -> datetime | None:
         """When the asset was deleted; None when that was not said."""
-        return _moment(self.document.get("deleted"))
+        told = self.document.get("deleted")
+        return None if lenient.flag(told) is not None else lenient.time(_value(told))
 
 
 class Frame(NamedTuple):
@@ -259,12 +260,17 @@ def _outdone(item: Item, other: Item | None) -> bool:
 def is_tombstone(value: Any) -> bool | None:
     """Tell whether what is in `deleted` says deleted: a flag in identifiers frames, a timestamp in assets.
 
-    None when nobody can tell.
+    A timestamp without a value says nothing. None when nobody can tell.
     """
-    if value is None:
+    if (told := _value(value)) is None:
         return False
     flag = lenient.flag(value)
-    return True if flag is None and (isinstance(value, dict) or lenient.time(value)) else flag
+    return True if flag is None and lenient.time(told) else flag
+
+
+def _value(timestamp: Any) -> Any:
+    """Return what a GroupedTimestamp has as its value, or what is in its place."""
+    return timestamp.get("value") if isinstance(timestamp, dict) else timestamp
 
 
 def _asset(element: Mapping[str, Any]) -> Item | None:
