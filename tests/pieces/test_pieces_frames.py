@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.api import query
+from assetwatchd.pieces.client.frames import AHEAD_S_MAX
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 
@@ -17,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 def at(second: int) -> dict[str, str]:
-    return {"value": f"2026-03-04T10:15:{second:02}.000Z"}
+    return {"value": f"2025-03-04T10:15:{second:02}.000Z"}
 
 
 def read(*elements: Any, stream: Stream = Stream.ASSETS) -> dict[str, bool]:
@@ -53,9 +56,9 @@ def test_a_tombstone_wins() -> None:
         ({"deleted": {"value": None}}, False),
         ({"deleted": {"readable": "never"}}, False),
         ({"deleted": at(1)}, True),
-        ({"deleted": {"value": 1772619300}}, True),
+        ({"deleted": {"value": 1741083300}}, True),
         ({"deleted": "2026-03-04T10:15:00Z"}, True),
-        ({"deleted": 1772619300}, True),
+        ({"deleted": 1741083300}, True),
         ({"deleted": "true"}, True),
         ({"deleted": "false"}, False),
         ({"deleted": 0}, False),
@@ -81,7 +84,7 @@ def test_what_may_be_a_tombstone_is_none(deleted: Any, stream: Stream) -> None:
     assert ([each.asset_id for each in frame.items], frame.unreadable) == (["b"], 1)
 
 
-TIMES = [at(1), {"value": 1772619301}, {"value": "1772619301000"}, at(1)["value"], 1772619301, "1772619301"]
+TIMES = [at(1), {"value": 1741083301}, {"value": "1741083301000"}, at(1)["value"], 1741083301, "1741083301"]
 
 
 @pytest.mark.parametrize("deleted", [*TIMES, True, 1, {}, None])
@@ -90,7 +93,7 @@ def test_when_it_was_deleted(deleted: Any, stream: Stream) -> None:
     """The time of a tombstone is told in whatever form it came; a flag has none."""
     item = {"id": "a", "asset": {"id": "a"}, "deleted": deleted}
     [found] = frames.read({"iterable": [item]}, stream).items
-    assert found.deleted_at == (datetime(2026, 3, 4, 10, 15, 1, tzinfo=UTC) if deleted in TIMES else None)
+    assert found.deleted_at == (datetime(2025, 3, 4, 10, 15, 1, tzinfo=UTC) if deleted in TIMES else None)
 
 
 @pytest.mark.parametrize("asset_id", ["a\u202e", "\x9b2J", "a\u2028b", "a" * 2049])
@@ -120,6 +123,21 @@ def test_no_frame_at_all(document: dict[str, Any]) -> None:
         frames.items(document, Stream.ASSETS)
 
 
+@given(st.integers(0, 10**10))
+def test_dates_that_have_not_come(ahead_s: int) -> None:
+    """They order nothing; those of a clock that is a little ahead of ours still do."""
+    now, little_s = datetime.now(UTC), ahead_s % int(AHEAD_S_MAX - 60)
+    past, soon, ahead = [
+        {"id": "a", "updated": {"value": (now + timedelta(seconds=seconds)).isoformat()}}
+        for seconds in (-1, little_s, AHEAD_S_MAX + 60 + ahead_s)
+    ]
+    for first, last, newest in ((past, soon, soon), (soon, past, soon), (ahead, past, past), (ahead, soon, soon)):
+        [item] = frames.items({"iterable": [first, last]}, Stream.ASSETS)
+        assert (item.document, item.updated is not None) == (newest, True)
+    [item] = frames.items({"iterable": [ahead]}, Stream.ASSETS)
+    assert item.updated is None
+
+
 @pytest.mark.parametrize("updated", [None, {}, "soon", {"value": "soon"}, {"value": 5}, {"value": None}])
 def test_dates_that_cannot_be_read(updated: Any) -> None:
     """They are as good as none."""
@@ -141,8 +159,8 @@ def test_an_item_nested_too_deeply_costs_no_other() -> None:
 def test_dates_in_any_zone() -> None:
     """Dates are compared as moments; without a zone they are UTC."""
     elements = [
-        {"id": "a", "updated": {"value": "2026-03-04T12:00:00+02:00"}},
-        {"id": "b", "updated": {"value": "2026-03-04T10:00:01"}},
+        {"id": "a", "updated": {"value": "2025-03-04T12:00:00+02:00"}},
+        {"id": "b", "updated": {"value": "2025-03-04T10:00:01"}},
     ]
     one, other = frames.items({"iterable": elements}, Stream.ASSETS)
     assert frames.overtaken(one.updated, other.updated)

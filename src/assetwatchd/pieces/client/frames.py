@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,9 @@ DELETED_MECHANISM = "DELETED"
 LIST = "iterable"
 MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 """A text that begins so, or has this in it, may be a frame, or what is left of one; others never were."""
+AHEAD_S_MAX = 300.0
+"""A date so far ahead of our clock is none: all that comes until then would be taken for older. Clocks of machines that
+keep time at all are closer (Kerberos asks for as much)."""
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ class Omitted(NamedTuple):
 class Item:
     """What was said of one asset: that it is there, or gone.
 
-    updated: when it last changed; None when that was not said, or cannot be read.
+    updated: when it last changed; None when that was not said, cannot be read, or has not come yet.
     document: the item as it came; empty when omitted says why it was not read.
     weight: what it takes in memory, about; of one off a stream.
     """
@@ -299,6 +302,7 @@ def _moment(value: Any) -> datetime | None:
     text = value.get("value") if isinstance(value, dict) else None
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+        at = at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+        return None if at is not None and at - datetime.now(UTC) > timedelta(seconds=AHEAD_S_MAX) else at
     except (ValueError, OverflowError):
         return None
