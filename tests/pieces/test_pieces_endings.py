@@ -170,6 +170,7 @@ async def test_a_refused_stream_is_asked_for_by_nobody(status: int, error: type[
 
 
 NO_FRAMES = ["", " ", "\n", "ping", "not JSON", "[]", "{}", "null", "0", '"x"', '{"type":"keepalive"}', "[1,2]", "]}"]
+NO_FRAMES += ['{"iterable":null}', ' {"schema":{},"iterable": null } ']
 
 
 @pytest.mark.parametrize("text", NO_FRAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,7 +102,23 @@ def test_ids_that_nobody_could_ask_for(asset_id: str) -> None:
     """They are left out and counted, in a frame as in a list; they are no deletion that may have been missed."""
     frame = frames.read({"iterable": [{"id": asset_id, "deleted": True}, {"id": "b"}]}, Stream.ASSETS)
     assert ([item.asset_id for item in frame.items], frame.unreadable, frame.unfit) == (["b"], 0, 1)
-    assert frames.listed({"iterable": [{"id": asset_id}, {"id": "b"}]}) == {"b"}
+    listed = frames.listed({"iterable": [{"id": asset_id}, {"id": "b"}]}, 10)
+    assert (listed.asset_ids, listed.unreadable) == ({"b"}, 1)
+    assert asset_id not in listed.why
+
+
+around = st.text("ab", max_size=3)
+half = st.characters(categories=["Cs"]) | st.just("\ufffd")
+
+
+@pytest.mark.parametrize("stream", Stream)
+@given(asset_id=st.builds("".join, st.tuples(around, half, around)))
+def test_ids_that_are_no_text(stream: Stream, asset_id: str) -> None:
+    """With half a character in it, or what stands for one, an id may be another's: the item is one nobody can read."""
+    items = [{"id": each, "asset": {"id": each}, "deleted": each != "b"} for each in (asset_id, "b")]
+    frame = frames.parse(Reply(200, {}, json.dumps({"iterable": items}).encode()), stream, 10)
+    assert frame is not None
+    assert ([item.asset_id for item in frame.items], frame.unreadable, frame.unfit) == (["b"], 1, 0)
 
 
 @pytest.mark.parametrize("element", [None, 1, "a", [], {}, {"id": None}, {"id": ""}, {"id": 7}, {"asset": {"id": "a"}}])

@@ -10,7 +10,7 @@ import asyncio
 import re
 from dataclasses import fields
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from assetwatchd.model.bounds import VALUES_MAX
@@ -104,18 +104,7 @@ def ids(reply: Reply, assets_max: int) -> Listed:
     """
     if reply.status != OK:
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
-    assets = document_of(reply).given
-    items = assets.get("iterable")
-    if items is None and assets.get("indices"):
-        raise BadAnswer("a list with indices and nothing that they could mean")
-    return listed(
-        (_asset_id(each) for each in jsonbody.list_of([] if items is None else items, "iterable")), assets_max
-    )
-
-
-def _asset_id(item: Any) -> str | None:
-    asset_id = item.get("id") if isinstance(item, dict) else None
-    return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
+    return listed(map(frames.asset_id_of, frames.members(document_of(reply).given)), assets_max)
 
 
 def read(reply: Reply, *, asset_id: str) -> Observation:

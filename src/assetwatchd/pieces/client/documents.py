@@ -54,7 +54,7 @@ class Documents:
     """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
 
     pace: where whoever reads them tells of what else they cost. reading: how to read large ones. source: its name.
-    seldom: which lines about them are logged.
+    warn: where what is odd about them is told.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Documents:
     ) -> None:
         self.pace = Pace()
         self.reading = transport.reading
-        self.seldom = transport.seldom
+        self.warn = transport.warn
         self.source = transport.source
         self.settings = settings
         self._socket = socket

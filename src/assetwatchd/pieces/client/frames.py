@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +14,10 @@ from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime import telemetry
 from assetwatchd.upstream import port
-from assetwatchd.upstream.bodies import jsonbody, lenient
+from assetwatchd.upstream.bodies import jsonbody, lenient, oddtext
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.http.transport import Reply
+from assetwatchd.upstream.port import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,8 @@ MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 AHEAD_S_MAX = 300.0
 """A date so far ahead of our clock is none: all that comes until then would be taken for older. Clocks of machines that
 keep time at all are closer (Kerberos asks for as much)."""
-log = logging.getLogger(__name__)
+UNFIT_LENGTH_MAX = 100
+"""Characters of an id that cannot be one, in the log."""
 
 
 class Omitted(NamedTuple):
@@ -79,12 +80,14 @@ class Frame(NamedTuple):
 
     unfit: how many have an id that nobody could ask for; those are left out.
     weight: what its items take in memory, about; 0 for what was not read off a stream.
+    void: null stands where its items should be.
     """
 
     items: Collection[Item]
     unreadable: int = 0
     unfit: int = 0
     weight: int = 0
+    void: bool = False
 
 
 def read(document: Mapping[str, Any], stream: Stream) -> Frame:
@@ -119,6 +122,8 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame | None:
     document = jsonbody.decode(reply)
     if not isinstance(document, dict) or LIST not in document:
         return None
+    if document[LIST] is None:
+        return Frame((), void=True)
     check_count(len(jsonbody.list_of(document.get(LIST), LIST)), assets_max)
     frame = read(document, stream)
     weighed = [_weighed(item) for item in frame.items]
@@ -152,12 +157,13 @@ def check_count(count: int, assets_max: int) -> None:
 
 
 class Frames:
-    """The frames of an open stream, read as they come; texts that are none are passed over.
+    """The frames of an open stream, read as they come; texts that are none, or void, are passed over.
 
-    A wait for the next can be given up.
+    void: one was. A wait for the next can be given up.
     """
 
     def __init__(self, documents: Documents, stream: Stream) -> None:
+        self.void = False
         self._documents = documents
         self._stream = stream
 
@@ -165,7 +171,8 @@ class Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        while (frame := await self._read(await anext(self._documents))) is None:
+        while (frame := await self._read(await anext(self._documents))) is None or frame.void:
+            self.void |= frame is not None
             telemetry.record_passed_over(self._documents.source)
             self._tell("sent a text that is no frame; passed over")
         self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
@@ -176,10 +183,7 @@ class Frames:
         return frame
 
     def _tell(self, what: str) -> None:
-        """Log something odd, unless there was such a line of this stream a while ago, on whichever connection."""
-        if (more := self._documents.seldom.more((self._stream, what))) is not None:
-            again = f" (and {more} more such since the last line)" if more else ""
-            log.warning("source %s: the stream %s %s%s", self._documents.source, self._stream.value, what, again)
+        self._documents.warn((self._stream, what), f"the stream {self._stream.value} {what}")
 
     async def _read(self, text: bytes) -> Frame | None:
         reply, assets_max = Reply(HTTPStatus.OK, {}, text), self._documents.settings.assets_max
@@ -208,20 +212,38 @@ def dead_asset(item: Item) -> Item:
     return Item(item.asset_id, gone=True, updated=item.updated, document={"id": item.asset_id, **_deleted(item)})
 
 
-def listed(document: Mapping[str, Any]) -> frozenset[str]:
-    """Read FlattenedAssets: the ids; the vendor's model allows that the list is absent. Raises: BadAnswer."""
-    elements = document.get("iterable")
-    if elements is None and document.get("indices"):
+def listed(document: Mapping[str, Any], assets_max: int) -> Listed:
+    """Read FlattenedAssets: the ids of what is there; the vendor's model allows that the list is absent.
+
+    Raises: BadAnswer; also when there are more than anybody could have here.
+    """
+    told = members(document)
+    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and _gone(each)} - {None}
+    found = port.listed((asset_id for each in told if (asset_id := asset_id_of(each)) not in dead), assets_max)
+    unfit = [asset_id for asset_id in found.asset_ids if texts.unfit(asset_id)]
+    if not unfit:
+        return found
+    why = found.why or f"{unfit[0][:UNFIT_LENGTH_MAX]!a} cannot be an id"
+    return Listed(found.asset_ids.difference(unfit), found.unreadable + len(unfit), why)
+
+
+def members(document: Mapping[str, Any]) -> list[Any]:
+    """Return the items of FlattenedAssets. Raises: BadAnswer."""
+    told = document.get(LIST)
+    if told is None and document.get("indices"):
         raise BadAnswer("a list with indices and nothing that they could mean")
-    found = read({"iterable": elements or []}, Stream.ASSETS)
-    return frozenset(item.asset_id for item in found.items if not item.gone)
+    return jsonbody.list_of([] if told is None else told, LIST)
 
 
-def ids(reply: Reply, assets_max: int) -> frozenset[str]:
-    """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
-    found = listed(jsonbody.object_in(reply))
-    port.check_count(len(found), assets_max)
-    return found
+def asset_id_of(item: Any) -> str | None:
+    """Return the id that an item of a list has, a UUID, which is the same in any case; None when it has none."""
+    asset_id = item.get("id") if isinstance(item, dict) else None
+    return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
+
+
+def ids(reply: Reply, assets_max: int) -> Listed:
+    """Read the text of FlattenedAssets. Raises: as listed."""
+    return listed(jsonbody.object_in(reply), assets_max)
 
 
 def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed:
@@ -277,8 +299,11 @@ def _value(timestamp: Any) -> Any:
 
 
 def _asset(element: Mapping[str, Any]) -> Item | None:
-    gone = element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
-    return _item(element.get("id"), element, gone=gone)
+    return _item(element.get("id"), element, gone=_gone(element))
+
+
+def _gone(element: Mapping[str, Any]) -> bool | None:
+    return element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
 
 
 def _identifier(element: Mapping[str, Any]) -> Item | None:
@@ -293,7 +318,11 @@ def _deleted(item: Item) -> dict[str, Any]:
 
 
 def _item(asset_id: Any, element: Mapping[str, Any], *, gone: bool | None) -> Item | None:
-    if gone is None or not isinstance(asset_id, str) or not asset_id:
+    """Make an item; None when nobody can tell which asset it is about, or whether that is gone.
+
+    Of two ids that were no text, both would be the one with U+FFFD in place of that.
+    """
+    if gone is None or not isinstance(asset_id, str) or not asset_id or oddtext.REPLACEMENT in asset_id:
         return None
     return Item(asset_id.lower(), gone, _moment(element.get("updated")), element)  # a UUID is the same in any case
 
