@@ -352,6 +352,19 @@ async def test_an_item_that_names_nothing_costs_no_other(standin: PiecesStandin,
     assert (removed.observation.asset_id, touched, listed) == (TWO, Touched((ONE,)), Listed(frozenset({ONE})))
 
 
+async def test_many_items_that_name_nothing_cost_few_lists(standin: PiecesStandin) -> None:
+    """Not one a frame; what is read beside them is told all the same."""
+    standin.put(ONE, {"name": "one"})
+    async with stream(standin) as notices:
+        await anext(notices)
+        for _ in range(50):
+            await push(standin, '{"iterable":[null]}')
+        standin.put(TWO, {"name": "two"})
+        while await anext(notices) != Touched((TWO,)):
+            pass
+    assert 1 <= standin.requests.count("/assets/identifiers") <= 5
+
+
 async def test_an_item_that_names_nothing_in_the_first_frame(standin: PiecesStandin) -> None:
     """The others are listed, and the list says that it is not complete; with no others it is a BadAnswer."""
     body = f'{{"iterable":[{{"asset":{{}}}},{{"asset":{{"id":"{TWO}"}}}}]}}'

@@ -18,6 +18,7 @@ from assetwatchd.model.details import PiecesDetail, PiecesFormat
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.doubts import Doubted
 from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.pieces.client.shared_stream import Line
 from assetwatchd.runtime.slices import slices
@@ -248,19 +249,20 @@ class Pieces:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
         A first frame of nothing may be said by a server that has not read its own assets yet: the list must confirm it.
-        An item that cannot be read may be news of any asset, or its deletion: so all are listed anew, a call a frame.
+        An item that cannot be read may be news of any asset, or its deletion: so all are listed anew (`Doubted`).
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
             begun = await first(await anext(stream))
             yield begun if begun.asset_ids else await self.enumerate()
-            async for frame in stream:
+            async for frame in Doubted(stream):
+                if frame is None:
+                    yield await self.enumerate()
+                    continue
                 for items in slices(frame.items):
                     for notice in notices_of(items):
                         yield notice
                     await asyncio.sleep(0)  # a removal that nobody here knows of costs whoever takes it in no turn
-                if frame.unreadable:
-                    yield await self.enumerate()
 
     async def close(self) -> None:
         """Give back connections."""

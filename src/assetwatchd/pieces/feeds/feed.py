@@ -23,6 +23,7 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import Condition, ConditionState
+from assetwatchd.pieces.client.doubts import Doubted
 from assetwatchd.pieces.client.frames import Frame
 from assetwatchd.pieces.client.listener import ahead
 from assetwatchd.pieces.client.streams import Stream
@@ -144,11 +145,12 @@ class Feed:
         async with self._opened() as news, reading(intake.reads):
             await self._fill(intake, news)
             self._begin(epoch, rounds, intake.lacking)
-            async for frame in news:
-                await intake.take(frame.items)
-                if frame.unreadable:
+            async for frame in Doubted(news):
+                if frame is None:
                     await snapshot.anew(self._api, self._stream, intake)
                     self._connected(intake.lacking)
+                else:
+                    await intake.take(frame.items)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[AsyncIterator[Frame]]:
