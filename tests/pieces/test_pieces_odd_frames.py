@@ -90,8 +90,8 @@ async def test_many_news_that_nobody_can_read(rpc: str) -> None:
         rig.standin.requests.clear()
         for _ in range(50):
             await send(rig, rpc, '{"iterable":[null]}')
-        rig.standin.put(LATER, {"name": "later"})
-        await mirror.holds(lambda held: LATER in held)
+        await send(rig, rpc, json.dumps({"iterable": [{"id": ONE, "asset": {"id": ONE}, "deleted": True}]}))
+        await mirror.until(lambda _: ONE in mirror.removed)
         assert 1 <= rig.standin.requests.count("/assets/identifiers") <= 5
         mirror.call.cancel()
 
