@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 from aiohttp import WSMsgType
 
-from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unanswered, Unreachable
 from assetwatchd.pieces.client.pace import Pace
 from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.upstream.bodies import jsonbody
@@ -102,7 +102,8 @@ class Documents:
             return closed(message.data, message.extra or "")
         if isinstance(self._socket.exception(), aiohttp.ServerTimeoutError):
             silence_s = self.settings.ping_interval_s / 2
-            return Unreachable(f"the stream was given up: no pong within {silence_s:g} s of a ping")
+            text = f"the stream was given up: no pong within {silence_s:g} s of a ping"
+            return Unanswered(text, shows_after_s=self.settings.ping_interval_s + silence_s)
         return Unreachable("the stream broke off without a close")
 
 
