@@ -59,3 +59,27 @@ async def test_an_id_that_only_the_stream_tells_of_readably(rig: PiecesRig) -> N
     mirror = rig.stream("StreamAssetIdentifiers")
     await mirror.holds(lambda held: set(held) == {ONE, TWO})
     mirror.call.cancel()
+
+
+@pytest.mark.parametrize("rpc", ["StreamAssets", "StreamAssetTransferables"])
+async def test_many_assets_that_cannot_be_read_have_a_line(
+    rig: PiecesRig, rpc: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one each, and not one each again with the next connection; nor have the lists that they are in."""
+    wrong = {"body": '{"deleted":[1]}', "content_type": "application/json"}
+    for fault in (
+        {"path": r"/assets\?", **wrong, "body": '{"iterable":[{"id": 01}]}'},
+        {"path": r"/assets/[0-9a-f]{8}-", **wrong},
+    ):
+        rig.standin.faults.add(**fault)
+    many = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(30)]
+    for asset_id in many:
+        rig.standin.put(asset_id, {"name": asset_id})
+    rig.standin.switch({"assets_first_frame": False})
+    for _ in range(2):
+        mirror = await rig.stream(rpc).synced()
+        assert not mirror.map
+        mirror.call.cancel()
+        await rig.connected(NAMES[rpc], 0)
+    assert caplog.text.count("; trying again") == 1
+    assert caplog.text.count("1 assets of a list cannot be read: ") == 1
