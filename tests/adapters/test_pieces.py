@@ -284,6 +284,15 @@ async def test_a_deletion_without_a_time_is_none(standin: PiecesStandin, nothing
     assert (read.state, read.detail.unreadable) == (State.AVAILABLE, ("deleted",))
 
 
+@pytest.mark.parametrize(("flag", "state"), [("true", State.DELETED), ("0", State.AVAILABLE)])
+def test_a_flag_is_no_time(flag: str, state: State) -> None:
+    """Wherever it stands, and in whatever form: 0 is not 1970."""
+    for deleted in (flag, f'{{"value":{flag}}}', f'{{"value":"{flag}"}}'):
+        read = pieces.read(Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode()), asset_id=ONE)
+        assert isinstance(read.detail, PiecesDetail)
+        assert (read.state, read.detail.deleted_time) == (state, None)
+
+
 @pytest.mark.parametrize("deleted", ['{"value":"yesterday"}', '{"value":""}', '{"value":{}}', "[]"])
 def test_what_may_be_a_tombstone_is_no_state(deleted: str) -> None:
     """Nobody can tell whether it was deleted, which is what is told."""

@@ -75,9 +75,10 @@ def moment(asset: Members, name: str) -> datetime | None:
 def deletion_time(asset: Members) -> datetime | None:
     """Read when an asset was deleted; a flag says no time, and a timestamp without a value is lost."""
     deleted = asset.given.get("deleted")
-    if isinstance(deleted, dict) and deleted.get("value") is None:
+    told = frames.value_of(deleted)
+    if told is None and deleted is not None:
         asset.lose("deleted")
-    return None if lenient.flag(deleted) is not None else moment(asset, "deleted")
+    return None if lenient.flag(told) is not None else moment(asset, "deleted")
 
 
 def is_deleted(asset: Members) -> bool:

@@ -71,8 +71,8 @@ class Item:
     @property
     def deleted_at(self) -> datetime | None:
         """When the asset was deleted; None when that was not said."""
-        told = self.document.get("deleted")
-        return None if lenient.flag(told) is not None else lenient.time(_value(told))
+        told = value_of(self.document.get("deleted"))
+        return None if lenient.flag(told) is not None else lenient.time(told)
 
 
 class Frame(NamedTuple):
@@ -287,13 +287,13 @@ def is_tombstone(value: Any) -> bool | None:
 
     A timestamp without a value says nothing. None when nobody can tell.
     """
-    if (told := _value(value)) is None:
+    if (told := value_of(value)) is None:
         return False
-    flag = lenient.flag(value)
+    flag = lenient.flag(told)
     return True if flag is None and lenient.time(told) else flag
 
 
-def _value(timestamp: Any) -> Any:
+def value_of(timestamp: Any) -> Any:
     """Return what a GroupedTimestamp has as its value, or what is in its place."""
     return timestamp.get("value") if isinstance(timestamp, dict) else timestamp
 
