@@ -271,6 +271,39 @@ async def test_tombstone_timestamp(standin: PiecesStandin) -> None:
     assert removed.observation.change_time == DELETED_AT
 
 
+@pytest.mark.parametrize("nothing", ["{}", '{"value":null}', '{"readable":"never"}'])
+async def test_a_deletion_without_a_time_is_none(standin: PiecesStandin, nothing: str) -> None:
+    """No time and no flag say that an asset was deleted: what the frame tells of it is read, and that is told."""
+    standin.put(ONE, {"name": "one"})
+    async with stream(standin) as notices:
+        await anext(notices)
+        await push(standin, f'{{"iterable":[{{"asset":{{"id":"{ONE}"}},"deleted":{nothing}}}]}}')
+        assert await anext(notices) == Touched((ONE,))
+    body = f'{{"id":"{ONE}","name":"one","deleted":{nothing}}}'
+    read = pieces.read(Reply(200, {}, body.encode()), asset_id=ONE)
+    assert isinstance(read.detail, PiecesDetail)
+    assert (read.state, read.detail.unreadable) == (State.AVAILABLE, ("deleted",))
+
+
+@pytest.mark.parametrize(("flag", "state"), [("true", State.DELETED), ("0", State.AVAILABLE)])
+def test_a_flag_is_no_time(flag: str, state: State) -> None:
+    """Wherever it stands, and in whatever form: 0 is not 1970."""
+    for deleted in (flag, f'{{"value":{flag}}}', f'{{"value":"{flag}"}}'):
+        read = pieces.read(Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode()), asset_id=ONE)
+        assert isinstance(read.detail, PiecesDetail)
+        assert (read.state, read.detail.deleted_time) == (state, None)
+
+
+@pytest.mark.parametrize("deleted", ['{"value":"yesterday"}', '{"value":""}', '{"value":{}}', "[]"])
+def test_what_may_be_a_tombstone_is_no_state(deleted: str) -> None:
+    """Nobody can tell whether it was deleted, which is what is told."""
+    reply = Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode())
+    with pytest.raises(BadAnswer, match="deleted should be a timestamp"):
+        pieces.read(reply, asset_id=ONE)
+    gone = Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted},"mechanism":"DELETED"}}'.encode())
+    assert pieces.read(gone, asset_id=ONE).state is State.DELETED, "the mechanism says it"
+
+
 async def test_tombstone_wins_within_a_frame(standin: PiecesStandin) -> None:
     """In one frame, repeated ids are told once, and a deleted one as Removed alone, in whatever order they stand."""
     frame = (
@@ -304,7 +337,7 @@ async def test_items_about_other_things(standin: PiecesStandin) -> None:
         assert await anext(notices) == Touched((TWO,))
 
 
-@pytest.mark.parametrize("frame", ["{", '{"ite', '{"iterable":null}', '{"iterable":{}}'])
+@pytest.mark.parametrize("frame", ["{", '{"ite', '{"iterable":{}}'])
 async def test_malformed_frame(standin: PiecesStandin, frame: str) -> None:
     """A frame that is damaged is a BadAnswer, first or later: it may have held a deletion."""
     async with stream(standin) as notices:
@@ -327,6 +360,19 @@ async def test_an_item_that_names_nothing_costs_no_other(standin: PiecesStandin,
         assert await anext(notices) == Touched((TWO,))
     assert isinstance(removed, Removed)
     assert (removed.observation.asset_id, touched, listed) == (TWO, Touched((ONE,)), Listed(frozenset({ONE})))
+
+
+async def test_many_items_that_name_nothing_cost_few_lists(standin: PiecesStandin) -> None:
+    """Not one a frame; what is read beside them is told all the same."""
+    standin.put(ONE, {"name": "one"})
+    async with stream(standin) as notices:
+        await anext(notices)
+        for _ in range(50):
+            await push(standin, '{"iterable":[null]}')
+        standin.put(TWO, {"name": "two"})
+        while await anext(notices) != Touched((TWO,)):
+            pass
+    assert 1 <= standin.requests.count("/assets/identifiers") <= 5
 
 
 async def test_an_item_that_names_nothing_in_the_first_frame(standin: PiecesStandin) -> None:

@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unanswered, Unreachable, UpstreamError
 from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.api import OK
 from assetwatchd.pieces.client.documents import closed, opened
@@ -80,13 +80,18 @@ async def serving(
         await runner.cleanup()
 
 
-async def end_of(serve: Serve, **settings: Any) -> str:
-    """Return what is said of the end of such a stream, after its first frame."""
+async def end_of(serve: Serve) -> str:
+    """Return what is said of the end of such a stream."""
+    return str(await end(serve))
+
+
+async def end(serve: Serve, **settings: Any) -> Unreachable:
+    """Return how such a stream ends, after its first frame."""
     async with streaming(serve, **settings) as read:
         assert [item.asset_id for item in (await anext(read)).items] == [ONE]
         with pytest.raises(Unreachable) as caught:
             await anext(read)
-    return str(caught.value)
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,10 @@ async def test_a_missing_pong() -> None:
         await socket.send_str(FIRST)
         await asyncio.sleep(PATIENCE_S)
 
-    assert await end_of(serve, ping_interval_s=0.1) == "the stream was given up: no pong within 0.05 s of a ping"
+    error = await end(serve, ping_interval_s=0.1)
+    assert str(error) == "the stream was given up: no pong within 0.05 s of a ping"
+    assert isinstance(error, Unanswered)
+    assert error.shows_after_s == pytest.approx(0.15)
 
 
 @given(st.integers(0, 65535), st.text(max_size=123))
@@ -170,6 +178,7 @@ async def test_a_refused_stream_is_asked_for_by_nobody(status: int, error: type[
 
 
 NO_FRAMES = ["", " ", "\n", "ping", "not JSON", "[]", "{}", "null", "0", '"x"', '{"type":"keepalive"}', "[1,2]", "]}"]
+NO_FRAMES += ['{"iterable":null}', ' {"schema":{},"iterable": null } ']
 
 
 @pytest.mark.parametrize("text", NO_FRAMES)

@@ -118,6 +118,20 @@ async def test_a_first_frame_that_does_not_come(rig: PiecesRig, line: Line) -> N
             await anext(one)
 
 
+@pytest.mark.parametrize("wanted", [set(), {ONE}])
+async def test_a_first_frame_of_null(rig: PiecesRig, line: Line, wanted: set[str]) -> None:
+    """A server that has nothing to tell of may say so: if no list comes after it, there is none."""
+    rig.standin.faults.add(path="/assets/stream/identifiers", on="frame", times=1, body='{"iterable":null}')
+    async with line.listen() as listener:
+        await rig.connected("identifiers", 1)
+        if wanted:
+            text = json.dumps({"iterable": [{"asset": {"id": each}} for each in wanted]})
+            await rig.command("send_frame", stream="identifiers", text=text)
+        assert set(ids(await anext(listener))) == wanted
+        rig.standin.put(TWO, {"name": "changed"})
+        assert set(ids(await anext(listener))) == {TWO}
+
+
 async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it leaves waiting is bounded: it is ended, and the others are not; anew it begins with all there is."""
     monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 3.5 * listener.FRAME_BYTES)

@@ -82,6 +82,21 @@ async def test_news_that_nobody_can_read_is_asked_for(rpc: str, item: Any, caplo
 
 
 @ANY_STREAM
+async def test_many_news_that_nobody_can_read(rpc: str) -> None:
+    """They cost a list in a while, not one a frame, and hold up nothing else."""
+    async with pieces_rig() as rig:
+        shelve(rig.standin)
+        mirror = await rig.stream(rpc).synced()
+        rig.standin.requests.clear()
+        for _ in range(50):
+            await send(rig, rpc, '{"iterable":[null]}')
+        await send(rig, rpc, json.dumps({"iterable": [{"id": ONE, "asset": {"id": ONE}, "deleted": True}]}))
+        await mirror.until(lambda _: ONE in mirror.removed)
+        assert 1 <= rig.standin.requests.count("/assets/identifiers") <= 5
+        mirror.call.cancel()
+
+
+@ANY_STREAM
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(items(), max_size=4), min_size=1, max_size=3))
 async def test_any_frames(rpc: str, sent: list[list[Any]]) -> None:

@@ -120,7 +120,7 @@ async def test_much_news_while_the_snapshot_is_made(
         mirror = rig.stream(rpc)
         await rig.connected(NAMES[rpc], 1)
         news: list[dict[str, Any]] = [
-            {"id": ONE, "updated": {"value": f"2031-01-{day:02}T00:00:00Z"}, "x": 60_000 * "x"} for day in range(1, 21)
+            {"id": ONE, "updated": {"value": f"2025-06-{day:02}T00:00:00Z"}, "x": 60_000 * "x"} for day in range(1, 21)
         ]
         for item in news:
             await rig.command("send_frame", stream=NAMES[rpc], text=json.dumps({"iterable": [item]}))

@@ -261,6 +261,21 @@ def test_pushes_on_and_off(connections: list[tuple[float, float]]) -> None:
     assert said(health) == (ConditionState.HEALTHY, "")
 
 
+def test_no_connection_is_not_a_steady_one() -> None:
+    """Time without a connection does not count as time in which it held."""
+    health = healthy()
+    health.push_lost("reset", 2.0)
+    health.succeeded(2.0)
+    health.push_lost("", 3.0)
+    for at in (4.0, 4.0 + 2 * STEADY_S, 4.0 + 5 * STEADY_S):
+        health.push_lost("reset", at)
+        health.succeeded(at)
+        assert not health.push_lost("", at + 2 * STEADY_S - 1)
+        assert not health.succeeded(at + 2 * STEADY_S - 1)
+    assert health.succeeded(4.0 + 8 * STEADY_S)
+    assert health.condition.state is ConditionState.HEALTHY
+
+
 def test_pushes_lost_while_failing() -> None:
     """A source that fails altogether says that first, and that it is polled once it answers again."""
     health = healthy()

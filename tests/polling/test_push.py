@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.changefeed.store.memory import MemoryStore
-from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unreachable
+from assetwatchd.model.errors import BadAnswer, Refused, SourceUnreachable, Throttled, Unanswered, Unreachable
 from assetwatchd.model.values import ConditionState, Freshness, State
 from assetwatchd.polling import push
 from assetwatchd.runtime.slices import SLICE
+from support import virtual_time
 from support.core_rig import now, running, until, virtual
 from support.fake_upstream import FakeUpstream, most_in_a_second
 
@@ -136,6 +137,57 @@ async def test_pushed_beyond_what_there_is_room_for(caplog: pytest.LogCaptureFix
             await asyncio.sleep(5)
             assert rig.scheduler.complete is (rig.source_state() is ConditionState.HEALTHY)
     assert caplog.text.count("tells of assets beyond assets_max = 10; those are left out") == 1
+
+
+@virtual
+async def test_assets_beyond_the_limit_are_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    """Not once a connection, since one that flaps finds that anew each time."""
+    upstream = FakeUpstream("a", pushes=True)
+    async with running(upstream, assets_max=1) as rig:
+        with rig.scheduler.interest([], whole=True):
+            began = now()
+            for _ in range(20):
+                await until(lambda: upstream.connected)
+                await asyncio.sleep(1)
+                upstream.push_touched("b", "c")
+                upstream.drop_push()
+                await until(lambda: not upstream.connected)
+            assert len(upstream.connects) >= 20
+            assert now() - began < push.LINE_EVERY_S
+            assert caplog.text.count("tells of assets beyond assets_max = 1") == 1
+            await asyncio.sleep(push.LINE_EVERY_S)
+            upstream.push_touched("b", "c")
+            await asyncio.sleep(1)
+    assert caplog.text.count("tells of assets beyond assets_max = 1") == 2
+
+
+@pytest.mark.parametrize("lasted_s", [0.15, 1.5, 5.0, 15.0, 25.0, 29.9, 30.0, 31.0, 45.0, 90.0])
+def test_a_connection_that_answers_no_ping_is_told_once(lasted_s: float) -> None:
+    """However long it takes to show that: the source does not turn with each connection, and is tried ever less."""
+
+    async def cut(upstream: FakeUpstream) -> None:
+        while True:
+            await until(lambda: upstream.connected)
+            await asyncio.sleep(lasted_s)
+            upstream.drop_push(Unanswered("no pong", shows_after_s=lasted_s))
+            await until(lambda: not upstream.connected)
+
+    async def check() -> None:
+        upstream = FakeUpstream("a", "b", pushes=True, enumerates=True)
+        async with running(upstream) as rig:
+            with rig.scheduler.interest([], whole=True):
+                cutting = asyncio.create_task(cut(upstream))
+                await asyncio.sleep(20 * (lasted_s + 30))
+                cutting.cancel()
+                states = [condition.state for condition in rig.told]
+                well, amiss = ConditionState.HEALTHY, ConditionState.DEGRADED
+                assert states == [well, amiss, well, amiss]
+                assert len(upstream.connects) < 20 * (lasted_s + 30) / (lasted_s + 7)
+                await until(lambda: upstream.connected)
+                await asyncio.sleep(2 * lasted_s + 60)
+                assert rig.source_state() is well, "a connection that lasts ends it"
+
+    virtual_time.run(check())
 
 
 @virtual

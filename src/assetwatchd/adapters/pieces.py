@@ -18,6 +18,7 @@ from assetwatchd.model.details import PiecesDetail, PiecesFormat
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import Facet, Observation, State
 from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.doubts import Doubted
 from assetwatchd.pieces.client.location import PiecesTransport, Place
 from assetwatchd.pieces.client.shared_stream import Line
 from assetwatchd.runtime.slices import slices
@@ -30,8 +31,6 @@ from assetwatchd.upstream.port import Capabilities, Listed, Notice, Removed, Tou
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from datetime import datetime
-
-    from pydantic import JsonValue
 
     from assetwatchd.pieces.client.frames import Frame, Item
     from assetwatchd.settings.schema import PiecesSource
@@ -73,8 +72,19 @@ def moment(asset: Members, name: str) -> datetime | None:
     return asset.object(name).time("value") if isinstance(asset.given.get(name), dict) else asset.time(name)
 
 
+def deletion_time(asset: Members) -> datetime | None:
+    """Read when an asset was deleted; a flag says no time, and a timestamp without a value is lost."""
+    deleted = asset.given.get("deleted")
+    told = frames.value_of(deleted)
+    if told is None and deleted is not None:
+        asset.lose("deleted")
+    return None if lenient.flag(told) is not None else moment(asset, "deleted")
+
+
 def is_deleted(asset: Members) -> bool:
     """Tell whether an asset has a tombstone. Raises: BadAnswer when nobody can tell, since it is the state."""
+    if asset.given.get("mechanism") == DELETED_MECHANISM:
+        return True
     deleted = frames.is_tombstone(asset.given.get("deleted"))
     if deleted is None:
         raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
@@ -96,18 +106,7 @@ def ids(reply: Reply, assets_max: int) -> Listed:
     """
     if reply.status != OK:
         raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
-    assets = document_of(reply).given
-    items = assets.get("iterable")
-    if items is None and assets.get("indices"):
-        raise BadAnswer("a list with indices and nothing that they could mean")
-    return listed(
-        (_asset_id(each) for each in jsonbody.list_of([] if items is None else items, "iterable")), assets_max
-    )
-
-
-def _asset_id(item: JsonValue) -> str | None:
-    asset_id = item.get("id") if isinstance(item, dict) else None
-    return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
+    return listed(map(frames.asset_id_of, frames.members(document_of(reply).given)), assets_max)
 
 
 def read(reply: Reply, *, asset_id: str) -> Observation:
@@ -131,7 +130,7 @@ def normalise(asset: Members, *, asset_id: str) -> Observation:
     """Derive the status of an asset that was read; asset_id is the id it was asked by. Raises: BadAnswer."""
     deleted = is_deleted(asset)
     detail = _detail(asset)
-    if deleted or detail.mechanism == DELETED_MECHANISM:
+    if deleted:
         return tombstone(asset_id, detail.deleted_time, detail=detail)
     local = Facet(LOCAL, State.AVAILABLE, detail.mechanism, change_time=detail.updated_time)
     return Observation(
@@ -198,7 +197,7 @@ def _detail(asset: Members) -> PiecesDetail:
         created_time=moment(asset, "created"),
         updated_time=moment(asset, "updated"),
         synced_time=moment(asset, "synced"),
-        deleted_time=None if lenient.flag(asset.given.get("deleted")) is not None else moment(asset, "deleted"),
+        deleted_time=deletion_time(asset),
         formats=tuple(_format(each) for each in islice(asset.object("formats").objects("iterable"), FORMATS_MAX)),
         unreadable=tuple(asset.lost),
     )
@@ -251,19 +250,20 @@ class Pieces:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
 
         A first frame of nothing may be said by a server that has not read its own assets yet: the list must confirm it.
-        An item that cannot be read may be news of any asset, or its deletion: so all are listed anew, a call a frame.
+        An item that cannot be read may be news of any asset, or its deletion: so all are listed anew (`Doubted`).
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
         async with self.line.listen() as stream:
             begun = await first(await anext(stream))
             yield begun if begun.asset_ids else await self.enumerate()
-            async for frame in stream:
+            async for frame in Doubted(stream):
+                if frame is None:
+                    yield await self.enumerate()
+                    continue
                 for items in slices(frame.items):
                     for notice in notices_of(items):
                         yield notice
                     await asyncio.sleep(0)  # a removal that nobody here knows of costs whoever takes it in no turn
-                if frame.unreadable:
-                    yield await self.enumerate()
 
     async def close(self) -> None:
         """Give back connections."""

@@ -310,6 +310,14 @@ class Unreachable(UpstreamError):
     """No connection, no answer in time, or a server error."""
 
 
+class Unanswered(Unreachable):
+    """A connection on which nothing is answered. shows_after_s: for so long it may seem well."""
+
+    def __init__(self, message: str, *, shows_after_s: float) -> None:
+        super().__init__(message)
+        self.shows_after_s = shows_after_s
+
+
 class OutOfDescriptors(Unreachable):
     """The process can open no more files and sockets, which is nobody's fault upstream."""
 

@@ -50,7 +50,7 @@ class Course:
         self.failures, self.last_success_at, self.next_try_at = 0, at, None
         if self.state is ConditionState.HEALTHY:
             return  # as after nearly every read
-        if self.on_and_off and at - self.failed_at < self.steady_s:
+        if self.on_and_off and at < self.failed_at + self.steady_s:
             self._turn(ConditionState.DEGRADED, ON_AND_OFF.format(self._amiss), at)
             return
         if self.state.is_amiss:

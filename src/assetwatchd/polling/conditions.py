@@ -241,6 +241,8 @@ class Health:
         """Record that the push connection broke (why), or that it came back or is not wanted any more (empty)."""
         self.broken, self.pushes = why, not why
         if not why:
+            if self.push.on_and_off:
+                self.push.failed_at = at  # while there was no connection, none was steady
             self.push.well(at)
         elif self.push.state.is_amiss:
             self._blame_push(why, at)

@@ -8,12 +8,12 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.pipeline import Sighting
-from assetwatchd.model.errors import BadAnswer, Unreachable, UpstreamError
+from assetwatchd.model.errors import BadAnswer, Unanswered, Unreachable, UpstreamError
 from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
-from assetwatchd.runtime.logs import Defects
+from assetwatchd.runtime.logs import Defects, Seldom
 from assetwatchd.runtime.slices import SLICE, slices
 from assetwatchd.upstream import backoff
 from assetwatchd.upstream.port import Listed, Removed, Touched
@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Notice, Upstream
 
+LINE_EVERY_S = 600.0
+"""So seldom the log has that a source tells of more assets than there is room for."""
 INTEREST_CHECK_S = 1.0
 """How often it is looked whether anybody is still interested."""
+STEADY_TIMES = 2
+"""A connection is well once it has lasted for so many times as long as one that answers nothing takes to show it."""
 WAITING_MAX = 2000
 """So many sightings may wait for the road before no more notices are taken in: a store that is slow is waited for."""
 WAITING_CHECK_S = 0.02
@@ -75,6 +79,7 @@ class Push:
         self._figures = figures
         self._now = now
         self._rng = rng
+        self._seldom = Seldom(LINE_EVERY_S, 1, loop_time)
 
     # The connection --------------------------------------------------------------------------------------------------
 
@@ -82,7 +87,7 @@ class Push:
         """Keep a connection as long as there is interest, with growing pauses between tries; until cancelled.
 
         A pause is at least backoff_first_s, and what the upstream asked for; they grow until a connection has lasted
-        for backoff_max_s. It ends when all that fails is to be tried at once, though not before what the upstream asked
+        (`_lasting_s`). It ends when all that fails is to be tried at once, though not before what the upstream asked
         for.
         """
         failures = 0
@@ -97,13 +102,18 @@ class Push:
                 continue
             if refuses_us(error):
                 self._calls.secrets.refused(secret)
-            failures = 1 if loop_time() - began >= self._settings.backoff_max_s else failures + 1
+            failures = 1 if loop_time() - began >= self._lasting_s(error) else failures + 1
             asked_s = error.retry_after_s or 0.0
             pause_s = max(asked_s, self._pause_s(error, failures))
             self._calls.retried.clear()
             await self.ended(error, pause_s=pause_s)
             await asyncio.sleep(asked_s)
             await self._retried(pause_s - asked_s)
+
+    def _lasting_s(self, error: UpstreamError) -> float:
+        """How long a connection must last to have been well: one that answers nothing may seem so for a while."""
+        shows_after_s = error.shows_after_s if isinstance(error, Unanswered) else 0.0
+        return max(self._settings.backoff_max_s, STEADY_TIMES * shows_after_s)
 
     def _pause_s(self, error: UpstreamError, failures: int) -> float:
         if refuses_us(error):
@@ -137,11 +147,11 @@ class Push:
 
     async def _read(self) -> UpstreamError:
         """Take in notices until the connection ends; return why it did."""
-        left_out = 0
         try:
             async with aclosing(self._upstream.notices()) as notices:
                 async for notice in notices:
-                    left_out = self._complain(left_out, left_out + await self._take(notice))
+                    if await self._take(notice):
+                        self._complain()
         except UpstreamError as error:
             return error
         except Exception as error:  # noqa: BLE001 - an adapter's defect must not stop the other sources
@@ -149,12 +159,11 @@ class Push:
             return BadAnswer("the adapter failed; see the log")
         return Unreachable("the push connection was closed")
 
-    def _complain(self, before: int, now: int) -> int:
-        """Log, once per connection, that there is no room for all of its assets; return `now`."""
-        if now and not before:
+    def _complain(self) -> None:
+        """Log, now and then, that there is no room for all of its assets: each connection may find that anew."""
+        if self._seldom.more("assets_max") is not None:
             limit = self._settings.assets_max
             log.warning("source %s tells of assets beyond assets_max = %d; those are left out", self._name, limit)
-        return now
 
     # Notices ---------------------------------------------------------------------------------------------------------
 
@@ -246,6 +255,8 @@ class Push:
         health = self._report.health
         if health.failing:
             self._calls.lists.lose()
+        if error is not None:
+            health.push.steady_s = self._lasting_s(error)
         turned = health.push_lost("" if error is None else str(error), self._now())
         health.push.next_try_at = None if error is None else self._now() + pause_s
         self._report.note(turned)

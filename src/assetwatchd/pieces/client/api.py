@@ -21,7 +21,7 @@ from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.http.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.pieces.client.body import Body
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.client.shared_stream import Line
     from assetwatchd.pieces.client.streams import Stream
     from assetwatchd.settings.schema import PiecesSource
+    from assetwatchd.upstream.port import Listed
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -84,6 +85,10 @@ class Operations(Generic[D]):
         other._make = make
         return other
 
+    def warn(self, kind: Hashable, text: str) -> None:
+        """Log something odd of the source, now and then (`PiecesTransport.warn`)."""
+        self._calls.warn(kind, text)
+
     async def close(self) -> None:
         """Give back connections."""
         await self._calls.close()
@@ -128,7 +133,7 @@ class Operations(Generic[D]):
         """Return FlattenedAssets."""
         return await self._document("GET", "/assets/identifiers", {"pseudo": pseudo})
 
-    async def ids(self, read: Callable[[Reply, int], frozenset[str]]) -> frozenset[str]:
+    async def ids(self, read: Callable[[Reply, int], Listed]) -> Listed:
         """Return FlattenedAssets as read makes them out, which is given assets_max; long ones are read beside."""
         reply = await self._call("GET", "/assets/identifiers" + query({"pseudo": self.settings.pseudo}))
         return await self._calls.reading.read(reply, read, self.settings.assets_max)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import aiohttp
 from aiohttp import WSMsgType
 
-from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unreachable
+from assetwatchd.model.errors import AnswerTooLarge, BadAnswer, Unanswered, Unreachable
 from assetwatchd.pieces.client.pace import Pace
 from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.upstream.bodies import jsonbody
@@ -56,7 +56,7 @@ class Documents:
     """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
 
     pace: where whoever reads them tells of what else they cost. reading: how to read large ones. source: its name.
-    seldom: which lines about them are logged.
+    warn: where what is odd about them is told.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Documents:
     ) -> None:
         self.pace = Pace()
         self.reading = transport.reading
-        self.seldom = transport.seldom
+        self.warn = transport.warn
         self.source = transport.source
         self.settings = settings
         self._socket = socket
@@ -104,7 +104,8 @@ class Documents:
             return closed(message.data, message.extra or "")
         if isinstance(self._socket.exception(), aiohttp.ServerTimeoutError):
             silence_s = self.settings.ping_interval_s / 2
-            return Unreachable(f"the stream was given up: no pong within {silence_s:g} s of a ping")
+            text = f"the stream was given up: no pong within {silence_s:g} s of a ping"
+            return Unanswered(text, shows_after_s=self.settings.ping_interval_s + silence_s)
         return Unreachable("the stream broke off without a close")
 
 

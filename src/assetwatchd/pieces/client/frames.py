@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -15,9 +14,10 @@ from assetwatchd.pieces.client.packed import Packed, pack, weight_of
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime import telemetry
 from assetwatchd.upstream import port
-from assetwatchd.upstream.bodies import jsonbody, lenient
+from assetwatchd.upstream.bodies import jsonbody, lenient, oddtext
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.http.transport import Reply
+from assetwatchd.upstream.port import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,7 +32,11 @@ DELETED_MECHANISM = "DELETED"
 LIST = "iterable"
 MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 """A text that begins so, or has this in it, may be a frame, or what is left of one; others never were."""
-log = logging.getLogger(__name__)
+AHEAD_S_MAX = 300.0
+"""A date so far ahead of our clock is none: all that comes until then would be taken for older. Clocks of machines that
+keep time at all are closer (Kerberos asks for as much)."""
+UNFIT_LENGTH_MAX = 100
+"""Characters of an id that cannot be one, in the log."""
 
 
 class Omitted(NamedTuple):
@@ -46,7 +50,7 @@ class Omitted(NamedTuple):
 class Item:
     """What was said of one asset: that it is there, or gone.
 
-    updated: when it last changed; None when that was not said, or cannot be read.
+    updated: when it last changed; None when that was not said, cannot be read, or has not come yet.
     document: the item as it came; empty when omitted says why it was not read.
     weight: what it takes in memory, about; of one off a stream.
     """
@@ -71,7 +75,8 @@ class Item:
     @property
     def deleted_at(self) -> datetime | None:
         """When the asset was deleted; None when that was not said."""
-        return _moment(self.document.get("deleted"))
+        told = value_of(self.document.get("deleted"))
+        return None if lenient.flag(told) is not None else lenient.time(told)
 
 
 class Frame(NamedTuple):
@@ -79,12 +84,14 @@ class Frame(NamedTuple):
 
     unfit: how many have an id that nobody could ask for; those are left out.
     weight: what its items take in memory, about; 0 for what was not read off a stream.
+    void: null stands where its items should be.
     """
 
     items: Collection[Item]
     unreadable: int = 0
     unfit: int = 0
     weight: int = 0
+    void: bool = False
 
 
 def read(document: Mapping[str, JsonValue], stream: Stream) -> Frame:
@@ -119,6 +126,8 @@ def parse(reply: Reply, stream: Stream, assets_max: int) -> Frame | None:
     document = jsonbody.decode(reply)
     if not isinstance(document, dict) or LIST not in document:
         return None
+    if document[LIST] is None:
+        return Frame((), void=True)
     check_count(len(jsonbody.list_of(document.get(LIST), LIST)), assets_max)
     frame = read(document, stream)
     weighed = [_weighed(item) for item in frame.items]
@@ -152,12 +161,13 @@ def check_count(count: int, assets_max: int) -> None:
 
 
 class Frames:
-    """The frames of an open stream, read as they come; texts that are none are passed over.
+    """The frames of an open stream, read as they come; texts that are none, or void, are passed over.
 
-    A wait for the next can be given up.
+    void: one was. A wait for the next can be given up.
     """
 
     def __init__(self, documents: Documents, stream: Stream) -> None:
+        self.void = False
         self._documents = documents
         self._stream = stream
 
@@ -165,7 +175,8 @@ class Frames:
         return self
 
     async def __anext__(self) -> Frame:
-        while (frame := await self._read(await anext(self._documents))) is None:
+        while (frame := await self._read(await anext(self._documents))) is None or frame.void:
+            self.void |= frame is not None
             telemetry.record_passed_over(self._documents.source)
             self._tell("sent a text that is no frame; passed over")
         self._documents.pace.note(ids=len(frame.items) + frame.unreadable + frame.unfit)
@@ -176,10 +187,7 @@ class Frames:
         return frame
 
     def _tell(self, what: str) -> None:
-        """Log something odd, unless there was such a line of this stream a while ago, on whichever connection."""
-        if (more := self._documents.seldom.more((self._stream, what))) is not None:
-            again = f" (and {more} more such since the last line)" if more else ""
-            log.warning("source %s: the stream %s %s%s", self._documents.source, self._stream.value, what, again)
+        self._documents.warn((self._stream, what), f"the stream {self._stream.value} {what}")
 
     async def _read(self, text: bytes) -> Frame | None:
         reply, assets_max = Reply(HTTPStatus.OK, {}, text), self._documents.settings.assets_max
@@ -207,20 +215,38 @@ def dead_asset(item: Item) -> Item:
     return Item(item.asset_id, gone=True, updated=item.updated, document={"id": item.asset_id, **_deleted(item)})
 
 
-def listed(document: Mapping[str, JsonValue]) -> frozenset[str]:
-    """Read FlattenedAssets: the ids; the vendor's model allows that the list is absent. Raises: BadAnswer."""
-    elements = document.get("iterable")
-    if elements is None and document.get("indices"):
+def listed(document: Mapping[str, JsonValue], assets_max: int) -> Listed:
+    """Read FlattenedAssets: the ids of what is there; the vendor's model allows that the list is absent.
+
+    Raises: BadAnswer; also when there are more than anybody could have here.
+    """
+    told = members(document)
+    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and _gone(each)} - {None}
+    found = port.listed((asset_id for each in told if (asset_id := asset_id_of(each)) not in dead), assets_max)
+    unfit = [asset_id for asset_id in found.asset_ids if texts.unfit(asset_id)]
+    if not unfit:
+        return found
+    why = found.why or f"{unfit[0][:UNFIT_LENGTH_MAX]!a} cannot be an id"
+    return Listed(found.asset_ids.difference(unfit), found.unreadable + len(unfit), why)
+
+
+def members(document: Mapping[str, JsonValue]) -> list[JsonValue]:
+    """Return the items of FlattenedAssets. Raises: BadAnswer."""
+    told = document.get(LIST)
+    if told is None and document.get("indices"):
         raise BadAnswer("a list with indices and nothing that they could mean")
-    found = read({"iterable": elements or []}, Stream.ASSETS)
-    return frozenset(item.asset_id for item in found.items if not item.gone)
+    return jsonbody.list_of([] if told is None else told, LIST)
 
 
-def ids(reply: Reply, assets_max: int) -> frozenset[str]:
-    """Read the text of FlattenedAssets. Raises: BadAnswer; also when there are more than anybody could have here."""
-    found = listed(jsonbody.object_in(reply))
-    port.check_count(len(found), assets_max)
-    return found
+def asset_id_of(item: JsonValue) -> str | None:
+    """Return the id that an item of a list has, a UUID, which is the same in any case; None when it has none."""
+    asset_id = item.get("id") if isinstance(item, dict) else None
+    return asset_id.lower() if isinstance(asset_id, str) and asset_id else None
+
+
+def ids(reply: Reply, assets_max: int) -> Listed:
+    """Read the text of FlattenedAssets. Raises: as listed."""
+    return listed(jsonbody.object_in(reply), assets_max)
 
 
 def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed[list[BadAnswer], Fields]:
@@ -262,17 +288,25 @@ def _outdone(item: Item, other: Item | None) -> bool:
 def is_tombstone(value: JsonValue) -> bool | None:
     """Tell whether what is in `deleted` says deleted: a flag in identifiers frames, a timestamp in assets.
 
-    None when nobody can tell.
+    A timestamp without a value says nothing. None when nobody can tell.
     """
-    if value is None:
+    if (told := value_of(value)) is None:
         return False
-    flag = lenient.flag(value)
-    return True if flag is None and (isinstance(value, dict) or lenient.time(value)) else flag
+    flag = lenient.flag(told)
+    return True if flag is None and lenient.time(told) else flag
+
+
+def value_of(timestamp: JsonValue) -> JsonValue:
+    """Return what a GroupedTimestamp has as its value, or what is in its place."""
+    return timestamp.get("value") if isinstance(timestamp, dict) else timestamp
 
 
 def _asset(element: Mapping[str, JsonValue]) -> Item | None:
-    gone = element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
-    return _item(element.get("id"), element, gone=gone)
+    return _item(element.get("id"), element, gone=_gone(element))
+
+
+def _gone(element: Mapping[str, JsonValue]) -> bool | None:
+    return element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
 
 
 def _identifier(element: Mapping[str, JsonValue]) -> Item | None:
@@ -287,7 +321,11 @@ def _deleted(item: Item) -> dict[str, JsonValue]:
 
 
 def _item(asset_id: JsonValue, element: Mapping[str, JsonValue], *, gone: bool | None) -> Item | None:
-    if gone is None or not isinstance(asset_id, str) or not asset_id:
+    """Make an item; None when nobody can tell which asset it is about, or whether that is gone.
+
+    Of two ids that were no text, both would be the one with U+FFFD in place of that.
+    """
+    if gone is None or not isinstance(asset_id, str) or not asset_id or oddtext.REPLACEMENT in asset_id:
         return None
     return Item(asset_id.lower(), gone, _moment(element.get("updated")), element)  # a UUID is the same in any case
 
@@ -296,6 +334,7 @@ def _moment(value: JsonValue) -> datetime | None:
     text = value.get("value") if isinstance(value, dict) else None
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+        at = at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+        return None if at is not None and at - datetime.now(UTC) > timedelta(seconds=AHEAD_S_MAX) else at
     except (ValueError, OverflowError):
         return None

@@ -6,6 +6,7 @@ There is no loop and no clock of its own here: whoever calls has pauses that gro
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,7 @@ from assetwatchd.upstream.redaction import Secrets
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 
     import aiohttp
 
@@ -35,12 +36,14 @@ LINE_EVERY_S = 600.0
 LINES_KINDS_MAX = 20
 """Kinds are words of ours, a handful for each of the three streams."""
 
+log = logging.getLogger(__name__)
+
 
 class Place:
     """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
     silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
-    seldom: which lines about its streams are logged.
+    seldom: which lines about odd things of it are logged.
     """
 
     def __init__(self, settings: PiecesSource, probing: Probing = PROBING) -> None:
@@ -131,7 +134,7 @@ class Silence:
 class PiecesTransport(Transport):
     """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
 
-    reading: how large answers are read. seldom: which lines about streams are logged. source: its name.
+    reading: how large answers are read. seldom: which lines of `warn` are logged. source: its name.
     """
 
     def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
@@ -140,6 +143,12 @@ class PiecesTransport(Transport):
         self._place = place
         self.reading = place.reading
         self.seldom = place.seldom
+
+    def warn(self, kind: Hashable, text: str) -> None:
+        """Log something odd of the source, unless there was such a line a while ago, on whichever connection."""
+        if (more := self.seldom.more(kind)) is not None:
+            again = f" (and {more} more such since the last line)" if more else ""
+            log.warning("source %s: %s%s", self.source, text, again)
 
     async def probe(self) -> None:
         """Check the server's health and version now."""

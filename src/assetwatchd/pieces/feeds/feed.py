@@ -23,7 +23,7 @@ from assetwatchd.model.errors import (
     UpstreamError,
 )
 from assetwatchd.model.values import Condition, ConditionState
-from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client.doubts import Doubted
 from assetwatchd.pieces.client.frames import Frame
 from assetwatchd.pieces.client.listener import ahead
 from assetwatchd.pieces.client.streams import Stream
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from assetwatchd.pieces.feeds.session import Parts
 
 NOT_CONNECTED = "not connected yet"
+LACKING = "cannot be listed completely: {}"
 FIRST_FRAME_WAIT_S = 2.0
 """An Assets stream that says nothing for so long does not begin with all assets."""
 
@@ -143,11 +144,13 @@ class Feed:
         intake = Intake(epoch, self._api, self._stream, by_ids=by_ids, rng=self._parts.rng)
         async with self._opened() as news, reading(intake.reads):
             await self._fill(intake, news)
-            self._begin(epoch, rounds)
-            async for frame in news:
-                await intake.take(frame.items)
-                if frame.unreadable:
+            self._begin(epoch, rounds, intake.lacking)
+            async for frame in Doubted(news):
+                if frame is None:
                     await snapshot.anew(self._api, self._stream, intake)
+                    self._connected(intake.lacking)
+                else:
+                    await intake.take(frame.items)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[AsyncIterator[Frame]]:
@@ -166,7 +169,7 @@ class Feed:
             return
         if self._by_ids:
             await anext(news)  # from here on every change is heard of
-        asset_ids = await self._api.ids(frames.ids)
+        asset_ids = await snapshot.listed(self._api, intake)
         wait = asset_ids and self._begins_with_all and not self._by_ids
         first = await self._first(news) if wait else Frame([])
         await snapshot.of_assets(self._api, self._stream, intake, asset_ids, first)
@@ -180,14 +183,21 @@ class Feed:
             self._begins_with_all = False
             return Frame([])
 
-    def _begin(self, epoch: Epoch, rounds: Rounds) -> None:
+    def _begin(self, epoch: Epoch, rounds: Rounds, lacking: str) -> None:
         """Begin an epoch, and move every subscriber over to it."""
         before, self.epoch, self._complete = self.epoch, epoch, True
-        self._turn(ConditionState.HEALTHY, "")
+        self._connected(lacking)
         rounds.turn(epoch.hub)
         before.hub.end(lambda: ResumeEpochChanged("the upstream connection is a new one"))
         if self._ending is not None:
             epoch.hub.end(self._ending)
+
+    def _connected(self, lacking: str) -> None:
+        """Tell that there is a connection, and what its list lacks."""
+        if lacking:
+            self._turn(ConditionState.DEGRADED, LACKING.format(lacking))
+        else:
+            self._turn(ConditionState.HEALTHY, "")
 
     def _turn(self, state: ConditionState, message: str) -> None:
         """Tell the subscribers how the connection is doing, if that is news."""

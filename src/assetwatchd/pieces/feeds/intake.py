@@ -24,12 +24,14 @@ class Intake:
     """Takes the news of one connection into its epoch; what must be asked about holds up nothing else.
 
     by_ids: the news of a stream of assets are only ids, so each asset is read.
+    lacking: what of the list of all ids cannot be read; empty when all of it can.
     """
 
     def __init__(
         self, epoch: Epoch, api: PiecesApi, stream: Stream, *, by_ids: bool = False, rng: random.Random
     ) -> None:
         self.epoch = epoch
+        self.lacking = ""
         self.reads = Reads(api, transferables=stream is Stream.TRANSFERABLES, answered=self._answered, rng=rng)
         self._stream = stream
         self._by_ids = by_ids

@@ -128,7 +128,7 @@ class Reads:
             except (UpstreamError, CallError) as error:
                 failures += 1
                 if failures == 1:
-                    log.warning("source %s: asset %s: %s; trying again", self._api.source, pending.item.asset_id, error)
+                    self._api.warn("read", f"asset {pending.item.asset_id}: {error}; trying again")
                 pending.tried.set()
                 pause_s = backoff.backoff_s(failures, self._api.settings, self._rng)
                 await asyncio.sleep(max(pause_s, getattr(error, "retry_after_s", None) or 0.0))
@@ -139,7 +139,7 @@ class Reads:
         except AssetGone:
             return Item(asset_id, gone=True, updated=None, document={"id": asset_id})
         except AnswerTooLarge as error:
-            log.warning("source %s: asset %s: %s; it is told without content", self._api.source, asset_id, error)
+            self._api.warn("too large", f"asset {asset_id}: {error}; it is told without content")
             setting = f"sources.{self._api.source}.body_bytes_max"
             return Item(asset_id, gone=False, updated=None, document={}, omitted=Omitted(setting, error.limit + 1))
         return _item(asset_id, document)

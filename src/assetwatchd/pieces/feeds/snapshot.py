@@ -7,7 +7,6 @@ assets one by one, more by one call for all, whose answer is taken apart while i
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -23,20 +22,31 @@ if TYPE_CHECKING:
 READS_MAX = 20
 """More assets than these are read by one call for all."""
 
-log = logging.getLogger(__name__)
+
+async def listed(api: PiecesApi, intake: Intake) -> frozenset[str]:
+    """Return the ids there are, as far as the list of them can be read; what it lacks is kept, and logged."""
+    found = await api.ids(frames.ids)
+    intake.lacking = found.lack
+    if found.lack:
+        api.warn("list", f"the list of assets is not complete: {found.lack}")
+    return found.asset_ids
 
 
 async def of_identifiers(api: PiecesApi, intake: Intake, first: Frame) -> None:
     """Take in every id. The list says which there are, and the first frame what else the stream says of them.
 
-    The list is the later of the two: an id in the frame alone was deleted since, or the user did not save its asset.
+    The list is the later of the two: an id in the frame alone was deleted since, or the user did not save its asset;
+    where some of the list cannot be read, it may be that, and is asked about.
     """
-    asset_ids = await api.ids(frames.ids)
+    asset_ids = await listed(api, intake)
     told: set[str] = set()
     for some in slices(first.items):
         living = frames.living(some)
         told.update(item.asset_id for item in living)
         await intake.epoch.commit([item for item in living if item.asset_id in asset_ids])
+        for item in living:
+            if intake.lacking and item.asset_id not in asset_ids:
+                intake.reads.want(item)
     for unsaid in slices(asset_ids - told):
         await intake.epoch.commit([frames.identifier(asset_id) for asset_id in unsaid])
 
@@ -70,7 +80,7 @@ async def anew(api: PiecesApi, stream: Stream, intake: Intake) -> None:
 
     What is held and not in the list is asked about. News that came meanwhile wait, and are taken in after it.
     """
-    asset_ids, there = await api.ids(frames.ids), intake.epoch.there()
+    asset_ids, there = await listed(api, intake), intake.epoch.there()
     for gone in slices(there - asset_ids):
         for asset_id in gone:
             intake.reads.want(frames.identifier(asset_id))
@@ -90,7 +100,8 @@ async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]
         async for texts in parts:
             read = await api.read_assets(texts, frames.of_texts)
             if read.rest:
-                log.warning("%d assets of a list cannot be read: %s; asked for alone", len(read.rest), read.rest[0])
+                text = f"{len(read.rest)} assets of a list cannot be read: {read.rest[0]}; asked for alone"
+                api.warn("assets of a list", text)
             async for some in read.members():
                 wanted = [item for item in (Item(*fields) for fields in some) if item.asset_id in missing]
                 await intake.epoch.commit(wanted)
