@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
 FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
-STACK_EVERY_S, STACKS_KINDS_MAX = 600.0, 20
+STACK_EVERY_S = 600.0
 """The stack of a defect at one place is logged so often."""
+STACKS_KINDS_MAX = 20
+"""Places and kinds of defects that are told apart."""
 ABOUT_SOURCE = "source %s"
 CHATTY = ("grpc._cython.cygrpc",)
 """Loggers of libraries whose debug lines, one a call and wakeup, hide what is told at debug."""
-
 
 log = logging.getLogger(__name__)
 
