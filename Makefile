@@ -15,11 +15,12 @@ RUN := $(VENV)/.run
 GRPCURL := $(VENV)/.grpcurl
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
+DOCS := $(VENV)/.docs
 PROXY := $(VENV)/.proxy
 
 .DEFAULT_GOAL := help
 .PHONY: help setup grpcurl demo check unit test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
-	soak mutants generate breaking format clean
+	soak mutants generate reference docs breaking format clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ $(DEV): $(RUN) constraints/dev.txt
 
 $(BENCH): $(DEV) constraints/bench.txt
 	@sh tools/set_up.sh bench
+
+$(DOCS): $(DEV) constraints/docs.txt
+	@sh tools/set_up.sh docs
 
 demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
 	@exec $(BIN)/python tools/foreground.py $(BIN)/assetwatch demo $(ARGS)
@@ -121,6 +125,12 @@ mutants: $(DEV) ## Plant defects one by one, and report which of them the tests 
 
 generate: $(DEV) ## Make generated/ anew from proto/
 	sh tools/generate.sh
+
+reference: $(DEV) ## Write docs/reference/ anew, from the command line, the settings and the schema
+	$(BIN)/python -m tools.reference
+
+docs: $(DOCS) ## Build the site of the documents into build/docs; fails on a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 breaking: $(DEV) ## Check that the schema breaks no client of main (REF=... another commit)
 	$(BIN)/buf breaking --against '$(AGAINST)'

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes a layer of .venv, at the versions of its file in constraints/, and a stamp once it is whole:
 #   run      what assetwatch runs with, and what installs it from here (make demo)
-#   grpcurl  the client of the README's examples (make grpcurl)
+#   grpcurl  the client of the documents' examples (make grpcurl)
 #   dev      every check and test (make test)
 #   bench    what draws the measurements (make bench)
+#   docs     what builds the site of the documents (make docs)
 #   proxy    a real Envoy (make test-proxy)
 # An installation that broke off leaves .unfinished behind, and make then begins with run, anew: nobody works in half a .venv.
 set -eu
@@ -35,6 +36,11 @@ make_dev() {
 make_bench() {
   tell 'what draws the measurements, 8 packages, 40 MB; half a minute'
   install -c constraints/run.txt -c constraints/dev.txt -c constraints/bench.txt --group bench
+}
+
+make_docs() {
+  tell 'what builds the site of the documents, 20 packages, 25 MB; half a minute'
+  install -c constraints/run.txt -c constraints/dev.txt -c constraints/docs.txt --group docs
 }
 
 make_proxy() {

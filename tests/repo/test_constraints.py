@@ -34,6 +34,7 @@ PLATFORMS = {
     "run": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
     "dev": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
     "bench": ("x86_64-manylinux_2_28",),
+    "docs": ("x86_64-manylinux_2_28",),
 }
 PYTHONS = ("3.11.0", "3.13")
 
@@ -88,13 +89,15 @@ def test_everything_is_pinned_once_and_nothing_else() -> None:
     """Every package that a layer adds has a line in its file, and every line a package that needs it."""
     assert pins("run").keys() == needed(LAYERS["run"])
     assert pins("dev").keys() == needed(LAYERS["run"] + LAYERS["dev"]) - pins("run").keys()
-    assert not pins("bench").keys() & (pins("run").keys() | pins("dev").keys())
+    for layer in ("bench", "docs"):
+        assert not pins(layer).keys() & (pins("run").keys() | pins("dev").keys())
 
 
 def test_what_is_said_of_the_layers_is_about_so() -> None:
     """The progress line of a layer, and the README, tell how many packages it adds, give or take three."""
     demo = needed([*PROJECT["project"]["dependencies"], "hatchling", "editables"])
-    counts = {"run": len(demo), "dev": len(needed(LAYERS["run"] + LAYERS["dev"]) - demo), "bench": len(pins("bench"))}
+    alone = {layer: len(pins(layer)) for layer in ("bench", "docs")}
+    counts = {"run": len(demo), "dev": len(needed(LAYERS["run"] + LAYERS["dev"]) - demo), **alone}
     script = (ROOT / "tools/set_up.sh").read_text()
     told = dict(re.findall(r"make_(\w+)\(\) \{\n  tell '.*, (\d+) packages", script))
     assert told.keys() == counts.keys()

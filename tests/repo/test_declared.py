@@ -24,6 +24,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 SHIPPED = (ROOT / "src", ROOT / "generated")
 BESIDE = (ROOT / "tests", ROOT / "tools")
+OF_THE_SITE = ROOT / "tools/docs_hooks.py"
+"""MkDocs imports it, which is of a layer of its own: whoever only tests does not have it."""
 MODULE_SUFFIXES = {".py", ".pyi", ".so"}
 NEVER_IMPORTED = {"tzdata": "zoneinfo reads it where the system has no zones"}
 OURS = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "buf"}
@@ -78,10 +80,13 @@ def used(trees: tuple[Path, ...]) -> dict[str, set[str]]:
         "assetwatch_sandbox",
         "assetwatch",
         "buf",
+        "tools",
     }
     known |= set() if trees == SHIPPED else names_of(trees)
     found: dict[str, set[str]] = {}
-    for path in (path for tree in trees for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"}):
+    for path in (
+        path for tree in trees for path in tree.rglob("*.py*") if path.suffix in {".py", ".pyi"} and path != OF_THE_SITE
+    ):
         for module in names_in(path.read_text()):
             if module.partition(".")[0] not in known:
                 found.setdefault(home(module), set()).add(str(path.relative_to(ROOT)))
@@ -104,6 +109,13 @@ def test_what_the_tests_import_is_declared() -> None:
     """It is in the group dev, unless assetwatch itself needs it."""
     grouped = declared(PYPROJECT["dependency-groups"]["dev"]) | declared(PROJECT["dependencies"])
     assert {name: files for name, files in used(BESIDE).items() if name not in grouped} == {}
+
+
+def test_what_the_site_imports_is_declared() -> None:
+    """The hooks of MkDocs import MkDocs and nothing else; the group docs has what brings it."""
+    imported = {module.partition(".")[0] for module in names_in(OF_THE_SITE.read_text())}
+    assert imported - set(sys.stdlib_module_names) == {"mkdocs"}
+    assert declared(PYPROJECT["dependency-groups"]["docs"]) == {"mkdocs-material"}
 
 
 @pytest.mark.parametrize(

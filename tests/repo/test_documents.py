@@ -1,14 +1,15 @@
-"""README.md and ARCHITECTURE.md say what is so: commands, options, reasons, states, limits and names exist."""
+"""The documents say what is so: commands, options, reasons, states, limits and names exist."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
 import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,28 +27,19 @@ from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
 from assetwatchd.settings import schema
 from assetwatchd.settings.load import load
+from support.documents import ROOT, blocks, pages, table
 
 pytestmark = pytest.mark.unit
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+PAGES = pages()
+"""Every document, by its path from the root."""
+GENERATED = "docs/reference/"
+WRITTEN = "\n".join(text for name, text in PAGES.items() if not name.startswith(GENERATED))
+"""All that is written by hand."""
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
 COMMANDS: Any = typer.main.get_command(cli.app)
+HELD_BY = "docs/internals/held-by.md"
 TEST_NAME = r"(tests/[\w/]+\.py)::(\w+)"
-
-
-def table(heading: str, text: str = README) -> list[list[str]]:
-    """Return the rows of the first table whose first column has that heading."""
-    head = next(line for line in text.splitlines() if re.match(rf"\| *{re.escape(heading)} *\|", line))
-    lines = text.split(head, 1)[1].splitlines()[2:]
-    rows = lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-
-
-def blocks(language: str) -> list[str]:
-    """Return what the README's blocks of code in a language hold."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str], list[str]]:
@@ -72,11 +64,13 @@ def options_of(command: Any) -> set[str]:
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    """Whatever README calls of the command line can be called, and no command is left out."""
+def test_every_command_of_the_documents_exists() -> None:
+    """Whatever the documents call of the command line can be called, and no command is left out."""
     called = set()
-    for line in re.findall(r"`assetwatch ([^`\n]+)`|^\$ assetwatch (.+)$", README, flags=re.MULTILINE):
-        words = " ".join(line).split()
+    shell = "\n".join(blocks("sh", WRITTEN) + blocks("console", WRITTEN))
+    inline = re.findall(r"`assetwatch (?!VERSION starts)([^`\n]+)`", WRITTEN)
+    for line in inline + re.findall(r"^(?:\$ )?assetwatch ([^#\n]+)", shell, flags=re.MULTILINE):
+        words = re.split(r" [|&]+ ", line)[0].split()
         if words[0].startswith("-"):
             assert words[0] in {"--install-completion", "--version"}
             continue
@@ -90,7 +84,7 @@ def test_every_command_of_the_readme_exists() -> None:
 
 def test_every_option_of_the_table_of_commands_exists() -> None:
     """An option named beside a command is one of that command."""
-    for call, does in table("Command"):
+    for call, does in table("Command", PAGES["docs/command-line.md"]):
         command, _, _ = command_of(call.strip("`").split()[1:])
         assert set(re.findall(r"--[a-z-]+", call + does)) <= {"--help", *options_of(command)}, call
 
@@ -99,32 +93,37 @@ async def test_every_operation_of_pieces_os_has_its_row() -> None:
     """One row for each of the 15: the vendor's name as in the schema, its RPC, a request that RPC takes, a test."""
     schema = (ROOT / "proto/assetwatch/pieces/v1/pieces_assets_service.proto").read_text()
     told = re.findall(r"// Operation (\w+): .*\n  rpc (\w+)", schema)
-    rows = table("Operation")
+    rows = table("Operation", PAGES["docs/pieces.md"])
     assert [(row[0].strip("`"), row[1]) for row in rows] == told
     assert len(told) == 15
-    seed = re.search(r"^SEED='(.*?)'$", README, flags=re.MULTILINE | re.DOTALL)
+    seed = re.search(r"^SEED='(.*?)'$", PAGES["docs/pieces.md"], flags=re.MULTILINE | re.DOTALL)
     assert seed
-    for _, rpc, _, call, test in rows:
+    tests = dict(table("RPC", PAGES[HELD_BY]))
+    assert list(tests) == [row[1] for row in rows]
+    for _, rpc, _, call in rows:
         line = re.fullmatch(rf"`grpcurl -plaintext -d '(.*)' \$A \$P/{rpc}`", call)
         assert line, rpc
         request = line[1].replace("'$ID'", str(uuid.UUID(int=1))).replace("""'"$SEED"'""", seed[1])
         parsed = json_format.Parse(request, getattr(pieces_pb, f"{rpc}Request")())
         await Requests().read(parsed.SerializeToString(), type(parsed))
-        assert re.fullmatch(TEST_NAME, test), rpc
+        assert re.fullmatch(TEST_NAME, tests[rpc]), rpc
 
 
 def test_every_promise_has_a_limit_and_a_test() -> None:
-    """No cell of the table of promises is empty, and the last of each row names nothing but tests."""
-    rows = table("Promise")
+    """No cell of the table of promises is empty, and each promise has a row that names nothing but tests."""
+    rows = table("Promise", PAGES["docs/watching.md"])
+    held = table("Promise", PAGES[HELD_BY])
     assert len(rows) > 10
-    for promise, limit, tests in rows:
+    assert [promise.split("**")[1] for promise, _ in rows] == [promise for promise, _ in held]
+    for promise, limit in rows:
         assert limit, promise
+    for promise, tests in held:
         assert all(re.fullmatch(TEST_NAME, test) for test in tests.split(", ")), promise
 
 
 def test_every_test_that_is_named_exists() -> None:
     """What the documents name as tests/FILE::NAME is a test that pytest collects."""
-    named = set(re.findall(TEST_NAME, README + ARCHITECTURE))
+    named = set(re.findall(TEST_NAME, WRITTEN))
     assert len(named) > 30
     for file, name in named:
         text = (ROOT / file).read_text()
@@ -133,29 +132,26 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_every_target_of_make_exists() -> None:
-    """Whatever README and ARCHITECTURE say of make, the Makefile has."""
+    """Whatever the documents say of make, the Makefile has."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(
-        re.findall(r"`make ([a-z-]+)", README + ARCHITECTURE)
-        + re.findall(r"^make ([a-z-]+)", README, flags=re.MULTILINE)
-    )
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", WRITTEN, flags=re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
 
 
 def test_the_exit_codes_are_all_there() -> None:
-    """README lists each exit code once."""
-    assert [int(row[0]) for row in table("Exit code")] == sorted(ExitCode)
+    """The page of the command line lists each exit code once."""
+    assert [int(row[0]) for row in table("Exit code", PAGES["docs/command-line.md"])] == sorted(ExitCode)
 
 
 def test_the_reasons_are_those_of_the_one_table() -> None:
-    """README has a row for each reason, with its code."""
-    told = {(row[0], row[1]) for row in table("Code")}
+    """The page of errors has a row for each reason, with its code."""
+    told = {(row[0], row[1]) for row in table("Code", PAGES["docs/errors.md"])}
     assert told == {(code.name, reason) for code, reason in TABLE.values()}
 
 
 def test_every_state_and_every_native_value_has_its_place() -> None:
     """Each state has a row, and each published native value stands in the row of its state."""
-    rows = {row[0]: " | ".join(row) for row in table("State")}
+    rows = {row[0]: " | ".join(row) for row in table("State", PAGES["docs/states.md"])}
     assert list(rows) == [state.name for state in State]
     published = {**media_intelligence.STATES, **omn.IMPORT_STATES, "marked for deletion": State.DELETING}
     for native, state in published.items():
@@ -172,7 +168,7 @@ def test_the_limits_have_the_defaults_that_are_told() -> None:
         "a source's": schema.SourceSettings,
     }
     checked = 0
-    for name, default, _ in table("Setting"):
+    for name, default, _ in table("Setting", PAGES["docs/limits.md"]):
         path = re.fullmatch(r"(?:(a source's) )?`(?:(\w+)\.)?(\w+)`", name)
         if path and (path[1] or path[2]):
             fields = groups[path[1] or path[2]].model_fields
@@ -181,8 +177,8 @@ def test_the_limits_have_the_defaults_that_are_told() -> None:
     assert checked > 10
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
-def test_every_configuration_of_the_readme_is_valid(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", blocks("yaml", WRITTEN))
+def test_every_configuration_of_the_documents_is_valid(text: str, tmp_path: Path) -> None:
     """A block of YAML is a configuration that can be used, once its token files exist."""
     tokens = dict.fromkeys(re.findall(r"/run/secrets/\w+", text), str(tmp_path / "token"))
     (tmp_path / "token").write_text("made-up")
@@ -194,20 +190,16 @@ def test_every_configuration_of_the_readme_is_valid(text: str, tmp_path: Path) -
 
 
 def test_there_is_a_configuration_of_each_kind() -> None:
-    """README shows all five."""
-    kinds = set(re.findall(r"^ +kind: (\w+)$", "\n".join(blocks("yaml")), flags=re.MULTILINE))
+    """The page of configuration shows all five."""
+    kinds = set(
+        re.findall(r"^ +kind: (\w+)$", "\n".join(blocks("yaml", PAGES["docs/configuration.md"])), flags=re.MULTILINE)
+    )
     assert kinds == {"usd_search", "omn", "pieces", "media_intelligence", "oracle_sbc"}
-
-
-def test_every_link_leads_somewhere() -> None:
-    """A link of the two documents is a file or folder of the repository."""
-    for target in re.findall(r"\]\(([^)#]+)\)", README + ARCHITECTURE):
-        assert (ROOT / target).exists(), target
 
 
 def test_the_map_names_what_is_there() -> None:
     """Each file and type of the code map exists, and every module stands in the map."""
-    rows = table("Where", ARCHITECTURE)
+    rows = table("Where", PAGES["ARCHITECTURE.md"])
     named = [name for row in rows for name in re.findall(r"`([\w./]+)`", row[0])]
     for name in named:
         assert any((ROOT / "src" / folder / name).exists() for folder in ("assetwatchd", ".")), name
@@ -220,14 +212,14 @@ def test_the_map_names_what_is_there() -> None:
 
 
 def test_the_constants_of_the_limits_exist() -> None:
-    """Each constant that ARCHITECTURE's table of limits names is one of the source's."""
-    for row in table("Constant", ARCHITECTURE):
+    """Each constant that the table of constants names is one of the source's."""
+    for row in table("Constant", PAGES["docs/internals/constants.md"]):
         for name in re.findall(r"`(\w+)`", row[0]):
             assert re.search(rf"^{name} = ", SOURCE, flags=re.MULTILINE), name
 
 
 def test_the_constants_of_the_page_of_limits_exist() -> None:
     """What docs/limits.md names like a constant is one of the source's, or of the kernel's."""
-    named = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "docs/limits.md").read_text())) - {"NAME", "RLIMIT_DATA"}
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGES["docs/limits.md"])) - {"NAME", "RLIMIT_DATA"}
     assert len(named) > 10
     assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+STAMPS = ("run", "grpcurl", "dev", "bench", "docs")
 TOO_OLD = "#!/bin/sh\nexit 1\n"
 
 
@@ -78,7 +79,9 @@ def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProc
         ("check", ["run", "dev"]),
         ("generate", ["run", "dev"]),
         ("breaking", ["run", "dev"]),
+        ("reference", ["run", "dev"]),
         ("bench", ["run", "dev", "bench"]),
+        ("docs", ["run", "dev", "docs"]),
     ],
 )
 def test_a_target_makes_its_layers_first(clone: Path, target: str, layers: list[str]) -> None:
@@ -93,16 +96,17 @@ def test_a_target_makes_its_layers_first(clone: Path, target: str, layers: list[
     [
         ("Makefile", set()),
         ("constraints/bench.txt", {"bench"}),
-        ("constraints/dev.txt", {"grpcurl", "dev", "bench"}),
-        ("constraints/run.txt", {"run", "grpcurl", "dev", "bench"}),
-        ("pyproject.toml", {"run", "grpcurl", "dev", "bench"}),
+        ("constraints/docs.txt", {"docs"}),
+        ("constraints/dev.txt", {"grpcurl", "dev", "bench", "docs"}),
+        ("constraints/run.txt", {"run", "grpcurl", "dev", "bench", "docs"}),
+        ("pyproject.toml", {"run", "grpcurl", "dev", "bench", "docs"}),
     ],
 )
 def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outdated: set[str]) -> None:
     """With the layers there nothing is installed again, until the pins of a layer change; then it, and those above."""
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/python").touch()
-    for number, layer in enumerate(("run", "grpcurl", "dev", "bench")):
+    for number, layer in enumerate(STAMPS):
         stamp = clone / ".venv" / f".{layer}"
         stamp.touch()
         os.utime(stamp, (1000 + number, 1000 + number))
@@ -110,7 +114,7 @@ def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outda
         if path.name != ".venv":
             os.utime(path, (10, 10))
     os.utime(clone / changed, (2000, 2000))
-    asked = {layer: make(clone, "-q", f".venv/.{layer}").returncode for layer in ("run", "grpcurl", "dev", "bench")}
+    asked = {layer: make(clone, "-q", f".venv/.{layer}").returncode for layer in STAMPS}
     assert {layer for layer, code in asked.items() if code} == outdated
 
 

@@ -348,7 +348,7 @@ def _body(test: str) -> str:
 
 @pytest.mark.parametrize("name", JUDGED)
 def test_each_invariant_is_judged_and_told(name: str) -> None:
-    """The judge has a function of its name, whose words begin with it; ARCHITECTURE names it too."""
+    """The judge has a function of its name, whose words begin with it; the page of invariants names it too."""
     judge = "".join((ROOT / "tests/faults/rig" / file).read_text() for file in ("promises.py", "limits.py"))
     assert re.search(rf'^def {name.lower()}\(.*\n    """{name}: ', judge, flags=re.MULTILINE)
-    assert re.search(rf"\b{name}\b", (ROOT / "ARCHITECTURE.md").read_text())
+    assert re.search(rf"\b{name}\b", (ROOT / "docs/internals/invariants.md").read_text())

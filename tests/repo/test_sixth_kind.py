@@ -1,4 +1,4 @@
-"""The recipe of ARCHITECTURE.md for a sixth kind is true: those files, no other, and it serves."""
+"""The recipe of docs/internals/adding-an-upstream.md for a sixth kind is true: those files, no other, and it serves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 KIT = Path(__file__).parent / "sixth_kind"
-SERVICE = "### The service"
-STANDIN = "### Its stand-in, its tests, its documentation"
+SERVICE = "## The service"
+STANDIN = "## Its stand-in, its tests, its documentation"
 
 DETAIL = """@dataclass(frozen=True, slots=True)
 class AcmeDetail:
@@ -69,7 +69,7 @@ ADAPTER = "src/assetwatchd/adapters/KIND.py"
 
 def recipe(heading: str) -> set[str]:
     """Return the files that a part of the recipe names first in its numbered steps."""
-    text = (ROOT / "ARCHITECTURE.md").read_text().split(heading, 1)[1].split("\n#", 1)[0]
+    text = (ROOT / "docs/internals/adding-an-upstream.md").read_text().split(heading, 1)[1].split("\n#", 1)[0]
     steps = re.findall(r"^\d+\. (.*)$", text, flags=re.MULTILINE)
     return {path for step in steps for path in re.findall(r"`([\w./]+/[\w./]*)`", step)}
 

@@ -1,0 +1,77 @@
+"""The documents as pages: their sizes, their links, what is written by the program, and the site's list of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from support.documents import ROOT, anchors, pages, prose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = pages()
+BYTES_MAX = {"README.md": 8 * 1024, "ARCHITECTURE.md": 12 * 1024}
+"""What is read in one sitting."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+REFERENCE = "docs/reference"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", BYTES_MAX)
+def test_what_everybody_reads_is_short(name: str) -> None:
+    """The two documents that everybody begins with stay so."""
+    assert len((ROOT / name).read_bytes()) <= BYTES_MAX[name]
+
+
+@pytest.mark.unit
+def test_the_readme_introduces() -> None:
+    """It names no test, and has no table of limits, errors or settings."""
+    assert not re.search(r"tests?/\w+|::test_|test_\w+\.py", PAGES["README.md"])
+    heads = re.findall(r"^\| *(\w+)[^\n]*\|\n\| -", PAGES["README.md"], flags=re.MULTILINE)
+    assert heads == ["To"]
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    """A link is a file or folder of the repository, and what stands behind # is a heading there."""
+    for target in LINK.findall(prose(PAGES[name])):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (ROOT / name).parent / path if path else ROOT / name
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text()), target
+
+
+@pytest.mark.unit
+def test_every_page_is_on_the_site() -> None:
+    """The list of pages in mkdocs.yml has each file of docs/ once."""
+    text = re.sub(r"!!python\S+", "", (ROOT / "mkdocs.yml").read_text())
+    listed = _files(yaml.safe_load(text)["nav"])
+    assert sorted(listed) == sorted(name.removeprefix("docs/") for name in PAGES if name.startswith("docs/"))
+
+
+def _files(entry: object) -> list[str]:
+    """Return the files in a list of pages, whatever is within what."""
+    if isinstance(entry, str):
+        return [entry]
+    inner = entry.values() if isinstance(entry, dict) else entry
+    assert not isinstance(inner, (bytes, int, type(None)))
+    return [file for each in inner for file in _files(each)]  # type: ignore[attr-defined]  # YAML has nothing else
+
+
+def test_the_references_are_those_of_the_program(tmp_path: Path) -> None:
+    """What `make reference` would write is what is there, and nothing else is."""
+    subprocess.run([sys.executable, "-m", "tools.reference", tmp_path], cwd=ROOT, timeout=100, check=True)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    there = {path.name: path.read_text() for path in (ROOT / REFERENCE).iterdir()}
+    assert written.keys() == there.keys()
+    assert [name for name, text in written.items() if text != there[name]] == [], "run: make reference"
