@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 HEAD = """# Settings
 
 Everything that a configuration can hold, with its default. Written by `make reference`; `assetwatch config schema`
-prints the same as a JSON schema. What happens at a limit is in [Limits](../limits.md#settings), an example of each kind in
-[Configuration](../configuration.md).
+prints the same as a JSON schema. What happens at a limit is in [Limits](../limits.md#settings), an example of each kind
+in [Configuration](../configuration.md).
 """
 GROUPS: dict[str, tuple[type[BaseModel], ...]] = {
     "`server`": (schema.ServerSettings,),
