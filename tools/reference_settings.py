@@ -86,7 +86,7 @@ def _default(value: object) -> str:
 def _value(told: dict[str, Any]) -> str:
     """Say what can be given, in words."""
     if "oneOf" in told or "anyOf" in told:
-        ways = [way for way in told.get("oneOf", told.get("anyOf")) if way.get("type") != "null"]
+        ways = [way for way in (told.get("oneOf") or told["anyOf"]) if way.get("type") != "null"]
         return " or ".join(dict.fromkeys(_value(way) for way in ways))
     if "$ref" in told:
         return _kind_of(told["$ref"].rpartition("/")[2])
