@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 import re
+import tomllib
 import uuid
 from typing import Any
 
@@ -223,3 +224,39 @@ def test_the_constants_of_the_page_of_limits_exist() -> None:
     named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGES["docs/limits.md"])) - {"NAME", "RLIMIT_DATA"}
     assert len(named) > 10
     assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()
+
+
+def test_every_metric_has_its_row() -> None:
+    """The table of metrics is what the program makes, in words that begin as its own do."""
+    text = (ROOT / "src/assetwatchd/runtime/telemetry.py").read_text()
+    names = dict(re.findall(r'^([A-Z_]+) = "([a-z_.]+)"$', text, flags=re.MULTILINE))
+    made = re.findall(r'(?:create_\w+\(|_seconds\(meter, )([A-Z_]+), (?:"[^"]*", )?"([^"]+)"', text)
+    assert len(made) > 5
+    told = {row[0].strip("`"): row[2].lower() for row in table("Metric", PAGES["docs/observing.md"])}
+    assert told == {names[constant]: means.lower() for constant, means in made}
+
+
+def test_the_page_of_performance_tells_the_latest_results() -> None:
+    """Its figures, date and machine are those of bench/RESULTS.md."""
+    page, results = PAGES["docs/performance.md"], (ROOT / "bench/RESULTS.md").read_text()
+    when = re.search(r"^- when: (\S+)", results, flags=re.MULTILINE)
+    machine = re.search(r"^- machine: (.*?), \d+ GiB", results, flags=re.MULTILINE)
+    rate = re.search(r"^\| assetwatch 1,000 x 2,000/s \| ([\d,]+)/s", results, flags=re.MULTILINE)
+    times = re.findall(r"^\| times etcd's changes/s at 1,000 x 2,000/s, .*? \| ([\d.]+) x", results, flags=re.MULTILINE)
+    assert when
+    assert machine
+    assert rate
+    flat = " ".join(page.split())
+    millions = f"{int(rate[1].replace(',', '')) / 1e6:.2f} million"
+    assert [
+        text for text in (when[1], machine[1], millions, *(f"{each} times" for each in times)) if text not in flat
+    ] == []
+
+
+def test_the_changelog_has_the_version() -> None:
+    """Its newest part is what is not released yet, or the version of the package, under the headings of the format."""
+    heads = re.findall(r"^## \[(.*?)\]", PAGES["CHANGELOG.md"], flags=re.MULTILINE)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert heads[0] in {"Unreleased", version}
+    kinds = set(re.findall(r"^### (.*)$", PAGES["CHANGELOG.md"], flags=re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
