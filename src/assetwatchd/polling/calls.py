@@ -18,9 +18,9 @@ from assetwatchd.model.errors import (
 )
 from assetwatchd.model.values import GONE, REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
 from assetwatchd.polling import listing
-from assetwatchd.polling.agenda import AT_ONCE, NEVER
 from assetwatchd.polling.conditions import FAILURES_TO_TURN, NONE_READ_MAX, Health, refuses_us
 from assetwatchd.polling.pauses import Pauses
+from assetwatchd.polling.target import AT_ONCE, NEVER
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.timelimit import TIMER_S, TimeLimit
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from assetwatchd.model.values import Condition
-    from assetwatchd.polling.agenda import Target
-    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
+    from assetwatchd.polling.stats import Figures
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.answers import Answer
     from assetwatchd.upstream.port import Listed, Upstream
@@ -214,8 +215,7 @@ class Calls:
             self.note(self.health.lacks(self.lacking, self._now()))
 
     def _gone(self, target: Target) -> None:
-        target.listed = False
-        self._plan.note(target)
+        self._plan.targets.unlist(target)
         self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._now()))
 
     def want_list(self) -> None:
@@ -410,19 +410,19 @@ class Calls:
 
         Only while lists are made: the next one ends the contradiction, if it lacks the asset too.
         """
-        if answer.state is not State.MISSING or not target.listed or target.absences:
+        if answer.state is not State.MISSING or not target.presence.listed or target.presence.absences:
             return False
         if self._plan.pushing or not self._plan.whole_wanted:
             return False
-        return target.back or target.state is None or target.state is State.UNKNOWN
+        return target.presence.back or target.knowledge.state in {None, State.UNKNOWN}
 
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
         try:
-            known = {target.asset_id: target.answer for target in targets if target.answer}
+            known = {target.asset_id: target.knowledge.answer for target in targets if target.knowledge.answer}
             return await self._upstream.observe([target.asset_id for target in targets], known)
         except AssetRejected as error:
-            entry = self._plan.entry(targets[0])
+            entry = self._plan.targets.entry(targets[0])
             if len(targets) > 1 or (entry is not None and entry.state is not State.UNKNOWN):
                 raise
             failure = Failure(FailureKind.PERMANENT, REJECTED, str(error))
@@ -568,22 +568,22 @@ class Calls:
     def _acquit(self) -> None:
         """Take back the failures of assets since the last success: a trial has failed too, so it was the source."""
         for target, failures in self._doubtful.items():
-            target.failures = failures
+            target.knowledge.take_back_failures(failures)
         self._doubtful.clear()
 
     def _blame_again(self, targets: Sequence[Target]) -> None:
         """Have assets that are told to be unreadable count no more against their source."""
-        self.health.blamed.update(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN)
+        self.health.blamed.update(target.asset_id for target in targets if target.knowledge.failures > FAILURES_TO_TURN)
 
     def _asset_failed(self, target: Target, error: UpstreamError, *, counts: bool = True) -> None:
         failing = self.health.failing
         if counts:
-            self._doubtful.setdefault(target, target.failures)
-            target.failures += 1
-        pause_s = backoff.backoff_s(max(target.failures, 1), self._settings, self._rng)
+            self._doubtful.setdefault(target, target.knowledge.failures)
+            target.knowledge.count_failure()
+        pause_s = backoff.backoff_s(max(target.knowledge.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         enough = FAILURES_TO_TURN + self.health.suspect  # if suspect, a sign of life is to come first
-        its_own = target.failures >= enough and not failing
+        its_own = target.knowledge.failures >= enough and not failing
         refused = self._unreachable(str(error), asset_id=target.asset_id if its_own else "")
         self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
         if its_own:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import VersionUnsupported
-from assetwatchd.polling.agenda import AT_ONCE
 from assetwatchd.polling.conditions import refuses_us
+from assetwatchd.polling.target import AT_ONCE
 from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:
