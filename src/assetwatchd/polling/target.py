@@ -76,26 +76,32 @@ class Event(StrEnum):
     """The source has it no more."""
 
 
-# The life of one target, by a read that a push overtakes:
+# The life of one target, through a read that pushes overtake:
 #
-#                                      phase        generation  dirty  refetch
-#   a watcher names it                 DUE               0
-#   `Calls` takes it                   READING           0                       a call asks, and notes generation 0
-#   a push says that it changed        READING           0      yes    yes       the call may have seen what was before
-#   a push says that it was deleted    READING           1                       newer than whatever the call will say
-#   the call ends: it is there         IDLE              1                       noted 0, so it is not believed (ENDED)
-#   the watcher still wants it         DUE               1                       within its interval, as after any read
-#   `Calls` takes it                   READING           1                       a call asks, and notes generation 1
-#   the call ends: it is there again   COMMITTING        1                       nothing overtook it: to the store
-#   a push says that it changed        COMMITTING        1      yes    yes       of what is on its way nobody knows
-#   it is in the store                 DUE               1      yes               refetch: read at once, out of turn
-#   `Calls` takes it                   READING           1      yes
-#   the call ends, nothing came        COMMITTING        1                       only now is it in step again
-#   it is in the store                 DUE               1
-#   the watcher goes                   IDLE              1
+#   what happens                           event        phase       generation  dirty  refetch
+#   it is listed, or asked for by name     -            IDLE        0           no     no
+#   somebody wants it: it gets a place     SCHEDULED    DUE         0           no     no
+#   a call asks; generation 0 is noted     BEGUN        READING     0           no     no
+#   a push says that it changed            TOUCHED      READING     0           yes    yes
+#   a push says that it was deleted        OVERTAKEN    READING     1           no     no
+#   the call ends: it is there. 0 is not   ENDED        IDLE        1           no     no
+#     1, so that is not believed, and
+#     the store has it as DELETED
+#   it is still wanted                     SCHEDULED    DUE         1           no     no
+#   a call asks; generation 1 is noted     BEGUN        READING     1           no     no
+#   the call ends: it is there again       ANSWERED     COMMITTING  1           no     no
+#   a push says that it changed            TOUCHED      COMMITTING  1           yes    yes
+#   what the call said is in the store     COMMITTED    IDLE        1           yes    yes
+#   so it is read at once                  SCHEDULED    DUE         1           yes    no
+#   a call asks; generation 1 is noted     BEGUN        READING     1           yes    no
+#   the call ends, and no push came        ANSWERED     COMMITTING  1           no     no
+#   what the call said is in the store     COMMITTED    IDLE        1           no     no
+#   nobody wants it                        DROPPED      DROPPED     1           no     no
 #
-# A touch and a removal differ: after a touch the answer of the read under way goes to the store all the same, as it is
-# no older than what is known, and the read is made once more. After a removal it would bring back what is gone.
+# Why a touch does not overtake: what the call says may be from before the touch, but is no older than what is known,
+# so it goes to the store, and the read is made once more. After a removal it would bring back what is gone.
+# Why the order counts in OVERTAKEN: a touch that came before the removal is answered by it. One that comes after it,
+# while the call goes on, makes the target dirty again, and asks for a read of its own.
 
 _IDLE, _DUE, _READ, _COMM, _GONE = Phase
 _NO = None
@@ -228,7 +234,7 @@ class Target:
     def begin(self) -> None:
         """A call asks about it. It stays dirty until that ends well: the call may yet fail."""
         if self._moves(Event.BEGUN):
-            self.place, self.refetch = None, False
+            self.place = None
 
     def answer(self) -> None:
         """The call said what it is. That is as new as the last touch, but for touches since the call began."""
@@ -251,7 +257,7 @@ class Target:
     def touch(self) -> None:
         """It has changed: a read under way may have seen what was before, so another one has to follow it."""
         if self._moves(Event.TOUCHED):
-            self.dirty, self.refetch = True, self.under_way
+            self.dirty, self.refetch = True, self.refetch or self.under_way
 
     def overtake(self) -> None:
         """Something newer is known than reads under way will say, and than any touch up to now."""
@@ -262,7 +268,7 @@ class Target:
     def invalidate(self) -> None:
         """What is known of it holds no more, and no read of it is agreed on, as nobody wants it."""
         if self._moves(Event.INVALIDATED):
-            self.dirty = False
+            self.dirty = self.refetch = False
             self.knowledge.outdate()
 
     def drop(self) -> None:

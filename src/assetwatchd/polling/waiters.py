@@ -45,8 +45,8 @@ class Waiters:
         """Whether an answer is on its way that will do for who asks now."""
         match target.phase:
             case Phase.READING | Phase.COMMITTING:
-                # Also once the call has ended: the answer is seconds old at most, and whoever waits for it is told
-                # when it can be had from the store, not before. Another call would say the same.
+                # Reads under way are shared. This one is under way until the store has its answer, though the call
+                # is over: who is told sooner would look there and find what was before.
                 return True
             case Phase.DUE:
                 # A read missed it, and the next one is to say the same. Were it made at once for who asks, what is
