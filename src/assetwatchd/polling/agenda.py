@@ -58,7 +58,7 @@ class Agenda:
 
         caller: who wants it at once, or wants what is new by now, so that it is read when it is their turn.
         """
-        if due == target.due == AT_ONCE:
+        if due == AT_ONCE == target.due:
             self.join(target, caller)
             return
         if due == AT_ONCE:

@@ -71,12 +71,7 @@ class Knowledge:
     @property
     def is_unread(self) -> bool:
         """Whether its first read is still to come: nothing can be relied on, and no reads of it fail."""
-        return self.trouble_free and (self.outdated or self.observed_at is None)
-
-    @property
-    def trouble_free(self) -> bool:
-        """Whether no failed read counts against it."""
-        return self.trouble is None or not self.trouble.failures
+        return (self.outdated or self.observed_at is None) and not self.failures
 
     # What is found ---------------------------------------------------------------------------------------------------
 
@@ -84,9 +79,10 @@ class Knowledge:
         """Know again what the store has kept over a restart."""
         self.observed_at, self.unchanged_reads = found_at, unchanged_reads
 
-    def mirror(self, entry: Entry | None) -> None:
-        """Take over what planning needs of the store's entry."""
+    def mirror(self, entry: Entry | None, negative_result: Observation | None) -> None:
+        """Take over what planning needs of the store's entry, or what was said of an asset that has none."""
         self.state, self.gone = (None, False) if entry is None else (entry.state, entry.gone)
+        self.negative_result = negative_result
 
     def observe(self, at: float) -> None:
         """Note when that was found which the store has now."""
@@ -104,13 +100,14 @@ class Knowledge:
         """Count how long it has been the same; changed: the store has another entry by what was seen."""
         self.unchanged_reads = 0 if changed else self.unchanged_reads + 1
 
+    def confirm(self, at: float) -> None:
+        """Note that a read which began then found what the store has."""
+        self.observed_at, self.outdated = at, False
+        self.unchanged_reads += 1
+
     def send(self, answer: bytes = b"") -> None:
         """Note that something goes to the store; answer: digest of the answer it is made of, if it is of one."""
         self.answer = answer
-
-    def lack(self, negative_result: Observation | None) -> None:
-        """Keep what a read said of an asset that never was; None: there is an entry, or nothing was said."""
-        self.negative_result = negative_result
 
     # How it fails ----------------------------------------------------------------------------------------------------
 

@@ -126,8 +126,7 @@ class Outcomes:
         if target.generation == generation:
             target.unchanged()
             self._plan.targets.settle(target)
-            target.knowledge.observe(observed_at)
-            target.knowledge.count_read(changed=False)
+            target.knowledge.confirm(observed_at)
         else:
             target.end()
         self._over(target)

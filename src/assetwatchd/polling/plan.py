@@ -204,13 +204,13 @@ class Plan:
         target.overtake()
 
     def schedule_next(self, target: Target, *, retry_at: float | None = None) -> None:
-        """Agree on the next read of a target, as one is over, or a notice in its place; retry_at: it has to be then."""
+        """Agree on the next read of an idle target, as one is over, or a notice in its place; retry_at: it is then."""
         self.targets.note(target)
         if target.refetch:
             self._agree(target, AT_ONCE)
         elif retry_at is not None:
             self.reschedule(target, retry_at)
-        elif target.phase is not Phase.DROPPED and self.interests.wanted(target):
+        elif self.interests.wanted(target):
             interval_s = self._interval_s(target)
             self._agree(target, self._next_read(target, interval_s), interval_s=interval_s)
 

@@ -151,12 +151,11 @@ class Registry:
 
     def remember(self, target: Target, *, negative_result: Observation | None) -> None:
         """Record that a target was read: the store has what was found; negative_result: its asset never was there."""
-        target.knowledge.lack(negative_result)
-        target.presence = presence.told(target.presence)
+        if target.presence.back:
+            target.presence = presence.told(target.presence)
         self._untold.discard(target)
-        self._look_up(target)
-        known = target.knowledge
-        if known.state is not None and not (known.gone and known.state in UNPROVEN):
+        entry = self._look_up(target, negative_result)
+        if entry is not None and not (entry.gone and entry.state in UNPROVEN):
             self._strangers.remove(target)
 
     def note(self, target: Target) -> None:
@@ -165,9 +164,9 @@ class Registry:
             self._untold.discard(target)
         self._strangers.note(target)
 
-    def _look_up(self, target: Target) -> Entry | None:
-        entry = self.entry(target)
-        target.knowledge.mirror(entry)
+    def _look_up(self, target: Target, negative_result: Observation | None = None) -> Entry | None:
+        entry = self._store.get(target.key)
+        target.knowledge.mirror(entry, negative_result)
         return entry
 
     # Whether they are there ------------------------------------------------------------------------------------------
@@ -201,7 +200,8 @@ class Registry:
 
     def settle(self, target: Target) -> None:
         """A read or a notice said what it is: another one that misses it is the first of two again."""
-        target.presence = presence.confirmed(target.presence)
+        if target.presence.missing_unconfirmed:
+            target.presence = presence.confirmed(target.presence)
 
 
 def forgotten(entry: Entry) -> bool:

@@ -57,8 +57,10 @@ class Waiters:
                 return target.demand.awaited
 
     def answer(self, target: Target, error: SourceUnreachable | None = None) -> None:
-        """Tell all who wait for a target that its read is over, or has failed."""
-        for future in self._awaited.get(target, ()):
+        """Tell all who wait for a target that its read is over, or has failed; mostly nobody does."""
+        if target not in self._awaited:
+            return
+        for future in self._awaited[target]:
             if future.done():
                 continue
             if error is None:
