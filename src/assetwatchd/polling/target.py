@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 NEVER = math.inf
 AT_ONCE = -math.inf
 UNNAMED = AssetKey("", "")
-REFUSALS_EVERY_S = 60.0
+REFUSED_EVERY_S = 60.0
 """Of events that the table refuses one line a kind is logged in this time: what goes wrong once may at every read."""
-REFUSALS_KINDS_MAX = 50
-"""There are no more kinds than pairs of an event and a phase."""
+REFUSED_KINDS_MAX = 50
+"""More than there are pairs of an event and a phase that is not allowed."""
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.strict = False
-        self._lines = Seldom(REFUSALS_EVERY_S, REFUSALS_KINDS_MAX)
+        self._lines = Seldom(REFUSED_EVERY_S, REFUSED_KINDS_MAX)
 
     def note(self, target: Target, event: Event) -> None:
         """Raise, or log with measure: in service one target that is read once too often is better than none at all."""
