@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.pipeline import Unread
 from assetwatchd.model.values import GONE, State, unreadable
+from assetwatchd.polling import waiters
 from assetwatchd.polling.target import Phase
 from assetwatchd.polling.troubles import Troubles
-from assetwatchd.polling.waiters import DOUBT_S, Waiters
+from assetwatchd.polling.waiters import Waiters
 from assetwatchd.runtime.clock import loop_time
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Outcomes:
         elif self._doubtful(target, sighting.observation):
             target.end()
             self._plan.targets.doubt(target)
-            self._plan.schedule_next(target, retry_at=loop_time() + DOUBT_S)  # its waiters wait for that one too
+            # Its waiters are not told: they wait for the read that is to confirm it.
+            self._plan.schedule_next(target, retry_at=loop_time() + waiters.DOUBT_S)
         else:
             target.answer()
             self._see(Seen(target, sighting, generation, by_read=True))
