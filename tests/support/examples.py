@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, Examples] = {
     "the client's map": Examples(150, 2000, 40, 40),
     "drains": Examples(40, 2000),
     "reads, lists and pushes": Examples(20, 500),
+    "lives of a target": Examples(100, 5000),
     "unreadable assets": Examples(40, 1000),
     "complete or not": Examples(40, 1000),
 }

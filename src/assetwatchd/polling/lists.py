@@ -14,7 +14,7 @@ from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import GONE, Observation, State
 from assetwatchd.polling import listing
-from assetwatchd.polling.agenda import AT_ONCE, NEVER
+from assetwatchd.polling.target import AT_ONCE, NEVER
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from assetwatchd.model.errors import UpstreamError
-    from assetwatchd.polling.agenda import Target
-    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
     from assetwatchd.polling.report import Report
+    from assetwatchd.polling.stats import Figures
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Listed, Upstream
 
@@ -156,8 +157,7 @@ class Lists:
             self._report.note(self._health.lacks(self.lacking, self._report.now()))
 
     def _gone(self, target: Target) -> None:
-        target.listed = False
-        self._plan.note(target)
+        self._plan.targets.unlist(target)
         self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._report.now()))
 
     # When one fails, or cannot tell ----------------------------------------------------------------------------------

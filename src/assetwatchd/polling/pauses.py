@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import VersionUnsupported
-from assetwatchd.polling.agenda import AT_ONCE
+from assetwatchd.polling.target import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.upstream import backoff
 
