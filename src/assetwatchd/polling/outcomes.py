@@ -74,20 +74,20 @@ class Outcomes:
             inbox, self._inbox = self._inbox[:SEEN_TOGETHER], self._inbox[SEEN_TOGETHER:]
             if not self._inbox:
                 self._arrived.clear()
-            revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
                 self._keyed(seen.target, seen.sighting)
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]
-            self._figures.changes += await self._pipeline.ingest(self._name, sightings)
-            for seen, revision in zip(inbox, revisions, strict=True):
+            committed = {entry.key for entry in await self._pipeline.ingest(self._name, sightings)}
+            self._figures.changes += len(committed)
+            for seen in inbox:
                 if seen.sighting is None:
                     continue
                 if seen.target in kept:
                     self._plan.remember(seen.target, negative_result=None)
-                    self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
+                    self._stored(seen, seen.sighting, changed=seen.target.key in committed)
                 else:
                     self._answer_absent(seen, seen.sighting)
             await self._mark_unread(seen.target for seen in inbox if seen.sighting is None)
@@ -273,10 +273,6 @@ class Outcomes:
             self._plan.remember(target, negative_result=unreadable(target.asset_id, target.trouble))
             return False
         return entry is None or not entry.gone or bool(target.named or target.pinned or target.back)
-
-    def _revision(self, target: Target) -> int:
-        entry = self._plan.entry(target)
-        return 0 if entry is None else entry.revision
 
 
 def _told_to(target: Target) -> bool:
