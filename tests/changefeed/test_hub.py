@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -297,7 +298,7 @@ async def test_removals_dropped_before_a_slow_reader_got_them_end_its_stream() -
         await rig.settle()
         await rig.change("dam/a", state=State.DELETED)
         await rig.settle()
-        await rig.store.drop_gone(before=1.0, keep=lambda _: False)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
         for reader in (client, named):
             reader.allow(None)
         await rig.settle()
@@ -317,7 +318,7 @@ async def test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed(
         await rig.change("dam/a", state=State.DELETED)
         begun, anew = Client(rig.hub, what, cursor, permits=1), Client(rig.hub, what, permits=1)
         await rig.settle()
-        await rig.store.drop_gone(before=1.0, keep=lambda _: False)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
         late = Client(rig.hub, what, cursor)
         for client in (begun, anew):
             client.allow(None)

@@ -253,7 +253,7 @@ async def test_tombstones_are_forgotten_by_turns() -> None:
     count, clock = 20_000, [0.0]
     desk = PiecesSource.model_validate({"kind": "pieces", "base_url": "http://localhost", "assets_max": count})
     limits = ServerSettings()
-    parts = Parts(MemoryStore, lambda *_: b"x", lambda *_: b"", limits, random.Random(1), lambda: clock[0])  # noqa: S311 - no secret
+    parts = Parts(lambda: MemoryStore(lambda: clock[0]), lambda *_: b"x", lambda *_: b"", limits, random.Random(1), lambda: clock[0])  # noqa: S311 - no secret
     epoch = Epoch("desk", Stream.IDENTIFIERS, parts, desk)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     told_of = [frames.Item(f"a{number}", gone=number > 0, updated=moment, document={}) for number in range(count)]

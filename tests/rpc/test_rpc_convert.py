@@ -93,6 +93,7 @@ def entry(seen: Observation, revision: int = 7, traceparent: str = TRACEPARENT) 
         digest=b"",
         upsert=sealed(revision),
         found_at=1_700_000_000.5,
+        committed_at=1_700_000_001.0,
         traceparent=traceparent,
     )
 

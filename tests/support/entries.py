@@ -69,7 +69,7 @@ def entry(
     name: str, revision: int, state: State = State.AVAILABLE, *, gone: bool | None = None, at: float = 0.0
 ) -> Entry:
     """Make an entry as a store would number it."""
-    return draft(name, state, gone=gone, at=at).entry(revision)
+    return draft(name, state, gone=gone, at=at).entry(revision, committed_at=at)
 
 
 def frame(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:

@@ -161,7 +161,7 @@ class Delivery:
         now = time.time()
         if now >= self._lag_due:
             self._lag_due = now + LAG_EVERY_S
-            telemetry.record_lag(now - entries[0].found_at)
+            telemetry.record_lag(now - entries[0].committed_at)
 
 
 async def reach(hub: Hub, revision: int) -> None:
