@@ -34,7 +34,7 @@ from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
-from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
+from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.runtime import descriptors, logs, stderr, telemetry
@@ -77,7 +77,7 @@ class App:
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
-            convert.frame(self.store.epoch),
+            convert.WatchFraming(self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
             incomplete=self._incomplete,
@@ -94,7 +94,7 @@ class App:
         self._pieces = dict(self._pieces_apis())
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
-        self._feeds = Feeds(Parts(MemoryStore, encode, frame, settings.server, jitter, time.time))
+        self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
     def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
         return Scheduler(

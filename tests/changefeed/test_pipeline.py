@@ -46,7 +46,7 @@ class Road:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5)
+        hub = Hub(self.store, convert.WatchFraming(self.store.epoch), heartbeat_s=5)
         self.published = 0
         hub.publish = self._published  # type: ignore[method-assign]  # counted instead: nobody watches here
         self.pipeline = Pipeline(self.store, hub, convert.ProtobufEncoder())
@@ -231,7 +231,7 @@ async def test_a_store_that_cannot_keep_loses_nothing() -> None:
     Who calls is not told where the store is.
     """
     store, said = FullStore(), list[str]()
-    hub = Hub(store, convert.frame(store.epoch), heartbeat_s=5)
+    hub = Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5)
     pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
     ingesting = asyncio.create_task(pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)]))
     await asyncio.sleep(10)

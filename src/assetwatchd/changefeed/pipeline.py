@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import StoreError
@@ -16,6 +16,7 @@ from assetwatchd.runtime import telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from assetwatchd.changefeed.encoding import Encoder
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
@@ -61,28 +62,11 @@ class Unread(NamedTuple):
     back: bool = False
 
 
-class Encoder(Protocol):
-    """Turns model values into bytes of the schema, so that the core stays free of protobuf."""
-
-    def content(self, source: str, observation: Observation) -> bytes:
-        """Encode what makes two statuses equal or not: everything but the moment of the read and the revision."""
-        ...
-
-    def again(self, entry: Entry, *, stale: str) -> bytes:
-        """Encode the content of an entry again: STALE, and why; FRESH if that is empty."""
-        ...
-
-    def unread(self, source: str, observation: Observation, why: str) -> bytes:
-        """Encode the content of an asset that was never read, its freshness STALE, and why."""
-        ...
-
-    def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
-        """Return a function that makes the whole change once its revision is known."""
-        ...
-
-
 class Pipeline:
-    """The road of one process. Each source ingests from one task, so no asset is on it twice at once."""
+    """Diffs, commits and publishes; one task per source, so no asset is on its way twice at once and there is no lock.
+
+    It publishes only what is committed, and awaits nobody who is told of it.
+    """
 
     def __init__(
         self, store: Store, hub: Hub, encoder: Encoder, *, store_failing: Callable[[str], None] = lambda _: None

@@ -24,12 +24,13 @@ import pytest
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.store.sqlite import SqliteStore
-from assetwatchd.changefeed.store.sqlite_file import MIGRATIONS, StoreFile, _checksum, _row
+from assetwatchd.changefeed.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _checksum, _row
 from assetwatchd.model.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.runtime import failpoints
 from support.clock import Clock
 from support.entries import asking, draft, entry
+from support.resuming import resumed_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -111,7 +112,7 @@ async def test_what_never_was_leaves_the_file_with_the_next_commit(tmp_path: Pat
         issued = token(store)
     async with opened(path) as again:
         assert [entry.key.asset_id for entry in again.after(0, 9)] == ["a", "b", "c"]
-        assert resume_token.check(issued, digest=DIGEST, store=again) == again.head == 3
+        assert resumed_from(issued, digest=DIGEST, store=again) == again.head == 3
         for name in "ab":
             again.forget(AssetKey("dam", name))
         await again.commit([draft("dam/a")])
@@ -145,7 +146,7 @@ async def test_tokens_outlive_restarts(tmp_path: Path) -> None:
             await store.commit([draft("dam/a"), draft("dam/b")])
             issued.append((store.head, token(store)))
             for revision, text in issued:
-                assert resume_token.check(text, digest=DIGEST, store=store) == revision
+                assert resumed_from(text, digest=DIGEST, store=store) == revision
     assert [revision for revision, _ in issued] == [0, 2, 2, 4, 4, 6, 6, 8]
 
 
@@ -174,10 +175,10 @@ async def test_a_backup_put_back_is_noticed(tmp_path: Path, *, running: bool) ->
     put_back(backup, path)
     for _ in range(3):
         async with opened(path) as restored:
-            assert resume_token.check(early, digest=DIGEST, store=restored) == 1
+            assert resumed_from(early, digest=DIGEST, store=restored) == 1
             for text in filter(None, late):
                 with pytest.raises(ResumeEpochChanged):
-                    resume_token.check(text, digest=DIGEST, store=restored)
+                    resumed_from(text, digest=DIGEST, store=restored)
             await restored.commit([draft("dam/x"), draft("dam/y"), draft("dam/z")])
 
 
@@ -202,7 +203,7 @@ async def test_a_log_that_lost_its_end_misleads_nobody(tmp_path: Path, share: fl
 
 def taken(text: str, store: Store) -> bool:
     try:
-        return resume_token.check(text, digest=DIGEST, store=store) >= 0
+        return resumed_from(text, digest=DIGEST, store=store) >= 0
     except ResumeEpochChanged:
         return False
 
@@ -230,7 +231,7 @@ async def test_a_wiped_store_counts_anew(tmp_path: Path) -> None:
     path.unlink()
     async with opened(path) as store:
         with pytest.raises(ResumeEpochChanged):
-            resume_token.check(old, digest=DIGEST, store=store)
+            resumed_from(old, digest=DIGEST, store=store)
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
@@ -598,8 +599,7 @@ async def test_a_moment_of_commit_that_is_damaged_is_noticed(tmp_path: Path) -> 
         path = tmp_path / f"{number}.db"
         file = StoreFile(path)
         content = _row(entry("dam/a", 1))[:-2]
-        put = f"INSERT INTO entries VALUES ({', '.join('?' * 12)})"
-        file._db.execute(put, (*content, _checksum(content, written), damaged))
+        file._db.execute(_PUT, (*content, _checksum(content, written), damaged))
         file.close()
         with pytest.raises(StoreError, match="damaged"):
             await SqliteStore.open(path)

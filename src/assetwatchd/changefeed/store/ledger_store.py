@@ -22,9 +22,7 @@ or two.
 class LedgerStore:
     """The reading half of Store, and drop_gone; what there is to do on a disk for that is `_forget`."""
 
-    def __init__(
-        self, ledger: Ledger, *, epoch: str, now: Callable[[], float], head: int = 0, floor: int = 0
-    ) -> None:
+    def __init__(self, ledger: Ledger, *, epoch: str, now: Callable[[], float], head: int = 0, floor: int = 0) -> None:
         """now: the wall clock (s since 1970) by which entries are stamped as committed."""
         self.epoch = epoch
         self.head = head
