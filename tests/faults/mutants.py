@@ -50,7 +50,7 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 WATCHER,
-                "        self._mark_told(self._incomplete)\n",
+                "        self._note_handed_over(self.synced())\n",
                 "        self._told_at = math.inf\n",
             )
         ],

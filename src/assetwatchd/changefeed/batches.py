@@ -93,7 +93,8 @@ class SharedChanges:
         """
         if self.filter.sources:
             check_floor(self._store, cursor)
-        return self._between(cursor, head)
+        recent = self._recent.get((cursor, head))  # of all watchers of a round, all but the first find it here
+        return self._between(cursor, head) if recent is None else recent
 
     def _between(self, cursor: int, head: int) -> Sequence[Batch] | SharedRange:
         if (recent := self._recent.get((cursor, head))) is not None:

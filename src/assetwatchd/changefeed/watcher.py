@@ -79,6 +79,7 @@ class Watcher:
         "_in_step",
         "_incomplete",
         "_last",
+        "_loop",
         "_marked_at",
         "_news",
         "_over",
@@ -96,6 +97,7 @@ class Watcher:
         self.changes = changes
         self.wakeup: asyncio.Future[None] | None = None
         self._hub = hub
+        self._loop = asyncio.get_running_loop()
         self._from = cursor
         self._cursor = cursor or 0
         self._in_step = False
@@ -103,7 +105,7 @@ class Watcher:
         # bookmarks: when its last token was sent, and when it was last told how complete its map is, and what that was;
         # owed: it is otherwise now, which a bookmark is to say even if there are changes all the time
         self._heartbeat_s = heartbeat_s
-        self._told_at = asyncio.get_running_loop().time()
+        self._told_at = self._loop.time()
         self._marked_at = math.inf
         self._incomplete: tuple[str, ...] = ()
         self._bookmark_due = False
@@ -156,7 +158,7 @@ class Watcher:
         Ends by itself only when the stream reaches its age, after a last bookmark; raises what the hub was ended with,
         after one. That the next signal is asked for says that the one before was handed over.
         """
-        self._mark_told(self._incomplete)
+        self._note_handed_over(self.synced())
         return self
 
     def __aiter__(self) -> Self:
@@ -165,8 +167,9 @@ class Watcher:
 
     async def __anext__(self) -> LiveSignal:
         """Return the next signal; wait until there is one. Raises: ResumeTokenExpired; what the hub was ended with."""
-        if self._handed_out is not None:
-            self._note_handed_over(self._handed_out)
+        if (given := self._handed_out) is not None:
+            self._handed_out = None  # it is held by nobody here while the stream is parked
+            self._note_handed_over(given)
         while (signal := self._rest()) is None:
             if self._last:
                 self._end()
@@ -181,7 +184,7 @@ class Watcher:
     def park(self) -> asyncio.Future[None]:
         """Return the future that the hub completes when there is something to tell; until then it is in step."""
         self._in_step = True
-        self.wakeup = asyncio.get_running_loop().create_future()
+        self.wakeup = self._loop.create_future()
         return self.wakeup
 
     def fall_behind(self, cursor: int) -> bool:
@@ -269,28 +272,22 @@ class Watcher:
 
     def _joining(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Have rounds leave time to a stream that begins, as long as it takes in quickly what it is told first."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + JOINING_S
+        until = self._loop.time() + JOINING_S
         for batch in batches:
-            self._hub.joining = self._hub.joining or loop.time() < until
+            self._hub.joining = self._hub.joining or self._loop.time() < until
             yield batch
 
     # What it was told ------------------------------------------------------------------------------------------------
 
-    def _note_handed_over(self, given: LiveSignal) -> None:
-        """Count from now, when its consumer is back, and not from when that was given the signal: it may be slow."""
-        if isinstance(given, Batch):
-            self._reset_heartbeat()
-        elif isinstance(given, Bookmark):
-            self._mark_told(given.incomplete)
-        self._handed_out = None
+    def _note_handed_over(self, given: Synced | LiveSignal) -> None:
+        """Count from now, when its consumer is back, and not from when that was given the signal: it may be slow.
 
-    def _reset_heartbeat(self) -> None:
-        """A message with a token went out: the next bookmark is a heartbeat away."""
+        A message with a token puts off the next bookmark by a heartbeat. One that says how complete the map is puts off
+        the next time that this is said.
+        """
+        if isinstance(given, Conditions):
+            return
         self._bookmark_due = False
-        self._told_at = asyncio.get_running_loop().time()
-
-    def _mark_told(self, incomplete: tuple[str, ...]) -> None:
-        """It was told how complete its map is: the next time is a heartbeat away at the earliest."""
-        self._reset_heartbeat()
-        self._incomplete, self._owed, self._marked_at = incomplete, False, self._told_at
+        self._told_at = self._loop.time()
+        if not isinstance(given, Batch):
+            self._incomplete, self._owed, self._marked_at = given.incomplete, False, self._told_at
