@@ -33,7 +33,7 @@ from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
-from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
+from assetwatchd.rpc.pieces.service import CallContext, PiecesAssetsService
 from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
@@ -153,10 +153,10 @@ class App:
         admission = self._admission
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
-        desk = Desk(
+        calls = CallContext(
             self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
         connections = descriptors.for_connections(self.settings)
         return server.build(

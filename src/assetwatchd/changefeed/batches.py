@@ -150,7 +150,7 @@ class SharedChanges:
             return found
 
     async def _select(self, cursor: int | None, head: int) -> SharedRange:
-        entries = await self.filter.select_in_turns(self._store, cursor or 0, head)
+        entries = await self.filter.select_in_parts(self._store, cursor or 0, head)
         if cursor is None:
             entries = await self.filter.held_of(entries)
         return SharedRange(entries, head, self._cut)

@@ -78,7 +78,7 @@ class Watching:
                 await self._start(watcher, client, resumed=resumed)
                 await self._wait(self._ready(what, admitted, resumed=resumed), client)
                 await self._catch_up(watcher, client, delivery)
-                admitted.end_turn()
+                admitted.end_catching_up()
                 delivery.live()
                 await self._follow(watcher, client, delivery)
 
@@ -115,7 +115,7 @@ class Watching:
         if not resumed:
             await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
             await self.hub.reached(self.store.head)
-        await admitted.begin_turn()
+        await admitted.begin_catching_up()
 
     async def _wait(self, ready: Coroutine[Any, Any, None], client: WriteDeadline) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
