@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
 CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
 """The three responses have the same members, so their messages are made alike."""
-UPSERT = bytes([pb.AssetChange.KIND_FIELD_NUMBER << 3, pb.CHANGE_KIND_UPSERT])
-"""The kind of a change, written last: the other form differs in nothing but its last byte."""
-REMOVED = bytes([pb.AssetChange.KIND_FIELD_NUMBER << 3, pb.CHANGE_KIND_REMOVED])
+UPSERT, REMOVED = bytes([pb.CHANGE_KIND_UPSERT]), bytes([pb.CHANGE_KIND_REMOVED])
+"""The kind of a change, written last: the other form differs in nothing but its last byte. Its field has a number of its
+own in each of the two kinds of changes.
+"""
 
 
 def encoder(message_bytes_max: int) -> Callable[[Stream, Item], bytes]:
@@ -65,7 +66,8 @@ def _omitted(asset_id: str, why: Omitted) -> pb.AssetChange:
 
 
 def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:
-    return status_convert.field(CHANGES, change.SerializeToString(deterministic=True) + UPSERT)
+    kind = bytes([change.KIND_FIELD_NUMBER << 3]) + UPSERT
+    return status_convert.field(CHANGES, change.SerializeToString(deterministic=True) + kind)
 
 
 class StreamFraming:
