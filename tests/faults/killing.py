@@ -36,7 +36,7 @@ FIRST: Mapping[str, str] = {
     "M8": "tests/changefeed/store/test_sqlite.py",
     "M9": "tests/changefeed/test_resume_token.py",
     "M10": "tests/rpc/test_rpc_resume.py",
-    "M11": "tests/rpc/test_rpc_watch.py",
+    "M11": "tests/changefeed/test_hub.py",
     "M12": "tests/changefeed/test_hub.py",
     "M13": "tests/polling/test_scheduler_failures.py",
     "M14": "tests/changefeed/test_pipeline.py",

@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
     changes: Sequence[Change]
 
 
-WATCHER, ROUNDS, GROUPS = (f"assetwatchd.changefeed.{name}" for name in ("watcher", "rounds", "groups"))
+HUB, WATCHER, ROUNDS, GROUPS = (f"assetwatchd.changefeed.{name}" for name in ("hub", "watcher", "rounds", "groups"))
 WATCH, LEDGER = "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
 BATCHES = "assetwatchd.changefeed.batches"
 CALLS, PAUSES = "assetwatchd.polling.calls", "assetwatchd.polling.pauses"
@@ -78,14 +78,22 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 WATCHER,
-                "        for batch in self._range:\n            return batch\n",
-                "        if self._range is not None and self._cursor < self._hub.store.head:\n"
-                "            self._range = self.changes.changes_between(self._cursor, self._hub.store.head)\n"
-                "            for batch in self._range:\n"
+                "            self._range, self._cursor = iter(batches), head\n",
+                "            self._range = self._moving()\n",
+            ),
+            Change(
+                WATCHER,
+                "    def _caught_up(self)",
+                "    def _moving(self) -> Iterator[Batch]:\n"
+                "        while self._cursor < self._hub.store.head:\n"
+                "            for batch in self.changes.changes_between(self._cursor, self._hub.store.head):\n"
+                "                yield batch\n"
                 "                self._cursor = batch.revision\n"
-                "                return batch\n"
-                "            self._cursor = self._hub.store.head\n",
-            )
+                "                break\n"
+                "            else:\n"
+                "                self._cursor = self._hub.store.head\n\n"
+                "    def _caught_up(self)",
+            ),
         ],
     ),
     "M6": Mutant(
@@ -127,11 +135,17 @@ MUTANTS: Mapping[str, Mutant] = {
         "no synced for an empty set",
         [
             Change(
+                HUB,
+                "            yield signal\n            async for",
+                "            if self._state.store.after(0, watcher.synced().revision):\n"
+                "                yield signal\n            async for",
+            ),
+            Change(
                 WATCH,
                 "        await client.write(self._synced(",
                 "        if self.store.after(0, watcher.synced().revision):\n"
                 "            await client.write(self._synced(",
-            )
+            ),
         ],
     ),
     "M12": Mutant(
