@@ -38,7 +38,7 @@ class Framing(Protocol):
     """Turns encoded changes into messages, on their way out of the store.
 
     An entry holds one form of its change, the UPSERT, and the other is made when a message needs it. That is measured:
-    making it takes 0.2 us, and is done once for all watchers of a filter; keeping both would double the bytes of every
+    making it takes 0.3 us, and is done once for all watchers of a filter; keeping both would double the bytes of every
     entry, in memory and on the disk, for a form that most entries are never told in.
     """
 

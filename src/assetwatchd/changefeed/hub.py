@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from assetwatchd.changefeed.batches import check_floor
 from assetwatchd.changefeed.groups import Groups
+from assetwatchd.changefeed.hub_state import HubState
 from assetwatchd.changefeed.rounds import Rounds
-from assetwatchd.changefeed.watcher import HubState, Watcher
+from assetwatchd.changefeed.watcher import Watcher
 from assetwatchd.runtime import failpoints
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Hub:
         worked_s tells how long this thread has worked, to pace the rounds by; a test in virtual time has its own.
         """
         self._groups = Groups(store, framing)
-        self._state = HubState(store, incomplete=incomplete, leave=self._groups.leave)
+        self._state = HubState(store, incomplete=incomplete)
+        self._leave = self._groups.leave  # bound once for all of them
         self._rounds = Rounds(self._state, self._groups, worked_s)
         self._heartbeat_s = heartbeat_s
         self._stream_age_s = stream_age_s
@@ -114,6 +116,7 @@ class Hub:
         watcher = Watcher(
             group,
             self._state,
+            self._leave,
             cursor=cursor,
             ends_at=asyncio.get_running_loop().time() + self._jittered(self._stream_age_s),
             heartbeat_s=self._jittered(self._heartbeat_s),

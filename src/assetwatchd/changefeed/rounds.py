@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from assetwatchd.changefeed.groups import Groups
-    from assetwatchd.changefeed.watcher import HubState, Watcher
+    from assetwatchd.changefeed.hub_state import HubState
+    from assetwatchd.changefeed.watcher import Watcher
 
 
 class Rounds:

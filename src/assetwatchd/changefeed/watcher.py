@@ -23,39 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from assetwatchd.changefeed.batches import SharedChanges, SharedRange
-    from assetwatchd.changefeed.store.port import Store
-    from assetwatchd.model.errors import CallError
+    from assetwatchd.changefeed.hub_state import HubState
     from assetwatchd.model.values import Condition
-
-
-class HubState:
-    """What the streams and the rounds of one hub have in common.
-
-    head: every round up to it has begun; only `Rounds` moves it. The store's head is there first.
-    conditions: of every source, as told last; only `Hub.tell` sets them.
-    ending: makes the error that every stream ends with; None as long as none is to end.
-    joining: whether a stream has begun, or taken something it catches up with, since the last round began.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        *,
-        incomplete: Callable[[frozenset[str]], tuple[str, ...]],
-        leave: Callable[[Watcher], None],
-    ) -> None:
-        """incomplete: of which of some sources there may be more than is in the store. leave: called at an end."""
-        self.store = store
-        self.incomplete = incomplete
-        self.leave = leave
-        self.head = store.head
-        self.conditions: dict[str, Condition] = {}
-        self.ending: Callable[[], CallError] | None = None
-        self.joining = False
-
-    def conditions_of(self, sources: frozenset[str]) -> dict[str, Condition]:
-        """Return those of some sources that are known."""
-        return {source: self.conditions[source] for source in sources & self.conditions.keys()}
 
 
 class Watcher:
@@ -79,6 +48,7 @@ class Watcher:
         "_in_step",
         "_incomplete",
         "_last",
+        "_leave",
         "_loop",
         "_marked_at",
         "_news",
@@ -91,12 +61,23 @@ class Watcher:
     )
 
     def __init__(
-        self, changes: SharedChanges, hub: HubState, *, cursor: int | None, ends_at: float, heartbeat_s: float
+        self,
+        changes: SharedChanges,
+        hub: HubState,
+        leave: Callable[[Watcher], None],
+        *,
+        cursor: int | None,
+        ends_at: float,
+        heartbeat_s: float,
     ) -> None:
-        """cursor: it resumes after that revision. Its heartbeat and its end are its own, jittered; loop time."""
+        """Make one that resumes after the cursor, if there is one, and is left by calling leave.
+
+        Its heartbeat and its end are its own, jittered; ends_at: the loop's time.
+        """
         self.changes = changes
         self.wakeup: asyncio.Future[None] | None = None
         self._hub = hub
+        self._leave = leave
         self._loop = asyncio.get_running_loop()
         self._from = cursor
         self._cursor = cursor or 0
@@ -125,7 +106,7 @@ class Watcher:
 
     def __exit__(self, *_exc: object) -> None:
         """Nobody wakes it any more."""
-        self._hub.leave(self)
+        self._leave(self)
 
     # The steps -------------------------------------------------------------------------------------------------------
 

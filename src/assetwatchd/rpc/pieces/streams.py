@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
 """The three responses have the same members, so their messages are made alike."""
 UPSERT, REMOVED = bytes([pb.CHANGE_KIND_UPSERT]), bytes([pb.CHANGE_KIND_REMOVED])
-"""The kind of a change, written last: the other form differs in nothing but its last byte. Its field has a number of its
-own in each of the two kinds of changes.
+"""The kind of a change, written last: the other form differs in nothing but its last byte.
+
+The number of its field is another one in each of the two kinds of changes.
 """
 
 
