@@ -33,8 +33,8 @@ class LedgerStore:
         self.count = ledger.count
         self._ledger = ledger
         self._now = now
-        # Of two sweeps at once, one that fails would lower the floor that the other raised. Held while the disk is written,
-        # but by sweeps alone: commits and reads never take it, so nobody waits for a sweep
+        # Of two sweeps at once, one that fails would lower the floor that the other raised. Held while the disk is
+        # written, but by sweeps alone: commits and reads never take it, so nobody waits for a sweep.
         self._dropping = asyncio.Lock()
 
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
