@@ -34,8 +34,8 @@ from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import certificates, convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
-from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
-from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
+from assetwatchd.rpc.pieces.service import CallContext, PiecesAssetsService
+from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.runtime import descriptors, logs, stderr, telemetry
@@ -78,7 +78,7 @@ class App:
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
-            convert.frame(self.store.epoch),
+            convert.WatchFraming(self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
             incomplete=self._incomplete,
@@ -95,7 +95,7 @@ class App:
         self._pieces = dict(self._pieces_apis())
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
-        self._feeds = Feeds(Parts(MemoryStore, encode, frame, settings.server, jitter, time.time))
+        self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
     def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
         return Scheduler(
@@ -154,10 +154,10 @@ class App:
         admission = self._admission
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
-        desk = Desk(
+        calls = CallContext(
             self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
         connections = descriptors.for_connections(self.settings)
         return server.build(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from assetwatchd import app
-from assetwatchd.changefeed import hub
+from assetwatchd.changefeed import watcher
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
@@ -147,7 +147,7 @@ def census() -> dict[str, int]:
         "tasks": len(asyncio.all_tasks()),
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "rss_bytes": int(status["VmRSS"].split()[0]) * 1024,
-        "watchers": sum(1 for each in gc.get_objects() if type(each) is hub.Watcher),
+        "watchers": sum(1 for each in gc.get_objects() if type(each) is watcher.Watcher),
     }
 
 

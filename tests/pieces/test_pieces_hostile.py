@@ -21,6 +21,7 @@ from assetwatchd.pieces.client.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pa
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds import reads
 from assetwatchd.pieces.feeds.session import Epoch, Parts
+from assetwatchd.rpc.pieces.streams import StreamFraming
 from assetwatchd.settings.schema import PiecesSource, ServerSettings
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.port import Listed, Removed, Touched
@@ -251,9 +252,14 @@ async def test_those_that_are_gone_make_room() -> None:
 async def test_tombstones_are_forgotten_by_turns() -> None:
     """All that a stream told of an hour ago, dates and tombstones, goes in slices; what is there still stays."""
     count, clock = 20_000, [0.0]
+
+    def now() -> float:
+        return clock[0]
+
     desk = PiecesSource.model_validate({"kind": "pieces", "base_url": "http://localhost", "assets_max": count})
     limits = ServerSettings()
-    parts = Parts(MemoryStore, lambda *_: b"x", lambda *_: b"", limits, random.Random(1), lambda: clock[0])  # noqa: S311 - no secret
+    rng = random.Random(1)  # noqa: S311 - no secret
+    parts = Parts(lambda: MemoryStore(now), lambda *_: b"x", StreamFraming(), limits, rng, now)
     epoch = Epoch("desk", Stream.IDENTIFIERS, parts, desk)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     told_of = [frames.Item(f"a{number}", gone=number > 0, updated=moment, document={}) for number in range(count)]

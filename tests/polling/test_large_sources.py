@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from assetwatchd.changefeed.pipeline import Sighting
+    from assetwatchd.model.values import Entry
     from assetwatchd.polling.target import Target
 
 NAMES = tuple(f"a{number}" for number in range(200))
@@ -140,7 +141,7 @@ async def test_tidying() -> None:
     async with knowing(FakeUpstream(*NAMES)) as rig:
         ingest, together = rig.pipeline.ingest, []
 
-        async def noting(source: str, sightings: Sequence[Sighting]) -> int:
+        async def noting(source: str, sightings: Sequence[Sighting]) -> Sequence[Entry]:
             together.append(len(sightings))
             await asyncio.sleep(1)
             return await ingest(source, sightings)

@@ -158,8 +158,10 @@ class Entry(NamedTuple):
     revision: the number it got when it was committed.
     gone: the source does not have the asset; whoever watches the whole source is told REMOVED.
     digest: of the content, so that a read that found the same can be told from a change.
-    upsert: the change as bytes of WatchStatusResponse.changes, its kind (UPSERT) in the last byte.
-    found_at: when what it says was found (a read: when that began), seconds since 1970.
+    upsert: the change as bytes of WatchStatusResponse.changes, an UPSERT.
+    found_at: when what it says was found (a read: when that began), seconds since 1970. Freshness counts from here.
+    committed_at: when it got its revision, seconds since 1970. How late it is told, and how long a removal is kept,
+        count from here: what is found while the store fails may be committed an hour later.
     traceparent: W3C trace context of the read or notice that found it; empty when it was not traced.
     """
 
@@ -171,6 +173,7 @@ class Entry(NamedTuple):
     digest: bytes
     upsert: bytes
     found_at: float
+    committed_at: float
     traceparent: str = ""
 
 

@@ -68,20 +68,21 @@ class Outcomes:
             inbox, self._inbox = self._inbox[:SEEN_TOGETHER], self._inbox[SEEN_TOGETHER:]
             if not self._inbox:
                 self._arrived.clear()
-            revisions = [self._revision(seen.target) for seen in inbox]
             kept = {seen.target for seen in inbox if not self._never_there(seen)}
             sightings = [
                 self._keyed(seen.target, seen.sighting)
                 for seen in inbox
                 if seen.sighting is not None and seen.target in kept
             ]
-            self._figures.changes += await self._pipeline.ingest(self._name, sightings)
-            for seen, revision in zip(inbox, revisions, strict=True):
+            entries = await self._pipeline.ingest(self._name, sightings)
+            self._figures.changes += len(entries)
+            committed = {entry.key for entry in entries}
+            for seen in inbox:
                 if seen.sighting is None:
                     continue
                 if seen.target in kept:
                     self._plan.targets.remember(seen.target, negative_result=None)
-                    self._stored(seen, seen.sighting, changed=self._revision(seen.target) != revision)
+                    self._stored(seen, seen.sighting, changed=seen.target.key in committed)
                 else:
                     self._answer_absent(seen, seen.sighting)
             await self._mark_unread(seen.target for seen in inbox if seen.sighting is None)
@@ -233,10 +234,6 @@ class Outcomes:
             return False
         demand = target.demand
         return entry is None or not entry.gone or bool(demand.named or demand.pinned or target.presence.back)
-
-    def _revision(self, target: Target) -> int:
-        entry = self._plan.targets.entry(target)
-        return 0 if entry is None else entry.revision
 
 
 def _told_to(target: Target) -> bool:

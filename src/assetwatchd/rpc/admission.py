@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WHOSE = ("this server", "one address", "one connection")
 RETRY_AFTER_S = 10.0
-TURN_S = 1.0
+CATCHING_UP_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
 TOGETHER = 0.5
 """This share of the places is free before those in line begin: streams that begin together share their snapshot."""
@@ -40,12 +40,12 @@ class Places:
         if self._free > 0 and not self._line:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        place = asyncio.get_running_loop().create_future()
+        self._line.append(place)
         try:
-            await turn
+            await place
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it had the place already
+            if not place.cancelled():  # it had the place already
                 self.give_back()
             raise
 
@@ -54,9 +54,9 @@ class Places:
         self._free += 1
         if self._free >= self._together:
             while self._line and self._free > 0:
-                if not (turn := self._line.popleft()).done():
+                if not (place := self._line.popleft()).done():
                     self._free -= 1
-                    turn.set_result(None)
+                    place.set_result(None)
 
 
 class Named(NamedTuple):
@@ -101,7 +101,7 @@ class Names:
 
 
 class Admitted:
-    """One open stream, as a context manager until its end; its turn to catch up is over after TURN_S in any case."""
+    """One open stream, as a context manager until its end; its place is free after CATCHING_UP_S anyway."""
 
     __slots__ = ("_over", "_places", "_uncount")
 
@@ -116,15 +116,15 @@ class Admitted:
 
     def __exit__(self, *_exc: object) -> None:
         """It counts no more."""
-        self.end_turn()
+        self.end_catching_up()
         self._uncount()
 
-    async def begin_turn(self) -> None:
+    async def begin_catching_up(self) -> None:
         """Wait in line for a place."""
         await self._places.take()
-        self._over = asyncio.get_running_loop().call_later(TURN_S, self.end_turn)
+        self._over = asyncio.get_running_loop().call_later(CATCHING_UP_S, self.end_catching_up)
 
-    def end_turn(self) -> None:
+    def end_catching_up(self) -> None:
         """Give the place to the next, if this has one."""
         if self._over is not None:
             self._over.cancel()

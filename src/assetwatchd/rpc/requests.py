@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from assetwatchd.model.errors import InvalidRequest
 from assetwatchd.rpc import sizes, wire
-from assetwatchd.rpc.turns import Turns
+from assetwatchd.rpc.fair_lock import FairLock
 from assetwatchd.rpc.validate import prepare, validate
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Requests:
     """Reads requests. Of the larger ones it reads one at a time, a slice a turn of the loop, however many there are."""
 
     def __init__(self) -> None:
-        self._large = Turns()
+        self._large = FairLock()
 
     def prepare(self, request: type[Message]) -> None:
         """Learn a request's limits and rules, so that no first call has to wait for it."""
@@ -43,7 +43,7 @@ class Requests:
         reading = _reading(given, request)
         if len(given) <= AT_ONCE_BYTES_MAX:
             return await _finish(reading, at_once=True)
-        async with self._large.turn(caller):
+        async with self._large.held_by(caller):
             return await _finish(reading, at_once=False)
 
 

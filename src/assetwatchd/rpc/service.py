@@ -16,7 +16,7 @@ from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.filters import Filter
-from assetwatchd.changefeed.hub import Started
+from assetwatchd.changefeed.signals import Started
 from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
@@ -233,7 +233,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         if not token:
             return 0
         try:
-            return resume_token.check(token, digest=_page_digest(what), store=self._store, from_floor=False)
+            return resume_token.check(token, digest=_page_digest(what), store=self._store)
         except CallError as error:
             text = "not a page token of a list with these sources and states; begin again without one"
             raise InvalidRequest(("page_token", text)) from error

@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd.changefeed.filters import Filter
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import (
     AnswerTooLarge,
     BadAnswer,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatchd.changefeed.hub import Frame
+    from assetwatchd.changefeed.encoding import Framing
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
     from assetwatchd.pieces.client.frames import Item
@@ -38,12 +38,12 @@ HELD_TIMES = 16
 class Parts(NamedTuple):
     """What every feed is made with.
 
-    encode: one item as bytes of the schema, its kind (UPSERT) in the last byte. frame: changes to one message.
+    encode: one item as bytes of the schema, an UPSERT. framing: its other form, and changes to one message.
     """
 
     make_store: Callable[[], Store]
     encode: Encode
-    frame: Frame
+    framing: Framing
     limits: ServerSettings
     rng: random.Random
     now: Callable[[], float]
@@ -60,7 +60,7 @@ class Epoch:
         self._held_bytes = 0
         self.known: dict[str, datetime] = {}
         self._store = parts.make_store()
-        self.hub = Hub(self._store, parts.frame, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
+        self.hub = Hub(self._store, parts.framing, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
         self._source = source
         self._stream = stream
         self._parts = parts

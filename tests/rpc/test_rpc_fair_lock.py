@@ -1,4 +1,4 @@
-"""Turns: one at a time, callers in rotation, and nobody's end holds up the others."""
+"""A fair lock: one at a time, callers in rotation, and nobody's end holds up the others."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetwatchd.rpc.turns import Turns
+from assetwatchd.rpc.fair_lock import FairLock
 
 pytestmark = pytest.mark.unit
 
 
 class Line:
-    """Callers that take a turn, hold it for some turns of the loop, and note when they had it."""
+    """Callers that take the lock, hold it for some turns of the loop, and note when they had it."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.lock = FairLock()
         self.holding = 0
         self.had: list[str] = []
 
     async def stand(self, caller: str, hold: int = 1) -> None:
-        """Have one turn."""
-        async with self.turns.turn(caller):
+        """Hold it once."""
+        async with self.lock.held_by(caller):
             self.holding += 1
             assert self.holding == 1
             self.had.append(caller)
@@ -35,9 +35,9 @@ class Line:
 
 
 async def test_who_is_cancelled_as_the_turn_comes_passes_it_on() -> None:
-    """The turn was given to it, and it never ran again to take it."""
+    """The lock was given to it, and it never ran again to take it."""
     line = Line()
-    async with line.turns.turn("a"):
+    async with line.lock.held_by("a"):
         second, third = (asyncio.create_task(line.stand(caller)) for caller in "bc")
         await asyncio.sleep(0)
     second.cancel()
