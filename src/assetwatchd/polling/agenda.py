@@ -134,12 +134,14 @@ class Agenda:
         return new or (overdue.target if overdue else None)
 
     def begin(self, target: Target) -> None:
-        """Take off a target that a call begins to ask about: the first, or another one."""
+        """Take off a target that a call begins to ask about: the first, or another one.
+
+        What it leaves in the lines is cleared away when the next place is put there.
+        """
         self._count_served(target)
         had_one = target.place is not None
         target.begin()
         self._waiting -= had_one and target.place is None
-        self._clear_away()
 
     def take_off(self, target: Target) -> None:
         """Take the first target off, as nobody wants it; it has had its turn all the same."""

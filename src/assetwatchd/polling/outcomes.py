@@ -128,7 +128,8 @@ class Outcomes:
         self._troubles.over(target)
         if target.generation == generation:
             target.unchanged()
-            self._plan.targets.settle(target)
+            if target.presence.missing_unconfirmed:
+                self._plan.targets.settle(target)
             target.knowledge.confirm(observed_at)
         else:
             target.end()
@@ -172,7 +173,8 @@ class Outcomes:
     def _stored(self, seen: Seen, sighting: Sighting, *, changed: bool) -> None:
         """The store is as new as what was seen."""
         target = seen.target
-        self._plan.targets.settle(target)
+        if target.presence.missing_unconfirmed:
+            self._plan.targets.settle(target)
         if target.generation == seen.generation:  # else something newer is behind this in the inbox, or is to be read
             if sighting.forgotten:
                 target.knowledge.forget()

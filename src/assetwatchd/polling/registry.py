@@ -200,8 +200,7 @@ class Registry:
 
     def settle(self, target: Target) -> None:
         """A read or a notice said what it is: another one that misses it is the first of two again."""
-        if target.presence.missing_unconfirmed:
-            target.presence = presence.confirmed(target.presence)
+        target.presence = presence.confirmed(target.presence)
 
 
 def forgotten(entry: Entry) -> bool:
