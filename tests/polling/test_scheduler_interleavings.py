@@ -128,7 +128,7 @@ class World:
 async def live_through(seed: int, *, pushes: bool) -> None:
     """Let things happen, then mend everything; what is known must become what is."""
     upstream = Careful(pushes=pushes)
-    async with running(upstream, rate_per_s=RATE, linger_s=20) as rig:
+    async with running(upstream, rate_per_s=RATE, linger_s=20, refused_backoff_max_s=60) as rig:
         world = World(rig, upstream, seed)
         for _ in range(STEPS):
             await world.happen()
