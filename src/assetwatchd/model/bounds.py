@@ -1,6 +1,6 @@
-"""An observation within bounds: what an upstream says beyond them is cut, and the observation says so.
+"""Bounds an observation: what an upstream says beyond the limits is cut, and the observation is marked as cut.
 
-So what is kept, encoded, hashed and sent of one asset costs the same at most, whatever its upstream answers.
+So keeping, encoding, hashing and sending one asset has a fixed upper cost, whatever its upstream answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Texts of others: how they are cut, and which of their characters act on who reads them.
+"""Texts of others (upstreams, callers): cut to a length, and checked for characters that act on a terminal or a reader.
 
-No id has any of the latter, and no terminal gets any.
+No id may hold such a character, and no terminal gets one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def harmless(text: str) -> str:
 
 
 def acts(char: str) -> bool:
-    """Whether a character must not get to a terminal as it is."""
+    """Return whether a character must not get to a terminal as it is."""
     return not _shown(char)
 
 

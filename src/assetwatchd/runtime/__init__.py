@@ -1,1 +1,4 @@
-"""The process: telemetry, logs, signals, limits of time and files, turns of the event loop. Knows of no asset."""
+"""What the process as a whole needs: telemetry, logs, signals, limits of time and open files, a shared event loop.
+
+Knows nothing of assets, upstreams or gRPC: every other package above `settings` may use it.
+"""

@@ -1,8 +1,8 @@
-"""Who goes next when many callers want something, and how much each may have of it. Pure: no clock, no I/O.
+"""Fair queueing and quotas: who is served next, and how much each caller may hold. Pure: no clock, no I/O.
 
-A caller is a path from the general to the particular: host, connection, call. Turns go round on each level of it: hosts
-take turns, of one host its connections, of one connection its calls. So neither many calls nor many connections get a
-host more than its turn, and two clients behind one address are fair to each other all the same.
+A caller is a path from the general to the particular: host, connection, call. Service is round-robin on each level:
+over hosts, within a host over its connections, within a connection over its calls. So a host gains nothing by opening
+more calls or connections, and two clients behind one address still share fairly. Knows nothing of what is queued.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class FairQueue(Generic[T]):
         self._count = 0
 
     def __len__(self) -> int:
-        """How many places there are."""
+        """Return the number of places."""
         return self._count
 
     def __contains__(self, item: T) -> bool:
-        """Whether an item has a place."""
+        """Return whether an item has a place."""
         return item in self._places
 
     def put(self, caller: Caller, item: T) -> None:
@@ -69,9 +69,10 @@ class FairQueue(Generic[T]):
         self._count += 1
 
     def first(self) -> T | None:
-        """Return whose turn it is."""
+        """Return the item to be served next, without removing it; None when nothing waits."""
         if self._count:
             return self._first(self._root)
+        # Lanes that `take` has emptied stay until `_first` comes upon them; with nothing left, all can go at once.
         self._root.lanes.clear()
         return None
 
@@ -99,6 +100,7 @@ class FairQueue(Generic[T]):
                 return deque()
             path.append(inner)
         for name, outer, inner in zip(reversed(caller), path[-2::-1], path[:0:-1], strict=True):
+            # From the inside out: an outer lane is empty only once the inner one is out of it.
             if inner is path[-1] or not inner.lanes:
                 del outer.lanes[name]
         return path[-1].items
@@ -158,14 +160,14 @@ class Quota:
         self._taken: Counter[Caller] = Counter()
 
     def has_room(self, caller: Caller, count: int) -> bool:
-        """Whether a caller may have so many more. What belongs to nobody is not bounded here."""
+        """Return whether a caller may have count more. What belongs to NOBODY is not bounded here."""
         return caller == NOBODY or (
             self._taken[caller[:1]] + count <= self.limit and self._taken[caller[:2]] + count <= self._of_connection
         )
 
     @contextmanager
     def held(self, caller: Caller, count: int, *, refusal: Exception) -> Iterator[None]:
-        """Let a caller have so many more for a while. As much again must be free, so that nobody takes all of it.
+        """Give a caller count more until the block ends. As much again must be free, so that no call takes all of it.
 
         Raises: refusal, when there is no room.
         """

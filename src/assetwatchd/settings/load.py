@@ -63,6 +63,7 @@ def load(
     """
     problems: list[str] = []
     origins: Origins = {}
+    # Problems are collected and told together, so that a configuration is corrected in one go and not error by error.
     directory = secrets_dir or (Path(env[SECRETS_DIR]) if env.get(SECRETS_DIR) else None)
     written = _read_file(path) if path else {}
     layers = [
@@ -157,6 +158,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without dates, which stay the text they were, and with no name given twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the parent declares it so
+        # YAML 1.1 makes a date of 2024-01-01, also where a text is meant, as in the criteria of an OMN query.
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

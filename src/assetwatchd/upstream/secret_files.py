@@ -1,4 +1,4 @@
-"""Credentials that are read from files: whether one was changed, so that who was refused need not wait any longer."""
+"""Notices that a file of credentials has changed, so that a refused source is tried at once and not after its pause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SecretFiles:
         self._refused = b""
 
     def digest(self) -> bytes:
-        """Return what tells what they hold from anything else; empty where there are none.
+        """Return a digest of what the files hold; empty where there are none.
 
         A file that cannot be read is as good as empty.
         """

@@ -64,11 +64,13 @@ class Result(NamedTuple):
 def main() -> None:
     """Do jobs until there are no more: the parent closes the pipe, or has ended."""
     jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is not a result
+    # Jobs and results go over copies of descriptors 0 and 1, and 1 becomes standard error: what a library prints would
+    # otherwise stand among the results and be read as one.
+    os.dup2(2, 1)
     sys.excepthook = sys.unraisablehook = _unsaid
     for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C in a terminal, and its end, are meant for the parent
         signal.signal(number, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the answer, and perhaps a credential
     os.nice(NICENESS)
     with contextlib.suppress(BrokenPipeError):
         while header := jobs.read(HEADER.size):
@@ -87,6 +89,8 @@ def _unsaid(*_: object) -> None:
 
 def _limit(body_bytes: int) -> None:
     """Hold the next job to its limits; the kernel ends one that computes for too long."""
+    # RLIMIT_CPU counts from the start of the process, so the next job's share is put on top of what was used. The hard
+    # limit stays infinite: a process that has lowered it could not raise it for the next job.
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(usage.ru_utime + usage.ru_stime) + READ_S_MAX
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))

@@ -1,4 +1,4 @@
-"""Which proxy is asked for a URL: the one that the settings name, or one of those that the environment names."""
+"""Chooses the proxy for a URL: the one that the settings name, or one of those that the environment names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Proxy:
 
     @property
     def options(self) -> dict[str, object]:
-        """What aiohttp is told of it at a call. It asks by CONNECT, with these headers alone, but for http://."""
+        """Return the arguments of an aiohttp call. For all but http:// it asks by CONNECT, with these headers alone."""
         return {"proxy": self.url, "proxy_headers": self._headers}
 
     def headers(self, scheme: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _is_direct(url: URL, direct: Iterable[str]) -> bool:
 
 
 def _is_within(host: str, network: str) -> bool:
-    """Whether host is an address of a network, e.g. 10.0.0.0/8: urllib compares names alone."""
+    """Return whether host is an address of a network, e.g. 10.0.0.0/8: urllib compares names alone."""
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network.strip("[]"), strict=False)
     except ValueError:

@@ -1,4 +1,8 @@
-"""HTTP and WebSocket towards one upstream: limits on every call, and failures turned into UpstreamErrors, once."""
+"""HTTP and WebSocket calls to one upstream: limits on every call, and failures turned into UpstreamErrors, once.
+
+Owns the session, the pace and the time limit of one source. Retries nothing (but a GET on a connection that was gone),
+and knows nothing of what an answer means beyond HTTP.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +105,7 @@ class Reply(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """What tells this answer from others: status, media type with its charset, and body: all that is read."""
+        """Return the digest of all that is read of this answer: status, media type with its charset, and body."""
         media_type = self.headers.get("Content-Type", "").replace("\0", "")
         return digest(b"%d" % self.status, media_type.encode(errors="replace"), self.body)
 
@@ -168,7 +172,7 @@ class Transport:
         as one that was kept alive may be; other POSTs never are, since they may have been carried out.
         """
         url = _url(origin or self.base, path)
-        await self._turn()
+        await self._start()
         attempt = self._attempt(url)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt), self._limit.block():
             sent = self._sent(attempt, headers)
@@ -203,7 +207,7 @@ class Transport:
         The Reply has a body, and there are no parts, when the status is not 200. timeout_s is the longest silence.
         """
         url = _url(self.base, path)
-        await self._turn()
+        await self._start()
         silence = aiohttp.ClientTimeout(sock_connect=self._settings.timeout_s, sock_read=self._settings.timeout_s)
         attempt = self._attempt(url)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt):
@@ -264,9 +268,9 @@ class Transport:
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
 
-    async def _turn(self) -> None:
+    async def _start(self) -> None:
         """Wait so that requests start at most rate_per_s a second, though one read may need several."""
-        await self._pacer.turn()
+        await self._pacer.slot()
         if self._connector is not None:
             await self._connector.rest.over()
 
@@ -309,6 +313,7 @@ class Transport:
 
     async def _part(self, response: aiohttp.ClientResponse) -> bytes:
         """Return what is there of a body, up to CHUNK_BYTES; nothing at its end. Taking it together may be costly."""
+        # One byte is awaited first, so that taking the rest, which may be many pieces, is measured without the wait.
         first = await response.content.read(1)
         if not first or self._connector is None:
             return first
@@ -319,15 +324,16 @@ class Transport:
 
     @contextmanager
     def _failures(self, attempt: Attempt) -> Iterator[None]:
-        """Tell of failures inside in words, freed of secrets. One generator: around each call, a few cost 2 % of it."""
+        """Turn failures inside into errors in words, without secrets."""
+        # One generator for all of it: a few nested ones around each call cost 2 % of it.
         try:
             with missed():
                 yield
         except UpstreamError:
-            with self.secrets.kept():
+            with self.secrets.redacting_errors():
                 raise
         except FAILURES as exc:
-            with self.secrets.kept():
+            with self.secrets.redacting_errors():
                 raise self._in_words(exc, attempt) from exc
 
     def _say_unread(self, reply: Reply) -> None:
@@ -438,7 +444,7 @@ def _kept(headers: Mapping[str, str], url: URL) -> dict[str, str]:
 
 
 def _moved(location: str, url: URL) -> bool:
-    """Whether a redirect leads to the path that was asked for, of another host, by another scheme or with a slash."""
+    """Return whether a redirect keeps the path that was asked for: to another host or scheme, or with a slash added."""
     path = urlsplit(location).path if location.isprintable() else ""
     return path.rstrip("/") == url.raw_path.rstrip("/")
 
