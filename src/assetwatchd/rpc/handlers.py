@@ -1,4 +1,7 @@
-"""The methods of a service as gRPC calls them: bytes in, which `Requests` makes the request of."""
+"""The methods of a service as gRPC calls them: takes bytes, and has `Requests` make the request of them.
+
+So no method is served a request that was not measured and checked. Knows no method by name: the schema has them.
+"""
 
 from __future__ import annotations
 

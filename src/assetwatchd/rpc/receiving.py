@@ -1,7 +1,7 @@
-"""Takes in the request of a call before anything is done for it: so much metadata, so long, so many at a time.
+"""Receives the request of a call before anything is done for it; limits its metadata, its time, and their number.
 
-gRPC itself waits for a request for ever. It also has room made for the whole of it as soon as it is waited for, so what
-unfinished requests hold is bounded by how many there may be.
+gRPC itself waits for a request for ever. It also allocates room for the whole of it as soon as it is waited for, so the
+number of unfinished requests bounds their memory. Knows no method and no message: requests are bytes here.
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ class Unfinished:
         self._line: FairQueue[Coming] = FairQueue(_waits)
         self._look: asyncio.TimerHandle | None = None
 
-    def one_of(self, host: str, limit: asyncio.Timeout) -> Place:
+    def one_of(self, host: str, limit: asyncio.Timeout) -> Room:
         """Count one more for one `async with`, once there is room for it."""
-        return Place(self, host, limit)
+        return Room(self, host, limit)
 
     async def come(self, host: str, limit: asyncio.Timeout) -> None:
         """Count one more, once there is room for it."""
@@ -152,7 +152,7 @@ class Unfinished:
         try:
             await coming.room
         except asyncio.CancelledError:
-            self.forget(host, limit)  # there may have been room just now
+            self.forget(host, limit)  # room may have been given in the same moment: it must not be lost
             raise
 
     def _count_in(self, host: str, limit: asyncio.Timeout) -> None:
@@ -187,7 +187,7 @@ class Unfinished:
                 oldest.reschedule(loop.time())
 
 
-class Place:
+class Room:
     """One `async with`. It is entered at each call, and one made of a generator would cost a call 2 % of its time."""
 
     __slots__ = ("_host", "_limit", "_unfinished")

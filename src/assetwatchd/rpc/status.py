@@ -1,4 +1,4 @@
-"""Errors to gRPC status: the only file that knows both vocabularies, and the only one that aborts calls of ours."""
+"""Maps errors to gRPC statuses: the only module that knows both vocabularies, and the only one that aborts calls."""
 
 from __future__ import annotations
 

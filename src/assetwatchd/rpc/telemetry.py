@@ -64,6 +64,7 @@ def _traced(handler: Handler, method: str) -> Handler:
     async def traced(request: object, context: Context) -> object:
         call = _begin(method, context)
         failure: BaseException | None = None
+        # BaseException, so CancelledError too: that is how most watches end, and they must be measured.
         with _current(call.span):
             try:
                 served = run(request, context)

@@ -82,7 +82,7 @@ class Watching:
                 if isinstance(signal, Started):
                     await self._wait(self._ready(what, admitted, resumed=cursor is not None), client)
                 elif isinstance(signal, Synced):
-                    admitted.end_turn()
+                    admitted.end_catch_up()
                     delivery.live()
 
     async def _ready(self, what: Filter, admitted: Admitted, *, resumed: bool) -> None:
@@ -90,7 +90,7 @@ class Watching:
         if not resumed:
             await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
             await self.hub.reached(self.store.head)
-        await admitted.begin_turn()
+        await admitted.begin_catch_up()
 
     async def _wait(self, ready: Coroutine[object, object, None], client: Patience) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""

@@ -68,7 +68,7 @@ def measure(given: bytes, sizes: Sizes) -> Iterator[None]:
 
 
 class _Steps:
-    """Where in a request the stepping is."""
+    """The position in a request that is being stepped through."""
 
     def __init__(self, given: bytes, sizes: Sizes) -> None:
         self._given = given

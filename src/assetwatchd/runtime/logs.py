@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
-STACK_EVERY_S, STACKS_KINDS_MAX = 600.0, 20
+STACK_EVERY_S = 600.0
 """The stack of a defect at one place is logged so often."""
+STACKS_KINDS_MAX = 20
+"""So many kinds and places are told apart; the rest are one together."""
 ABOUT_SOURCE = "source %s"
 CHATTY = ("grpc._cython.cygrpc",)
 """Loggers of libraries whose debug lines, one a call and wakeup, hide what is told at debug."""

@@ -25,10 +25,10 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES
 from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.rpc.fair_lock import FairLock
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert, writes
 from assetwatchd.rpc.status import ErrorsAsStatus
-from assetwatchd.rpc.turns import Turns
 from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Desk:
     limits: ServerSettings
     tombstone: Callable[[str], Observation]
     large: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_together))
-    turns: dict[str, Turns] = field(default_factory=lambda: defaultdict(Turns))
+    turns: dict[str, FairLock] = field(default_factory=lambda: defaultdict(FairLock))
 
     def api(self, source: str) -> PiecesApi:
         """Return a source's API. Raises: SourceNotFound, SourceKindMismatch."""
@@ -127,7 +127,7 @@ class Desk:
     def _turn(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
         if size_bytes <= GIVEN_BYTES_MAX:
             return nullcontext()
-        return self.turns[api.source].turn(host_of(context.peer()))
+        return self.turns[api.source].held(host_of(context.peer()))
 
     def check_readable(self, request: pb.CreateAssetRequest) -> None:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class Turns:
-    """Gives turns, one at a time. A caller that has had one goes behind all others that wait."""
+class FairLock:
+    """A lock for one holder at a time. A caller that has had it goes behind all others that wait."""
 
     def __init__(self) -> None:
         self._taken = False
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
-        """Wait for a turn, which lasts as long as the context. Who is cancelled while waiting holds up nobody."""
+    async def held(self, caller: str) -> AsyncIterator[None]:
+        """Hold the lock for as long as the context lasts. Who is cancelled while waiting holds up nobody."""
         await self._take(caller)
         try:
             yield
@@ -31,22 +31,23 @@ class Turns:
         if not self._taken:
             self._taken = True
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(caller, deque()).append(turn)
+        given = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(given)
         try:
-            await turn
+            await given
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it had the turn already
+            # Cancelled after the lock was handed over, before it ran: without this nobody would ever release it.
+            if not given.cancelled():
                 self._pass_on()
             raise
 
     def _pass_on(self) -> None:
         while self._waiting:
-            caller, turns = self._waiting.popitem(last=False)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[caller] = turns
-            if not turn.done():
-                turn.set_result(None)
+            caller, line = self._waiting.popitem(last=False)
+            given = line.popleft()
+            if line:
+                self._waiting[caller] = line  # at the end: behind every other caller
+            if not given.done():
+                given.set_result(None)  # handed over while taken: nobody who comes just now can get in between
                 return
         self._taken = False
