@@ -18,7 +18,7 @@ class Doors(Listener):
 
     @property
     def serves_tls(self) -> bool:
-        """Whether the last start opened the HTTPS port."""
+        """Return whether the last start opened the HTTPS port."""
         return self._serves_tls
 
     @property

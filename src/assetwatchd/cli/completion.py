@@ -1,4 +1,4 @@
-"""What the shell is offered when it completes a word: the sources of the server that the line would call."""
+"""Completion of words in the shell: offers the sources of the server that the line would call."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ LEFT_OUT = ("FAILURE", "REVISION", "OBSERVED")
 
 @dataclass(slots=True)
 class Board:
-    """What the live table shows. held: the map; changes: since it was first complete; note: of the last break."""
+    """The content of the live table. held: the map; changes: since it was first complete; note: of the last break."""
 
     held: Watch | View
     synced: bool = False

@@ -1,4 +1,4 @@
-"""TLS as the command line speaks it: whom it trusts, what it shows, and why a server cannot be called, in words.
+"""TLS of the command line: whom it trusts, what it shows, and in words why a server cannot be called.
 
 gRPC says of most failed handshakes that a socket closed. So a call that found no server is followed by a handshake made
 by the library of Python, which knows what was wrong; nothing but the handshake is sent.
