@@ -177,6 +177,8 @@ def _given_back(live: Live) -> Iterator[None]:
     """
 
     def end(number: int, _frame: object) -> None:
+        # The default first: where the terminal takes nothing any more and `stop` waits for it, the same signal once
+        # more ends the process. Raised again at the end, so that the shell is told how the process ended.
         signal.signal(number, signal.SIG_DFL)
         let_flow()
         try:

@@ -28,7 +28,7 @@ VALUES_MAX = 2000
 
 
 def within(observation: Observation) -> Observation:
-    """Return as much of an observation as is within bounds: of its facets, its failure, and its detail, in this order.
+    """Return an observation cut to the bounds: its facets get room first, then its failure, then its detail.
 
     The first of a list are kept, and of a text the beginning. The state is that of all that was said.
     """

@@ -273,7 +273,7 @@ class ContentTooLarge(CallError):
 
 
 class MetadataTooLarge(CallError):
-    """A call has more metadata than is taken."""
+    """A call has more metadata than the server takes."""
 
     def __init__(self, size: int, *, limit: int) -> None:
         text = f"the metadata of the call are {size} bytes, of which {limit} are taken; send less"

@@ -20,7 +20,7 @@ CUT = "…"
 
 
 def cut(text: str, length_max: int) -> str:
-    """Return a text, or its beginning, that is no longer than that, if CUT is not."""
+    """Return a text, or its beginning and CUT, in length_max characters at most (if CUT itself fits)."""
     return text if len(text) <= length_max else text[: max(0, length_max - len(CUT))] + CUT
 
 
@@ -38,7 +38,7 @@ def unfit(asset_id: str) -> str | None:
 
 
 def harmless(text: str) -> str:
-    r"""Write what does not stand for itself as Python would: \n, \x9b, \u202e."""
+    r"""Escape what acts on a terminal, or is not shown, as Python writes it: \n, \x9b, \u202e."""
     if text.isprintable():
         return text
     return "".join(char if _shown(char) else char.encode("unicode_escape").decode() for char in text)

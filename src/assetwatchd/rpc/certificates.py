@@ -41,6 +41,7 @@ def problems(settings: ServerSettings) -> Iterator[str]:
     if missing:
         yield from missing
         return
+    # gRPC is asked only where Python finds nothing wrong: of bad files it says no more than that it cannot listen.
     wrong = [*_wrong_pair(settings), *_wrong_authority(settings)]
     yield from wrong or _not_for_grpc(settings)
 

@@ -89,6 +89,7 @@ def checked_stream(
             async for each in given:
                 yield await requests.read(each, request, host_of(context.peer()))
 
+        # Also of a stream: its error kept frames with requests of up to 4 MiB until old garbage was looked for.
         try:
             async with ErrorsAsStatus(context), aclosing(given):  # it has the request that came last
                 async for answer in behaviour(read(), context):

@@ -81,6 +81,8 @@ class Receiving(grpc.aio.ServerInterceptor):
                 del request  # a stream goes on for long
                 return await served
             except grpc.aio.AbortError as abort:
+                # gRPC keeps the error with the call, and the error its frames, which have the call: 2.7 KB in a cycle
+                # for each call that failed. So its traceback goes, and this frame lets go of the call.
                 _strip(abort)
                 del _requests, context
                 raise

@@ -132,6 +132,7 @@ class _Call:
         self.span.set_attribute(telemetry.RPC_STATUS, code)
         if reason := told(failure):
             self.span.set_attribute(telemetry.REASON, reason)
+        # A planned drain ends every watch with UNAVAILABLE: as errors these made each deployment look like an outage.
         if code in SERVER_ERRORS and reason not in PLANNED:
             measured[telemetry.ERROR_TYPE] = code
             self.span.set_attribute(telemetry.ERROR_TYPE, code)

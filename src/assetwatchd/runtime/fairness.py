@@ -78,6 +78,8 @@ class FairQueue(Generic[T]):
 
     def take(self) -> None:
         """Remove the item that `first` returns (there must be one); its lane goes behind the others on each level."""
+        # Relies on `first` having been called just before: that has removed what no longer waits from the path taken
+        # here, so the first lane of each level leads to that very item.
         lane = self._root
         while lane.lanes:
             name = next(iter(lane.lanes))
@@ -106,6 +108,7 @@ class FairQueue(Generic[T]):
         return path[-1].items
 
     def _give_up(self, left: deque[T]) -> Iterator[list[T]]:
+        # In steps, since a caller that leaves may have had thousands of places, and all others wait meanwhile.
         while left:
             together = [left.popleft() for _ in range(min(LEFT_TOGETHER, len(left)))]
             for item in together:

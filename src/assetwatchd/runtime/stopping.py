@@ -66,6 +66,8 @@ class Stopping:
         if self._hears:
             self._receiver, self._sender = socket.socketpair()
             self._sender.settimeout(0)  # Python writes to it as a signal comes, and refuses a file that may block
+            # Whoever closes the terminal means to stop the server. Without one, tools send SIGHUP to have services read
+            # their configuration anew, and it must not end them.
             self._stops = (*SIGNALS, HANGUP) if has_terminal() else SIGNALS
             self._handlers = {number: signal.signal(number, self._hear) for number in (*SIGNALS, HANGUP)}
             self._others = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)

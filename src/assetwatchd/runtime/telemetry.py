@@ -342,6 +342,7 @@ def link_delivery(traceparents: Iterable[str]) -> None:
     span = trace.get_current_span()
     if not span.is_recording():
         return
+    # Each once, the last ones: what one read found has one traceparent, and the SDK would drop the oldest links anyhow.
     for text in list(dict.fromkeys(traceparents))[-SPAN_LINKS_MAX:]:
         if (context := _parse(text)).is_valid:
             span.add_link(context)

@@ -70,6 +70,8 @@ class Pulse:
 
     def look(self, at: float, cpu_s: float, waited_s: float = 0.0) -> Standstill:
         """Return how long it has stood still, or did until now. cpu_s: the processor's time used so far."""
+        # A late look without processor time used: all of the process stood still (SIGSTOP, a busy machine), and the
+        # loop is not to blame. With processor time used: some call held the interpreter, and that counts.
         late, used = at - self._looked_at - BEAT_S, cpu_s - self._cpu_s
         stopped_s = max(0.0, late - used) if late > BEAT_S else 0.0  # less is how exact timers are
         self._stopped_s += max(stopped_s, waited_s - self._waited_s)
@@ -148,7 +150,9 @@ class Watchdog:
             self._still, self._place = False, CodePlace("", "")
         elif found.seconds >= SUSPECT_S:
             place = place_of(self._loop, self._loop_thread)
-            if place.task or not self._place.task:  # what the loop does of its own after a task held it up is not why
+            # What the loop does of its own (logging in debug mode) between the end of a slow task and its next sign of
+            # life is seen last, and is not what held it up.
+            if place.task or not self._place.task:
                 self._place = place
             if found.seconds >= STILL_S and not self._still:
                 self._still = True

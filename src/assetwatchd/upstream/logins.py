@@ -57,6 +57,7 @@ def redirect(status: int, location: str, *, retry_after_s: float | None = None) 
             f"HTTP {status}: a redirect to a login page: our credentials are not taken, or we have none",
             retry_after_s=retry_after_s,
         )
+    # 301 and 308 say that the address is wrong for good; the others may lead to a login whose page says so nowhere.
     if location and status not in (301, 308):
         return BadAnswer(
             f"HTTP {status}: a redirect to another page, which is not followed: a login page, or base_url is wrong",

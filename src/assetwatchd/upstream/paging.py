@@ -69,7 +69,7 @@ class Pages:
         self._before = page
         self._first = self._first or page
         self._grown_to = self.number if self._has_outgrown(page) else 0
-        is_last = page.is_last and not back and (self._told or not is_new)
+        is_last = page.is_last and not back and (self._knows_its_end or not is_new)
         is_over = self._again > AGAIN_MAX or bool(self._grown_to) or is_last
         self.number = None if is_over else self.number - back if back else self.number + 1
 
@@ -92,7 +92,7 @@ class Pages:
         return Lack(0, "")
 
     @property
-    def _told(self) -> bool:
+    def _knows_its_end(self) -> bool:
         """Tell whether the list itself says where it ends, by a count of pages or a total that is reached."""
         page, held = self._before, len(self.seen) + sum(self._unreadable.values())
         return page is not None and (page.pages is not None or (page.total is not None and held >= page.total))
@@ -114,7 +114,7 @@ class Pages:
         return (-(-(page.total or 0) // size) if size else 0) if page.pages is None else page.pages
 
     def _pulled(self, before: Page, page: Page) -> int:
-        """Return over how many pages assets have moved towards the beginning since the page before."""
+        """Return by how many pages assets have moved towards the beginning since the page before was read."""
         fewer = _fewer(before.total, page.total)
         return max(-(-fewer // self._size), _fewer(before.pages, page.pages))
 

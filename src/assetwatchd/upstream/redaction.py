@@ -58,24 +58,25 @@ class Secrets:
         return cls(_secrets_in(settings))
 
     def spare(self, published: Iterable[str]) -> None:
-        """Leave texts that are one of these words as they are."""
+        """Exempt words: a text that is exactly one of these stays as it is."""
         self._published |= frozenset(published)
         self._cleaner = None
 
     def keep(self, text: str) -> None:
-        """Know one more for ever: what is made of those in the settings."""
+        """Add one that is kept for good: for what is derived from the settings, as the header of HTTP Basic."""
         self._known += (text,)
         self._cleaner = None
 
     def add(self, *texts: str) -> None:
-        """Know more of them, in place of the oldest of those that were added."""
+        """Add some that were had or made; only the latest LATEST are kept."""
         if new := [text for text in texts if text and text not in self._latest]:
             self._latest.extend(new)
             self._cleaner = None
 
     @contextmanager
     def sent(self, text: str) -> Iterator[None]:
-        """Know one that a call inside is made with, however many others are added until its answer is read."""
+        """Keep one for as long as the block lasts, in which a call is made with it, however many others are added."""
+        # Beside the latest: a slow call sees hundreds of signatures made for others before its own answer is read.
         self._under_way.append(text)
         self._cleaner = None
         try:
@@ -132,7 +133,7 @@ class Cleaner:
         return re.compile("|".join(short)) if short else None
 
     def text(self, text: str) -> str:
-        """Free a text that an upstream said."""
+        """Return a text of an upstream without secrets."""
         if text in self._published:
             return text
         text = self._without(text, self._forms)
@@ -141,7 +142,7 @@ class Cleaner:
         return self._without_beginning(text) if text.endswith(CUT) else text
 
     def error(self, error: UpstreamError) -> UpstreamError:
-        """Free an error: what the upstream said in it, and for what is too long to be a word of ours all of its text.
+        """Return an error without secrets: any of them in what the upstream said, the LONG ones in all of its text.
 
         A secret that is also one of our words stays in these: there, to blot it out would be to tell it.
         """
@@ -155,10 +156,10 @@ class Cleaner:
         return clean
 
     def value(self, value: T) -> T:
-        """Free whatever was read of an answer; what has no secret in it is returned as it is.
+        """Return whatever was read of an answer without secrets; the same object if there are none in it.
 
-        The id that an answer is about is the one that was asked for; other ids, which come in sets, and our own words
-        (WHY) are freed of what is too long to be a part of one.
+        Ids, which come in sets, and our own words (WHY) lose LONG secrets alone: a short one may be a part of either.
+        The id that an answer is about is the one that was asked for, and stays.
         """
         if not self._secrets:
             return value

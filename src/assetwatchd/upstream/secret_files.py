@@ -32,7 +32,7 @@ class SecretFiles:
         return hashlib.blake2b(b"\0".join(map(_content_of, self._files))).digest() if self._files else b""
 
     def refused(self, digest: bytes) -> None:
-        """Record that a call was refused that was begun while the files held that."""
+        """Record a refused call, and the digest of what the files held when it began."""
         self._refused = digest
 
     def taken(self) -> None:

@@ -1,4 +1,4 @@
-"""JSON from upstreams: decoded strictly first, and members read without trust in their types."""
+"""Decodes JSON of upstreams, strictly first, and checks the types of members. Knows no member but those of errors."""
 
 from __future__ import annotations
 

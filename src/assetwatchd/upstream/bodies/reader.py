@@ -1,4 +1,7 @@
-"""The process that reads large answers for `reading`, one after the other, within limits; it ends with its parent."""
+"""The process that reads large answers for `reading`, one after the other, within limits; it ends with its parent.
+
+Knows the pipe to its parent, and of a job only that it can be called: all else is pickled.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,7 @@ def main() -> None:
     # Jobs and results go over copies of descriptors 0 and 1, and 1 becomes standard error: what a library prints would
     # otherwise stand among the results and be read as one.
     os.dup2(2, 1)
+    # libxml2 without memory reports an error for each attribute: 17 MB of tracebacks in the log for one answer.
     sys.excepthook = sys.unraisablehook = _unsaid
     for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C in a terminal, and its end, are meant for the parent
         signal.signal(number, signal.SIG_IGN)
@@ -77,6 +81,7 @@ def main() -> None:
             job_bytes, body_bytes = HEADER.unpack(header)
             _limit(body_bytes)
             result, parts = _result(jobs.read(job_bytes), jobs.read(body_bytes))
+            # Python gives freed memory back late or never: a process that has grown is replaced rather than kept.
             is_last = _memory_bytes() > MEMORY_BYTES
             head = pickle.dumps(result)
             results.writelines([HEADER.pack(len(head), is_last), head, *parts])

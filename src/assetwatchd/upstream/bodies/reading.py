@@ -117,6 +117,7 @@ class _Process:
     @classmethod
     async def start(cls) -> Self:
         """Start one; it is ready once it has imported what its first job needs. Raises: OSError."""
+        # -P and our own sys.path: the process must find what pickles name, and nothing of the folder where it starts.
         popen = Popen(  # noqa: ASYNC220, S603 - it takes a millisecond; a program of ours
             (sys.executable, "-P", "-c", PROGRAM),
             stdin=PIPE,
@@ -237,6 +238,7 @@ class _Readers:
             await self._idle.pop().end()
 
 
+# By loop, as pipes and futures belong to one; weakly, so that the loops of tests are not kept.
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Readers] = WeakKeyDictionary()
 
 
@@ -274,7 +276,7 @@ def read_cleanly(reply: Reply, cleaner: Cleaner, read: Callable[[Reply, Unpack[T
     try:
         return cleaner.value(read(reply, *given))
     except UpstreamError as error:
-        raise cleaner.error(_told(reply, error)) from None
+        raise cleaner.error(_as_page(reply, error)) from None
     except Exception as defect:
         if cleaner.text(str(defect)) == str(defect):
             raise
@@ -286,10 +288,11 @@ def read_credential(reply: Reply, read: Callable[[Reply], T]) -> T:
     try:
         return read(reply)
     except UpstreamError as error:
-        raise _told(reply, error) from None
+        raise _as_page(reply, error) from None
 
 
-def _told(reply: Reply, error: UpstreamError) -> UpstreamError:
+def _as_page(reply: Reply, error: UpstreamError) -> UpstreamError:
+    """Return the error for a page in place of an answer, which explains why that could not be read; else the given."""
     if type(error) is not BadAnswer or reply.status not in SUCCESS:
         return error
     page = logins.page(reply.status, reply.body, called=reply.content_type in logins.HTML_TYPES)

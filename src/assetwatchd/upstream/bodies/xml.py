@@ -1,4 +1,4 @@
-"""XML from upstreams, parsed so that a hostile document costs no more than its own size."""
+"""Parses XML of upstreams, so that a hostile document costs no more than its own size. Knows no element by name."""
 
 from __future__ import annotations
 

@@ -99,6 +99,7 @@ class _Connection(ResponseHandler):
             super().feed_data(data, size)
             return
         self._interim += 1
+        # The connection ends itself: answers that keep coming hold the event loop, and no time limit gets to run.
         if self._interim == INTERIM_MAX + 1 and self.transport is not None:
             self.transport.abort()
             self.set_exception(HttpProcessingError(message="too many informational answers"))

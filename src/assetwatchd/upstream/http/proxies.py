@@ -96,6 +96,7 @@ def _read(variable: str, text: str) -> Proxy:
 
 def _is_direct(url: URL, direct: Iterable[str]) -> bool:
     names = [stripped if (stripped := name.strip()) == "*" else stripped.removeprefix("*") for name in direct]
+    # urllib knows the names of no_proxy as every program reads them, but no networks, and no * among others.
     host = (url.host or "").rstrip(".")
     by_name: bool = environment.proxy_bypass_environment(f"{host}:{url.port}", {"no": ",".join(names)})  # type: ignore[attr-defined]  # typeshed lacks it
     return by_name or "*" in names or any(_is_within(host, name) for name in names)

@@ -26,7 +26,7 @@ class Rest:
         self.until = 0.0
 
     def spent(self, seconds: float) -> None:
-        """Note what some of the work has cost."""
+        """Add a rest for work that took so many seconds of the processor; none for what was not costly."""
         if seconds >= COSTLY_S:
             self.until = max(self.until, asyncio.get_running_loop().time()) + REST_TIMES * seconds
 

@@ -49,6 +49,8 @@ class Tls:
         for problem in problems(self.settings):
             raise ConfigError(problem)
         context = _context(self.settings)
+        # Python's errors lack the certificates that a failed handshake has shown. And a server that wants one of ours
+        # may just close the connection, as asyncio's do, so its request for one is listened for.
         context.sslobject_class = _Handshake
         with suppress(AttributeError):
             _listen(context, self._heard)
@@ -102,6 +104,7 @@ def _context(settings: SourceSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.tls_cert_file:
+        # An empty password: without one OpenSSL would ask for that of a locked key at the terminal, and wait.
         context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password="")
     return context
 

@@ -176,6 +176,8 @@ class Transport:
         attempt = self._attempt(url)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt), self._limit.block():
             sent = self._sent(attempt, headers)
+            # A server may close a kept-alive connection just as a request goes out. aiohttp repeats a GET then, and no
+            # POST, which may have been carried out; one that changes nothing is repeated here.
             try:
                 reply = await self._answer(method, attempt, sent, body)
             except HUNG_UP as exc:
@@ -292,6 +294,7 @@ class Transport:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the whole body; beyond FREE_BYTES it waits for its turn, and what was not taken waits upstream."""
         free = min(FREE_BYTES, self._settings.body_bytes_max)
+        # A length that is declared and small needs no counting; of a compressed body it says nothing about its size.
         if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
             return await response.read()
         body = bytearray()
@@ -308,7 +311,7 @@ class Transport:
             if not (part := await self._part(response)):
                 return
             body += part
-        response.close()
+        response.close()  # not released: its connection holds the rest of a body that nobody reads
         raise AnswerTooLarge(limit)
 
     async def _part(self, response: aiohttp.ClientResponse) -> bytes:
@@ -465,6 +468,7 @@ def retry_after_s(reply: Reply) -> float | None:
         return min(seconds, RETRY_AFTER_S_MAX)
     if (at := _moment(text) if seconds is None else seconds) is None:
         return None
+    # From the answer's own clock: with ours, a server that is an hour ahead would have us wait for an hour more.
     now = _moment(reply.headers.get("Date", ""))
     return min(max(at - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
 
@@ -481,6 +485,7 @@ def _moment(text: str) -> float | None:
 def _url(base: URL, path: str) -> URL:
     """Put path and query after base without taking either apart or encoding anything."""
     where, _, query = path.partition("?")
+    # encoded=True: yarl would normalise escapes, and a signature, or an id with a slash in it, would be another one.
     return URL.build(
         scheme=base.scheme,
         authority=base.raw_authority,
