@@ -29,7 +29,7 @@ def _sources(given: dict[str, object]) -> list[tuple[str, int]]:
     """Return the name and the kind of each source."""
     from assetwatchd.cli.target import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 
-    silence_grpc()
+    silence_grpc()  # before gRPC is imported, which is when it reads that: its lines would stand in the user's prompt
     import asyncio  # noqa: PLC0415 - help does not pay for it
 
     try:

@@ -51,6 +51,7 @@ def explain(error: grpc.aio.AioRpcError | TimeoutError, server: str) -> tuple[Ex
     if isinstance(error, TimeoutError):
         return ExitCode.UNREACHABLE, [_late(server)]
     reason = reason_of(error)
+    # Without a reason of ours it is gRPC that says so: no server was reached, so nothing was refused by one.
     if error.code() in SILENT and reason is None:
         return ExitCode.UNREACHABLE, [_unreachable(error, server)]
     action = WHAT_TO_DO.get(reason or "") or BY_CODE.get(error.code())

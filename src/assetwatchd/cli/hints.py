@@ -96,6 +96,7 @@ def folded(command: Sequence[str], width: int) -> list[str]:
     Between words a line goes on deeper; in a word that no line has room for at the margin, since a space would end it.
     What is quoted stays whole.
     """
+    # Folded here and not by the terminal, so that what is copied off the screen is still one command to a shell.
     lines = [INDENT]
     for word in command:
         begun = lines[-1].strip() != ""

@@ -65,6 +65,7 @@ async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: boo
             pause_s = backoff.pause_s(failed=False)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             told = error if isinstance(error, grpc.aio.AioRpcError) else None
+            # Before a first message the caller may have mistyped something, so that is told and not tried for ever.
             if not begun or (told and action_for(told) is not Action.RESUME):
                 raise
             why = (reason_of(told) or told.code().name) if told else "it fell silent"
