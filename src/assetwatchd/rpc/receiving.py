@@ -127,9 +127,9 @@ class Receiving(grpc.aio.ServerInterceptor):
 class Unfinished:
     """The calls whose requests are on their way in, by the address of their clients, each with its time limit.
 
-    When there are too many, those that come wait, address by address in turns. Time is up for the oldest one of the
-    address that has most of them, once it has had GRACE_S: what is on its way comes before what waits for something,
-    one that only was not read yet loses nothing, and one client cannot keep out the others.
+    When there are too many, those that come wait, and addresses are served round-robin. Time is up for the oldest one
+    of the address that has most of them, once it has had GRACE_S: what is on its way comes before what waits for
+    something, one that only was not read yet loses nothing, and one client cannot keep out the others.
     """
 
     def __init__(self, calls_max: int) -> None:

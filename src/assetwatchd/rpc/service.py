@@ -181,7 +181,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return self._sources.get(key.source).trouble(key.asset_id)
 
     async def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
-        """Return the names, a slice a turn of the loop, and no further than enough of them are wrong."""
+        """Check names in slices, the event loop serving others between; stop once VIOLATIONS_MAX are wrong.
+
+        Raises: InvalidRequest.
+        """
         keys: list[AssetKey] = []
         wrong: list[tuple[str, str]] = []
         while len(keys) < len(refs) and len(wrong) <= VIOLATIONS_MAX:
@@ -211,9 +214,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return convert.status_view(entry, self._sources.get(entry.key.source))
 
     async def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
-        """Return the next entries held, and whether there are more; looks no further than it must, a part a turn.
+        """Return the next entries held, and whether there are more; reads the store in parts.
 
-        What changes meanwhile has moved to the end, where it is come upon once more: it is on the page once, as it is.
+        Others are served between two parts. What changes meanwhile has moved to the end, and is met there once more: it
+        is on the page once, as it is by then.
         """
         page: dict[AssetKey, Entry] = {}
         room = PAGE_BYTES_MAX
@@ -282,7 +286,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 async def _fill(
     statuses: MutableSequence[status_pb.AssetStatus], items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]
 ) -> None:
-    """Put what is seen of each item into a response, a slice a turn of the loop."""
+    """Put the view of each item into a response, in slices, the event loop serving others between."""
     for begin in range(0, len(items), VIEWED_TOGETHER):
         statuses.extend(map(view, items[begin : begin + VIEWED_TOGETHER]))
         await asyncio.sleep(0)

@@ -18,7 +18,7 @@ T = TypeVar("T", bound="Hashable")
 
 Caller: TypeAlias = "tuple[str, ...]"
 NOBODY: Caller = ("",)
-"""What belongs to no caller: pins, lists, what was pushed. All of it together takes turns as one host does."""
+"""What belongs to no caller: pins, lists, what was pushed. All of it together is served as one host is."""
 CONNECTION_SHARE = 0.5
 """One connection may have this share of what its host may, so that others behind the same address have the rest."""
 LEFT_TOGETHER = 200
@@ -28,7 +28,7 @@ QUOTA_MIN = 10
 
 
 class Lane(Generic[T]):
-    """One level of a queue: lanes that take turns, the next one first, or (a call's own) its items in line."""
+    """One level of a queue: lanes in the order in which they are served next, or (of a call) its items in line."""
 
     __slots__ = ("items", "lanes")
 
@@ -38,10 +38,10 @@ class Lane(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A queue that callers are served from in turns, each with a lane of its own.
+    """A queue that serves its callers round-robin, each with a lane of its own.
 
-    An item may have a place in several lanes, and is served from the first whose turn comes.
-    waits: tells whether an item is still to be served. Places of items that are not are skipped when their turn comes,
+    An item may have a place in several lanes, and is served from whichever is served first.
+    waits: tells whether an item is still to be served. Places of items that are not are skipped when they are met,
     or removed together by `prune`. So each operation costs a constant, amortised; `leave` and `prune` one per place.
     """
 

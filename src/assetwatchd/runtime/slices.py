@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE = 200
-"""So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
+"""So many assets of a large source are gone through before the event loop serves others: some milliseconds."""
 
 
 def parts_of(items: Iterable[T], length: int) -> Iterator[list[T]]:

@@ -31,5 +31,5 @@ class Pacer:
 
 
 def slack_s(rate_per_s: float) -> float:
-    """Return how much earlier than its turn a request may start, for a wait that no timer can measure."""
+    """Return how much earlier than its slot a request may start, as no timer can measure a shorter wait."""
     return max(0.0, TIMER_S - 1 / rate_per_s)

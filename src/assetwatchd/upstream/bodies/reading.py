@@ -152,7 +152,7 @@ class _Process:
         parts = []
         for length in result.lengths:
             parts.append(await self._results.readexactly(length))
-            await asyncio.sleep(0)  # what is there already would be taken without a turn for others
+            await asyncio.sleep(0)  # parts that are there already would be taken in one go
         return result, parts, bool(is_last)
 
     async def end(self) -> int:

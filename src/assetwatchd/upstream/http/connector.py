@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
 RECEIVE_BYTES = 64 * 1024
-"""What the kernel may hold of a connection, twice over for its own needs, and so what is taken in a turn. Chunks of a
+"""What the kernel may hold of a connection, twice over for its own needs, and so what is taken at once. Chunks of a
 byte and heads of answers cost the event loop 100 to 200 ns a byte. A server 50 ms away can still send a MB a second."""
 INTERIM_MAX = 16
 """Informational answers (1xx) to one request. They cost nothing to make, and without end they would never let go of
@@ -119,5 +119,5 @@ class _Connection(ResponseHandler):
         self._resting = False
         self._rest()
         if not (self._resting or self._reading_paused or self._buffer_paused):
-            self._connector.rest.until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
+            self._connector.rest.until = self._loop.time() + COSTLY_S  # the others go on later than this one
             self._resume_transport_reading()

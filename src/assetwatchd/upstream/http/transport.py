@@ -232,8 +232,8 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, whose texts come as bytes; a peer that answers no ping within half of heartbeat_s ends it.
 
-        Its pings and its end are the caller's to see: aiohttp answers them for as long as any come, without a turn for
-        others.
+        Its pings and its end are the caller's to see: aiohttp would answer pings for as long as any come, and let
+        nobody else run.
         """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
@@ -292,7 +292,7 @@ class Transport:
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the whole body; beyond FREE_BYTES it waits for its turn, and what was not taken waits upstream."""
+        """Return the whole body; beyond FREE_BYTES it waits in line, and what was not taken waits upstream."""
         free = min(FREE_BYTES, self._settings.body_bytes_max)
         # A length that is declared and small needs no counting; of a compressed body it says nothing about its size.
         if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
@@ -374,7 +374,7 @@ def _not_upgraded(reply: Reply) -> UpstreamError:
 
 
 async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
-    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, without a turn for others."""
+    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, and lets nobody else run."""
     with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
         async with asyncio.timeout(GOODBYE_S):
             await upgraded.send_frame(GOODBYE, aiohttp.WSMsgType.CLOSE)
