@@ -1,4 +1,7 @@
-"""Composition root: names every concrete class, runs the loops in one TaskGroup, stops them in order."""
+"""Composition root: names every concrete class, wires them, runs the loops in one TaskGroup, and stops them in order.
+
+Decides nothing about assets or calls. Whatever is wrong with the settings is told before anything is started.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,7 @@ class App:
             grpc_server, address = self._build_server()
             await grpc_server.start()
             loops = asyncio.create_task(self._run(), name="app")
-            loops.add_done_callback(lambda _: self.stop())
+            loops.add_done_callback(lambda _: self.stop())  # a loop that failed ends the server, instead of half of it
             try:
                 self.health.serving()
                 log.info("serving on %s", address)
@@ -146,7 +149,7 @@ class App:
             await self._close()
 
     def stop(self) -> None:
-        """Let serve end, in good order."""
+        """Have `serve` drain and return; may be called more than once."""
         self._stopping.set()
 
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
@@ -175,6 +178,9 @@ class App:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
         began, drain_s = time.monotonic(), self.settings.server.drain_s
         log.info("draining: %s; calls under way have %g s", counted(self._admission.count, "stream"), drain_s)
+        # Health first: balancers that watch it send nobody here any more. Then `stop`, which says GOAWAY and refuses
+        # new connections, gets one iteration of the loop before the streams end: whoever is told to connect again must
+        # not get back in here.
         self.health.end(_draining)
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
@@ -246,7 +252,7 @@ def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Itera
 
 
 class Begun(NamedTuple):
-    """How the process was begun, for its log: where its configuration is from, and what was left out of that."""
+    """The start of the process, for its log: where its configuration is from, and what was left out of that."""
 
     configuration: str = "given by a program"
     warnings: Sequence[str] = ()
@@ -305,11 +311,11 @@ def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
     loop = asyncio.get_running_loop()
 
     def in_loop(call: Callable[[], None]) -> Callable[[], None]:
-        def soon() -> None:
+        def schedule() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
                 loop.call_soon_threadsafe(call)
 
-        return soon
+        return schedule
 
     return Stopping(
         in_loop(app.stop),

@@ -207,7 +207,7 @@ def test_all_who_call_share_one_budget() -> None:
         transports = [PiecesTransport(SOURCE, settings, place) for _ in range(3)]
 
         async def start(transport: PiecesTransport) -> float:
-            await transport._turn()
+            await transport._start()
             return loop.time()
 
         began = loop.time()

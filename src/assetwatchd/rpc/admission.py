@@ -1,4 +1,7 @@
-"""Limits of watch streams: in number, in the assets they name, and of those that catch up at the same time."""
+"""Limits of watch streams: in number, in the assets they name, and in how many catch up at the same time.
+
+Knows peers and filters, and nothing of what a stream sends.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ TOGETHER = 0.5
 
 
 class Places:
-    """Who may catch up. Whoever comes when nobody waits, and there is a place, begins at once."""
+    """The places of streams that catch up. A stream begins at once if there is one free and nobody waits."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -45,7 +48,8 @@ class Places:
         try:
             await place
         except asyncio.CancelledError:
-            if not place.cancelled():  # it had the place already
+            # It may have been given the place in the same iteration of the loop: then nobody else would give it back.
+            if not place.cancelled():
                 self.give_back()
             raise
 
@@ -85,6 +89,7 @@ class Names:
     def add(self, caller: Caller, named: Named) -> None:
         """Count what one more stream names."""
         for of in (caller[:0], caller[:1], caller[:2]):
+            # Equal filters share what they cost (one group in the hub), so the second costs its address nothing.
             self._streams[of, named.digest] += 1
             if self._streams[of, named.digest] == 1:
                 self._counts[of] += named.names
@@ -101,7 +106,7 @@ class Names:
 
 
 class Admitted:
-    """One open stream, as a context manager until its end; its place is free after CATCHING_UP_S anyway."""
+    """One open stream, as a context manager until its end; it gives its place back after CATCHING_UP_S in any case."""
 
     __slots__ = ("_over", "_places", "_uncount")
 
@@ -111,11 +116,11 @@ class Admitted:
         self._over: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        """It counts since it was made."""
+        """Do nothing: it counts since it was made."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """It counts no more."""
+        """Give the place back, and count the stream no more."""
         self.end_catching_up()
         self._uncount()
 
@@ -156,6 +161,7 @@ class Admission:
             raise _refusal(WHOSE[0], "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
             raise _refusal(WHOSE[1], f"peer:{host}", self._streams_per_peer_max)
+        # All is checked before anything is counted: a refused stream leaves no count behind, as it has no end.
         self._names.check((host, peer), named)
         self._by_host[host] += 1
         self._names.add((host, peer), named)
@@ -163,7 +169,7 @@ class Admission:
 
     @property
     def count(self) -> int:
-        """How many streams are open."""
+        """Return the number of open streams."""
         return self._by_host.total()
 
     def _uncount(self, host: str, peer: str, named: Named) -> None:

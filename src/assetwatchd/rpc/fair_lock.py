@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class FairLock:
-    """Held by one caller at a time. One that has held it goes behind all others that wait."""
+    """A lock for one holder at a time. A caller that has had it goes behind all others that wait."""
 
     def __init__(self) -> None:
         self._held = False
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def held_by(self, caller: str) -> AsyncIterator[None]:
-        """Wait for it, and hold it for as long as the context. Who is cancelled while waiting holds up nobody."""
+    async def held(self, caller: str) -> AsyncIterator[None]:
+        """Hold the lock for as long as the context lasts. Who is cancelled while waiting holds up nobody."""
         await self._take(caller)
         try:
             yield
@@ -36,17 +36,18 @@ class FairLock:
         try:
             await given
         except asyncio.CancelledError:
-            if not given.cancelled():  # it was given the lock already, so it has to give it to the next
+            # Cancelled after the lock was handed over, before it ran: without this nobody would ever release it.
+            if not given.cancelled():
                 self._pass_on()
             raise
 
     def _pass_on(self) -> None:
         while self._waiting:
-            caller, waiting = self._waiting.popitem(last=False)
-            given = waiting.popleft()
-            if waiting:
-                self._waiting[caller] = waiting
+            caller, line = self._waiting.popitem(last=False)
+            given = line.popleft()
+            if line:
+                self._waiting[caller] = line  # at the end: behind every other caller
             if not given.done():
-                given.set_result(None)
+                given.set_result(None)  # handed over while taken: nobody who comes just now can get in between
                 return
         self._held = False

@@ -125,5 +125,5 @@ async def opened(
 ) -> AsyncIterator[Documents]:
     """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
     async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
-        with transport.secrets.kept():
+        with transport.secrets.redacting_errors():
             yield Documents(socket, settings, transport)

@@ -127,7 +127,7 @@ class CallContext:
     def _written(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
         if size_bytes <= GIVEN_BYTES_MAX:
             return nullcontext()
-        return self.writing[api.source].held_by(host_of(context.peer()))
+        return self.writing[api.source].held(host_of(context.peer()))
 
     def check_readable(self, request: pb.CreateAssetRequest) -> None:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
