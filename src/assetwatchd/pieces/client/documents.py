@@ -16,7 +16,7 @@ from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from aiohttp.http import WSMessageNoDecodeText
     from pydantic import JsonValue
@@ -120,10 +120,8 @@ def closed(code: int, reason: str) -> Unreachable:
 
 
 @asynccontextmanager
-async def opened(
-    transport: PiecesTransport, path: str, settings: PiecesSource, headers: Mapping[str, str]
-) -> AsyncIterator[Documents]:
+async def opened(transport: PiecesTransport, path: str, settings: PiecesSource) -> AsyncIterator[Documents]:
     """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
-    async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
+    async with transport.websocket(path, heartbeat_s=settings.ping_interval_s) as socket:
         with transport.secrets.kept():
             yield Documents(socket, settings, transport)

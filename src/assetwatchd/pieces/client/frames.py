@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Fields: TypeAlias = "tuple[str, bool, datetime | None, Mapping[str, JsonValue], Omitted | None, int]"
 
 DELETED_MECHANISM = "DELETED"
+"""The one value of the mechanism that says something about the state."""
 LIST = "iterable"
 MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 """A text that begins so, or has this in it, may be a frame, or what is left of one; others never were."""
@@ -221,7 +222,7 @@ def listed(document: Mapping[str, JsonValue], assets_max: int) -> Listed:
     Raises: BadAnswer; also when there are more than anybody could have here.
     """
     told = members(document)
-    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and _gone(each)} - {None}
+    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and is_gone(each)} - {None}
     found = port.listed((asset_id for each in told if (asset_id := asset_id_of(each)) not in dead), assets_max)
     unfit = [asset_id for asset_id in found.asset_ids if texts.unfit(asset_id)]
     if not unfit:
@@ -302,10 +303,11 @@ def value_of(timestamp: JsonValue) -> JsonValue:
 
 
 def _asset(element: Mapping[str, JsonValue]) -> Item | None:
-    return _item(element.get("id"), element, gone=_gone(element))
+    return _item(element.get("id"), element, gone=is_gone(element))
 
 
-def _gone(element: Mapping[str, JsonValue]) -> bool | None:
+def is_gone(element: Mapping[str, JsonValue]) -> bool | None:
+    """Tell whether an asset, or an item of a list, says that it was deleted; None when nobody can tell."""
     return element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
 
 

@@ -70,7 +70,7 @@ class Listener:
 
 
 @asynccontextmanager
-async def ahead(connecting: AbstractAsyncContextManager[Documents], stream: Stream) -> AsyncIterator[Listener]:
+async def read_ahead(connecting: AbstractAsyncContextManager[Documents], stream: Stream) -> AsyncIterator[Listener]:
     """Open a stream, and read it from then on; when there is no room for more, it waits at the server.
 
     A connection that is not read looks dead: it answers no ping, and sees no answer to its own. Raises: UpstreamError.

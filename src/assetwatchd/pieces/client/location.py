@@ -14,6 +14,7 @@ from yarl import URL
 
 from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.client.discovery import PROBING, check, discover
+from assetwatchd.runtime.descriptors import BESIDE
 from assetwatchd.runtime.logs import Seldom
 from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Transport, raise_for_status
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from assetwatchd.upstream.http.transport import Reply
 
 
+APPLICATION_HEADER = "X-Application-ID"
+"""What newer clients send with every asset operation; servers seem to accept calls without [assumed]."""
 LINE_EVERY_S = 600.0
 """Of one kind of odd texts of one stream so many seconds have one line of the log: each new connection may begin so."""
 LINES_KINDS_MAX = 20
@@ -39,7 +42,7 @@ LINES_KINDS_MAX = 20
 log = logging.getLogger(__name__)
 
 
-class Place:
+class ServerLocator:
     """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
     silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
@@ -88,7 +91,7 @@ class Place:
         url = self.url
         if self._settings.discover and self._due():
             try:
-                url = await discover(self._settings, self._probing)
+                url = await discover(self._settings, self.pacer, self._probing)
             except Unreachable as error:
                 url, nowhere = self._configured, error
         try:
@@ -132,17 +135,18 @@ class Silence:
 
 
 class PiecesTransport(Transport):
-    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
+    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what ServerLocator.reach does.
 
     reading: how large answers are read. seldom: which lines of `warn` are logged. source: its name.
     """
 
-    def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
-        super().__init__(source, settings, place.pacer)
+    def __init__(self, source: str, settings: PiecesSource, locator: ServerLocator, *, beside: int = BESIDE) -> None:
+        super().__init__(source, settings, locator.pacer, beside=beside)
         self.source = source
-        self._place = place
-        self.reading = place.reading
-        self.seldom = place.seldom
+        self.reading = locator.reading
+        self.seldom = locator.seldom
+        self._locator = locator
+        self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
     def warn(self, kind: Hashable, text: str) -> None:
         """Log something odd of the source, unless there was such a line a while ago, on whichever connection."""
@@ -152,7 +156,7 @@ class PiecesTransport(Transport):
 
     async def probe(self) -> None:
         """Check the server's health and version now."""
-        await self._place.probe(self._ask)
+        await self._locator.probe(self._ask)
 
     async def raw(
         self,
@@ -166,14 +170,15 @@ class PiecesTransport(Transport):
     ) -> Reply:
         """Make one call, as Transport does."""
         async with self._there():
-            return await super().raw(method, path, headers=headers, body=body, origin=origin, idempotent=idempotent)
+            sent = self._with_ours(headers)
+            return await super().raw(method, path, headers=sent, body=body, origin=origin, idempotent=idempotent)
 
     @asynccontextmanager
     async def parts(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         """Make one call, its answer read in parts, as Transport does."""
-        async with self._there(), super().parts(method, path, headers=headers) as answer:
+        async with self._there(), super().parts(method, path, headers=self._with_ours(headers)) as answer:
             yield answer
 
     @asynccontextmanager
@@ -182,18 +187,23 @@ class PiecesTransport(Transport):
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, as Transport does."""
         async with self._there():
-            with self._place.silence.kept():
-                async with super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
+            with self._locator.silence.kept():
+                sent = self._with_ours(headers)
+                async with super().websocket(path, headers=sent, heartbeat_s=heartbeat_s) as socket:
                     yield socket
+
+    def _with_ours(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        """Add what every operation on assets sends; probes, which may go to another program's port, do not."""
+        return {**self._headers, **(headers or {})}
 
     @asynccontextmanager
     async def _there(self) -> AsyncIterator[None]:
-        await self._place.reach(self._ask)
-        self.base = self._place.url
+        await self._locator.reach(self._ask)
+        self.base = self._locator.url
         try:
             yield
         except Unreachable:
-            self._place.lost()
+            self._locator.lost()
             raise
 
     async def _ask(self, url: URL, path: str) -> Reply:

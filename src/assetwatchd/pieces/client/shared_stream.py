@@ -20,7 +20,7 @@ from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
 
     from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.settings.schema import PiecesSource
@@ -31,24 +31,21 @@ HELD_TIMES = 2
 log = logging.getLogger(__name__)
 
 
-class Line:
+class SharedStream:
     """Connected while somebody listens. Each listener's first frame lists every id there is, also a late one's.
 
     One that leaves too much waiting is ended, and begins anew with all of it in one frame.
     """
 
-    def __init__(
-        self, source: str, transport: PiecesTransport, settings: PiecesSource, headers: Mapping[str, str]
-    ) -> None:
-        self._source = source
+    def __init__(self, transport: PiecesTransport, settings: PiecesSource) -> None:
+        self._source = transport.source
         self._transport = transport
         self._settings = settings
-        self._headers = headers
         self._connection: _Connection | None = None
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
-        """Follow the line; a connection that breaks is not opened again for those who had it: they listen anew."""
+        """Follow the stream; a connection that breaks is not opened again for those who had it: they listen anew."""
         connection = self._connection or self._connect()
         listener = connection.joined()
         try:
@@ -62,7 +59,7 @@ class Line:
 
     def _connect(self) -> _Connection:
         connection = self._connection = _Connection(self._settings)
-        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.line")
+        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.identifiers")
         return connection
 
     async def _run(self, connection: _Connection) -> None:
@@ -81,7 +78,7 @@ class Line:
             listener.tell(error)
 
     async def _read(self, connection: _Connection) -> UpstreamError:
-        stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings, self._headers)
+        stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings)
         async with stream as read:
             news = Frames(read, Stream.IDENTIFIERS)
             await connection.tell(await self._first(news))

@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Pending:
-    """A read that is not answered yet. item: the latest reason for it. again: there was one since it was sent."""
+    """A read that is not answered yet. item: the latest reason for it. refetch: another came since the call began."""
 
     item: Item
-    again: bool = False
+    refetch: bool = False
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -74,7 +74,7 @@ class Reads:
         Raises: BadAnswer when too many others wait to be read.
         """
         if (pending := self._pending.get(item.asset_id)) is not None:
-            pending.item, pending.again = item, True
+            pending.item, pending.refetch = item, True
             return
         if len(self._pending) >= WAITING_MAX:
             raise BadAnswer(f"the stream has news of more than {WAITING_MAX} assets that must be asked about")
@@ -112,16 +112,16 @@ class Reads:
     async def _read(self, pending: _Pending) -> None:
         while True:
             answer = await self._answer(pending)
-            if not (answer.gone and pending.again):
+            if not (answer.gone and pending.refetch):
                 await self._answered(pending.item, answer)
-            if not pending.again:
+            if not pending.refetch:
                 return
 
     async def _answer(self, pending: _Pending) -> Item:
         """Ask until there is an answer, with growing pauses."""
         failures = 0
         while True:
-            pending.again = False
+            pending.refetch = False
             try:
                 async with self._slots:
                     return await self._ask(pending.item.asset_id)

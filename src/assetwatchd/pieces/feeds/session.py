@@ -49,7 +49,7 @@ class Parts(NamedTuple):
     now: Callable[[], float]
 
 
-class Epoch:
+class Session:
     """One connection of one stream of one source. known: the newest date told of each asset."""
 
     def __init__(self, source: str, stream: Stream, parts: Parts, settings: PiecesSource) -> None:
