@@ -17,7 +17,13 @@ from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unanswered, 
 from assetwatchd.pieces.client import frames
 from assetwatchd.pieces.client.documents import closed, opened
 from assetwatchd.pieces.client.frames import Frames
-from assetwatchd.pieces.client.location import LINE_EVERY_S, LINES_KINDS_MAX, PiecesTransport, ServerLocator
+from assetwatchd.pieces.client.location import (
+    APPLICATION_HEADER,
+    LINE_EVERY_S,
+    LINES_KINDS_MAX,
+    PiecesTransport,
+    ServerLocator,
+)
 from assetwatchd.pieces.client.statuses import OK
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime.logs import Seldom
@@ -92,6 +98,19 @@ async def end(serve: Serve, **settings: Any) -> Unreachable:
         with pytest.raises(Unreachable) as caught:
             await anext(read)
     return caught.value
+
+
+async def test_a_stream_names_the_application() -> None:
+    """When it is opened, as each call does; nothing is named when none is configured."""
+    named: list[str | None] = []
+
+    async def greets(socket: web.WebSocketResponse, request: web.Request) -> None:
+        named.append(request.headers.get(APPLICATION_HEADER))
+        await socket.send_str(FIRST)
+
+    await end(greets, application_id="ours")
+    await end(greets)
+    assert named == ["ours", None]
 
 
 @pytest.mark.parametrize(

@@ -100,13 +100,13 @@ async def test_a_stream_brings_no_more_a_second(brought: dict[str, int], a_secon
     for number in range(count):
         bound.note(**brought)
         if number % 100 == 0:
-            await bound.turn()
-    await bound.turn()
+            await bound.wait()
+    await bound.wait()
     assert now() - began == pytest.approx(10, abs=0.2)
     await asyncio.sleep(CREDIT_S)
     began = now()
     bound.note(**brought)
-    await bound.turn()
+    await bound.wait()
     assert now() == began
 
 

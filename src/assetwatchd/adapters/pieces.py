@@ -1,7 +1,8 @@
 """Pieces OS: assets read one by one over HTTP, changes pushed over a WebSocket.
 
 Source: the vendor's clients (Python 5.0.1, TypeScript 4.1.0) and open-source programs that use the API. There is no
-field for a state: it is derived from presence, a tombstone and timestamps.
+field for a state: it is derived from presence, a tombstone and timestamps. How the server is reached, and how its lists
+and frames are read, is the client's (`pieces/client`); what they mean for a state is said here.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def answer(reply: Reply, asset_id: str, known: Known) -> Answer:
 def ids(reply: Reply, assets_max: int) -> Listed:
     """Read the list of ids; the vendor's model has `iterable` as optional, and absent when there are none.
 
-    Raises: BadAnswer.
+    An item that says it was deleted counts, other than for the feeds (`frames.listed`): it is read by itself, which
+    tells DELETED and when, where an asset that no list has is only removed. Raises: BadAnswer.
     """
     if reply.status != OK:
         raise undocumented(reply.status)
@@ -200,7 +202,7 @@ def _format(wire: Members) -> PiecesFormat:
 
 
 class Pieces:
-    """What an asset of one Pieces OS server is like. server: the client, shared with whoever else calls that server."""
+    """Read the states of one Pieces OS server. server: its client, shared with whoever else calls that server."""
 
     capabilities = Capabilities(enumerates=True, pushes=True)
 

@@ -1,6 +1,7 @@
-"""The assets API of Pieces OS: its twelve HTTP operations and three streams, JSON documents in and out.
+"""Call the assets API of Pieces OS: its twelve HTTP operations, JSON documents in and out.
 
 Source: the vendor's client 5.0.1 (paths, parameters, bodies, codes). Nothing is cached and nothing is tried twice.
+Connections are PiecesServer's. The module knows neither messages of gRPC (`into` is given what makes them) nor states.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Operations(Generic[D]):
                 pace.note(size_bytes=len(part))
                 if assets := await _split(part, splitter):
                     yield assets
-                await pace.turn()
+                await pace.wait()
         splitter.end()
 
     async def read_assets(self, texts: Sequence[bytes], read: Callable[[Reply, Sequence[int]], T]) -> T:
@@ -202,6 +203,10 @@ class Operations(Generic[D]):
         return self._accepted(await self._calls.raw(method, path, headers=headers, body=body), asset_id)
 
     def _accepted(self, reply: Reply, asset_id: str = "") -> Reply:
+        """Return an answer of 200. Raises: AssetGone (410), PiecesRefused, UpstreamError (the server is in trouble).
+
+        Refusals are told first: a 500 with text is about the call, and to raise_for_status about the server.
+        """
         if reply.status == OK:
             return reply
         if reply.status == GONE:

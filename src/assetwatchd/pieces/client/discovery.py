@@ -1,7 +1,8 @@
-"""Where Pieces OS listens: the configured address, or the first of the known ports that answers as it does.
+"""Find out where Pieces OS listens: at the configured address, or the first of the known ports that answers as it does.
 
 Source: the vendor's clients: 50 ms to connect, then HEAD of the health page within 100 ms, 20 ports at a time, 200
 wins; a version below a minimum, or at or above a maximum, is refused. The order of the ports is [assumed].
+It keeps nothing: what was found, and when to look again, is ServerLocator's.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def parse_version(text: str) -> Version:
 
 
 class Probing(NamedTuple):
-    """How to look for a server; supported is a minimum, and what every version must be below."""
+    """Limits of looking for a server; supported is a minimum, and what every version must be below."""
 
     host: str = HOST
     ports: Sequence[int] = PORTS
@@ -117,7 +118,7 @@ async def _healthy(asking: aiohttp.ClientSession, url: URL, pacer: Pacer, probin
             async with asyncio.timeout(probing.connect_timeout_s):
                 _, writer = await asyncio.open_connection(url.host, url.port)
             writer.close()
-            await pacer.turn()
+            await pacer.turn()  # not part of the time that the server has to answer
             async with (
                 asyncio.timeout(probing.health_timeout_s),
                 asking.head(url / HEALTH, allow_redirects=False) as answer,

@@ -1,6 +1,7 @@
-"""Where one Pieces OS is, for all who call it: checked before the first call, and looked for again after each break.
+"""Know where one Pieces OS is, for all who call it: checked before the first call, looked for again after each break.
 
-There is no loop and no clock of its own here: whoever calls has pauses that grow, and each try is another look.
+The module owns the address, whether it was checked, and the silence that the server asked for. There is no loop here:
+whoever calls has pauses that grow, and each try is another look. It does not know what is asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class ServerLocator:
-    """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
+    """Find the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
     silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
     seldom: which lines about odd things of it are logged.
@@ -62,7 +63,7 @@ class ServerLocator:
         self._look_at = 0.0
 
     def lost(self) -> None:
-        """A connection broke, or there was no answer: the next call finds out what is there now."""
+        """Forget that the server was checked, as it did not answer: the next call finds out what is there now."""
         self._checked = False
 
     async def reach(self, ask: Ask) -> None:
@@ -73,7 +74,7 @@ class ServerLocator:
         if self._checked:
             return
         async with self._checking:
-            if not self._checked:
+            if not self._checked:  # who held the lock before may have found it
                 await self._find(ask)
 
     async def probe(self, ask: Ask) -> None:
@@ -93,6 +94,7 @@ class ServerLocator:
             try:
                 url = await discover(self._settings, self.pacer, self._probing)
             except Unreachable as error:
+                # Still asked: a server that is only slow misses the probe's 100 ms, and is found all the same.
                 url, nowhere = self._configured, error
         try:
             await check(ask, url, self._probing.supported)
@@ -103,7 +105,7 @@ class ServerLocator:
         self.url, self._checked = url, True
 
     def _due(self) -> bool:
-        """Whether ports may be tried: not more often than a first pause, however many callers there are."""
+        """Return whether ports may be tried, and take note that they are: once a first pause, whoever calls."""
         now = asyncio.get_running_loop().time()
         due = now >= self._look_at
         if due:
@@ -112,7 +114,7 @@ class ServerLocator:
 
 
 class Silence:
-    """Streams that are not opened, whoever wants one, for as long as a server that refused one has asked for that."""
+    """Keep everybody from opening streams for as long as a server that refused one has asked for that."""
 
     def __init__(self) -> None:
         self._until = 0.0
@@ -135,7 +137,7 @@ class Silence:
 
 
 class PiecesTransport(Transport):
-    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what ServerLocator.reach does.
+    """Call wherever the server is, by HTTP and WebSocket. Raises: as Transport does, and as ServerLocator.reach.
 
     reading: how large answers are read. seldom: which lines of `warn` are logged. source: its name.
     """
@@ -199,6 +201,7 @@ class PiecesTransport(Transport):
     @asynccontextmanager
     async def _there(self) -> AsyncIterator[None]:
         await self._locator.reach(self._ask)
+        # Set for this call: Transport reads it before it first waits, so no other call comes in between.
         self.base = self._locator.url
         try:
             yield
@@ -207,6 +210,7 @@ class PiecesTransport(Transport):
             raise
 
     async def _ask(self, url: URL, path: str) -> Reply:
+        """Make a GET of a check, which must not wait for the check that it is part of. Raises: UpstreamError."""
         self.base = url
         reply = await super().raw("GET", path)
         raise_for_status(reply)

@@ -1,7 +1,23 @@
-"""One upstream stream, for any number of subscribers: kept connected, each connection a session of its own.
+"""Keep one upstream stream connected for any number of subscribers, each connection a session of its own.
 
 A session is a store with the latest item of each asset and a hub over it, as for WatchStatus. When the connection
 breaks, its session stays to be read from; when it is back, a new session begins and every subscriber moves over to it.
+The module owns the tries and the condition. It knows no messages: bytes are made by what `Parts` has.
+
+An example, one frame's way to a subscriber. The stream is that of assets, and the user renames the asset a:
+
+    Documents    takes the text off the WebSocket, at a pace       b'{"iterable": [{"id": "a", "name": "new", ...}]}'
+    Frames       reads it, in a process beside if it is large      Frame([Item("a", gone=False, updated=12:00:01, ...)])
+    Listener     holds it until the feed comes for it
+    Doubted      passes it on (of one that nobody can read, it has all asked for)
+    Intake.take  judges it: it is not older than what is known, the user saved the asset, and it is there: believed
+    Session      has it encoded, sees by its digest that it is news, commits it: revision 7 of this session
+    Hub          wakes the subscribers concerned in a round; all of them have the same bytes
+    Feed.watch   yields Batch(revision 7), as the session is still the latest
+    Streaming    (rpc/pieces) hands the bytes to gRPC
+
+Were a gone so far, Intake would believe the item only if it is dated later than what is known. Else it may have come
+late, and a is read (`Reads`): the answer takes the same way from Session on.
 """
 
 from __future__ import annotations
@@ -49,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 class Begun(NamedTuple):
-    """A snapshot begins; what the subscriber holds is replaced by it. resync: the connection broke and is back."""
+    """Tell that a snapshot begins, to replace what a subscriber holds. resync: the connection broke and is back."""
 
     resync: bool
     condition: Condition
@@ -90,6 +106,7 @@ class Feed:
                         elif isinstance(signal, Started):
                             if self._condition.state is not ConditionState.UNKNOWN:
                                 yield Conditions({self._api.source: self._condition}, session.hub.head)
+                        # What an ended session has under way is not told: of the next one the subscriber begins anew.
                         elif session is self.session and (complete or not isinstance(signal, Synced)):
                             yield signal
             except ResumeEpochChanged:
@@ -114,7 +131,7 @@ class Feed:
                 began = loop.time()
                 error = (await self._broken(rounds)).with_traceback(None)  # it would keep the session that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-                self._turn(_state(error), str(error))
+                self._set_condition(_state(error), str(error))
                 pause_s = backoff.backoff_s(failures, settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
@@ -184,10 +201,13 @@ class Feed:
             return Frame([])
 
     def _begin(self, session: Session, rounds: Rounds, lacking: str) -> None:
-        """Begin a session, and move every subscriber over to it."""
+        """Begin a session, and move every subscriber over to it.
+
+        In this order: who is woken by the end of the session before looks for the next, which must be there and run.
+        """
         before, self.session, self._complete = self.session, session, True
         self._connected(lacking)
-        rounds.turn(session.hub)
+        rounds.move_to(session.hub)
         before.hub.end(lambda: ResumeEpochChanged("the upstream connection is a new one"))
         if self._ending is not None:
             session.hub.end(self._ending)
@@ -195,11 +215,11 @@ class Feed:
     def _connected(self, lacking: str) -> None:
         """Tell that there is a connection, and what its list lacks."""
         if lacking:
-            self._turn(ConditionState.DEGRADED, LACKING.format(lacking))
+            self._set_condition(ConditionState.DEGRADED, LACKING.format(lacking))
         else:
-            self._turn(ConditionState.HEALTHY, "")
+            self._set_condition(ConditionState.HEALTHY, "")
 
-    def _turn(self, state: ConditionState, message: str) -> None:
+    def _set_condition(self, state: ConditionState, message: str) -> None:
         """Tell the subscribers how the connection is doing, if that is news."""
         before = self._condition
         if (state, message) == (before.state, before.message):
@@ -212,13 +232,13 @@ class Feed:
 
 
 class Rounds:
-    """The task that runs the hub of the session there is."""
+    """Run the hub of the session there is, in a task of its own."""
 
     def __init__(self, tasks: asyncio.TaskGroup, hub: Hub) -> None:
         self._tasks = tasks
         self._task = tasks.create_task(letting_go(hub.run))
 
-    def turn(self, hub: Hub) -> None:
+    def move_to(self, hub: Hub) -> None:
         """Run this hub from now on."""
         self._task.cancel()
         self._task = self._tasks.create_task(letting_go(hub.run))

@@ -1,4 +1,7 @@
-"""What of a stream's news is believed as it comes, what the server is asked about first, and what is none."""
+"""Judge a stream's news: what is believed as it comes, what the server is asked about first, and what is none.
+
+The module owns these rules and the reads that follow from them. It knows neither connections nor subscribers.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Intake:
-    """Takes the news of one connection into its session; what must be asked about holds up nothing else.
+    """Take the news of one connection into its session; what must be asked about holds up nothing else.
 
     by_ids: the news of a stream of assets are only ids, so each asset is read.
     lacking: what of the list of all ids cannot be read; empty when all of it can.
@@ -37,16 +40,17 @@ class Intake:
         self._by_ids = by_ids
         self._pseudo = api.settings.pseudo
         self._asks_about_all = by_ids or (stream is Stream.IDENTIFIERS and not self._pseudo)
-        self._turn = asyncio.Lock()
+        # Held from judging to committing, which waits: what is taken in between would be judged by what was held.
+        self._taking = asyncio.Lock()
 
     def covers(self, item: Item) -> bool:
-        """Whether the stream is about that asset: one the user did not save only if so configured."""
+        """Return whether the stream is about that asset: one the user did not save only if so configured."""
         return self._pseudo or not item.pseudo
 
     async def take(self, items: Iterable[Item]) -> None:
-        """Take in a frame, others having a turn between its parts. Raises: BadAnswer when it is too much."""
+        """Take in a frame, others going on between its parts. Raises: BadAnswer when it is too much."""
         for some in slices(items):
-            async with self._turn:
+            async with self._taking:
                 judged = [self._buried(item) if item.gone else self._believed(item) for item in some]
                 await self.session.commit([item for item in judged if item is not None])
             await asyncio.sleep(0)
@@ -81,7 +85,7 @@ class Intake:
         return replace(item, gone=True) if there else None
 
     def _newcomer(self, item: Item) -> bool:
-        """Whether an asset that is not there can be believed to be so now."""
+        """Return whether an asset that is not there can be believed to be so now."""
         if self._stream is Stream.IDENTIFIERS:
             return self._pseudo and self.session.get(item.asset_id) is None
         known = self.session.known.get(item.asset_id)
@@ -89,7 +93,7 @@ class Intake:
 
     async def _answered(self, why: Item, answer: Item) -> None:
         """Take in an asset that was read: as it was read, or as the item of the identifiers stream said."""
-        async with self._turn:
+        async with self._taking:
             entry = self.session.get(answer.asset_id)
             if not answer.gone and self.covers(answer):
                 await self.session.commit([why if self._stream is Stream.IDENTIFIERS else answer])

@@ -1,4 +1,7 @@
-"""Single assets read beside a stream: one task each, so that none waits for another, tried until it is answered."""
+"""Read single assets beside a stream: one task each, so that none waits for another, tried until it is answered.
+
+The module owns these tasks. It does not know what follows from an answer: that is Intake's.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class _Pending:
 
 
 class Reads:
-    """At most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
+    """Make at most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
 
     answered is given why an asset was read, and the asset as an item of an Assets stream: there, gone, or too large.
     """
@@ -112,6 +115,7 @@ class Reads:
     async def _read(self, pending: _Pending) -> None:
         while True:
             answer = await self._answer(pending)
+            # An asset that is gone may be back by the news that came meanwhile: only the next answer can tell.
             if not (answer.gone and pending.refetch):
                 await self._answered(pending.item, answer)
             if not pending.refetch:

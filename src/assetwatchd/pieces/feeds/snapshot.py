@@ -1,4 +1,4 @@
-"""Everything there is when a connection begins: the list of ids, and each asset once, from where it costs least.
+"""Take in everything there is when a connection begins: the list of ids, each asset once, from where it costs least.
 
 An Assets stream may begin with all assets in its first frame (not documented). What that frame lacks is read: a few
 assets one by one, more by one call for all, whose answer is taken apart while it comes and so may be of any length.
