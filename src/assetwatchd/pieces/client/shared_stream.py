@@ -76,7 +76,7 @@ class SharedStream:
 
     def _connect(self) -> _Connection:
         connection = self._connection = _Connection(self._settings)
-        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.identifiers")
+        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.shared_stream")
         return connection
 
     async def _run(self, connection: _Connection) -> None:
