@@ -29,7 +29,7 @@ from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import PROBING, Probing
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.server import PiecesServer
 from assetwatchd.pieces.feeds.registry import Feeds
 from assetwatchd.pieces.feeds.session import Parts
 from assetwatchd.polling.scheduler import Scheduler
@@ -113,14 +113,13 @@ class App:
 
     def _upstream(self, name: str, source: AnySource) -> Upstream:
         if isinstance(source, PiecesSource):
-            return Pieces(name, source, Place(source, self._probing))
+            return Pieces(name, source, PiecesServer(name, source, self._probing))
         return ADAPTERS[source.kind](name, source)
 
     def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
-        for name, source in self.settings.sources.items():
-            if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
-                calls, sockets = (PiecesTransport(name, source, upstream.place) for _ in range(2))
-                yield name, PiecesApi(name, calls, sockets, source, upstream.line)
+        for scheduler in self.sources:
+            if isinstance(scheduler.upstream, Pieces):
+                yield scheduler.name, PiecesApi(scheduler.upstream.server)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -192,8 +191,6 @@ class App:
     async def _close(self) -> None:
         for scheduler in self.sources:
             await scheduler.upstream.close()
-        for api in self._pieces.values():
-            await api.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import query
 from assetwatchd.pieces.client.frames import AHEAD_S_MAX
+from assetwatchd.pieces.client.paths import query
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 

@@ -1,4 +1,7 @@
-"""What one upstream connection has told: a store with the latest item of each asset and a hub over it."""
+"""Keep what one upstream connection has told: a store with the latest item of each asset and a hub over it.
+
+The module owns what is held, in assets and bytes. It does not know whether an item is to be believed: that is Intake's.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ HELD_TIMES = 16
 
 
 class Parts(NamedTuple):
-    """What every feed is made with.
+    """The parts that every feed is made with.
 
     encode: one item as bytes of the schema, an UPSERT. framing: its other form, and changes to one message.
     """
@@ -49,8 +52,8 @@ class Parts(NamedTuple):
     now: Callable[[], float]
 
 
-class Epoch:
-    """One connection of one stream of one source. known: the newest date told of each asset."""
+class Session:
+    """Hold what one connection of one stream of one source has told. known: the newest date told, by asset id."""
 
     def __init__(self, source: str, stream: Stream, parts: Parts, settings: PiecesSource) -> None:
         limits = parts.limits
@@ -99,7 +102,7 @@ class Epoch:
         frames.check_count(len(self.known), self._assets_max)
 
     def _count(self, before: Sequence[Entry | None], after: Sequence[Entry | None]) -> None:
-        """Take note of entries that took the place of others."""
+        """Count entries that replaced others. Raises: BadAnswer, as commit."""
         self._held += before.count(None)
         self._held_bytes += _bytes(after) - _bytes(before)
         frames.check_count(self._held, self._assets_max)
@@ -108,7 +111,7 @@ class Epoch:
             raise BadAnswer(f"the assets of the stream take more than {limit}; raise it")
 
     def _repeated(self, item: Item, draft: Draft) -> bool:
-        """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""
+        """Return whether a draft repeats the entry; an undated item may tell of a new change in the same words."""
         entry = self._store.get(draft.key)
         same = entry is not None and (entry.digest, entry.gone) == (draft.digest, draft.gone)
         return same and (item.gone or item.updated is not None or self._stream is not Stream.IDENTIFIERS)

@@ -114,10 +114,13 @@ class Transport:
     """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else.
 
     pacer: what lets its requests start, shared where several go to one upstream; else one of its own.
+    beside: connections that it may have beside those of concurrency.
     secrets: of its settings; whoever has or makes more of them adds them. No error of a call shows one.
     """
 
-    def __init__(self, source: str, settings: SourceSettings, pacer: Pacer | None = None) -> None:
+    def __init__(
+        self, source: str, settings: SourceSettings, pacer: Pacer | None = None, *, beside: int = BESIDE
+    ) -> None:
         self.base = URL(str(settings.base_url).rstrip("/"))
         self.secrets = Secrets.of(settings)
         self._source = source
@@ -126,6 +129,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
         self._pacer = pacer or Pacer(settings.rate_per_s)
+        self._connections_max = settings.concurrency + beside
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._tls = Tls(settings)
         self._proxies = Proxies(settings.proxy)
@@ -237,6 +241,7 @@ class Transport:
         """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
+        await self._start()
         attempt = self._attempt(url)
         with self._failures(attempt):
             with telemetry.upstream_call(self._source, "GET", url) as call:
@@ -278,8 +283,7 @@ class Transport:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = self._settings.concurrency + BESIDE
-            connector = self._connector = Connector(limit=limit)
+            connector = self._connector = Connector(limit=self._connections_max)
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = session(
                 connector,
