@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 FIELDS = ("source", "peer", "reason")
 """What a record may carry besides its message."""
-STACK_EVERY_S, STACKS_KINDS_MAX = 600.0, 20
+STACK_EVERY_S = 600.0
+STACKS_KINDS_MAX = 20
 """The stack of a defect at one place is logged so often."""
 ABOUT_SOURCE = "source %s"
 CHATTY = ("grpc._cython.cygrpc",)
