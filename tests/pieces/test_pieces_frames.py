@@ -81,7 +81,10 @@ def test_forms_of_a_tombstone(element: dict[str, JsonValue], gone: bool) -> None
 
 @pytest.mark.parametrize(
     "deleted",
-    ["", "no", [], [True], "yesterday", {"value": ""}, {"value": "yesterday"}, {"value": {}}, {"value": [1]}],
+    [
+        *("", "no", [], [True], "yesterday", {"value": ""}, {"value": "yesterday"}, {"value": {}}, {"value": [1]}),
+        *(-1, 2, "-1", {"value": -1}, {"value": "1970-01-01T00:00:00Z"}, {"value": "0001-01-01T00:00:00Z"}),
+    ],
 )
 @pytest.mark.parametrize("stream", Stream)
 def test_what_may_be_a_tombstone_is_none(deleted: JsonValue, stream: Stream) -> None:

@@ -63,12 +63,12 @@ def moment(asset: Members, name: str) -> datetime | None:
 
 
 def deletion_time(asset: Members) -> datetime | None:
-    """Read when an asset was deleted; a flag says no time, and a timestamp without a value is lost."""
+    """Read when an asset was deleted; a flag says no time, and what is neither is lost."""
     deleted = asset.given.get("deleted")
-    told = frames.value_of(deleted)
-    if told is None and deleted is not None:
+    time = frames.deletion_time(deleted)
+    if time is None and deleted is not None and lenient.flag(frames.value_of(deleted)) is None:
         asset.lose("deleted")
-    return None if lenient.flag(told) is not None else moment(asset, "deleted")
+    return time
 
 
 def is_deleted(asset: Members) -> bool:

@@ -228,12 +228,14 @@ def is_about(url: str, asset_id: str) -> bool:
     """Return whether an answer that echoes this url may be about this asset, which it may write in another way.
 
     In local-filesystem mode the server turns paths into s3: URLs and back, by folders that only it knows: where one has
-    another scheme, or none, the last step is compared alone.
+    another scheme, or none, the last step is compared alone. A version after ? or # may be left out, or added: Nucleus
+    has ?&CHECKPOINT, S3 ?versionId.
     """
     (scheme, told), (asked_scheme, asked) = _plain(url), _plain(asset_id)
     if scheme != asked_scheme:
         told, asked = told.rpartition("/")[2], asked.rpartition("/")[2]
-    return not told or told == asked
+    short, long = sorted((told, asked), key=len)
+    return long.startswith(short) and (not told or long[len(short) :][:1] in ("", "?", "#"))
 
 
 def _plain(url: str) -> tuple[str, str]:

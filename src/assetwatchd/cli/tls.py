@@ -97,7 +97,10 @@ def _of_the_certificate(target: Target, error: ssl.SSLCertVerificationError) -> 
     its = f"the certificate of {target.server}"
     match error.verify_code:
         case code if code in WRONG_NAME:
-            names = ", ".join(_names(target)) or "no name at all"
+            try:
+                names = ", ".join(_names(target)) or "no name at all"
+            except ssl.SSLCertVerificationError as worse:  # by any name: it has expired, or nobody here trusts it
+                return _of_the_certificate(target, worse)
             if is_socket(target.server) and not target.tls_server_name:
                 return f"{its} is for {names}, and a socket has no name: give --tls-server-name"
             return f"{its} is not for {_name(target)}, but for {names}: call it so, or give --tls-server-name"

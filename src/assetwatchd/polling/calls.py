@@ -80,7 +80,9 @@ class Calls:
     ) -> None:
         self.retried = asyncio.Event()
         self.secrets = SecretFiles(settings)
-        self.lists = Lists(name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures)
+        self.lists = Lists(
+            name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures, rng=rng
+        )
         self._endings = Endings(
             settings,
             report=report,

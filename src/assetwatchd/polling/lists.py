@@ -14,11 +14,13 @@ from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import GONE, Observation, State
 from assetwatchd.polling import listing
+from assetwatchd.polling.pauses import Tries
 from assetwatchd.polling.target import AT_ONCE, NEVER
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from assetwatchd.model.errors import UpstreamError
@@ -48,6 +50,7 @@ class Lists:
         plan: Plan,
         outcomes: Outcomes,
         figures: Figures,
+        rng: random.Random,
     ) -> None:
         self.made = asyncio.Event()
         self.lacking = ""
@@ -59,6 +62,7 @@ class Lists:
         self._plan = plan
         self._outcomes = outcomes
         self._figures = figures
+        self._tries = Tries(settings, rng)
         self._comparing = asyncio.Lock()
         self._at = AT_ONCE
 
@@ -132,6 +136,7 @@ class Lists:
             asset_ids, unfit = await listing.fitting(listed.asset_ids, self._upstream.check)
             gone = None if listed.unreadable else _nothing if pushed else self._gone
             left_out = await listing.compare(self._plan, asset_ids, gone)
+        self._tries.over()
         lacking = [listed.lack] if listed.lack else []
         if unfit:
             lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
@@ -170,8 +175,7 @@ class Lists:
         pauses = self._report.pauses
         pauses.asked(error, loop_time())
         turned = self._health.list_failed(error, self._report.now())
-        pause_s = pauses.after(error, self._health.list.failures + 1)
-        self._at = max(loop_time(), pauses.until) + pause_s
+        self._at = max(loop_time(), pauses.until) + self._tries.failed(error)
         self._health.list.next_try_at = self._report.wall(self._at)
         self._report.note(turned)
         self.doubt()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import BadAnswer, Unanswered, Unreachable, UpstreamError
+from assetwatchd.polling.pauses import Tries
 from assetwatchd.polling.target import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.logs import Defects, Seldom
 from assetwatchd.runtime.slices import SLICE, slices
-from assetwatchd.upstream import backoff
 from assetwatchd.upstream.port import Listed, Removed, Touched
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Push:
         (`_lasting_s`). It ends when all that fails is to be tried at once, though not before what the upstream asked
         for.
         """
-        failures = 0
+        tries = Tries(self._settings, self._rng)
         while True:
             if not self._plan.interests.any:
                 await self.ended(None)
@@ -103,9 +103,10 @@ class Push:
                 continue
             if refuses_us(error):
                 self._calls.secrets.refused(secret)
-            failures = 1 if loop_time() - began >= self._lasting_s(error) else failures + 1
+            if loop_time() - began >= self._lasting_s(error):
+                tries.over()
             asked_s = error.retry_after_s or 0.0
-            pause_s = max(asked_s, self._pause_s(error, failures))
+            pause_s = max(asked_s, self._settings.backoff_first_s, tries.failed(error))
             self._calls.retried.clear()
             await self.ended(error, pause_s=pause_s)
             await asyncio.sleep(asked_s)
@@ -115,11 +116,6 @@ class Push:
         """How long a connection must last to have been well: one that answers nothing may seem so for a while."""
         shows_after_s = error.shows_after_s if isinstance(error, Unanswered) else 0.0
         return max(self._settings.backoff_max_s, STEADY_TIMES * shows_after_s)
-
-    def _pause_s(self, error: UpstreamError, failures: int) -> float:
-        if refuses_us(error):
-            return backoff.refused_backoff_s(failures, self._settings, self._rng)
-        return max(self._settings.backoff_first_s, backoff.backoff_s(failures, self._settings, self._rng))
 
     async def _interest(self) -> None:
         """Return when somebody is interested."""

@@ -40,6 +40,8 @@ MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 AHEAD_S_MAX = 300.0
 """A date so far ahead of our clock is none: all that comes until then would be taken for older. Clocks of machines that
 keep time at all are closer (Kerberos asks for as much)."""
+DELETED_FROM = datetime(1970, 1, 2, tzinfo=UTC)
+"""No asset was deleted before: such a time (-1, 1970-01-01, 0001-01-01) is what some programs write for none."""
 UNFIT_LENGTH_MAX = 100
 """Characters of an id that cannot be one, in the log."""
 
@@ -80,8 +82,7 @@ class Item:
     @property
     def deleted_at(self) -> datetime | None:
         """The time of deletion; None when that was not said."""
-        told = value_of(self.document.get("deleted"))
-        return None if lenient.flag(told) is not None else lenient.time(told)
+        return deletion_time(self.document.get("deleted"))
 
 
 class Frame(NamedTuple):
@@ -297,8 +298,14 @@ def is_tombstone(value: JsonValue) -> bool | None:
     """
     if (told := value_of(value)) is None:
         return False
-    flag = lenient.flag(told)
-    return True if flag is None and lenient.time(told) else flag
+    return True if deletion_time(value) else lenient.flag(told)
+
+
+def deletion_time(value: JsonValue) -> datetime | None:
+    """Read the time in `deleted`; None when there is none, as in a flag."""
+    told = value_of(value)
+    time = None if lenient.flag(told) is not None else lenient.time(told)
+    return time if time is not None and time >= DELETED_FROM else None
 
 
 def value_of(timestamp: JsonValue) -> JsonValue:

@@ -65,7 +65,8 @@ HEADER_LENGTH_MAX = 256
 CREDENTIALS = frozenset({401, 403, 419, 440, 498})
 """Of these the latter three are in no standard, and all that frameworks and gateways mean by them is a session's or a
 token's end."""
-LINE_EVERY_S, LINES_KINDS_MAX = 600.0, 20
+LINE_EVERY_S = 600.0
+LINES_KINDS_MAX = 20
 """Of headers that cannot be read, with answers of one status, a line of the log each is written so often."""
 RETRY_AFTER_SHOWN_MAX = 80
 """Characters of one that cannot be read, in the log."""
