@@ -31,7 +31,7 @@ FULL_CORE = 0.95
 CHANGES_A_MESSAGE = 100
 HELD = 0.98
 """A rate counts as held when this share of the changes due arrives, and of those that the server commits meanwhile; a
-drain may pass over a state already replaced."""
+range may pass over a state already replaced."""
 
 
 QUIET, BUSY, MANY = Cell(1000, 100, 3), Cell(1000, 2000, 3), Cell(3000, 500, 3)

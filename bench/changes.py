@@ -42,4 +42,6 @@ def change(number: int) -> bytes:
 def message(count: int) -> bytes:
     """Encode a WatchStatusResponse with so many changes, a token and a head."""
     changes = [change(number) for number in range(count)]
-    return convert.frame("0123456789abcdef")(changes, MIDDLE_REVISION, MIDDLE_REVISION, b"01234567")
+    return convert.WatchFraming("0123456789abcdef").message(
+        changes, revision=MIDDLE_REVISION, head=MIDDLE_REVISION, digest=b"01234567"
+    )

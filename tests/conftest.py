@@ -1,4 +1,4 @@
-"""For every test: memory that settles, Ctrl-C that arrives; a profile for long runs; what unit means."""
+"""For every test: memory that settles, Ctrl-C that arrives, refused events that raise; what unit means."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from assetwatchd.polling import target
 from support import closed_loops
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ settings.register_profile("nightly", **UNHURRIED)
 settings.load_profile("unhurried")
 
 closed_loops.pass_over()
+target.refusals.strict = True
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script; programs we start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

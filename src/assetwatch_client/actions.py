@@ -1,4 +1,4 @@
-"""What a client does about each error: one table from (code, reason) to an action."""
+"""The reaction to each error: one table from (code, reason) to an action. Pure: makes no call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Detail = TypeVar("Detail", bound=Message)
 
 
 class Action(enum.Enum):
-    """What to do next."""
+    """The reaction to the end of a call."""
 
     RESUME = "watch again with the last token, after a pause"
     SNAPSHOT = "watch again without a token"

@@ -1,4 +1,4 @@
-"""The channel a watch wants: small windows, so that it shows what is, and a peer that is gone is noticed."""
+"""The channel for a watch: small windows, so that it shows the present, and a peer that is gone is noticed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The probe would grow the window to megabytes: a slow reader would then read what is long past.
     ("grpc.http2.bdp_probe", 0),
+    # A watch sends nothing, so without pings a peer that is gone, or a gateway that forgot it, is never noticed.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # The timeout above does not bound a ping to a frozen peer; this one does.
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.max_pings_without_data", 0),  # else pings end after two without data, and a quiet watch has none
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),  # so a server that is back is found within about a second
 )

@@ -1,4 +1,7 @@
-"""Refusals without a reason. Retried for ever they would never be heard of: the call itself may be what causes them."""
+"""Refusals without a reason: counted, and raised after some in a row.
+
+Retried for ever they would never be heard of, though the call itself may be what causes them.
+"""
 
 from __future__ import annotations
 

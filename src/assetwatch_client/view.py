@@ -1,4 +1,4 @@
-"""The client's map: what a watch has told, message by message. No I/O."""
+"""The client's map: applies the messages of a watch, and says what each changed. No I/O, and no call."""
 
 from __future__ import annotations
 
@@ -108,6 +108,8 @@ class View:
             if self.conditions.get(told.source) != told.condition:
                 self.conditions[told.source] = told.condition
                 yield ConditionChanged(told.source, told.condition)
+        # The token last of all: whoever stops in the middle of a message has it told once more by the next stream, and
+        # what was applied already is not yielded twice, as revisions tell.
         synced = message.HasField("synced")
         if synced:
             yield from self._leave_out()
@@ -125,11 +127,11 @@ class View:
             yield Synced(self.head, replaced=False, incomplete=incomplete)
 
     def forget_token(self) -> None:
-        """The token is of no use any more: the next stream begins with a snapshot."""
+        """Drop the token, so that the next stream begins with a snapshot."""
         self.token = ""
 
     def _begin(self, started: WatchStarted) -> None:
-        """A stream begins. One that resumes goes on with the snapshot that the last one left unfinished, if it did."""
+        """Begin a stream. One that resumes goes on with the snapshot that the last one left unfinished, if it did."""
         self.synced = False
         self.incomplete = frozenset(started.incomplete)
         self.heartbeat_s = started.heartbeat_interval.ToMilliseconds() / 1000
@@ -150,7 +152,7 @@ class View:
         self._unconfirmed.discard(key)
         self._foreign.discard(key)
         if newer:
-            self.statuses.pop(key, None)
+            self.statuses.pop(key, None)  # so that it is last in the map, which is in the order of changes
             if change.kind == Change.KIND_UPSERT:
                 self.statuses[key] = status
                 yield Upsert(key, status, change.traceparent)
@@ -158,7 +160,7 @@ class View:
                 yield Removed(key, status, change.traceparent)
 
     def _leave_out(self) -> Iterator[Event]:
-        """The snapshot under way, if there is one, is over: what was not in it is gone."""
+        """End the snapshot under way, if there is one: remove what was not in it."""
         for key in [key for key in self.statuses if key in self._unconfirmed]:
             self._unconfirmed.discard(key)
             self._foreign.discard(key)

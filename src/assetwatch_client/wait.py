@@ -1,4 +1,4 @@
-"""A wait that goes on: asked again over breaks, for what is left of its time."""
+"""A wait that survives breaks: asked again for what is left of its time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A watch that goes on: stream after stream, resumed where the last one ended."""
+"""A watch that survives breaks: stream after stream, each resumed where the last one ended.
+
+Owns calls and pauses; what a message means is `view`'s, what an error means `actions`'.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Backoff:
         return 0.0 if at_once else asked_s + self.rng.uniform(0, ceiling_s)
 
     def held(self, for_s: float) -> None:
-        """A stream was in sync for that long."""
+        """Note that a stream was in sync for so long, seconds: after settled_s pauses begin anew."""
         if for_s >= self.settled_s:
             self.failures = 0
 
@@ -103,7 +106,7 @@ class Watch:
 
     @property
     def statuses(self) -> Mapping[Key, AssetStatus]:
-        """The latest status of each asset watched, the last to change last. It changes while `events` runs."""
+        """Return the latest status of each asset watched, the last to change last; updated while `events` runs."""
         return self._view.statuses
 
     @property
@@ -118,7 +121,7 @@ class Watch:
 
     @property
     def resume_token(self) -> str:
-        """Where another watch of the same can go on; it covers what came before the message at hand.
+        """Return where another watch of the same can resume; it covers what came before the message at hand.
 
         Empty while a snapshot is under way: only this watch can tell what it leaves out. At Synced it is there.
         """
@@ -184,6 +187,7 @@ class Watch:
                 if self._view.synced and synced_at is None:
                     synced_at = loop.time()
         finally:
+            # Also when the caller left its loop: an abandoned call would stay one of its address's watches.
             call.cancel()
             if synced_at is not None:
                 self._backoff.held(loop.time() - synced_at)

@@ -1,4 +1,8 @@
-"""Stand-ins for the five upstreams, written from their manuals; imports nothing else of this project."""
+"""Stand-ins for the five upstreams, each on its own port, and an endpoint to script them.
+
+Written from the vendors' manuals and never from our adapters, so that one misreading is not in both. Imports nothing
+else of this project.
+"""
 
 from __future__ import annotations
 

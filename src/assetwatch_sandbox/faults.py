@@ -1,4 +1,4 @@
-"""Scripted faults: what a stand-in does instead of, or to, its real answer."""
+"""Scripted faults: replace, spoil or delay the real answers of a stand-in. Knows no kind of upstream."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ class Faults:
 
     def clear(self) -> None:
         """Disarm everything and let go of what hangs."""
+        # The event is set for those that hang now, and replaced, so that faults armed later hang until the next clear.
         self._armed.clear()
         self._cleared.set()
         self._cleared = asyncio.Event()
@@ -148,7 +149,7 @@ class Faults:
         await socket.send_frame(payload, web.WSMsgType.TEXT)
 
     async def _hold(self, fault: Fault) -> None:
-        cleared = self._cleared
+        cleared = self._cleared  # before the delay: a clear during it lets go of this one, too
         if fault.delay_s:
             await asyncio.sleep(fault.delay_s)
         if fault.hang:
@@ -156,7 +157,7 @@ class Faults:
 
 
 class _Silence(web.Response):
-    """What a handler returns for a connection it has aborted: nothing is sent, and the log keeps no status."""
+    """The response of a handler that has aborted its connection: nothing is sent, and the log keeps no status."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Begin no answer."""

@@ -1,4 +1,4 @@
-"""A seeded scenario: stand-ins whose assets live."""
+"""A seeded scenario: changes the assets of stand-ins one by one, the same way for the same seed."""
 
 from __future__ import annotations
 

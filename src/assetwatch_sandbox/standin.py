@@ -1,4 +1,7 @@
-"""What every stand-in has: its own server, switches, faults, a log of requests and a record of what was true when."""
+"""The base of every stand-in: its own server, switches, faults, a log of requests, and a record of what was true when.
+
+Tests compare what the service told with that record, which is why each change is recorded before it is pushed.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ class Listener:
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """Return whether it listens."""
         return self._runner is not None
 
     @property
@@ -153,7 +156,7 @@ class Standin(abc.ABC, Generic[S]):
 
     @property
     def credentials(self) -> Mapping[str, str]:
-        """What a client must know to be let in; made-up values."""
+        """Return what a client must know to be let in; made-up values."""
         return MappingProxyType({})
 
     @property
@@ -214,7 +217,7 @@ class Standin(abc.ABC, Generic[S]):
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """Return whether it listens."""
         return self._listener.running
 
     @property
@@ -226,6 +229,7 @@ class Standin(abc.ABC, Generic[S]):
         """Listen; port 0 means the port of last time, or a free one. Does nothing when it already listens."""
         if self.running:
             return
+        # The log before the faults: a request that a fault swallows was made all the same, and tests count it.
         app = web.Application(middlewares=[self._log, self.faults.middleware], client_max_size=REQUEST_BODY_BYTES_MAX)
         app.on_response_prepare.append(_note_status)
         app.add_routes(self.routes())

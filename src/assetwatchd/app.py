@@ -1,4 +1,7 @@
-"""Composition root: names every concrete class, runs the loops in one TaskGroup, stops them in order."""
+"""Composition root: names every concrete class, wires them, runs the loops in one TaskGroup, and stops them in order.
+
+Decides nothing about assets or calls. Whatever is wrong with the settings is told before anything is started.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import PROBING, Probing
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.server import PiecesServer
 from assetwatchd.pieces.feeds.registry import Feeds
 from assetwatchd.pieces.feeds.session import Parts
 from assetwatchd.polling.scheduler import Scheduler
@@ -34,8 +37,8 @@ from assetwatchd.polling.sources import Sources
 from assetwatchd.rpc import certificates, convert, server
 from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
-from assetwatchd.rpc.pieces.service import Desk, PiecesAssetsService
-from assetwatchd.rpc.pieces.streams import Streaming, encoder, frame
+from assetwatchd.rpc.pieces.service import CallContext, PiecesAssetsService
+from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.runtime import descriptors, logs, stderr, telemetry
@@ -78,7 +81,7 @@ class App:
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
-            convert.frame(self.store.epoch),
+            convert.WatchFraming(self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
             incomplete=self._incomplete,
@@ -95,7 +98,7 @@ class App:
         self._pieces = dict(self._pieces_apis())
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
-        self._feeds = Feeds(Parts(MemoryStore, encode, frame, settings.server, jitter, time.time))
+        self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
     def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
         return Scheduler(
@@ -110,14 +113,13 @@ class App:
 
     def _upstream(self, name: str, source: AnySource) -> Upstream:
         if isinstance(source, PiecesSource):
-            return Pieces(name, source, Place(source, self._probing))
+            return Pieces(name, source, PiecesServer(name, source, self._probing))
         return ADAPTERS[source.kind](name, source)
 
     def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
-        for name, source in self.settings.sources.items():
-            if isinstance(source, PiecesSource) and isinstance(upstream := self.sources.get(name).upstream, Pieces):
-                calls, sockets = (PiecesTransport(name, source, upstream.place) for _ in range(2))
-                yield name, PiecesApi(name, calls, sockets, source, upstream.line)
+        for scheduler in self.sources:
+            if isinstance(scheduler.upstream, Pieces):
+                yield scheduler.name, PiecesApi(scheduler.upstream.server)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -129,7 +131,7 @@ class App:
             grpc_server, address = self._build_server()
             await grpc_server.start()
             loops = asyncio.create_task(self._run(), name="app")
-            loops.add_done_callback(lambda _: self.stop())
+            loops.add_done_callback(lambda _: self.stop())  # a loop that failed ends the server, instead of half of it
             try:
                 self.health.serving()
                 log.info("serving on %s", address)
@@ -146,7 +148,7 @@ class App:
             await self._close()
 
     def stop(self) -> None:
-        """Let serve end, in good order."""
+        """Have `serve` drain and return; may be called more than once."""
         self._stopping.set()
 
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
@@ -154,10 +156,10 @@ class App:
         admission = self._admission
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
-        desk = Desk(
+        calls = CallContext(
             self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(desk, Streaming(self._feeds, admission, limits))
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
         connections = descriptors.for_connections(self.settings)
         return server.build(
@@ -175,6 +177,9 @@ class App:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
         began, drain_s = time.monotonic(), self.settings.server.drain_s
         log.info("draining: %s; calls under way have %g s", counted(self._admission.count, "stream"), drain_s)
+        # Health first: balancers that watch it send nobody here any more. Then `stop`, which says GOAWAY and refuses
+        # new connections, gets one iteration of the loop before the streams end: whoever is told to connect again must
+        # not get back in here.
         self.health.end(_draining)
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
@@ -186,8 +191,6 @@ class App:
     async def _close(self) -> None:
         for scheduler in self.sources:
             await scheduler.upstream.close()
-        for api in self._pieces.values():
-            await api.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:
@@ -246,7 +249,7 @@ def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Itera
 
 
 class Begun(NamedTuple):
-    """How the process was begun, for its log: where its configuration is from, and what was left out of that."""
+    """The start of the process, for its log: where its configuration is from, and what was left out of that."""
 
     configuration: str = "given by a program"
     warnings: Sequence[str] = ()
@@ -305,11 +308,11 @@ def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
     loop = asyncio.get_running_loop()
 
     def in_loop(call: Callable[[], None]) -> Callable[[], None]:
-        def soon() -> None:
+        def schedule() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
                 loop.call_soon_threadsafe(call)
 
-        return soon
+        return schedule
 
     return Stopping(
         in_loop(app.stop),

@@ -285,6 +285,17 @@ async def test_a_deletion_without_a_time_is_none(standin: PiecesStandin, nothing
     assert (read.state, read.detail.unreadable) == (State.AVAILABLE, ("deleted",))
 
 
+@pytest.mark.parametrize("none", ["-1", '{"value":-1}', '{"value":"0001-01-01T00:00:00Z"}'])
+def test_a_deletion_before_there_was_anything_is_none(none: str) -> None:
+    """Some programs write such a time for none: nobody can tell, unless the mechanism does."""
+    with pytest.raises(BadAnswer, match="deleted should be a timestamp"):
+        pieces.read(Reply(200, {}, f'{{"id":"{ONE}","deleted":{none}}}'.encode()), asset_id=ONE)
+    body = f'{{"id":"{ONE}","mechanism":"DELETED","deleted":{none}}}'
+    read = pieces.read(Reply(200, {}, body.encode()), asset_id=ONE)
+    assert isinstance(read.detail, PiecesDetail)
+    assert (read.state, read.detail.deleted_time, read.detail.unreadable) == (State.DELETED, None, ("deleted",))
+
+
 @pytest.mark.parametrize(("flag", "state"), [("true", State.DELETED), ("0", State.AVAILABLE)])
 def test_a_flag_is_no_time(flag: str, state: State) -> None:
     """Wherever it stands, and in whatever form: 0 is not 1970."""

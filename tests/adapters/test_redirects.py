@@ -18,7 +18,7 @@ from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.model.errors import CallError, UpstreamError
 from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import Probing
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.server import PiecesServer
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.settings.schema import AnySource, PiecesSource
 from support.harness import KINDS, Harness, harness_of
@@ -62,7 +62,7 @@ async def discovered(harness: Harness) -> None:
     """Pieces OS is looked for at the ports there are, with nobody at the configured address."""
     settings = PiecesSource(kind="pieces", base_url="http://127.0.0.1:9", discover=True)  # type: ignore[arg-type]  # read as in a file
     probing = Probing(ports=[URL(harness.standin.url).port or 0], **FOUND)  # type: ignore[arg-type]  # floats
-    upstream = Pieces("pieces", settings, Place(settings, probing))
+    upstream = Pieces("pieces", settings, PiecesServer("pieces", settings, probing))
     try:
         await upstream.enumerate()
     finally:
@@ -75,19 +75,17 @@ def piece(ask: Callable[[PiecesApi], Awaitable[object]]) -> Call:
     async def called(harness: Harness) -> None:
         told = {"kind": "pieces", "base_url": harness.standin.url, "application_id": "ours", "rate_per_s": 10_000}
         settings = TypeAdapter[Any](AnySource).validate_python(told)
-        place = Place(settings)
-        calls, sockets = (PiecesTransport("pieces", settings, place) for _ in range(2))
-        api = PiecesApi("pieces", calls, sockets, settings, Pieces("pieces", settings, place).line)
+        server = PiecesServer("pieces", settings)
         try:
-            await ask(api)
+            await ask(PiecesApi(server))
         finally:
-            await api.close()
+            await server.close()
 
     return called
 
 
 async def streamed(api: PiecesApi, stream: Stream) -> None:
-    async with api.connect(stream) as documents:
+    async with api.server.connect(stream) as documents:
         await anext(documents)
 
 

@@ -356,6 +356,10 @@ async def test_an_answer_about_another_asset_is_unreadable(standin: Standin) -> 
         ("s3://b/e\u0301.usd", "s3://b/\u00e9.usd"),
         ("s3://bucket/props/a.usd", "/data/assets/props/a.usd"),
         ("/data/assets/props/a.usd", "s3://bucket/props/a.usd"),
+        (f"{URL}?versionId=null", URL),
+        ("omniverse://host/a.usd", "omniverse://host/a.usd?&3"),
+        ("/data/a.usd", "omniverse://host/a.usd?&3"),
+        (f"{URL}#head", URL),
     ],
 )
 def test_an_echo_may_be_written_in_another_way(url: str, asset_id: str) -> None:
@@ -365,7 +369,14 @@ def test_an_echo_may_be_written_in_another_way(url: str, asset_id: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://studio-assets/props/Crate.usd", "s3://other/props/crate.usd", "s3://studio-assets/crate.usd", "/b.usd"],
+    [
+        "s3://studio-assets/props/Crate.usd",
+        "s3://studio-assets/props/crate.usda",
+        "s3://studio-assets/props",
+        "s3://other/props/crate.usd",
+        "s3://studio-assets/crate.usd",
+        "/b.usd",
+    ],
 )
 def test_an_echo_of_another_asset(url: str) -> None:
     """Another folder, file or bucket is another asset."""

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from assetwatchd.changefeed import resume_token
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Signal, Started, Synced
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import ResumeEpochChanged, ResumeTokenExpired, ServerDraining
 from assetwatchd.model.values import GONE, AssetKey, Condition, ConditionState, State
-from support.entries import draft, frame, read
+from support.entries import FRAMING, draft, read
 from support.examples import bounded
 from support.hub_client import Client
+from support.resuming import resumed_from
 from support.virtual_time import VirtualTimeLoop
 from support.watch_model import CHANGES, FILTERS, Reading, Token, Truth
 
@@ -40,7 +41,7 @@ class HaltingStore(MemoryStore):
     """One whose disk takes as long as it is told to, between choosing removals and dropping them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(now=lambda: float(self.head + 1))  # as Truth.sweep counts age
         self.written = asyncio.Event()
         self.written.set()
 
@@ -122,7 +123,7 @@ class CoreMachine(RuleBasedStateMachine):
     def resume(self, token: Token, *, flowing: bool) -> None:
         """Open a stream with any token ever issued: it is taken, or refused for the one reason there is."""
         try:
-            cursor = resume_token.check(token.text, digest=token.what.digest, store=self.truth.store)
+            cursor = resumed_from(token.text, digest=token.what.digest, store=self.truth.store)
         except ResumeEpochChanged:
             assert token.epoch != self.truth.store.epoch
         except ResumeTokenExpired:
@@ -201,9 +202,8 @@ class CoreMachine(RuleBasedStateMachine):
             self.truth.check(session.reading.map, session.what, self.truth.store.head)  # I4
             newest = session.tokens[-1]
             assert newest.revision == self.truth.store.head
-            assert (
-                resume_token.check(newest.text, digest=session.what.digest, store=self.truth.store) == newest.revision
-            )  # I7
+            again = resumed_from(newest.text, digest=session.what.digest, store=self.truth.store)
+            assert again == newest.revision  # I7
             told = {source: self.conditions[source] for source in self.conditions.keys() & session.what.watched_sources}
             assert session.conditions == told
         return multiple(*[session.tokens[-1] for session in self.sessions])
@@ -296,7 +296,7 @@ class CoreMachine(RuleBasedStateMachine):
         rng = random.Random(7)  # noqa: S311 - jitter, the same in every run
         self.hub = Hub(
             self.truth.store,
-            frame,
+            FRAMING,
             heartbeat_s=HEARTBEAT_S,
             stream_age_s=STREAM_AGE_S,
             rng=rng,

@@ -130,7 +130,7 @@ async def test_select_is_the_stores_slice_of_what_concerns(what: Filter) -> None
     for cursor, upto in itertools.product(range(0, 62, 3), range(0, 62, 3)):
         expected = [found for found in store.after(cursor, upto) if what.concerns(found.key)]
         assert list(what.select(store, cursor, upto)) == expected
-        assert await what.select_in_turns(store, cursor, upto) == expected
+        assert await what.select_in_parts(store, cursor, upto) == expected
 
 
 async def test_a_filter_of_many_names_is_the_same_made_in_turns() -> None:

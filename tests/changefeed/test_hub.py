@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from assetwatchd.changefeed.batches import BATCH_CHANGES_MAX, MESSAGE_BYTES_MAX
-from assetwatchd.changefeed.hub import Batch, Bookmark, Started, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark, Started, Synced
 from assetwatchd.model.errors import ResumeTokenExpired
 from assetwatchd.model.values import AssetKey, Condition, ConditionState, State
-from support.entries import asking, read
+from support.entries import FRAMING, asking, read
 from support.hub_client import Client, Rig, rigged, virtual
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ async def test_conflation_keeps_the_last_state() -> None:
 
 
 @virtual
-async def test_a_drain_is_frozen_and_starves_nobody() -> None:
-    """While every asset changes again and again, a slow reader gets all of them in every drain, in revision order."""
+async def test_a_range_is_frozen_and_starves_nobody() -> None:
+    """While every asset changes again and again, a slow reader gets all of them in every range, in revision order."""
     async with rigged() as rig:
         names = [f"dam/{number}" for number in range(250)]
         await rig.change(*names)
@@ -161,9 +162,9 @@ async def test_a_drain_is_frozen_and_starves_nobody() -> None:
             await rig.change(*reversed(names))
         revisions = [change.revision for change in client.changes()]
         assert revisions == sorted(set(revisions))
-        drains = [client.changes()[start : start + 250] for start in range(0, 1000, 250)]
-        for drain in drains[:3]:
-            assert len({change.key for change in drain}) == 250
+        ranges = [client.changes()[start : start + 250] for start in range(0, 1000, 250)]
+        for told in ranges[:3]:
+            assert len({change.key for change in told}) == 250
 
 
 @virtual
@@ -297,7 +298,7 @@ async def test_removals_dropped_before_a_slow_reader_got_them_end_its_stream() -
         await rig.settle()
         await rig.change("dam/a", state=State.DELETED)
         await rig.settle()
-        await rig.store.drop_gone(before=1.0, keep=lambda _: False)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
         for reader in (client, named):
             reader.allow(None)
         await rig.settle()
@@ -317,7 +318,7 @@ async def test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed(
         await rig.change("dam/a", state=State.DELETED)
         begun, anew = Client(rig.hub, what, cursor, permits=1), Client(rig.hub, what, permits=1)
         await rig.settle()
-        await rig.store.drop_gone(before=1.0, keep=lambda _: False)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
         late = Client(rig.hub, what, cursor)
         for client in (begun, anew):
             client.allow(None)
@@ -349,7 +350,7 @@ async def test_a_hub_starts_where_its_store_is() -> None:
     """A hub over a store with a past is at its head, and tells no old change as a live one."""
     async with rigged() as rig:
         await rig.change("dam/a")
-        again = Rig(rig.store, type(rig.hub)(rig.store, rig.hub._frame, heartbeat_s=5.0))
+        again = Rig(rig.store, type(rig.hub)(rig.store, FRAMING, heartbeat_s=5.0))
         assert again.hub.head == 1
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import ResumeTokenExpired, ServerDraining
 from assetwatchd.model.values import Condition, ConditionState, State
 from support.entries import asking
@@ -158,7 +158,7 @@ async def test_a_slow_reader_is_told_the_last_condition() -> None:
 
 @virtual
 async def test_conditions_reach_a_reader_that_never_catches_up() -> None:
-    """A reader always behind is told of conditions between two drains, not when it has caught up at last."""
+    """A reader always behind is told of conditions between two ranges, not when it has caught up at last."""
     async with rigged() as rig:
         client = Client(rig.hub, DAM, permits=2)
         await rig.settle()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.changefeed import hub
-from assetwatchd.changefeed.batches import DRAIN_KEPT_CHANGES_MAX, DRAINS_KEPT
-from assetwatchd.changefeed.hub import WOKEN_JOINING, WOKEN_TOGETHER, Batch, Conditions, Watcher
+from assetwatchd.changefeed import groups
+from assetwatchd.changefeed.batches import RANGE_KEPT_CHANGES_MAX, RANGES_KEPT
+from assetwatchd.changefeed.pace import WOKEN_JOINING, WOKEN_TOGETHER
+from assetwatchd.changefeed.signals import Batch, Conditions
+from assetwatchd.changefeed.watcher import Watcher
 from assetwatchd.model.errors import ServerDraining
 from assetwatchd.model.values import Condition, ConditionState, Entry, State
 from support.entries import asking, read
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 DAM = asking(sources=["dam"])
-LONG = DRAIN_KEPT_CHANGES_MAX + 1
+LONG = RANGE_KEPT_CHANGES_MAX + 1
 
 
 @virtual
@@ -93,11 +95,11 @@ async def test_a_stalled_watcher_costs_no_more_the_longer_it_stalls() -> None:
         await rig.settle()
         await rig.change("dam/0")
         await rig.settle()
-        [group] = rig.hub._groups.values()
+        [group] = rig.hub._groups
         for number in range(500):
             await rig.change(f"dam/{number % 7}")
             await asyncio.sleep(0.01)
-        assert len(group._drains) <= 1
+        assert len(group._recent) <= 1
         client.allow(None)
         await rig.settle()
         assert len(client.changes()) == 1 + 7
@@ -120,7 +122,7 @@ async def test_a_long_snapshot_is_frozen_once_for_all_who_begin_together() -> No
 
 
 @virtual
-async def test_a_long_drain_is_frozen_and_encoded_once_for_all_who_ask_alike() -> None:
+async def test_a_long_range_is_frozen_and_encoded_once_for_all_who_ask_alike() -> None:
     """Streams with the same way to go share its entries and its messages, and both go when the last of them is done."""
     async with rigged() as rig:
         await rig.change("usd/a")  # so that the store's own list is longer
@@ -146,29 +148,35 @@ async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
             await rig.change(f"dam/{number}")
             Client(rig.hub, DAM)
             await rig.settle()
-        [group] = rig.hub._groups.values()
+        [group] = rig.hub._groups
         assert len(group.watchers) == 5
         assert not group._under_way
 
 
+def books(rig: Rig) -> tuple[object, ...]:
+    """Return all that the hub knows its streams by."""
+    groups = rig.hub._groups
+    return groups._by_digest, groups._by_source, groups._by_key
+
+
 def lists_of_entries() -> int:
-    """Count the lists that hold all entries of a long snapshot, or drain."""
+    """Count the lists that hold all entries of a long snapshot, or range."""
     gc.collect()
     lists = (thing for thing in gc.get_objects() if isinstance(thing, list) and len(thing) == LONG)
     return sum(isinstance(each[0], Entry) for each in lists)
 
 
 @virtual
-async def test_shared_drains_are_few() -> None:
-    """A group keeps its last few drains, however many rounds there were."""
+async def test_shared_ranges_are_few() -> None:
+    """A group keeps its last few ranges, however many rounds there were."""
     async with rigged() as rig:
         Client(rig.hub, DAM)
         await rig.settle()
         for number in range(100):
             await rig.change(f"dam/{number}")
             await asyncio.sleep(0.01)
-        [group] = rig.hub._groups.values()
-        assert len(group._drains) <= DRAINS_KEPT
+        [group] = rig.hub._groups
+        assert len(group._recent) <= RANGES_KEPT
 
 
 @virtual
@@ -214,27 +222,27 @@ async def test_cancelled_watchers_leave_nothing_behind() -> None:
             del client
         await rig.settle()
         assert rig.hub.watcher_count() == 0
-        assert (rig.hub._groups, rig.hub._by_source, rig.hub._by_key) == ({}, {}, {})
+        assert books(rig) == ({}, {}, {})
         assert len(asyncio.all_tasks()) == tasks
         gc.collect()
         watchers = [thing for thing in gc.get_objects() if type(thing) is Watcher]
-        assert not [watcher for watcher in watchers if "only-this-test" in watcher.group.filter.sources]
+        assert not [watcher for watcher in watchers if "only-this-test" in watcher.changes.filter.sources]
 
 
 @virtual
 async def test_a_large_filter_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its names are left a few a turn of the loop; those who have them too, or join meanwhile, miss nothing."""
-    monkeypatch.setattr(hub, "NAMES_TOGETHER", 10)
+    monkeypatch.setattr(groups, "NAMES_TOGETHER", 10)
     async with rigged() as rig:
         names = [f"dam/{n}" for n in range(100)]
         others = Client(rig.hub, asking(names=[*names[:50], "usd/b"]))
         large = Client(rig.hub, asking(names=names))
         await rig.settle()
         await large.cancel()
-        left = len(rig.hub._by_key)
+        left = len(rig.hub._groups._by_key)
         for _ in names:
-            assert left - len(rig.hub._by_key) <= 10
-            left = len(rig.hub._by_key)
+            assert left - len(rig.hub._groups._by_key) <= 10
+            left = len(rig.hub._groups._by_key)
             await asyncio.sleep(0)
         assert left == 51
         again = Client(rig.hub, asking(names=names))
@@ -245,7 +253,7 @@ async def test_a_large_filter_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
         for client in (others, again):
             await client.cancel()
         await rig.settle()
-        assert (rig.hub._groups, rig.hub._by_source, rig.hub._by_key) == ({}, {}, {})
+        assert books(rig) == ({}, {}, {})
 
 
 @virtual

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.changefeed.hub import JOINING_S, ROUND_JOINING_S_MAX, ROUND_S_MAX, Batch, Hub
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.pace import JOINING_S, ROUND_JOINING_S_MAX, ROUND_S_MAX
+from assetwatchd.changefeed.signals import Batch
 from assetwatchd.changefeed.store.memory import MemoryStore
-from support.entries import asking, frame
+from support.entries import FRAMING, asking
 from support.hub_client import Client, Rig, virtual
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ CHANGE_EVERY_S = 0.01
 async def saturated(share: float = 1.0) -> AsyncIterator[Rig]:
     """A hub in a thread that works for that share of the time, over a store in which something changes all the time."""
     store, loop = MemoryStore(), asyncio.get_running_loop()
-    rig = Rig(store, Hub(store, frame, heartbeat_s=1000.0, worked_s=lambda: share * loop.time()))
+    rig = Rig(store, Hub(store, FRAMING, heartbeat_s=1000.0, worked_s=lambda: share * loop.time()))
     tasks = [asyncio.create_task(rig.hub.run()), asyncio.create_task(changing(rig))]
     try:
         yield rig

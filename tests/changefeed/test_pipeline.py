@@ -46,7 +46,7 @@ class Road:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        hub = Hub(self.store, convert.frame(self.store.epoch), heartbeat_s=5)
+        hub = Hub(self.store, convert.WatchFraming(self.store.epoch), heartbeat_s=5)
         self.published = 0
         hub.publish = self._published  # type: ignore[method-assign]  # counted instead: nobody watches here
         self.pipeline = Pipeline(self.store, hub, convert.ProtobufEncoder())
@@ -55,9 +55,9 @@ class Road:
         self.published += 1
 
     async def see(self, *states: State, at: float = 1000.0, asset_id: str = "a", forgotten: bool = False) -> int:
-        """Ingest sightings of an asset, one call."""
+        """Ingest sightings of an asset, one call; return how many changes were committed."""
         sightings = [Sighting(Observation(asset_id, state), at, TRACE, forgotten) for state in states]
-        return await self.pipeline.ingest("src", sightings)
+        return len(await self.pipeline.ingest("src", sightings))
 
     def entry(self) -> Entry:
         """What is known of the asset."""
@@ -95,6 +95,20 @@ async def test_the_last_sighting_counts() -> None:
     assert await road.see(State.PENDING, State.PROCESSING, State.AVAILABLE) == 1
     assert road.entry().state is State.AVAILABLE
     assert await road.see(State.FAILED, State.AVAILABLE) == 0
+
+
+@virtual
+async def test_what_was_committed_is_returned_as_it_is_in_the_store() -> None:
+    """By ingest and by mark_unread: the entries that are new, and of what is as it was, nothing."""
+    road = Road()
+    await road.see(State.PENDING, asset_id="same")
+    seen = [Sighting(Observation(name, State.PENDING), 2000.0) for name in ("a", "same", "b")]
+    committed = await road.pipeline.ingest("src", seen)
+    assert [(entry.key.asset_id, entry.revision) for entry in committed] == [("a", 2), ("b", 3)]
+    assert [road.store.get(entry.key) for entry in committed] == committed
+    [stale] = await road.pipeline.mark_unread("src", [Unread(KEY, "HTTP 500")], at=2100.0)
+    assert stale == road.entry()
+    assert not await road.pipeline.mark_unread("src", [Unread(KEY, "HTTP 500")], at=2200.0)
 
 
 @virtual
@@ -193,7 +207,7 @@ async def test_one_that_cannot_be_encoded() -> None:
     """One odd value is left out, the rest is committed."""
     road = Road()
     odd, good = Sighting(Observation("\ud800", State.PENDING), 1.0), Sighting(Observation("a", State.PENDING), 1.0)
-    assert await road.pipeline.ingest("src", [odd, good]) == 1
+    assert [entry.key for entry in await road.pipeline.ingest("src", [odd, good])] == [KEY]
     assert road.store.head == 1
 
 
@@ -217,13 +231,13 @@ async def test_a_store_that_cannot_keep_loses_nothing() -> None:
     Who calls is not told where the store is.
     """
     store, said = FullStore(), list[str]()
-    hub = Hub(store, convert.frame(store.epoch), heartbeat_s=5)
+    hub = Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5)
     pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
     ingesting = asyncio.create_task(pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)]))
     await asyncio.sleep(10)
     assert (store.get(KEY), said) == (None, ["the store cannot be written: no space is left"])
     store.full = False
-    assert await ingesting == 1
+    assert len(await ingesting) == 1
     assert (store.head, said) == (1, ["the store cannot be written: no space is left", ""])
 
 
@@ -241,7 +255,7 @@ async def test_others_have_turns_while_it_encodes(turn_s: float, turns: int, mon
 
     task = asyncio.create_task(others())
     sightings = [Sighting(Observation(str(number), State.AVAILABLE), 1000.0) for number in range(50)]
-    assert await road.pipeline.ingest("src", sightings) == 50
+    assert len(await road.pipeline.ingest("src", sightings)) == 50
     await task
     assert had >= turns
     assert turns or had <= 2

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetwatchd.changefeed import batches, filters
-from assetwatchd.changefeed.hub import Batch, Synced
+from assetwatchd.changefeed.signals import Batch, Synced
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.model.values import State
 from assetwatchd.rpc.watch import reach
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from assetwatchd.changefeed.filters import Filter
-    from assetwatchd.changefeed.hub import Signal
+    from assetwatchd.changefeed.signals import Signal
     from assetwatchd.changefeed.store.port import Store
     from support.hub_client import Rig
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.unit
 DAM = asking(sources=["dam"])
 AVAILABLE = asking(sources=["dam"], states=[State.AVAILABLE])
 MANY = 150
-BATCHES_A_DRAIN = 2
+BATCHES_A_RANGE = 2
 TRIES_OF_SNAPSHOTS = 20
 TRIES_OF_BEGINNINGS = 500
 
@@ -104,7 +104,7 @@ async def test_what_is_written_between_two_parts_of_a_beginning(
 ) -> None:
     """What a stream begins with is looked for in parts; as of synced the map is what there was by then, even so."""
     monkeypatch.setattr(filters, "AT_A_TIME", 10)
-    monkeypatch.setattr(batches, "DRAIN_KEPT_CHANGES_MAX", 0)
+    monkeypatch.setattr(batches, "RANGE_KEPT_CHANGES_MAX", 0)
     rng = random.Random(9)  # noqa: S311 - a test must be repeatable
     names = [f"dam/{number}" for number in range(MANY)]
     async with rigged() as rig:
@@ -210,9 +210,9 @@ async def test_a_revision_to_come_is_waited_for_three_seconds() -> None:
 
 
 @given(steps=st.lists(st.tuples(st.lists(st.integers(0, MANY - 1), max_size=40), st.integers(0, 3)), min_size=6))
-@bounded("drains")
-def test_no_drain_starves_anybody(steps: list[tuple[list[int], int]]) -> None:
-    """T32: however assets change and a reader dawdles: in order, its tokens true, all told within two drains."""
+@bounded("ranges")
+def test_no_range_starves_anybody(steps: list[tuple[list[int], int]]) -> None:
+    """T32: however assets change and a reader dawdles: in order, its tokens true, all told within two ranges."""
 
     async def scenario() -> None:
         async with rigged() as rig:
@@ -232,7 +232,7 @@ def test_no_drain_starves_anybody(steps: list[tuple[list[int], int]]) -> None:
 
 
 def _check(client: Client, store: Store, owed: Sequence[tuple[int, dict[str, int]]]) -> None:
-    """Require order, a map that is complete as of its token, and nothing owed for longer than two drains."""
+    """Require order, a map that is complete as of its token, and nothing owed for longer than two ranges."""
     batches = client.all(Batch)
     revisions = [change.revision for change in client.changes()]
     assert revisions == sorted(set(revisions))
@@ -241,5 +241,5 @@ def _check(client: Client, store: Store, owed: Sequence[tuple[int, dict[str, int
         told = held(client)
         assert all(told.get(name) == revision for name, revision in truth(store).items() if revision <= reached)
     for since, then in owed:
-        if len(batches) >= since + 2 * BATCHES_A_DRAIN:
+        if len(batches) >= since + 2 * BATCHES_A_RANGE:
             assert all(held(client).get(name, 0) >= revision for name, revision in then.items())

@@ -82,6 +82,7 @@ CALLS: list[tuple[list[str], tuple[str, ...], dict[str, bool], list[str]]] = [
     ),
     (["127.0.0.1"], ("--tls",), {}, ["is of no authority trusted here (those of this machine)", "--tls-ca"]),
     (["127.0.0.1"], ("--tls-ca", "ca.pem"), {"expired": True}, ["expired", "renewed"]),
+    (["elsewhere.test"], ("--tls-ca", "ca.pem"), {"expired": True}, ["expired", "renewed"]),
     (
         ["127.0.0.1"],
         ("--tls-ca", "ca.pem"),

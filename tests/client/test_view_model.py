@@ -90,16 +90,16 @@ class Server:
         epoch = str(self.epoch)
         yield started(resumed=not snapshot, epoch=epoch, head=self.head)
         head = self.head
-        yield from self._drain(cursor, head, held_only=snapshot)
+        yield from self._range(cursor, head, held_only=snapshot)
         yield synced(self._token(head), head=self.head)
         while True:
             cursor, head = head, self.head
             if cursor < self.floor:
                 raise TokenRefusedError
-            yield from self._drain(cursor, head)
+            yield from self._range(cursor, head)
             yield bookmark(self._token(head), head=self.head)
 
-    def _drain(self, cursor: int, head: int, *, held_only: bool = False) -> Iterator[WatchStatusResponse]:
+    def _range(self, cursor: int, head: int, *, held_only: bool = False) -> Iterator[WatchStatusResponse]:
         """Frozen when it begins, in the order of revisions."""
         due = sorted(self.entries.values(), key=lambda entry: entry.revision)
         due = [entry for entry in due if cursor < entry.revision <= head and (entry.held or not held_only)]

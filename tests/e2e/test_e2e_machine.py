@@ -369,7 +369,8 @@ class MemoryMachine(GrpcMachine):
 
     async def opened(self, old: Store | None) -> Store:
         """Give the old one on, or make one."""
-        return old or MemoryStore()
+        store = old or MemoryStore(now=lambda: store.head + 1.0)
+        return store
 
 
 class SqliteMachine(GrpcMachine):
@@ -378,7 +379,8 @@ class SqliteMachine(GrpcMachine):
     async def opened(self, old: Store | None) -> Store:
         """Open the file, a new one for a new store."""
         self.number = getattr(self, "number", 0) + (old is None)
-        return await SqliteStore.open(self.directory / f"{self.number}.db")
+        store = await SqliteStore.open(self.directory / f"{self.number}.db", now=lambda: store.head + 1.0)
+        return store
 
 
 def _one_of(all_of_them: Sequence[T], number: int) -> Sequence[T]:

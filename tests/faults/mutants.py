@@ -30,8 +30,9 @@ class Mutant(NamedTuple):
     changes: Sequence[Change]
 
 
-HUB, WATCH, LEDGER = "assetwatchd.changefeed.hub", "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
-DRAINS = "assetwatchd.changefeed.batches"
+HUB, WATCHER, ROUNDS, GROUPS = (f"assetwatchd.changefeed.{name}" for name in ("hub", "watcher", "rounds", "groups"))
+WATCH, LEDGER = "assetwatchd.rpc.watch", "assetwatchd.changefeed.store.ledger"
+BATCHES = "assetwatchd.changefeed.batches"
 ENDINGS, PAUSES = "assetwatchd.polling.endings", "assetwatchd.polling.pauses"
 PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
 SQLITE = "assetwatchd.changefeed.store.sqlite"
@@ -40,23 +41,23 @@ MUTANTS: Mapping[str, Mutant] = {
     "M1": Mutant(
         "a bookmark is sent past what has not been sent yet",
         [
-            Change(HUB, "self._store.head if marking else self.head", "self.head"),
-            Change(HUB, "            yield Bookmark(watcher.cursor, ", "            yield Bookmark(self._store.head, "),
+            Change(WATCHER, "hub.store.head if marking else hub.head", "hub.head"),
+            Change(WATCHER, "self._bookmark = Bookmark(self._cursor, ", "self._bookmark = Bookmark(hub.store.head, "),
         ],
     ),
     "M2": Mutant(
         "no bookmark until a first change",
         [
             Change(
-                HUB,
-                "            yield signal\n            self._marked(watcher, incomplete)",
-                "            yield signal\n            watcher.told_at = float('inf')",
+                WATCHER,
+                "        self._note_handed_over(self.synced())\n",
+                "        self._told_at = math.inf\n",
             )
         ],
     ),
     "M3": Mutant(
         "a token says the newest revision there is, not the last one sent",
-        [Change(DRAINS, "        revision = part[-1].revision\n", "        revision = head\n")],
+        [Change(BATCHES, "        revision = part[-1].revision\n", "        revision = head\n")],
     ),
     "M4": Mutant(
         "an asset that changes keeps its first place in the line",
@@ -73,38 +74,41 @@ MUTANTS: Mapping[str, Mutant] = {
         ],
     ),
     "M5": Mutant(
-        "a drain is not frozen: what changes meanwhile moves to its end, and is waited for",
+        "a range is not frozen: what changes meanwhile moves to its end, and is waited for",
         [
             Change(
-                HUB,
-                "            for batch in watcher.group.drain(watcher.cursor, head):\n"
+                WATCHER,
+                "            self._range, self._cursor = iter(batches), head\n",
+                "            self._range = self._moving()\n",
+            ),
+            Change(
+                WATCHER,
+                "    def _caught_up(self)",
+                "    def _moving(self) -> Iterator[Batch]:\n"
+                "        while self._cursor < self._hub.store.head:\n"
+                "            for batch in self.changes.changes_between(self._cursor, self._hub.store.head):\n"
                 "                yield batch\n"
-                "                self._hush(watcher)\n"
-                "            watcher.cursor = head\n",
-                "            while watcher.cursor < self._store.head:\n"
-                "                for batch in watcher.group.drain(watcher.cursor, self._store.head):\n"
-                "                    yield batch\n"
-                "                    self._hush(watcher)\n"
-                "                    watcher.cursor = batch.revision\n"
-                "                    break\n"
-                "                else:\n"
-                "                    watcher.cursor = self._store.head\n",
-            )
+                "                self._cursor = batch.revision\n"
+                "                break\n"
+                "            else:\n"
+                "                self._cursor = self._hub.store.head\n\n"
+                "    def _caught_up(self)",
+            ),
         ],
     ),
     "M6": Mutant(
         "resume delivers >= instead of >",
         [
             Change(
-                HUB,
-                "beginning = await group.beginning(cursor)\n",
-                "beginning = await group.beginning(cursor - 1)\n",
+                WATCHER,
+                "await self.changes.beginning(self._from)\n",
+                "await self.changes.beginning(self._from if self._from is None else self._from - 1)\n",
             )
         ],
     ),
     "M7": Mutant(
         "the floor is not checked",
-        [Change(RESUME, "if revision < store.floor:", "if False:")],
+        [Change(BATCHES, "if cursor < store.floor:", "if False:")],
     ),
     "M8": Mutant(
         "removals are purged before the floor is written",
@@ -132,19 +136,25 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 HUB,
-                "            yield signal\n            self._marked(watcher, incomplete)",
-                "            if self._store.after(0, head):\n"
-                "                yield signal\n            self._marked(watcher, incomplete)",
-            )
+                "            yield signal\n            async for",
+                "            if self._state.store.after(0, watcher.synced().revision):\n"
+                "                yield signal\n            async for",
+            ),
+            Change(
+                WATCH,
+                "        await client.write(self._synced(",
+                "        if self.store.after(0, watcher.synced().revision):\n"
+                "            await client.write(self._synced(",
+            ),
         ],
     ),
     "M12": Mutant(
         "a gap between snapshot and joining: what changes while the snapshot is sent is taken as sent",
         [
             Change(
-                HUB,
-                "watcher.cursor = head if cursor is None else max(cursor, head)",
-                "watcher.cursor = max(cursor or 0, self._store.head)",
+                WATCHER,
+                "        return Synced(self._cursor, self._incomplete)\n",
+                "        self._cursor = self._hub.store.head\n        return Synced(self._cursor, self._incomplete)\n",
             )
         ],
     ),
@@ -169,17 +179,17 @@ MUTANTS: Mapping[str, Mutant] = {
         "a round waits for the watchers it woke",
         [
             Change(
-                HUB,
-                "            await self._wake(self._round())\n",
-                "            await self._wake(self._round())\n"
-                "            while any(watcher.bell is None for watcher in self._watchers()):\n"
+                ROUNDS,
+                "            await self._wake(self._advance())\n",
+                "            await self._wake(self._advance())\n"
+                "            while any(watcher.wakeup is None for watcher in self._groups.watchers()):\n"
                 "                await asyncio.sleep(0.001)\n",
             )
         ],
     ),
     "M18": Mutant(
         "a watcher stays behind when its stream is cancelled",
-        [Change(HUB, "        group.watchers.discard(watcher)\n", "")],
+        [Change(GROUPS, "        group.watchers.discard(watcher)\n", "")],
     ),
     "M19": Mutant(
         "Retry-After is ignored",

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from assetwatchd import app
-from assetwatchd.changefeed import hub
+from assetwatchd.changefeed import watcher
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
 from assetwatchd.model.values import Observation, State
-from assetwatchd.polling import outcomes
+from assetwatchd.polling import target, waiters
 from assetwatchd.rpc import convert
 from assetwatchd.runtime import failpoints
 from assetwatchd.settings.schema import Settings
@@ -147,7 +147,7 @@ def census() -> dict[str, int]:
         "tasks": len(asyncio.all_tasks()),
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "rss_bytes": int(status["VmRSS"].split()[0]) * 1024,
-        "watchers": sum(1 for each in gc.get_objects() if type(each) is hub.Watcher),
+        "watchers": sum(1 for each in gc.get_objects() if type(each) is watcher.Watcher),
     }
 
 
@@ -160,7 +160,7 @@ def say(**what: object) -> None:
 def shorten(spans: dict[str, float]) -> None:
     """Shorten what no setting shortens."""
     app.TIDY_INTERVAL_S = spans.get("tidy_interval_s", app.TIDY_INTERVAL_S)
-    outcomes.DOUBT_S = spans.get("doubt_s", outcomes.DOUBT_S)
+    waiters.DOUBT_S = spans.get("doubt_s", waiters.DOUBT_S)
 
 
 async def serve(config: dict[str, Any], journal: Journal) -> None:
@@ -181,7 +181,8 @@ async def serve(config: dict[str, Any], journal: Journal) -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run it; a refused event ends it, and so is a violation."""
+    target.refusals.strict = True
     config = json.loads(Path(sys.argv[1]).read_text())
     journal = Journal(Path(sys.argv[2]))
     journal.write(kind="boot", pid=os.getpid())

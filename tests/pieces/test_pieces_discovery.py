@@ -14,7 +14,7 @@ from yarl import URL
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
 from assetwatchd.pieces.client.discovery import PARALLEL, PORTS, SUPPORTED, Probing, parse_version
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.location import PiecesTransport, ServerLocator
 from assetwatchd.settings.schema import PiecesSource
 from assetwatchd.upstream.http.connector import INTERIM_MAX
 
@@ -42,13 +42,13 @@ async def found(base_url: str, *standins: PiecesStandin, before: int = 0, health
     ports = [*[9] * before, *(URL(standin.url).port or 0 for standin in standins)]
     probing = Probing(ports=ports, connect_timeout_s=10, health_timeout_s=health_timeout_s)
     settings = PiecesSource(kind="pieces", base_url=AnyHttpUrl(base_url), discover=True)
-    place = Place(settings, probing)
-    transport = PiecesTransport("desk", settings, place)
+    locator = ServerLocator(settings, probing)
+    transport = PiecesTransport("desk", settings, locator)
     try:
         await transport.request("GET", "/assets/identifiers")
     finally:
         await transport.close()
-    return str(place.url).rstrip("/")
+    return str(locator.url).rstrip("/")
 
 
 async def test_the_configured_address_wins(standins: list[PiecesStandin]) -> None:

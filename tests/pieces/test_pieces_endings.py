@@ -15,10 +15,16 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer, Refused, Throttled, Unanswered, Unreachable, UpstreamError
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import OK
 from assetwatchd.pieces.client.documents import closed, opened
 from assetwatchd.pieces.client.frames import Frames
-from assetwatchd.pieces.client.location import LINE_EVERY_S, LINES_KINDS_MAX, PiecesTransport, Place
+from assetwatchd.pieces.client.location import (
+    APPLICATION_HEADER,
+    LINE_EVERY_S,
+    LINES_KINDS_MAX,
+    PiecesTransport,
+    ServerLocator,
+)
+from assetwatchd.pieces.client.statuses import OK
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime.logs import Seldom
 from assetwatchd.settings.schema import PiecesSource
@@ -50,7 +56,7 @@ async def streaming(serve: Serve, **settings: Any) -> AsyncIterator[Frames]:
     async with (
         serving(upgraded, **settings) as (transport, of_source),
         asyncio.timeout(PATIENCE_S),
-        opened(transport, Stream.IDENTIFIERS.value, of_source, {}) as documents,
+        opened(transport, Stream.IDENTIFIERS.value, of_source) as documents,
     ):
         yield Frames(documents, Stream.IDENTIFIERS)
 
@@ -72,7 +78,7 @@ async def serving(
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     base_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     of_source = PiecesSource.model_validate({"kind": "pieces", "base_url": base_url, **settings})
-    transport = PiecesTransport("desk", of_source, Place(of_source))
+    transport = PiecesTransport("desk", of_source, ServerLocator(of_source))
     try:
         yield transport, of_source
     finally:
@@ -92,6 +98,19 @@ async def end(serve: Serve, **settings: Any) -> Unreachable:
         with pytest.raises(Unreachable) as caught:
             await anext(read)
     return caught.value
+
+
+async def test_a_stream_names_the_application() -> None:
+    """When it is opened, as each call does; nothing is named when none is configured."""
+    named: list[str | None] = []
+
+    async def greets(socket: web.WebSocketResponse, request: web.Request) -> None:
+        named.append(request.headers.get(APPLICATION_HEADER))
+        await socket.send_str(FIRST)
+
+    await end(greets, application_id="ours")
+    await end(greets)
+    assert named == ["ours", None]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ async def test_a_refused_stream_is_asked_for_by_nobody(status: int, error: type[
     async with serving(refused) as (transport, settings):
         for path in (Stream.IDENTIFIERS.value, Stream.ASSETS.value):
             with pytest.raises(error) as caught:
-                await opened(transport, path, settings, {}).__aenter__()
+                await opened(transport, path, settings).__aenter__()
             assert 39 < (caught.value.retry_after_s or 0) <= 40
     assert upgrades == [Stream.IDENTIFIERS.value]
 
@@ -211,7 +230,7 @@ async def test_what_each_connection_begins_with_is_logged_now_and_then(caplog: p
     async with serving(upgraded) as (transport, settings), asyncio.timeout(PATIENCE_S):
         transport.seldom = Seldom(LINE_EVERY_S, LINES_KINDS_MAX, lambda: clock[0])
         for clock[0] in (0.0, 1.0, LINE_EVERY_S - 1, LINE_EVERY_S, LINE_EVERY_S + 1):
-            async with opened(transport, Stream.IDENTIFIERS.value, settings, {}) as documents:
+            async with opened(transport, Stream.IDENTIFIERS.value, settings) as documents:
                 await anext(Frames(documents, Stream.IDENTIFIERS))
     lines = [line for _, _, line in caplog.record_tuples if "passed over" in line]
     assert lines == [PASSED_OVER, f"{PASSED_OVER} (and 2 more such since the last line)"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import BadAnswer
 from assetwatchd.pieces.client import frames
-from assetwatchd.pieces.client.api import query
 from assetwatchd.pieces.client.frames import AHEAD_S_MAX
+from assetwatchd.pieces.client.paths import query
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.upstream.http.transport import Reply
 
@@ -81,7 +81,10 @@ def test_forms_of_a_tombstone(element: dict[str, JsonValue], gone: bool) -> None
 
 @pytest.mark.parametrize(
     "deleted",
-    ["", "no", [], [True], "yesterday", {"value": ""}, {"value": "yesterday"}, {"value": {}}, {"value": [1]}],
+    [
+        *("", "no", [], [True], "yesterday", {"value": ""}, {"value": "yesterday"}, {"value": {}}, {"value": [1]}),
+        *(-1, 2, "-1", {"value": -1}, {"value": "1970-01-01T00:00:00Z"}, {"value": "0001-01-01T00:00:00Z"}),
+    ],
 )
 @pytest.mark.parametrize("stream", Stream)
 def test_what_may_be_a_tombstone_is_none(deleted: JsonValue, stream: Stream) -> None:

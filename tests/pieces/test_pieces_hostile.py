@@ -20,7 +20,8 @@ from assetwatchd.pieces.client import frames, pace, packed, shared_stream
 from assetwatchd.pieces.client.pace import CREDIT_S, FRAMES_PER_S, IDS_PER_S, Pace
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds import reads
-from assetwatchd.pieces.feeds.session import Epoch, Parts
+from assetwatchd.pieces.feeds.session import Parts, Session
+from assetwatchd.rpc.pieces.streams import StreamFraming
 from assetwatchd.settings.schema import PiecesSource, ServerSettings
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 from assetwatchd.upstream.port import Listed, Removed, Touched
@@ -100,13 +101,13 @@ async def test_a_stream_brings_no_more_a_second(brought: dict[str, int], a_secon
     for number in range(count):
         bound.note(**brought)
         if number % 100 == 0:
-            await bound.turn()
-    await bound.turn()
+            await bound.wait()
+    await bound.wait()
     assert now() - began == pytest.approx(10, abs=0.2)
     await asyncio.sleep(CREDIT_S)
     began = now()
     bound.note(**brought)
-    await bound.turn()
+    await bound.wait()
     assert now() == began
 
 
@@ -202,7 +203,7 @@ async def test_a_first_frame_of_many_ids_is_taken_in_by_turns(late: bool) -> Non
     count = 40_000
     async with raw_stream(sends(told(named(0, count))), assets_max=count) as (_, upstream), AsyncExitStack() as before:
         if late:
-            listener = await before.enter_async_context(upstream.line.listen())
+            listener = await before.enter_async_context(upstream.server.identifiers.listen())
             assert len((await anext(listener)).items) == count
         with counted() as steps:
             [listed] = await notices(upstream, 1)
@@ -251,22 +252,27 @@ async def test_those_that_are_gone_make_room() -> None:
 async def test_tombstones_are_forgotten_by_turns() -> None:
     """All that a stream told of an hour ago, dates and tombstones, goes in slices; what is there still stays."""
     count, clock = 20_000, [0.0]
+
+    def now() -> float:
+        return clock[0]
+
     desk = PiecesSource.model_validate({"kind": "pieces", "base_url": "http://localhost", "assets_max": count})
     limits = ServerSettings()
-    parts = Parts(MemoryStore, lambda *_: b"x", lambda *_: b"", limits, random.Random(1), lambda: clock[0])  # noqa: S311 - no secret
-    epoch = Epoch("desk", Stream.IDENTIFIERS, parts, desk)
+    rng = random.Random(1)  # noqa: S311 - no secret
+    parts = Parts(lambda: MemoryStore(now), lambda *_: b"x", StreamFraming(), limits, rng, now)
+    session = Session("desk", Stream.IDENTIFIERS, parts, desk)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     told_of = [frames.Item(f"a{number}", gone=number > 0, updated=moment, document={}) for number in range(count)]
-    await epoch.commit(told_of)
-    epoch.heard([frames.Item("heard", gone=False, updated=moment, document={})])
+    await session.commit(told_of)
+    session.heard([frames.Item("heard", gone=False, updated=moment, document={})])
     clock[0] = 3 * limits.stream_age_s
     with counted() as steps:
-        await epoch.commit([])
-        await epoch.commit(told_of[:1])
+        await session.commit([])
+        await session.commit(told_of[:1])
     assert steps.most < 2 * count
-    assert set(epoch.known) == {"a0"}
-    assert [epoch.get(item.asset_id) is None for item in told_of[:2]] == [False, True]
-    assert (epoch._held, epoch._held_bytes) == (1, 1)
+    assert set(session.known) == {"a0"}
+    assert [session.get(item.asset_id) is None for item in told_of[:2]] == [False, True]
+    assert (session._held, session._held_bytes) == (1, 1)
 
 
 async def test_what_all_ids_together_take() -> None:

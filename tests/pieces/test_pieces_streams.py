@@ -22,7 +22,7 @@ from assetwatchd.pieces.client.documents import Documents
 from assetwatchd.pieces.client.listener import Listener
 from assetwatchd.pieces.feeds import feed
 from assetwatchd.pieces.feeds.reads import Reads
-from assetwatchd.pieces.feeds.session import Epoch
+from assetwatchd.pieces.feeds.session import Session
 from assetwatchd.rpc.pieces import convert
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, Mirror, PiecesRig, pieces_rig, shelve
 from support.problems import problem
@@ -299,10 +299,10 @@ async def test_what_a_connection_told_ends_with_the_next(rpc: str, rig: PiecesRi
             await rig.command("drop_streams", stream=NAMES[rpc])
             await mirror.until(lambda message: message.HasField("started"))
             await mirror.synced()
-        held = [each for each in gc.get_objects() if isinstance(each, Epoch | MemoryStore)]
+        held = [each for each in gc.get_objects() if isinstance(each, Session | MemoryStore)]
     finally:
         gc.enable()
-    for kind in (Epoch, MemoryStore):
+    for kind in (Session, MemoryStore):
         assert sum(isinstance(each, kind) for each in held) <= 2
     mirror.call.cancel()
 
@@ -318,10 +318,10 @@ async def test_what_a_feed_held_ends_with_its_last_subscriber(rpc: str, rig: Pie
             mirror.call.cancel()
             await rig.connected(NAMES[rpc], 0)
         await asyncio.sleep(0.01)
-        held = [type(each) for each in gc.get_objects() if isinstance(each, Epoch | feed.Feed)]
+        held = [type(each) for each in gc.get_objects() if isinstance(each, Session | feed.Feed)]
     finally:
         gc.enable()
-    assert held.count(Epoch) <= 1
+    assert held.count(Session) <= 1
     assert held.count(feed.Feed) <= 1
 
 

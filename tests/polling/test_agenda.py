@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from assetwatchd.polling.agenda import AT_ONCE, NEVER, SLACK, Agenda, Target
+from assetwatchd.polling.agenda import SLACK, Agenda
+from assetwatchd.polling.target import AT_ONCE, NEVER, Target
 
 pytestmark = pytest.mark.unit
 
@@ -13,7 +14,8 @@ def drained(agenda: Agenda, upto: float) -> list[str]:
     """Take everything that is due by then."""
     taken = []
     while (target := agenda.first(upto)) is not None:
-        agenda.take_off(target)
+        agenda.begin(target)
+        target.end()
         taken.append(target.asset_id)
     return taken
 
@@ -38,7 +40,7 @@ def test_the_last_word_counts() -> None:
     assert agenda.next_due() == 20
     agenda.put(target, 5)
     assert agenda.next_due() == 5
-    agenda.put(target, NEVER)
+    agenda.remove(target)
     assert drained(agenda, 100) == []
 
 
@@ -102,8 +104,10 @@ def test_superseded_places_are_cleared_away() -> None:
     agenda, targets = Agenda(), [Target(str(n)) for n in range(10)]
     for turn in range(10_000):
         target = targets[turn % 10]
-        due = NEVER if turn % 7 == 0 else AT_ONCE if turn % 5 == 0 else 100_000.0 - turn
-        agenda.put(target, due, new=turn % 3 == 0)
+        if turn % 7 == 0:
+            agenda.remove(target)
+        else:
+            agenda.put(target, AT_ONCE if turn % 5 == 0 else 100_000.0 - turn, new=turn % 3 == 0)
         agenda.first(turn / 2)
     places = sum(len(line) for line in (agenda._asked, agenda._new, agenda._overdue, agenda._later))
     assert places <= SLACK + 2 * 10 + 1
@@ -118,6 +122,6 @@ def test_what_callers_gave_up_is_cleared_away() -> None:
     for number in range(4 * SLACK):
         target = Target(str(number))
         agenda.put(target, AT_ONCE, caller=caller)
-        agenda.put(target, NEVER)
+        agenda.remove(target)
     assert agenda._in_turns <= SLACK + 2
     assert agenda.first(0.0) is first

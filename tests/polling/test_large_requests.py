@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assetwatchd.changefeed.filters import Filter
-from assetwatchd.changefeed.hub import Started, Synced
+from assetwatchd.changefeed.signals import Started, Synced
 from assetwatchd.model.values import AssetKey
 from support.core_rig import now, running, virtual
 from support.entries import asking

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assetwatchd.model.values import Freshness
-from assetwatchd.polling import outcomes, plan, strangers
-from assetwatchd.polling.agenda import NEVER
+from assetwatchd.polling import interest, outcomes, plan, strangers
+from assetwatchd.polling.target import Phase
 from assetwatchd.runtime import slices
 from assetwatchd.upstream.port import Listed
 from support.core_rig import Rig, now, running, virtual
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from assetwatchd.changefeed.pipeline import Sighting
-    from assetwatchd.polling.agenda import Target
+    from assetwatchd.model.values import Entry
+    from assetwatchd.polling.target import Target
 
 NAMES = tuple(f"a{number}" for number in range(200))
 SLICE = 10
@@ -30,7 +31,7 @@ SLICE = 10
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 assets are many."""
     monkeypatch.setattr(slices, "SLICE", SLICE)
-    monkeypatch.setattr(plan, "SLICE", SLICE)
+    monkeypatch.setattr(interest, "SLICE", SLICE)
     monkeypatch.setattr(outcomes, "SEEN_TOGETHER", SLICE)
 
 
@@ -50,7 +51,7 @@ async def most_a_turn(rig: Rig, of: Callable[[Target], bool]) -> int:
     most = done = 0
     for _ in range(10 * len(NAMES)):
         await asyncio.sleep(0)
-        before, done = done, sum(map(of, rig.scheduler._plan))
+        before, done = done, sum(map(of, rig.scheduler._plan.targets))
         most = max(most, done - before)
         if done == len(NAMES):
             return most
@@ -62,7 +63,7 @@ async def test_the_first_interest_in_the_whole() -> None:
     """The reads of a known source are planned a slice at a time."""
     async with knowing(FakeUpstream(*NAMES)) as rig:
         with rig.scheduler.interest([], whole=True):
-            assert await most_a_turn(rig, lambda target: target.due != NEVER or target.reading) <= SLICE
+            assert await most_a_turn(rig, lambda target: target.phase is not Phase.IDLE) <= SLICE
 
 
 @virtual
@@ -87,10 +88,10 @@ async def test_a_list() -> None:
     upstream = FakeUpstream(*NAMES, enumerates=True)
     async with running(upstream, busy_interval_s=1e6) as rig:
         with rig.scheduler.interest([], whole=True):
-            assert await most_a_turn(rig, lambda target: target.listed) <= SLICE
+            assert await most_a_turn(rig, lambda target: target.presence.listed) <= SLICE
             await asyncio.sleep(1)
             lacking = asyncio.create_task(rig.scheduler._calls.lists.take(Listed(frozenset(["other"])), pushed=False))
-            assert await most_a_turn(rig, lambda target: target.absences == 1) <= SLICE
+            assert await most_a_turn(rig, lambda target: target.presence.absences == 1) <= SLICE
             await lacking
 
 
@@ -100,7 +101,7 @@ async def test_lists_one_after_the_other() -> None:
     async with running(FakeUpstream(*NAMES, enumerates=True)) as rig:
         take = rig.scheduler._calls.lists.take
         await asyncio.gather(take(Listed(frozenset(NAMES)), pushed=False), take(Listed(frozenset()), pushed=False))
-        assert {target.absences for target in rig.scheduler._plan} == {1}
+        assert {target.presence.absences for target in rig.scheduler._plan.targets} == {1}
 
 
 @virtual
@@ -110,7 +111,7 @@ async def test_a_list_older_than_the_connection() -> None:
         await asyncio.sleep(1)
         older = rig.scheduler._calls.lists.take(Listed(frozenset()), pushed=False)
         await asyncio.gather(rig.scheduler._push.listed(Listed(frozenset(NAMES))), older)
-        assert {target.absences for target in rig.scheduler._plan} == {0}
+        assert {target.presence.absences for target in rig.scheduler._plan.targets} == {0}
 
 
 @virtual
@@ -126,10 +127,10 @@ async def test_a_list_beyond_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     real = strangers._idle
     monkeypatch.setattr(strangers, "_idle", idle)
     monkeypatch.setattr(slices, "SLICE", len(NAMES))
-    monkeypatch.setattr(plan, "SLICE", len(NAMES))
+    monkeypatch.setattr(interest, "SLICE", len(NAMES))
     async with running(FakeUpstream(), assets_max=len(NAMES) // 2) as rig:
         await rig.scheduler._calls.lists.take(Listed(frozenset(NAMES)), pushed=False)
-        assert len(list(rig.scheduler._plan)) == len(NAMES) // 2
+        assert len(rig.scheduler._plan.targets) == len(NAMES) // 2
         await rig.scheduler._calls.lists.take(Listed(frozenset(NAMES)), pushed=False)
     assert looks <= 2 * len(NAMES)
 
@@ -140,7 +141,7 @@ async def test_tidying() -> None:
     async with knowing(FakeUpstream(*NAMES)) as rig:
         ingest, together = rig.pipeline.ingest, []
 
-        async def noting(source: str, sightings: Sequence[Sighting]) -> int:
+        async def noting(source: str, sightings: Sequence[Sighting]) -> Sequence[Entry]:
             together.append(len(sightings))
             await asyncio.sleep(1)
             return await ingest(source, sightings)
@@ -161,13 +162,13 @@ async def test_tidying_what_came_anew_meanwhile() -> None:
     async with knowing(FakeUpstream()) as rig:
         tidying = asyncio.create_task(rig.scheduler.tidy(forget_after_s=60))
         await asyncio.sleep(0)
-        its_plan = rig.scheduler._plan
-        old = its_plan.get(NAMES[-1])
+        its_targets = rig.scheduler._plan.targets
+        old = its_targets.get(NAMES[-1])
         assert old is not None
-        its_plan.drop(old)
-        anew = its_plan.claim([NAMES[-1]])
+        its_targets.drop(old)
+        anew = its_targets.claim([NAMES[-1]])
         await tidying
-        assert [its_plan.get(NAMES[-1])] == anew
+        assert [its_targets.get(NAMES[-1])] == anew
         assert anew[0].generation == old.generation == 0
 
 
@@ -181,7 +182,7 @@ async def test_a_push_connection() -> None:
             assert await most_a_turn(rig, lambda target: target.dirty) <= SLICE
             upstream.open.set()
             await asyncio.sleep(60)
-            assert all(target.due > now() + 200 for target in rig.scheduler._plan)
+            assert all(target.due > now() + 200 for target in rig.scheduler._plan.targets)
             upstream.push_fault = ConnectionError("not again")
             upstream.drop_push()
             assert await most_a_turn(rig, lambda target: target.due <= now() + 5) <= SLICE
@@ -213,7 +214,7 @@ async def test_a_snapshot_waits_for_one_read_at_a_time() -> None:
             waiting = asyncio.create_task(rig.scheduler.listed(60))
             while not waiting.done():
                 await asyncio.sleep(0.01)
-                assert sum(map(len, rig.scheduler._outcomes._awaited.values())) <= 1
+                assert sum(map(len, rig.scheduler._outcomes.waiters._awaited.values())) <= 1
             assert rig.store.count("src") == len(NAMES)
             assert len(upstream.reads) == len(NAMES)
 
@@ -237,7 +238,7 @@ async def test_what_is_counted_as_polled() -> None:
 async def test_what_anybody_may_ask_for_at_any_time(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that needs no read, and the figures of a source, look at a slice a turn; the figures once for many."""
     looks = 0
-    unread, wanted = plan.Plan.unread, plan.Plan._wanted
+    unread, wanted = plan.Plan.unread, interest.Interests._wanted
 
     def looking(look: Callable[..., bool]) -> Callable[..., bool]:
         def counted(*args: Any, **named: Any) -> bool:
@@ -249,7 +250,7 @@ async def test_what_anybody_may_ask_for_at_any_time(what: str, monkeypatch: pyte
 
     async with knowing(FakeUpstream(*NAMES)) as rig:
         monkeypatch.setattr(plan.Plan, "unread", looking(unread))
-        monkeypatch.setattr(plan.Plan, "_wanted", looking(wanted))
+        monkeypatch.setattr(interest.Interests, "_wanted", looking(wanted))
         ask = {"listed": lambda: rig.scheduler.listed(5), "counted": rig.scheduler.polled_assets}[what]
         asking = [asyncio.create_task(ask()) for _ in range(1 if what == "listed" else 20)]
         most = before = looks

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.model.errors import AssetRejected, SourceUnreachable, TooManyAssets, TooManyReads, Unreachable
 from assetwatchd.model.values import State
-from assetwatchd.polling.agenda import NEVER
+from assetwatchd.polling.target import NEVER
 from support.core_rig import SOURCE, Rig, now, running, until, virtual
 from support.fake_upstream import FakeUpstream
 
@@ -93,7 +93,7 @@ async def test_what_nobody_waits_for_is_not_read() -> None:
         await asyncio.sleep(1000)
         assert [name for name in order(upstream)[before:] if name != "single"] == []
         await rig.scheduler.tidy(forget_after_s=1e6)
-        assert [target.asset_id for target in rig.scheduler._plan] == []
+        assert [target.asset_id for target in rig.scheduler._plan.targets] == []
 
 
 @virtual
@@ -173,7 +173,7 @@ async def test_the_unread_names_of_a_watch_that_ended_are_not_read() -> None:
         before = len(upstream.reads)
         with rig.scheduler.interest(batch(1, 8000)):
             pass
-        assert all(target.due == NEVER for target in rig.scheduler._plan)
+        assert all(target.due == NEVER for target in rig.scheduler._plan.targets)
         await asyncio.sleep(100)
         assert order(upstream)[before:] == []
 
@@ -209,7 +209,7 @@ async def test_reads_in_line_are_bounded() -> None:
         assert rig.scheduler._reads._taken["host",] == BATCH
         await cancelled(batches)
         assert not rig.scheduler._reads._taken
-        assert not rig.scheduler._plan._strangers.quota._taken
+        assert not rig.scheduler._plan.targets._strangers.quota._taken
 
 
 @virtual
@@ -293,7 +293,7 @@ async def test_names_that_never_were_are_not_polled_for_who_watches_the_whole() 
                     assert rig.entry(batch(number)[0]).gone
             assert await rig.scheduler.polled_assets() == 1
             await rig.scheduler.tidy(forget_after_s=1e6)
-            assert [target.asset_id for target in rig.scheduler._plan] == ["real"]
+            assert [target.asset_id for target in rig.scheduler._plan.targets] == ["real"]
 
 
 @virtual
@@ -333,7 +333,7 @@ async def test_what_is_seen_counts_against_nobody() -> None:
             stack.enter_context(rig.scheduler.interest(batch(number, 100), caller=ONE))
             await asyncio.sleep(1)
         assert rig.store.count(SOURCE) == 800
-        assert not rig.scheduler._plan._strangers.quota._taken
+        assert not rig.scheduler._plan.targets._strangers.quota._taken
 
 
 @virtual
@@ -359,7 +359,7 @@ async def test_a_stranger_that_appears_is_one_no_more() -> None:
             await until(lambda: rig.knows("a"))
             upstream.states["a"] = State.AVAILABLE
             await until(lambda: not rig.entry("a").gone)
-            assert not rig.scheduler._plan._strangers.quota._taken
+            assert not rig.scheduler._plan.targets._strangers.quota._taken
         await rig.scheduler.tidy(forget_after_s=1e6)
         assert rig.state("a") is State.AVAILABLE
 
@@ -372,7 +372,7 @@ async def test_room_is_made_without_a_search() -> None:
         with rig.scheduler.interest(batch(0)):
             await rig.scheduler.read(batch(1), max_age_s=0)
             looked = 0
-            idle = rig.scheduler._plan._strangers._idle
+            idle = rig.scheduler._plan.targets._strangers._idle
 
             class Counting(type(idle)):  # type: ignore[misc]  # a dict that counts how far it is walked over
                 def __iter__(self) -> object:
@@ -381,7 +381,7 @@ async def test_room_is_made_without_a_search() -> None:
                         looked += 1
                         yield item
 
-            rig.scheduler._plan._strangers._idle = Counting(idle)
+            rig.scheduler._plan.targets._strangers._idle = Counting(idle)
             for name in batch(2):
                 await rig.scheduler.read([name], max_age_s=0)
             assert looked == BATCH
@@ -420,8 +420,8 @@ def test_nothing_is_lost_and_nothing_stays(moves: list[tuple[str, int, int]]) ->
             async with asyncio.timeout(100):
                 await asyncio.gather(*[task for _, task, _ in held if task is not None])
             await asyncio.sleep(60)
-            for target in rig.scheduler._plan:
-                assert not target.named or target.observed_at is not None
+            for target in rig.scheduler._plan.targets:
+                assert not target.demand.named or target.knowledge.current_at is not None
             for one in held:
                 await end(rig, one)
             await asyncio.sleep(60)
@@ -429,11 +429,11 @@ def test_nothing_is_lost_and_nothing_stays(moves: list[tuple[str, int, int]]) ->
             await asyncio.sleep(60)
             plan = rig.scheduler._plan
             assert len(upstream.reads) == reads
-            assert not any(target.due < now() for target in plan)
-            assert not plan._strangers.quota._taken
+            assert not any(target.due < now() for target in plan.targets)
+            assert not plan.targets._strangers.quota._taken
             assert not rig.scheduler._reads._taken
             await rig.scheduler.tidy(forget_after_s=1e6)
-            assert {target.asset_id for target in plan} <= {"a1", "a2", "a3"}
+            assert {target.asset_id for target in plan.targets} <= {"a1", "a2", "a3"}
 
     async def end(rig: Rig, one: tuple[Caller, asyncio.Task[None] | None, ExitStack]) -> None:
         caller, task, stack = one

@@ -128,7 +128,7 @@ class World:
 async def live_through(seed: int, *, pushes: bool) -> None:
     """Let things happen, then mend everything; what is known must become what is."""
     upstream = Careful(pushes=pushes)
-    async with running(upstream, rate_per_s=RATE, linger_s=20) as rig:
+    async with running(upstream, rate_per_s=RATE, linger_s=20, refused_backoff_max_s=60) as rig:
         world = World(rig, upstream, seed)
         for _ in range(STEPS):
             await world.happen()
@@ -142,7 +142,7 @@ async def live_through(seed: int, *, pushes: bool) -> None:
                 assert entry.gone or entry.state is upstream.states[asset_id], asset_id
                 assert rig.scheduler.freshness(entry) is Freshness.FRESH
         assert all(task.done() for task in world.reading), "somebody was never answered"
-        assert not rig.scheduler._outcomes._awaited
+        assert not rig.scheduler._outcomes.waiters._awaited
         assert not upstream.read_twice
         assert most_in_a_second(upstream.calls) <= RATE
         world.interests.close()

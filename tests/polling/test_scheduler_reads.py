@@ -94,13 +94,13 @@ async def test_cancelled_waiters_leave_nothing() -> None:
         for waiter in waiters[1:]:
             waiter.cancel()
         await asyncio.wait(waiters[1:])
-        target = rig.scheduler._plan.get("a")
+        target = rig.scheduler._plan.targets.get("a")
         assert target is not None
-        assert len(rig.scheduler._outcomes._awaited[target]) == 1
+        assert len(rig.scheduler._outcomes.waiters._awaited[target]) == 1
         upstream.open.set()
         await waiters[0]
-        assert not target.awaited
-        assert not rig.scheduler._outcomes._awaited
+        assert not target.demand.awaited
+        assert not rig.scheduler._outcomes.waiters._awaited
 
 
 @virtual

@@ -70,6 +70,23 @@ async def test_a_list_that_is_refused() -> None:
             assert len(upstream.reads_of("a")) > 4
 
 
+@pytest.mark.parametrize("concern", ["list", "push"])
+@virtual
+async def test_other_failures_before_do_not_count(concern: str) -> None:
+    """A list, or a push connection, that fails for long and then is refused once, is tried as after a first refusal."""
+    upstream = FakeUpstream("a", enumerates=True, pushes=concern == "push")
+    setattr(upstream, f"{concern}_fault", Unreachable("no"))
+    tried = upstream.connects if concern == "push" else upstream.lists
+    async with running(upstream) as rig:
+        with rig.scheduler.interest(["a"], whole=True):
+            await asyncio.sleep(1800)
+            setattr(upstream, f"{concern}_fault", Refused("HTTP 403"))
+            count = len(tried)
+            await until(lambda: len(tried) > count)
+            await until(lambda: len(tried) > count + 1)
+            assert tried[-1] - tried[-2] <= 61
+
+
 @virtual
 async def test_an_outage_before_does_not_count() -> None:
     """After an outage of any length the first refusal is paused after as the first."""

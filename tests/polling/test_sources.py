@@ -15,7 +15,7 @@ from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import InvalidRequest, SourceNotFound, SourceUnreachable, TooManyAssets, Unreachable
 from assetwatchd.model.values import AssetKey, SourceKind
-from assetwatchd.polling import plan
+from assetwatchd.polling import interest
 from assetwatchd.polling import sources as sources_module
 from assetwatchd.polling.plan import Plan
 from assetwatchd.polling.scheduler import Scheduler
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 async def running(*, assets_max: int = 5, **upstreams: FakeUpstream) -> AsyncIterator[Sources]:
     """Run one scheduler an upstream, over one store."""
     store = MemoryStore()
-    pipeline = Pipeline(store, Hub(store, convert.frame(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
+    pipeline = Pipeline(store, Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
     settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": assets_max})
     sources = Sources(
         Scheduler(
@@ -160,16 +160,16 @@ async def test_equal_filters_share_their_interest_and_their_names() -> None:
         filters = [wanting(("a", "x"), ("a", "y")) for _ in range(3)]
         async with AsyncExitStack() as first, AsyncExitStack() as others:
             await first.enter_async_context(sources.interest(filters[0]))
-            target = sources.get("a")._plan.get("x")
+            target = sources.get("a")._plan.targets.get("x")
             assert target is not None
             for what in filters[1:]:
                 await others.enter_async_context(sources.interest(what))
                 assert what.keys is filters[0].keys
-            assert target.named == 1
+            assert target.demand.named == 1
             await first.aclose()
             assert wanted(sources, a="x") == {"a": True}
         assert wanted(sources, a="x") == {"a": False}
-        assert target.named == 0
+        assert target.demand.named == 0
         assert not sources._shared
 
 
@@ -195,7 +195,7 @@ async def test_a_name_is_in_memory_once() -> None:
             await sources.first_reads(other, timeout_s=5)
             [key] = one.keys
             assert any(key is each for each in other.keys)
-            entry = sources.get("a")._plan._store.get(key)
+            entry = sources.get("a")._plan.targets._store.get(key)
             assert entry is not None
             assert entry.key is key
         assert one == wanting(("a", "x"))
@@ -205,7 +205,7 @@ async def test_a_name_is_in_memory_once() -> None:
 async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither beginning nor ending one goes through all its names at once; cancelled in the middle, it leaves none."""
     monkeypatch.setattr(slices, "SLICE", 2)
-    monkeypatch.setattr(plan, "SLICE", 2)
+    monkeypatch.setattr(interest, "SLICE", 2)
     monkeypatch.setattr(sources_module, "SLICE", 2)
     monkeypatch.setattr(Plan, "interest", counted := Counted(Plan.interest))
     async with running(a=FakeUpstream(), assets_max=10) as sources:
@@ -223,7 +223,7 @@ async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest
         await asyncio.wait(beginning)
         assert all(each.cancelled() for each in beginning)
         assert not scheduler.interested
-        assert not any(target.named for target in scheduler._plan)
+        assert not any(target.demand.named for target in scheduler._plan.targets)
 
 
 class Counted:
@@ -264,4 +264,4 @@ async def test_who_watches_what_another_watches_has_turns_of_his_own(first_stays
         await others.aclose()
         agenda = sources.get("src")._plan._agenda
         assert (len(agenda._asked), len(agenda._new)) == (0, 0)
-        assert not sources.get("src")._plan._strangers.quota._taken
+        assert not sources.get("src")._plan.targets._strangers.quota._taken

@@ -64,7 +64,7 @@ def fresh(checkout: Path, home: Path, **extra: str) -> tuple[int, list[str], str
 def alive(process: int) -> bool:
     """Whether a process is there and is more than a name in a table."""
     ended = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
-    return bool(ended.stdout.strip("Z+s \n"))
+    return bool(ended.stdout.strip("ZN+s \n"))
 
 
 def test_it_starts_with_nothing_of_an_earlier_run(checkout: Path, home: Path) -> None:

@@ -164,10 +164,10 @@ HELD: Mapping[str, Held] = {
         ("faults/test_gate_slow.py::test_stalled_watchers_cost_little_and_delay_nobody",),
     ),
     "T32": Held(
-        "no drain starves anybody, and its tokens are true",
+        "no range starves anybody, and its tokens are true",
         (
-            "changefeed/test_watch_guarantees.py::test_no_drain_starves_anybody",
-            "changefeed/test_hub.py::test_a_drain_is_frozen_and_starves_nobody",
+            "changefeed/test_watch_guarantees.py::test_no_range_starves_anybody",
+            "changefeed/test_hub.py::test_a_range_is_frozen_and_starves_nobody",
             "changefeed/store/test_ledger.py::test_reads_as_a_list_of_all_entries_would",
         ),
     ),
@@ -296,7 +296,7 @@ ELSEWHERE = {
 EXAMPLES_ASKED = {
     "the core": ("changefeed/test_core_machine.py", 400),
     "the service": ("e2e/test_e2e_machine.py", 30),
-    "drains": ("changefeed/test_watch_guarantees.py", 2000),
+    "ranges": ("changefeed/test_watch_guarantees.py", 2000),
     "reads, lists and pushes": ("polling/test_scheduler_interleavings.py", 500),
 }
 """How many examples `make soak` is to run, at the least: of machine 1, machine 2, T32 and T64."""

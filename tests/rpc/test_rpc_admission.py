@@ -16,7 +16,7 @@ from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.model.errors import TooManyNames, TooManyStreams
 from assetwatchd.model.values import AssetKey
-from assetwatchd.rpc.admission import TURN_S, Admission
+from assetwatchd.rpc.admission import CATCHING_UP_S, Admission
 from assetwatchd.settings.schema import ServerSettings
 from support import virtual_time
 from support.problems import problem, problem_of
@@ -153,18 +153,18 @@ async def test_a_watch_beyond_what_may_be_named_is_refused() -> None:
 async def in_turn(admission: Admission, order: list[str], name: str, *, takes_s: float) -> None:
     """Catch up for so long."""
     with admission.stream("unix:") as admitted:
-        await admitted.begin_turn()
+        await admitted.begin_catching_up()
         order.append(f"{name} begins at {asyncio.get_running_loop().time() - 1000:g}")
         await asyncio.sleep(takes_s)
-        admitted.end_turn()
+        admitted.end_catching_up()
 
 
 def test_no_more_streams_catch_up_at_once_than_may() -> None:
-    """First come, first served; one that takes longer than TURN_S lets the next begin; nobody's place is lost."""
+    """First come, first served; one that takes longer lets the next begin; nobody's place is lost."""
 
     async def order() -> list[str]:
         admission, told = Admission(ServerSettings(catching_up_max=2)), list[str]()
-        slow, quick = 10 * TURN_S, TURN_S / 4
+        slow, quick = 10 * CATCHING_UP_S, CATCHING_UP_S / 4
         async with asyncio.TaskGroup() as streams:
             for name, takes_s in {"a": slow, "b": quick, "c": slow, "d": quick, "e": quick}.items():
                 streams.create_task(in_turn(admission, told, name, takes_s=takes_s))
@@ -209,11 +209,11 @@ def test_a_stream_that_ends_before_its_turn_takes_no_place() -> None:
     async def others() -> list[str]:
         admission, told = Admission(ServerSettings(catching_up_max=1)), list[str]()
         with admission.stream("unix:") as admitted:
-            await admitted.begin_turn()
+            await admitted.begin_catching_up()
             waiting = [asyncio.create_task(in_turn(admission, told, "gone", takes_s=1)) for _ in range(2)]
             await asyncio.sleep(0)
             waiting[0].cancel()
-            admitted.end_turn()
+            admitted.end_catching_up()
             waiting[1].cancel()
             await asyncio.wait(waiting)
         await in_turn(admission, told, "next", takes_s=0)

@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf.json_format import MessageToDict
 
-from assetwatchd.changefeed import batches, resume_token
+from assetwatchd.changefeed import resume_token
 from assetwatchd.model import details
 from assetwatchd.model.values import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
 from assetwatchd.rpc import convert
@@ -93,6 +93,7 @@ def entry(seen: Observation, revision: int = 7, traceparent: str = TRACEPARENT) 
         digest=b"",
         upsert=sealed(revision),
         found_at=1_700_000_000.5,
+        committed_at=1_700_000_001.0,
         traceparent=traceparent,
     )
 
@@ -168,11 +169,11 @@ def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
 
 @pytest.mark.parametrize("revision", [1, 127, 128, 300, 2**31, 2**62])
 @pytest.mark.parametrize("traceparent", ["", TRACEPARENT])
-def test_the_kind_is_the_last_byte(revision: int, traceparent: str) -> None:
-    """Swapping it makes the REMOVED of the same status, whatever came before."""
+def test_the_other_form_of_a_change(revision: int, traceparent: str) -> None:
+    """The REMOVED of an UPSERT has the same status, whatever came before."""
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
-    (removed,) = pb.WatchStatusResponse.FromString(batches.removal(upsert)).changes
+    (removed,) = pb.WatchStatusResponse.FromString(convert.WatchFraming(EPOCH).removal(upsert)).changes
     assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
@@ -201,9 +202,11 @@ def test_stale_content_differs_in_freshness_and_its_reason_alone() -> None:
 
 def test_joined_bytes_are_one_message() -> None:
     """Changes in their order, then token and head."""
-    framed = convert.frame(EPOCH)
+    framing = convert.WatchFraming(EPOCH)
     entries = [entry(observation(asset_id=f"tid:{n}"), n) for n in range(1, 100)]
-    message = pb.WatchStatusResponse.FromString(framed([e.upsert for e in entries], 99, 123, b"8 bytes!"))
+    message = pb.WatchStatusResponse.FromString(
+        framing.message([e.upsert for e in entries], revision=99, head=123, digest=b"8 bytes!")
+    )
     assert [change.status.revision for change in message.changes] == list(range(1, 100))
     assert message.head_revision == 123
     assert message.resume_token == resume_token.encode(epoch=EPOCH, revision=99, digest=b"8 bytes!")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.adapters.omn import Omn
 from assetwatchd.runtime import telemetry, watchdog
-from assetwatchd.runtime.watchdog import BEAT_S, BLOCKED_S, Place, Pulse, Standstill, Waiting, Watchdog
+from assetwatchd.runtime.watchdog import BEAT_S, BLOCKED_S, CodePlace, Pulse, Standstill, Waiting, Watchdog
 from support.rig import running, sample
 from support.tracing import recorded
 
@@ -113,7 +113,7 @@ def test_a_standstill_is_seen_while_it_lasts() -> None:
 @pytest.mark.parametrize(("task", "source"), [("omn.call", "omn"), ("omn", "omn"), ("hub.rounds", ""), ("", "")])
 def test_a_task_tells_its_source_by_its_name(task: str, source: str) -> None:
     """SOURCE, a dot, and what it does."""
-    assert Place(task, "").source({"omn", "dam"}) == source
+    assert CodePlace(task, "").source({"omn", "dam"}) == source
 
 
 def hold_up_the_loop(secret: str) -> None:
@@ -167,7 +167,11 @@ async def test_what_the_loop_does_after_a_task_does_not_hide_it(
 ) -> None:
     """The task that was seen counts, though none is any more when it is looked last."""
     places = iter(
-        [Place("", "selectors.py:1 select"), Place("omn.call", "xml.py:1 parse"), Place("", "logging.py:1 emit")]
+        [
+            CodePlace("", "selectors.py:1 select"),
+            CodePlace("omn.call", "xml.py:1 parse"),
+            CodePlace("", "logging.py:1 emit"),
+        ]
     )
     monkeypatch.setattr(watchdog, "place_of", lambda *_: next(places))
     dog = Watchdog(["omn"])

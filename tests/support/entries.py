@@ -1,4 +1,4 @@
-"""Drafts, entries and frames for tests of the core: no protobuf, and every message can be read back."""
+"""Drafts, entries and framing for tests of the core: no protobuf, and every message can be read back."""
 
 from __future__ import annotations
 
@@ -69,12 +69,22 @@ def entry(
     name: str, revision: int, state: State = State.AVAILABLE, *, gone: bool | None = None, at: float = 0.0
 ) -> Entry:
     """Make an entry as a store would number it."""
-    return draft(name, state, gone=gone, at=at).entry(revision)
+    return draft(name, state, gone=gone, at=at).entry(revision, committed_at=at)
 
 
-def frame(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:
-    """Join changes as the hub wants it done."""
-    return b"".join(changes) + json.dumps([revision, head, digest.hex()]).encode()
+class Framing:
+    """Both forms of a change, and messages, as the hub wants them."""
+
+    def removal(self, upsert: bytes) -> bytes:
+        """Return the other form."""
+        return upsert[:-1] + bytes([REMOVED])
+
+    def message(self, changes: Sequence[bytes], *, revision: int, head: int, digest: bytes) -> bytes:
+        """Join changes."""
+        return b"".join(changes) + json.dumps([revision, head, digest.hex()]).encode()
+
+
+FRAMING = Framing()
 
 
 def read(message: bytes) -> Message:

@@ -26,8 +26,9 @@ EXAMPLES: Mapping[str, Examples] = {
     "the core": Examples(240, 5000, 50, 100),
     "the service": Examples(8, 100, 25, 40),
     "the client's map": Examples(150, 2000, 40, 40),
-    "drains": Examples(40, 2000),
+    "ranges": Examples(40, 2000),
     "reads, lists and pushes": Examples(20, 500),
+    "lives of a target": Examples(100, 5000),
     "unreadable assets": Examples(40, 1000),
     "complete or not": Examples(40, 1000),
 }

@@ -8,9 +8,10 @@ import random
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Hub, Signal, Started, Synced
+from assetwatchd.changefeed.hub import Hub
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Signal, Started, Synced
 from assetwatchd.changefeed.store.memory import MemoryStore
-from support.entries import draft, frame, read
+from support.entries import FRAMING, draft, read
 from support.paced import Paced
 from support.virtual_time import run
 
@@ -119,7 +120,7 @@ async def rigged(
     rng = random.Random(seed)  # noqa: S311 - jitter, the same in every run
     hub = Hub(
         store,
-        frame,
+        FRAMING,
         heartbeat_s=heartbeat_s,
         stream_age_s=stream_age_s,
         rng=rng,

@@ -17,7 +17,7 @@ from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 from assetwatch_sandbox import Sandbox
 from assetwatchd.app import App
 from assetwatchd.model.values import AssetKey, ConditionState
-from assetwatchd.polling import outcomes
+from assetwatchd.polling import waiters
 from assetwatchd.settings.schema import Settings
 from support.reader import PATIENCE_S, Reader
 
@@ -284,7 +284,7 @@ async def serving(
 @contextmanager
 def impatient() -> Iterator[None]:
     """Shorten what no setting shortens."""
-    with patch.object(outcomes, "DOUBT_S", 0.05):
+    with patch.object(waiters, "DOUBT_S", 0.05):
         yield
 
 

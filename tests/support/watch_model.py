@@ -68,6 +68,8 @@ class Truth:
     async def sweep(self, share: float, named: frozenset[AssetKey]) -> None:
         """Drop the older removals, by the share of revisions, save those of assets that somebody names.
 
+        The store's clock has to say how many revisions there are.
+
         As of the moment in which they are chosen they count as dropped.
         """
 

@@ -241,12 +241,12 @@ def test_nothing_secret_shows_when_printed() -> None:
 def test_error_is_freed_where_it_passes() -> None:
     """kept() changes the text alone, cuts off the cause that would show it, and lets a clean error be the very same."""
     secrets = Secrets(["abcdefgh"])
-    with pytest.raises(Throttled) as caught, secrets.kept():
+    with pytest.raises(Throttled) as caught, secrets.redacting_errors():
         raise Throttled("no", said="abcdefgh", retry_after_s=3)
     assert (str(caught.value), caught.value.retry_after_s, caught.value.__cause__) == (f"no: {MASK}", 3, None)
     assert caught.value.__suppress_context__
     clean = Refused("no")
-    with pytest.raises(Refused) as caught_too, secrets.kept():
+    with pytest.raises(Refused) as caught_too, secrets.redacting_errors():
         raise clean
     assert caught_too.value is clean
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from assetwatchd import app
 from assetwatchd.cli import app as command_line
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.runtime import pem
 from assetwatchd.settings.schema import Settings, UsdSearchSource
 from assetwatchd.upstream.http import tls
 from assetwatchd.upstream.http.tls import Tls
@@ -161,8 +162,8 @@ def test_a_certificate_of_ours_out_of_date_is_warned_of(authority: Authority) ->
     [told] = tls.warnings({"old": model(**pair)})
     assert told.startswith(f"source old: tls_cert_file: the certificate expired on {past:%Y-%m-%d}")
     chain = good["tls_cert_file"].read_bytes() + expired_authority(past)
-    assert f"expired on {past:%Y-%m-%d}" in (tls.out_of_date(authority.write("chain.pem", chain)) or "")
-    assert tls.out_of_date(authority.write("none.pem", b"hunter2")) is None
+    assert f"expired on {past:%Y-%m-%d}" in (pem.out_of_date(authority.write("chain.pem", chain)) or "")
+    assert pem.out_of_date(authority.write("none.pem", b"hunter2")) is None
 
 
 def expired_authority(past: datetime) -> bytes:

@@ -52,7 +52,7 @@ def test_requests_start_no_faster_than_the_rate() -> None:
         transport, loop = paced("http://127.0.0.1:1"), asyncio.get_running_loop()
 
         async def start() -> float:
-            await transport._turn()
+            await transport._start()
             return loop.time()
 
         began = loop.time()

@@ -95,6 +95,7 @@ def gateway_error(row: Row, form: str, *, code_as_integer: bool, now_s: float) -
 
 def as_xml(body: dict[str, object]) -> str:
     """Write a refusal as XML; element names follow the JSON members [assumed]."""
+    # A document has one root, so a body with several members gets one of its own.
     root = body if len(body) == 1 else {"error": body}
     return '<?xml version="1.0" encoding="UTF-8"?>' + "".join(_element(name, value) for name, value in root.items())
 

@@ -49,7 +49,7 @@ class Project(NamedTuple):
 
 
 class AssetPath(NamedTuple):
-    """Where an asset lives; its id is text in a path and a number in an answer."""
+    """The path of an asset, whose id is text here and a number in answers."""
 
     project: Project
     number: int

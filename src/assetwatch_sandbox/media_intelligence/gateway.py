@@ -30,7 +30,7 @@ TOO_MANY_REQUESTS = 429
 
 
 class Gateway(Standin[MediaIntelligenceSwitches]):
-    """What every call passes before the product sees it."""
+    """The checks that every call passes before the product sees it."""
 
     _second = 0
     _calls_in_second = 0

@@ -9,7 +9,7 @@ from assetwatch_sandbox.standin import Switches
 
 @dataclass(frozen=True)
 class MediaIntelligenceSwitches(Switches):
-    """What a test or a demo may change while the stand-in runs; every default is the likeliest reading."""
+    """Behaviours that a test or a demo may change while the stand-in runs; each default is the likeliest reading."""
 
     unknown_asset_status: Literal[400, 404] = 404
     """HTTP status for an asset nobody registered, with the invented code 10404 [assumed]."""

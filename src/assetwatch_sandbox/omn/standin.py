@@ -189,6 +189,7 @@ class Omn(Standin[OmnSwitches]):
     def _asked(self, body: dict[str, JSON]) -> tuple[list[Asset], int]:
         """Return the known assets of a request and how many ids are unknown; ids count only without tids."""
         tids, ids = _texts(body, "tids"), body.get("ids")
+        # Published: where there are tids, ids are ignored.
         if tids:
             found = [self._by_tid.get(tid) for tid in dict.fromkeys(tids)]
         else:

@@ -1,4 +1,4 @@
-"""What a sandbox installation of OMN is, and what it may do otherwise."""
+"""The credentials of a sandbox installation of OMN, and the behaviours that no published page settles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREDENTIALS = MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class OmnSwitches(Switches):
-    """What an OMN installation may do otherwise."""
+    """Behaviours that may differ between OMN installations."""
 
     release: Literal["5.12", "6.0"] = "5.12"
     """5.12 checks tokens that the client signed itself; 6.0 those of its Keycloak realm, which it then has."""

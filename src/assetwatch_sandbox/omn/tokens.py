@@ -1,4 +1,4 @@
-"""Who is let in: tokens clients sign themselves (5.12), or those of a Keycloak realm (6.0)."""
+"""Checks tokens: those that clients sign themselves (5.12), or those of a Keycloak realm (6.0)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Doors(Listener):
 
     @property
     def serves_tls(self) -> bool:
-        """Whether the last start opened the HTTPS port."""
+        """Return whether the last start opened the HTTPS port."""
         return self._serves_tls
 
     @property
@@ -49,6 +49,7 @@ class Doors(Listener):
         except OSError:
             await self.stop()
             raise
+        # The runner lists addresses of all its sites, in no promised order: the new one is whichever was not there.
         self._tls_port = next(address[1] for address in runner.addresses if address not in before)
 
 

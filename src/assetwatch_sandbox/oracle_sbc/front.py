@@ -52,7 +52,7 @@ class Resource(NamedTuple):
 
 
 class Front(Standin[OracleSbcSwitches]):
-    """What stands between the network and the device's calls.
+    """The checks between the network and the device's calls.
 
     ssl_context serves HTTPS where the switch `tls` is on; without one the two path switches say where to load it from.
     """

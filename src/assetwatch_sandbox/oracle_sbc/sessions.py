@@ -1,4 +1,4 @@
-"""Who may come in, with which token, and who holds the configuration lock."""
+"""Accounts, tokens and the configuration lock of the device."""
 
 import base64
 import binascii

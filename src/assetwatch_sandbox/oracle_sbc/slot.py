@@ -17,14 +17,14 @@ FIELDS: Mapping[str, tuple[type, ...]] = MappingProxyType(
 
 
 class Ending(NamedTuple):
-    """How and when, in epoch seconds, a running operation ends."""
+    """The moment, in epoch seconds, and the state in which a running operation ends."""
 
     at_s: float
     state: State
 
 
 class Slot:
-    """What ran last on one node; an operation that runs settles by the clock, as soon as anyone looks."""
+    """The last operation of one node; one that runs settles by the clock, as soon as anyone looks."""
 
     def __init__(self, clock: Callable[[], float], changed: Callable[[State | None], None]) -> None:
         self._clock = clock
@@ -34,18 +34,19 @@ class Slot:
 
     @property
     def state(self) -> State | None:
-        """What a status call would tell now; None when nothing ran since boot."""
+        """Return what a status call would tell now; None when nothing ran since boot."""
         if self._ending is not None and self._ending.at_s <= self._clock():
             self.overwrite(self._ending.state)
         return self._state
 
     @property
     def is_running(self) -> bool:
-        """Whether an operation started here has yet to end."""
+        """Return whether an operation started here has yet to end."""
         return self.state is not None and self._ending is not None
 
     def overwrite(self, state: State | None) -> None:
         """Put something else into the slot; what ran there is never heard of again."""
+        # First: `state` overwrites what has ended, and must not find that operation once more.
         self._ending = None
         if state != self._state:
             self._state = state

@@ -218,6 +218,7 @@ class OracleSbcStandin(Front):
 
     def _swap_nodes(self) -> None:
         """Let the other node of the pair answer: its slot is another one."""
+        # Each node has a slot of its own, and a client cannot tell which one answers: equal answers prove nothing.
         before = self._slot.state
         self._slot, self._other_node = self._other_node, self._slot
         if self._slot.state != before:

@@ -8,7 +8,7 @@ from assetwatch_sandbox.standin import Switches
 
 @dataclass(frozen=True)
 class OracleSbcSwitches(Switches):
-    """What a test or a demo may change while the stand-in runs; every default is the likeliest reading."""
+    """Behaviours that a test or a demo may change while the stand-in runs; each default is the likeliest reading."""
 
     running_status: str = "inProgress"
     """`status` while an operation runs; the spelling is [assumed]."""

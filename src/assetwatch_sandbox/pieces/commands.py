@@ -1,4 +1,4 @@
-"""Control verbs that break the streams: what no switch can say because it happens at a moment."""
+"""Control verbs that break the streams at a moment, which no switch can express."""
 
 from __future__ import annotations
 

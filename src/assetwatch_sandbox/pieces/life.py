@@ -1,4 +1,4 @@
-"""How assets come to be, live and go: the states a seeded scenario moves them through."""
+"""The life cycle of assets: the states a seeded scenario moves them through."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Seed(BaseModel):
 
     @property
     def is_image(self) -> bool:
-        """Whether the seed says or shows that it is an image."""
+        """Return whether the seed says or shows that it is an image."""
         return bool(self._classification()["generic"] == "IMAGE")
 
     def available(self) -> dict[str, object]:

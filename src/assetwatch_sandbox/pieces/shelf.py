@@ -14,7 +14,7 @@ TOMBSTONES_MAX = 100_000
 
 
 class Change(NamedTuple):
-    """What happened to one asset; `after` is its last state with `deleted` set when it is gone."""
+    """One change of an asset; `after` is its last state, with `deleted` set when it is gone."""
 
     before: Piece | None
     after: Piece

@@ -1,4 +1,4 @@
-"""The WebSocket streams: who is connected, what waits for each, and the ways in which a stream goes bad."""
+"""The WebSocket streams: the clients connected, what waits for each, and the ways in which a stream goes bad."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Connection:
         self.socket = socket
         self.muted = muted
         self._waiting: list[str] = []
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     def push(self, text: str) -> None:
         """Let an item or a frame wait for sending; a client that leaves WAITING_MAX unread is cut off."""
@@ -44,12 +44,13 @@ class Connection:
             self.abort()
             return
         self._waiting.append(text)
-        self._bell.set()
+        self._wakeup.set()
 
     async def take(self) -> list[str]:
         """Wait for anything, then take all of it."""
-        await self._bell.wait()
-        self._bell.clear()
+        # Cleared before the list is taken, and nothing is awaited between: what is pushed next sets it again.
+        await self._wakeup.wait()
+        self._wakeup.clear()
         taken, self._waiting = self._waiting, []
         return taken
 
@@ -79,7 +80,7 @@ class Stream:
 
     @property
     def connected(self) -> int:
-        """How many clients it has."""
+        """Return the number of its clients."""
         return len(self._connections)
 
     def publish(self, item: str) -> None:

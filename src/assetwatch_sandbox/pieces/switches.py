@@ -1,4 +1,4 @@
-"""What is not documented about Pieces OS, one switch each."""
+"""The behaviours of Pieces OS that are not documented, one switch each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an indexed asset lives: queued, processing, written to the history, and only later in sync."""
+"""The life cycle of an indexed asset: queued, processing, written to the history, and only later in sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the indexing service remembers of an asset, and how it tells a plugin's state from that."""
+"""The indexing service's memory of an asset, and the state of a plugin that it derives from that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sandbox deployment of USD Search is, and what it may do otherwise."""
+"""The credentials of a sandbox deployment of USD Search, and the behaviours that may differ between deployments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREDENTIALS = MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class UsdSearchSwitches(Switches):
-    """What a deployment of USD Search may do otherwise."""
+    """Behaviours that may differ between deployments of USD Search."""
 
     auth: Literal["none", "basic", "bearer", "api_key"] = "none"
     """What an ingress in front asks for; the info service itself checks nothing."""

@@ -124,6 +124,7 @@ def sign(method: str, path: str, *, access_key: str, secret: str, at: float) -> 
     gateway's clock. Host, body and other headers are not covered.
     Source: signature v2, API Gateway guide; the published vectors are tests/golden/media_intelligence/sign.json.
     """
+    # The order of the parts and each line break are the vendor's: anything else is another signature, refused with 401.
     timestamp = str(int(at * 1000))
     message = f"{method} {path}\n{timestamp}\n{access_key}"
     digest = hmac.digest(secret.encode(), message.encode(), hashlib.sha256)
@@ -142,6 +143,7 @@ def result_of(reply: Reply) -> Members:
         if reply.status == HTTPStatus.OK:
             raise
         raise BadAnswer(f"HTTP {reply.status}: not an answer of Media Intelligence; check base_url") from None
+    # HTTP 200 does not mean success here: the product tells refusals by a code in the body.
     code = jsonbody.text_of(body.get("code"))
     if reply.status != HTTPStatus.OK or code != SUCCESS_CODE:
         raise _refusal_in_success(reply) or _coded(BadAnswer, reply, code)
@@ -231,7 +233,7 @@ def is_worth_signing_again(reply: Reply) -> bool:
 
 
 class AssetPath(NamedTuple):
-    """Where an asset lives; its id is text in a path and a number in an answer. A project's has an empty asset."""
+    """The path of an asset, whose id is text here and a number in answers; that of a project has an empty asset."""
 
     workspace: str
     project: str
@@ -275,6 +277,7 @@ def read(reply: Reply, path: AssetPath) -> Observation | None:
 
     Raises: AssetRejected, BadAnswer, and what the gateway's refusals mean.
     """
+    # Which code means "no such asset" is not published, so an unknown one of a 400 may mean it; the list decides then.
     code = fault_of(reply).code
     if reply.status == HTTPStatus.NOT_FOUND or (
         reply.status == HTTPStatus.BAD_REQUEST and code not in ("", INVALID_REQUEST_CODE)
@@ -406,6 +409,7 @@ class MediaIntelligence:
 
     async def _ask(self, path: str, read: Callable[[Reply, Unpack[Ts]], T], *given: *Ts) -> T:
         """Make one call and read its answer; where a fresh signature may help, once more."""
+        # The first signature was made before its call waited for a slot of the rate, and may have been too old (300 s).
         with self._signed(path) as headers:
             reply = await self._transport.raw("GET", path, headers=headers)
             if not await self._reading.read(reply, is_worth_signing_again):

@@ -80,7 +80,7 @@ TOKEN_FORM = re.compile(rf"[!-~]{{1,{TOKEN_BYTES_MAX}}}")
 
 
 class Operation(NamedTuple):
-    """What the slot holds. message is every text found beside the state, however its element is called."""
+    """The content of the slot. message is every text found beside the state, however its element is called."""
 
     operation: str = ""
     status: str = ""
@@ -236,6 +236,7 @@ class SessionTokens:
 
     async def current(self) -> str:
         """Return the token, a new one if need be. Raises: UpstreamError."""
+        # Under a lock, so that calls at the same time log in once and share the token.
         async with self._renewal:
             if self._token is None or not self._token.is_young(self._clock()):
                 self._token = await self._log_in()
@@ -303,7 +304,7 @@ class OracleSbc:
         return await with_token(self._tokens, ask)
 
     async def _new_token(self) -> Token:
-        asked_at = self._clock()
+        asked_at = self._clock()  # before the call, so that no token is taken for younger than it is
         reply = await self._call("POST", TOKEN_PATH, f"Basic {self._basic}")
         raise_for_status(reply)
         token = await self._reading.credential(reply, decode_token)
@@ -327,6 +328,6 @@ class OracleSbc:
             raise BadAnswer(f"the device does not support {tried}, nor tell what it does; correct version")
         raise_for_status(reply)
         latest = await self._reading.read(reply, decode_latest_version)
-        if latest == tried:
+        if latest == tried:  # then the 404 is not due to the version, and the same call would end in it again
             raise BadAnswer(f"HTTP {NOT_FOUND} although the device supports {tried}")
         self._version = latest

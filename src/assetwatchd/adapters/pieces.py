@@ -1,7 +1,8 @@
 """Pieces OS: assets read one by one over HTTP, changes pushed over a WebSocket.
 
 Source: the vendor's clients (Python 5.0.1, TypeScript 4.1.0) and open-source programs that use the API. There is no
-field for a state: it is derived from presence, a tombstone and timestamps.
+field for a state: it is derived from presence, a tombstone and timestamps. How the server is reached, and how its lists
+and frames are read, is the client's (`pieces/client`); what they mean for a state is said here.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ import re
 from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from assetwatchd.model.bounds import VALUES_MAX
 from assetwatchd.model.details import PiecesDetail, PiecesFormat
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import Facet, Observation, State
-from assetwatchd.pieces.client import frames
+from assetwatchd.pieces.client import frames, paths
 from assetwatchd.pieces.client.doubts import Doubted
-from assetwatchd.pieces.client.location import PiecesTransport, Place
-from assetwatchd.pieces.client.shared_stream import Line
+from assetwatchd.pieces.client.server import PiecesServer
+from assetwatchd.pieces.client.statuses import GONE, OK, undocumented
 from assetwatchd.runtime.slices import slices
 from assetwatchd.upstream import logins
 from assetwatchd.upstream.answers import NOTHING_KNOWN, unless_known
@@ -39,17 +39,7 @@ if TYPE_CHECKING:
 
 # 1. Facts -------------------------------------------------------------------------------------------------------------
 
-ASSET = "/assets/{id}?transferables=false"
-IDENTIFIERS = "/assets/identifiers?pseudo={pseudo}"
-APPLICATION_HEADER = "X-Application-ID"
-"""What newer clients send with every asset operation; servers seem to accept calls without [assumed]."""
-
-OK = 200
-GONE = 410
-"""The answer for an asset deleted earlier and for one that never was, alike; the body is text."""
-
-DELETED_MECHANISM = "DELETED"
-"""The one value of the mechanism that says something about the state."""
+WITHOUT_CONTENT = paths.query({"transferables": False})
 
 LOCAL, CLOUD = "local", "cloud"
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -73,19 +63,17 @@ def moment(asset: Members, name: str) -> datetime | None:
 
 
 def deletion_time(asset: Members) -> datetime | None:
-    """Read when an asset was deleted; a flag says no time, and a timestamp without a value is lost."""
+    """Read when an asset was deleted; a flag says no time, and what is neither is lost."""
     deleted = asset.given.get("deleted")
-    told = frames.value_of(deleted)
-    if told is None and deleted is not None:
+    time = frames.deletion_time(deleted)
+    if time is None and deleted is not None and lenient.flag(frames.value_of(deleted)) is None:
         asset.lose("deleted")
-    return None if lenient.flag(told) is not None else moment(asset, "deleted")
+    return time
 
 
 def is_deleted(asset: Members) -> bool:
     """Tell whether an asset has a tombstone. Raises: BadAnswer when nobody can tell, since it is the state."""
-    if asset.given.get("mechanism") == DELETED_MECHANISM:
-        return True
-    deleted = frames.is_tombstone(asset.given.get("deleted"))
+    deleted = frames.is_gone(asset.given)
     if deleted is None:
         raise BadAnswer("deleted should be a timestamp, or true or false, and is neither")
     return deleted
@@ -102,10 +90,11 @@ def answer(reply: Reply, asset_id: str, known: Known) -> Answer:
 def ids(reply: Reply, assets_max: int) -> Listed:
     """Read the list of ids; the vendor's model has `iterable` as optional, and absent when there are none.
 
-    Raises: BadAnswer.
+    An item that says it was deleted counts, other than for the feeds (`frames.listed`): it is read by itself, which
+    tells DELETED and when, where an asset that no list has is only removed. Raises: BadAnswer.
     """
     if reply.status != OK:
-        raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+        raise undocumented(reply.status)
     return listed(map(frames.asset_id_of, frames.members(document_of(reply).given)), assets_max)
 
 
@@ -213,16 +202,13 @@ def _format(wire: Members) -> PiecesFormat:
 
 
 class Pieces:
-    """One Pieces OS server. place: shared with whoever else calls it. line: its identifiers stream, shared likewise."""
+    """Read the states of one Pieces OS server. server: its client, shared with whoever else calls that server."""
 
     capabilities = Capabilities(enumerates=True, pushes=True)
 
-    def __init__(self, source: str, settings: PiecesSource, place: Place | None = None) -> None:
+    def __init__(self, source: str, settings: PiecesSource, server: PiecesServer | None = None) -> None:
         self._settings = settings
-        self.place = place or Place(settings)
-        self._transport = PiecesTransport(source, settings, self.place)
-        self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
-        self.line = Line(source, self._transport, settings, self._headers)
+        self.server = server or PiecesServer(source, settings)
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of Pieces OS."""
@@ -234,7 +220,7 @@ class Pieces:
 
     async def probe(self) -> None:
         """Ask for health, and for the version: that it is Pieces OS, and one we can talk to."""
-        await self._transport.probe()
+        await self.server.polls.probe()
 
     async def observe(self, asset_ids: Sequence[str], known: Known = NOTHING_KNOWN) -> Sequence[Answer]:
         """Read each asset, without its content."""
@@ -242,9 +228,9 @@ class Pieces:
 
     async def enumerate(self) -> Listed:
         """List the ids, those of assets the user did not save only if so configured; the answer has no pages."""
-        path = IDENTIFIERS.format(pseudo="true" if self._settings.pseudo else "false")
-        reply = await self._transport.request("GET", path, headers=self._headers)
-        return await self.place.reading.read(reply, ids, self._settings.assets_max)
+        path = paths.IDENTIFIERS + paths.query({"pseudo": self._settings.pseudo})
+        reply = await self.server.polls.request("GET", path)
+        return await self.server.reading.read(reply, ids, self._settings.assets_max)
 
     async def notices(self) -> AsyncGenerator[Notice]:
         """Connect to the identifiers stream, which neither numbers nor repeats: after a gap the first frame tells all.
@@ -253,7 +239,7 @@ class Pieces:
         An item that cannot be read may be news of any asset, or its deletion: so all are listed anew (`Doubted`).
         aclose() disconnects. Raises: Unreachable (silent at first, silent to pings, closed), BadAnswer.
         """
-        async with self.line.listen() as stream:
+        async with self.server.identifiers.listen() as stream:
             begun = await first(await anext(stream))
             yield begun if begun.asset_ids else await self.enumerate()
             async for frame in Doubted(stream):
@@ -267,10 +253,9 @@ class Pieces:
 
     async def close(self) -> None:
         """Give back connections."""
-        await self._transport.close()
-        await self.place.reading.close()
+        await self.server.close()
 
     async def _read(self, asset_id: str, known: Known) -> Answer:
-        path = ASSET.format(id=quote(asset_id, safe=""))
-        reply = await self._transport.request("GET", path, headers=self._headers)
-        return await self.place.reading.read(reply, answer, asset_id, known)
+        path = paths.asset(asset_id) + WITHOUT_CONTENT
+        reply = await self.server.polls.request("GET", path)
+        return await self.server.reading.read(reply, answer, asset_id, known)

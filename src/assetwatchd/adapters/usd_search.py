@@ -168,7 +168,8 @@ def unasked(asset_id: str, allowed: Sequence[str]) -> str | None:
 
 
 def within(asset_id: str, prefix: str) -> bool:
-    """Whether an id is what a prefix names, or below it; a scheme is the same in any case."""
+    """Return whether an id is what a prefix names, or below it; a scheme is the same in any case."""
+    # With a slash at the end of both, so that s3://bucket does not let in s3://bucket-of-others.
     whole = prefix if prefix.endswith(("/", ":")) else f"{prefix}/"
     return f"{_folded(asset_id)}/".startswith(_folded(whole))
 
@@ -224,15 +225,17 @@ def _answer_in(document: JsonValue) -> Answer:
 
 
 def is_about(url: str, asset_id: str) -> bool:
-    """Whether an answer that echoes this url may be about this asset, which it may write in another way.
+    """Return whether an answer that echoes this url may be about this asset, which it may write in another way.
 
     In local-filesystem mode the server turns paths into s3: URLs and back, by folders that only it knows: where one has
-    another scheme, or none, the last step is compared alone.
+    another scheme, or none, the last step is compared alone. A version after ? or # may be left out, or added: Nucleus
+    has ?&CHECKPOINT, S3 ?versionId.
     """
     (scheme, told), (asked_scheme, asked) = _plain(url), _plain(asset_id)
     if scheme != asked_scheme:
         told, asked = told.rpartition("/")[2], asked.rpartition("/")[2]
-    return not told or told == asked
+    short, long = sorted((told, asked), key=len)
+    return long.startswith(short) and (not told or long[len(short) :][:1] in ("", "?", "#"))
 
 
 def _plain(url: str) -> tuple[str, str]:
@@ -482,7 +485,7 @@ class UsdSearch:
             secrets.keep(basic(auth.username, auth.password))
 
     def check(self, asset_id: str) -> str | None:
-        """An id is a storage URL or, in local-filesystem mode, an absolute path; allowed_ids narrows them down."""
+        """Say why asset_id is neither a storage URL nor an absolute path (local-filesystem mode), or not allowed."""
         return texts.unfit(asset_id) or unasked(asset_id, self._settings.allowed_ids)
 
     async def probe(self) -> None:

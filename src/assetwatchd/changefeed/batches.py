@@ -1,15 +1,22 @@
-"""What watchers with one filter are sent: encoded changes joined to messages, once for all who ask for the same."""
+"""What watchers with one filter are sent: encoded changes joined to messages, once for all who ask for the same.
+
+Owns the size of a message, which ranges are shared, and the one look at the floor: whether a range of changes can still
+be told whole. Knows neither watchers nor when they are woken, and of the bytes only their lengths.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
+
+from assetwatchd.model.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from assetwatchd.changefeed.encoding import Framing
     from assetwatchd.changefeed.filters import Filter
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
@@ -19,14 +26,12 @@ MESSAGE_BYTES_MAX = 64 * 1024
 """Both promised by the schema, at WatchStatus."""
 CHANGES_BYTES_MAX = MESSAGE_BYTES_MAX - 128
 """What changes may take of a message: the rest is for its token and head."""
-DRAINS_KEPT = 8
-"""Drains a group keeps for others that ask for the same; a round needs one, stragglers a few."""
-DRAIN_KEPT_CHANGES_MAX = 1000
-"""A longer drain is not kept beyond those who take it; they share it."""
+RANGES_KEPT = 8
+"""Ranges that are kept for others that ask for the same; a round needs one, stragglers a few."""
+RANGE_KEPT_CHANGES_MAX = 1000
+"""A longer range is not kept beyond those who take it; they share it."""
 MESSAGES_KEPT = 16
-"""Messages of a long drain, or a snapshot, that are kept for those who take it a little later."""
-WHOLE = -1
-"""In place of a cursor: a snapshot, so without removals."""
+"""Messages of a long range, or a snapshot, that are kept for those who take it a little later."""
 NEWEST = -1
 """In place of a head: the newest that a beginning was made up to."""
 
@@ -39,11 +44,7 @@ class Batch(NamedTuple):
     entries: Sequence[Entry]
 
 
-Frame: TypeAlias = "Callable[[Sequence[bytes], int, int, bytes], bytes]"
-"""(changes, revision, head, filter digest) -> one message."""
-
-
-class Suffix:
+class SharedRange:
     """Entries up to a head, frozen once for all who ask for the same, and encoded as they take them."""
 
     __slots__ = ("__weakref__", "_cut", "_entries", "_kept", "head")
@@ -70,79 +71,108 @@ class Suffix:
         return batch
 
 
-class Drains:
-    """The drains and snapshots of one filter."""
+class SharedChanges:
+    """The changes and snapshots of one filter."""
 
-    def __init__(self, what: Filter, store: Store, frame: Frame) -> None:
+    def __init__(self, what: Filter, store: Store, framing: Framing) -> None:
         self.filter = what
         self._store = store
-        self._frame = frame
-        self._drains: dict[tuple[int, int], Sequence[Batch]] = {}
-        self._under_way: WeakValueDictionary[tuple[int, int], Suffix] = WeakValueDictionary()
+        self._framing = framing
+        self._recent: dict[tuple[int, int], Sequence[Batch]] = {}
+        # weak: a long range is as large as the store, and goes with the last stream that takes it
+        self._under_way: WeakValueDictionary[tuple[int | None, int], SharedRange] = WeakValueDictionary()
+        # the one lock of the changefeed's reading side. Nothing else is locked, and no client awaited, while it is held
         self._selecting = asyncio.Lock()
 
-    def drain(self, cursor: int, head: int) -> Iterable[Batch]:
-        """Return what changed with cursor < revision <= head, removals too; shared by those who ask alike."""
-        drain = self._drains.get((cursor, head))
-        return self._drain(cursor, head) if drain is None else drain
+    def changes_between(self, cursor: int, head: int) -> Sequence[Batch] | SharedRange:
+        """Return what changed with cursor < revision <= head, removals too, for a stream that has been open since.
 
-    def _drain(self, cursor: int, head: int) -> Iterable[Batch]:
-        if (suffix := self._under_way.get((cursor, head))) is not None:
-            return suffix
+        What an open stream names is kept; removals that a whole source's watcher needs may be gone.
+        Returns: the messages, shared by those who ask alike; a range that is not empty where there are many.
+        Raises: ResumeTokenExpired.
+        """
+        if self.filter.sources:
+            check_floor(self._store, cursor)
+        recent = self._recent.get((cursor, head))  # of all watchers of a round, all but the first find it here
+        return self._between(cursor, head) if recent is None else recent
+
+    def _between(self, cursor: int, head: int) -> Sequence[Batch] | SharedRange:
+        if (recent := self._recent.get((cursor, head))) is not None:
+            return recent
+        if (under_way := self._under_way.get((cursor, head))) is not None:
+            return under_way
         entries = self.filter.select(self._store, cursor, head)
-        suffix = Suffix(entries, head, self._cut)
-        if len(entries) > DRAIN_KEPT_CHANGES_MAX:
-            self._under_way[cursor, head] = suffix
-            return suffix
-        drain = self._drains[cursor, head] = list(suffix)
-        if len(self._drains) > DRAINS_KEPT:
-            del self._drains[next(iter(self._drains))]
-        return drain
+        whole = SharedRange(entries, head, self._cut)
+        if len(entries) > RANGE_KEPT_CHANGES_MAX:
+            self._under_way[cursor, head] = whole
+            return whole
+        batches = self._recent[cursor, head] = list(whole)
+        if len(self._recent) > RANGES_KEPT:
+            del self._recent[next(iter(self._recent))]
+        return batches
 
-    async def beginning(self, cursor: int) -> tuple[int, Iterable[Batch]]:
+    async def beginning(self, cursor: int | None) -> tuple[int, Iterable[Batch]]:
         """Return a head, and what a stream begins with: all that changed after the cursor up to there.
 
-        cursor WHOLE: what a client's map shall hold as of then. It is looked for a part a turn of the loop, shared by
-        those who begin together; what changed meanwhile has moved on, and follows.
+        Without a cursor: what a client's map shall hold as of then, so no removals. It is looked for a part a turn of
+        the loop, shared by those who begin together; what changed meanwhile has moved on, and follows.
+        Raises: ResumeTokenExpired.
         """
         head = self._store.head
-        if cursor != WHOLE and head - cursor <= DRAIN_KEPT_CHANGES_MAX:
-            return head, self.drain(cursor, head)
-        suffix = await self._suffix(cursor)
-        while suffix.head < self._store.floor:  # removals of what it holds may be forgotten since
-            suffix = await self._suffix(cursor)
-        head = self._store.head
-        return head, itertools.chain(suffix, self.drain(suffix.head, head) if head > suffix.head else ())
+        if cursor is None:
+            return await self._long_beginning(None)
+        if head - cursor <= RANGE_KEPT_CHANGES_MAX:
+            beginning: tuple[int, Iterable[Batch]] = head, self._between(cursor, head)
+        else:
+            beginning = await self._long_beginning(cursor)
+        # Here for names too: a sweep that began before the stream may have chosen what it names. And only now, since
+        # the floor is raised in the moment removals are chosen: none after the cursor was dropped while others selected
+        check_floor(self._store, cursor)
+        return beginning
 
-    async def _suffix(self, cursor: int) -> Suffix:
+    async def _long_beginning(self, cursor: int | None) -> tuple[int, Iterable[Batch]]:
+        found = await self._selected(cursor)
+        while found.head < self._store.floor:  # removals of what it holds may be forgotten since
+            found = await self._selected(cursor)
+        head = self._store.head
+        return head, itertools.chain(found, self._between(found.head, head) if head > found.head else ())
+
+    async def _selected(self, cursor: int | None) -> SharedRange:
+        """Return a range from the cursor on that is no older than this call, made by whoever was first to ask.
+
+        Those who come while one is made wait for it, and make one more for all of them, if they need a newer one.
+        """
         asked_at = self._store.head
         async with self._selecting:
-            suffix = self._under_way.get((cursor, NEWEST))
-            if suffix is None or suffix.head < asked_at:
-                suffix = self._under_way[cursor, NEWEST] = await self._select(cursor, self._store.head)
-            return suffix
+            found = self._under_way.get((cursor, NEWEST))
+            if found is None or found.head < asked_at:
+                found = self._under_way[cursor, NEWEST] = await self._select(cursor, self._store.head)
+            return found
 
-    async def _select(self, cursor: int, head: int) -> Suffix:
-        if cursor != WHOLE:
-            return Suffix(await self.filter.select_in_turns(self._store, cursor, head), head, self._cut)
-        selected = await self.filter.select_in_turns(self._store, 0, head)
-        return Suffix(await self.filter.held_of(selected), head, self._cut)
+    async def _select(self, cursor: int | None, head: int) -> SharedRange:
+        entries = await self.filter.select_in_parts(self._store, cursor or 0, head)
+        if cursor is None:
+            entries = await self.filter.held_of(entries)
+        return SharedRange(entries, head, self._cut)
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
-        changes = [entry.upsert if self.filter.holds(entry) else removal(entry.upsert) for entry in part]
+        removal, holds = self._framing.removal, self.filter.holds
+        changes = [entry.upsert if holds(entry) else removal(entry.upsert) for entry in part]
         count = fitting(changes)
         part = part[:count]
         revision = part[-1].revision
-        return Batch(revision, self._frame(changes[:count], revision, head, self.filter.digest), part)
+        message = self._framing.message(changes[:count], revision=revision, head=head, digest=self.filter.digest)
+        return Batch(revision, message, part)
 
 
-REMOVED = b"\x02"
-"""Change.Kind.KIND_REMOVED; the kind is written last."""
+def check_floor(store: Store, cursor: int) -> None:
+    """Refuse to go on from a cursor below the floor: removals after it may be forgotten. Raises: ResumeTokenExpired.
 
-
-def removal(upsert: bytes) -> bytes:
-    """Turn an encoded UPSERT into the REMOVED of the same status."""
-    return upsert[:-1] + REMOVED
+    Whoever resumes is refused by it before anything else (`Hub.join`), again once the way back was selected, and a
+    stream that is behind before each range that it takes; nothing else compares a cursor with the floor.
+    """
+    if cursor < store.floor:
+        raise ResumeTokenExpired(requested=cursor, oldest=store.floor, current=store.head)
 
 
 def fitting(changes: Sequence[bytes]) -> int:

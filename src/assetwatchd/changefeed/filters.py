@@ -82,7 +82,7 @@ class Filter:
         parts = in_turns(parts_of(entries, AT_A_TIME))
         return [entry async for part in parts for entry in part if self.holds(entry)]
 
-    async def select_in_turns(self, store: Store, cursor: int, upto: int) -> list[Entry]:
+    async def select_in_parts(self, store: Store, cursor: int, upto: int) -> list[Entry]:
         """Look for the same, AT_A_TIME a turn of the loop: what changes meanwhile is left out, or as it was."""
         if self.sources or upto - cursor < len(self.keys):
             sources, keys = self.sources, self.keys

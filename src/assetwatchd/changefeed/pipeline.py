@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.errors import StoreError
@@ -16,6 +16,7 @@ from assetwatchd.runtime import telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from assetwatchd.changefeed.encoding import Encoder
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
@@ -61,28 +62,11 @@ class Unread(NamedTuple):
     back: bool = False
 
 
-class Encoder(Protocol):
-    """Turns model values into bytes of the schema, so that the core stays free of protobuf."""
-
-    def content(self, source: str, observation: Observation) -> bytes:
-        """Encode what makes two statuses equal or not: everything but the moment of the read and the revision."""
-        ...
-
-    def again(self, entry: Entry, *, stale: str) -> bytes:
-        """Encode the content of an entry again: STALE, and why; FRESH if that is empty."""
-        ...
-
-    def unread(self, source: str, observation: Observation, why: str) -> bytes:
-        """Encode the content of an asset that was never read, its freshness STALE, and why."""
-        ...
-
-    def seal(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
-        """Return a function that makes the whole change once its revision is known."""
-        ...
-
-
 class Pipeline:
-    """The road of one process. Each source ingests from one task, so no asset is on it twice at once."""
+    """Diffs, commits and publishes; one task per source, so no asset is on its way twice at once and there is no lock.
+
+    It publishes only what is committed, and awaits nobody who is told of it.
+    """
 
     def __init__(
         self, store: Store, hub: Hub, encoder: Encoder, *, store_failing: Callable[[str], None] = lambda _: None
@@ -93,12 +77,13 @@ class Pipeline:
         self._encoder = encoder
         self._store_failing = store_failing
 
-    async def ingest(self, source: str, sightings: Sequence[Sighting]) -> int:
-        """Commit what differs from what is known, the last sighting of each asset; publish; return how many did."""
+    async def ingest(self, source: str, sightings: Sequence[Sighting]) -> Sequence[Entry]:
+        """Commit what differs from what is known, the last sighting of each asset, and publish it.
+
+        Returns: the entries that were committed. An asset that is not among them is as it was.
+        """
         last = {sighting.observation.asset_id: sighting for sighting in sightings}
-        drafts = await self._all_drafted(source, last.values())
-        await self._commit(source, drafts)
-        return len(drafts)
+        return await self._commit(source, await self._all_drafted(source, last.values()))
 
     async def _all_drafted(self, source: str, sightings: Iterable[Sighting]) -> list[Draft]:
         """Diff them one after the other; everybody else has a turn each time it has taken ENCODING_S."""
@@ -112,15 +97,15 @@ class Pipeline:
                 began = time.perf_counter()
         return drafts
 
-    async def mark_unread(self, source: str, unread: Iterable[Unread], *, at: float) -> None:
+    async def mark_unread(self, source: str, unread: Iterable[Unread], *, at: float) -> Sequence[Entry]:
         """Commit why reads fail of assets whose source is well: UNKNOWN if they were never read, else STALE.
 
         Once: as long as no read ends well, another reason is no change. at: now (s since 1970).
+        Returns: the entries that were committed.
         """
         marks = {asset.key: asset for asset in unread}
-        await self._commit(
-            source, [draft for asset in marks.values() if (draft := self._marked(asset, at)) is not None]
-        )
+        drafts = [draft for asset in marks.values() if (draft := self._marked(asset, at)) is not None]
+        return await self._commit(source, drafts)
 
     def _marked(self, asset: Unread, at: float) -> Draft | None:
         """Draft that reads of an asset fail; None if that is said already."""
@@ -145,20 +130,22 @@ class Pipeline:
         content = self._encoder.unread(asset.key.source, observation, asset.why)
         return self._draft(asset.key, observation.state, content, at, gone=asset.unproven, freshness=Freshness.STALE)
 
-    async def _commit(self, source: str, drafts: Sequence[Draft]) -> None:
-        if drafts:
-            with telemetry.commit(source, len(drafts)):
-                telemetry.link_delivery(draft.traceparent for draft in drafts)
-                await self._keep(drafts)
-            telemetry.record_changes(source, len(drafts))
-            self._hub.publish()
+    async def _commit(self, source: str, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        if not drafts:
+            return ()
+        with telemetry.commit(source, len(drafts)):
+            telemetry.link_delivery(draft.traceparent for draft in drafts)
+            entries = await self._keep(drafts)
+        telemetry.record_changes(source, len(entries))
+        self._hub.publish()  # not before: whoever is woken by it reads the store
+        return entries
 
-    async def _keep(self, drafts: Sequence[Draft]) -> None:
+    async def _keep(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
         """Commit, again and again while the store cannot: what was seen waits here, and readers have what was kept."""
         failing = False
         while True:
             try:
-                await self._store.commit(drafts)
+                entries = await self._store.commit(drafts)
             except StoreError as error:
                 if not failing:
                     log.warning("statuses cannot be kept, trying again every %g s: %s", STORE_RETRY_S, error)
@@ -170,6 +157,7 @@ class Pipeline:
         if failing:
             log.info("statuses are kept again")
             self._store_failing("")
+        return entries
 
     def _drafted(self, source: str, sighting: Sighting) -> Draft | None:
         """Diff. What cannot be encoded is logged once, and its asset marked, so that one odd value stops no source."""

@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.filters import DIGEST_BYTES
-from assetwatchd.model.errors import ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired, ResumeTokenInvalid
+from assetwatchd.model.errors import ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenInvalid
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.store.port import Store
@@ -29,12 +29,13 @@ def encode(*, epoch: str, revision: int, digest: bytes) -> str:
     return _armour(body + _checksum(body))
 
 
-def check(token: str, *, digest: bytes, store: Store, from_floor: bool = True) -> int:
+def check(token: str, *, digest: bytes, store: Store) -> int:
     """Return the revision to go on after.
 
-    A revision above the store's head is returned as it is: the caller waits for it, a bounded time.
-    from_floor: removals matter, so a token from below the floor is refused.
-    Raises: ResumeTokenInvalid, ResumeEpochChanged, ResumeFilterMismatch, ResumeTokenExpired.
+    A revision above the store's head is returned as it is: the caller waits for it, a bounded time. Whether what came
+    after it is still known whole is not looked at here: that changes with time, and is checked where the changes are
+    read (`batches.check_floor`). A page of a list, which needs no removals, is never refused for that.
+    Raises: ResumeTokenInvalid, ResumeEpochChanged, ResumeFilterMismatch.
     """
     epoch, revision, token_digest = _decode(token)
     if token_digest != digest:
@@ -43,15 +44,7 @@ def check(token: str, *, digest: bytes, store: Store, from_floor: bool = True) -
         )
     if not store.continues(epoch, revision):
         raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)
-    if from_floor:
-        check_floor(revision, store)
     return revision
-
-
-def check_floor(revision: int, store: Store) -> None:
-    """Raise ResumeTokenExpired if removals after that revision may be forgotten."""
-    if revision < store.floor:
-        raise ResumeTokenExpired(requested=revision, oldest=store.floor, current=store.head)
 
 
 def _decode(token: str) -> tuple[str, int, bytes]:

@@ -1,4 +1,7 @@
-"""What the commands that call a server do: the request, the call, the answer printed."""
+"""The commands that call a server: each makes a request, calls, and prints the answer.
+
+Loaded when a command runs: protobuf and gRPC are imported here, and not by `commands`, which help needs.
+"""
 
 from __future__ import annotations
 

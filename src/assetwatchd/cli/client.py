@@ -60,6 +60,7 @@ def _channel(target: Target) -> grpc.aio.Channel:
 
 async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
     """Connect; say whether that went well. Raises: TimeoutError when that cannot be said in time."""
+    # Not `channel_ready`, which waits on over failures: one that failed is an answer here.
     state = channel.get_state(try_to_connect=True)
     async with asyncio.timeout(within_s):
         while state not in {READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:

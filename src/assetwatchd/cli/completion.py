@@ -1,4 +1,4 @@
-"""What the shell is offered when it completes a word: the sources of the server that the line would call."""
+"""Completion of words in the shell: offers the sources of the server that the line would call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _sources(given: dict[str, object]) -> list[tuple[str, int]]:
     """Return the name and the kind of each source."""
     from assetwatchd.cli.target import silence_grpc, target_of  # noqa: PLC0415 - its options are completed by this
 
-    silence_grpc()
+    silence_grpc()  # before gRPC is imported, which is when it reads that: its lines would stand in the user's prompt
     import asyncio  # noqa: PLC0415 - help does not pay for it
 
     try:

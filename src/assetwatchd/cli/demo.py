@@ -41,6 +41,7 @@ async def run_demo(*, listen: str, table: bool, control_port: int, seed: int, sp
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
     """Cancel what still runs, the youngest first; raise what any of them failed with."""
+    # The watch, then the server that it calls, while the stand-ins still listen: none reports another one as lost.
     for task in reversed(tasks):
         task.cancel()
         await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""The exit codes of commands, and how a command fails. Imported by all of the command line, so it imports little."""
 
 from __future__ import annotations
 

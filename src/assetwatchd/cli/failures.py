@@ -51,10 +51,11 @@ def explain(error: grpc.aio.AioRpcError | TimeoutError, server: str) -> tuple[Ex
     if isinstance(error, TimeoutError):
         return ExitCode.UNREACHABLE, [_late(server)]
     reason = reason_of(error)
+    # Without a reason of ours it is gRPC that says so: no server was reached, so nothing was refused by one.
     if error.code() in SILENT and reason is None:
         return ExitCode.UNREACHABLE, [_unreachable(error, server)]
     action = WHAT_TO_DO.get(reason or "") or BY_CODE.get(error.code())
-    if reason == "SOURCE_UNREACHABLE" and _told(error, "asset_id"):
+    if reason == "SOURCE_UNREACHABLE" and _metadata_of(error, "asset_id"):
         action = "try again; its source answers, so look there what is wrong with this asset"
     if reason is None and (sizes := TOO_LARGE.search(error.details() or "")):
         return ExitCode.REFUSED, [f"{too_large(int(sizes[1]), int(sizes[2]))} [{error.code().name}]"]
@@ -88,11 +89,11 @@ def _particulars(error: grpc.aio.AioRpcError) -> Iterator[str]:
             line = f"{each.field}: {each.description}" if each.field else each.description
             if line not in (error.details() or ""):
                 yield f"  {line}"
-    if text := _told(error, "text"):
+    if text := _metadata_of(error, "text"):
         yield f"  the upstream says: {text}"
 
 
-def _told(error: grpc.aio.AioRpcError, name: str) -> str:
+def _metadata_of(error: grpc.aio.AioRpcError, name: str) -> str:
     """Return a changing part of an error's text; empty when it has none of that name."""
     infos = details_of(error, error_details_pb2.ErrorInfo)
     return next((info.metadata[name] for info in infos if name in info.metadata), "")

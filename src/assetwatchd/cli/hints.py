@@ -1,4 +1,4 @@
-"""What to try while the demo runs: lines that can be pasted as they are printed, however wide the screen is."""
+"""Suggests commands while the demo runs: lines that can be pasted as they are printed, however wide the screen is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def to_prepare(listening: str) -> list[Command]:
 
 
 def has_grpcurl() -> bool:
-    """Whether grpcurl is on PATH, or in this environment."""
+    """Return whether grpcurl is on PATH, or in this environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
     return shutil.which("grpcurl", path=path) is not None
 
@@ -96,6 +96,7 @@ def folded(command: Sequence[str], width: int) -> list[str]:
     Between words a line goes on deeper; in a word that no line has room for at the margin, since a space would end it.
     What is quoted stays whole.
     """
+    # Folded here and not by the terminal, so that what is copied off the screen is still one command to a shell.
     lines = [INDENT]
     for word in command:
         begun = lines[-1].strip() != ""

@@ -49,7 +49,7 @@ DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interest(NamedTuple):
-    """What to watch, and the token to go on from; empty: begin with a snapshot."""
+    """The assets to watch, and the token to go on from; empty: begin with a snapshot."""
 
     sources: Sequence[str]
     assets: Sequence[tuple[str, str]] = ()
@@ -101,7 +101,7 @@ async def show(channel: grpc.aio.Channel, interest: Interest, output: Format | N
 
 
 def _can_be_drawn_on() -> bool:
-    """Whether standard output is a terminal on which a place can be written to again."""
+    """Return whether standard output is a terminal on which a place can be written to again."""
     return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
 
 
@@ -177,6 +177,8 @@ def _given_back(live: Live) -> Iterator[None]:
     """
 
     def end(number: int, _frame: object) -> None:
+        # The default first: where the terminal takes nothing any more and `stop` waits for it, the same signal once
+        # more ends the process. Raised again at the end, so that the shell is told how the process ended.
         signal.signal(number, signal.SIG_DFL)
         let_flow()
         try:

@@ -29,7 +29,7 @@ PORT_MAX = 65_535
 
 
 class Format(enum.StrEnum):
-    """How data is printed."""
+    """The forms in which data is printed."""
 
     TABLE = "table"
     JSON = "json"

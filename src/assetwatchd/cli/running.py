@@ -1,4 +1,4 @@
-"""What runs until it is stopped: its event loop, the signals that end it, and how a failed start is told."""
+"""Runs what goes on until it is stopped: its event loop, the signals that end it, and a failed start in words."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ async def _stopped_by_signals(work: Coroutine[object, object, None], *, read: bo
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - the runner made it
     stops = (signal.SIGTERM, HANGUP) if has_terminal() else (signal.SIGTERM,)
+    # Without a terminal of its own (nohup, a service) nothing that was closed concerns it, and by default HANGUP kills.
     if HANGUP not in stops:
         signal.signal(HANGUP, signal.SIG_IGN)
     for number in stops:

@@ -115,6 +115,7 @@ def check_writable(path: Path) -> None:
 
 def write_config(path: Path, sandbox: Sandbox) -> None:
     """Write, for its owner alone, the configuration of a server over the stand-ins; whole, or not at all."""
+    # Beside the file, and then in its place: nobody reads half of it, and its mode is 0600 from the beginning.
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:  # mode 0600
         try:
             file.write(_config(path, sandbox))

@@ -60,7 +60,7 @@ LEFT_OUT = ("FAILURE", "REVISION", "OBSERVED")
 
 @dataclass(slots=True)
 class Board:
-    """What the live table shows. held: the map; changes: since it was first complete; note: of the last break."""
+    """The content of the live table. held: the map; changes: since it was first complete; note: of the last break."""
 
     held: Watch | View
     synced: bool = False
@@ -77,11 +77,14 @@ class Board:
 
     def latest(self, most: int) -> Iterator[AssetStatus]:
         """Yield so many statuses at most, the last to change first."""
-        yield from islice(reversed(tuple(self.held.statuses.values())), most)  # a copy: it is drawn in another thread
+        # A copy, as rich draws in a thread of its own while the watch changes the map.
+        yield from islice(reversed(tuple(self.held.statuses.values())), most)
 
 
 def page(board: Board, console: Console, hints: Hints | None = None) -> Group:
     """Draw a screen: hints, the assets that there is room for under them, what is wrong, the sources."""
+    # From the bottom up: what is wrong and the sources are measured first, then hints, and assets get what is left. So
+    # nothing falls off the screen, and a person never sees FAILED without why.
     width, height = console.size
     sources = _sources(board)
     if len(sources.wrap(console, width)) > height // SOURCES_PART:

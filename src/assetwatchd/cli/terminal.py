@@ -1,6 +1,6 @@
-"""All that the command line writes: text from outside never gets to a terminal with what acts on it.
+"""All output of the command line: text from outside never gets to a terminal with characters that act on it.
 
-A Safe text was made here; whoever prints has one, so that nothing goes around it.
+A Safe text was made here, and whoever prints must have one, so that the type checker finds what goes around it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def as_yaml(data: object) -> Safe:
 
 
 class ReaderGone(typer.Exit):
-    """Whoever read standard output has gone, as head does when it has enough: there is nobody left to print for."""
+    """The reader of standard output has gone, as head does when it has enough: there is nobody left to print for."""
 
     def __init__(self, code: int = READER_GONE) -> None:
         super().__init__(code)
@@ -95,7 +95,8 @@ def _to_the_reader() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sys.stdout = _nowhere()  # what is left is flushed there
+        # Python flushes standard output once more as it ends, and would print an error of its own: to nowhere instead.
+        sys.stdout = _nowhere()
         if isinstance(error, BrokenPipeError):
             raise ReaderGone from None
         complain(f"standard output cannot be written: {error.strerror}")
@@ -112,7 +113,7 @@ def _nowhere() -> TextIO:
 
 
 def _is_piped() -> bool:
-    """Whether standard output is a pipe's end, for writing alone: at another, our own output would be there to read."""
+    """Return whether standard output is a pipe open for writing alone: else our own output could be read here."""
     try:
         number = sys.stdout.fileno()
         only_written = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
@@ -138,7 +139,8 @@ async def while_read() -> AsyncIterator[None]:
         gone = task is not None and task.cancel()
 
     if piped:
-        loop.add_reader(sys.stdout, leave)  # the end of a pipe that is written to has nothing to read but its end
+        # The writing end of a pipe never has anything to read, so it becomes readable only when its reader has gone.
+        loop.add_reader(sys.stdout, leave)
     try:
         yield
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""TLS as the command line speaks it: whom it trusts, what it shows, and why a server cannot be called, in words.
+"""TLS of the command line: whom it trusts, what it shows, and in words why a server cannot be called.
 
 gRPC says of most failed handshakes that a socket closed. So a call that found no server is followed by a handshake made
 by the library of Python, which knows what was wrong; nothing but the handshake is sent.
@@ -97,7 +97,10 @@ def _of_the_certificate(target: Target, error: ssl.SSLCertVerificationError) -> 
     its = f"the certificate of {target.server}"
     match error.verify_code:
         case code if code in WRONG_NAME:
-            names = ", ".join(_names(target)) or "no name at all"
+            try:
+                names = ", ".join(_names(target)) or "no name at all"
+            except ssl.SSLCertVerificationError as worse:  # by any name: it has expired, or nobody here trusts it
+                return _of_the_certificate(target, worse)
             if is_socket(target.server) and not target.tls_server_name:
                 return f"{its} is for {names}, and a socket has no name: give --tls-server-name"
             return f"{its} is not for {_name(target)}, but for {names}: call it so, or give --tls-server-name"
@@ -118,6 +121,8 @@ def _shake(context: ssl.SSLContext, server: str, name: str) -> bool:
         _connection(server) as connection,
         context.wrap_socket(connection, server_hostname=name) as shaken,
     ):
+        # With TLS 1.3 a client's handshake is over before the server has looked at its certificate: only what comes
+        # after it tells. A server of HTTP/2 sends its settings first (RFC 9113, 3.4), so a byte means that all is well.
         return shaken.recv(1) != b""
 
 

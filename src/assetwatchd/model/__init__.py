@@ -1,4 +1,4 @@
-"""What everything else speaks of: values that never change, and errors.
+"""The vocabulary of all other packages: frozen values, and the exception tree.
 
-Imports nothing of ours, and knows nothing of gRPC.
+Imports nothing of ours, does no I/O, and knows nothing of gRPC, of settings or of any upstream's wire format.
 """

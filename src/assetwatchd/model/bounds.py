@@ -1,6 +1,6 @@
-"""An observation within bounds: what an upstream says beyond them is cut, and the observation says so.
+"""Bounds an observation: what an upstream says beyond the limits is cut, and the observation is marked as cut.
 
-So what is kept, encoded, hashed and sent of one asset costs the same at most, whatever its upstream answers.
+So keeping, encoding, hashing and sending one asset has a fixed upper cost, whatever its upstream answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VALUES_MAX = 2000
 
 
 def within(observation: Observation) -> Observation:
-    """Return as much of an observation as is within bounds: of its facets, its failure, and its detail, in this order.
+    """Return an observation cut to the bounds: its facets get room first, then its failure, then its detail.
 
     The first of a list are kept, and of a text the beginning. The state is that of all that was said.
     """

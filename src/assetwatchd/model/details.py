@@ -1,4 +1,4 @@
-"""What each kind of upstream said, typed; the members are named as in the schema's detail messages, which they fill.
+"""Typed details per kind of upstream; the members are named as in the schema's detail messages, which they fill.
 
 unreadable: members of the answer that could not be read, named by their places in it; the state is none of them.
 """

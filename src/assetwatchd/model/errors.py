@@ -46,6 +46,8 @@ class AssetwatchError(Exception):
     """Anything that goes wrong in a way we know. It can be pickled, whatever its class is made from."""
 
     def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions unpickle by calling their class with args, which fails where it is made from other arguments.
+        # Errors of large answers come pickled out of the process that reads these.
         return _again, (type(self), self.args, vars(self))
 
 
@@ -271,7 +273,7 @@ class ContentTooLarge(CallError):
 
 
 class MetadataTooLarge(CallError):
-    """A call has more metadata than is taken."""
+    """A call has more metadata than the server takes."""
 
     def __init__(self, size: int, *, limit: int) -> None:
         text = f"the metadata of the call are {size} bytes, of which {limit} are taken; send less"

@@ -1,6 +1,6 @@
-"""Texts of others: how they are cut, and which of their characters act on who reads them.
+"""Texts of others (upstreams, callers): cut to a length, and checked for characters that act on a terminal or a reader.
 
-No id has any of the latter, and no terminal gets any.
+No id may hold such a character, and no terminal gets one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CUT = "…"
 
 
 def cut(text: str, length_max: int) -> str:
-    """Return a text, or its beginning, that is no longer than that, if CUT is not."""
+    """Return a text, or its beginning and CUT, in length_max characters at most (if CUT itself fits)."""
     return text if len(text) <= length_max else text[: max(0, length_max - len(CUT))] + CUT
 
 
@@ -38,14 +38,14 @@ def unfit(asset_id: str) -> str | None:
 
 
 def harmless(text: str) -> str:
-    r"""Write what does not stand for itself as Python would: \n, \x9b, \u202e."""
+    r"""Escape what acts on a terminal, or is not shown, as Python writes it: \n, \x9b, \u202e."""
     if text.isprintable():
         return text
     return "".join(char if _shown(char) else char.encode("unicode_escape").decode() for char in text)
 
 
 def acts(char: str) -> bool:
-    """Whether a character must not get to a terminal as it is."""
+    """Return whether a character must not get to a terminal as it is."""
     return not _shown(char)
 
 

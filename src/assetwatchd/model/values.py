@@ -47,7 +47,7 @@ GONE = frozenset({State.DELETED, State.MISSING})
 
 
 class Freshness(enum.IntEnum):
-    """How far our copy can be trusted; numbers as in the schema."""
+    """The degree to which our copy can be trusted; numbers as in the schema."""
 
     FRESH = 1
     STALE = 2
@@ -55,7 +55,7 @@ class Freshness(enum.IntEnum):
 
 
 class FailureKind(enum.IntEnum):
-    """What a failure asks for; numbers as in the schema."""
+    """The reaction that a failure asks for; numbers as in the schema."""
 
     RETRYABLE = 1
     PERMANENT = 2
@@ -73,7 +73,7 @@ class SourceKind(enum.IntEnum):
 
 
 class ConditionState(enum.IntEnum):
-    """How a source itself is doing; numbers as in the schema."""
+    """The state of a source itself; numbers as in the schema."""
 
     UNKNOWN = 1
     HEALTHY = 2
@@ -83,17 +83,17 @@ class ConditionState(enum.IntEnum):
 
     @property
     def is_readable(self) -> bool:
-        """Whether what the source says now can be had."""
+        """Tell whether the source can be read now."""
         return self in (ConditionState.HEALTHY, ConditionState.DEGRADED)
 
     @property
     def is_amiss(self) -> bool:
-        """Whether something is not as it should be."""
+        """Tell whether something is known to be wrong; a source that nothing was heard of yet is not."""
         return self not in (ConditionState.UNKNOWN, ConditionState.HEALTHY)
 
 
 class Concern(enum.IntEnum):
-    """What a source is to do for us, each of which can fail by itself; numbers as in the schema."""
+    """One duty of a source towards us, each of which can fail by itself; numbers as in the schema."""
 
     READS = 1
     LIST = 2
@@ -115,7 +115,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an asset failed, or is usable only in part; code and message are the upstream's own."""
+    """The reason why an asset failed, or is usable only in part; code and message are the upstream's own."""
 
     kind: FailureKind
     code: str
@@ -124,7 +124,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an adapter read about one asset, normalised. The reader adds the source and the moment.
+    """One asset as an adapter read it, normalised. Whoever reads adds the source and the moment.
 
     cut: the upstream said more than is kept (`bounds`); only facets, failure and detail lack some of it.
     answer: digest of all that it was made of, so that the same answer need not be read again; empty when it is no help.
@@ -142,7 +142,7 @@ class Observation:
 
     @property
     def proves_nothing(self) -> bool:
-        """Whether it is no sign of an asset: none is there, its upstream is silent about it, or nothing can be read."""
+        """Tell whether it is no evidence of an asset: it is missing, its upstream rejects it, or its reads fail."""
         untold = self.failure is not None and self.failure.code in (REJECTED, UNREADABLE)
         return self.state is State.MISSING or (self.state is State.UNKNOWN and untold)
 
@@ -158,8 +158,10 @@ class Entry(NamedTuple):
     revision: the number it got when it was committed.
     gone: the source does not have the asset; whoever watches the whole source is told REMOVED.
     digest: of the content, so that a read that found the same can be told from a change.
-    upsert: the change as bytes of WatchStatusResponse.changes, its kind (UPSERT) in the last byte.
-    found_at: when what it says was found (a read: when that began), seconds since 1970.
+    upsert: the change as bytes of WatchStatusResponse.changes, an UPSERT.
+    found_at: when what it says was found (a read: when that began), seconds since 1970. Freshness counts from here.
+    committed_at: when it got its revision, seconds since 1970. How late it is told, and how long a removal is kept,
+        count from here: what is found while the store fails may be committed an hour later.
     traceparent: W3C trace context of the read or notice that found it; empty when it was not traced.
     """
 
@@ -171,12 +173,13 @@ class Entry(NamedTuple):
     digest: bytes
     upsert: bytes
     found_at: float
+    committed_at: float
     traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ConcernCondition:
-    """How one concern of a source is doing. Times are seconds since 1970; next_try_at: None when none is planned."""
+    """The condition of one concern of a source. Times: seconds since 1970; next_try_at: None when none is planned."""
 
     concern: Concern
     state: ConditionState
@@ -188,7 +191,7 @@ class ConcernCondition:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a source is doing: its concerns, those of which anything was heard, and what they come to.
+    """The condition of a source: that of each concern of which anything was heard, and what they come to together.
 
     Times are seconds since 1970; next_try_at: when what fails is tried next, None when nothing does or none is planned.
     """
@@ -202,5 +205,5 @@ class Condition:
 
     @property
     def readable(self) -> bool:
-        """Whether what the source says now can be had."""
+        """Tell whether the source can be read now."""
         return self.state.is_readable

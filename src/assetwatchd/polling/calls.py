@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.model.errors import AssetRejected, BadAnswer, RetryTooSoon, Unreachable, UpstreamError
 from assetwatchd.model.values import REJECTED, Concern, ConditionState, Failure, FailureKind, Observation, State
-from assetwatchd.polling.agenda import AT_ONCE, NEVER
 from assetwatchd.polling.endings import Endings
 from assetwatchd.polling.lists import Lists
+from assetwatchd.polling.target import AT_ONCE, NEVER
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable, Sequence
 
-    from assetwatchd.polling.agenda import Target
-    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
     from assetwatchd.polling.report import Report
+    from assetwatchd.polling.stats import Figures
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.answers import Answer
     from assetwatchd.upstream.port import Upstream
@@ -79,7 +80,9 @@ class Calls:
     ) -> None:
         self.retried = asyncio.Event()
         self.secrets = SecretFiles(settings)
-        self.lists = Lists(name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures)
+        self.lists = Lists(
+            name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures, rng=rng
+        )
         self._endings = Endings(
             settings,
             report=report,
@@ -282,10 +285,10 @@ class Calls:
     async def _observe(self, targets: Sequence[Target]) -> Sequence[Answer]:
         """Ask the upstream. An asset that it rejects is UNKNOWN, if nothing better was ever known of it."""
         try:
-            known = {target.asset_id: target.answer for target in targets if target.answer}
+            known = {target.asset_id: target.knowledge.answer for target in targets if target.knowledge.answer}
             return await self._upstream.observe([target.asset_id for target in targets], known)
         except AssetRejected as error:
-            entry = self._plan.entry(targets[0])
+            entry = self._plan.targets.entry(targets[0])
             if len(targets) > 1 or (entry is not None and entry.state is not State.UNKNOWN):
                 raise
             failure = Failure(FailureKind.PERMANENT, REJECTED, str(error))

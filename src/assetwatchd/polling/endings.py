@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from assetwatchd.model.errors import UpstreamError
-    from assetwatchd.polling.agenda import Target
     from assetwatchd.polling.lists import Lists
     from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
     from assetwatchd.polling.report import Report
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.answers import Answer
     from assetwatchd.upstream.secret_files import SecretFiles
@@ -132,11 +132,11 @@ class Endings:
 
         Only while lists are made: the next one ends the contradiction, if it lacks the asset too.
         """
-        if answer.state is not State.MISSING or not target.listed or target.absences:
+        if answer.state is not State.MISSING or not target.presence.listed or target.presence.absences:
             return False
         if self._plan.pushing or not self._plan.whole_wanted:
             return False
-        return target.back or target.state is None or target.state is State.UNKNOWN
+        return target.presence.back or target.knowledge.state in {None, State.UNKNOWN}
 
     def _succeeded(self) -> None:
         self._doubtful.clear()  # it was they, not the source
@@ -160,7 +160,7 @@ class Endings:
         failed = Failed(
             error,
             asked=frozenset(target.asset_id for target in targets),
-            troubled=frozenset(target.asset_id for target in targets if target.failures > FAILURES_TO_TURN),
+            troubled=frozenset(target.asset_id for target in targets if target.knowledge.failures > FAILURES_TO_TURN),
             trial=trial,
             beside=beside,
             others=bool(targets) and self._plan.has_untroubled(),
@@ -196,18 +196,18 @@ class Endings:
     def _acquit(self) -> None:
         """Take back the failures of assets since the last success: a trial has failed too, so it was the source."""
         for target, failures in self._doubtful.items():
-            target.failures = failures
+            target.knowledge.take_back_failures(failures)
         self._doubtful.clear()
 
     def _asset_failed(self, target: Target, error: UpstreamError, *, charged: bool = True) -> None:
         failing = self._health.failing
         if charged:
-            self._doubtful.setdefault(target, target.failures)
-            target.failures += 1
-        pause_s = backoff.backoff_s(max(target.failures, 1), self._settings, self._rng)
+            self._doubtful.setdefault(target, target.knowledge.failures)
+            target.knowledge.count_failure()
+        pause_s = backoff.backoff_s(max(target.knowledge.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
         enough = FAILURES_TO_TURN + self._health.suspect  # if suspect, a sign of life is to come first
-        its_own = target.failures >= enough and not failing
+        its_own = target.knowledge.failures >= enough and not failing
         refused = self._report.unreachable(str(error), asset_id=target.asset_id if its_own else "")
         self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
         if its_own:

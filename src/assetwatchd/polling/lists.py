@@ -14,18 +14,21 @@ from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import AssetRejected, BadAnswer
 from assetwatchd.model.values import GONE, Observation, State
 from assetwatchd.polling import listing
-from assetwatchd.polling.agenda import AT_ONCE, NEVER
+from assetwatchd.polling.pauses import Tries
+from assetwatchd.polling.target import AT_ONCE, NEVER
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from assetwatchd.model.errors import UpstreamError
-    from assetwatchd.polling.agenda import Target
-    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
     from assetwatchd.polling.report import Report
+    from assetwatchd.polling.stats import Figures
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Listed, Upstream
 
@@ -47,6 +50,7 @@ class Lists:
         plan: Plan,
         outcomes: Outcomes,
         figures: Figures,
+        rng: random.Random,
     ) -> None:
         self.made = asyncio.Event()
         self.lacking = ""
@@ -58,6 +62,7 @@ class Lists:
         self._plan = plan
         self._outcomes = outcomes
         self._figures = figures
+        self._tries = Tries(settings, rng)
         self._comparing = asyncio.Lock()
         self._at = AT_ONCE
 
@@ -131,6 +136,7 @@ class Lists:
             asset_ids, unfit = await listing.fitting(listed.asset_ids, self._upstream.check)
             gone = None if listed.unreadable else _nothing if pushed else self._gone
             left_out = await listing.compare(self._plan, asset_ids, gone)
+        self._tries.over()
         lacking = [listed.lack] if listed.lack else []
         if unfit:
             lacking.append(f"{len(unfit)} ids that cannot be one, e.g. {unfit[0][:100]!a}")
@@ -156,8 +162,7 @@ class Lists:
             self._report.note(self._health.lacks(self.lacking, self._report.now()))
 
     def _gone(self, target: Target) -> None:
-        target.listed = False
-        self._plan.note(target)
+        self._plan.targets.unlist(target)
         self._outcomes.told(target, Sighting(Observation(target.asset_id, State.MISSING), self._report.now()))
 
     # When one fails, or cannot tell ----------------------------------------------------------------------------------
@@ -170,8 +175,7 @@ class Lists:
         pauses = self._report.pauses
         pauses.asked(error, loop_time())
         turned = self._health.list_failed(error, self._report.now())
-        pause_s = pauses.after(error, self._health.list.failures + 1)
-        self._at = max(loop_time(), pauses.until) + pause_s
+        self._at = max(loop_time(), pauses.until) + self._tries.failed(error)
         self._health.list.next_try_at = self._report.wall(self._at)
         self._report.note(turned)
         self.doubt()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import VersionUnsupported
-from assetwatchd.polling.agenda import AT_ONCE
+from assetwatchd.polling.target import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.upstream import backoff
 
@@ -14,6 +14,28 @@ if TYPE_CHECKING:
 
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.settings.schema import SourceSettings
+
+
+class Tries:
+    """Tries in a row that failed. Those that refused our credentials count apart: their pauses begin at minutes."""
+
+    def __init__(self, settings: SourceSettings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._failures = 0
+        self._refusals = 0
+
+    def over(self) -> None:
+        """Begin anew, as one went well."""
+        self._failures = self._refusals = 0
+
+    def failed(self, error: UpstreamError) -> float:
+        """Count one more, and return how long to pause after it."""
+        if refuses_us(error):
+            self._refusals += 1
+            return backoff.refused_backoff_s(self._refusals, self._settings, self._rng)
+        self._failures += 1
+        return backoff.backoff_s(self._failures, self._settings, self._rng)
 
 
 class Pauses:
@@ -28,24 +50,19 @@ class Pauses:
         self._settings = settings
         self._rng = rng
         self._asked_until = AT_ONCE
-        self._failures = 0
-        self._refusals = 0
+        self._tries = Tries(settings, rng)
         self._by_hand = 0
         self._by_hand_at = AT_ONCE
 
     def succeeded(self, *, all_well: bool) -> None:
         """Start over with short pauses; all_well: nothing of the source is amiss, so tries by hand do too."""
-        self._failures, self._refusals = 0, 0
+        self._tries.over()
         if all_well:
             self._by_hand = 0
 
     def failed(self, error: UpstreamError, now: float) -> None:
-        """Pause after one more failure in a row. Those that credentials were refused by count apart."""
-        if refuses_us(error):
-            self._refusals += 1
-        else:
-            self._failures += 1
-        self._pause(now + self.after(error, self._refusals if refuses_us(error) else self._failures), error)
+        """Pause after one more failure in a row."""
+        self._pause(now + self._tries.failed(error), error)
 
     def asked(self, error: UpstreamError, now: float) -> None:
         """Pause for as long as the upstream asked for, or (a version that is not supported) we think it takes."""
@@ -55,11 +72,6 @@ class Pauses:
         if not isinstance(error, VersionUnsupported):
             self._asked_until = max(self._asked_until, until)
         self._pause(until, error)
-
-    def after(self, error: UpstreamError, failures: int) -> float:
-        """Return how long to pause after that many failures of a kind, the last of them this."""
-        backoff_s = backoff.refused_backoff_s if refuses_us(error) else backoff.backoff_s
-        return backoff_s(failures, self._settings, self._rng)
 
     def end(self) -> None:
         """End the pause, but for what the upstream asked for."""

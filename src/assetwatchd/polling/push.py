@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import BadAnswer, Unanswered, Unreachable, UpstreamError
-from assetwatchd.polling.agenda import AT_ONCE
+from assetwatchd.polling.pauses import Tries
+from assetwatchd.polling.target import AT_ONCE
 from assetwatchd.polling.verdicts import refuses_us
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.logs import Defects, Seldom
 from assetwatchd.runtime.slices import SLICE, slices
-from assetwatchd.upstream import backoff
 from assetwatchd.upstream.port import Listed, Removed, Touched
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from assetwatchd.model.values import Observation
-    from assetwatchd.polling.agenda import Target
     from assetwatchd.polling.calls import Calls
-    from assetwatchd.polling.outcomes import Figures, Outcomes
+    from assetwatchd.polling.outcomes import Outcomes
     from assetwatchd.polling.plan import Plan
     from assetwatchd.polling.report import Report
+    from assetwatchd.polling.stats import Figures
+    from assetwatchd.polling.target import Target
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Notice, Upstream
 
@@ -90,9 +91,9 @@ class Push:
         (`_lasting_s`). It ends when all that fails is to be tried at once, though not before what the upstream asked
         for.
         """
-        failures = 0
+        tries = Tries(self._settings, self._rng)
         while True:
-            if not self._plan.interested:
+            if not self._plan.interests.any:
                 await self.ended(None)
                 await self._interest()
             began, secret = loop_time(), self._calls.secrets.digest()
@@ -102,9 +103,10 @@ class Push:
                 continue
             if refuses_us(error):
                 self._calls.secrets.refused(secret)
-            failures = 1 if loop_time() - began >= self._lasting_s(error) else failures + 1
+            if loop_time() - began >= self._lasting_s(error):
+                tries.over()
             asked_s = error.retry_after_s or 0.0
-            pause_s = max(asked_s, self._pause_s(error, failures))
+            pause_s = max(asked_s, self._settings.backoff_first_s, tries.failed(error))
             self._calls.retried.clear()
             await self.ended(error, pause_s=pause_s)
             await asyncio.sleep(asked_s)
@@ -115,14 +117,9 @@ class Push:
         shows_after_s = error.shows_after_s if isinstance(error, Unanswered) else 0.0
         return max(self._settings.backoff_max_s, STEADY_TIMES * shows_after_s)
 
-    def _pause_s(self, error: UpstreamError, failures: int) -> float:
-        if refuses_us(error):
-            return backoff.refused_backoff_s(failures, self._settings, self._rng)
-        return max(self._settings.backoff_first_s, backoff.backoff_s(failures, self._settings, self._rng))
-
     async def _interest(self) -> None:
         """Return when somebody is interested."""
-        while not self._plan.interested:
+        while not self._plan.interests.any:
             self.interest_begun.clear()
             await self.interest_begun.wait()
 
@@ -136,7 +133,7 @@ class Push:
         """Take in notices until the connection ends by itself (return why) or interest is gone (return None)."""
         reading = asyncio.create_task(self._read(), name=f"{self._name}.notices")
         try:
-            while self._plan.interested:
+            while self._plan.interests.any:
                 done, _ = await asyncio.wait([reading], timeout=INTEREST_CHECK_S)
                 if done:
                     return reading.result()
@@ -192,9 +189,9 @@ class Push:
         self._report.note(self._report.health.push_lost("", self._now()))
         self._calls.try_again()
         await self._calls.lists.take(listed, pushed=True)
-        for targets in self._plan.slices():
+        for targets in self._plan.targets.slices():
             for target in targets:
-                if target.listed:
+                if target.presence.listed:
                     self._touch(target, at=loop_time())
             await asyncio.sleep(0)
         self.taking_in = False
@@ -215,9 +212,9 @@ class Push:
         """
         left_out = 0
         for asset_id in asset_ids:
-            if self._plan.get(asset_id) is None and self._upstream.check(asset_id) is not None:
+            if self._plan.targets.get(asset_id) is None and self._upstream.check(asset_id) is not None:
                 continue  # nobody could ask for it
-            if (target := self._plan.admit(asset_id)) is None:
+            if (target := self._plan.targets.admit(asset_id)) is None:
                 left_out += 1
                 self._calls.lists.no_room()
             else:
@@ -225,19 +222,16 @@ class Push:
         return left_out
 
     def _touch(self, target: Target, *, at: float) -> None:
-        target.listed, target.absences = True, 0
-        self._plan.note(target)
-        if not self._plan.wanted(target):
+        self._plan.targets.pushed(target)
+        if self._plan.interests.wanted(target):
+            self._plan.touch(target, at=at)
+        else:
             self._outcomes.outdated(target)
-            return
-        target.dirty = True
-        self._plan.reschedule(target, min(at, target.due))
 
     def removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted. Any read under way is older and no longer counts."""
-        if (target := self._plan.get(observation.asset_id)) is not None:
-            target.listed = False
-            self._plan.note(target)
+        if (target := self._plan.targets.get(observation.asset_id)) is not None:
+            self._plan.targets.unlist(target)
             self._outcomes.told(target, Sighting(observation, self._now(), traceparent))
 
     async def _until_few_wait(self) -> None:

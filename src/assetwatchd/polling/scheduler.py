@@ -1,7 +1,7 @@
 """One source as the others see it: interest in its assets, reads on demand, how it is doing, what it pushes.
 
 The work is done by its parts: plan.py knows who is interested in what and when it is read next, calls.py makes the
-upstream calls, outcome.py takes what they saw onto the road, push.py follows a source that pushes.
+upstream calls, outcomes.py takes what they saw onto the road, push.py follows a source that pushes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from assetwatchd.changefeed.pipeline import Sighting
 from assetwatchd.model.errors import SourceUnreachable, TooManyReads
 from assetwatchd.model.values import Freshness, Observation
 from assetwatchd.polling.calls import Calls
-from assetwatchd.polling.outcomes import Figures, Outcomes
+from assetwatchd.polling.outcomes import Outcomes
 from assetwatchd.polling.plan import Plan
 from assetwatchd.polling.push import Push
 from assetwatchd.polling.report import Report
+from assetwatchd.polling.stats import Figures
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish, slices
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.pipeline import Pipeline
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition, Entry, SourceKind
-    from assetwatchd.polling.agenda import Target
-    from assetwatchd.polling.plan import Interest
+    from assetwatchd.polling.interest import Interest
+    from assetwatchd.polling.target import Target
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Upstream
@@ -132,7 +133,7 @@ class Scheduler:
         Of a source that cannot list, all there is are the pins, and what was found by name.
         """
         listed = self._calls.lists.complete or not self.upstream.capabilities.enumerates
-        return self.readable and listed and not self._plan.untold
+        return self.readable and listed and not self._plan.targets.untold
 
     @property
     def pushing(self) -> bool:
@@ -141,38 +142,38 @@ class Scheduler:
 
     async def polled_assets(self) -> int:
         """How many assets somebody is interested in now, or (of many) was a moment ago."""
-        return await self._plan.wanted_count()
+        return await self._plan.interests.count()
 
     @property
     def interested(self) -> bool:
         """Whether anybody is interested in anything here."""
-        return self._plan.interested
+        return self._plan.interests.any
 
     def wanted(self, asset_id: str) -> bool:
         """Whether anybody is interested in an asset now."""
-        target = self._plan.get(asset_id)
-        return target is not None and self._plan.wanted(target)
+        target = self._plan.targets.get(asset_id)
+        return target is not None and self._plan.interests.wanted(target)
 
     def names(self, asset_ids: Iterable[str]) -> list[AssetKey]:
         """Return the keys of those assets that are of interest, for each the one object that all share."""
-        return [target.key for asset_id in asset_ids if (target := self._plan.get(asset_id)) is not None]
+        return [target.key for asset_id in asset_ids if (target := self._plan.targets.get(asset_id)) is not None]
 
     def observed_at(self, asset_id: str) -> float | None:
         """When the read began that found what is known of the asset (s since 1970); None if there was none."""
-        target = self._plan.get(asset_id)
-        return None if target is None else target.observed_at
+        target = self._plan.targets.get(asset_id)
+        return None if target is None else target.knowledge.current_at
 
     def unseen(self, asset_id: str) -> Observation | None:
         """What the last read said of an asset that is not there and never was; the store has nothing of it."""
-        target = self._plan.get(asset_id)
-        return None if target is None else target.negative_result
+        target = self._plan.targets.get(asset_id)
+        return None if target is None else target.knowledge.negative_result
 
     def trouble(self, asset_id: str) -> str:
         """Why what the source says now of an asset cannot be had; empty when nothing is known to be in the way."""
         if not self.readable:
             return self.condition.message
-        target = self._plan.get(asset_id)
-        return "" if target is None else target.trouble
+        target = self._plan.targets.get(asset_id)
+        return "" if target is None else target.knowledge.why_unread
 
     def freshness(self, entry: Entry) -> Freshness:
         """How far an entry of this source can be trusted now."""
@@ -187,10 +188,10 @@ class Scheduler:
     def _freshness(self, asset_id: str, found_at: float) -> Freshness:
         if not self.readable:
             return Freshness.UNREACHABLE
-        target = self._plan.get(asset_id)
-        if target is not None and target.trouble and self._report.health.failing:
+        target = self._plan.targets.get(asset_id)
+        if target is not None and target.knowledge.why_unread and self._report.health.failing:
             return Freshness.STALE  # its last read failed, and so would the next
-        observed_at = None if target is None else target.observed_at
+        observed_at = None if target is None else target.knowledge.current_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
         in_step = self.pushing and not self._push.taking_in
         told = in_step and target is not None and observed_at is not None and not target.dirty
@@ -226,7 +227,7 @@ class Scheduler:
         Raises: TooManyAssets, TooManyReads; SourceUnreachable when a read was needed and failed.
         """
         targets: list[Target] = []
-        self._plan.attend()
+        self._plan.interests.attend()
         self._push.interest_begun.set()
         try:
             await self._read(list(dict.fromkeys(asset_ids)), max_age_s, caller, targets)
@@ -238,17 +239,17 @@ class Scheduler:
     async def _read(self, names: Sequence[str], max_age_s: float | None, caller: Caller, targets: list[Target]) -> None:
         """Put the assets' targets into the list, and have those read that must be; SLICE a turn of the loop."""
         refusal = self._report.refusal()
-        count = 0 if refusal else sum(not self._fresh_enough(self._plan.get(name), max_age_s) for name in names)
+        count = 0 if refusal else sum(not self._fresh_enough(self._plan.targets.get(name), max_age_s) for name in names)
         with self._place(caller, count):
             asked: list[Asked] = []
             try:
                 for part in slices(names):
                     if targets:
                         await asyncio.sleep(0)
-                    claimed = self._plan.claim(part, caller)
+                    claimed = self._plan.targets.claim(part, caller)
                     targets += claimed
                     needed = [target for target in claimed if not self._fresh_enough(target, max_age_s)]
-                    helpful = {target for target in needed if max_age_s is None and self._plan.known(target)}
+                    helpful = {target for target in needed if max_age_s is None and self._plan.targets.known(target)}
                     if refusal is not None and len(helpful) < len(needed):
                         raise refusal
                     if refusal is None and needed:
@@ -266,7 +267,7 @@ class Scheduler:
         return self._reads.held(caller, count, refusal=TooManyReads(self.name, caller[0], self._reads.limit))
 
     def _ask(self, needed: Iterable[Target], helpful: Container[Target], caller: Caller) -> Asked:
-        reads = [(target, self._outcomes.demand(target, caller=caller)) for target in needed]
+        reads = [(target, self._outcomes.waiters.demand(target, caller=caller)) for target in needed]
         over = asyncio.gather(*[_at_best(read) if target in helpful else read for target, read in reads])
         over.add_done_callback(_heard)
         return Asked(over, reads)
@@ -275,7 +276,7 @@ class Scheduler:
         left = self._plan.leave(caller)
         for over, reads in asked:
             over.cancel()
-            self._outcomes.give_up(reads)
+            self._outcomes.waiters.give_up(reads)
             yield
         yield from left
 
@@ -288,7 +289,7 @@ class Scheduler:
     async def first_reads(self, asset_ids: Iterable[str]) -> None:
         """Wait until each of many assets, all of interest already, was read once, as far as that can be had."""
         for part in slices(asset_ids):
-            targets = (self._plan.get(asset_id) for asset_id in part)
+            targets = (self._plan.targets.get(asset_id) for asset_id in part)
             await self._first_reads(target for target in targets if target is not None and self._plan.unread(target))
             await asyncio.sleep(0)
 
@@ -306,7 +307,7 @@ class Scheduler:
             async with asyncio.timeout(timeout_s):
                 if self.upstream.capabilities.enumerates:
                     await self._calls.lists.made.wait()
-                for targets in self._plan.slices():
+                for targets in self._plan.targets.slices():
                     await self._first_reads(target for target in targets if self._plan.unread(target))
                     await asyncio.sleep(0)
         except TimeoutError:
@@ -320,36 +321,37 @@ class Scheduler:
         for target in unread:
             if self._report.refusal() is not None:
                 return
-            await _at_best(self._outcomes.demand(target, at=loop_time()))
+            await _at_best(self._outcomes.waiters.demand(target, at=loop_time()))
 
     async def tidy(self, *, forget_after_s: float) -> None:
         """Forget assets nobody has wanted for that long, and targets whose asset is gone."""
         before = self._now() - forget_after_s
-        for targets in self._plan.slices():
+        for targets in self._plan.targets.slices():
             for target in targets:
-                if not (self._plan.wanted(target) or target.reading):
+                if not (self._plan.interests.wanted(target) or target.under_way):
                     self._tidy(target, before=before)
             await asyncio.sleep(0)
 
     def _tidy(self, target: Target, *, before: float) -> None:
-        entry = self._plan.entry(target)
-        target.listed = target.listed and self._is_there(target)
-        self._plan.note(target)
+        entry = self._plan.targets.entry(target)
+        if target.presence.listed and not self._is_there(target):
+            self._plan.targets.unlist(target)
         if entry is None or entry.gone:
-            if not target.listed:
-                self._plan.drop(target)
-        elif max(target.observed_at or 0.0, entry.found_at) < before:
+            if not target.presence.listed:
+                self._plan.targets.drop(target)
+        elif max(target.knowledge.current_at or 0.0, entry.found_at) < before:
             last = Observation(target.asset_id, entry.state)
             self._outcomes.told(target, Sighting(last, self._now(), forgotten=True))
 
     def _is_there(self, target: Target) -> bool:
         """Whether a target is there as far as is pushed: no list will say so again to who wants the whole one day."""
-        return self.pushing and target.absences == 0
+        return self.pushing and target.presence.absences == 0
 
     def _fresh_enough(self, target: Target | None, max_age_s: float | None) -> bool:
-        if target is None or target.observed_at is None:
+        observed_at = None if target is None else target.knowledge.current_at
+        if observed_at is None:
             return False
-        return max_age_s is None or (max_age_s > 0 and self._now() - target.observed_at <= max_age_s)
+        return max_age_s is None or (max_age_s > 0 and self._now() - observed_at <= max_age_s)
 
     def store_failing(self, why: str) -> None:
         """Our store cannot keep what the source says, so fresh reads are refused; empty: it can again."""

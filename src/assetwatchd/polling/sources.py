@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from assetwatchd.changefeed.filters import Filter
-    from assetwatchd.polling.plan import Interest
+    from assetwatchd.polling.interest import Interest
     from assetwatchd.polling.scheduler import Scheduler
     from assetwatchd.runtime.fairness import Caller
 

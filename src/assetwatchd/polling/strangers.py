@@ -10,7 +10,7 @@ from assetwatchd.runtime.fairness import Quota
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.target import Target
     from assetwatchd.runtime.fairness import Caller
 
 LONG = 256
@@ -83,5 +83,6 @@ def weight(asset_id: str) -> int:
 
 def _idle(target: Target) -> bool:
     """Whether nobody would miss a target of which nothing is known."""
-    asked_for = target.pinned or target.named or target.listed or target.awaited
-    return not (asked_for or target.reading)
+    demand = target.demand
+    asked_for = demand.pinned or demand.named or demand.awaited or target.presence.listed
+    return not (asked_for or target.under_way)

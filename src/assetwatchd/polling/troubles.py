@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.model.texts import cut
 
 if TYPE_CHECKING:
-    from assetwatchd.polling.agenda import Target
+    from assetwatchd.polling.target import Target
 
 REASON_LENGTH_MAX = 500
 """Characters of a reason: it is for people, is in every status of the asset, and may be made of an upstream's text."""
@@ -55,21 +55,20 @@ class Troubles:
 
     def failed(self, target: Target, why: str) -> None:
         """Keep why the last read of a target failed."""
-        target.trouble = cut(why, REASON_LENGTH_MAX)
+        target.knowledge.fail(cut(why, REASON_LENGTH_MAX))
 
     def persists(self, target: Target, now: float) -> None:
         """Log that a target cannot be read: once until it can, and later if there are too many."""
-        if target.complained or not self._lines.may(target.asset_id, now):
+        trouble = target.knowledge.trouble
+        if trouble is None or trouble.complained or not self._lines.may(target.asset_id, now):
             return
-        target.complained = True
+        target.knowledge.complain()
         more = "; lines about others wait for a minute" if self._lines.full(now) else ""
-        log.warning("source %s: asset %s cannot be read: %s%s", self._source, _short(target), target.trouble, more)
+        log.warning("source %s: asset %s cannot be read: %s%s", self._source, _short(target), trouble.why, more)
 
     def over(self, target: Target) -> None:
         """Forget the reason, and log that the target can be read again if it was logged that it cannot."""
-        target.failures, target.trouble = 0, ""
-        if target.complained:
-            target.complained = False
+        if target.knowledge.recover():
             log.info("source %s: asset %s can be read again", self._source, _short(target))
 
 

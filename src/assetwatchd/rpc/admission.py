@@ -1,4 +1,7 @@
-"""Limits of watch streams: in number, in the assets they name, and of those that catch up at the same time."""
+"""Limits of watch streams: in number, in the assets they name, and in how many catch up at the same time.
+
+Knows peers and filters, and nothing of what a stream sends.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
 
 WHOSE = ("this server", "one address", "one connection")
 RETRY_AFTER_S = 10.0
-TURN_S = 1.0
+CATCHING_UP_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
 TOGETHER = 0.5
 """This share of the places is free before those in line begin: streams that begin together share their snapshot."""
 
 
 class Places:
-    """Who may catch up. Whoever comes when nobody waits, and there is a place, begins at once."""
+    """The places of streams that catch up. A stream begins at once if there is one free and nobody waits."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -40,12 +43,13 @@ class Places:
         if self._free > 0 and not self._line:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
+        place = asyncio.get_running_loop().create_future()
+        self._line.append(place)
         try:
-            await turn
+            await place
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it had the place already
+            # It may have been given the place in the same iteration of the loop: then nobody else would give it back.
+            if not place.cancelled():
                 self.give_back()
             raise
 
@@ -54,9 +58,9 @@ class Places:
         self._free += 1
         if self._free >= self._together:
             while self._line and self._free > 0:
-                if not (turn := self._line.popleft()).done():
+                if not (place := self._line.popleft()).done():
                     self._free -= 1
-                    turn.set_result(None)
+                    place.set_result(None)
 
 
 class Named(NamedTuple):
@@ -85,6 +89,7 @@ class Names:
     def add(self, caller: Caller, named: Named) -> None:
         """Count what one more stream names."""
         for of in (caller[:0], caller[:1], caller[:2]):
+            # Equal filters share what they cost (one group in the hub), so the second costs its address nothing.
             self._streams[of, named.digest] += 1
             if self._streams[of, named.digest] == 1:
                 self._counts[of] += named.names
@@ -101,7 +106,7 @@ class Names:
 
 
 class Admitted:
-    """One open stream, as a context manager until its end; its turn to catch up is over after TURN_S in any case."""
+    """One open stream, as a context manager until its end; it gives its place back after CATCHING_UP_S in any case."""
 
     __slots__ = ("_over", "_places", "_uncount")
 
@@ -111,20 +116,20 @@ class Admitted:
         self._over: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        """It counts since it was made."""
+        """Do nothing: it counts since it was made."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """It counts no more."""
-        self.end_turn()
+        """Give the place back, and count the stream no more."""
+        self.end_catching_up()
         self._uncount()
 
-    async def begin_turn(self) -> None:
+    async def begin_catching_up(self) -> None:
         """Wait in line for a place."""
         await self._places.take()
-        self._over = asyncio.get_running_loop().call_later(TURN_S, self.end_turn)
+        self._over = asyncio.get_running_loop().call_later(CATCHING_UP_S, self.end_catching_up)
 
-    def end_turn(self) -> None:
+    def end_catching_up(self) -> None:
         """Give the place to the next, if this has one."""
         if self._over is not None:
             self._over.cancel()
@@ -156,6 +161,7 @@ class Admission:
             raise _refusal(WHOSE[0], "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
             raise _refusal(WHOSE[1], f"peer:{host}", self._streams_per_peer_max)
+        # All is checked before anything is counted: a refused stream leaves no count behind, as it has no end.
         self._names.check((host, peer), named)
         self._by_host[host] += 1
         self._names.add((host, peer), named)
@@ -163,7 +169,7 @@ class Admission:
 
     @property
     def count(self) -> int:
-        """How many streams are open."""
+        """Return the number of open streams."""
         return self._by_host.total()
 
     def _uncount(self, host: str, peer: str, named: Named) -> None:

@@ -1,7 +1,8 @@
-"""The server's certificates: read, tried out, and in words what is wrong with them.
+"""The server's certificates: reads them, tries them out, and says in words what is wrong with them.
 
-gRPC says no more of bad ones than that it cannot listen, so Python's own TLS looks at them first; but what gRPC takes
-is for gRPC to say, which has another library.
+gRPC says no more of bad ones than that it cannot listen, so Python's own TLS looks at them first. Python uses OpenSSL
+and gRPC BoringSSL, which takes fewer keys, so a trial with gRPC comes last. What any PEM file may have wrong is in
+`runtime/pem.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from assetwatchd.model.errors import ConfigError
-from assetwatchd.upstream.http.tls import LOCKED, OTHER_KEY, out_of_date
+from assetwatchd.runtime.pem import LOCKED, OTHER_KEY, is_locked, out_of_date, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +36,12 @@ def problems(settings: ServerSettings) -> Iterator[str]:
     """Yield what keeps these files from being served with; nothing where there are none."""
     if settings.tls_cert_file is None:
         return
-    unreadable = [f"server.{name}: {why}" for name in FILES if (why := _unreadable(getattr(settings, name)))]
-    if unreadable:
-        yield from unreadable
+    files = ((name, path) for name in FILES if (path := getattr(settings, name)) is not None)
+    missing = [f"server.{name}: {why}" for name, path in files if (why := unreadable(path))]
+    if missing:
+        yield from missing
         return
+    # gRPC is asked only where Python finds nothing wrong: of bad files it says no more than that it cannot listen.
     wrong = [*_wrong_pair(settings), *_wrong_authority(settings)]
     yield from wrong or _not_for_grpc(settings)
 
@@ -49,14 +52,6 @@ def warnings(settings: ServerSettings) -> Iterator[str]:
         yield f"server.tls_cert_file: {amiss}"
 
 
-def _unreadable(path: Path | None) -> str | None:
-    try:
-        _content(path)
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    return None
-
-
 def _wrong_pair(settings: ServerSettings) -> Iterator[str]:
     trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -64,7 +59,7 @@ def _wrong_pair(settings: ServerSettings) -> Iterator[str]:
     except (ssl.SSLError, ValueError) as error:
         if getattr(error, "reason", None) in OTHER_KEY:
             yield "server: tls_key_file is not the key of the certificate in tls_cert_file"
-        elif b"ENCRYPTED" in _content(settings.tls_key_file):
+        elif settings.tls_key_file is not None and is_locked(settings.tls_key_file):
             yield f"server.tls_key_file: {settings.tls_key_file} {LOCKED}"
         else:
             why = getattr(error, "reason", None) or "unreadable"

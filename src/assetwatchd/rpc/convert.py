@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 MICROSECONDS = 1_000_000
 UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])
-"""The kind of a change, written last, where `drains.removal` changes it."""
+"""The kind of a change, written last: the other form differs in nothing but its last byte."""
+REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_REMOVED])
 _DETAIL_FIELDS: dict[type[details.Detail], str] = {
     details.UsdSearchDetail: "usd_search",
     details.OmnDetail: "omn",
@@ -40,7 +41,7 @@ _DETAIL_FIELDS: dict[type[details.Detail], str] = {
 
 
 class ProtobufEncoder:
-    """Makes the bytes that the core keeps and sends. The kind of a change is its last byte, so it can be swapped."""
+    """Implements Encoder: makes the bytes that the core keeps, changes of WatchStatusResponse."""
 
     def content(self, source: str, observation: Observation) -> bytes:
         """Encode a status without revision and observe time, the same bytes for the same content."""
@@ -94,15 +95,22 @@ def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int)
     return field(service_pb.WatchStatusResponse.CHANGES_FIELD_NUMBER, change)
 
 
-def frame(epoch: str) -> Callable[[Sequence[bytes], int, int, bytes], bytes]:
-    """Return the function that joins encoded changes into one WatchStatusResponse with token and head."""
+class WatchFraming:
+    """Implements Framing: makes the bytes that the core sends, each a WatchStatusResponse with token and head."""
 
-    def framed(changes: Sequence[bytes], revision: int, head: int, digest: bytes) -> bytes:
-        token = resume_token.encode(epoch=epoch, revision=revision, digest=digest)
+    def __init__(self, epoch: str) -> None:
+        """epoch: of the store; every token says so."""
+        self._epoch = epoch
+
+    def removal(self, upsert: bytes) -> bytes:
+        """Return the REMOVED of the same status."""
+        return upsert[: -len(UPSERT)] + REMOVED
+
+    def message(self, changes: Sequence[bytes], *, revision: int, head: int, digest: bytes) -> bytes:
+        """Join encoded changes; messages that are joined are merged, and each change is one of its list."""
+        token = resume_token.encode(epoch=self._epoch, revision=revision, digest=digest)
         tail = service_pb.WatchStatusResponse(resume_token=token, head_revision=head)
         return b"".join(changes) + tail.SerializeToString()
-
-    return framed
 
 
 def field(number: int, payload: bytes) -> bytes:

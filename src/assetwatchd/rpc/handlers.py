@@ -1,4 +1,7 @@
-"""The methods of a service as gRPC calls them: bytes in, which `Requests` makes the request of."""
+"""The methods of a service as gRPC calls them: takes bytes, and has `Requests` make the request of them.
+
+So no method is served a request that was not measured and checked. Knows no method by name: the schema has them.
+"""
 
 from __future__ import annotations
 
@@ -86,6 +89,7 @@ def checked_stream(
             async for each in given:
                 yield await requests.read(each, request, host_of(context.peer()))
 
+        # Also of a stream: its error kept frames with requests of up to 4 MiB until old garbage was looked for.
         try:
             async with ErrorsAsStatus(context), aclosing(given):  # it has the request that came last
                 async for answer in behaviour(read(), context):

@@ -39,34 +39,37 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ending: Callable[[], CallError] | None = None
 
     def serving(self) -> None:
-        """The process takes calls."""
+        """Note that the process takes calls."""
         self._set(dict.fromkeys(SERVICES, SERVING))
 
     def tell(self, source: str, condition: Condition) -> None:
-        """A source serves while what it says can be had."""
+        """Note the condition of a source, which serves while it can be read."""
         self._set({names.source_health(source): SERVING if condition.readable else NOT_SERVING})
 
     def end(self, why: Callable[[], CallError]) -> None:
-        """Nothing serves any more; those who watch are told, then end with an error of their own."""
+        """Tell all watchers that nothing serves any more, and end each with an error of its own."""
         self._ending = why
         self._set(self._statuses)
 
     def _set(self, statuses: dict[str, int]) -> None:
         self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
+        # A new event for each change, and none is ever cleared: a watcher that is late to wait finds its own event set,
+        # and cannot miss a change.
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802 - the RPC
-        """One name's status; NOT_FOUND for a name that is not known, as the protocol says."""
+        """Answer with one name's status; NOT_FOUND for a name that is not known, as the protocol says."""
         if request.service not in self._statuses:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service or source")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802 - the RPC
-        """One name's status and what becomes of it, until the process ends; writes encoded messages itself."""
+        """Stream one name's status and its changes until the process ends; write encoded messages."""
         async with ErrorsAsStatus(context):
             told = None
             while True:
+                # The event before the write: a change during that sets it, so that the wait below returns at once.
                 changed, status = self._changed, self._statuses.get(request.service, SERVICE_UNKNOWN)
                 if status != told:
                     await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
@@ -76,7 +79,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 await changed.wait()
 
     async def List(self, request: object, context: Context) -> object:  # noqa: ARG002, N802 - the RPC
-        """Every name and its status."""
+        """Answer with every name and its status."""
         messages: Any = health_pb2  # its published types lack the messages of List
         statuses = {name: messages.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return messages.HealthListResponse(statuses=statuses)

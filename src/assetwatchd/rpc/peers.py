@@ -1,4 +1,4 @@
-"""Who is at the other end of a call, as gRPC names it: ipv4:127.0.0.1:41234, ipv6:%5B::1%5D:41234, unix:/a/path."""
+"""The names that gRPC gives to the other end of a call: ipv4:127.0.0.1:41234, ipv6:%5B::1%5D:41234, unix:/a/path."""
 
 from __future__ import annotations
 

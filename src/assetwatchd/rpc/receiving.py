@@ -1,7 +1,7 @@
-"""Takes in the request of a call before anything is done for it: so much metadata, so long, so many at a time.
+"""Receives the request of a call before anything is done for it; limits its metadata, its time, and their number.
 
-gRPC itself waits for a request for ever. It also has room made for the whole of it as soon as it is waited for, so what
-unfinished requests hold is bounded by how many there may be.
+gRPC itself waits for a request for ever. It also allocates room for the whole of it as soon as it is waited for, so the
+number of unfinished requests bounds their memory. Knows no method and no message: requests are bytes here.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Receiving(grpc.aio.ServerInterceptor):
                 del request  # a stream goes on for long
                 return await served
             except grpc.aio.AbortError as abort:
+                # gRPC keeps the error with the call, and the error its frames, which have the call: 2.7 KB in a cycle
+                # for each call that failed. So its traceback goes, and this frame lets go of the call.
                 _strip(abort)
                 del _requests, context
                 raise
@@ -125,9 +127,9 @@ class Receiving(grpc.aio.ServerInterceptor):
 class Unfinished:
     """The calls whose requests are on their way in, by the address of their clients, each with its time limit.
 
-    When there are too many, those that come wait, address by address in turns. Time is up for the oldest one of the
-    address that has most of them, once it has had GRACE_S: what is on its way comes before what waits for something,
-    one that only was not read yet loses nothing, and one client cannot keep out the others.
+    When there are too many, those that come wait, and addresses are served round-robin. Time is up for the oldest one
+    of the address that has most of them, once it has had GRACE_S: what is on its way comes before what waits for
+    something, one that only was not read yet loses nothing, and one client cannot keep out the others.
     """
 
     def __init__(self, calls_max: int) -> None:
@@ -137,9 +139,9 @@ class Unfinished:
         self._line: FairQueue[Coming] = FairQueue(_waits)
         self._look: asyncio.TimerHandle | None = None
 
-    def one_of(self, host: str, limit: asyncio.Timeout) -> Place:
+    def one_of(self, host: str, limit: asyncio.Timeout) -> Room:
         """Count one more for one `async with`, once there is room for it."""
-        return Place(self, host, limit)
+        return Room(self, host, limit)
 
     async def come(self, host: str, limit: asyncio.Timeout) -> None:
         """Count one more, once there is room for it."""
@@ -152,7 +154,7 @@ class Unfinished:
         try:
             await coming.room
         except asyncio.CancelledError:
-            self.forget(host, limit)  # there may have been room just now
+            self.forget(host, limit)  # room may have been given in the same moment: it must not be lost
             raise
 
     def _count_in(self, host: str, limit: asyncio.Timeout) -> None:
@@ -187,7 +189,7 @@ class Unfinished:
                 oldest.reschedule(loop.time())
 
 
-class Place:
+class Room:
     """One `async with`. It is entered at each call, and one made of a generator would cost a call 2 % of its time."""
 
     __slots__ = ("_host", "_limit", "_unfinished")

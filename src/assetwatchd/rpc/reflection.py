@@ -26,7 +26,7 @@ FILE = "grpc/reflection/v1/reflection.proto"
 
 
 class Descriptors:
-    """What can be looked up: what this process uses, and the schema of v1, of which the library has no descriptor.
+    """The descriptors that can be looked up: those of this process, and that of v1, which the library does not have.
 
     That stands in a pool of its own: in the one of the process it would be in the way of a program's that brings it.
     """

@@ -1,4 +1,7 @@
-"""The way of every request: bytes, their sizes, the message, its rules. Nothing is served that came another way."""
+"""Makes requests of bytes: measures them, decodes them, checks the schema's rules. Every request comes this way.
+
+In this order: each step bounds what the next one can cost.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from assetwatchd.model.errors import InvalidRequest
 from assetwatchd.rpc import sizes, wire
-from assetwatchd.rpc.turns import Turns
+from assetwatchd.rpc.fair_lock import FairLock
 from assetwatchd.rpc.validate import prepare, validate
 
 if TYPE_CHECKING:
@@ -24,10 +27,10 @@ AT_ONCE_BYTES_MAX = 2048
 
 
 class Requests:
-    """Reads requests. Of the larger ones it reads one at a time, a slice a turn of the loop, however many there are."""
+    """Reads requests; of the larger ones one at a time, in slices between which the event loop serves others."""
 
     def __init__(self) -> None:
-        self._large = Turns()
+        self._large = FairLock()
 
     def prepare(self, request: type[Message]) -> None:
         """Learn a request's limits and rules, so that no first call has to wait for it."""
@@ -43,7 +46,7 @@ class Requests:
         reading = _reading(given, request)
         if len(given) <= AT_ONCE_BYTES_MAX:
             return await _finish(reading, at_once=True)
-        async with self._large.turn(caller):
+        async with self._large.held(caller):
             return await _finish(reading, at_once=False)
 
 

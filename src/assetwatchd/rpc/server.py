@@ -1,4 +1,4 @@
-"""The grpc.aio server: options, handlers, credentials."""
+"""The grpc.aio server: options, handlers, credentials and address. Knows nothing of what the servicers do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def options(settings: ServerSettings, connections_max: int | None = None) -> lis
     """
     connections = settings.streams_max + CONNECTIONS_BESIDE_STREAMS
     return [
+        # gRPC's default lets a second server bind the same port, without an error, and take part of the connections.
         ("grpc.so_reuseport", 0),
+        # All three: with keepalive alone the ping to a frozen peer is given up after 60 s, whatever the timeout says.
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", PING_TIMEOUT_S * 1000),
         ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_S * 1000),
@@ -111,7 +113,7 @@ def build(
     """
     interceptors = [Receiving(settings.request_s), Tracing()]
     server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
-    calm_pollers()
+    calm_pollers()  # after the server is made, which starts the polling thread
     quieten()
     servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
     services: dict[Any, object] = {**servicers, HEALTH: health}  # the published types of descriptors are two

@@ -1,4 +1,7 @@
-"""The servicers: each RPC in the words of the core."""
+"""The servicers: each RPC as calls of the core (`Sources`, `Hub`, `Store`), its answers as messages.
+
+Limits, requests and errors are handled around it: here only the meaning of a call is.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.filters import Filter
-from assetwatchd.changefeed.hub import Started
+from assetwatchd.changefeed.signals import Started
 from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
 from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
@@ -71,7 +74,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         self._watching = watching
 
     async def GetAssetStatus(self, request: pb.GetAssetStatusRequest, context: Context) -> pb.GetAssetStatusResponse:
-        """One asset, as known or as asked now."""
+        """Answer with one asset, as known or as read now."""
         async with ErrorsAsStatus(context):
             key = _key(request.asset)
             self._sources.check("asset", key)
@@ -83,7 +86,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     async def BatchGetAssetStatuses(
         self, request: pb.BatchGetAssetStatusesRequest, context: Context
     ) -> pb.BatchGetAssetStatusesResponse:
-        """Several assets, in the order of the request."""
+        """Answer with several assets, in the order of the request."""
         async with ErrorsAsStatus(context):
             keys = await self._checked(request.assets)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
@@ -96,7 +99,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
     async def ListAssetStatuses(
         self, request: pb.ListAssetStatusesRequest, context: Context
     ) -> pb.ListAssetStatusesResponse:
-        """A page, by cursor over the store: the token says after which revision to go on."""
+        """Answer with a page, by a cursor over the store: the token holds the revision to go on after."""
         async with ErrorsAsStatus(context):
             names = sorted(request.sources) or self._sources.names()
             what = Filter(frozenset(), frozenset(names), _states(request.states))
@@ -153,6 +156,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         if _is_in(status := self._known(key), ending):
             return status
         what = Filter(frozenset([key]), frozenset(), frozenset())
+        # Interest before the watch: it keeps the asset polled, and a change between the two is in the watch's snapshot.
         async with self._sources.interest(what, caller):
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
@@ -161,7 +165,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                             return status
 
     async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
-        """Have the asset read, however long its source cannot be."""
+        """Have the asset read, trying again for as long as its source cannot be; the caller sets the time limit."""
         scheduler = self._sources.get(key.source)
         while True:
             try:
@@ -177,7 +181,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return self._sources.get(key.source).trouble(key.asset_id)
 
     async def _checked(self, refs: Sequence[status_pb.AssetRef]) -> list[AssetKey]:
-        """Return the names, a slice a turn of the loop, and no further than enough of them are wrong."""
+        """Check names in slices, the event loop serving others between; stop once VIOLATIONS_MAX are wrong.
+
+        Raises: InvalidRequest.
+        """
         keys: list[AssetKey] = []
         wrong: list[tuple[str, str]] = []
         while len(keys) < len(refs) and len(wrong) <= VIOLATIONS_MAX:
@@ -207,9 +214,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         return convert.status_view(entry, self._sources.get(entry.key.source))
 
     async def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
-        """Return the next entries held, and whether there are more; looks no further than it must, a part a turn.
+        """Return the next entries held, and whether there are more; reads the store in parts.
 
-        What changes meanwhile has moved to the end, where it is come upon once more: it is on the page once, as it is.
+        Others are served between two parts. What changes meanwhile has moved to the end, and is met there once more: it
+        is on the page once, as it is by then.
         """
         page: dict[AssetKey, Entry] = {}
         room = PAGE_BYTES_MAX
@@ -233,7 +241,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         if not token:
             return 0
         try:
-            return resume_token.check(token, digest=_page_digest(what), store=self._store, from_floor=False)
+            return resume_token.check(token, digest=_page_digest(what), store=self._store)
         except CallError as error:
             text = "not a page token of a list with these sources and states; begin again without one"
             raise InvalidRequest(("page_token", text)) from error
@@ -251,20 +259,20 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     async def ListSources(
         self, request: source_pb.ListSourcesRequest, context: Context
     ) -> source_pb.ListSourcesResponse:
-        """All, by name."""
+        """Answer with all sources, by name."""
         async with ErrorsAsStatus(context):
             views = [await self._view(name) for name in self._sources.names()]
             return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
-        """One."""
+        """Answer with one source."""
         async with ErrorsAsStatus(context):
             return source_pb.GetSourceResponse(source=await self._view(request.source))
 
     async def RetrySource(
         self, request: source_pb.RetrySourceRequest, context: Context
     ) -> source_pb.RetrySourceResponse:
-        """One, after a try by hand."""
+        """Have a source tried at once, and answer with it as it is after that."""
         async with ErrorsAsStatus(context):
             await self._sources.get(request.source).retry()
             return source_pb.RetrySourceResponse(source=await self._view(request.source))
@@ -278,7 +286,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 async def _fill(
     statuses: MutableSequence[status_pb.AssetStatus], items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]
 ) -> None:
-    """Put what is seen of each item into a response, a slice a turn of the loop."""
+    """Put the view of each item into a response, in slices, the event loop serving others between."""
     for begin in range(0, len(items), VIEWED_TOGETHER):
         statuses.extend(map(view, items[begin : begin + VIEWED_TOGETHER]))
         await asyncio.sleep(0)
@@ -292,7 +300,7 @@ def _check_size(statuses: Sequence[status_pb.AssetStatus]) -> None:
 
 
 def _page_digest(what: Filter) -> bytes:
-    """A page token is written like a resume token and is not one: its digest is another."""
+    """Return another digest than a watch's: a page token is written like a resume token, and must not pass for one."""
     return what.digest[::-1]
 
 
@@ -301,7 +309,7 @@ def _key(ref: status_pb.AssetRef) -> AssetKey:
 
 
 def _is_in(status: status_pb.AssetStatus | None, states: Collection[State]) -> TypeGuard[status_pb.AssetStatus]:
-    """Whether an asset is in one of them; what was last known, and cannot be confirmed, does not count."""
+    """Return whether an asset is in one of the states now; a status that is not fresh does not count."""
     if status is None or State(status.state) not in states:
         return False
     return Freshness(status.freshness) is Freshness.FRESH

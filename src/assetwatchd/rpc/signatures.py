@@ -1,4 +1,4 @@
-"""What gRPC calls, and what it hands over. The schema alone knows what a method takes and answers: here it is Any."""
+"""Types of what gRPC calls and hands over. Only the schema knows what a method takes and answers: here it is Any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a request may be, as its schema says: bytes of a method's request, items and bytes of a field."""
+"""Upper sizes of requests, derived from the schema: bytes of a method's request, items and bytes of a field. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors to gRPC status: the only file that knows both vocabularies, and the only one that aborts calls of ours."""
+"""Maps errors to gRPC statuses: the only module that knows both vocabularies, and the only one that aborts calls."""
 
 from __future__ import annotations
 
@@ -115,6 +115,7 @@ class ErrorsAsStatus:
         reason = reason_of(error)
         if reason not in PLANNED:
             log_refusal(error, reason, self._context.peer())
+        # An attribute of gRPC's own error, not a subclass: for any other error gRPC logs a stack for each refused call.
         try:
             await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
         except grpc.aio.AbortError as abort:
@@ -133,6 +134,7 @@ def log_refusal(error: errors.CallError, reason: str, peer: str) -> None:
 
 def status_of(error: errors.CallError) -> status_pb2.Status:
     """Look an error up by its class, or the nearest one above it, and pack its details; texts are cut until it fits."""
+    # Texts are cut, and not details left out: clients act by the reason and the delay, and read the text if they can.
     code, reason = _row(error)
     for text_max in TEXT_BYTES_MAX:
         status = status_pb2.Status(code=code.value[0], message=_cut(str(error), text_max))

@@ -64,6 +64,7 @@ def _traced(handler: Handler, method: str) -> Handler:
     async def traced(request: object, context: Context) -> object:
         call = _begin(method, context)
         failure: BaseException | None = None
+        # BaseException, so CancelledError too: that is how most watches end, and they must be measured.
         with _current(call.span):
             try:
                 served = run(request, context)
@@ -131,6 +132,7 @@ class _Call:
         self.span.set_attribute(telemetry.RPC_STATUS, code)
         if reason := told(failure):
             self.span.set_attribute(telemetry.REASON, reason)
+        # A planned drain ends every watch with UNAVAILABLE: as errors these made each deployment look like an outage.
         if code in SERVER_ERRORS and reason not in PLANNED:
             measured[telemetry.ERROR_TYPE] = code
             self.span.set_attribute(telemetry.ERROR_TYPE, code)

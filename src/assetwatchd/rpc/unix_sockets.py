@@ -1,4 +1,4 @@
-"""Unix sockets to listen on. gRPC itself takes the place of any socket that is there, even of one that is served."""
+"""Unix sockets to listen on: checks made before gRPC, which replaces any socket that is there, even one in use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _wrong_place(path: Path, *, taken: bool) -> Iterator[str]:
 
 
 def _is_served(place: str) -> bool:
-    """Whether somebody listens: a socket left over from a process that was killed refuses a connection."""
+    """Return whether somebody listens: a socket left over from a process that was killed refuses a connection."""
     with socket.socket(socket.AF_UNIX) as trial:
         trial.settimeout(0)
         return trial.connect_ex(place) != errno.ECONNREFUSED

@@ -56,7 +56,7 @@ def validate(request: Message) -> Iterator[None]:
 
 
 def _is_sound(request: Message, name: str, part: Sequence[Message]) -> bool:
-    """Whether nothing is wrong with a part of a list, for a fifth of what it costs to look at each item by itself."""
+    """Return whether nothing is wrong with a part of a list, at a fifth of the cost of checking each item by itself."""
     alone = type(request)()
     getattr(alone, name).extend(part)
     return not _VALIDATOR.collect_violations(alone, fail_fast=True)

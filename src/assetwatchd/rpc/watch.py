@@ -1,35 +1,40 @@
-"""WatchStatus: one stream from request to last message. Signals of the hub become messages here, as bytes."""
+"""WatchStatus: one stream from request to last message. Signals of the hub become messages here, as bytes.
+
+Owns the order in which a stream is counted, registered, made to wait for its place, and written to. What it is told and
+when is the hub's; whether a token is one is `resume_token`'s, and whether it is too old the hub's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd.changefeed import resume_token
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark
 from assetwatchd.model.errors import ReplicaBehind
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
-from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.stream_log import described, logged, only_source
+from assetwatchd.rpc.write_deadline import WriteDeadline
 from assetwatchd.runtime import failpoints, telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Sequence
 
     import grpc
 
     from assetwatchd.changefeed.filters import Filter
     from assetwatchd.changefeed.hub import Hub
+    from assetwatchd.changefeed.signals import Conditions, Started, Synced
     from assetwatchd.changefeed.store.port import Store
-    from assetwatchd.model.values import Condition, Entry
+    from assetwatchd.changefeed.watcher import Watcher
+    from assetwatchd.model.values import Entry
     from assetwatchd.polling.sources import Sources
     from assetwatchd.rpc.admission import Admission, Admitted
     from assetwatchd.settings.schema import ServerSettings
@@ -66,33 +71,53 @@ class Watching:
                 telemetry.record_watchers(-1)
 
     async def _stream(self, what: Filter, cursor: int | None, context: Context, admitted: Admitted) -> None:
-        delivery = Delivery()
-        async with (
-            aclosing(self.hub.watch(what, cursor)) as signals,
-            Patience(context, self.settings.slow_consumer_s) as client,
-        ):
-            async for signal in signals:
-                if isinstance(signal, Batch):
-                    await failpoints.hit("before_send")
-                    await client.write(signal.message)
-                    delivery.handed_over(signal.entries)
-                    continue
-                await failpoints.hit("before_bookmark" if isinstance(signal, Bookmark) else "before_send")
-                await client.write(self._message(signal, what, resumed=cursor is not None))
-                if isinstance(signal, Started):
-                    await self._wait(self._ready(what, admitted, resumed=cursor is not None), client)
-                elif isinstance(signal, Synced):
-                    admitted.end_turn()
-                    delivery.live()
+        """Go through the three steps of a stream, see `Watcher`."""
+        delivery, resumed = Delivery(), cursor is not None
+        with await self.hub.join(what, cursor) as watcher:
+            async with WriteDeadline(context, self.settings.slow_consumer_s) as client:
+                await self._start(watcher, client, resumed=resumed)
+                await self._wait(self._ready(what, admitted, resumed=resumed), client)
+                await self._catch_up(watcher, client, delivery)
+                admitted.end_catching_up()
+                delivery.live()
+                await self._follow(watcher, client, delivery)
+
+    async def _start(self, watcher: Watcher, client: WriteDeadline, *, resumed: bool) -> None:
+        started = watcher.start()
+        await failpoints.hit("before_send")
+        await client.write(self._started(started, resumed=resumed).SerializeToString())
+
+    async def _catch_up(self, watcher: Watcher, client: WriteDeadline, delivery: Delivery) -> None:
+        """Write the snapshot, or what was missed, and that it is all; what was written is let go of at the end."""
+        for batch in await watcher.catch_up():
+            await failpoints.hit("before_send")
+            await client.write(batch.message)
+            delivery.handed_over(batch.entries)
+        await failpoints.hit("before_send")
+        await client.write(self._synced(watcher.synced(), watcher.changes.filter).SerializeToString())
+
+    async def _follow(self, watcher: Watcher, client: WriteDeadline, delivery: Delivery) -> None:
+        """Write whatever comes, for as long as the stream lasts. Each message of each stream costs what stands here."""
+        async for signal in watcher.live():
+            if isinstance(signal, Batch):
+                await failpoints.hit("before_send")
+                await client.write(signal.message)
+                delivery.handed_over(signal.entries)
+            elif isinstance(signal, Bookmark):
+                await failpoints.hit("before_bookmark")
+                await client.write(self._bookmark(signal, watcher.changes.filter).SerializeToString())
+            else:
+                await failpoints.hit("before_send")
+                await client.write(_conditions(signal).SerializeToString())
 
     async def _ready(self, what: Filter, admitted: Admitted, *, resumed: bool) -> None:
         """Let what was never read be read before a snapshot, and the hub know of it; then wait for a turn."""
         if not resumed:
             await self.sources.first_reads(what, timeout_s=self.settings.first_read_wait_s)
             await self.hub.reached(self.store.head)
-        await admitted.begin_turn()
+        await admitted.begin_catching_up()
 
-    async def _wait(self, ready: Coroutine[object, object, None], client: Patience) -> None:
+    async def _wait(self, ready: Coroutine[object, object, None], client: WriteDeadline) -> None:
         """Wait; for longer than a heartbeat, show meanwhile that the stream lives. A token there is none yet."""
         waiting = asyncio.create_task(ready)
         try:
@@ -109,32 +134,24 @@ class Watching:
         await reach(self.hub, revision)
         return revision
 
-    def _message(self, signal: Started | Synced | Bookmark | Conditions, what: Filter, *, resumed: bool) -> bytes:
-        match signal:
-            case Started(conditions, incomplete):
-                return self._started(conditions, incomplete, resumed=resumed).SerializeToString()
-            case Synced(revision, incomplete):
-                telemetry.event(telemetry.EVENT_SYNCED)
-                return self._at(revision, what, synced=pb.WatchSynced(incomplete=incomplete)).SerializeToString()
-            case Bookmark(revision, incomplete):
-                return self._at(revision, what, bookmark=pb.WatchBookmark(incomplete=incomplete)).SerializeToString()
-            case Conditions(by_source, revision):
-                changes = convert.condition_changes(by_source)
-                return pb.WatchStatusResponse(source_conditions=changes, head_revision=revision).SerializeToString()
-
-    def _started(
-        self, conditions: Mapping[str, Condition], incomplete: Sequence[str], *, resumed: bool
-    ) -> pb.WatchStatusResponse:
+    def _started(self, started: Started, *, resumed: bool) -> pb.WatchStatusResponse:
         return pb.WatchStatusResponse(
             started=pb.WatchStarted(
                 mode=pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT,
                 epoch=self.store.epoch,
                 heartbeat_interval=convert.duration(self.settings.heartbeat_s),
-                incomplete=incomplete,
+                incomplete=started.incomplete,
             ),
-            source_conditions=convert.condition_changes(conditions),
+            source_conditions=convert.condition_changes(started.conditions),
             head_revision=self.store.head,
         )
+
+    def _synced(self, synced: Synced, what: Filter) -> pb.WatchStatusResponse:
+        telemetry.event(telemetry.EVENT_SYNCED)
+        return self._at(synced.revision, what, synced=pb.WatchSynced(incomplete=synced.incomplete))
+
+    def _bookmark(self, mark: Bookmark, what: Filter) -> pb.WatchStatusResponse:
+        return self._at(mark.revision, what, bookmark=pb.WatchBookmark(incomplete=mark.incomplete))
 
     def _at(
         self,
@@ -146,6 +163,11 @@ class Watching:
     ) -> pb.WatchStatusResponse:
         token = resume_token.encode(epoch=self.store.epoch, revision=revision, digest=what.digest)
         return pb.WatchStatusResponse(resume_token=token, head_revision=revision, synced=synced, bookmark=bookmark)
+
+
+def _conditions(news: Conditions) -> pb.WatchStatusResponse:
+    changes = convert.condition_changes(news.by_source)
+    return pb.WatchStatusResponse(source_conditions=changes, head_revision=news.revision)
 
 
 class Delivery:
@@ -168,7 +190,7 @@ class Delivery:
         now = time.time()
         if now >= self._lag_due:
             self._lag_due = now + LAG_EVERY_S
-            telemetry.record_lag(now - entries[0].found_at)
+            telemetry.record_lag(now - entries[0].committed_at)
 
 
 async def reach(hub: Hub, revision: int) -> None:

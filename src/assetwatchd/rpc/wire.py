@@ -68,7 +68,7 @@ def measure(given: bytes, sizes: Sizes) -> Iterator[None]:
 
 
 class _Steps:
-    """Where in a request the stepping is."""
+    """The position in a request that is being stepped through."""
 
     def __init__(self, given: bytes, sizes: Sizes) -> None:
         self._given = given
@@ -124,6 +124,8 @@ class _Steps:
         self._above.append(level)
         self._level = level.within.get(size.name) or _Level(0, size.inside, f"{level.path}{size.name}.")
         self._level.end = self._at + length
+        # Decoders merge two occurrences of a message that is not repeated, so lists in it add up: split over many
+        # occurrences they would else pass any limit.
         if size.items_max is None:
             level.within[size.name] = self._level
 
@@ -135,6 +137,7 @@ class _Steps:
                 raise InvalidRequest((self._level.path + size.name, text))
             self._level.count(size, 1)
             return
+        # Of packed varints every last byte is below 0x80: counting those is one pass in C, with nothing decoded.
         items = length // size.width if size.width else len(self._given[begin : self._at].translate(None, _CONTINUED))
         self._seen += items
         self._level.count(size, items)

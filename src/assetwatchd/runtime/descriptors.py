@@ -1,4 +1,7 @@
-"""How many files and sockets the process may have open, and how many connections of clients that leaves."""
+"""Open files and sockets: the limit of the process, its budget for client connections, and the error when none is left.
+
+Knows the settings, and no connection: callers enforce the budget.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,7 @@ def for_connections(settings: Settings) -> int:
 
     So clients, of which there may be any number, do not take what the sources need.
     """
+    # At least half: with a small limit and many sources the difference may be negative, and no client could connect.
     return max(limit() - _needed_beside(settings), limit() // 2)
 
 
@@ -94,6 +98,7 @@ def ran_out(error: OSError) -> bool:
     """Return whether something failed because no more files can be opened; looking up a name does not say that."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return True
+    # getaddrinfo reports a lack of descriptors as a name that cannot be looked up, so the only way to tell is to try.
     return _of_a_lookup(error) and not _can_open()
 
 

@@ -1,8 +1,8 @@
-"""Who goes next when many callers want something, and how much each may have of it. Pure: no clock, no I/O.
+"""Fair queueing and quotas: who is served next, and how much each caller may hold. Pure: no clock, no I/O.
 
-A caller is a path from the general to the particular: host, connection, call. Turns go round on each level of it: hosts
-take turns, of one host its connections, of one connection its calls. So neither many calls nor many connections get a
-host more than its turn, and two clients behind one address are fair to each other all the same.
+A caller is a path from the general to the particular: host, connection, call. Service is round-robin on each level:
+over hosts, within a host over its connections, within a connection over its calls. So a host gains nothing by opening
+more calls or connections, and two clients behind one address still share fairly. Knows nothing of what is queued.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T", bound="Hashable")
 
 Caller: TypeAlias = "tuple[str, ...]"
 NOBODY: Caller = ("",)
-"""What belongs to no caller: pins, lists, what was pushed. All of it together takes turns as one host does."""
+"""What belongs to no caller: pins, lists, what was pushed. All of it together is served as one host is."""
 CONNECTION_SHARE = 0.5
 """One connection may have this share of what its host may, so that others behind the same address have the rest."""
 LEFT_TOGETHER = 200
@@ -28,7 +28,7 @@ QUOTA_MIN = 10
 
 
 class Lane(Generic[T]):
-    """One level of a queue: lanes that take turns, the next one first, or (a call's own) its items in line."""
+    """One level of a queue: lanes in the order in which they are served next, or (of a call) its items in line."""
 
     __slots__ = ("items", "lanes")
 
@@ -38,10 +38,10 @@ class Lane(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A queue that callers are served from in turns, each with a lane of its own.
+    """A queue that serves its callers round-robin, each with a lane of its own.
 
-    An item may have a place in several lanes, and is served from the first whose turn comes.
-    waits: tells whether an item is still to be served. Places of items that are not are skipped when their turn comes,
+    An item may have a place in several lanes, and is served from whichever is served first.
+    waits: tells whether an item is still to be served. Places of items that are not are skipped when they are met,
     or removed together by `prune`. So each operation costs a constant, amortised; `leave` and `prune` one per place.
     """
 
@@ -52,11 +52,11 @@ class FairQueue(Generic[T]):
         self._count = 0
 
     def __len__(self) -> int:
-        """How many places there are."""
+        """Return the number of places."""
         return self._count
 
     def __contains__(self, item: T) -> bool:
-        """Whether an item has a place."""
+        """Return whether an item has a place."""
         return item in self._places
 
     def put(self, caller: Caller, item: T) -> None:
@@ -69,14 +69,17 @@ class FairQueue(Generic[T]):
         self._count += 1
 
     def first(self) -> T | None:
-        """Return whose turn it is."""
+        """Return the item to be served next, without removing it; None when nothing waits."""
         if self._count:
             return self._first(self._root)
+        # Lanes that `take` has emptied stay until `_first` comes upon them; with nothing left, all can go at once.
         self._root.lanes.clear()
         return None
 
     def take(self) -> None:
         """Remove the item that `first` returns (there must be one); its lane goes behind the others on each level."""
+        # Relies on `first` having been called just before: that has removed what no longer waits from the path taken
+        # here, so the first lane of each level leads to that very item.
         lane = self._root
         while lane.lanes:
             name = next(iter(lane.lanes))
@@ -99,11 +102,13 @@ class FairQueue(Generic[T]):
                 return deque()
             path.append(inner)
         for name, outer, inner in zip(reversed(caller), path[-2::-1], path[:0:-1], strict=True):
+            # From the inside out: an outer lane is empty only once the inner one is out of it.
             if inner is path[-1] or not inner.lanes:
                 del outer.lanes[name]
         return path[-1].items
 
     def _give_up(self, left: deque[T]) -> Iterator[list[T]]:
+        # In steps, since a caller that leaves may have had thousands of places, and all others wait meanwhile.
         while left:
             together = [left.popleft() for _ in range(min(LEFT_TOGETHER, len(left)))]
             for item in together:
@@ -158,14 +163,14 @@ class Quota:
         self._taken: Counter[Caller] = Counter()
 
     def has_room(self, caller: Caller, count: int) -> bool:
-        """Whether a caller may have so many more. What belongs to nobody is not bounded here."""
+        """Return whether a caller may have count more. What belongs to NOBODY is not bounded here."""
         return caller == NOBODY or (
             self._taken[caller[:1]] + count <= self.limit and self._taken[caller[:2]] + count <= self._of_connection
         )
 
     @contextmanager
     def held(self, caller: Caller, count: int, *, refusal: Exception) -> Iterator[None]:
-        """Let a caller have so many more for a while. As much again must be free, so that nobody takes all of it.
+        """Give a caller count more until the block ends. As much again must be free, so that no call takes all of it.
 
         Raises: refusal, when there is no room.
         """

@@ -1,4 +1,4 @@
-"""How often garbage in cycles is looked for."""
+"""Tunes the garbage collector of Python for a process with many long-lived objects."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ and all at once, which takes 0.1 s a million; that much is only made while a lar
 
 
 def collect_seldom() -> None:
-    """Have the whole process look for it as seldom as that."""
+    """Set the thresholds of the whole process to COLLECT_AFTER."""
     gc.set_threshold(*COLLECT_AFTER)

@@ -46,9 +46,10 @@ log = logging.getLogger(__name__)
 
 
 class Seldom:
-    """Chooses among lines of a log that would be written for every call: one of a kind in every_s, others are counted.
+    """Limits log lines that every call would write: one of a kind per every_s seconds, the others are counted.
 
-    Of more than kinds_max kinds at a time, as addresses may be, the rest are one kind together.
+    Of more than kinds_max kinds at a time, as addresses may be, the rest are one kind together. Unlike `Lines` of
+    polling/troubles.py, which delays lines about single assets and loses none, it drops them for good.
     """
 
     def __init__(self, every_s: float, kinds_max: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,6 +63,7 @@ class Seldom:
         """Return how many of a kind were left out since the last one, if one is to be written now; else None."""
         now = self._clock()
         self._sweep(now)
+        # Callers choose some kinds (addresses): without the bound they would choose how much memory this takes.
         kind = kind if kind in self._written or len(self._written) < self._kinds_max else None
         at, left_out = self._written.get(kind, (-math.inf, 0))
         if now - at < self._every_s:
@@ -99,6 +101,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], format: Liter
     """Send the logs of the whole process to standard error, in place of wherever they went before."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    # force: any handler that is there already would write exceptions with their texts.
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))

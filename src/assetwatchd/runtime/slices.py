@@ -1,4 +1,7 @@
-"""Work on much in parts, everybody else having a turn of the event loop between two of them."""
+"""Splits long work into parts, and yields to the event loop between them, so that it holds up nobody.
+
+Knows nothing of the items. What is true of them may change between two parts: callers look again.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +15,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE = 200
-"""So many assets of a large source are gone through before everybody else has a turn: some milliseconds."""
+"""So many assets of a large source are gone through before the event loop serves others: some milliseconds."""
 
 
 def parts_of(items: Iterable[T], length: int) -> Iterator[list[T]]:
-    """Yield so many items at a time."""
+    """Yield lists of length items, the last one perhaps shorter."""
     remaining = iter(items)
     while part := list(islice(remaining, length)):
         yield part
 
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:
-    """Yield SLICE items at a time."""
+    """Yield lists of SLICE items, the last one perhaps shorter."""
     return parts_of(items, SLICE)
 
 
 async def in_turns(parts: Iterable[T]) -> AsyncIterator[T]:
-    """Yield parts as they come, each in a turn of its own; what is of one part does not wait."""
+    """Yield parts as they come, yielding to the event loop between two; work of a single part does not wait."""
     for number, part in enumerate(parts):
-        if number:
+        if number:  # not before the first: most work is one part, and shall not wait for the loop
             await asyncio.sleep(0)
         yield part
 
 
 async def finish(steps: Iterator[object]) -> None:
-    """Take all steps, others having a turn after each; if cancelled, all that remain at one go."""
+    """Take all steps, yielding to the event loop after each; if cancelled, take the remaining ones at once."""
     try:
         async for _ in in_turns(steps):
             pass
     finally:
+        # Steps give something up (places, interest): half done they would leave what nobody gives up any more.
         for _ in steps:
             pass

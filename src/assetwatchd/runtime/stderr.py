@@ -1,8 +1,8 @@
-"""What code in C writes on standard error becomes lines of the log: that of gRPC above all.
+"""Turns what C code writes on standard error, above all gRPC, into lines of the log.
 
-It writes to descriptor 2, so that is a pipe meanwhile, which a thread reads. What Python writes, the log included, goes
-to the standard error that there was, and so do the stacks of a crash, by faulthandler. A message that C code writes in
-the very moment in which it ends the process may not get out, the stacks do.
+C code writes to descriptor 2, so that is a pipe meanwhile, which a thread reads. What Python writes, the log included,
+goes to the standard error that there was, and so do the stacks of a crash, by faulthandler. A message that C code
+writes in the very moment in which it ends the process may not get out, the stacks do.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def caught() -> Iterator[None]:
     if sys.stderr is None or any(os.environ.get(name) for name in OPERATORS):  # None: descriptor 2 is not open
         yield
         return
+    # In this order: Python's own output and faulthandler move to a copy of the real descriptor 2 before the pipe takes
+    # its place. Otherwise the log would be read by our own thread, and logged again, without an end.
     real, before = os.dup(2), sys.stderr
     sys.stderr = os.fdopen(real, "w", buffering=1, errors="backslashreplace", closefd=False)
     faulthandler.enable(real)
@@ -52,7 +54,7 @@ def caught() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(real, 2)
+        os.dup2(real, 2)  # closes the last writer of the pipe, so the thread comes to its end and can be joined
         reading.join(LAST_LINES_S)
         sys.stderr = before
 

@@ -65,7 +65,9 @@ class Stopping:
         """Hear signals from now on."""
         if self._hears:
             self._receiver, self._sender = socket.socketpair()
-            self._sender.settimeout(0)
+            self._sender.settimeout(0)  # Python writes to it as a signal comes, and refuses a file that may block
+            # Whoever closes the terminal means to stop the server. Without one, tools send SIGHUP to have services read
+            # their configuration anew, and it must not end them.
             self._stops = (*SIGNALS, HANGUP) if has_terminal() else SIGNALS
             self._handlers = {number: signal.signal(number, self._hear) for number in (*SIGNALS, HANGUP)}
             self._others = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
@@ -94,13 +96,14 @@ class Stopping:
                     self._stop()
                 if HANGUP in numbers and HANGUP not in self._stops:
                     self._hung_up()
+                # The time left bounds the next wait for a signal: so this thread is also what ends the process.
                 if self._until is not None:
                     self._receiver.settimeout(max(self._until - time.monotonic(), 0.001))
             return
         self._end()
 
     def _pass_on(self, numbers: bytes) -> None:
-        """Let the event loop hear what is not ours."""
+        """Write signals that are not ours to the file that the event loop had given to Python before us."""
         if numbers and self._others != -1:
             with suppress(OSError):
                 os.write(self._others, numbers)
@@ -118,7 +121,7 @@ class Stopping:
         writing = threading.Thread(target=self._last_words, daemon=True)
         writing.start()
         writing.join(LAST_RESORT_S)  # perhaps nobody reads standard error: that may be why it stands still
-        os._exit(STUCK)
+        os._exit(STUCK)  # sys.exit would end this thread alone
 
     def _last_words(self) -> None:
         for call in tuple(AT_FORCED_END):

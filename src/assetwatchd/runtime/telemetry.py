@@ -91,7 +91,7 @@ W3C = TraceContextTextMapPropagator()
 
 
 class _Probes:
-    """Where spans and measurements go now."""
+    """The tracer and the instruments in use now; `use` and `configure` replace them while the process runs."""
 
     def __init__(self) -> None:
         self.aim(trace.get_tracer(SCOPE), metrics.get_meter(SCOPE))
@@ -112,6 +112,7 @@ class _Probes:
 
 
 def _seconds(meter: metrics.Meter, name: str, description: str, buckets: tuple[float, ...]) -> metrics.Histogram:
+    # OpenTelemetry's default buckets, 0 to 10,000, would put every duration in seconds into the first one or two.
     return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=buckets)
 
 
@@ -174,7 +175,9 @@ def _send(spans: SpanExporter, measurements: MetricExporter, ratio: float, versi
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     ours = {"service.name": SCOPE, "service.version": version, "service.instance.id": str(uuid.uuid4())}
+    # Resource.create lets its argument win over OTEL_RESOURCE_ATTRIBUTES, so these are read here and put on top.
     resource = Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+    # shutdown_on_exit=False: the SDK's own exit handlers wait for a silent collector for longer than FLUSH_S.
     tracers = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),
         resource=resource,
@@ -226,7 +229,7 @@ _UNRECORDED = nullcontext(trace.INVALID_SPAN)
 
 
 def _recordable() -> bool:
-    """Whether a span that begins here may be recorded: spans go somewhere, and are not in a trace that is left out."""
+    """Return whether a span that begins here may be recorded: tracing is on, and the current trace is sampled."""
     if not _probes.tracing:
         return False
     context = trace.get_current_span().get_span_context()
@@ -239,6 +242,7 @@ def _span(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -
 
 @contextmanager
 def _recorded(name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Iterator[trace.Span]:
+    # The SDK would record the exception with its text, which may hold a credential or a body: so only its class here.
     with _probes.tracer.start_as_current_span(
         name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -262,7 +266,7 @@ class UpstreamCall:
 
 @contextmanager
 def upstream_call(source: str, method: str, url: URL) -> Iterator[UpstreamCall]:
-    """Span and measurements of one HTTP call; the query and the user, which may hold secrets, are left out."""
+    """Trace and measure one HTTP call; the query and the user of url, which may hold secrets, are left out."""
     http: dict[str, AttributeValue] = {HTTP_METHOD: method, SERVER_ADDRESS: url.host or "", SERVER_PORT: url.port or 0}
     started, outcome = time.perf_counter(), "cancelled"
     with _call_span(source, method, url, http) as span:
@@ -296,29 +300,29 @@ def upstream_answered(call: UpstreamCall, status: int) -> None:
 
 
 def outgoing_context() -> dict[str, str]:
-    """Headers that carry the current W3C trace context; empty outside a trace."""
+    """Return headers that carry the current W3C trace context; empty outside a trace."""
     headers: dict[str, str] = {}
     W3C.inject(headers)
     return headers
 
 
 def poll(source: str, asset_count: int) -> Block:
-    """Span around one read by the scheduler; the root of a trace, or a child of the RPC that asked for the read."""
+    """Make the span of one read by the scheduler; the root of a trace, or a child of the RPC that asked for it."""
     return _span(SPAN_POLL, SpanKind.INTERNAL, {SOURCE: source, ASSET_COUNT: asset_count})
 
 
 def push(source: str, asset_count: int) -> Block:
-    """Span around one message that an upstream sent by itself."""
+    """Make the span of one message that an upstream pushed."""
     return _span(SPAN_PUSH, SpanKind.CONSUMER, {SOURCE: source, ASSET_COUNT: asset_count})
 
 
 def commit(source: str, count: int) -> Block:
-    """Span around the commit of count changes."""
+    """Make the span of a commit of count changes."""
     return _span(SPAN_COMMIT, SpanKind.INTERNAL, {SOURCE: source, CHANGE_COUNT: count})
 
 
 def traceparent() -> str:
-    """W3C traceparent of the current span; empty when there is none or its trace is not sampled."""
+    """Return the W3C traceparent of the current span; empty when there is none or its trace is not sampled."""
     context = trace.get_current_span().get_span_context()
     if not (context.is_valid and context.trace_flags.sampled):
         return ""
@@ -326,7 +330,7 @@ def traceparent() -> str:
 
 
 def recording() -> bool:
-    """Whether the current span is recorded; that of a call is, or is not, from its beginning to its end."""
+    """Return whether the current span is recorded, which does not change during a call."""
     return trace.get_current_span().is_recording()
 
 
@@ -338,6 +342,7 @@ def link_delivery(traceparents: Iterable[str]) -> None:
     span = trace.get_current_span()
     if not span.is_recording():
         return
+    # Each once, the last ones: what one read found has one traceparent, and the SDK would drop the oldest links anyhow.
     for text in list(dict.fromkeys(traceparents))[-SPAN_LINKS_MAX:]:
         if (context := _parse(text)).is_valid:
             span.add_link(context)

@@ -1,4 +1,7 @@
-"""A time limit that many blocks of many tasks share: what asyncio.timeout does, with one timer in place of one each."""
+"""A time limit shared by many blocks of many tasks: what asyncio.timeout does, with one timer instead of one per block.
+
+Knows nothing of what the blocks do.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ class TimeLimit:
 
     def enter(self, block: _Block) -> None:
         """Watch a block from now on."""
+        # All blocks last equally long, so a dict, which keeps the order of entering, is a queue ordered by deadline,
+        # and one timer for its head is enough.
         loop = asyncio.get_running_loop()
         block.until = loop.time() + self.seconds
         self._blocks[block] = None
@@ -74,10 +79,12 @@ class _Block:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._limit.leave(self)
+        # As in asyncio.timeout: take our own cancellation back, and turn it into TimeoutError only if nobody else has
+        # cancelled the task meanwhile. Without that count a cancelled task would go on with a TimeoutError.
         if self._ended and self._task.uncancel() <= self._cancelling and exc_type is asyncio.CancelledError:
             raise TimeoutError from exc
 
     def end(self) -> None:
-        """Time is up."""
+        """Cancel the task of the block, as its time is up."""
         self._ended = True
         self._task.cancel()

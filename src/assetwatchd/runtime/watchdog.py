@@ -1,4 +1,7 @@
-"""Watches, from a thread of its own, that the event loop goes round, and tells what held it up when it did not."""
+"""Watches the event loop from a thread of its own, and reports what blocked it, for how long and where.
+
+Knows the names of tasks and sources, and nothing of what they do.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Standstill(NamedTuple):
-    """How long there has been no sign of life, and whether there is one again."""
+    """For how many seconds there was no sign of life of the loop; over: there is one again."""
 
     seconds: float
     over: bool
@@ -67,6 +70,8 @@ class Pulse:
 
     def look(self, at: float, cpu_s: float, waited_s: float = 0.0) -> Standstill:
         """Return how long it has stood still, or did until now. cpu_s: the processor's time used so far."""
+        # A late look without processor time used: all of the process stood still (SIGSTOP, a busy machine), and the
+        # loop is not to blame. With processor time used: some call held the interpreter, and that counts.
         late, used = at - self._looked_at - BEAT_S, cpu_s - self._cpu_s
         stopped_s = max(0.0, late - used) if late > BEAT_S else 0.0  # less is how exact timers are
         self._stopped_s += max(stopped_s, waited_s - self._waited_s)
@@ -79,8 +84,8 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a loop was: the name of the task, if it was in one, and the calls, the innermost first."""
+class CodePlace:
+    """The code that a loop was in: the name of the task, if it was in one, and the calls, the innermost first."""
 
     task: str
     calls: str
@@ -101,7 +106,7 @@ class Watchdog:
         self._sources = sources
         self._last_resort = last_resort
         self._over = threading.Event()
-        self._place = Place("", "")
+        self._place = CodePlace("", "")
         self._told_at = -LINE_EVERY_S
         self._untold = 0
         self._still = False
@@ -131,6 +136,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(BEAT_S):
+            # Set anew at each look: it can only run out when this thread gets no moment for so long, which means that
+            # some call holds the interpreter. SIGPROF, not handled, then ends the process without any Python.
             if self._last_resort:
                 signal.setitimer(signal.ITIMER_PROF, HELD_CPU_S)
             self._take(self._pulse.look(time.monotonic(), time.process_time(), self._waiting.seconds()))
@@ -140,10 +147,12 @@ class Watchdog:
             if found.seconds >= BLOCKED_S:
                 telemetry.record_standstill(found.seconds, self._place.source(self._sources))
                 self._tell(found, "stood still")
-            self._still, self._place = False, Place("", "")
+            self._still, self._place = False, CodePlace("", "")
         elif found.seconds >= SUSPECT_S:
             place = place_of(self._loop, self._loop_thread)
-            if place.task or not self._place.task:  # what the loop does of its own after a task held it up is not why
+            # What the loop does of its own (logging in debug mode) between the end of a slow task and its next sign of
+            # life is seen last, and is not what held it up.
+            if place.task or not self._place.task:
                 self._place = place
             if found.seconds >= STILL_S and not self._still:
                 self._still = True
@@ -164,29 +173,29 @@ class Watchdog:
 
 
 class Waiting:
-    """How long a thread was ready to run and had no processor, so far; Linux tells once it runs again, others never."""
+    """Reads how long a thread was ready to run and had no processor; Linux tells once it runs again, others never."""
 
     def __init__(self, native_id: int) -> None:
         self._path = Path(f"/proc/self/task/{native_id}/schedstat")
         self._known_s = 0.0
 
     def seconds(self) -> float:
-        """Read it; what was read last when no file can be opened."""
+        """Return the seconds so far; what was read last when no file can be opened."""
         with suppress(OSError, ValueError, IndexError):
             self._known_s = int(self._path.read_bytes().split()[1]) / 1e9
         return self._known_s
 
 
-def place_of(loop: asyncio.AbstractEventLoop, thread: int) -> Place:
+def place_of(loop: asyncio.AbstractEventLoop, thread: int) -> CodePlace:
     """Return where a loop that runs in another thread is. Names of files and functions alone: values may be secret."""
     task = None
     with suppress(RuntimeError):
         task = asyncio.current_task(loop)
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no other way to it
-    return Place(task.get_name() if task is not None else "", " < ".join(_told(frame)))
+    return CodePlace(task.get_name() if task is not None else "", " < ".join(_calls_of(frame)))
 
 
-def _told(frame: FrameType | None) -> Iterator[str]:
+def _calls_of(frame: FrameType | None) -> Iterator[str]:
     """Yield the innermost call, and of those that led to it the first few that are ours."""
     innermost, left = True, FRAMES_TOLD
     while frame is not None and left:

@@ -1,4 +1,4 @@
-"""The configuration: its schema, how it is read from files, variables and flags, and what is wrong with it.
+"""The configuration: its schema, its reading from files, variables and flags, and the words for what is wrong with it.
 
-The only reader of files and environment. Knows nothing of what is done with it.
+The only reader of files and environment. Knows nothing of what is done with the values.
 """

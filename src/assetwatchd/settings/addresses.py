@@ -14,7 +14,7 @@ _SOCKET = re.compile(rf"unix:(?://(?=/))?(?!//)(?P<path>{_NAME})|unix-abstract:(
 
 
 def is_socket(address: str) -> bool:
-    """Whether an address is meant to be that of a Unix socket."""
+    """Return whether an address is meant to be that of a Unix socket."""
     return address.startswith(SCHEMES)
 
 
@@ -32,6 +32,7 @@ def check_host(host: str) -> None:
     if host.startswith("[") or ":" in host:
         _check_ipv6(host)
     elif _is_numeric(host):
+        # The resolver of this machine would take 127.1 for 127.0.0.1, so a name is not what was meant.
         try:
             IPv4Address(host)
         except AddressValueError:
@@ -48,7 +49,7 @@ def _check_ipv6(host: str) -> None:
 
 
 def _is_numeric(host: str) -> bool:
-    """Whether the C library takes it for an address of IPv4, of which it knows old forms: 127.1, 0x7f.1, 0."""
+    """Return whether the C library takes it for an address of IPv4, of which it knows old forms: 127.1, 0x7f.1, 0."""
     try:
         socket.inet_aton(host)
     except (OSError, UnicodeError):

@@ -1,4 +1,7 @@
-"""Reads the settings: YAML < secret files < environment < flags; names every problem at once, and no value."""
+"""Reads the settings: YAML < secret files < environment < flags. Reports every problem at once, and never a value.
+
+What the values may be is in `schema`, the words for what is wrong in `problems`.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,7 @@ def load(
     """
     problems: list[str] = []
     origins: Origins = {}
+    # Problems are collected and told together, so that a configuration is corrected in one go and not error by error.
     directory = secrets_dir or (Path(env[SECRETS_DIR]) if env.get(SECRETS_DIR) else None)
     written = _read_file(path) if path else {}
     layers = [
@@ -120,6 +124,8 @@ def _leave_out(data: Tree, written: Tree, origins: Origins) -> Iterator[str]:
     known = written.get("sources")
     if not isinstance(sources, dict):
         return
+    # Left over after a source was removed from the file: its secrets in files and variables must not keep the server
+    # from starting, nor make half a source.
     there = set(known) if isinstance(known, dict) else set()
     gone = {
         name for name, held in sources.items() if name not in there and isinstance(held, dict) and "kind" not in held
@@ -157,6 +163,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without dates, which stay the text they were, and with no name given twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the parent declares it so
+        # YAML 1.1 makes a date of 2024-01-01, also where a text is meant, as in the criteria of an OMN query.
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -195,7 +202,8 @@ def _marked(path: Path, error: yaml.MarkedYAMLError) -> str:
     begun = (
         f" (of what begins at {since.line + 1}:{since.column + 1})" if since and mark and since.line < mark.line else ""
     )
-    what = re.sub(r"'[^']*'", "…", problem)  # quoted: a piece of a value, perhaps
+    # What YAML quotes may be a piece of a value, and so of a secret.
+    what = re.sub(r"'[^']*'", "…", problem)
     return f"{where}: not YAML: {what}{begun}; {advice}"
 
 
@@ -245,6 +253,7 @@ def _secret_files(directory: Path | None, problems: list[str]) -> Iterator[Given
 
 def _path(name: str) -> list[str]:
     head, *rest = name.lower().split("__")
+    # Names of variables cannot hold hyphens, and names of sources cannot hold underscores: so one means the other.
     if head == "sources" and rest:
         rest[0] = rest[0].replace("_", "-")
     return [head, *rest]

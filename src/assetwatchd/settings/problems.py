@@ -1,4 +1,4 @@
-"""Puts what is wrong with the settings into words: a path and what to do a line, never a value."""
+"""Explains in words what is wrong with the settings: a line per problem, its path and what to do, and never a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings, validated: what a source, the server, the store and the telemetry can be told; config_load reads them."""
+"""The settings as validated models: sources, server, store and telemetry. `load` fills them.
+
+Descriptions are documentation: the JSON schema and the command line show them. Reads no file and no environment.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +160,7 @@ AnyProxy = Annotated[DirectProxy | EnvironmentProxy | HttpProxy, Field(discrimin
 
 
 class SourceSettings(Frozen):
-    """What every kind of source can be told."""
+    """Settings common to every kind of source."""
 
     base_url: Url
     pins: tuple[str, ...] = Field(default=(), description="asset ids that are always of interest")
@@ -221,7 +224,7 @@ NEVER_STORAGE = frozenset({"file", "http", "https"})
 
 
 def never_storage(scheme: str) -> bool:
-    """Whether a scheme is one of NEVER_STORAGE, or made with one, as git+https is."""
+    """Return whether a scheme is one of NEVER_STORAGE, or made with one, as git+https is."""
     return not NEVER_STORAGE.isdisjoint(re.split(r"[+.-]", scheme.lower()))
 
 
@@ -388,7 +391,7 @@ class ServerSettings(Frozen):
 
 
 class StoreSettings(Frozen):
-    """What every store can be told."""
+    """Settings common to every store."""
 
     tombstone_retention_s: Seconds = Field(default=86_400, description="removals can be resumed across for this long")
     forget_after_s: Seconds = Field(default=7 * 86_400, description="assets nobody asked for are forgotten after this")
@@ -456,7 +459,7 @@ class Settings(Frozen):
 
 
 def on_this_machine(host: str | None) -> bool:
-    """Whether a host of a URL is this machine, by its name or as an address of loopback."""
+    """Return whether a host of a URL is this machine, by its name or as an address of loopback."""
     bare = (host or "").strip("[]").rstrip(".").lower()
     try:
         return ipaddress.ip_address(bare).is_loopback

@@ -1,4 +1,4 @@
-"""The shape of the settings, read off their types: what may stand where, and the nearest right name."""
+"""The shape of the settings, derived from their types: which names and types may stand where. Knows no values."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def below(shape: Shape, name: str, kind: object = None) -> Shape:
 
 
 def is_free(shape: Shape) -> bool:
-    """Whether the place is a mapping of the user's own names."""
+    """Return whether the place is a mapping of the user's own names."""
     return any(_container(part) is dict and get_args(part)[1] is object for part in shape)
 
 
 def is_compound(shape: Shape) -> bool:
-    """Whether the place takes a mapping or a list, never a plain text."""
+    """Return whether the place takes a mapping or a list, never a plain text."""
     return bool(shape) and (bool(models(shape)) or all(_container(part) in {dict, tuple} for part in shape))
 
 
 def is_path(shape: Shape) -> bool:
-    """Whether the place takes the path of a file."""
+    """Return whether the place takes the path of a file."""
     return Path in shape
 
 

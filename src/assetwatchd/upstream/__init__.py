@@ -1,4 +1,5 @@
-"""The port to an upstream, and the tools its adapters share: credentials, redaction, what answers mean.
+"""The port to an upstream, and the tools that adapters share: credentials, redaction, paging, the meaning of answers.
 
-`http` makes calls, `bodies` reads what came of them. No loop and no retry: those are of `polling`.
+`http` makes calls, `bodies` reads their answers. Owns no loop and no retry, which are of `polling`; knows no kind of
+upstream by name, and nothing of the store.
 """

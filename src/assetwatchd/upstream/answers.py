@@ -1,4 +1,7 @@
-"""Answers known by their digest: what an upstream says again need not be read, compared and encoded again."""
+"""Recognises an answer by its digest: what an upstream repeats need not be parsed, compared and encoded again.
+
+Pure. Keeps no digest itself: callers pass those that are known.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +41,14 @@ NOTHING_KNOWN: Known = {}
 
 
 def digest(*parts: bytes) -> bytes:
-    """Return what stands for an answer: its parts, none of which but the last may hold a NUL."""
+    """Return the digest of an answer, ANSWER_BYTES long. No part but the last may hold a NUL, which separates them."""
     return hashlib.sha256(b"\0".join(parts)).digest()[:ANSWER_BYTES]  # most processors have instructions for it
 
 
 def unless_known(asset_id: str, answer: bytes, known: Known, read: Callable[[], Observation]) -> Answer:
-    """Read an answer, given its digest, only if it is not the known one; of what it says keep what is within bounds.
+    """Return Unchanged if the digest is the known one; else read the answer, and bound what was read.
 
-    read must make equal observations of equal answers: of nothing else, and at any time.
+    read must be a function of the answer alone, not of time: equal answers must make equal observations.
     """
     if known.get(asset_id) == answer:
         return Unchanged(asset_id)

@@ -1,4 +1,4 @@
-"""How long to leave an upstream alone after failures. Pure: settings and a source of chance in, seconds out."""
+"""Computes pauses after failures. Pure: takes settings and a random generator, returns seconds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ EXPONENT_MAX = 32
 
 def backoff_s(failures: int, settings: SourceSettings, rng: random.Random) -> float:
     """Return a pause after that many failures in a row: full jitter below a doubling, bounded ceiling."""
+    # Full jitter, from 0: sources that failed together, as at a restart of their server, do not come back together.
     ceiling = min(settings.backoff_max_s, settings.backoff_first_s * 2 ** min(failures - 1, EXPONENT_MAX))
     return rng.uniform(0, ceiling)
 

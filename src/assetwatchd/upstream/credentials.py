@@ -1,4 +1,7 @@
-"""Credentials on their way to an upstream: a token from where the settings say, another one when that is dead."""
+"""Credentials for calls: a token from where the settings say, and another one when that seems to be refused.
+
+Knows no kind of upstream: what an answer says of a token is in the error (`UpstreamError.doubts_token`).
+"""
 
 from __future__ import annotations
 
@@ -41,14 +44,14 @@ def basic(username: str, password: SecretStr) -> str:
 
 
 class Tokens(Protocol):
-    """Where the token of a call comes from."""
+    """A source of tokens for calls."""
 
     async def current(self) -> str:
         """Return a token to send now. Raises: UpstreamError."""
         ...
 
     def forget(self, token: str) -> bool:
-        """Note that a token seems to be taken no more; tell whether another one can be had at once."""
+        """Note that a token seems to be refused; return whether another one can be had at once."""
         ...
 
 
@@ -57,6 +60,7 @@ async def with_token(tokens: Tokens, ask: Callable[[str], Awaitable[T]]) -> T:
 
     It does in many ways: 401 and 403, a redirect to a login page or that page itself, a document that tells an error.
     """
+    # Once more, and not in a loop: a second refusal is not due to the token's age, and accounts are locked by tries.
     token = await tokens.current()
     try:
         return await ask(token)
@@ -86,7 +90,8 @@ class GivenTokens:
 
 def _token_in(path: Path) -> str:
     try:
-        with missed(), path.open("rb", buffering=0) as file:  # at each call
+        # Unbuffered, since this is done at each call: one read of a bounded size, and no buffer for it.
+        with missed(), path.open("rb", buffering=0) as file:
             token = file.read(TOKEN_BYTES_MAX + 1).strip()
     except OSError as exc:
         raise Refused(f"token_file {path} cannot be read: {exc.strerror}") from None

@@ -1,6 +1,7 @@
-"""What tells that credentials are not taken where no status says so: login pages, and words of error documents.
+"""Detects refused credentials where no status code tells them: login pages, and words of error documents.
 
-Gateways and filters before an upstream answer in its place, each in its own way, and in no published one.
+Gateways and filters before an upstream answer in its place, each in its own way, and in no published one. So this is a
+heuristic over words; it knows no kind of upstream, and decides nothing about retries.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ NOT_TAKEN = re.compile(
 
 
 def redirect(status: int, location: str, *, retry_after_s: float | None = None) -> UpstreamError:
-    """Tell what a redirect means, which is never followed; location is empty where it leads to the very same path."""
+    """Return the error that a redirect means, as none is followed; location is empty if it leads to the same path."""
     if LOGIN.search(location) or LOGIN_ADDRESS.search(location):
         return Refused(
             f"HTTP {status}: a redirect to a login page: our credentials are not taken, or we have none",
             retry_after_s=retry_after_s,
         )
+    # 301 and 308 say that the address is wrong for good; the others may lead to a login whose page says so nowhere.
     if location and status not in (301, 308):
         return BadAnswer(
             f"HTTP {status}: a redirect to another page, which is not followed: a login page, or base_url is wrong",
@@ -66,11 +68,12 @@ def redirect(status: int, location: str, *, retry_after_s: float | None = None) 
 
 
 def page(status: int, body: bytes, *, called: bool = False) -> UpstreamError | None:
-    """Tell what an HTML page in place of an answer means; None when the body is none.
+    """Return the error that an HTML page in place of an answer means; None when the body is no page.
 
-    called: it says that it is HTML.
+    called: its content type says that it is HTML.
     """
-    head = body[:HEAD_BYTES].replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf")  # as good as ASCII, if it is UTF-16
+    # Tags and the words looked for are ASCII: UTF-16 without its NULs reads like it, so no charset need be known.
+    head = body[:HEAD_BYTES].replace(b"\0", b"").removeprefix(b"\xef\xbb\xbf")
     begin = head[:PREAMBLE_BYTES]
     if head.lstrip().startswith(JSON):
         return None
@@ -87,7 +90,7 @@ def page(status: int, body: bytes, *, called: bool = False) -> UpstreamError | N
 
 
 def _is_part(begin: bytes, *, called: bool) -> bool:
-    """Whether a piece of a page begins so; called: it says that it is HTML."""
+    """Return whether a piece of a page begins so; called: its content type says that it is HTML."""
     first = _after_comments(begin)
     return bool(PART.search(begin) or FRAGMENT.match(first) if called else PART.match(first))
 

@@ -1,4 +1,4 @@
-"""The pages of a list that may move while they are read: which is read next, and what they hold together; pure."""
+"""Reads the pages of a list that may change meanwhile: which page is next, and what is missing. Pure: makes no call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AGAIN_MAX, is taken as it is: it grows faster than it can be read, or its totals
 
 
 class Page(NamedTuple):
-    """What is used of a page: its numbers, and how many of its items have none.
+    """One page as far as it is used: the numbers of its assets, and how many items have none.
 
     total, pages: how many assets and pages it says that the list has; None where it does not. is_last: none follows, by
     what it says, or because it has fewer items than were asked for.
@@ -30,7 +30,7 @@ class Page(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """How many items of a list cannot be read, and what is wrong with the first; as in Listed."""
+    """The count of items of a list that cannot be read, and what is wrong with the first; as in Listed."""
 
     unreadable: int
     why: str
@@ -60,6 +60,7 @@ class Pages:
         """Take in the page of that number."""
         if self.number is None:
             return
+        # A removed asset shifts later ones onto pages already read; not read again, they would be taken for gone.
         back = 0 if self._before is None else min(self.number - 1, self._pulled(self._before, page))
         is_new = not page.numbers <= self.seen
         self._again += bool(back) or not is_new
@@ -68,7 +69,7 @@ class Pages:
         self._before = page
         self._first = self._first or page
         self._grown_to = self.number if self._has_outgrown(page) else 0
-        is_last = page.is_last and not back and (self._told or not is_new)
+        is_last = page.is_last and not back and (self._knows_its_end or not is_new)
         is_over = self._again > AGAIN_MAX or bool(self._grown_to) or is_last
         self.number = None if is_over else self.number - back if back else self.number + 1
 
@@ -91,8 +92,8 @@ class Pages:
         return Lack(0, "")
 
     @property
-    def _told(self) -> bool:
-        """Whether the list says of its end that it is here, or would be with this page."""
+    def _knows_its_end(self) -> bool:
+        """Tell whether the list itself says where it ends, by a count of pages or a total that is reached."""
         page, held = self._before, len(self.seen) + sum(self._unreadable.values())
         return page is not None and (page.pages is not None or (page.total is not None and held >= page.total))
 
@@ -101,7 +102,7 @@ class Pages:
         return (self._before.total if self._before else None) or 0
 
     def _has_outgrown(self, page: Page) -> bool:
-        """Whether the list has become so much longer, up to the page that was read now, and has still more."""
+        """Return whether the list has grown beyond GROWN_TIMES its first length, and still says that there is more."""
         at_first, now, number = self._pages_told(self._first), self._pages_told(page), self.number or 0
         return now > max(at_first, number) and number >= GROWN_TIMES * at_first + AGAIN_MAX
 
@@ -113,7 +114,7 @@ class Pages:
         return (-(-(page.total or 0) // size) if size else 0) if page.pages is None else page.pages
 
     def _pulled(self, before: Page, page: Page) -> int:
-        """Return over how many pages assets have moved towards the beginning since the page before."""
+        """Return by how many pages assets have moved towards the beginning since the page before was read."""
         fewer = _fewer(before.total, page.total)
         return max(-(-fewer // self._size), _fewer(before.pages, page.pages))
 

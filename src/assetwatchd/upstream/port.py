@@ -1,4 +1,7 @@
-"""What an adapter is to the rest: one question for one or many assets, a list where it can, notices where it can."""
+"""The port: what an adapter must offer (read, list, push), and the values that it returns.
+
+Adapters implement it, `polling` calls it; neither knows the other. Knows nothing of HTTP or of any kind of upstream.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ ASSET_ID_LENGTH_MAX = 2048
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a kind of upstream can do.
+    """The calls that a kind of upstream supports.
 
     batch_max: assets that one call can ask for.
     enumerates: `enumerate` lists every asset.

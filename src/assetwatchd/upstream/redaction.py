@@ -1,6 +1,7 @@
-"""Texts of an upstream freed of our credentials: it may echo what it was sent, in an answer of any kind.
+"""Removes our credentials from texts of an upstream, which may echo what it was sent in an answer of any kind.
 
-`Reading` has every answer read, and frees what comes of it, value or error; `Transport` frees the errors of its calls.
+`Reading` cleans whatever is read of an answer, value or error; `Transport` cleans the errors of its calls. Knows the
+types that adapters return, and nothing of what their texts mean.
 """
 
 from __future__ import annotations
@@ -57,24 +58,25 @@ class Secrets:
         return cls(_secrets_in(settings))
 
     def spare(self, published: Iterable[str]) -> None:
-        """Leave texts that are one of these words as they are."""
+        """Exempt words: a text that is exactly one of these stays as it is."""
         self._published |= frozenset(published)
         self._cleaner = None
 
     def keep(self, text: str) -> None:
-        """Know one more for ever: what is made of those in the settings."""
+        """Add one that is kept for good: for what is derived from the settings, as the header of HTTP Basic."""
         self._known += (text,)
         self._cleaner = None
 
     def add(self, *texts: str) -> None:
-        """Know more of them, in place of the oldest of those that were added."""
+        """Add some that were had or made; only the latest LATEST are kept."""
         if new := [text for text in texts if text and text not in self._latest]:
             self._latest.extend(new)
             self._cleaner = None
 
     @contextmanager
     def sent(self, text: str) -> Iterator[None]:
-        """Know one that a call inside is made with, however many others are added until its answer is read."""
+        """Keep one for as long as the block lasts, in which a call is made with it, however many others are added."""
+        # Beside the latest: a slow call sees hundreds of signatures made for others before its own answer is read.
         self._under_way.append(text)
         self._cleaner = None
         try:
@@ -85,20 +87,20 @@ class Secrets:
 
     @property
     def cleaner(self) -> Cleaner:
-        """What frees texts of those that are known by now; it can be pickled."""
+        """Return the cleaner for the secrets known by now, made anew only when they change; it can be pickled."""
         if self._cleaner is None:
             self._cleaner = Cleaner((*self._known, *self._latest, *self._under_way), self._published)
         return self._cleaner
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Free an UpstreamError that is raised inside."""
+    def redacting_errors(self) -> Iterator[None]:
+        """Remove secrets from an UpstreamError that is raised inside."""
         try:
             yield
         except UpstreamError as error:
             if (clean := self.cleaner.error(error)) is error:
                 raise
-            raise clean from None
+            raise clean from None  # not `from error`: its text would be in the traceback
 
 
 class Cleaner:
@@ -113,6 +115,7 @@ class Cleaner:
 
     @cached_property
     def _all(self) -> list[str]:
+        # The longest first: a form that is a part of another would otherwise leave the rest of that one readable.
         forms = {form for secret in self._secrets for form in _forms(secret)}
         return sorted(forms, key=lambda form: (-len(form), form))
 
@@ -130,7 +133,7 @@ class Cleaner:
         return re.compile("|".join(short)) if short else None
 
     def text(self, text: str) -> str:
-        """Free a text that an upstream said."""
+        """Return a text of an upstream without secrets."""
         if text in self._published:
             return text
         text = self._without(text, self._forms)
@@ -139,7 +142,7 @@ class Cleaner:
         return self._without_beginning(text) if text.endswith(CUT) else text
 
     def error(self, error: UpstreamError) -> UpstreamError:
-        """Free an error: what the upstream said in it, and for what is too long to be a word of ours all of its text.
+        """Return an error without secrets: any of them in what the upstream said, the LONG ones in all of its text.
 
         A secret that is also one of our words stays in these: there, to blot it out would be to tell it.
         """
@@ -153,10 +156,10 @@ class Cleaner:
         return clean
 
     def value(self, value: T) -> T:
-        """Free whatever was read of an answer; what has no secret in it is returned as it is.
+        """Return whatever was read of an answer without secrets; the same object if there are none in it.
 
-        The id that an answer is about is the one that was asked for; other ids, which come in sets, and our own words
-        (WHY) are freed of what is too long to be a part of one.
+        Ids, which come in sets, and our own words (WHY) lose LONG secrets alone: a short one may be a part of either.
+        The id that an answer is about is the one that was asked for, and stays.
         """
         if not self._secrets:
             return value
@@ -167,8 +170,11 @@ class Cleaner:
         return self._freed(value)  # type: ignore[no-any-return]  # of the same type
 
     def _hold(self, texts: list[str]) -> bool:
-        """Whether there may be something to blot out, told at the price of one search a form."""
-        joined = "\0".join(texts)
+        """Return whether there may be something to redact, at the price of one search per form.
+
+        Nearly all answers hold no secret, and are neither walked through again nor copied.
+        """
+        joined = "\0".join(texts)  # NUL is in no form, so nothing matches across two texts
         if any(form in joined for form in self._forms) or f"{CUT}\0" in f"{joined}\0":
             return True
         return self._short is not None and self._short.search(joined) is not None
@@ -201,7 +207,7 @@ class Cleaner:
         return text
 
     def _without_beginning(self, text: str) -> str:
-        """Blot out the beginning of a secret at the end of a text that was cut."""
+        """Redact the beginning of a secret at the end of a text that was cut, where no whole form matches."""
         whole = text.removesuffix(CUT)
         for form in self._forms:
             at = whole.find(form[:SHORT], max(0, len(whole) - len(form)))
@@ -232,6 +238,8 @@ def _secrets_in(value: object) -> Iterator[str]:
 @lru_cache(maxsize=4 * LATEST)
 def _forms(secret: str) -> frozenset[str]:
     """Return how a secret may be written: as it is, on one line, and escaped as in a URL, JSON, XML or HTML."""
+    # An upstream escapes what it echoes for where it puts it: HTML, JSON (with or without \/), a URL in either case of
+    # hex digits. Texts are put on one line before they are told, and base64 may stand without its padding.
     plain = {secret, " ".join(secret.split()), secret.rstrip("=")}
     escaped: set[str] = set()
     for text in plain:

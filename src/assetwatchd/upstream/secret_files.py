@@ -1,4 +1,4 @@
-"""Credentials that are read from files: whether one was changed, so that who was refused need not wait any longer."""
+"""Notices that a file of credentials has changed, so that a refused source is tried at once and not after its pause."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class SecretFiles:
         self._refused = b""
 
     def digest(self) -> bytes:
-        """Return what tells what they hold from anything else; empty where there are none.
+        """Return a digest of what the files hold; empty where there are none.
 
         A file that cannot be read is as good as empty.
         """
         return hashlib.blake2b(b"\0".join(map(_content_of, self._files))).digest() if self._files else b""
 
     def refused(self, digest: bytes) -> None:
-        """Record that a call was refused that was begun while the files held that."""
+        """Record a refused call, and the digest of what the files held when it began."""
         self._refused = digest
 
     def taken(self) -> None:

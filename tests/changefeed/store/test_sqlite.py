@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +24,16 @@ import pytest
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.store.sqlite import SqliteStore
-from assetwatchd.changefeed.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _row
+from assetwatchd.changefeed.store.sqlite_file import _PUT, MIGRATIONS, StoreFile, _checksum, _row
 from assetwatchd.model.errors import ResumeEpochChanged, StoreError
 from assetwatchd.model.values import AssetKey, Freshness, State
 from assetwatchd.runtime import failpoints
+from support.clock import Clock
 from support.entries import asking, draft, entry
+from support.resuming import resumed_from
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
@@ -37,11 +41,13 @@ if TYPE_CHECKING:
 CHILD = Path(__file__).with_name("sqlite_child.py")
 BACK_UP = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('VACUUM INTO ?', [sys.argv[2]])"
 DIGEST = asking(sources=["dam"]).digest
+PUT_UP_TO_2 = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+"""As files up to schema version 2 were written."""
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(path)
+async def opened(path: Path, now: Callable[[], float] = time.time) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(path, now=now)
     try:
         yield store
     finally:
@@ -70,11 +76,13 @@ def token(store: Store) -> str:
 
 async def test_everything_outlives_a_restart(tmp_path: Path) -> None:
     """Entries with all their fields, their order, head, floor and counts are after a restart what they were."""
-    path = tmp_path / "store.db"
-    async with opened(path) as store:
+    path, clock = tmp_path / "store.db", Clock(1.0)
+    async with opened(path, clock) as store:
         await store.commit([draft(f"dam/{n}", at=n / 7, traceparent="00-ab-cd-01") for n in range(50)])
         await store.commit([draft("dam/3", State.FAILED, freshness=Freshness.STALE), draft("usd/ü\0", State.DELETED)])
-        await store.commit([draft("dam/9", State.DELETED, at=1.0), draft("dam/8", gone=True, at=99.0)])
+        await store.commit([draft("dam/9", State.DELETED, at=1.0)])
+        clock.now_s = 99.0
+        await store.commit([draft("dam/8", gone=True, at=98.0)])
         assert await store.drop_gone(before=5.0, keep=lambda key: key.source == "usd") == 1
         before = [store.head, store.floor, store.count("dam"), store.count("usd"), store.after(0, 99)]
     async with opened(path) as again:
@@ -89,7 +97,7 @@ async def test_no_revision_is_given_twice_over_a_restart(tmp_path: Path) -> None
     path = tmp_path / "store.db"
     async with opened(path) as store:
         await store.commit([draft("dam/a", State.DELETED)])
-        await store.drop_gone(before=1.0, keep=lambda _: False)
+        await store.drop_gone(before=math.inf, keep=lambda _: False)
     async with opened(path) as again:
         assert (again.head, again.floor, again.after(0, 9)) == (1, 1, [])
 
@@ -104,7 +112,7 @@ async def test_what_never_was_leaves_the_file_with_the_next_commit(tmp_path: Pat
         issued = token(store)
     async with opened(path) as again:
         assert [entry.key.asset_id for entry in again.after(0, 9)] == ["a", "b", "c"]
-        assert resume_token.check(issued, digest=DIGEST, store=again) == again.head == 3
+        assert resumed_from(issued, digest=DIGEST, store=again) == again.head == 3
         for name in "ab":
             again.forget(AssetKey("dam", name))
         await again.commit([draft("dam/a")])
@@ -138,7 +146,7 @@ async def test_tokens_outlive_restarts(tmp_path: Path) -> None:
             await store.commit([draft("dam/a"), draft("dam/b")])
             issued.append((store.head, token(store)))
             for revision, text in issued:
-                assert resume_token.check(text, digest=DIGEST, store=store) == revision
+                assert resumed_from(text, digest=DIGEST, store=store) == revision
     assert [revision for revision, _ in issued] == [0, 2, 2, 4, 4, 6, 6, 8]
 
 
@@ -167,10 +175,10 @@ async def test_a_backup_put_back_is_noticed(tmp_path: Path, *, running: bool) ->
     put_back(backup, path)
     for _ in range(3):
         async with opened(path) as restored:
-            assert resume_token.check(early, digest=DIGEST, store=restored) == 1
+            assert resumed_from(early, digest=DIGEST, store=restored) == 1
             for text in filter(None, late):
                 with pytest.raises(ResumeEpochChanged):
-                    resume_token.check(text, digest=DIGEST, store=restored)
+                    resumed_from(text, digest=DIGEST, store=restored)
             await restored.commit([draft("dam/x"), draft("dam/y"), draft("dam/z")])
 
 
@@ -195,7 +203,7 @@ async def test_a_log_that_lost_its_end_misleads_nobody(tmp_path: Path, share: fl
 
 def taken(text: str, store: Store) -> bool:
     try:
-        return resume_token.check(text, digest=DIGEST, store=store) >= 0
+        return resumed_from(text, digest=DIGEST, store=store) >= 0
     except ResumeEpochChanged:
         return False
 
@@ -223,7 +231,7 @@ async def test_a_wiped_store_counts_anew(tmp_path: Path) -> None:
     path.unlink()
     async with opened(path) as store:
         with pytest.raises(ResumeEpochChanged):
-            resume_token.check(old, digest=DIGEST, store=store)
+            resumed_from(old, digest=DIGEST, store=store)
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ async def test_a_file_taken_away_while_in_use_fails_the_commit(tmp_path: Path, s
         with pytest.raises(StoreError, match=r"moved, removed or replaced.*put back the files"):
             await store.commit([draft("dam/c")])
         with pytest.raises(StoreError, match="moved, removed or replaced"):
-            await store.drop_gone(before=1.0, keep=lambda _: False)
+            await store.drop_gone(before=math.inf, keep=lambda _: False)
         assert (store.head, store.floor, len(store.after(0, 9))) == (2, 0, 2)
         aside.rename(file)
         assert [found.revision for found in await store.commit([draft("dam/c")])] == [3]
@@ -376,7 +384,8 @@ async def test_a_draft_that_cannot_be_sealed_fails_its_commit(tmp_path: Path) ->
         assert not isinstance(first, BaseException)
         assert not isinstance(last, BaseException)
         assert [entry.revision for entry in [*first, *last]] == [2, 3, 4]
-        assert store.get(given.key) == given.entry(1)
+        [kept] = store.after(0, 1)
+        assert store.get(given.key) == kept == given.entry(1, committed_at=kept.committed_at)
         held = store.after(0, store.head)
     async with opened(tmp_path / "store.db") as again:
         assert again.after(0, 9) == held
@@ -480,7 +489,7 @@ async def test_damage_is_noticed_at_start(tmp_path: Path, pad_bytes: int) -> Non
 
 async def _what_opening_says(path: Path, held: list[Entry]) -> str | None:
     try:
-        store = await SqliteStore.open(path)
+        store = await SqliteStore.open(path, now=Clock(2.0))
     except StoreError as error:
         return str(error)
     assert (store.after(0, 10**6), store.head, store.floor) == (held, held[-1].revision, 0)
@@ -567,6 +576,37 @@ async def test_migration_keeps_what_is_there(tmp_path: Path) -> None:
         await SqliteStore.open(path)
 
 
+def row_up_to_2(entry: Entry) -> tuple[Any, ...]:
+    """Write an entry as it was up to schema version 2: its one moment is when it was found."""
+    content = _row(entry)[:-2]
+    return (*content, _checksum(content, None))
+
+
+async def test_a_file_of_schema_version_2(tmp_path: Path) -> None:
+    """What was committed before has its old moment for both, and its checksum; what is new has two moments."""
+    path, clock = tmp_path / "store.db", Clock(500.0)
+    file = StoreFile(path, migrations=MIGRATIONS[:2])
+    file._db.executemany(PUT_UP_TO_2, map(row_up_to_2, [entry("dam/a", 1, at=7.5), entry("dam/b", 2, at=8.5)]))
+    file.close()
+    async with opened(path, clock) as store:
+        assert store.after(0, 9) == [entry("dam/a", 1, at=7.5), entry("dam/b", 2, at=8.5)]
+        await store.commit([draft("dam/b", State.FAILED, at=400.0)])
+    async with opened(path, clock) as again:
+        assert [(e.found_at, e.committed_at) for e in again.after(0, 9)] == [(7.5, 7.5), (400.0, 500.0)]
+
+
+async def test_a_moment_of_commit_that_is_damaged_is_noticed(tmp_path: Path) -> None:
+    """Altered, put where there was none, or gone."""
+    for number, (written, damaged) in enumerate(((5.0, 6.0), (None, 5.0), (5.0, None))):
+        path = tmp_path / f"{number}.db"
+        file = StoreFile(path)
+        content = _row(entry("dam/a", 1))[:-2]
+        file._db.execute(_PUT, (*content, _checksum(content, written), damaged))
+        file.close()
+        with pytest.raises(StoreError, match="damaged"):
+            await SqliteStore.open(path)
+
+
 async def test_a_file_of_schema_version_1(tmp_path: Path) -> None:
     """It is taken forward with entries, floor and epochs; from then on it has no index."""
     path = tmp_path / "store.db"
@@ -574,7 +614,7 @@ async def test_a_file_of_schema_version_1(tmp_path: Path) -> None:
     entries = [entry("dam/a", 3), entry("usd/b", 7, State.DELETED), entry("dam/c", 8)]
     database = sqlite3.connect(path)
     with database:
-        database.executemany(_PUT, map(_row, entries))
+        database.executemany(PUT_UP_TO_2, map(row_up_to_2, entries))
         database.execute("UPDATE floor SET revision = 5, again = 5")
         database.executemany("INSERT INTO epochs (epoch, last) VALUES (?, ?)", [("a" * 16, 6), ("b" * 16, None)])
     database.close()
@@ -584,7 +624,7 @@ async def test_a_file_of_schema_version_1(tmp_path: Path) -> None:
             told = [store.continues(*point) for point in (("a" * 16, 6), ("a" * 16, 7), ("b" * 16, 8), ("b" * 16, 9))]
             assert told == [True, False, True, False]
     database = sqlite3.connect(path)
-    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     assert database.execute("SELECT count(*) FROM sqlite_master WHERE type = 'index'").fetchone() == (0,)
     database.close()
 
@@ -593,7 +633,7 @@ async def test_damage_in_an_older_file_is_noticed_before_it_is_taken_forward(tmp
     """It is refused and stays as it is, so that whoever looks into it finds what was there."""
     path = tmp_path / "store.db"
     file = StoreFile(path, migrations=MIGRATIONS[:1])
-    file._db.executemany(_PUT, map(_row, [entry("dam/a", 3)]))
+    file._db.executemany(PUT_UP_TO_2, map(row_up_to_2, [entry("dam/a", 3)]))
     file._db.execute("PRAGMA ignore_check_constraints = ON")
     file._db.execute("UPDATE floor SET again = 2")
     file.close()
@@ -610,10 +650,10 @@ async def test_a_drop_that_fails_leaves_all_as_it_was(tmp_path: Path) -> None:
         await store.commit([draft("dam/a", State.DELETED)])
         await store._in_thread(lambda: store._file._db.execute("PRAGMA query_only = ON"))
         with pytest.raises(StoreError):
-            await store.drop_gone(before=1.0, keep=lambda _: False)
+            await store.drop_gone(before=math.inf, keep=lambda _: False)
         assert (store.floor, len(store.after(0, 9))) == (0, 1)
         await store._in_thread(lambda: store._file._db.execute("PRAGMA query_only = OFF"))
-        assert await store.drop_gone(before=1.0, keep=lambda _: False) == 1
+        assert await store.drop_gone(before=math.inf, keep=lambda _: False) == 1
 
 
 async def test_removals_are_never_purged_without_their_floor(tmp_path: Path) -> None:
@@ -627,7 +667,7 @@ async def test_removals_are_never_purged_without_their_floor(tmp_path: Path) -> 
         await store.commit([draft("dam/a", State.DELETED), draft("dam/b")])
         failpoints.arm("after_floor_before_purge", end)
         with pytest.raises(InterruptedError):
-            await store.drop_gone(before=1.0, keep=lambda _: False)
+            await store.drop_gone(before=math.inf, keep=lambda _: False)
         failpoints.disarm()
     async with opened(path) as again:
         assert (again.floor, [found.revision for found in again.after(0, 9)]) == (1, [2])
@@ -642,8 +682,11 @@ async def test_a_drop_that_fails_lowers_no_floor_of_another(tmp_path: Path) -> N
         if failing.pop():
             raise StoreError("no room")
 
-    async with opened(tmp_path / "store.db") as store:
-        await store.commit([draft("dam/a", State.DELETED, at=1.0), draft("dam/b", State.DELETED, at=2.0)])
+    clock = Clock(1.0)
+    async with opened(tmp_path / "store.db", clock) as store:
+        await store.commit([draft("dam/a", State.DELETED)])
+        clock.now_s = 2.0
+        await store.commit([draft("dam/b", State.DELETED)])
         failpoints.arm("before_floor_write", fail)
         try:
             sweeps = [store.drop_gone(before=before, keep=lambda _: False) for before in (1.5, 2.5)]

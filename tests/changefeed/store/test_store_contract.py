@@ -11,6 +11,7 @@ from assetwatchd.changefeed.store.ledger_store import DROPPED_TOGETHER
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.model.values import AssetKey, Freshness, State
+from support.clock import Clock
 from support.entries import draft
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ pytestmark = pytest.mark.unit
 KINDS = ("memory", "sqlite")
 
 
-async def open_store(kind: str, folder: Path) -> Store:
-    return await SqliteStore.open(folder / "store.db") if kind == "sqlite" else MemoryStore()
+async def open_store(kind: str, folder: Path, clock: Clock) -> Store:
+    return await SqliteStore.open(folder / "store.db", now=clock) if kind == "sqlite" else MemoryStore(now=clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(0.0)
 
 
 @pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store = await open_store(request.param, tmp_path)
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    store = await open_store(request.param, tmp_path, clock)
     yield store
     await store.close()
 
@@ -62,11 +68,15 @@ async def test_an_empty_commit_counts_nothing(store: Store) -> None:
     assert store.head == 0
 
 
-async def test_an_entry_is_what_was_drafted(store: Store) -> None:
-    """Every field of the draft is in the entry that can be read, its bytes sealed with its own revision."""
+async def test_an_entry_is_what_was_drafted(store: Store, clock: Clock) -> None:
+    """Every field of the draft is in the entry that can be read, its bytes sealed with its own revision.
+
+    It says when it was committed, however long before that it was found.
+    """
+    clock.now_s = 3600.0
     given = draft("dam/a", State.FAILED, at=12.25, freshness=Freshness.STALE, traceparent="00-ab-cd-01")
     [entry] = await store.commit([given])
-    assert store.get(AssetKey("dam", "a")) == entry == given.entry(1)
+    assert store.get(AssetKey("dam", "a")) == entry == given.entry(1, committed_at=3600.0)
 
 
 @pytest.mark.parametrize("asset_id", ["ü+%#/?", "a\0b", "", "'; DROP TABLE entries; --", "\U0001f6d2" * 300, "A"])
@@ -129,25 +139,31 @@ async def test_gone_entries_remain_and_are_not_counted(store: Store) -> None:
     assert store.count("dam") == 2
 
 
-async def test_drop_gone_drops_old_removals_alone(store: Store) -> None:
+async def test_drop_gone_drops_old_removals_alone(store: Store, clock: Clock) -> None:
     """What is gone and older than asked is dropped; what is there, younger, or to be kept, stays."""
-    await store.commit(
-        [
-            draft("dam/old", State.DELETED, at=1.0),
-            draft("dam/kept", State.MISSING, at=1.0),
-            draft("dam/there", at=1.0),
-            draft("dam/young", State.DELETED, at=5.0),
-        ]
-    )
+    clock.now_s = 1.0
+    await store.commit([draft("dam/old", State.DELETED), draft("dam/kept", State.MISSING), draft("dam/there")])
+    clock.now_s = 5.0
+    await store.commit([draft("dam/young", State.DELETED)])
     assert await store.drop_gone(before=5.0, keep=lambda key: key.asset_id == "kept") == 1
     assert store.get(AssetKey("dam", "old")) is None
     assert [entry.key.asset_id for entry in store.after(0, store.head)] == ["kept", "there", "young"]
     assert store.count("dam") == 1
 
 
-async def test_the_floor_is_the_newest_removal_dropped(store: Store) -> None:
+async def test_a_removal_ages_from_its_commit(store: Store, clock: Clock) -> None:
+    """Not from when it was found: a store that could not keep it for an hour shortens nobody's time to hear of it."""
+    clock.now_s = 3600.0
+    await store.commit([draft("dam/a", State.DELETED, at=1.0)])
+    assert await store.drop_gone(before=3600.0, keep=never) == 0
+    assert await store.drop_gone(before=3601.0, keep=never) == 1
+
+
+async def test_the_floor_is_the_newest_removal_dropped(store: Store, clock: Clock) -> None:
     """The floor is raised to the newest revision dropped, never lowered, and does not move when nothing is dropped."""
-    await store.commit([draft("dam/a", State.DELETED, at=9.0), draft("dam/b"), draft("dam/c", State.DELETED, at=2.0)])
+    for at, name, state in ((9.0, "a", State.DELETED), (9.0, "b", State.AVAILABLE), (2.0, "c", State.DELETED)):
+        clock.now_s = at  # set back in between, as a wall clock may be
+        await store.commit([draft(f"dam/{name}", state)])
     assert await store.drop_gone(before=1.0, keep=never) == 0
     assert store.floor == 0
     assert await store.drop_gone(before=3.0, keep=never) == 1
@@ -236,11 +252,11 @@ async def test_nothing_is_seen_before_it_is_committed(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_epoch_names_one_store(kind: str, tmp_path: Path) -> None:
+async def test_the_epoch_names_one_store(kind: str, tmp_path: Path, clock: Clock) -> None:
     """The epoch is 16 hexadecimal digits and another in every new store."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    one, two = await open_store(kind, tmp_path / "one"), await open_store(kind, tmp_path / "two")
+    one, two = [await open_store(kind, tmp_path / folder, clock) for folder in ("one", "two")]
     assert len(bytes.fromhex(one.epoch)) == 8
     assert one.epoch != two.epoch
     await one.close()

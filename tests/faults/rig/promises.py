@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_pb2
@@ -270,7 +269,7 @@ def _refused(run: Evidence, stream: Stream) -> Iterator[str]:
     if end.reason == "RESUME_TOKEN_EXPIRED":
         requested, oldest = int(end.metadata["requested"]), int(end.metadata["oldest"])
         ages = [
-            t - _observed_at(entry)
+            t - entry.t  # a removal is kept for the retention from its commit on
             for line in run.journal.lines
             for t, dropped in line.drops
             for revision in dropped
@@ -283,11 +282,6 @@ def _refused(run: Evidence, stream: Stream) -> Iterator[str]:
         new = run.journal.by_epoch.get(end.metadata["epoch"])
         if old is new and old is not None:
             yield "the epoch changed though the store went on"
-
-
-def _observed_at(entry: Logged) -> float:
-    """When the read began that found a removal: from then on it is kept for the retention; by the monotonic clock."""
-    return entry.status.observe_time.ToNanoseconds() / 1e9 - (time.time() - time.monotonic())
 
 
 def _plain(status: asset_status_pb2.AssetStatus | None) -> asset_status_pb2.AssetStatus | None:

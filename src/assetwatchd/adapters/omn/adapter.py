@@ -120,7 +120,7 @@ class Asset:
 
     @property
     def digest(self) -> bytes:
-        """What tells this asset, as it was read, from others."""
+        """Return the digest of this asset as it was read."""
         return digest(repr((self.tid, self.id, self.items, self.unreadable)).encode())
 
     @property
@@ -148,6 +148,7 @@ def assets_of(reply: Reply, form: str) -> list[Asset] | None:
         return None
     if reply.status != OK:
         raise refusal(reply)
+    # A document of OMN may call itself HTML; an HTML page that is none must be told as a page, not as bad XML.
     if reply.content_type in logins.HTML_TYPES:
         return _assets_in_html(reply)
     if is_xml(reply, form=form):
@@ -459,7 +460,7 @@ class Omn:
         self._leaves_out = False
 
     def check(self, asset_id: str) -> str | None:
-        """An id is `tid:` and opaque text, or `id:` and a number."""
+        """Say why asset_id is neither `tid:` and opaque text nor `id:` and a number."""
         return (
             texts.unfit(asset_id)
             if ID.fullmatch(asset_id)
@@ -504,6 +505,7 @@ class Omn:
             return found
         if len(asset_ids) == 1 or self._leaves_out:
             return [Observation(asset_id, State.MISSING) for asset_id in asset_ids]
+        # The first half before the second: what it shows (`_leaves_out`) may spare the calls of the other.
         half = len(asset_ids) // 2
         first = await self._find(form, asset_ids[:half], known)
         return [*first, *await self._find(form, asset_ids[half:], known)]

@@ -181,6 +181,7 @@ class TradedTokens:
 
     def forget(self, token: str) -> bool:
         """Let go of a refused token, unless somebody has renewed it since."""
+        # Only marked as over: the trade is left to `current`, which awaits, and makes one for all who ask.
         if token == self._token:
             self._until = 0.0
         return True
@@ -199,6 +200,7 @@ class TradedTokens:
         grant = await self._reading.credential(reply, grant_of)
         self._transport.secrets.add(grant.access_token, grant.offline_token)
         self._token, self._until = grant.access_token, self._clock() + RENEW_AT * grant.life_s
+        # Keycloak may rotate offline tokens: then the old one is spent, and the next trade needs the new one.
         self._offline = grant.offline_token or self._offline
 
 

@@ -22,7 +22,8 @@ or two.
 class LedgerStore:
     """The reading half of Store, and drop_gone; what there is to do on a disk for that is `_forget`."""
 
-    def __init__(self, ledger: Ledger, *, epoch: str, head: int = 0, floor: int = 0) -> None:
+    def __init__(self, ledger: Ledger, *, epoch: str, now: Callable[[], float], head: int = 0, floor: int = 0) -> None:
+        """now: the wall clock (s since 1970) by which entries are stamped as committed."""
         self.epoch = epoch
         self.head = head
         self.floor = floor
@@ -31,6 +32,9 @@ class LedgerStore:
         self.keys = ledger.keys
         self.count = ledger.count
         self._ledger = ledger
+        self._now = now
+        # Of two sweeps at once, one that fails would lower the floor that the other raised. Held while the disk is
+        # written, but by sweeps alone: commits and reads never take it, so nobody waits for a sweep.
         self._dropping = asyncio.Lock()
 
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
@@ -41,7 +45,7 @@ class LedgerStore:
         """
         async with self._dropping:
             floor = self.floor
-            going = await self._chosen(lambda entry: entry.gone and entry.found_at < before and not keep(entry.key))
+            going = await self._chosen(lambda entry: entry.gone and entry.committed_at < before and not keep(entry.key))
             if not going:
                 return 0
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.model.values import Entry
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class MemoryStore(LedgerStore):
     """Implements Store; each one is an epoch of its own."""
 
-    def __init__(self) -> None:
-        super().__init__(Ledger(), epoch=uuid.uuid4().hex[:16])
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        super().__init__(Ledger(), epoch=uuid.uuid4().hex[:16], now=now)
 
     def continues(self, epoch: str, revision: int) -> bool:  # noqa: ARG002 - its one epoch has counted all there is
         """Only what it counted itself."""
@@ -27,7 +28,8 @@ class MemoryStore(LedgerStore):
 
     async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
         """Number the drafts and put them in the ledger."""
-        entries = [draft.entry(revision) for revision, draft in enumerate(drafts, self.head + 1)]
+        at = self._now()
+        entries = [draft.entry(revision, committed_at=at) for revision, draft in enumerate(drafts, self.head + 1)]
         for entry in entries:
             self._ledger.put(entry)
         self.head += len(entries)

@@ -24,8 +24,8 @@ class Draft(NamedTuple):
     traceparent: str
     seal: Callable[[int], bytes]
 
-    def entry(self, revision: int) -> Entry:
-        """Give it its number."""
+    def entry(self, revision: int, *, committed_at: float) -> Entry:
+        """Give it its number, and the moment of that (s since 1970)."""
         return Entry(
             key=self.key,
             revision=revision,
@@ -35,6 +35,7 @@ class Draft(NamedTuple):
             digest=self.digest,
             upsert=self.seal(revision),
             found_at=self.found_at,
+            committed_at=committed_at,
             traceparent=self.traceparent,
         )
 

@@ -7,6 +7,7 @@ depends on the disk and not on the load. An entry can be read once the transacti
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -35,10 +36,10 @@ class Waiting(NamedTuple):
     drafts: Sequence[Draft]
     done: asyncio.Future[Sequence[Entry]]
 
-    def sealed(self, *, after: int) -> Outcome:
-        """Number its drafts from the next revision on; return what went wrong if one cannot be sealed."""
+    def sealed(self, *, after: int, at: float) -> Outcome:
+        """Number its drafts from the next revision on, as of a time; return what went wrong if one cannot be sealed."""
         try:
-            return [draft.entry(revision) for revision, draft in enumerate(self.drafts, after + 1)]
+            return [draft.entry(number, committed_at=at) for number, draft in enumerate(self.drafts, after + 1)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and nobody else's
             return error
 
@@ -55,8 +56,10 @@ class Waiting(NamedTuple):
 class SqliteStore(LedgerStore):
     """Implements Store. Use `open`."""
 
-    def __init__(self, thread: ThreadPoolExecutor, file: StoreFile, contents: Contents, ledger: Ledger) -> None:
-        super().__init__(ledger, epoch=contents.epoch, head=contents.head, floor=contents.floor)
+    def __init__(
+        self, thread: ThreadPoolExecutor, file: StoreFile, contents: Contents, ledger: Ledger, now: Callable[[], float]
+    ) -> None:
+        super().__init__(ledger, epoch=contents.epoch, now=now, head=contents.head, floor=contents.floor)
         self._past = contents.past
         self._thread = thread
         self._file = file
@@ -66,7 +69,7 @@ class SqliteStore(LedgerStore):
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, path: Path, now: Callable[[], float] = time.time) -> SqliteStore:
         """Open or create the file, and hold it until `close`: no other process can open it meanwhile.
 
         Raises: StoreError when it is in use, not ours, damaged, or cannot be written; the text says what to do.
@@ -77,7 +80,7 @@ class SqliteStore(LedgerStore):
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(thread, file, contents, ledger)
+        return cls(thread, file, contents, ledger, now)
 
     def continues(self, epoch: str, revision: int) -> bool:
         """What this run counts, and what earlier runs on this file counted, as far as it is in the file."""
@@ -146,9 +149,9 @@ class SqliteStore(LedgerStore):
         """
         outcomes: list[Outcome] = []
         latest: dict[AssetKey, Entry] = {}
-        head = self.head
+        head, at = self.head, self._now()
         for waiting in group:
-            outcomes.append(outcome := waiting.sealed(after=head))
+            outcomes.append(outcome := waiting.sealed(after=head, at=at))
             if not isinstance(outcome, Exception):
                 head += len(outcome)
                 latest |= {entry.key: entry for entry in outcome}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Columns = tuple[int, str, str, int, int, int, bytes, bytes, float, str]
-    Row = tuple[int, str, str, int, int, int, bytes, bytes, float, str, int]
+    Row = tuple[int, str, str, int, int, int, bytes, bytes, float, str, int, float | None]
     """As `entries` has them, the last one the checksum of the others; in a damaged file they may be anything."""
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,20 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE epochs;
     ALTER TABLE runs RENAME TO epochs;
     """,
+    """
+    ALTER TABLE entries RENAME COLUMN committed_at TO found_at;
+    ALTER TABLE entries ADD COLUMN committed_at REAL;
+    """,
 )
-"""Migration n takes a file of schema version n to n + 1."""
+"""Migration n takes a file of schema version n to n + 1.
+
+Up to version 2, `committed_at` held when an entry was found. Those entries have no moment of their commit (NULL), are
+taken as committed when they were found, and keep the checksum that they were written with.
+"""
 
 _STATES = {int(state): state for state in State}
 _FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
-_PUT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM entries WHERE revision = ?"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
 _HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
@@ -249,9 +257,10 @@ class StoreFile:
         return f"{self._path} is damaged or no store ({how}); put a backup back, or move it away to start empty"
 
     def _entry(self, row: Row) -> Entry:
-        revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent, checksum = row
+        content, checksum, committed_at = row[:10], row[10], row[11]
+        revision, source, asset_id, state, gone, freshness, digest, upsert, found_at, traceparent = content
         try:
-            if _checksum(row[:-1]) == checksum:
+            if _checksum(content, committed_at) == checksum:
                 return Entry(  # by place, as many are made before the service is there
                     AssetKey(source, asset_id),
                     revision,
@@ -260,7 +269,8 @@ class StoreFile:
                     _FRESHNESSES[freshness],
                     digest,
                     upsert,
-                    committed_at,
+                    found_at,
+                    found_at if committed_at is None else committed_at,
                     traceparent,
                 )
         except (TypeError, KeyError):  # damage may change even the type of a value
@@ -277,7 +287,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _row(entry: Entry) -> Row:
-    row = (
+    content = (
         entry.revision,
         entry.key.source,
         entry.key.asset_id,
@@ -289,11 +299,17 @@ def _row(entry: Entry) -> Row:
         float(entry.found_at),
         entry.traceparent,
     )
-    return (*row, _checksum(row))
+    committed_at = float(entry.committed_at)
+    return (*content, _checksum(content, committed_at), committed_at)
 
 
-def _checksum(row: Columns) -> int:
-    """SQLite checks the shape of its pages and constraints as that of the floor, not what else is in them."""
-    revision, source, asset_id, state, gone, freshness, digest, upsert, committed_at, traceparent = row
-    text = f"{revision} {state} {gone} {freshness} {committed_at} {traceparent} {source} {asset_id}"
+def _checksum(content: Columns, committed_at: float | None) -> int:
+    """SQLite checks the shape of its pages and constraints as that of the floor, not what else is in them.
+
+    committed_at: None for an entry of a file of version 2 or before, whose checksum is without it.
+    """
+    revision, source, asset_id, state, gone, freshness, digest, upsert, found_at, traceparent = content
+    text = f"{revision} {state} {gone} {freshness} {found_at} {traceparent} {source} {asset_id}"
+    if committed_at is not None:
+        text = f"{committed_at} {text}"
     return zlib.crc32(upsert, zlib.crc32(digest, zlib.crc32(text.encode())))

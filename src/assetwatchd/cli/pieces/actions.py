@@ -1,4 +1,4 @@
-"""What the commands do: the request, the call, the answer printed."""
+"""The `pieces` commands: each makes a request, calls, and prints the answer. Loaded when one runs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ PERHAPS_MADE = {"SOURCE_UNREACHABLE", "CONTENT_TOO_LARGE"}
 """Reasons of a creation that failed, and yet may have happened."""
 
 
-class Desk(NamedTuple):
-    """Which server, which source (None: its only one of kind pieces), and how to print."""
+class CallContext(NamedTuple):
+    """The server to call, the source (None: its only one of kind pieces), and the form to print in."""
 
     target: Target
     source: str | None
@@ -67,15 +67,15 @@ class Session(NamedTuple):
         return request
 
 
-def run(desk: Desk, command: Callable[[Session], Coroutine[object, object, ExitCode | None]]) -> None:
+def run(context: CallContext, command: Callable[[Session], Coroutine[object, object, ExitCode | None]]) -> None:
     """Run a command with a session, and exit with its code; None is OK."""
 
     async def whole(connected: Client) -> ExitCode:
-        source = desk.source or await _only_source(connected)
+        source = context.source or await _only_source(connected)
         session = Session(PiecesAssetsServiceStub(connected.channel), source, connected)
         return await command(session) or ExitCode.OK
 
-    client.run(desk.target, whole)
+    client.run(context.target, whole)
 
 
 async def _only_source(connected: Client) -> str:
@@ -88,19 +88,19 @@ async def _only_source(connected: Client) -> str:
     return names[0]
 
 
-def ls(desk: Desk, *, raw: bool, suggested: bool, pseudo: bool) -> None:
+def ls(context: CallContext, *, raw: bool, suggested: bool, pseudo: bool) -> None:
     """Print the assets."""
 
     async def call(at: Session) -> None:
         request = pb.ListAssetsRequest(
             source=at.source, transferables=raw, suggested=suggested or None, pseudo=pseudo or None
         )
-        _write_assets((await at.stub.ListAssets(request, timeout=CALL_TIMEOUT_S)).assets, desk)
+        _write_assets((await at.stub.ListAssets(request, timeout=CALL_TIMEOUT_S)).assets, context)
 
-    run(desk, call)
+    run(context, call)
 
 
-def ids(desk: Desk, *, pseudo: bool, only_pseudo: bool) -> None:
+def ids(context: CallContext, *, pseudo: bool, only_pseudo: bool) -> None:
     """Print the ids, of all assets or of those the user did not save explicitly."""
 
     async def call(at: Session) -> None:
@@ -110,19 +110,19 @@ def ids(desk: Desk, *, pseudo: bool, only_pseudo: bool) -> None:
         else:
             request = pb.ListAssetIdentifiersRequest(source=at.source, pseudo=pseudo or None)
             found = (await at.stub.ListAssetIdentifiers(request, timeout=CALL_TIMEOUT_S)).assets
-        write(found, desk.output, lambda: tables.ids(found.iterable), lines=found.iterable)
+        write(found, context.output, lambda: tables.ids(found.iterable), lines=found.iterable)
 
-    run(desk, call)
+    run(context, call)
 
 
-def get(desk: Desk, asset_id: str, *, raw: bool) -> None:
+def get(context: CallContext, asset_id: str, *, raw: bool) -> None:
     """Print one asset."""
 
     async def call(at: Session) -> None:
         asset = await asset_of(at, asset_id, raw=raw)
-        write(asset, desk.output, lambda: tables.assets([asset]))
+        write(asset, context.output, lambda: tables.assets([asset]))
 
-    run(desk, call)
+    run(context, call)
 
 
 async def asset_of(at: Session, asset_id: str, *, raw: bool) -> asset_pb2.Asset:
@@ -135,14 +135,14 @@ async def _assets_of(at: Session, asset_ids: Iterable[str]) -> asset_pb2.Assets:
     return asset_pb2.Assets(iterable=[await asset_of(at, each, raw=False) for each in asset_ids])
 
 
-def formats(desk: Desk, asset_id: str, *, raw: bool) -> None:
+def formats(context: CallContext, asset_id: str, *, raw: bool) -> None:
     """Print the formats of an asset."""
 
     async def call(at: Session) -> None:
         found = await formats_of(at, asset_id, raw=raw)
-        write(found, desk.output, lambda: tables.formats(found.iterable), lines=found.iterable)
+        write(found, context.output, lambda: tables.formats(found.iterable), lines=found.iterable)
 
-    run(desk, call)
+    run(context, call)
 
 
 async def formats_of(at: Session, asset_id: str, *, raw: bool) -> asset_pb2.Formats:
@@ -151,20 +151,20 @@ async def formats_of(at: Session, asset_id: str, *, raw: bool) -> asset_pb2.Form
     return (await at.stub.ListAssetFormats(request, timeout=CALL_TIMEOUT_S)).formats
 
 
-def search(desk: Desk, query: str | None, tags: Sequence[str], *, raw: bool, pseudo: bool) -> None:
+def search(context: CallContext, query: str | None, tags: Sequence[str], *, raw: bool, pseudo: bool) -> None:
     """Print what is found by text or tags."""
 
     async def call(at: Session) -> None:
         request = pb.SearchAssetsRequest(
             source=at.source, query=query, searchable_tags=tags, transferables=raw, pseudo=pseudo or None
         )
-        _write_found((await at.stub.SearchAssets(request, timeout=CALL_TIMEOUT_S)).results, desk)
+        _write_found((await at.stub.SearchAssets(request, timeout=CALL_TIMEOUT_S)).results, context)
 
-    run(desk, call)
+    run(context, call)
 
 
 def search_with_filters(
-    desk: Desk, wanted: search_pb2.AssetsSearchWithFiltersInput, *, raw: bool, pseudo: bool
+    context: CallContext, wanted: search_pb2.AssetsSearchWithFiltersInput, *, raw: bool, pseudo: bool
 ) -> None:
     """Print what is found by filters."""
 
@@ -173,22 +173,24 @@ def search_with_filters(
             source=at.source, input=wanted, transferables=raw, pseudo=pseudo or None
         )
         answer = await at.stub.SearchAssetsWithFilters(await at.fitting(request), timeout=CALL_TIMEOUT_S)
-        _write_found(answer.output.results, desk)
+        _write_found(answer.output.results, context)
 
-    run(desk, call)
+    run(context, call)
 
 
-def related(desk: Desk, asset_ids: Sequence[str]) -> None:
+def related(context: CallContext, asset_ids: Sequence[str]) -> None:
     """Print the assets most like some; those are read first, since the upstream wants them whole."""
 
     async def call(at: Session) -> None:
         request = pb.ListRelatedAssetsRequest(source=at.source, assets=await _assets_of(at, asset_ids))
-        _write_assets((await at.stub.ListRelatedAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, desk)
+        _write_assets(
+            (await at.stub.ListRelatedAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, context
+        )
 
-    run(desk, call)
+    run(context, call)
 
 
-def recommend(desk: Desk, in_view: Sequence[str], *, touched: Sequence[str], scrolled: Sequence[str]) -> None:
+def recommend(context: CallContext, in_view: Sequence[str], *, touched: Sequence[str], scrolled: Sequence[str]) -> None:
     """Print what the user may want next."""
 
     async def call(at: Session) -> None:
@@ -196,9 +198,11 @@ def recommend(desk: Desk, in_view: Sequence[str], *, touched: Sequence[str], scr
             assets=await _assets_of(at, in_view), interactions=interactions(touched, scrolled)
         )
         request = pb.RecommendAssetsRequest(source=at.source, recommendation=seen)
-        _write_assets((await at.stub.RecommendAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, desk)
+        _write_assets(
+            (await at.stub.RecommendAssets(await at.fitting(request), timeout=CALL_TIMEOUT_S)).assets, context
+        )
 
-    run(desk, call)
+    run(context, call)
 
 
 def interactions(touched: Sequence[str], scrolled: Sequence[str]) -> search_pb2.InteractedAssets:
@@ -216,7 +220,7 @@ def interactions(touched: Sequence[str], scrolled: Sequence[str]) -> search_pb2.
     )
 
 
-def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
+def create(context: CallContext, seed: seed_pb2.Seed, *, raw: bool) -> None:
     """Make an asset and print it."""
 
     async def call(at: Session) -> None:
@@ -227,38 +231,38 @@ def create(desk: Desk, seed: seed_pb2.Seed, *, raw: bool) -> None:
             if reason_of(error) in PERHAPS_MADE or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 complain("the asset may have been made: look before trying again")
             raise
-        write(answer, desk.output, lambda: tables.assets([answer.asset]))
+        write(answer, context.output, lambda: tables.assets([answer.asset]))
 
-    run(desk, call)
+    run(context, call)
 
 
-def draft(desk: Desk, seed: seed_pb2.Seed) -> None:
+def draft(context: CallContext, seed: seed_pb2.Seed) -> None:
     """Print what could be made of a seed; unless as a table, with its content: so an asset can be made of it."""
 
     async def call(at: Session) -> None:
-        whole = desk.output is not Format.TABLE
+        whole = context.output is not Format.TABLE
         request = pb.DraftAssetRequest(source=at.source, seed=seed, transferables=whole)
         found = (await at.stub.DraftAsset(await at.fitting(request), timeout=CALL_TIMEOUT_S)).seed
-        write(found, desk.output, lambda: tables.drafts(found))
+        write(found, context.output, lambda: tables.drafts(found))
 
-    run(desk, call)
+    run(context, call)
 
 
-def rm(desk: Desk, asset_ids: Sequence[str]) -> None:
+def rm(context: CallContext, asset_ids: Sequence[str]) -> None:
     """Delete assets; print each as soon as it is gone."""
 
     async def call(at: Session) -> None:
         for asset_id in asset_ids:
             request = pb.DeleteAssetRequest(source=at.source, asset_id=asset_id)
             answer = await at.stub.DeleteAsset(request, timeout=CALL_TIMEOUT_S)
-            write(answer, desk.output, lambda gone=answer: safe(gone.asset_id))  # type: ignore[misc]  # its default is its type
+            write(answer, context.output, lambda gone=answer: safe(gone.asset_id))  # type: ignore[misc]  # its default is its type
 
-    run(desk, call)
-
-
-def _write_assets(found: asset_pb2.Assets, desk: Desk) -> None:
-    write(found, desk.output, lambda: tables.assets(found.iterable), lines=found.iterable)
+    run(context, call)
 
 
-def _write_found(found: search_pb2.SearchedAssets, desk: Desk) -> None:
-    write(found, desk.output, lambda: tables.found(found.iterable), lines=found.iterable)
+def _write_assets(found: asset_pb2.Assets, context: CallContext) -> None:
+    write(found, context.output, lambda: tables.assets(found.iterable), lines=found.iterable)
+
+
+def _write_found(found: search_pb2.SearchedAssets, context: CallContext) -> None:
+    write(found, context.output, lambda: tables.found(found.iterable), lines=found.iterable)

@@ -57,11 +57,11 @@ def ls(
 
     if (ids and (suggested or raw)) or (only_pseudo and (ids or pseudo or suggested or raw)):
         fail(ExitCode.USAGE, "--ids goes with --pseudo alone, --only-pseudo with neither of the others")
-    desk = actions.Desk(target, source, output)
+    context = actions.CallContext(target, source, output)
     if ids or only_pseudo:
-        actions.ids(desk, pseudo=pseudo, only_pseudo=only_pseudo)
+        actions.ids(context, pseudo=pseudo, only_pseudo=only_pseudo)
     else:
-        actions.ls(desk, raw=raw, suggested=suggested, pseudo=pseudo)
+        actions.ls(context, raw=raw, suggested=suggested, pseudo=pseudo)
 
 
 @app.command("get")
@@ -91,11 +91,11 @@ def get(
         named = "is how to print: leave out --content, or write ./" + output if content else "needs --content"
         fail(ExitCode.USAGE, f"-o {output} {named}")
     printed = Format.TABLE if content or output is None else Format(output)
-    desk = actions.Desk(target, source, printed)
+    context = actions.CallContext(target, source, printed)
     if content:
-        files.save(desk, asset, output or files.STANDARD)
+        files.save(context, asset, output or files.STANDARD)
     else:
-        actions.get(desk, asset, raw=raw)
+        actions.get(context, asset, raw=raw)
 
 
 @app.command("formats")
@@ -111,7 +111,7 @@ def formats(
     """List the formats of one asset."""
     from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    actions.formats(actions.Desk(target, source, output), asset, raw=raw)
+    actions.formats(actions.CallContext(target, source, output), asset, raw=raw)
 
 
 @app.command("search")
@@ -133,13 +133,13 @@ def search(
     """Find assets by text, tags or filters."""
     from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = actions.Desk(target, source, output)
+    context = actions.CallContext(target, source, output)
     if filters is None:
-        actions.search(desk, query, tag or [], raw=raw, pseudo=pseudo)
+        actions.search(context, query, tag or [], raw=raw, pseudo=pseudo)
     elif tag:
         fail(ExitCode.USAGE, "--tag does not go with --filters, which has tags of its own")
     else:
-        actions.search_with_filters(desk, files.filters(filters, query), raw=raw, pseudo=pseudo)
+        actions.search_with_filters(context, files.filters(filters, query), raw=raw, pseudo=pseudo)
 
 
 @app.command("related")
@@ -154,7 +154,7 @@ def related(
     """List the assets most like some."""
     from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    actions.related(actions.Desk(target, source, output), asset)
+    actions.related(actions.CallContext(target, source, output), asset)
 
 
 @app.command("recommend")
@@ -177,8 +177,8 @@ def recommend(
     """List the assets the user may want next."""
     from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    desk = actions.Desk(target, source, output)
-    actions.recommend(desk, asset or [], touched=touched or [], scrolled=scrolled or [])
+    context = actions.CallContext(target, source, output)
+    actions.recommend(context, asset or [], touched=touched or [], scrolled=scrolled or [])
 
 
 @app.command("stream")
@@ -199,8 +199,8 @@ def stream(
 
     if ids and raw:
         fail(ExitCode.USAGE, "give either --ids or --raw")
-    desk = actions.Desk(target, source, output)
-    following.follow(desk, ids=ids, raw=raw)
+    context = actions.CallContext(target, source, output)
+    following.follow(context, ids=ids, raw=raw)
 
 
 @app.command("create")
@@ -225,10 +225,10 @@ def create(
     """Make an asset of a file, of standard input or of a draft: of text a fragment, of other bytes a file."""
     from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
-    desk = actions.Desk(target, source, output)
+    context = actions.CallContext(target, source, output)
     whole = seed or file is None
     made_of = files.seed(file or files.piped_seed(), name=name, ext=ext, tags=tag or [], whole=whole)
-    actions.create(desk, made_of, raw=raw)
+    actions.create(context, made_of, raw=raw)
 
 
 @app.command("draft")
@@ -251,8 +251,8 @@ def draft(
     from assetwatchd.cli.pieces import actions, files  # noqa: PLC0415 - help does not pay for it
 
     piped = Format.JSON if raw or not sys.stdout.isatty() else Format.TABLE
-    desk = actions.Desk(target, source, output or piped)
-    actions.draft(desk, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed))
+    context = actions.CallContext(target, source, output or piped)
+    actions.draft(context, files.seed(file, name=name, ext=ext, tags=tag or [], whole=seed))
 
 
 @app.command("rm")
@@ -267,4 +267,4 @@ def rm(
     """Delete assets, one after the other; the first that cannot be deleted ends it."""
     from assetwatchd.cli.pieces import actions  # noqa: PLC0415 - help does not pay for it
 
-    actions.rm(actions.Desk(target, source, output), asset)
+    actions.rm(actions.CallContext(target, source, output), asset)

@@ -19,7 +19,7 @@ from assetwatchd.cli.terminal import write_raw
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from assetwatchd.cli.pieces.actions import Desk, Session
+    from assetwatchd.cli.pieces.actions import CallContext, Session
 
 M = TypeVar("M", bound=Message)
 
@@ -99,7 +99,7 @@ def piped_seed() -> str:
     return STANDARD
 
 
-def save(desk: Desk, asset_id: str, file: str) -> None:
+def save(context: CallContext, asset_id: str, file: str) -> None:
     """Write the content of an asset to a file or standard output."""
 
     async def call(at: Session) -> ExitCode | None:
@@ -109,7 +109,7 @@ def save(desk: Desk, asset_id: str, file: str) -> None:
         _write(content, file)
         return None
 
-    run(desk, call)
+    run(context, call)
 
 
 async def _content_read(at: Session, asset_id: str) -> bytes | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceAsyncStub
 
-    from assetwatchd.cli.pieces.actions import Desk, Session
+    from assetwatchd.cli.pieces.actions import CallContext, Session
 
     Told = pb.StreamAssetsResponse | pb.StreamAssetIdentifiersResponse | pb.StreamAssetTransferablesResponse
 
@@ -33,19 +33,19 @@ FIRST_SILENCE_S = 60.0
 DEAD_AFTER_HEARTBEATS = 3
 
 
-def follow(desk: Desk, *, ids: bool, raw: bool) -> None:
+def follow(context: CallContext, *, ids: bool, raw: bool) -> None:
     """Print a stream until interrupted."""
 
     async def call(at: Session) -> None:
         async with aclosing(_messages(at.stub, at.source, ids=ids, raw=raw)) as messages:
             async for message in messages:
-                if desk.output is Format.TABLE:
+                if context.output is Format.TABLE:
                     for line in text_lines(message):
                         tell(safe(f"{datetime.now(UTC):%H:%M:%S} {line}".rstrip()))
                 else:
-                    tell(document(message, desk.output))
+                    tell(document(message, context.output))
 
-    run(desk, call)
+    run(context, call)
 
 
 async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: bool, raw: bool) -> AsyncGenerator[Told]:
@@ -65,6 +65,7 @@ async def _messages(stub: PiecesAssetsServiceAsyncStub, source: str, *, ids: boo
             pause_s = backoff.pause_s(failed=False)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             told = error if isinstance(error, grpc.aio.AioRpcError) else None
+            # Before a first message the caller may have mistyped something, so that is told and not tried for ever.
             if not begun or (told and action_for(told) is not Action.RESUME):
                 raise
             why = (reason_of(told) or told.code().name) if told else "it fell silent"
@@ -96,7 +97,7 @@ async def _stream(call: Any) -> AsyncGenerator[Told]:  # noqa: ANN401 - no type 
                 silence_s = DEAD_AFTER_HEARTBEATS * heartbeat_s or FIRST_SILENCE_S
             yield message
     finally:
-        call.cancel()
+        call.cancel()  # also when the caller left its loop: the server would keep the stream open
 
 
 def text_lines(message: Told) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The assets API of Pieces OS: its twelve HTTP operations and three streams, JSON documents in and out.
+"""Call the assets API of Pieces OS: its twelve HTTP operations, JSON documents in and out.
 
 Source: the vendor's client 5.0.1 (paths, parameters, bodies, codes). Nothing is cached and nothing is tried twice.
+Connections are PiecesServer's. The module knows neither messages of gRPC (`into` is given what makes them) nor states.
 """
 
 from __future__ import annotations
@@ -8,43 +9,30 @@ from __future__ import annotations
 import asyncio
 import copy
 from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack, cast
-from urllib.parse import quote, urlencode
 
 from pydantic import JsonValue
 
 from assetwatchd.model.errors import AssetGone, BadAnswer, InvalidRequest, PiecesRefused
-from assetwatchd.pieces.client import documents
+from assetwatchd.pieces.client import documents, paths
 from assetwatchd.pieces.client.body import joined
 from assetwatchd.pieces.client.json_splitter import Splitter
 from assetwatchd.pieces.client.pace import Pace
+from assetwatchd.pieces.client.paths import query
+from assetwatchd.pieces.client.statuses import GONE, OK, is_refusal, undocumented
 from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.http.transport import Reply, raise_for_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
 
     from assetwatchd.pieces.client.body import Body
-    from assetwatchd.pieces.client.documents import Documents
-    from assetwatchd.pieces.client.location import PiecesTransport
-    from assetwatchd.pieces.client.shared_stream import Line
-    from assetwatchd.pieces.client.streams import Stream
-    from assetwatchd.settings.schema import PiecesSource
+    from assetwatchd.pieces.client.server import PiecesServer
     from assetwatchd.upstream.port import Listed
 
 D = TypeVar("D")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-OK = 200
-GONE = 410
-"""Of an asset deleted earlier and of one that never was, alike; the body is text."""
-FAILED = 500
-"""Of a draft, a list or a search it cannot do: the body is text; without text the server itself is broken [assumed]."""
-NOT_REFUSALS = frozenset({401, 403, 429})
-"""They mean the same with every kind of upstream."""
-
-APPLICATION_HEADER = "X-Application-ID"
 JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 READ_BACK_BYTES = 16 * 1024
 """Beside its content, what the formats of an asset hold: names, times, who made it [assumed]."""
@@ -58,22 +46,18 @@ TEXT_MAX = 300
 
 
 class Operations(Generic[D]):
-    """One Pieces OS server. A flag that is None is not sent. Streams have connections of their own, apart from calls.
+    """One Pieces OS server. A flag that is None is not sent.
 
     An operation that is answered with a document returns what is made of it: the document as it is, or see `into`.
     Every operation raises UpstreamError (no answer, or none that can be read), PiecesRefused and AssetGone.
     """
 
-    def __init__(
-        self, source: str, calls: PiecesTransport, sockets: PiecesTransport, settings: PiecesSource, line: Line
-    ) -> None:
-        self.source = source
-        self.line = line
-        self._calls = calls
-        self._sockets = sockets
-        self.settings = settings
+    def __init__(self, server: PiecesServer) -> None:
+        self.server = server
+        self.source = server.source
+        self.settings = server.settings
+        self._calls = server.calls
         self._make: Callable[[dict[str, JsonValue]], D] | None = None
-        self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
     def into(self, make: Callable[[dict[str, JsonValue]], T]) -> Operations[T]:
         """Return the same server, whose operations return what make makes of a document; it is made where it is read.
@@ -88,11 +72,6 @@ class Operations(Generic[D]):
     def warn(self, kind: Hashable, text: str) -> None:
         """Log something odd of the source, now and then (`PiecesTransport.warn`)."""
         self._calls.warn(kind, text)
-
-    async def close(self) -> None:
-        """Give back connections."""
-        await self._calls.close()
-        await self._sockets.close()
 
     async def body(self, given: bytes, write: Callable[[Reply, Unpack[Ts]], list[bytes]], *how: *Ts) -> Body:
         """Return what write makes of what a client gave, put together; beside, unless it is little.
@@ -112,7 +91,7 @@ class Operations(Generic[D]):
 
     async def delete(self, asset_id: str) -> None:
         """Delete; the answer is the id, as text. Raises BadAnswer too when it is another."""
-        reply = await self._call("POST", f"/assets/{quote(asset_id, safe='')}/delete", asset_id=asset_id)
+        reply = await self._call("POST", f"{paths.asset(asset_id)}/delete", asset_id=asset_id)
         answered = _beginning(reply, TEXT_MAX)
         if answered.lower() != asset_id.lower():
             raise BadAnswer(f"it was to delete asset {asset_id}, and confirms another: {answered or 'none'}")
@@ -131,11 +110,11 @@ class Operations(Generic[D]):
 
     async def identifiers(self, *, pseudo: bool | None = None) -> D:
         """Return FlattenedAssets."""
-        return await self._document("GET", "/assets/identifiers", {"pseudo": pseudo})
+        return await self._document("GET", paths.IDENTIFIERS, {"pseudo": pseudo})
 
     async def ids(self, read: Callable[[Reply, int], Listed]) -> Listed:
         """Return FlattenedAssets as read makes them out, which is given assets_max; long ones are read beside."""
-        reply = await self._call("GET", "/assets/identifiers" + query({"pseudo": self.settings.pseudo}))
+        reply = await self._call("GET", paths.IDENTIFIERS + query({"pseudo": self.settings.pseudo}))
         return await self._calls.reading.read(reply, read, self.settings.assets_max)
 
     async def pseudo(self) -> D:
@@ -175,17 +154,12 @@ class Operations(Generic[D]):
 
     async def formats(self, asset_id: str, *, transferables: bool | None = None) -> D:
         """Return Formats."""
-        path = f"/assets/{quote(asset_id, safe='')}/formats"
+        path = f"{paths.asset(asset_id)}/formats"
         return await self._document("GET", path, {"transferables": transferables}, asset_id=asset_id)
 
     async def get(self, asset_id: str, *, transferables: bool | None = None) -> D:
         """Return Asset."""
-        path = f"/assets/{quote(asset_id, safe='')}"
-        return await self._document("GET", path, {"transferables": transferables}, asset_id=asset_id)
-
-    def connect(self, stream: Stream) -> AbstractAsyncContextManager[Documents]:
-        """Open a stream of assets; the stream of identifiers is `line`, since others follow it too."""
-        return documents.opened(self._sockets, stream.value, self.settings, self._headers)
+        return await self._document("GET", paths.asset(asset_id), {"transferables": transferables}, asset_id=asset_id)
 
     async def listed(self, *, transferables: bool, pseudo: bool) -> AsyncGenerator[list[bytes]]:
         """Yield every asset of the snapshot as its JSON, some at a time while they come.
@@ -195,13 +169,13 @@ class Operations(Generic[D]):
         path = "/assets" + query({"transferables": transferables, "pseudo": pseudo})
         splitter = Splitter(self.settings.body_bytes_max)
         pace = Pace()
-        async with self._calls.parts("GET", path, headers=self._headers) as (reply, parts):
+        async with self._calls.parts("GET", path) as (reply, parts):
             self._accepted(reply)
             async for part in parts:
                 pace.note(size_bytes=len(part))
                 if assets := await _split(part, splitter):
                     yield assets
-                await pace.turn()
+                await pace.wait()
         splitter.end()
 
     async def read_assets(self, texts: Sequence[bytes], read: Callable[[Reply, Sequence[int]], T]) -> T:
@@ -225,19 +199,23 @@ class Operations(Generic[D]):
 
     async def _call(self, method: str, path: str, body: Body | None = None, *, asset_id: str = "") -> Reply:
         """Make one call. A GET with a body is sent with it, though HTTP gives it no meaning (RFC 9110, 9.3.1)."""
-        headers = self._headers if body is None else {**self._headers, **JSON_HEADERS}
+        headers = None if body is None else JSON_HEADERS
         return self._accepted(await self._calls.raw(method, path, headers=headers, body=body), asset_id)
 
     def _accepted(self, reply: Reply, asset_id: str = "") -> Reply:
+        """Return an answer of 200. Raises: AssetGone (410), PiecesRefused, UpstreamError (the server is in trouble).
+
+        Refusals are told first: a 500 with text is about the call, and to raise_for_status about the server.
+        """
         if reply.status == OK:
             return reply
         if reply.status == GONE:
             raise AssetGone(self.source, asset_id)
-        if _refusal(reply):
+        if is_refusal(reply):
             text = _beginning(reply, TEXT_MAX)
             raise PiecesRefused(self.source, status=reply.status, text=text)
         raise_for_status(reply)
-        raise BadAnswer(f"HTTP {reply.status}, which no document mentions here; correct base_url")
+        raise undocumented(reply.status)
 
 
 class PiecesApi(Operations[dict[str, JsonValue]]):
@@ -253,16 +231,6 @@ async def _split(part: bytes, splitter: Splitter) -> list[bytes]:
     return assets
 
 
-def query(parameters: Mapping[str, bool | str | None]) -> str:
-    """Write a query, with its question mark; parameters that are None are left out."""
-    given = {
-        name: ("true" if value else "false") if isinstance(value, bool) else value
-        for name, value in parameters.items()
-        if value is not None
-    }
-    return f"?{urlencode(given, quote_via=quote)}" if given else ""
-
-
 def _made(reply: Reply, make: Callable[[dict[str, JsonValue]], T]) -> T:
     return make(jsonbody.object_in(reply))
 
@@ -270,10 +238,3 @@ def _made(reply: Reply, make: Callable[[dict[str, JsonValue]], T]) -> T:
 def _beginning(reply: Reply, characters: int) -> str:
     """Return the beginning of a body as text, on one line; however long the rest is, it is not looked at."""
     return jsonbody.bounded(reply.body[: 16 * characters].decode("utf-8", "replace"), characters)
-
-
-def _refusal(reply: Reply) -> bool:
-    """Whether the server speaks about the call, and not about itself."""
-    if reply.status == FAILED:
-        return reply.content_type == "text/plain"
-    return FAILED > reply.status >= 400 and reply.status not in NOT_REFUSALS  # noqa: PLR2004 - where client errors begin

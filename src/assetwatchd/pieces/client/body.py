@@ -1,4 +1,4 @@
-"""Bodies of requests as JSON: written in parts, and put together a piece at a time."""
+"""Write bodies of requests as JSON in parts, and put them together a piece at a time; knows no operation."""
 
 from __future__ import annotations
 

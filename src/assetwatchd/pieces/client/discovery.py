@@ -1,7 +1,8 @@
-"""Where Pieces OS listens: the configured address, or the first of the known ports that answers as it does.
+"""Find out where Pieces OS listens: at the configured address, or the first of the known ports that answers as it does.
 
 Source: the vendor's clients: 50 ms to connect, then HEAD of the health page within 100 ms, 20 ports at a time, 200
 wins; a version below a minimum, or at or above a maximum, is refused. The order of the ports is [assumed].
+It keeps nothing: what was found, and when to look again, is ServerLocator's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from assetwatchd.model.errors import BadAnswer, Unreachable, VersionUnsupported
+from assetwatchd.pieces.client.statuses import OK
 from assetwatchd.runtime.descriptors import missed
 from assetwatchd.upstream import logins
 from assetwatchd.upstream.http.connector import Connector
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.settings.schema import PiecesSource
     from assetwatchd.upstream.http.transport import Reply
+    from assetwatchd.upstream.rate import Pacer
 
     Ask = Callable[[URL, str], Awaitable[Reply]]
     """Makes a GET of a path at a base URL."""
@@ -33,7 +36,6 @@ PORTS = (*range(39300, 39334), 1000, 5323)
 """Those of current releases, then the older one of macOS and Windows, then the older one of Linux."""
 HEALTH = ".well-known/health"
 VERSION = ".well-known/version"
-OK = 200
 
 PARALLEL = 20
 UNSUPPORTED_WAIT_S = 30.0
@@ -72,7 +74,7 @@ def parse_version(text: str) -> Version:
 
 
 class Probing(NamedTuple):
-    """How to look for a server; supported is a minimum, and what every version must be below."""
+    """Limits of looking for a server; supported is a minimum, and what every version must be below."""
 
     host: str = HOST
     ports: Sequence[int] = PORTS
@@ -85,21 +87,24 @@ PROBING = Probing()
 """As the vendor's clients probe."""
 
 
-async def discover(settings: PiecesSource, probing: Probing = PROBING) -> URL:
+async def discover(settings: PiecesSource, pacer: Pacer, probing: Probing = PROBING) -> URL:
     """Return the base URL of the first server that is healthy: the configured one, else by the order of the ports.
 
+    A probe is a request as any other, and waits for its turn at the pacer; a port where nobody listens is sent none.
     Raises: Unreachable when there is none.
     """
     known = [URL.build(scheme="http", host=probing.host, port=port) for port in probing.ports]
     candidates = [URL(str(settings.base_url).rstrip("/")), *known]
     async with session(Connector()) as asking:
-        return await _first_healthy(asking, candidates, probing)
+        return await _first_healthy(asking, candidates, pacer, probing)
 
 
-async def _first_healthy(asking: aiohttp.ClientSession, candidates: Sequence[URL], probing: Probing) -> URL:
+async def _first_healthy(
+    asking: aiohttp.ClientSession, candidates: Sequence[URL], pacer: Pacer, probing: Probing
+) -> URL:
     for start in range(0, len(candidates), PARALLEL):
         some = candidates[start : start + PARALLEL]
-        healthy = await asyncio.gather(*[_healthy(asking, url, probing) for url in some])
+        healthy = await asyncio.gather(*[_healthy(asking, url, pacer, probing) for url in some])
         for url, good in zip(some, healthy, strict=True):
             if good:
                 return url
@@ -107,12 +112,13 @@ async def _first_healthy(asking: aiohttp.ClientSession, candidates: Sequence[URL
     raise Unreachable(f"Pieces OS is neither at {first} nor at any of {len(others)} known ports; start it")
 
 
-async def _healthy(asking: aiohttp.ClientSession, url: URL, probing: Probing) -> bool:
+async def _healthy(asking: aiohttp.ClientSession, url: URL, pacer: Pacer, probing: Probing) -> bool:
     try:
         with missed():
             async with asyncio.timeout(probing.connect_timeout_s):
                 _, writer = await asyncio.open_connection(url.host, url.port)
             writer.close()
+            await pacer.slot()  # not part of the time that the server has to answer
             async with (
                 asyncio.timeout(probing.health_timeout_s),
                 asking.head(url / HEALTH, allow_redirects=False) as answer,

@@ -1,4 +1,7 @@
-"""Texts from the WebSockets of Pieces OS one after the other, at a pace; and its JSON, decoded while others go on."""
+"""Read texts off a WebSocket of Pieces OS one after the other, at a pace; and decode its JSON while others go on.
+
+The module owns one socket, its pings and the words for its end. It does not know what a text says.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from assetwatchd.upstream.bodies import jsonbody
 from assetwatchd.upstream.bodies.reading import INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from aiohttp.http import WSMessageNoDecodeText
     from pydantic import JsonValue
@@ -53,8 +56,9 @@ def packed_object(reply: Reply) -> Packed[dict[str, JsonValue], JsonValue]:
 
 
 class Documents:
-    """The texts of one WebSocket, at a pace, until it ends: an UpstreamError. A wait for the next can be given up.
+    """Iterate over the texts of one WebSocket, at a pace, until it ends. A wait for the next can be given up.
 
+    Raises, from the iteration: Unreachable (it ended), BadAnswer (it broke the protocol), AnswerTooLarge.
     pace: where whoever reads them tells of what else they cost. reading: how to read large ones. source: its name.
     warn: where what is odd about them is told.
     """
@@ -77,9 +81,10 @@ class Documents:
 
     async def __anext__(self) -> bytes:
         while True:
-            await self.pace.turn()
+            await self.pace.wait()
             message = await self._socket.receive()
             self.pace.note(frames=1, size_bytes=len(message.data) if isinstance(message.data, bytes) else 0)
+            # aiohttp would answer pings inside receive(), as many as come, without the pace and without a pause.
             if message.type is WSMsgType.PING:
                 await self._socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
@@ -120,10 +125,8 @@ def closed(code: int, reason: str) -> Unreachable:
 
 
 @asynccontextmanager
-async def opened(
-    transport: PiecesTransport, path: str, settings: PiecesSource, headers: Mapping[str, str]
-) -> AsyncIterator[Documents]:
-    """Open a stream. A server that answers no ping within half of ping_interval_s has ended it."""
-    async with transport.websocket(path, headers=headers, heartbeat_s=settings.ping_interval_s) as socket:
-        with transport.secrets.kept():
+async def opened(transport: PiecesTransport, path: str, settings: PiecesSource) -> AsyncIterator[Documents]:
+    """Open a stream. A server that answers no ping within ping_interval_s / 2 has ended it. Raises: UpstreamError."""
+    async with transport.websocket(path, heartbeat_s=settings.ping_interval_s) as socket:
+        with transport.secrets.redacting_errors():
             yield Documents(socket, settings, transport)

@@ -1,4 +1,7 @@
-"""News that nobody could read, which may have been of any asset: when all there is, is asked for anew."""
+"""Decide when all there is, is asked for anew, since there was news that nobody could read, maybe of any asset.
+
+It wraps the frames of one stream and asks for nothing itself: how all is asked for belongs to who follows the stream.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ many reads as there are assets."""
 
 
 class Doubted:
-    """The frames of a stream, and None whenever all there is, is to be asked for as some of them nobody could read.
+    """Iterate over the frames of a stream, and None whenever all there is, is to be asked for.
 
-    At once for the first, and so for the first after a quiet time; then once for all that came in a pause, which grows.
+    At once for the first that nobody can read, and so for the first after a quiet time; then once for all that came in
+    a pause, which grows. Asking is over, and the pause begins, when the next frame is asked for.
+    Raises: as the iteration over the frames.
     """
 
     def __init__(self, news: AsyncIterator[Frame]) -> None:

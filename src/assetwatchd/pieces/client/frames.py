@@ -1,4 +1,8 @@
-"""What a frame or a list says, asset by asset."""
+"""Read what a frame or a list of ids says, asset by asset; for every follower of a stream and for whoever lists.
+
+Pure but for `Frames`, which has large texts read beside. It does not know what follows from an item: states are the
+adapter's, and what a subscriber is told is the feed's.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,15 @@ if TYPE_CHECKING:
     Fields: TypeAlias = "tuple[str, bool, datetime | None, Mapping[str, JsonValue], Omitted | None, int]"
 
 DELETED_MECHANISM = "DELETED"
+"""The one value of the mechanism that says something about the state."""
 LIST = "iterable"
 MAY_BE_FRAME = re.compile(rb"\s*[\[{]|iterable")
 """A text that begins so, or has this in it, may be a frame, or what is left of one; others never were."""
 AHEAD_S_MAX = 300.0
 """A date so far ahead of our clock is none: all that comes until then would be taken for older. Clocks of machines that
 keep time at all are closer (Kerberos asks for as much)."""
+DELETED_FROM = datetime(1970, 1, 2, tzinfo=UTC)
+"""No asset was deleted before: such a time (-1, 1970-01-01, 0001-01-01) is what some programs write for none."""
 UNFIT_LENGTH_MAX = 100
 """Characters of an id that cannot be one, in the log."""
 
@@ -48,7 +55,7 @@ class Omitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What was said of one asset: that it is there, or gone.
+    """One asset, as a frame or an answer tells of it: it is there, or gone.
 
     updated: when it last changed; None when that was not said, cannot be read, or has not come yet.
     document: the item as it came; empty when omitted says why it was not read.
@@ -64,23 +71,22 @@ class Item:
 
     @property
     def fields(self) -> Fields:
-        """What it is made of, which is cheaper to pickle than itself."""
+        """Its members in order, which are cheaper to pickle than itself."""
         return self.asset_id, self.gone, self.updated, self.document, self.omitted, self.weight
 
     @property
     def pseudo(self) -> bool:
-        """Whether it says that the user did not save the asset; items of the identifiers stream never do."""
+        """True when it says that the user did not save the asset; items of the identifiers stream never do."""
         return self.document.get("pseudo") is True
 
     @property
     def deleted_at(self) -> datetime | None:
-        """When the asset was deleted; None when that was not said."""
-        told = value_of(self.document.get("deleted"))
-        return None if lenient.flag(told) is not None else lenient.time(told)
+        """The time of deletion; None when that was not said."""
+        return deletion_time(self.document.get("deleted"))
 
 
 class Frame(NamedTuple):
-    """What a frame says of each asset. unreadable: how many of its items may have named one, and nobody can tell.
+    """One frame, an item an asset. unreadable: how many of its items may have named one, and nobody can tell.
 
     unfit: how many have an id that nobody could ask for; those are left out.
     weight: what its items take in memory, about; 0 for what was not read off a stream.
@@ -161,9 +167,9 @@ def check_count(count: int, assets_max: int) -> None:
 
 
 class Frames:
-    """The frames of an open stream, read as they come; texts that are none, or void, are passed over.
+    """Iterate over the frames of an open stream; texts that are none, or void, are passed over.
 
-    void: one was. A wait for the next can be given up.
+    void: one was. A wait for the next can be given up. Raises, from the iteration: as Documents; BadAnswer (damaged).
     """
 
     def __init__(self, documents: Documents, stream: Stream) -> None:
@@ -221,7 +227,7 @@ def listed(document: Mapping[str, JsonValue], assets_max: int) -> Listed:
     Raises: BadAnswer; also when there are more than anybody could have here.
     """
     told = members(document)
-    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and _gone(each)} - {None}
+    dead = {asset_id_of(each) for each in told if isinstance(each, dict) and is_gone(each)} - {None}
     found = port.listed((asset_id for each in told if (asset_id := asset_id_of(each)) not in dead), assets_max)
     unfit = [asset_id for asset_id in found.asset_ids if texts.unfit(asset_id)]
     if not unfit:
@@ -270,12 +276,12 @@ def of_texts(reply: Reply, lengths: Sequence[int]) -> Packed[list[BadAnswer], Fi
 
 
 def living(among: Iterable[Item]) -> list[Item]:
-    """Only those that are there."""
+    """Return only those that are there."""
     return [item for item in among if not item.gone]
 
 
 def overtaken(updated: datetime | None, known: datetime | None) -> bool:
-    """Whether news of that date is older than what is known."""
+    """Return whether news of that date is older than what is known."""
     return updated is not None and known is not None and updated < known
 
 
@@ -292,8 +298,14 @@ def is_tombstone(value: JsonValue) -> bool | None:
     """
     if (told := value_of(value)) is None:
         return False
-    flag = lenient.flag(told)
-    return True if flag is None and lenient.time(told) else flag
+    return True if deletion_time(value) else lenient.flag(told)
+
+
+def deletion_time(value: JsonValue) -> datetime | None:
+    """Read the time in `deleted`; None when there is none, as in a flag."""
+    told = value_of(value)
+    time = None if lenient.flag(told) is not None else lenient.time(told)
+    return time if time is not None and time >= DELETED_FROM else None
 
 
 def value_of(timestamp: JsonValue) -> JsonValue:
@@ -302,10 +314,11 @@ def value_of(timestamp: JsonValue) -> JsonValue:
 
 
 def _asset(element: Mapping[str, JsonValue]) -> Item | None:
-    return _item(element.get("id"), element, gone=_gone(element))
+    return _item(element.get("id"), element, gone=is_gone(element))
 
 
-def _gone(element: Mapping[str, JsonValue]) -> bool | None:
+def is_gone(element: Mapping[str, JsonValue]) -> bool | None:
+    """Tell whether an asset, or an item of a list, says that it was deleted; None when nobody can tell."""
     return element.get("mechanism") == DELETED_MECHANISM or is_tombstone(element.get("deleted"))
 
 

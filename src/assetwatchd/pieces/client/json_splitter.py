@@ -1,4 +1,4 @@
-"""A long list taken apart while it comes: only one of its elements is held at a time; pure."""
+"""Take a long list apart while it comes, so that only one of its elements is held at a time; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IN_OBJECT, IN_LIST = 1, 2
 
 
 class Splitter:
-    """Takes in a JSON object in parts and gives out the objects in its list `iterable`, each as it stands there.
+    """Take in a JSON object in parts and give out the objects in its list `iterable`, each as it stands there.
 
     Whether what it gives out is JSON is for others to see. An element larger than element_bytes_max is passed over, as
     are elements that are no objects, and everything beside the list.

@@ -1,4 +1,7 @@
-"""Frames that wait for who follows a stream: read off its connection as they come, whatever that one does meanwhile."""
+"""Hold frames for one that follows a stream: read off its connection as they come, whatever it does meanwhile.
+
+The module owns what waits, in bytes. It knows nothing of what frames say.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One that follows a stream; iterates over frames until the connection ends: an UpstreamError."""
+    """Iterate over the frames that were told, until the connection ends. Raises, from then on: UpstreamError."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[Frame | UpstreamError] = asyncio.Queue()
@@ -42,17 +45,20 @@ class Listener:
         told = await self._waiting.get()
         if isinstance(told, UpstreamError):
             raise told
-        self._take(-told.weight - FRAME_BYTES)
+        self._count(-told.weight - FRAME_BYTES)
         return told
 
     def tell(self, what: Frame | UpstreamError) -> None:
-        """Let a frame, or the end, wait for it; a frame for which there is no room is the end, too."""
+        """Let a frame, or the end, wait for it; a frame for which there is no room is the end, too.
+
+        It never waits: one connection is told to several, and one that is slow holds up none of the others.
+        """
         if self._ended:
             return
         if isinstance(what, Frame) and not self._room.is_set():
             what = Unreachable("the stream was faster than we are")
         if isinstance(what, Frame):
-            self._take(what.weight + FRAME_BYTES)
+            self._count(what.weight + FRAME_BYTES)
         else:
             self._ended = True
         self._waiting.put_nowait(what)
@@ -61,7 +67,7 @@ class Listener:
         """Return once there is room for one more."""
         await self._room.wait()
 
-    def _take(self, size_bytes: int) -> None:
+    def _count(self, size_bytes: int) -> None:
         self._bytes += size_bytes
         if self._bytes > WAITING_BYTES_MAX:
             self._room.clear()
@@ -70,8 +76,8 @@ class Listener:
 
 
 @asynccontextmanager
-async def ahead(connecting: AbstractAsyncContextManager[Documents], stream: Stream) -> AsyncIterator[Listener]:
-    """Open a stream, and read it from then on; when there is no room for more, it waits at the server.
+async def read_ahead(connecting: AbstractAsyncContextManager[Documents], stream: Stream) -> AsyncIterator[Listener]:
+    """Open a stream, and read ahead of who follows it; when there is no room for more, it waits at the server.
 
     A connection that is not read looks dead: it answers no ping, and sees no answer to its own. Raises: UpstreamError.
     """
@@ -88,7 +94,7 @@ async def ahead(connecting: AbstractAsyncContextManager[Documents], stream: Stre
 async def _read(connecting: AbstractAsyncContextManager[Documents], stream: Stream, listener: Listener) -> None:
     try:
         async with connecting as documents:
-            listener.tell(Frame([]))
+            listener.tell(Frame([]))  # taken by read_ahead, which so learns that it is open, or why it is not
             async for frame in Frames(documents, stream):
                 await listener.room()
                 listener.tell(frame)

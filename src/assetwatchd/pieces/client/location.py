@@ -1,6 +1,7 @@
-"""Where one Pieces OS is, for all who call it: checked before the first call, and looked for again after each break.
+"""Know where one Pieces OS is, for all who call it: checked before the first call, looked for again after each break.
 
-There is no loop and no clock of its own here: whoever calls has pauses that grow, and each try is another look.
+The module owns the address, whether it was checked, and the silence that the server asked for. There is no loop here:
+whoever calls has pauses that grow, and each try is another look. It does not know what is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from yarl import URL
 
 from assetwatchd.model.errors import Unreachable, UpstreamError
 from assetwatchd.pieces.client.discovery import PROBING, check, discover
+from assetwatchd.runtime.descriptors import BESIDE
 from assetwatchd.runtime.logs import Seldom
 from assetwatchd.upstream.bodies.reading import Reading
 from assetwatchd.upstream.http.transport import Transport, raise_for_status
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from assetwatchd.upstream.http.transport import Reply
 
 
+APPLICATION_HEADER = "X-Application-ID"
+"""What newer clients send with every asset operation; servers seem to accept calls without [assumed]."""
 LINE_EVERY_S = 600.0
 """Of one kind of odd texts of one stream so many seconds have one line of the log: each new connection may begin so."""
 LINES_KINDS_MAX = 20
@@ -39,8 +43,8 @@ LINES_KINDS_MAX = 20
 log = logging.getLogger(__name__)
 
 
-class Place:
-    """Finds the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
+class ServerLocator:
+    """Find the server of a source. url: where it is, as far as is known. reading: how all of its answers are read.
 
     silence: what it asked for when it refused a stream. pacer: one budget of requests for all who call it.
     seldom: which lines about odd things of it are logged.
@@ -59,7 +63,7 @@ class Place:
         self._look_at = 0.0
 
     def lost(self) -> None:
-        """A connection broke, or there was no answer: the next call finds out what is there now."""
+        """Forget that the server was checked, as it did not answer: the next call finds out what is there now."""
         self._checked = False
 
     async def reach(self, ask: Ask) -> None:
@@ -70,7 +74,7 @@ class Place:
         if self._checked:
             return
         async with self._checking:
-            if not self._checked:
+            if not self._checked:  # who held the lock before may have found it
                 await self._find(ask)
 
     async def probe(self, ask: Ask) -> None:
@@ -88,8 +92,9 @@ class Place:
         url = self.url
         if self._settings.discover and self._due():
             try:
-                url = await discover(self._settings, self._probing)
+                url = await discover(self._settings, self.pacer, self._probing)
             except Unreachable as error:
+                # Still asked: a server that is only slow misses the probe's 100 ms, and is found all the same.
                 url, nowhere = self._configured, error
         try:
             await check(ask, url, self._probing.supported)
@@ -100,7 +105,7 @@ class Place:
         self.url, self._checked = url, True
 
     def _due(self) -> bool:
-        """Whether ports may be tried: not more often than a first pause, however many callers there are."""
+        """Return whether ports may be tried, and take note that they are: once a first pause, whoever calls."""
         now = asyncio.get_running_loop().time()
         due = now >= self._look_at
         if due:
@@ -109,7 +114,7 @@ class Place:
 
 
 class Silence:
-    """Streams that are not opened, whoever wants one, for as long as a server that refused one has asked for that."""
+    """Keep everybody from opening streams for as long as a server that refused one has asked for that."""
 
     def __init__(self) -> None:
         self._until = 0.0
@@ -132,17 +137,18 @@ class Silence:
 
 
 class PiecesTransport(Transport):
-    """HTTP and WebSocket to wherever the server is. Raises, beside what Transport does, what Place.reach does.
+    """Call wherever the server is, by HTTP and WebSocket. Raises: as Transport does, and as ServerLocator.reach.
 
     reading: how large answers are read. seldom: which lines of `warn` are logged. source: its name.
     """
 
-    def __init__(self, source: str, settings: PiecesSource, place: Place) -> None:
-        super().__init__(source, settings, place.pacer)
+    def __init__(self, source: str, settings: PiecesSource, locator: ServerLocator, *, beside: int = BESIDE) -> None:
+        super().__init__(source, settings, locator.pacer, beside=beside)
         self.source = source
-        self._place = place
-        self.reading = place.reading
-        self.seldom = place.seldom
+        self.reading = locator.reading
+        self.seldom = locator.seldom
+        self._locator = locator
+        self._headers = {APPLICATION_HEADER: settings.application_id} if settings.application_id else {}
 
     def warn(self, kind: Hashable, text: str) -> None:
         """Log something odd of the source, unless there was such a line a while ago, on whichever connection."""
@@ -152,7 +158,7 @@ class PiecesTransport(Transport):
 
     async def probe(self) -> None:
         """Check the server's health and version now."""
-        await self._place.probe(self._ask)
+        await self._locator.probe(self._ask)
 
     async def raw(
         self,
@@ -166,14 +172,15 @@ class PiecesTransport(Transport):
     ) -> Reply:
         """Make one call, as Transport does."""
         async with self._there():
-            return await super().raw(method, path, headers=headers, body=body, origin=origin, idempotent=idempotent)
+            sent = self._with_ours(headers)
+            return await super().raw(method, path, headers=sent, body=body, origin=origin, idempotent=idempotent)
 
     @asynccontextmanager
     async def parts(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
         """Make one call, its answer read in parts, as Transport does."""
-        async with self._there(), super().parts(method, path, headers=headers) as answer:
+        async with self._there(), super().parts(method, path, headers=self._with_ours(headers)) as answer:
             yield answer
 
     @asynccontextmanager
@@ -182,21 +189,28 @@ class PiecesTransport(Transport):
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, as Transport does."""
         async with self._there():
-            with self._place.silence.kept():
-                async with super().websocket(path, headers=headers, heartbeat_s=heartbeat_s) as socket:
+            with self._locator.silence.kept():
+                sent = self._with_ours(headers)
+                async with super().websocket(path, headers=sent, heartbeat_s=heartbeat_s) as socket:
                     yield socket
+
+    def _with_ours(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        """Add what every operation on assets sends; probes, which may go to another program's port, do not."""
+        return {**self._headers, **(headers or {})}
 
     @asynccontextmanager
     async def _there(self) -> AsyncIterator[None]:
-        await self._place.reach(self._ask)
-        self.base = self._place.url
+        await self._locator.reach(self._ask)
+        # Set for this call: Transport reads it before it first waits, so no other call comes in between.
+        self.base = self._locator.url
         try:
             yield
         except Unreachable:
-            self._place.lost()
+            self._locator.lost()
             raise
 
     async def _ask(self, url: URL, path: str) -> Reply:
+        """Make a GET of a check, which must not wait for the check that it is part of. Raises: UpstreamError."""
         self.base = url
         reply = await super().raw("GET", path)
         raise_for_status(reply)

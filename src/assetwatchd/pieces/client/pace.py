@@ -1,4 +1,7 @@
-"""How much of a stream is taken in a second: what is beyond it is not read, and waits at its server, as TCP has it."""
+"""Bound how much of a stream is taken in a second: the rest is not read, and TCP has it wait at its server.
+
+Pure but for the clock. It counts what it is told, and knows neither sockets nor frames.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ CREDIT_S = 5.0
 
 
 class Pace:
-    """Measures what a connection has brought by the seconds that it should have taken for that."""
+    """Measure what a connection has brought by the seconds that it should have taken for that."""
 
     def __init__(self) -> None:
         self._paid_until = -math.inf
@@ -26,8 +29,8 @@ class Pace:
         seconds = frames / FRAMES_PER_S + ids / IDS_PER_S + size_bytes / BYTES_PER_S
         self._paid_until = max(self._paid_until, _now() - CREDIT_S) + seconds
 
-    async def turn(self) -> None:
-        """Return when more may come; others always have a turn before."""
+    async def wait(self) -> None:
+        """Return when more may come; others always go on before, even where there is nothing to wait for."""
         await asyncio.sleep(max(0.0, self._paid_until - _now()))
 
 

@@ -1,4 +1,4 @@
-"""What a large document says, read in a process beside and handed back in parts, each small enough to be taken in.
+"""Hand back what a large document says, read in a process beside, in parts that are each small enough to be taken in.
 
 One pickle of all of it would hold up everybody for as long as it is opened; so the parts are opened one by one.
 """
@@ -27,7 +27,7 @@ CONTAINER_BYTES, TEXT_BYTES, SCALAR_BYTES = 64, 56, 8
 
 
 class Packed(NamedTuple, Generic[Rest, M]):
-    """A document: what it says beside its members, and these in parts."""
+    """One document: what it says beside its members, and these in parts, each a compressed pickle of a list."""
 
     rest: Rest
     parts: Sequence[bytes]

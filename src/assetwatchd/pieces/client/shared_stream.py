@@ -1,6 +1,19 @@
-"""The identifiers stream of one server: one connection, and one reading of its frames, for all that follow it here.
+"""Share the identifiers stream of one server: one connection, and one reading of its frames, for all that follow it.
 
-These are the push behind WatchStatus and the feeds, each once: a handful, however many clients they serve.
+These are the push behind WatchStatus and the feeds, each once: a handful, however many clients they serve. The module
+owns the connection and what its frames add up to. It tries nothing twice, and knows neither states nor subscribers:
+whoever listens decides when to listen anew.
+
+An example. The server has the assets a and b:
+
+    the push listens    a connection is opened; its first frame is [a, b]    push: [a, b]
+    a is deleted        the server sends [a gone]                            push: [a gone]
+    a feed listens      nothing is asked: the frames so far add up to [b]    feed: [b]
+    c is made           the server sends [c]                                 push: [c], feed: [c]
+    the feed is slow    more than WAITING_BYTES_MAX waits for it             feed: an error; listens anew, has [b, c]
+    the network breaks  nobody else can listen to this connection            push and feed: the error
+    both listen anew    one of them opens the next connection                push and feed: [b, c]
+    both leave          it is closed, and what it told is dropped
 """
 
 from __future__ import annotations
@@ -20,7 +33,7 @@ from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
 
     from assetwatchd.pieces.client.location import PiecesTransport
     from assetwatchd.settings.schema import PiecesSource
@@ -31,24 +44,24 @@ HELD_TIMES = 2
 log = logging.getLogger(__name__)
 
 
-class Line:
-    """Connected while somebody listens. Each listener's first frame lists every id there is, also a late one's.
+class SharedStream:
+    """Stay connected while somebody listens. Each listener's first frame lists every id there is, also a late one's.
 
     One that leaves too much waiting is ended, and begins anew with all of it in one frame.
     """
 
-    def __init__(
-        self, source: str, transport: PiecesTransport, settings: PiecesSource, headers: Mapping[str, str]
-    ) -> None:
-        self._source = source
+    def __init__(self, transport: PiecesTransport, settings: PiecesSource) -> None:
+        self._source = transport.source
         self._transport = transport
         self._settings = settings
-        self._headers = headers
         self._connection: _Connection | None = None
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
-        """Follow the line; a connection that breaks is not opened again for those who had it: they listen anew."""
+        """Follow the stream; a connection that breaks is not opened again for those who had it: they listen anew.
+
+        Raises, from the listener: UpstreamError, when the connection ends or could not be opened.
+        """
         connection = self._connection or self._connect()
         listener = connection.joined()
         try:
@@ -56,13 +69,14 @@ class Line:
         finally:
             connection.listeners.discard(listener)
             if not connection.listeners:
+                # It may be the next one by now: one of those who had this one was sooner to listen anew.
                 if self._connection is connection:
                     self._connection = None
                 await connection.end()
 
     def _connect(self) -> _Connection:
         connection = self._connection = _Connection(self._settings)
-        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.line")
+        connection.task = asyncio.create_task(self._run(connection), name=f"{self._source}.shared_stream")
         return connection
 
     async def _run(self, connection: _Connection) -> None:
@@ -81,7 +95,7 @@ class Line:
             listener.tell(error)
 
     async def _read(self, connection: _Connection) -> UpstreamError:
-        stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings, self._headers)
+        stream = documents.opened(self._transport, Stream.IDENTIFIERS.value, self._settings)
         async with stream as read:
             news = Frames(read, Stream.IDENTIFIERS)
             await connection.tell(await self._first(news))
@@ -102,7 +116,7 @@ class Line:
 
 
 class Kept(Collection["Item"]):
-    """Items as bytes, each made anew when its turn comes.
+    """Keep items as bytes, and make each anew when it is iterated over.
 
     Hundreds of thousands of them as objects would hold up everybody whenever Python looks for garbage.
     """
@@ -126,7 +140,7 @@ def _kept(item: Item) -> bytes:
 
 
 class _Connection:
-    """One connection: who listens, and what its frames add up to; None before the first."""
+    """One connection: who listens, and what its frames add up to: items as bytes by asset id, None before the first."""
 
     task: asyncio.Task[None]
 
@@ -145,6 +159,10 @@ class _Connection:
         await asyncio.wait([task])
 
     def joined(self) -> Listener:
+        """Return a listener that is told all there is, if a first frame came, and then each frame.
+
+        Nothing is awaited in between, so no frame is lost to it.
+        """
         listener = Listener()
         if self._there is not None:
             listener.tell(Frame(Kept(list(self._there.values())), weight=self._held_bytes))
@@ -153,6 +171,8 @@ class _Connection:
 
     async def tell(self, frame: Frame) -> None:
         """Take in a frame, and tell it. Raises: BadAnswer when there is more than can be kept; then nobody is told."""
+        # Of a first frame nothing shows before all of it is taken in: who joins meanwhile is told it with the others.
+        # Of a later one parts may show; who joins then is told those twice, which says the same.
         there = {} if self._there is None else self._there
         for items in slices(frame.items):
             for item in items:

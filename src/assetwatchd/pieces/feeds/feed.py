@@ -1,7 +1,23 @@
-"""One upstream stream, for any number of subscribers: kept connected, each connection an epoch of its own.
+"""Keep one upstream stream connected for any number of subscribers, each connection a session of its own.
 
-An epoch is a store with the latest item of each asset and a hub over it, as for WatchStatus. When the connection
-breaks, its epoch stays to be read from; when it is back, a new epoch begins and every subscriber moves over to it.
+A session is a store with the latest item of each asset and a hub over it, as for WatchStatus. When the connection
+breaks, its session stays to be read from; when it is back, a new session begins and every subscriber moves over to it.
+The module owns the tries and the condition. It knows no messages: bytes are made by what `Parts` has.
+
+An example, one frame's way to a subscriber. The stream is that of assets, and the user renames the asset a:
+
+    Documents    takes the text off the WebSocket, at a pace       b'{"iterable": [{"id": "a", "name": "new", ...}]}'
+    Frames       reads it, in a process beside if it is large      Frame([Item("a", gone=False, updated=12:00:01, ...)])
+    Listener     holds it until the feed comes for it
+    Doubted      passes it on (of one that nobody can read, it has all asked for)
+    Intake.take  judges it: it is not older than what is known, the user saved the asset, and it is there: believed
+    Session      has it encoded, sees by its digest that it is news, commits it: revision 7 of this session
+    Hub          wakes the subscribers concerned in a round; all of them have the same bytes
+    Feed.watch   yields Batch(revision 7), as the session is still the latest
+    Streaming    (rpc/pieces) hands the bytes to gRPC
+
+Were a gone so far, Intake would believe the item only if it is dated later than what is known. Else it may have come
+late, and a is read (`Reads`): the answer takes the same way from Session on.
 """
 
 from __future__ import annotations
@@ -12,7 +28,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatchd.changefeed.filters import Filter
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Started, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Started, Synced
 from assetwatchd.model.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -25,12 +41,12 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.pieces.client.doubts import Doubted
 from assetwatchd.pieces.client.frames import Frame
-from assetwatchd.pieces.client.listener import ahead
+from assetwatchd.pieces.client.listener import read_ahead
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds import snapshot
 from assetwatchd.pieces.feeds.intake import Intake
 from assetwatchd.pieces.feeds.reads import reading
-from assetwatchd.pieces.feeds.session import Epoch
+from assetwatchd.pieces.feeds.session import Session
 from assetwatchd.upstream import backoff
 
 if TYPE_CHECKING:
@@ -49,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 class Begun(NamedTuple):
-    """A snapshot begins; what the subscriber holds is replaced by it. resync: the connection broke and is back."""
+    """Tell that a snapshot begins, to replace what a subscriber holds. resync: the connection broke and is back."""
 
     resync: bool
     condition: Condition
@@ -59,10 +75,10 @@ Signal: TypeAlias = Begun | Batch | Synced | Bookmark | Conditions
 
 
 class Feed:
-    """One stream of one source. epoch: the latest whose snapshot was complete; before the first, an empty one."""
+    """One stream of one source. session: the latest whose snapshot was complete; before the first, an empty one."""
 
     def __init__(self, api: PiecesApi, stream: Stream, parts: Parts) -> None:
-        self.epoch = Epoch(api.source, stream, parts, api.settings)
+        self.session = Session(api.source, stream, parts, api.settings)
         self._complete = False
         self._api = api
         self._stream = stream
@@ -80,17 +96,18 @@ class Feed:
         """
         resync = False
         while True:
-            epoch, complete = self.epoch, self._complete
+            session, complete = self.session, self._complete
             try:
-                async with aclosing(epoch.hub.watch(self._what)) as signals:
+                async with aclosing(session.hub.watch(self._what)) as signals:
                     async for signal in signals:
                         if isinstance(signal, Started) and complete:
                             yield Begun(resync, self._condition)
                             resync = True
                         elif isinstance(signal, Started):
                             if self._condition.state is not ConditionState.UNKNOWN:
-                                yield Conditions({self._api.source: self._condition}, epoch.hub.head)
-                        elif epoch is self.epoch and (complete or not isinstance(signal, Synced)):
+                                yield Conditions({self._api.source: self._condition}, session.hub.head)
+                        # What an ended session has under way is not told: of the next one the subscriber begins anew.
+                        elif session is self.session and (complete or not isinstance(signal, Synced)):
                             yield signal
             except ResumeEpochChanged:
                 continue
@@ -99,7 +116,7 @@ class Feed:
     def end(self, why: Callable[[], CallError]) -> None:
         """Let every subscriber, now and later, end with an error of its own."""
         self._ending = why
-        self.epoch.hub.end(why)
+        self.session.hub.end(why)
 
     async def run(self) -> None:
         """Keep the stream connected until cancelled, with growing pauses between tries.
@@ -109,12 +126,12 @@ class Feed:
         settings, loop = self._api.settings, asyncio.get_running_loop()
         failures = 0
         async with asyncio.TaskGroup() as tasks:
-            rounds = Rounds(tasks, self.epoch.hub)
+            rounds = Rounds(tasks, self.session.hub)
             while True:
                 began = loop.time()
-                error = (await self._broken(rounds)).with_traceback(None)  # it would keep the epoch that ended
+                error = (await self._broken(rounds)).with_traceback(None)  # it would keep the session that ended
                 failures = 1 if loop.time() - began >= settings.backoff_max_s else failures + 1
-                self._turn(_state(error), str(error))
+                self._set_condition(_state(error), str(error))
                 pause_s = backoff.backoff_s(failures, settings, self._parts.rng)
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
 
@@ -139,12 +156,12 @@ class Feed:
         return Unreachable("the stream was closed")
 
     async def _follow(self, rounds: Rounds) -> None:
-        epoch = Epoch(self._api.source, self._stream, self._parts, self._api.settings)
+        session = Session(self._api.source, self._stream, self._parts, self._api.settings)
         by_ids = self._by_ids and self._stream is not Stream.IDENTIFIERS
-        intake = Intake(epoch, self._api, self._stream, by_ids=by_ids, rng=self._parts.rng)
+        intake = Intake(session, self._api, self._stream, by_ids=by_ids, rng=self._parts.rng)
         async with self._opened() as news, reading(intake.reads):
             await self._fill(intake, news)
-            self._begin(epoch, rounds, intake.lacking)
+            self._begin(session, rounds, intake.lacking)
             async for frame in Doubted(news):
                 if frame is None:
                     await snapshot.anew(self._api, self._stream, intake)
@@ -156,10 +173,10 @@ class Feed:
     async def _opened(self) -> AsyncIterator[AsyncIterator[Frame]]:
         """Connect to the stream, or, when its frames are too large for us, to that of the ids."""
         if self._by_ids:
-            async with self._api.line.listen() as listener:
+            async with self._api.server.identifiers.listen() as listener:
                 yield listener
         else:
-            async with ahead(self._api.connect(self._stream), self._stream) as listener:
+            async with read_ahead(self._api.server.connect(self._stream), self._stream) as listener:
                 yield listener
 
     async def _fill(self, intake: Intake, news: AsyncIterator[Frame]) -> None:
@@ -183,23 +200,26 @@ class Feed:
             self._begins_with_all = False
             return Frame([])
 
-    def _begin(self, epoch: Epoch, rounds: Rounds, lacking: str) -> None:
-        """Begin an epoch, and move every subscriber over to it."""
-        before, self.epoch, self._complete = self.epoch, epoch, True
+    def _begin(self, session: Session, rounds: Rounds, lacking: str) -> None:
+        """Begin a session, and move every subscriber over to it.
+
+        In this order: who is woken by the end of the session before looks for the next, which must be there and run.
+        """
+        before, self.session, self._complete = self.session, session, True
         self._connected(lacking)
-        rounds.turn(epoch.hub)
+        rounds.move_to(session.hub)
         before.hub.end(lambda: ResumeEpochChanged("the upstream connection is a new one"))
         if self._ending is not None:
-            epoch.hub.end(self._ending)
+            session.hub.end(self._ending)
 
     def _connected(self, lacking: str) -> None:
         """Tell that there is a connection, and what its list lacks."""
         if lacking:
-            self._turn(ConditionState.DEGRADED, LACKING.format(lacking))
+            self._set_condition(ConditionState.DEGRADED, LACKING.format(lacking))
         else:
-            self._turn(ConditionState.HEALTHY, "")
+            self._set_condition(ConditionState.HEALTHY, "")
 
-    def _turn(self, state: ConditionState, message: str) -> None:
+    def _set_condition(self, state: ConditionState, message: str) -> None:
         """Tell the subscribers how the connection is doing, if that is news."""
         before = self._condition
         if (state, message) == (before.state, before.message):
@@ -208,17 +228,17 @@ class Feed:
         since = before.since if before.state is state else now
         success_at = now if state is ConditionState.HEALTHY else before.last_success_at
         self._condition = Condition(state, message, since, success_at)
-        self.epoch.hub.tell(self._api.source, self._condition)
+        self.session.hub.tell(self._api.source, self._condition)
 
 
 class Rounds:
-    """The task that runs the hub of the epoch there is."""
+    """Run the hub of the session there is, in a task of its own."""
 
     def __init__(self, tasks: asyncio.TaskGroup, hub: Hub) -> None:
         self._tasks = tasks
         self._task = tasks.create_task(letting_go(hub.run))
 
-    def turn(self, hub: Hub) -> None:
+    def move_to(self, hub: Hub) -> None:
         """Run this hub from now on."""
         self._task.cancel()
         self._task = self._tasks.create_task(letting_go(hub.run))

@@ -1,4 +1,7 @@
-"""Single assets read beside a stream: one task each, so that none waits for another, tried until it is answered."""
+"""Read single assets beside a stream: one task each, so that none waits for another, tried until it is answered.
+
+The module owns these tasks. It does not know what follows from an answer: that is Intake's.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Pending:
-    """A read that is not answered yet. item: the latest reason for it. again: there was one since it was sent."""
+    """A read that is not answered yet. item: the latest reason for it. refetch: another came since the call began."""
 
     item: Item
-    again: bool = False
+    refetch: bool = False
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -48,7 +51,7 @@ class _Pending:
 
 
 class Reads:
-    """At most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
+    """Make at most one read an asset, and half of the source's concurrency altogether: the rest is for calls.
 
     answered is given why an asset was read, and the asset as an item of an Assets stream: there, gone, or too large.
     """
@@ -74,7 +77,7 @@ class Reads:
         Raises: BadAnswer when too many others wait to be read.
         """
         if (pending := self._pending.get(item.asset_id)) is not None:
-            pending.item, pending.again = item, True
+            pending.item, pending.refetch = item, True
             return
         if len(self._pending) >= WAITING_MAX:
             raise BadAnswer(f"the stream has news of more than {WAITING_MAX} assets that must be asked about")
@@ -112,16 +115,17 @@ class Reads:
     async def _read(self, pending: _Pending) -> None:
         while True:
             answer = await self._answer(pending)
-            if not (answer.gone and pending.again):
+            # An asset that is gone may be back by the news that came meanwhile: only the next answer can tell.
+            if not (answer.gone and pending.refetch):
                 await self._answered(pending.item, answer)
-            if not pending.again:
+            if not pending.refetch:
                 return
 
     async def _answer(self, pending: _Pending) -> Item:
         """Ask until there is an answer, with growing pauses."""
         failures = 0
         while True:
-            pending.again = False
+            pending.refetch = False
             try:
                 async with self._slots:
                     return await self._ask(pending.item.asset_id)

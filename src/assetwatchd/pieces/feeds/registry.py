@@ -1,4 +1,4 @@
-"""Every feed that has subscribers: begun for the first of them, ended after the last."""
+"""Run every feed that has subscribers: begun for the first of them, ended after the last."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Running:
 
 
 class Feeds:
-    """One feed a source and stream."""
+    """Run one feed per source and stream."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

@@ -1,4 +1,7 @@
-"""What one upstream connection has told: a store with the latest item of each asset and a hub over it."""
+"""Keep what one upstream connection has told: a store with the latest item of each asset and a hub over it.
+
+The module owns what is held, in assets and bytes. It does not know whether an item is to be believed: that is Intake's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatchd.changefeed.hub import Frame
+    from assetwatchd.changefeed.encoding import Framing
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry
     from assetwatchd.pieces.client.frames import Item
@@ -36,21 +39,21 @@ HELD_TIMES = 16
 
 
 class Parts(NamedTuple):
-    """What every feed is made with.
+    """The parts that every feed is made with.
 
-    encode: one item as bytes of the schema, its kind (UPSERT) in the last byte. frame: changes to one message.
+    encode: one item as bytes of the schema, an UPSERT. framing: its other form, and changes to one message.
     """
 
     make_store: Callable[[], Store]
     encode: Encode
-    frame: Frame
+    framing: Framing
     limits: ServerSettings
     rng: random.Random
     now: Callable[[], float]
 
 
-class Epoch:
-    """One connection of one stream of one source. known: the newest date told of each asset."""
+class Session:
+    """Hold what one connection of one stream of one source has told. known: the newest date told, by asset id."""
 
     def __init__(self, source: str, stream: Stream, parts: Parts, settings: PiecesSource) -> None:
         limits = parts.limits
@@ -60,7 +63,7 @@ class Epoch:
         self._held_bytes = 0
         self.known: dict[str, datetime] = {}
         self._store = parts.make_store()
-        self.hub = Hub(self._store, parts.frame, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
+        self.hub = Hub(self._store, parts.framing, heartbeat_s=limits.heartbeat_s, stream_age_s=limits.stream_age_s)
         self._source = source
         self._stream = stream
         self._parts = parts
@@ -99,7 +102,7 @@ class Epoch:
         frames.check_count(len(self.known), self._assets_max)
 
     def _count(self, before: Sequence[Entry | None], after: Sequence[Entry | None]) -> None:
-        """Take note of entries that took the place of others."""
+        """Count entries that replaced others. Raises: BadAnswer, as commit."""
         self._held += before.count(None)
         self._held_bytes += _bytes(after) - _bytes(before)
         frames.check_count(self._held, self._assets_max)
@@ -108,7 +111,7 @@ class Epoch:
             raise BadAnswer(f"the assets of the stream take more than {limit}; raise it")
 
     def _repeated(self, item: Item, draft: Draft) -> bool:
-        """Whether a draft says what the entry says; an undated item may tell of a new change in the same words."""
+        """Return whether a draft repeats the entry; an undated item may tell of a new change in the same words."""
         entry = self._store.get(draft.key)
         same = entry is not None and (entry.digest, entry.gone) == (draft.digest, draft.gone)
         return same and (item.gone or item.updated is not None or self._stream is not Stream.IDENTIFIERS)

@@ -1,4 +1,4 @@
-"""Everything there is when a connection begins: the list of ids, and each asset once, from where it costs least.
+"""Take in everything there is when a connection begins: the list of ids, each asset once, from where it costs least.
 
 An Assets stream may begin with all assets in its first frame (not documented). What that frame lacks is read: a few
 assets one by one, more by one call for all, whose answer is taken apart while it comes and so may be of any length.
@@ -43,12 +43,12 @@ async def of_identifiers(api: PiecesApi, intake: Intake, first: Frame) -> None:
     for some in slices(first.items):
         living = frames.living(some)
         told.update(item.asset_id for item in living)
-        await intake.epoch.commit([item for item in living if item.asset_id in asset_ids])
+        await intake.session.commit([item for item in living if item.asset_id in asset_ids])
         for item in living:
             if intake.lacking and item.asset_id not in asset_ids:
                 intake.reads.want(item)
     for unsaid in slices(asset_ids - told):
-        await intake.epoch.commit([frames.identifier(asset_id) for asset_id in unsaid])
+        await intake.session.commit([frames.identifier(asset_id) for asset_id in unsaid])
 
 
 async def of_assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: frozenset[str], first: Frame) -> None:
@@ -64,7 +64,7 @@ async def _assets(api: PiecesApi, stream: Stream, intake: Intake, asset_ids: fro
     told: set[str] = set()
     for items in slices(first.items):
         wanted = [item for item in frames.living(items) if intake.covers(item)]
-        await intake.epoch.commit(wanted)
+        await intake.session.commit(wanted)
         told.update(item.asset_id for item in wanted)
     missing = set(asset_ids) - told
     if len(missing) > READS_MAX:
@@ -80,7 +80,7 @@ async def anew(api: PiecesApi, stream: Stream, intake: Intake) -> None:
 
     What is held and not in the list is asked about. News that came meanwhile wait, and are taken in after it.
     """
-    asset_ids, there = await listed(api, intake), intake.epoch.there()
+    asset_ids, there = await listed(api, intake), intake.session.there()
     for gone in slices(there - asset_ids):
         for asset_id in gone:
             intake.reads.want(frames.identifier(asset_id))
@@ -89,7 +89,7 @@ async def anew(api: PiecesApi, stream: Stream, intake: Intake) -> None:
         await _assets(api, stream, intake, asset_ids, Frame([]))
         return
     for some in slices(asset_ids - there):
-        await intake.epoch.commit([frames.identifier(asset_id) for asset_id in some])
+        await intake.session.commit([frames.identifier(asset_id) for asset_id in some])
 
 
 async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]) -> set[str]:
@@ -104,6 +104,6 @@ async def _all(api: PiecesApi, stream: Stream, intake: Intake, missing: set[str]
                 api.warn("assets of a list", text)
             async for some in read.members():
                 wanted = [item for item in (Item(*fields) for fields in some) if item.asset_id in missing]
-                await intake.epoch.commit(wanted)
+                await intake.session.commit(wanted)
                 found.update(item.asset_id for item in wanted)
     return found

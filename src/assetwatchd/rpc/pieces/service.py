@@ -25,10 +25,10 @@ from assetwatchd.model.errors import (
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import GIVEN_BYTES_MAX, READ_BACK_BYTES
 from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.rpc.fair_lock import FairLock
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.rpc.pieces import convert, writes
 from assetwatchd.rpc.status import ErrorsAsStatus
-from assetwatchd.rpc.turns import Turns
 from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class Request(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CallContext:
     """What every call needs. apis: those of the sources of this kind, by name. tombstone: of a deleted asset's id.
 
-    large: who may make a large request, turns: whose request is written as JSON, by the name of its source.
+    large: who may make a large request, writing: whose request is written as JSON, by the name of its source.
     """
 
     sources: Sources
@@ -85,7 +85,7 @@ class Desk:
     limits: ServerSettings
     tombstone: Callable[[str], Observation]
     large: dict[str, asyncio.Semaphore] = field(default_factory=lambda: defaultdict(_together))
-    turns: dict[str, Turns] = field(default_factory=lambda: defaultdict(Turns))
+    writing: dict[str, FairLock] = field(default_factory=lambda: defaultdict(FairLock))
 
     def api(self, source: str) -> PiecesApi:
         """Return a source's API. Raises: SourceNotFound, SourceKindMismatch."""
@@ -116,7 +116,7 @@ class Desk:
         """
         given = of.SerializeToString()
         try:
-            async with self._turn(api, len(given), context):
+            async with self._written(api, len(given), context):
                 return await api.body(given, convert.body, type(of))
         except ValueError:
             text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
@@ -124,10 +124,10 @@ class Desk:
             text = "takes too long, or too much memory, to be written as JSON"
         raise InvalidRequest((name, text))
 
-    def _turn(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
+    def _written(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
         if size_bytes <= GIVEN_BYTES_MAX:
             return nullcontext()
-        return self.turns[api.source].turn(host_of(context.peer()))
+        return self.writing[api.source].held(host_of(context.peer()))
 
     def check_readable(self, request: pb.CreateAssetRequest) -> None:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
@@ -149,60 +149,60 @@ class Desk:
 class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
     """The fifteen operations."""
 
-    def __init__(self, desk: Desk, streaming: Streaming) -> None:
-        self._desk = desk
+    def __init__(self, calls: CallContext, streaming: Streaming) -> None:
+        self._calls = calls
         self._streaming = streaming
 
     # Writes ----------------------------------------------------------------------------------------------------------
 
     async def CreateAsset(self, request: pb.CreateAssetRequest, context: Context) -> Encoded:
         """Create, then have it read."""
-        async with self._desk.call(request, context) as api:
-            self._desk.check_readable(request)
-            seed = await self._desk.body(api, "seed", request.seed, context)
-            make = partial(convert.created, request.source, self._desk.limits.message_bytes_max)
+        async with self._calls.call(request, context) as api:
+            self._calls.check_readable(request)
+            seed = await self._calls.body(api, "seed", request.seed, context)
+            make = partial(convert.created, request.source, self._calls.limits.message_bytes_max)
             asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
-            scheduler = self._desk.sources.get(request.source)
-            revision = await writes.created(scheduler, self._desk.store, asset_id)
+            scheduler = self._calls.sources.get(request.source)
+            revision = await writes.created(scheduler, self._calls.store, asset_id)
             rest = pb.CreateAssetResponse(revision=revision).SerializeToString()
             return answer + rest  # messages that are joined are one message
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
-        async with self._desk.call(request, context) as api:
-            desk, scheduler = self._desk, self._desk.sources.get(request.source)
+        async with self._calls.call(request, context) as api:
+            calls, scheduler = self._calls, self._calls.sources.get(request.source)
             asset_id = _asset_id(request)
-            tombstone, traceparent = desk.tombstone(asset_id), telemetry.traceparent()
+            tombstone, traceparent = calls.tombstone(asset_id), telemetry.traceparent()
             try:
                 await api.delete(asset_id)
             except AssetGone:
-                await writes.found_gone(scheduler, desk.store, desk.hub, tombstone, traceparent)
+                await writes.found_gone(scheduler, calls.store, calls.hub, tombstone, traceparent)
                 raise
             except BadAnswer:
                 scheduler.push_touched([asset_id])
                 raise
-            revision = await writes.deleted(scheduler, desk.store, desk.hub, tombstone, traceparent)
+            revision = await writes.deleted(scheduler, calls.store, calls.hub, tombstone, traceparent)
             return pb.DeleteAssetResponse(asset_id=asset_id, revision=revision)
 
     # Reads -----------------------------------------------------------------------------------------------------------
 
     async def DraftAsset(self, request: pb.DraftAssetRequest, context: Context) -> Encoded:
         """POST /assets/draft."""
-        async with self._desk.call(request, context) as api:
-            seed = await self._desk.body(api, "seed", request.seed, context)
-            answer = self._desk.answer(api, pb.DraftAssetResponse)
+        async with self._calls.call(request, context) as api:
+            seed = await self._calls.body(api, "seed", request.seed, context)
+            answer = self._calls.answer(api, pb.DraftAssetResponse)
             return await answer.draft(seed, transferables=_flag(request, "transferables"))
 
     async def GetAsset(self, request: pb.GetAssetRequest, context: Context) -> Encoded:
         """GET /assets/{asset}."""
-        async with self._desk.call(request, context) as api:
-            answer = self._desk.answer(api, pb.GetAssetResponse)
+        async with self._calls.call(request, context) as api:
+            answer = self._calls.answer(api, pb.GetAssetResponse)
             return await answer.get(_asset_id(request), transferables=_flag(request, "transferables"))
 
     async def ListAssets(self, request: pb.ListAssetsRequest, context: Context) -> Encoded:
         """GET /assets."""
-        async with self._desk.call(request, context) as api:
-            return await self._desk.answer(api, pb.ListAssetsResponse).snapshot(
+        async with self._calls.call(request, context) as api:
+            return await self._calls.answer(api, pb.ListAssetsResponse).snapshot(
                 transferables=_flag(request, "transferables"),
                 suggested=_flag(request, "suggested"),
                 pseudo=_flag(request, "pseudo"),
@@ -210,25 +210,25 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     async def ListAssetIdentifiers(self, request: pb.ListAssetIdentifiersRequest, context: Context) -> Encoded:
         """GET /assets/identifiers."""
-        async with self._desk.call(request, context) as api:
-            answer = self._desk.answer(api, pb.ListAssetIdentifiersResponse)
+        async with self._calls.call(request, context) as api:
+            answer = self._calls.answer(api, pb.ListAssetIdentifiersResponse)
             return await answer.identifiers(pseudo=_flag(request, "pseudo"))
 
     async def ListPseudoAssets(self, request: pb.ListPseudoAssetsRequest, context: Context) -> Encoded:
         """GET /assets/pseudo."""
-        async with self._desk.call(request, context) as api:
-            return await self._desk.answer(api, pb.ListPseudoAssetsResponse).pseudo()
+        async with self._calls.call(request, context) as api:
+            return await self._calls.answer(api, pb.ListPseudoAssetsResponse).pseudo()
 
     async def ListAssetFormats(self, request: pb.ListAssetFormatsRequest, context: Context) -> Encoded:
         """GET /assets/{asset}/formats."""
-        async with self._desk.call(request, context) as api:
-            answer = self._desk.answer(api, pb.ListAssetFormatsResponse)
+        async with self._calls.call(request, context) as api:
+            answer = self._calls.answer(api, pb.ListAssetFormatsResponse)
             return await answer.formats(_asset_id(request), transferables=_flag(request, "transferables"))
 
     async def SearchAssets(self, request: pb.SearchAssetsRequest, context: Context) -> Encoded:
         """GET /assets/search."""
-        async with self._desk.call(request, context) as api:
-            return await self._desk.answer(api, pb.SearchAssetsResponse).search(
+        async with self._calls.call(request, context) as api:
+            return await self._calls.answer(api, pb.SearchAssetsResponse).search(
                 query=request.query if request.HasField("query") else None,
                 searchable_tags=",".join(request.searchable_tags) or None,
                 transferables=_flag(request, "transferables"),
@@ -237,24 +237,24 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     async def SearchAssetsWithFilters(self, request: pb.SearchAssetsWithFiltersRequest, context: Context) -> Encoded:
         """POST /assets/search."""
-        async with self._desk.call(request, context) as api:
-            return await self._desk.answer(api, pb.SearchAssetsWithFiltersResponse).search_with_filters(
-                await self._desk.body(api, "input", request.input, context),
+        async with self._calls.call(request, context) as api:
+            return await self._calls.answer(api, pb.SearchAssetsWithFiltersResponse).search_with_filters(
+                await self._calls.body(api, "input", request.input, context),
                 transferables=_flag(request, "transferables"),
                 pseudo=_flag(request, "pseudo"),
             )
 
     async def ListRelatedAssets(self, request: pb.ListRelatedAssetsRequest, context: Context) -> Encoded:
         """GET /assets/related with a body."""
-        async with self._desk.call(request, context) as api:
-            assets = await self._desk.body(api, "assets", request.assets, context)
-            return await self._desk.answer(api, pb.ListRelatedAssetsResponse).related(assets)
+        async with self._calls.call(request, context) as api:
+            assets = await self._calls.body(api, "assets", request.assets, context)
+            return await self._calls.answer(api, pb.ListRelatedAssetsResponse).related(assets)
 
     async def RecommendAssets(self, request: pb.RecommendAssetsRequest, context: Context) -> Encoded:
         """GET /assets/recommended with a body."""
-        async with self._desk.call(request, context) as api:
-            recommendation = await self._desk.body(api, "recommendation", request.recommendation, context)
-            return await self._desk.answer(api, pb.RecommendAssetsResponse).recommended(recommendation)
+        async with self._calls.call(request, context) as api:
+            recommendation = await self._calls.body(api, "recommendation", request.recommendation, context)
+            return await self._calls.answer(api, pb.RecommendAssetsResponse).recommended(recommendation)
 
     # Streams: they write encoded messages themselves (registered without a serializer, see handlers.py) ---------------
 
@@ -276,7 +276,7 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
 
     async def _stream(self, stream: Stream, request: Request, context: Context) -> None:
         async with ErrorsAsStatus(context):
-            await self._streaming.stream(self._desk.api(request.source), stream, context)
+            await self._streaming.stream(self._calls.api(request.source), stream, context)
 
 
 def _asset_id(request: pb.DeleteAssetRequest | pb.GetAssetRequest | pb.ListAssetFormatsRequest) -> str:

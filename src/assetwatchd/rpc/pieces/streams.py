@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 
-from assetwatchd.changefeed.hub import Batch, Bookmark, Conditions, Synced
+from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Synced
 from assetwatchd.pieces.client.frames import Omitted
 from assetwatchd.pieces.client.streams import Stream
 from assetwatchd.pieces.feeds.feed import Begun
 from assetwatchd.rpc import convert as status_convert
-from assetwatchd.rpc.patience import Patience
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.stream_log import logged
+from assetwatchd.rpc.write_deadline import WriteDeadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,10 +33,15 @@ if TYPE_CHECKING:
 
 CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
 """The three responses have the same members, so their messages are made alike."""
+UPSERT, REMOVED = bytes([pb.CHANGE_KIND_UPSERT]), bytes([pb.CHANGE_KIND_REMOVED])
+"""The kind of a change, written last: the other form differs in nothing but its last byte.
+
+The number of its field is another one in each of the two kinds of changes.
+"""
 
 
 def encoder(message_bytes_max: int) -> Callable[[Stream, Item], bytes]:
-    """Return the function that makes one change, as bytes of a response; its kind (UPSERT) is the last byte."""
+    """Return the function that makes one change, an UPSERT, as bytes of a response."""
 
     def encode(stream: Stream, item: Item) -> bytes:
         change: pb.AssetChange | pb.IdentifierChange
@@ -59,13 +64,20 @@ def _omitted(asset_id: str, why: Omitted) -> pb.AssetChange:
 
 
 def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:
-    kind = bytes([change.KIND_FIELD_NUMBER << 3, pb.CHANGE_KIND_UPSERT])
+    kind = bytes([change.KIND_FIELD_NUMBER << 3]) + UPSERT
     return status_convert.field(CHANGES, change.SerializeToString(deterministic=True) + kind)
 
 
-def frame(changes: Sequence[bytes], _revision: int, _head: int, _digest: bytes) -> bytes:
-    """Join encoded changes into one response."""
-    return b"".join(changes)
+class StreamFraming:
+    """Implements Framing: makes the responses of all three streams, which have no tokens."""
+
+    def removal(self, upsert: bytes) -> bytes:
+        """Return the REMOVED of the same asset."""
+        return upsert[: -len(UPSERT)] + REMOVED
+
+    def message(self, changes: Sequence[bytes], *, revision: int, head: int, digest: bytes) -> bytes:  # noqa: ARG002 - as Framing has it
+        """Join encoded changes."""
+        return b"".join(changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class Streaming:
             async with (
                 ErrorsAsStatus(context),
                 aclosing(self.feeds.watch(api, which)) as signals,
-                Patience(context, self.limits.slow_consumer_s, then="call again") as client,
+                WriteDeadline(context, self.limits.slow_consumer_s, then="call again") as client,
             ):
                 async for signal in signals:
                     await client.write(self._message(signal))

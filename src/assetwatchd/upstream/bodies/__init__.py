@@ -1,1 +1,4 @@
-"""What upstreams sent, read within limits: JSON, XML, text that is not quite text; large answers in a process."""
+"""Reads bodies of answers within limits: JSON, XML, text in odd encodings; large ones in a separate process.
+
+Knows nothing of calls or of any kind of upstream.
+"""

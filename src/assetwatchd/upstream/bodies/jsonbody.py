@@ -1,4 +1,4 @@
-"""JSON from upstreams: decoded strictly first, and members read without trust in their types."""
+"""Decodes JSON of upstreams, strictly first, and checks the types of members. Knows no member but those of errors."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def decode(reply: Reply) -> JsonValue:
     The content type is only told of when the body is not JSON and it says HTML: gateways answer so in the upstream's
     place. Raises: BadAnswer, which never quotes the body.
     """
+    # Strictly first: the lenient reading guesses, and must change nothing about an answer that is right.
     try:
         return strictly(reply.body)
     except BadAnswer as error:
@@ -60,7 +61,7 @@ def decode(reply: Reply) -> JsonValue:
     except (ValueError, RecursionError):
         if reply.content_type in HTML_TYPES:
             raise BadAnswer(f"HTTP {reply.status}: an HTML page where JSON should be", doubts_token=True) from None
-        raise why from None
+        raise why from None  # what was wrong at first: the lenient reading has other words for the same place
 
 
 def strictly(body: bytes) -> JsonValue:

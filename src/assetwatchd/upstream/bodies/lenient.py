@@ -1,6 +1,7 @@
-"""Members of an answer that are not the state itself, read one by one: what cannot be is named, and costs no other.
+"""Reads the members of an answer that are not the state, one by one: one that cannot be read costs no other.
 
-A reader a type: each takes the values that obviously mean one of its type, and returns None for all others.
+Those that cannot be read are named. One function per type accepts the values that obviously mean one of it, else None.
+The state itself is read strictly (`jsonbody`), since a wrong guess there would be a wrong status.
 """
 
 from __future__ import annotations

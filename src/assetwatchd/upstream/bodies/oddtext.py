@@ -1,6 +1,6 @@
-"""Text that is not quite what it should be, read as it was obviously meant; U+FFFD stands for what nobody can tell.
+"""Decodes malformed text as it was obviously meant; U+FFFD stands for what nobody can tell.
 
-Used only after a strict reading failed. All of it is linear, and knows no more encodings than are named here.
+Used only after a strict reading failed. All of it is linear in the length, and it knows only the encodings named here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The process that reads large answers for `reading`, one after the other, within limits; it ends with its parent."""
+"""The process that reads large answers for `reading`, one after the other, within limits; it ends with its parent.
+
+Knows the pipe to its parent, and of a job only that it can be called: all else is pickled.
+"""
 
 from __future__ import annotations
 
@@ -64,17 +67,21 @@ class Result(NamedTuple):
 def main() -> None:
     """Do jobs until there are no more: the parent closes the pipe, or has ended."""
     jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is not a result
+    # Jobs and results go over copies of descriptors 0 and 1, and 1 becomes standard error: what a library prints would
+    # otherwise stand among the results and be read as one.
+    os.dup2(2, 1)
+    # libxml2 without memory reports an error for each attribute: 17 MB of tracebacks in the log for one answer.
     sys.excepthook = sys.unraisablehook = _unsaid
     for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C in a terminal, and its end, are meant for the parent
         signal.signal(number, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the answer, and perhaps a credential
     os.nice(NICENESS)
     with contextlib.suppress(BrokenPipeError):
         while header := jobs.read(HEADER.size):
             job_bytes, body_bytes = HEADER.unpack(header)
             _limit(body_bytes)
             result, parts = _result(jobs.read(job_bytes), jobs.read(body_bytes))
+            # Python gives freed memory back late or never: a process that has grown is replaced rather than kept.
             is_last = _memory_bytes() > MEMORY_BYTES
             head = pickle.dumps(result)
             results.writelines([HEADER.pack(len(head), is_last), head, *parts])
@@ -87,6 +94,8 @@ def _unsaid(*_: object) -> None:
 
 def _limit(body_bytes: int) -> None:
     """Hold the next job to its limits; the kernel ends one that computes for too long."""
+    # RLIMIT_CPU counts from the start of the process, so the next job's share is put on top of what was used. The hard
+    # limit stays infinite: a process that has lowered it could not raise it for the next job.
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(usage.ru_utime + usage.ru_stime) + READ_S_MAX
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))

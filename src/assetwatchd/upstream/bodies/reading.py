@@ -50,7 +50,7 @@ PIECE_BYTES = 64 * 1024
 
 
 class Reading:
-    """How the answers of one source are read: one large one at a time, so that the others always have a process.
+    """Reads the answers of one source: one large one at a time, so that other sources always find a process.
 
     After small ones that were costly there is a rest, so that many of them leave most of the event loop to others.
     secrets: what comes of an answer is freed of.
@@ -58,8 +58,8 @@ class Reading:
 
     def __init__(self, secrets: Secrets = NOTHING_SECRET) -> None:
         self._secrets = secrets
-        self._turn = asyncio.Lock()
-        self._small_turn = asyncio.Lock()
+        self._one_large = asyncio.Lock()
+        self._one_small = asyncio.Lock()
         self._rest = Rest()
 
     async def read(
@@ -80,7 +80,7 @@ class Reading:
 
     async def credential(self, reply: Reply, read: Callable[[Reply], T]) -> T:
         """Read an answer that is to bring a secret, which is left in what is returned; an error is freed as others."""
-        with self._secrets.kept():
+        with self._secrets.redacting_errors():
             return await self._do(reply, read_credential, read)
 
     async def _do(
@@ -91,11 +91,11 @@ class Reading:
         inline_bytes_max: int = INLINE_BYTES_MAX,
     ) -> T:
         if len(reply.body) <= inline_bytes_max:
-            async with self._small_turn:
+            async with self._one_small:  # or all that wait for the rest to be over would go on together
                 await self._rest.over()
                 with self._rest.counted():
                     return read(reply, *given)
-        async with self._turn:
+        async with self._one_large:
             return await _readers().read(self, reply, read, given)
 
     async def close(self) -> None:
@@ -117,6 +117,7 @@ class _Process:
     @classmethod
     async def start(cls) -> Self:
         """Start one; it is ready once it has imported what its first job needs. Raises: OSError."""
+        # -P and our own sys.path: the process must find what pickles name, and nothing of the folder where it starts.
         popen = Popen(  # noqa: ASYNC220, S603 - it takes a millisecond; a program of ours
             (sys.executable, "-P", "-c", PROGRAM),
             stdin=PIPE,
@@ -132,7 +133,7 @@ class _Process:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended by itself."""
+        """Tell whether it has not ended by itself."""
         return self._popen.poll() is None
 
     async def ask(self, job: bytes, body: bytes) -> tuple[Result, list[bytes], bool]:
@@ -151,7 +152,7 @@ class _Process:
         parts = []
         for length in result.lengths:
             parts.append(await self._results.readexactly(length))
-            await asyncio.sleep(0)  # what is there already would be taken without a turn for others
+            await asyncio.sleep(0)  # parts that are there already would be taken in one go
         return result, parts, bool(is_last)
 
     async def end(self) -> int:
@@ -196,9 +197,11 @@ class _Readers:
             except (TimeoutError, EOFError, ConnectionError):
                 raise BadAnswer(_why(await process.end())) from None
             except BaseException:
+                # Cancelled in the middle of a job: the pipe holds the rest of a result, which the next job would get.
                 await process.end()
                 raise
             await self._put_back(process, is_last=is_last)
+        # Unpacked after the place was given back: it takes the event loop's time and not the process's.
         unpacked = _unpacked(result, parts)
         del result  # as there
         made: T = await unpacked
@@ -235,6 +238,7 @@ class _Readers:
             await self._idle.pop().end()
 
 
+# By loop, as pipes and futures belong to one; weakly, so that the loops of tests are not kept.
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Readers] = WeakKeyDictionary()
 
 
@@ -272,7 +276,7 @@ def read_cleanly(reply: Reply, cleaner: Cleaner, read: Callable[[Reply, Unpack[T
     try:
         return cleaner.value(read(reply, *given))
     except UpstreamError as error:
-        raise cleaner.error(_told(reply, error)) from None
+        raise cleaner.error(_as_page(reply, error)) from None
     except Exception as defect:
         if cleaner.text(str(defect)) == str(defect):
             raise
@@ -284,10 +288,11 @@ def read_credential(reply: Reply, read: Callable[[Reply], T]) -> T:
     try:
         return read(reply)
     except UpstreamError as error:
-        raise _told(reply, error) from None
+        raise _as_page(reply, error) from None
 
 
-def _told(reply: Reply, error: UpstreamError) -> UpstreamError:
+def _as_page(reply: Reply, error: UpstreamError) -> UpstreamError:
+    """Return the error for a page in place of an answer, which explains why that could not be read; else the given."""
     if type(error) is not BadAnswer or reply.status not in SUCCESS:
         return error
     page = logins.page(reply.status, reply.body, called=reply.content_type in logins.HTML_TYPES)

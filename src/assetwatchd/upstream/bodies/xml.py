@@ -1,4 +1,4 @@
-"""XML from upstreams, parsed so that a hostile document costs no more than its own size."""
+"""Parses XML of upstreams, so that a hostile document costs no more than its own size. Knows no element by name."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def parse(body: bytes, content_type: str = "") -> Element:
     try:
         root = _root(body)
     except BadAnswer as why:
+        # Mended only after a strict reading failed, as with JSON, so that a document that is right is never changed.
         mended = oddtext.mended_xml(body, content_type)
         if mended == body:
             raise

@@ -1,4 +1,4 @@
-"""Why a call came to no answer, in words: what aiohttp and the system raise, and what to do about it.
+"""Explains in words why a call got no answer: translates what aiohttp and the system raise, and says what to do.
 
 No text has anything in it that an upstream or a proxy wrote, which may be a secret that it was sent.
 """
@@ -75,17 +75,17 @@ class Attempt:
 
     @property
     def secure(self) -> bool:
-        """Whether there is TLS on the way, be it with the proxy alone."""
+        """Tell whether there is TLS on the way, be it with the proxy alone."""
         return bool(SECURE & {self.url.scheme, self.proxy.url.scheme if self.proxy else ""})
 
     @property
     def way(self) -> str:
-        """What to add about the proxy."""
+        """Return what to add to an error about the proxy; empty without one."""
         return f" (through the proxy {self.proxy})" if self.proxy else ""
 
     @property
     def perhaps(self) -> str:
-        """What to add about a proxy that reads the call, and so may have answered it by itself."""
+        """Return what to add about a proxy that reads the call (http://), and so may have answered by itself."""
         read = self.proxy and self.url.scheme == "http"
         return f" (through the proxy {self.proxy}, which may have answered by itself)" if read else ""
 

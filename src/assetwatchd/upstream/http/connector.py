@@ -1,4 +1,4 @@
-"""aiohttp's connections, held to limits that it lacks: what they take of the event loop, how many answers to a call.
+"""aiohttp connections with limits that it lacks: their share of the event loop, and the number of answers to a call.
 
 Names that begin with _ are of aiohttp's inside, and may go with any version: pyproject.toml bounds it, and
 tests/support/inside_aiohttp.py lists them.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
 RECEIVE_BYTES = 64 * 1024
-"""What the kernel may hold of a connection, twice over for its own needs, and so what is taken in a turn. Chunks of a
+"""What the kernel may hold of a connection, twice over for its own needs, and so what is taken at once. Chunks of a
 byte and heads of answers cost the event loop 100 to 200 ns a byte. A server 50 ms away can still send a MB a second."""
 INTERIM_MAX = 16
 """Informational answers (1xx) to one request. They cost nothing to make, and without end they would never let go of
@@ -59,13 +59,14 @@ class Request(aiohttp.ClientRequest):
     """A request that asks a proxy by CONNECT for every WebSocket (RFC 6455, 4.1), not only for one over TLS."""
 
     def is_ssl(self) -> bool:
-        """Whether a proxy is to make a tunnel, and otherwise whether there is TLS."""
+        """Return whether a proxy is to make a tunnel, and otherwise whether there is TLS."""
         return super().is_ssl() or (self.proxy is not None and self.url.scheme == "ws")
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
+    # Before it connects, since TCP settles the scale of its window with the first packet (tcp(7)).
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     return made
 
@@ -98,6 +99,7 @@ class _Connection(ResponseHandler):
             super().feed_data(data, size)
             return
         self._interim += 1
+        # The connection ends itself: answers that keep coming hold the event loop, and no time limit gets to run.
         if self._interim == INTERIM_MAX + 1 and self.transport is not None:
             self.transport.abort()
             self.set_exception(HttpProcessingError(message="too many informational answers"))
@@ -112,8 +114,10 @@ class _Connection(ResponseHandler):
             self._loop.call_at(until, self._go_on)
 
     def _go_on(self) -> None:
+        # The rest may have become longer meanwhile, by another connection of the same upstream; then it goes on. And
+        # reading resumes only if nothing else has paused it: aiohttp's own back-pressure must not be undone.
         self._resting = False
         self._rest()
         if not (self._resting or self._reading_paused or self._buffer_paused):
-            self._connector.rest.until = self._loop.time() + COSTLY_S  # the others do not go on in the same turn
+            self._connector.rest.until = self._loop.time() + COSTLY_S  # the others go on later than this one
             self._resume_transport_reading()

@@ -1,4 +1,4 @@
-"""Which proxy is asked for a URL: the one that the settings name, or one of those that the environment names."""
+"""Chooses the proxy for a URL: the one that the settings name, or one of those that the environment names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Proxy:
 
     @property
     def options(self) -> dict[str, object]:
-        """What aiohttp is told of it at a call. It asks by CONNECT, with these headers alone, but for http://."""
+        """Return the arguments of an aiohttp call. For all but http:// it asks by CONNECT, with these headers alone."""
         return {"proxy": self.url, "proxy_headers": self._headers}
 
     def headers(self, scheme: str) -> dict[str, str]:
@@ -96,13 +96,14 @@ def _read(variable: str, text: str) -> Proxy:
 
 def _is_direct(url: URL, direct: Iterable[str]) -> bool:
     names = [stripped if (stripped := name.strip()) == "*" else stripped.removeprefix("*") for name in direct]
+    # urllib knows the names of no_proxy as every program reads them, but no networks, and no * among others.
     host = (url.host or "").rstrip(".")
     by_name: bool = environment.proxy_bypass_environment(f"{host}:{url.port}", {"no": ",".join(names)})  # type: ignore[attr-defined]  # typeshed lacks it
     return by_name or "*" in names or any(_is_within(host, name) for name in names)
 
 
 def _is_within(host: str, network: str) -> bool:
-    """Whether host is an address of a network, e.g. 10.0.0.0/8: urllib compares names alone."""
+    """Return whether host is an address of a network, e.g. 10.0.0.0/8: urllib compares names alone."""
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network.strip("[]"), strict=False)
     except ValueError:

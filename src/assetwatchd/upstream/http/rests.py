@@ -1,4 +1,7 @@
-"""What an upstream's answers cost of the event loop's time, and the rest that others have of it after that."""
+"""Measures what an upstream's answers cost of the event loop, and makes a pause after that, for everybody else.
+
+So an upstream whose answers are costly to take in, by intent or not, has a fifth of the event loop at most.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,20 @@ REST_TIMES = 4
 
 
 class Rest:
-    """When work of one kind for one upstream may go on. until: by the event loop's clock."""
+    """The pause of one kind of work for one upstream. until: when it may go on, by the event loop's clock."""
 
     def __init__(self) -> None:
         self.until = 0.0
 
     def spent(self, seconds: float) -> None:
-        """Note what some of the work has cost."""
+        """Add a rest for work that took so many seconds of the processor; none for what was not costly."""
         if seconds >= COSTLY_S:
             self.until = max(self.until, asyncio.get_running_loop().time()) + REST_TIMES * seconds
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Note what the block costs, in time of the processor; it awaits nothing."""
+        # Processor time, not wall time: on a busy machine others would be blamed on the upstream.
         began = time.thread_time()
         try:
             yield

@@ -6,12 +6,12 @@ Names that begin with _ are of Python's inside: what they tell is left out of an
 from __future__ import annotations
 
 import ssl
-import time
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import ConfigError
+from assetwatchd.runtime.pem import LOCKED, OTHER_KEY, is_locked, out_of_date, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,17 +23,14 @@ LEGACY_CIPHERS = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
 """All that OpenSSL was built with, but for those without encryption or a server's certificate."""
 LEGACY_SERVER_CONNECT = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0x4)
 """Take servers that renegotiate as before RFC 5746; Python 3.11 has no name for it."""
-OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
-"""How OpenSSL says that a key is another certificate's; the second when it is of another sort, as RSA is."""
 TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
 """What OpenSSL says of certificates that its security level does not take."""
-LOCKED = "is locked with a passphrase, which cannot be given; give the key without one, as `openssl pkey` writes it"
 HANDSHAKE, SERVER_HELLO, CERTIFICATE_REQUEST = 22, 2, 13
 """A type of content and two of messages in it: RFC 8446, 5.1 and 4."""
 
 
 class Tls:
-    """How one upstream is called over TLS; raises ConfigError when files that the settings name cannot be used.
+    """The TLS side of one upstream. Raises: ConfigError when files that the settings name cannot be used.
 
     certificate_wanted: the server has asked for a certificate of ours. It may do without, and may not.
     greeted: it has once answered that it speaks a version of TLS that we do.
@@ -48,10 +45,12 @@ class Tls:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """What aiohttp makes connections with; with the system's certificates it takes 20 ms to make, and 1 MB."""
+        """Return the context of all connections; with the system's certificates it takes 20 ms to make, and 1 MB."""
         for problem in problems(self.settings):
             raise ConfigError(problem)
         context = _context(self.settings)
+        # Python's errors lack the certificates that a failed handshake has shown. And a server that wants one of ours
+        # may just close the connection, as asyncio's do, so its request for one is listened for.
         context.sslobject_class = _Handshake
         with suppress(AttributeError):
             _listen(context, self._heard)
@@ -105,6 +104,7 @@ def _context(settings: SourceSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.tls_cert_file:
+        # An empty password: without one OpenSSL would ask for that of a locked key at the terminal, and wait.
         context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password="")
     return context
 
@@ -132,33 +132,6 @@ def warnings(sources: Mapping[str, SourceSettings]) -> Iterator[str]:
             yield f"source {name}: tls_cert_file: {amiss}"
 
 
-def out_of_date(path: Path) -> str | None:
-    """Say that a certificate in a file is not valid now, and until or from when; None when all are."""
-    now = time.time()
-    for certificate in _certificates(path):
-        until, since = (ssl.cert_time_to_seconds(certificate[name]) for name in ("notAfter", "notBefore"))
-        if until <= now:
-            return f"the certificate expired on {day(until)}, so it is refused; renew it"
-        if since > now:
-            return f"the certificate is not valid before {day(since)}, so it is refused; compare the clocks"
-    return None
-
-
-def day(moment: float) -> str:
-    """Write a time, to the minute."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
-
-
-def _certificates(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the first certificate of a file, and those of authorities in it, which alone Python tells of officially."""
-    with suppress(AttributeError, OSError, ssl.SSLError):
-        yield ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with suppress(OSError, ssl.SSLError):
-        trial.load_verify_locations(path)
-    yield from trial.get_ca_certs()
-
-
 def problems(source: SourceSettings) -> Iterator[str]:
     """Say of each file of a source what is wrong with it: the name of the setting, and what to do."""
     if source.ca_file and (problem := authorities_problem(source.ca_file)):
@@ -171,7 +144,7 @@ def problems(source: SourceSettings) -> Iterator[str]:
 
 def authorities_problem(path: Path) -> str | None:
     """Say why a file is of no use as certificates to trust; None when it is."""
-    if problem := _unreadable(path):
+    if problem := unreadable(path):
         return problem
     trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -185,8 +158,8 @@ def pair_problems(certificate: Path, key: Path, *, legacy: bool = False) -> Iter
     """Say why two files are no certificate and its key: ("cert" or "key", what is wrong with that file)."""
     if problem := authorities_problem(certificate):
         yield "cert", problem
-    if unreadable := _unreadable(key):
-        yield "key", unreadable
+    if why := unreadable(key):
+        yield "key", why
     elif not problem and (unfit := _unfit(certificate, key, legacy=legacy)):
         yield unfit
 
@@ -203,15 +176,6 @@ def _unfit(certificate: Path, key: Path, *, legacy: bool) -> tuple[str, str] | N
             return "key", f"{key} is not the key of the certificate in {certificate}"
         if reason in TOO_WEAK:
             return "cert", f"{certificate} is too weak for TLS today ({reason}); have another one issued"
-        locked = b"ENCRYPTED" in key.read_bytes()
-        why = LOCKED if locked else "holds no private key, as PEM"
+        why = LOCKED if is_locked(key) else "holds no private key, as PEM"
         return "key", f"{key} {why}"
-    return None
-
-
-def _unreadable(path: Path) -> str | None:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
     return None

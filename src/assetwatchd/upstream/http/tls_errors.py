@@ -1,4 +1,4 @@
-"""Why TLS failed, in words: what OpenSSL says of a certificate or a handshake, and what to do about it."""
+"""Explains in words why TLS failed: what OpenSSL says of a certificate or a handshake, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.upstream.http.tls import TOO_WEAK, day, shown
+from assetwatchd.runtime.pem import day
+from assetwatchd.upstream.http.tls import TOO_WEAK, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,8 @@
-"""HTTP and WebSocket towards one upstream: limits on every call, and failures turned into UpstreamErrors, once."""
+"""HTTP and WebSocket calls to one upstream: limits on every call, and failures turned into UpstreamErrors, once.
+
+Owns the session, the pace and the time limit of one source. Retries nothing (but a GET on a connection that was gone),
+and knows nothing of what an answer means beyond HTTP.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,8 @@ HEADER_LENGTH_MAX = 256
 CREDENTIALS = frozenset({401, 403, 419, 440, 498})
 """Of these the latter three are in no standard, and all that frameworks and gateways mean by them is a session's or a
 token's end."""
-LINE_EVERY_S, LINES_KINDS_MAX = 600.0, 20
+LINE_EVERY_S = 600.0
+LINES_KINDS_MAX = 20
 """Of headers that cannot be read, with answers of one status, a line of the log each is written so often."""
 RETRY_AFTER_SHOWN_MAX = 80
 """Characters of one that cannot be read, in the log."""
@@ -101,7 +106,7 @@ class Reply(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """What tells this answer from others: status, media type with its charset, and body: all that is read."""
+        """Return the digest of all that is read of this answer: status, media type with its charset, and body."""
         media_type = self.headers.get("Content-Type", "").replace("\0", "")
         return digest(b"%d" % self.status, media_type.encode(errors="replace"), self.body)
 
@@ -110,10 +115,13 @@ class Transport:
     """One aiohttp session to one upstream. Redirects are never followed, so credentials go nowhere else.
 
     pacer: what lets its requests start, shared where several go to one upstream; else one of its own.
+    beside: connections that it may have beside those of concurrency.
     secrets: of its settings; whoever has or makes more of them adds them. No error of a call shows one.
     """
 
-    def __init__(self, source: str, settings: SourceSettings, pacer: Pacer | None = None) -> None:
+    def __init__(
+        self, source: str, settings: SourceSettings, pacer: Pacer | None = None, *, beside: int = BESIDE
+    ) -> None:
         self.base = URL(str(settings.base_url).rstrip("/"))
         self.secrets = Secrets.of(settings)
         self._source = source
@@ -122,6 +130,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
         self._pacer = pacer or Pacer(settings.rate_per_s)
+        self._connections_max = settings.concurrency + beside
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._tls = Tls(settings)
         self._proxies = Proxies(settings.proxy)
@@ -168,10 +177,12 @@ class Transport:
         as one that was kept alive may be; other POSTs never are, since they may have been carried out.
         """
         url = _url(origin or self.base, path)
-        await self._turn()
+        await self._start()
         attempt = self._attempt(url)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt), self._limit.block():
             sent = self._sent(attempt, headers)
+            # A server may close a kept-alive connection just as a request goes out. aiohttp repeats a GET then, and no
+            # POST, which may have been carried out; one that changes nothing is repeated here.
             try:
                 reply = await self._answer(method, attempt, sent, body)
             except HUNG_UP as exc:
@@ -203,7 +214,7 @@ class Transport:
         The Reply has a body, and there are no parts, when the status is not 200. timeout_s is the longest silence.
         """
         url = _url(self.base, path)
-        await self._turn()
+        await self._start()
         silence = aiohttp.ClientTimeout(sock_connect=self._settings.timeout_s, sock_read=self._settings.timeout_s)
         attempt = self._attempt(url)
         with telemetry.upstream_call(self._source, method, url) as span, self._failures(attempt):
@@ -226,11 +237,12 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Literal[False]]]:
         """Open a WebSocket, whose texts come as bytes; a peer that answers no ping within half of heartbeat_s ends it.
 
-        Its pings and its end are the caller's to see: aiohttp answers them for as long as any come, without a turn for
-        others.
+        Its pings and its end are the caller's to see: aiohttp would answer pings for as long as any come, and let
+        nobody else run.
         """
         url = _url(self.base, path)
         url = url.with_scheme("wss" if url.scheme == "https" else "ws")
+        await self._start()
         attempt = self._attempt(url)
         with self._failures(attempt):
             with telemetry.upstream_call(self._source, "GET", url) as call:
@@ -264,16 +276,15 @@ class Transport:
     def _context(self) -> dict[str, str]:
         return telemetry.outgoing_context() if self._settings.trace_context else {}
 
-    async def _turn(self) -> None:
+    async def _start(self) -> None:
         """Wait so that requests start at most rate_per_s a second, though one read may need several."""
-        await self._pacer.turn()
+        await self._pacer.slot()
         if self._connector is not None:
             await self._connector.rest.over()
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            limit = self._settings.concurrency + BESIDE
-            connector = self._connector = Connector(limit=limit)
+            connector = self._connector = Connector(limit=self._connections_max)
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = session(
                 connector,
@@ -286,8 +297,9 @@ class Transport:
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the whole body; beyond FREE_BYTES it waits for its turn, and what was not taken waits upstream."""
+        """Return the whole body; beyond FREE_BYTES it waits in line, and what was not taken waits upstream."""
         free = min(FREE_BYTES, self._settings.body_bytes_max)
+        # A length that is declared and small needs no counting; of a compressed body it says nothing about its size.
         if "Content-Encoding" not in response.headers and (response.content_length or free + 1) <= free:
             return await response.read()
         body = bytearray()
@@ -304,11 +316,12 @@ class Transport:
             if not (part := await self._part(response)):
                 return
             body += part
-        response.close()
+        response.close()  # not released: its connection holds the rest of a body that nobody reads
         raise AnswerTooLarge(limit)
 
     async def _part(self, response: aiohttp.ClientResponse) -> bytes:
         """Return what is there of a body, up to CHUNK_BYTES; nothing at its end. Taking it together may be costly."""
+        # One byte is awaited first, so that taking the rest, which may be many pieces, is measured without the wait.
         first = await response.content.read(1)
         if not first or self._connector is None:
             return first
@@ -319,15 +332,16 @@ class Transport:
 
     @contextmanager
     def _failures(self, attempt: Attempt) -> Iterator[None]:
-        """Tell of failures inside in words, freed of secrets. One generator: around each call, a few cost 2 % of it."""
+        """Turn failures inside into errors in words, without secrets."""
+        # One generator for all of it: a few nested ones around each call cost 2 % of it.
         try:
             with missed():
                 yield
         except UpstreamError:
-            with self.secrets.kept():
+            with self.secrets.redacting_errors():
                 raise
         except FAILURES as exc:
-            with self.secrets.kept():
+            with self.secrets.redacting_errors():
                 raise self._in_words(exc, attempt) from exc
 
     def _say_unread(self, reply: Reply) -> None:
@@ -365,7 +379,7 @@ def _not_upgraded(reply: Reply) -> UpstreamError:
 
 
 async def _hang_up(upgraded: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
-    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, without a turn for others."""
+    """Say goodbye, and wait for no answer: before one aiohttp takes in whatever comes, and lets nobody else run."""
     with suppress(aiohttp.ClientError, ConnectionError, TimeoutError):
         async with asyncio.timeout(GOODBYE_S):
             await upgraded.send_frame(GOODBYE, aiohttp.WSMsgType.CLOSE)
@@ -438,7 +452,7 @@ def _kept(headers: Mapping[str, str], url: URL) -> dict[str, str]:
 
 
 def _moved(location: str, url: URL) -> bool:
-    """Whether a redirect leads to the path that was asked for, of another host, by another scheme or with a slash."""
+    """Return whether a redirect keeps the path that was asked for: to another host or scheme, or with a slash added."""
     path = urlsplit(location).path if location.isprintable() else ""
     return path.rstrip("/") == url.raw_path.rstrip("/")
 
@@ -459,6 +473,7 @@ def retry_after_s(reply: Reply) -> float | None:
         return min(seconds, RETRY_AFTER_S_MAX)
     if (at := _moment(text) if seconds is None else seconds) is None:
         return None
+    # From the answer's own clock: with ours, a server that is an hour ahead would have us wait for an hour more.
     now = _moment(reply.headers.get("Date", ""))
     return min(max(at - (time.time() if now is None else now), 0.0), RETRY_AFTER_S_MAX)
 
@@ -475,6 +490,7 @@ def _moment(text: str) -> float | None:
 def _url(base: URL, path: str) -> URL:
     """Put path and query after base without taking either apart or encoding anything."""
     where, _, query = path.partition("?")
+    # encoded=True: yarl would normalise escapes, and a signature, or an id with a slash in it, would be another one.
     return URL.build(
         scheme=base.scheme,
         authority=base.raw_authority,

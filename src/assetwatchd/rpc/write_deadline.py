@@ -1,4 +1,8 @@
-"""How long a stream waits for a client that takes nothing. It costs a message no timer."""
+"""How long a stream waits for a client that takes nothing.
+
+Owns the moment at which a write began. It sets no timer for a message, as that would cost more than all else that is
+done for one: a stream has one timer, which looks at that moment now and then.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
     from assetwatchd.rpc.signatures import BytesContext
 
 
-class Patience:
+class WriteDeadline:
     """Writes the messages of one stream; as a context manager it raises SlowConsumer when one was not taken in time.
 
     Its one timer looks when the write under way, if there is one, would be too old, and is then set again. What the

@@ -13,16 +13,23 @@ from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2
 from yarl import URL
 
 from assetwatch_sandbox.pieces import PiecesStandin
+from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.model.values import ConditionState
+from assetwatchd.pieces.client.api import PiecesApi
 from assetwatchd.pieces.client.discovery import Probing
-from assetwatchd.pieces.client.location import PiecesTransport, Place
+from assetwatchd.pieces.client.server import PiecesServer
+from assetwatchd.pieces.client.streams import Stream
+from assetwatchd.runtime import descriptors
 from assetwatchd.settings.schema import PiecesSource
+from assetwatchd.upstream.rate import Pacer
 from support import virtual_time
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 from support.problems import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from assetwatchd.pieces.client.location import PiecesTransport
 
 NOWHERE = "http://127.0.0.1:9"
 PATIENCE_S = 20
@@ -203,14 +210,60 @@ def test_all_who_call_share_one_budget() -> None:
 
     async def starts() -> list[float]:
         settings = PiecesSource.model_validate({"kind": "pieces", "base_url": NOWHERE, "rate_per_s": 2})
-        place, loop = Place(settings), asyncio.get_running_loop()
-        transports = [PiecesTransport(SOURCE, settings, place) for _ in range(3)]
+        server, loop = PiecesServer(SOURCE, settings), asyncio.get_running_loop()
+        transports = [server.polls, server.calls, server.polls]
 
         async def start(transport: PiecesTransport) -> float:
-            await transport._turn()
+            await transport._start()
             return loop.time()
 
         began = loop.time()
         return [at - began for at in await asyncio.gather(*[start(each) for each in (*transports, *transports)])]
 
     assert virtual_time.run(starts()) == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5])
+
+
+def test_a_source_has_files_for_its_connections() -> None:
+    """Those for states and those for calls are together as many as are reckoned with for a source."""
+    settings = PiecesSource.model_validate({"kind": "pieces", "base_url": NOWHERE, "concurrency": 5})
+    server = PiecesServer(SOURCE, settings)
+    connections = server.polls._connections_max + server.calls._connections_max
+    assert connections == descriptors.TRANSPORTS * (settings.concurrency + descriptors.BESIDE)
+
+
+async def test_every_request_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes of ports, checks, reads, lists, calls, and opening streams: as many turns as the server saw requests."""
+    turns = 0
+    slot = Pacer.slot
+
+    async def counted(self: Pacer) -> None:
+        nonlocal turns
+        turns += 1
+        await slot(self)
+
+    monkeypatch.setattr(Pacer, "slot", counted)
+    standin = PiecesStandin()
+    await standin.start()
+    shelve(standin)
+    port = URL(standin.url).port or 0
+    settings = PiecesSource.model_validate({"kind": "pieces", "base_url": NOWHERE, "discover": True})
+    server = PiecesServer(SOURCE, settings, Probing(ports=[port], connect_timeout_s=10, health_timeout_s=10))
+    upstream, api = Pieces(SOURCE, settings, server), PiecesApi(server)
+    try:
+        await upstream.observe([ONE, TWO])
+        await upstream.enumerate()
+        await upstream.probe()
+        await api.get(ONE)
+        async with (
+            server.identifiers.listen() as ids,
+            server.connect(Stream.ASSETS),
+            server.connect(Stream.TRANSFERABLES),
+        ):
+            await anext(ids)
+        seen = [(logged.method, logged.path_qs.partition("?")[0]) for logged in standin.requests.all()]
+        asked = ["/.well-known/version", f"/assets/{ONE}", "/assets/identifiers", *[stream.value for stream in Stream]]
+        assert {("HEAD", "/.well-known/health"), *[("GET", path) for path in asked]} <= set(seen)
+        assert turns == len(seen)
+    finally:
+        await server.close()
+        await standin.stop()

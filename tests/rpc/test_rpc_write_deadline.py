@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assetwatchd.model.errors import SlowConsumer
-from assetwatchd.rpc.patience import Patience
+from assetwatchd.rpc.write_deadline import WriteDeadline
 from support.hub_client import virtual
 
 pytestmark = pytest.mark.unit
@@ -39,7 +39,7 @@ async def ended(*after_s: float | None, idle_s: float = 0.0) -> float:
 async def written(*after_s: float | None, idle_s: float = 0.0) -> None:
     """Write to a client that takes each message so late."""
     context: Any = Taking(*after_s)
-    async with Patience(context, LIMIT_S) as client:
+    async with WriteDeadline(context, LIMIT_S) as client:
         for _ in after_s:
             await asyncio.sleep(idle_s)
             await client.write(b"")
@@ -67,5 +67,5 @@ async def test_what_else_ends_a_stream_passes() -> None:
     context: Any = Taking()
     for error in (ValueError, asyncio.CancelledError):
         with pytest.raises(error):
-            async with Patience(context, LIMIT_S):
+            async with WriteDeadline(context, LIMIT_S):
                 raise error

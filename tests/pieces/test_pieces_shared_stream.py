@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from assetwatchd.pieces.client.frames import Frame
-    from assetwatchd.pieces.client.shared_stream import Line
+    from assetwatchd.pieces.client.shared_stream import SharedStream
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ async def rig() -> AsyncIterator[PiecesRig]:
 
 
 @pytest.fixture
-async def line(rig: PiecesRig) -> AsyncIterator[Line]:
+async def shared(rig: PiecesRig) -> AsyncIterator[SharedStream]:
     upstream = Pieces("desk", PiecesSource(kind="pieces", base_url=rig.standin.url, first_frame_timeout_s=0.5))  # type: ignore[arg-type]  # read as in a file
-    yield upstream.line
+    yield upstream.server.identifiers
     await upstream.close()
 
 
@@ -47,7 +47,7 @@ async def test_watches_and_streams_share_one_socket(rig: PiecesRig) -> None:
     watch = rig.statuses.WatchStatus(request)
     await rig.connected("identifiers", 1)
     async with asyncio.timeout(15):
-        while not rig.app.sources.get(SOURCE).pushing:  # noqa: ASYNC110 - there is no bell for it
+        while not rig.app.sources.get(SOURCE).pushing:  # noqa: ASYNC110 - there is no wakeup for it
             await asyncio.sleep(0.005)
     stream = await rig.stream("StreamAssetIdentifiers").synced()
     assert set(stream.map) == {ONE, TWO}
@@ -65,13 +65,13 @@ async def test_watches_and_streams_share_one_socket(rig: PiecesRig) -> None:
     stream.call.cancel()
 
 
-async def test_a_late_listener_begins_with_all_there_is(rig: PiecesRig, line: Line) -> None:
+async def test_a_late_listener_begins_with_all_there_is(rig: PiecesRig, shared: SharedStream) -> None:
     """Its first frame is what the frames before it add up to; then both hear the same."""
-    async with line.listen() as early, AsyncExitStack() as stack:
+    async with shared.listen() as early, AsyncExitStack() as stack:
         assert ids(await anext(early)) == {ONE: False, TWO: False}
         rig.standin.remove(ONE)
         assert ids(await anext(early)) == {ONE: True}
-        late = await stack.enter_async_context(line.listen())
+        late = await stack.enter_async_context(shared.listen())
         assert ids(await anext(late)) == {TWO: False}
         rig.standin.put(ONE, {"name": "back"})
         assert ids(await anext(early)) == ids(await anext(late)) == {ONE: False}
@@ -79,50 +79,50 @@ async def test_a_late_listener_begins_with_all_there_is(rig: PiecesRig, line: Li
     await rig.connected("identifiers", 0)
 
 
-async def test_one_that_comes_before_the_first_frame(rig: PiecesRig, line: Line) -> None:
+async def test_one_that_comes_before_the_first_frame(rig: PiecesRig, shared: SharedStream) -> None:
     """Two at once share the first frame."""
-    async with line.listen() as one, line.listen() as other:
+    async with shared.listen() as one, shared.listen() as other:
         assert ids(await anext(one)) == ids(await anext(other)) == {ONE: False, TWO: False}
         assert rig.sockets("identifiers") == 1
 
 
-async def test_one_that_leaves_takes_nothing_from_another(rig: PiecesRig, line: Line) -> None:
+async def test_one_that_leaves_takes_nothing_from_another(rig: PiecesRig, shared: SharedStream) -> None:
     """The connection stays until the last one goes."""
-    async with line.listen() as stays:
-        async with line.listen():
+    async with shared.listen() as stays:
+        async with shared.listen():
             pass
         await anext(stays)
         rig.standin.remove(ONE)
         assert ids(await anext(stays)) == {ONE: True}
 
 
-async def test_a_break_is_told_to_all(rig: PiecesRig, line: Line) -> None:
+async def test_a_break_is_told_to_all(rig: PiecesRig, shared: SharedStream) -> None:
     """Each hears that the connection broke, and a new one begins while the others have not left yet."""
-    async with line.listen() as one, line.listen() as other:
+    async with shared.listen() as one, shared.listen() as other:
         await anext(one)
         await rig.command("drop_streams", stream="identifiers")
         with pytest.raises(Unreachable):
             await anext(one)
-        async with line.listen() as again:
+        async with shared.listen() as again:
             assert ids(await anext(again)) == {ONE: False, TWO: False}
         assert ids(await anext(other)) == {ONE: False, TWO: False}
         with pytest.raises(Unreachable):
             await anext(other)
 
 
-async def test_a_first_frame_that_does_not_come(rig: PiecesRig, line: Line) -> None:
+async def test_a_first_frame_that_does_not_come(rig: PiecesRig, shared: SharedStream) -> None:
     """Nobody waits for it any longer than the setting says."""
     await rig.command("mute_streams", stream="identifiers", also_new=True)
-    async with line.listen() as one:
+    async with shared.listen() as one:
         with pytest.raises(Unreachable, match="first frame"):
             await anext(one)
 
 
 @pytest.mark.parametrize("wanted", [set(), {ONE}])
-async def test_a_first_frame_of_null(rig: PiecesRig, line: Line, wanted: set[str]) -> None:
+async def test_a_first_frame_of_null(rig: PiecesRig, shared: SharedStream, wanted: set[str]) -> None:
     """A server that has nothing to tell of may say so: if no list comes after it, there is none."""
     rig.standin.faults.add(path="/assets/stream/identifiers", on="frame", times=1, body='{"iterable":null}')
-    async with line.listen() as listener:
+    async with shared.listen() as listener:
         await rig.connected("identifiers", 1)
         if wanted:
             text = json.dumps({"iterable": [{"asset": {"id": each}} for each in wanted]})
@@ -132,11 +132,11 @@ async def test_a_first_frame_of_null(rig: PiecesRig, line: Line, wanted: set[str
         assert set(ids(await anext(listener))) == {TWO}
 
 
-async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_is_too_slow(rig: PiecesRig, shared: SharedStream, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it leaves waiting is bounded: it is ended, and the others are not; anew it begins with all there is."""
     monkeypatch.setattr(listener, "WAITING_BYTES_MAX", 3.5 * listener.FRAME_BYTES)
-    async with line.listen() as quick:
-        async with line.listen() as slow:
+    async with shared.listen() as quick:
+        async with shared.listen() as slow:
             await anext(quick)
             for number in range(5):
                 item: dict[str, Any] = {"asset": {"id": f"id {number}"}}
@@ -145,5 +145,5 @@ async def test_one_that_is_too_slow(rig: PiecesRig, line: Line, monkeypatch: pyt
             assert [len(ids(await anext(slow))) for _ in range(3)] == [2, 1, 1]
             with pytest.raises(Unreachable, match="faster"):
                 await anext(slow)
-        async with line.listen() as anew:
+        async with shared.listen() as anew:
             assert len(ids(await anext(anew))) == 7
