@@ -58,6 +58,20 @@ async def test_a_list_that_never_succeeds(fault: Exception, pins: int, caplog: p
 
 
 @virtual
+async def test_a_list_under_way_is_not_made_twice() -> None:
+    """Whoever has all that fails tried by hand waits for the list that is being made, as long as that takes."""
+    upstream = FakeUpstream("a", enumerates=True)
+    upstream.list_fault = BadAnswer("no id")
+    async with running(upstream, timeout_s=60) as rig:
+        with rig.scheduler.interest((), whole=True):
+            await until(lambda: rig.source_state().is_amiss)
+            upstream.latency_s, lists = 20, len(upstream.lists)
+            await until(lambda: len(upstream.lists) > lists)
+            await rig.scheduler.retry()
+            assert len(upstream.lists) == lists + 1
+
+
+@virtual
 async def test_a_list_that_begins_to_fail(caplog: pytest.LogCaptureFixture) -> None:
     """It is told within seconds, with the next try, and tried on with bounded pauses; one that succeeds mends it."""
     upstream = FakeUpstream("a", enumerates=True)
@@ -281,6 +295,20 @@ def test_no_mixture_of_failures_flaps(faults: list[UpstreamError | None], batch_
             assert all(condition.state.is_amiss for condition in rig.told[turns - 1 :])
 
     fail()
+
+
+@virtual
+async def test_another_asset_is_asked_though_more_fail_meanwhile() -> None:
+    """What tells whether all assets fail is asked even if further reads fail before it can be."""
+    upstream = FakeUpstream("a", "b", "c", "d", "e")
+    async with running(upstream, pins=tuple(upstream.states), settled_interval_s=600) as rig:
+        await asyncio.sleep(3000)
+        upstream.poison.update(dict.fromkeys(upstream.states, REJECTED))
+        began = now()
+        reads = (rig.scheduler.read([each], max_age_s=0.0) for each in "abcd")
+        await asyncio.gather(*reads, return_exceptions=True)
+        await asyncio.sleep(1)
+        assert upstream.reads_of("e", since=began)
 
 
 @virtual

@@ -61,9 +61,9 @@ def fail(health: Health, *failures: Failed) -> list[Verdict]:
     ("asked", "blamed"),
     [
         ((A, B, C), (Blame.SOURCE, Blame.SOURCE, Blame.SOURCE)),
-        ((A, A, A, A), (Blame.SOURCE, Blame.SUSPECTS, Blame.SUSPECTS, Blame.SUSPECTS)),
-        ((A, A, B), (Blame.SOURCE, Blame.SUSPECTS, Blame.SOURCE)),
-        ((A | B, A, B, C), (Blame.SOURCE, Blame.SUSPECTS, Blame.SUSPECTS, Blame.SOURCE)),
+        ((A, A, A, A), (Blame.SOURCE, Blame.UNCLEAR, Blame.UNCLEAR, Blame.UNCLEAR)),
+        ((A, A, B), (Blame.SOURCE, Blame.UNCLEAR, Blame.SOURCE)),
+        ((A | B, A, B, C), (Blame.SOURCE, Blame.UNCLEAR, Blame.UNCLEAR, Blame.SOURCE)),
         ((frozenset(), frozenset(), frozenset()), (Blame.SOURCE, Blame.SOURCE, Blame.SOURCE)),
     ],
 )
@@ -76,7 +76,7 @@ def test_who_failed_before_is_suspected(asked: Sequence[frozenset[str]], blamed:
 
 def test_who_is_known_to_be_bad_is_suspected_at_once() -> None:
     """An asset that is told to be unreadable does not count again after each success of the others."""
-    assert decide(healthy().standing, Failed(NO, A, troubled=A)).blame is Blame.SUSPECTS
+    assert decide(healthy().standing, Failed(NO, A, troubled=A)).blame is Blame.UNCLEAR
     assert decide(healthy().standing, Failed(NO, A | B, troubled=A)).blame is Blame.SOURCE
 
 
@@ -91,12 +91,12 @@ def test_a_refusal_of_one_asset_is_confirmed_by_another() -> None:
     """Only once: the second refusal in a row is of us."""
     first, second = fail(healthy(), Failed(Refused("no"), A, others=True), Failed(Refused("no"), B, others=True))
     assert (first.confirm, first.failing) == (True, False)
-    assert (second.confirm, second.turns) == (False, ConditionState.REFUSED)
+    assert (second.confirm, second.state) == (False, ConditionState.REFUSED)
 
 
 def test_a_source_nobody_ever_reached_turns_at_once() -> None:
     """There is nothing that was well."""
-    assert decide(Health(0.0, steady_s=30.0).standing, Failed(NO, A)).turns is ConditionState.UNREACHABLE
+    assert decide(Health(0.0, steady_s=30.0).standing, Failed(NO, A)).state is ConditionState.UNREACHABLE
 
 
 FAILED = st.builds(
@@ -123,7 +123,7 @@ def test_what_holds_after_whatever_happened(before: list[Failed | None], failed:
     assert health == was
     assert (verdict.blame is Blame.ASSETS) == isinstance(failed.error, AssetRejected)
     assert (verdict.pause is Pause.SHORT) == (not verdict.failing)
-    assert verdict.turns is None or verdict.failing
+    assert verdict.state is None or verdict.failing
     assert verdict.charged == (not was.failing)
     assert verdict.reset == failed.trial
     assert not verdict.confirm or refuses_us(failed.error)

@@ -1,6 +1,6 @@
 """What the streams and the rounds of one hub have in common, so that neither need know the other.
 
-Each field has one writer, named beside it. It decides nothing.
+Each field has one writer, named beside it, but for `joining`, which many raise and one takes back. It decides nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ while they write. So `round_s` is asked again each time that its answer has pass
 from __future__ import annotations
 
 WOKEN_TOGETHER = 64
-"""Watchers woken at one go, some milliseconds: all that they write is on its way before any of it is booked."""
+"""Watchers woken at one go, some milliseconds: all that they write is on its way before it is paid for."""
 WOKEN_JOINING = 8
 """The same while streams begin: each of the many steps of a new one waits for those woken before it."""
 ROUND_PAUSE_S = 0.002
@@ -28,7 +28,9 @@ JOINING_S = 1.0
 
 
 def round_s(worked_s: float, *, joining: bool) -> float:
-    """Return how long it shall take from the beginning of one round to that of the next, but at least ROUND_PAUSE_S.
+    """Return how long it shall take from the beginning of one round to that of the next.
+
+    `Rounds` waits ROUND_PAUSE_S at least.
 
     Args:
         worked_s: the processor time of this thread since the round began.

@@ -1,4 +1,7 @@
-"""Starts the upstream calls of one source, the only caller of its adapter: what next, when, how many at a time."""
+"""Starts the upstream calls of one source: what next, when, how many at a time.
+
+Only this module and the lists it has made call an adapter's observe, enumerate and probe; only push.py its notices.
+"""
 
 from __future__ import annotations
 
@@ -105,14 +108,16 @@ class Calls:
         self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s + ANSWER_S_MAX)
         self._list_limit = TimeLimit(LIST_S_MAX)
         self._running = 0
-        self._listing = False
         self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
         self._next_call_at = AT_ONCE
         self._probe_at = AT_ONCE
         self._slack_s = slack_s(settings.rate_per_s)
 
     async def run(self) -> None:
-        """Start calls: due, at most concurrency (one while failing) at a time, at most rate_per_s a second."""
+        """Start what is due.
+
+        At most concurrency reads (one while failing) and one list are under way, and rate_per_s calls begin a second.
+        """
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._plan.changed.clear()
@@ -192,7 +197,7 @@ class Calls:
                 self._pace(now)
                 self._probe_at = now + self._settings.probe_interval_s
                 if job.concern is Concern.LIST:
-                    self._listing = True
+                    self.lists.begin()
                 else:
                     self._running += 1
                 return job
@@ -225,8 +230,8 @@ class Calls:
     def _next_job(self, now: float) -> Job | None:
         """Choose: a list, what is most due, or a sign of life; None when nobody wants what was due.
 
-        While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads. As it is
-        when a sign of life failed, which an upstream may be without that can be read.
+        While failing, the read that is next is tried, even if early: a sign of life alone does not mend reads. The same
+        after a sign of life that failed: some upstreams cannot give one, and can still be read.
         """
         failing = self._health.failing
         if self._has_room() and self._endings.telling:
@@ -246,7 +251,6 @@ class Calls:
     def _list_job(self, now: float) -> Job | None:
         if self._health.failing or self.lists.next_at() > now:
             return None
-        self.lists.begin()
         return Job(self._list, self._list_limit, trial=False, concern=Concern.LIST)
 
     # Calls -----------------------------------------------------------------------------------------------------------
@@ -270,7 +274,7 @@ class Calls:
             self._failed(job, BadAnswer("the adapter failed; see the log"), secret)
         finally:
             if job.concern is Concern.LIST:
-                self._listing = False
+                self.lists.end()
             else:
                 self._running -= 1
             self._over[job.concern].set()
@@ -310,7 +314,7 @@ class Calls:
         if refuses_us(error):
             self.secrets.refused(secret)
         if job.concern is not Concern.LIST:
-            beside = self._running + self._listing > 1 or self._plan.next_due() != NEVER
+            beside = self._running + self.lists.under_way > 1 or self._plan.next_due() != NEVER
             self._endings.failed(error, job.targets, trial=job.trial, beside=beside)
             if not (job.targets or self._health.failing):
                 self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)

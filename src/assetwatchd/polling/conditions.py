@@ -116,6 +116,11 @@ class Health:
         """Whether signs of life alone failed, so that a read tells more than one more of them."""
         return bool(self.failures) and not self.blamed
 
+    def take_suspicion(self) -> bool:
+        """Return whether a sign of life is to tell, which is asked for once."""
+        suspect, self.suspect = self.suspect, False
+        return suspect
+
     def next_try_at(self, at: float) -> None:
         """Say when a failing source is tried next."""
         mine = self.credentials if self.credentials.state.is_amiss else self.reads
@@ -192,7 +197,7 @@ class Health:
         """Take in what a failed call told, by `decide`."""
         if verdict.blame is Blame.ASSETS:
             return self.succeeded(at)
-        self.suspect = verdict.blame is Blame.SUSPECTS
+        self.suspect = verdict.blame is Blame.UNCLEAR
         self.failures += verdict.blame is Blame.SOURCE
         self.silent += 1
         self.blamed |= failed.asked
@@ -200,13 +205,13 @@ class Health:
             self.reads.missed(at)
         if verdict.confirm:
             self.doubted = True
-        if verdict.turns is None:
+        if verdict.state is None:
             return False
         self.failing, self.accused, self.doubted, self.given_up = True, None, False, verdict.given_up
         refused = refuses_us(failed.error)
         mine, other = (self.credentials, self.reads) if refused else (self.reads, self.credentials)
         other.unheard(at)
-        mine.amiss(self._steady(verdict.turns), str(failed.error), at)
+        mine.amiss(self._steady(verdict.state), str(failed.error), at)
         return self._turned(at)
 
     def listed(self, at: float, *, lacking: str = "", next_at: float | None = None) -> bool:

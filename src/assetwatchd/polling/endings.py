@@ -41,8 +41,8 @@ class Endings:
     running: how many calls but lists are under way.
 
     confirm: a read of another asset is to tell whether a failure is of some or of all.
-    other: the asset last asked for that; other_asked: it was, since any could be read.
-    doubtful: how often each had failed before the failures since the last success, which may be the source's.
+    other: the asset last asked for that; other_asked: such a read was asked for since an asset was last read.
+    failures_before: how often each had failed before the failures since the last success, which may be the source's.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Endings:
         self._secrets = secrets
         self._running = running
         self._rng = rng
-        self._doubtful: dict[Target, int] = {}
+        self._failures_before: dict[Target, int] = {}
         self._confirm = False
         self._other_asked = False
         self._other = ""
@@ -80,10 +80,9 @@ class Endings:
 
     def take_telling(self) -> Sequence[Target]:
         """Return another asset to read, for the answer to tell; none: a sign of life does. It is wanted no more."""
-        if self._health.suspect:
-            self._health.suspect = False
+        if self._health.take_suspicion():
             return ()
-        self._confirm = False
+        self._confirm, self._other_asked = False, True
         targets = self._plan.take_untroubled()
         self._other = targets[0].asset_id if targets else self._other
         return targets
@@ -139,7 +138,7 @@ class Endings:
         return target.presence.back or target.knowledge.state in {None, State.UNKNOWN}
 
     def _succeeded(self) -> None:
-        self._doubtful.clear()  # it was they, not the source
+        self._failures_before.clear()  # it was they, not the source
         self._report.note(self._health.succeeded(self._report.now()))
         self._lists.doubt()
         self._lists.forget_if_unwanted()
@@ -167,7 +166,7 @@ class Endings:
         )
         verdict = decide(self._health.standing, failed)
         turned = self._health.take(verdict, failed, self._report.now())
-        self._confirm = verdict.confirm
+        self._confirm = not verdict.failing and (self._confirm or verdict.confirm)
         self._pause(error, verdict.pause)
         self._report.note(turned)
         if verdict.reset:
@@ -195,18 +194,18 @@ class Endings:
 
     def _acquit(self) -> None:
         """Take back the failures of assets since the last success: a trial has failed too, so it was the source."""
-        for target, failures in self._doubtful.items():
+        for target, failures in self._failures_before.items():
             target.knowledge.take_back_failures(failures)
-        self._doubtful.clear()
+        self._failures_before.clear()
 
     def _asset_failed(self, target: Target, error: UpstreamError, *, charged: bool = True) -> None:
         failing = self._health.failing
         if charged:
-            self._doubtful.setdefault(target, target.knowledge.failures)
+            self._failures_before.setdefault(target, target.knowledge.failures)
             target.knowledge.count_failure()
         pause_s = backoff.backoff_s(max(target.knowledge.failures, 1), self._settings, self._rng)
         retry_at = loop_time() + max(pause_s, self._settings.busy_interval_s, error.retry_after_s or 0.0)
-        enough = FAILURES_TO_TURN + self._health.suspect  # if suspect, a sign of life is to come first
+        enough = FAILURES_TO_TURN + int(self._health.suspect)  # if suspect, a sign of life is to come first
         its_own = target.knowledge.failures >= enough and not failing
         refused = self._report.unreachable(str(error), asset_id=target.asset_id if its_own else "")
         self._outcomes.failed(target, refused, why=str(error), retry_at=retry_at)
@@ -226,7 +225,6 @@ class Endings:
         if not confirmed and not self._health.none_read:
             if self._plan.has_untroubled():
                 self._confirm = self._confirm or not self._other_asked
-                self._other_asked = True
                 return
             if count < NONE_READ_MAX and (self._running() > 1 or self._plan.next_due() <= loop_time()):
                 return

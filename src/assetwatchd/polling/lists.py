@@ -1,7 +1,7 @@
 """The lists of one source: when the next is made, what one says of all there is, and what follows when one fails.
 
 It owns when a list is due and what the last one lacked. How assets are compared with a list is in listing.py, and that
-a list is a call like others, with its turn and its limit, is for calls.py.
+a list is a call like others, with its turn and its limit, is for calls.py, which alone has lists made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Lists:
     """When a source is listed, and what comes of it.
 
     made: set once there is a list that is recent enough for those who wait for one. lacking: what of all there is was
-    not taken in, and why; empty when all was.
+    not taken in, and why; empty when all was. under_way: one is being made, and no other may be.
     """
 
     def __init__(
@@ -64,24 +64,29 @@ class Lists:
         self._figures = figures
         self._tries = Tries(settings, rng)
         self._comparing = asyncio.Lock()
+        self.under_way = False
         self._at = AT_ONCE
 
     # When one is made ------------------------------------------------------------------------------------------------
 
     def next_at(self) -> float:
-        """When the next is made; NEVER while nobody wants one, or changes are pushed."""
+        """When the next is made; NEVER while one is, nobody wants one, or changes are pushed."""
         can = self._upstream.capabilities
         pushed = self._plan.pushing or not self._health.push.state.is_amiss
         polled = can.enumerates and not (can.pushes and pushed)
-        return self._at if polled and self._plan.whole_wanted else NEVER
+        return self._at if polled and self._plan.whole_wanted and not self.under_way else NEVER
 
     def begin(self) -> None:
-        """Have no other made while one is."""
-        self._at = NEVER
+        """Have no other made until `end`."""
+        self.under_way = True
+
+    def end(self) -> None:
+        """Let another be made: this one was taken in, or has failed."""
+        self.under_way = False
 
     def want(self) -> None:
         """Have one made, unless the last one is recent, or is kept up to date by what is pushed."""
-        if self._at <= loop_time() and not self._plan.pushing:
+        if self._at <= loop_time() and not (self.under_way or self._plan.pushing):
             self.made.clear()
         self._say_what_lacks()
         self._plan.changed.set()
@@ -100,7 +105,7 @@ class Lists:
         """Let the last one count no more, and have one made, as assets may have come; not while changes are pushed."""
         if not self._plan.pushing:
             self.made.clear()
-            self._at = loop_time() if self._at != NEVER else NEVER  # it is being made
+            self._at = loop_time()  # one under way sets that anew when it is made, and will do
 
     # What one says ---------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Event(StrEnum):
     SCHEDULED = "scheduled"
     """Its next read has a place, or another one than before."""
     CANCELLED = "cancelled"
-    """That read gives up its place."""
+    """Its next read loses its place."""
     BEGUN = "begun"
     """A call begins that asks about it."""
     ANSWERED = "answered"
@@ -103,7 +103,7 @@ class Event(StrEnum):
 # Why the order counts in OVERTAKEN: a touch that came before the removal is answered by it. One that comes after it,
 # while the call goes on, makes the target dirty again, and asks for a read of its own.
 
-_IDLE, _DUE, _READ, _COMM, _GONE = Phase
+_IDLE, _DUE, _READ, _COMM, _DROP = Phase
 _NO = None
 TABLE: Mapping[Event, tuple[Phase | None, ...]] = {
     # In phase:          idle   due    reading committing dropped
@@ -117,7 +117,7 @@ TABLE: Mapping[Event, tuple[Phase | None, ...]] = {
     Event.TOUCHED:      (_IDLE, _DUE,  _READ,  _COMM,  _NO),
     Event.OVERTAKEN:    (_IDLE, _NO,   _READ,  _COMM,  _NO),
     Event.INVALIDATED:  (_IDLE, _NO,   _READ,  _COMM,  _NO),
-    Event.DROPPED:      (_GONE, _NO,   _NO,    _NO,    _NO),
+    Event.DROPPED:      (_DROP, _NO,   _NO,    _NO,    _NO),
 }  # fmt: skip
 """The phase that follows an event; _NO: the event is refused.
 
@@ -179,7 +179,7 @@ class Target:
     place: in the agenda; None in every phase but DUE.
     generation: raised by what is newer than any read under way; reads that began in an older one are discarded.
     refetch: it was touched while it was read, and is read once more.
-    dirty: no read that began since it was touched has ended well.
+    dirty: it was touched, and since then no read that began later has ended well, nor was anything newer known.
 
     demand and presence are values that many targets share, for most are wanted, and there, in the same way.
     """

@@ -3,10 +3,10 @@
 `decide(standing, failed)` gives a Verdict. Health takes it in (what is told of the source), and so do the calls
 (pauses, and what is read next to learn more). Lists and push connections that fail are not for this module: see Health.
 
-An example: assets a, b and c are read one by one, and a answers HTTP 500 for ever. Its first failure counts against the
-source (1 of FAILURES_TO_TURN). A read of b ends well, and the count begins anew. When a fails again with nothing heard
-in between, it is SUSPECTS: a sign of life is asked for, ends well, and shows that it is a. If b and c fail too, three
-failures of different assets are the source's: it is UNREACHABLE, and tried by one call at a time, with growing pauses.
+An example: a source has assets a, b and c. A read of a fails: 1 of FAILURES_TO_TURN. b is read: the count is 0 again.
+Now a fails twice with no success between. The second failure says nothing new (UNCLEAR), so a sign of life is asked
+for; it ends well, so a is at fault. Had b and c failed as well as a, that would be 3 failures of different assets: the
+source is UNREACHABLE, and tried by one call at a time, with growing pauses.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Blame(Enum):
 
     ASSETS = auto()
     """The source is well: it spoke about the assets asked for."""
-    SUSPECTS = auto()
+    UNCLEAR = auto()
     """The assets asked for failed before, so it may be theirs: only a sign of life can tell."""
     SOURCE = auto()
     """Nothing says that it is not the source's, against which it counts."""
@@ -92,7 +92,7 @@ class Failed(NamedTuple):
 class Verdict(NamedTuple):
     """What follows from a failed call.
 
-    failing: from now on (or still) the source fails. turns: what it is by this error, None: what it was.
+    failing: from now on (or still) the source fails. state: what it is by this error; None: what it was.
     given_up: see Health. confirm: a read of another asset is to tell whether we are refused that one or all.
     charged: it counts against the assets asked for, too. reset: what was counted against any since the last success is
     taken back: a trial has failed as well, so it was the source.
@@ -101,7 +101,7 @@ class Verdict(NamedTuple):
     blame: Blame
     failing: bool
     pause: Pause
-    turns: ConditionState | None = None
+    state: ConditionState | None = None
     given_up: bool = False
     confirm: bool = False
     charged: bool = True
@@ -115,15 +115,15 @@ def decide(standing: Standing, failed: Failed) -> Verdict:
         return Verdict(Blame.ASSETS, failing=False, pause=Pause.SHORT, charged=charged, reset=reset)
     blame = _blame(standing, failed)
     confirm = failed.others and _only_refused(standing, failed.error)
-    turns = not confirm and (standing.failing or _believed(standing, failed, blame))
-    failing = standing.failing or turns
+    believed = not confirm and (standing.failing or _believed(standing, failed, blame))
+    failing = standing.failing or believed
     longer = failed.trial or not standing.failing
-    given_up = turns and _given_up(standing)
+    given_up = believed and _given_up(standing)
     return Verdict(
         blame,
         failing=failing,
         pause=Pause.SHORT if not failing else Pause.LONGER if longer else Pause.AS_LONG,
-        turns=_state(standing, failed.error, given_up=given_up) if turns else None,
+        state=_state(standing, failed.error, given_up=given_up) if believed else None,
         given_up=given_up,
         confirm=confirm,
         charged=charged,
@@ -135,7 +135,7 @@ def _blame(standing: Standing, failed: Failed) -> Blame:
     """Say whose fault it is. A sign of life may want no credentials: it shows nothing of those that were refused."""
     again = bool(failed.asked) and failed.asked <= standing.blamed | failed.troubled
     may_tell = standing.failures < FAILURES_TO_TURN and not standing.refuses_us
-    return Blame.SUSPECTS if again and may_tell else Blame.SOURCE
+    return Blame.UNCLEAR if again and may_tell else Blame.SOURCE
 
 
 def _only_refused(standing: Standing, error: UpstreamError) -> bool:

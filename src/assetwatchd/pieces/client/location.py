@@ -61,6 +61,7 @@ class ServerLocator:
         self._checked = False
         self._checking = asyncio.Lock()
         self._look_at = 0.0
+        self._nowhere = ""
 
     def lost(self) -> None:
         """Forget that the server was checked, as it did not answer: the next call finds out what is there now."""
@@ -88,21 +89,22 @@ class ServerLocator:
             raise
 
     async def _find(self, ask: Ask) -> None:
-        nowhere: Unreachable | None = None
         url = self.url
         if self._settings.discover and self._due():
             try:
                 url = await discover(self._settings, self.pacer, self._probing)
+                self._nowhere = ""
             except Unreachable as error:
                 # Still asked: a server that is only slow misses the probe's 100 ms, and is found all the same.
-                url, nowhere = self._configured, error
+                url, self._nowhere = self._configured, str(error)
         try:
             await check(ask, url, self._probing.supported)
-        except Unreachable:
-            if nowhere is None:
+        except Unreachable as error:
+            if not self._nowhere:
                 raise
-            raise nowhere from None
-        self.url, self._checked = url, True
+            # Also for whoever comes before the next look: else it would depend on who is first what a source says.
+            raise Unreachable(self._nowhere, retry_after_s=error.retry_after_s) from None
+        self.url, self._checked, self._nowhere = url, True, ""
 
     def _due(self) -> bool:
         """Return whether ports may be tried, and take note that they are: once a first pause, whoever calls."""

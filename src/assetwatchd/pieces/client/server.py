@@ -6,6 +6,7 @@ of the source, and knows neither states nor gRPC.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from assetwatchd.pieces.client import documents
@@ -52,6 +53,6 @@ class PiecesServer:
 
     async def close(self) -> None:
         """Give back connections, and the processes that read."""
-        await self.polls.close()
-        await self.calls.close()
-        await self.reading.close()
+        async with AsyncExitStack() as closing:  # what fails to close keeps no other open
+            for each in (self.reading, self.calls, self.polls):
+                closing.push_async_callback(each.close)
