@@ -228,8 +228,12 @@ class Health:
         self.list.amiss(ConditionState.DEGRADED, LACKING.format(lacking), at)
         return self._turned(at)
 
-    def list_failed(self, error: UpstreamError, at: float) -> bool:
-        """Record that a list failed; the next other call tells whether it fails alone, unless that is known already."""
+    def list_failed(self, error: UpstreamError, at: float, *, next_at: float | None = None) -> bool:
+        """Record that a list failed; the next other call tells whether it fails alone, unless that is known already.
+
+        next_at: when the next is made.
+        """
+        self.list.next_try_at = next_at
         if not self.failing and (self.list.state.is_amiss or silences(error)):
             self._blame_list(error, at)
         elif not self.failing:
@@ -242,9 +246,14 @@ class Health:
         self.list.unheard(at)
         return self._turned(at)
 
-    def push_lost(self, why: str, at: float) -> bool:
-        """Record that the push connection broke (why), or that it came back or is not wanted any more (empty)."""
+    def push_lost(self, why: str, at: float, *, next_at: float | None = None, steady_s: float | None = None) -> bool:
+        """Record that the push connection broke (why), or that it came back or is not wanted any more (empty).
+
+        next_at: when the next is tried. steady_s: how long that has to last to be well, if that is news.
+        """
         self.broken, self.pushes = why, not why
+        self.push.next_try_at = next_at
+        self.push.steady_s = self.push.steady_s if steady_s is None else steady_s
         if not why:
             if self.push.on_and_off:
                 self.push.failed_at = at  # while there was no connection, none was steady

@@ -179,10 +179,9 @@ class Lists:
         """
         pauses = self._report.pauses
         pauses.asked(error, loop_time())
-        turned = self._health.list_failed(error, self._report.now())
         self._at = max(loop_time(), pauses.until) + self._tries.failed(error)
-        self._health.list.next_try_at = self._report.wall(self._at)
-        self._report.note(turned)
+        next_at = self._report.wall(self._at)
+        self._report.note(self._health.list_failed(error, self._report.now(), next_at=next_at))
         self.doubt()
 
     def doubt(self) -> None:

@@ -246,15 +246,14 @@ class Push:
         """
         was_pushing, self._plan.pushing = self._plan.pushing, False
         self.taking_in = False
-        health = self._report.health
+        health, now = self._report.health, self._now()
         if health.failing:
             self._calls.lists.lose()
-        if error is not None:
-            health.push.steady_s = self._lasting_s(error)
-        turned = health.push_lost("" if error is None else str(error), self._now())
-        health.push.next_try_at = None if error is None else self._now() + pause_s
-        self._report.note(turned)
-        if error is not None:
+        if error is None:
+            self._report.note(health.push_lost("", now))
+        else:
+            lasting_s = self._lasting_s(error)
+            self._report.note(health.push_lost(str(error), now, next_at=now + pause_s, steady_s=lasting_s))
             self._calls.request_probe()
         self._plan.changed.set()
         if was_pushing:
