@@ -129,8 +129,9 @@ generate: $(DEV) ## Make generated/ anew from proto/
 reference: $(DEV) ## Write docs/reference/ anew, from the command line, the settings and the schema
 	$(BIN)/python -m tools.reference
 
+# Not --quiet: that hides warnings from strict, too.
 docs: $(DOCS) ## Build the site of the documents into build/docs; fails on a link that leads nowhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 breaking: $(DEV) ## Check that the schema breaks no client of main (REF=... another commit)
 	$(BIN)/buf breaking --against '$(AGAINST)'

@@ -260,3 +260,10 @@ def test_the_changelog_has_the_version() -> None:
     assert heads[0] in {"Unreleased", version}
     kinds = set(re.findall(r"^### (.*)$", PAGES["CHANGELOG.md"], flags=re.MULTILINE))
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_whatever_is_named_like_a_limit_exists() -> None:
+    """On every page: what is named as limits are is a constant of the source's."""
+    named = set(re.findall(r"`([A-Z][A-Z_]*_(?:S|MAX|BYTES|TIMES))`", WRITTEN))
+    assert len(named) > 40
+    assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()

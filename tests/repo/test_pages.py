@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from assetwatch.pieces.v1 import asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2
+from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2
 
+from assetwatchd.settings.schema import Settings
 from support.documents import ROOT, anchors, pages, prose
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ BYTES_MAX = {"README.md": 8 * 1024, "ARCHITECTURE.md": 12 * 1024}
 """What is read in one sitting."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REFERENCE = "docs/reference"
+SCHEMA = {
+    "api.md": (asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2),
+    "pieces-api.md": (asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2),
+}
 
 
 @pytest.mark.unit
@@ -75,3 +82,32 @@ def test_the_references_are_those_of_the_program(tmp_path: Path) -> None:
     there = {path.name: path.read_text() for path in (ROOT / REFERENCE).iterdir()}
     assert written.keys() == there.keys()
     assert [name for name, text in written.items() if text != there[name]] == [], "run: make reference"
+
+
+@pytest.mark.unit
+def test_the_reference_of_settings_is_whole() -> None:
+    """Each group of settings that there is has a table with each of its settings."""
+    page = PAGES[f"{REFERENCE}/settings.md"]
+    told = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+    kinds = set(re.findall(r"^### `kind: (\w+)`$", page, flags=re.MULTILINE))
+    for group in Settings.model_json_schema()["$defs"].values():
+        assert group["properties"].keys() - {"kind"} <= told
+        assert group["properties"].get("kind", {}).get("const") in {None, *kinds}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", SCHEMA)
+def test_the_reference_of_the_api_is_whole(name: str) -> None:
+    """Each service, RPC, message, field, enum and value of the package is there, and each has words."""
+    page = PAGES[f"{REFERENCE}/{name}"]
+    heads = set(re.findall(r"^##+ (\S+)$", page, flags=re.MULTILINE))
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", page, flags=re.MULTILINE)}
+    for module in SCHEMA[name]:
+        file = module.DESCRIPTOR
+        services = file.services_by_name.values()
+        assert {*file.services_by_name, *(method.name for each in services for method in each.methods)} <= heads
+        assert {*file.message_types_by_name, *file.enum_types_by_name} <= heads
+        fields = {field.name for message in file.message_types_by_name.values() for field in message.fields}
+        values = {value.name for enum in file.enum_types_by_name.values() for value in enum.values}
+        assert fields | values <= rows.keys()
+    assert all(rows.values())

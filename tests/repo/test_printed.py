@@ -44,7 +44,7 @@ ENDS_WITH = {
 GOES_ON = {
     r"assetwatch serve": "serving on",
     r"assetwatch sandbox --write-config": "leads to them",
-    r"assetwatch (watch|pieces stream)": "",
+    r"assetwatch watch": "synced",
     r"grpcurl .*/Stream\w+$": "{",
 }
 """Commands that end when they are interrupted alone, and what they have printed by then."""
