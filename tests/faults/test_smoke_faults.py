@@ -169,9 +169,9 @@ def test_only_who_knows_of_no_asset_need_not_hear_that_there_is_none() -> None:
     """What is forgotten (an asset that never was) raises no floor; who believes that it is there must be told."""
     line = Line()
     for revision, state, gone in (
-        (1, pb2.STATE_AVAILABLE, False),
-        (2, pb2.STATE_DELETED, True),
-        (3, pb2.STATE_MISSING, True),
+        (1, pb2.ASSET_STATE_AVAILABLE, False),
+        (2, pb2.ASSET_STATE_DELETED, True),
+        (3, pb2.ASSET_STATE_MISSING, True),
     ):
         line.add(Logged(0.0, revision, ("dam", "a"), state, gone, pb2.AssetStatus()))
     assert not line.unheard(3, 2)

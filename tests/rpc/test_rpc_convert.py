@@ -137,7 +137,7 @@ def test_a_status_has_all_of_its_observation() -> None:
     """Asset, state, facets, failure, lock, times, revision, etag."""
     status = convert.status_of(entry(observation()))
     assert (status.asset.source, status.asset.asset_id) == ("dam", "tid:1")
-    assert status.state == status_pb.STATE_FAILED
+    assert status.state == status_pb.ASSET_STATE_FAILED
     facets = [(f.name, f.state, f.native, f.message, f.HasField("change_time")) for f in status.facets]
     assert facets == [("import", 2, "running", "so far", True), ("object", 3, "available", "", False)]
     failure = status.failure
@@ -160,11 +160,10 @@ def test_what_an_observation_lacks_is_absent() -> None:
 @pytest.mark.parametrize("numbers", [State, Freshness, FailureKind])
 def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
     """Every word of the model is the word of that number in the schema."""
-    enum = {State: status_pb.State, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
-    names = {number: name for name, number in enum.items() if number}
-    assert {int(word): word.name for word in numbers} == {
-        number: name.split("_", 1)[1].removeprefix("KIND_") for number, name in names.items()
-    }
+    enum = {State: status_pb.AssetState, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    names = {number: name.removeprefix(prefix) for name, number in enum.items() if number}
+    assert {int(word): word.name for word in numbers} == names
 
 
 @pytest.mark.parametrize("revision", [1, 127, 128, 300, 2**31, 2**62])

@@ -47,7 +47,7 @@ async def test_the_snapshot_is_everything_that_is() -> None:
 async def test_synced_comes_for_nothing_too() -> None:
     """A filter that matches nothing is started, then synced with a token."""
     async with running(("omn",)) as rig:
-        stream = await rig.watch(sources=["omn"], states=[status_pb.STATE_UNSUPPORTED]).synced()
+        stream = await rig.watch(sources=["omn"], states=[status_pb.ASSET_STATE_UNSUPPORTED]).synced()
         assert stream.map == {}
         assert [message.WhichOneof("signal") for message in stream.messages if message.WhichOneof("signal")] == [
             "started",
@@ -148,9 +148,9 @@ async def test_a_named_asset_nobody_has_seen_is_missing_then_appears() -> None:
     async with running(("omn",)) as rig:
         key = AssetKey("omn", SAMPLES["omn"].unknown)
         stream = await rig.watch(assets=[ref(key)]).synced()
-        assert stream.map[key].state == status_pb.STATE_MISSING
+        assert stream.map[key].state == status_pb.ASSET_STATE_MISSING
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
-        await stream.holds(lambda held: held[key].state == status_pb.STATE_AVAILABLE)
+        await stream.holds(lambda held: held[key].state == status_pb.ASSET_STATE_AVAILABLE)
 
 
 async def test_a_named_asset_that_goes_is_an_upsert_with_its_last_state() -> None:
@@ -159,8 +159,8 @@ async def test_a_named_asset_that_goes_is_an_upsert_with_its_last_state() -> Non
         stream = await rig.watch(assets=[ref(sample("omn")), ref(sample("pieces"))]).synced()
         for source in ("omn", "pieces"):
             rig[source].remove(sample(source).asset_id)
-        await stream.holds(lambda held: held[sample("omn")].state == status_pb.STATE_MISSING)
-        await stream.holds(lambda held: held[sample("pieces")].state == status_pb.STATE_DELETED)
+        await stream.holds(lambda held: held[sample("omn")].state == status_pb.ASSET_STATE_MISSING)
+        await stream.holds(lambda held: held[sample("pieces")].state == status_pb.ASSET_STATE_DELETED)
         assert stream.removed == []
 
 
@@ -173,7 +173,7 @@ async def test_an_asset_that_goes_from_a_source_watched_whole_is_removed() -> No
         await stream.holds(lambda held: sample("omn") not in held and sample("pieces") not in held)
         changes = [change for message in stream.messages for change in message.changes]
         gone = {key_of(c.status): c.status.state for c in changes if c.kind == pb.Change.KIND_REMOVED}
-        assert gone == {sample("omn"): status_pb.STATE_MISSING, sample("pieces"): status_pb.STATE_DELETED}
+        assert gone == {sample("omn"): status_pb.ASSET_STATE_MISSING, sample("pieces"): status_pb.ASSET_STATE_DELETED}
         new = AssetKey("omn", SAMPLES["omn"].unknown)
         rig["omn"].put(new.asset_id, SAMPLES["omn"].native)
         await stream.holds(lambda held: new in held)
@@ -182,8 +182,8 @@ async def test_an_asset_that_goes_from_a_source_watched_whole_is_removed() -> No
 async def test_only_the_states_asked_for_and_removed_on_leaving_them() -> None:
     """In: UPSERT. Out: REMOVED with the state it has now. In again: UPSERT."""
     async with running(("omn",), count=5) as rig:
-        stream = await rig.watch(sources=["omn"], states=[status_pb.STATE_AVAILABLE]).synced()
-        assert {status.state for status in stream.map.values()} == {status_pb.STATE_AVAILABLE}
+        stream = await rig.watch(sources=["omn"], states=[status_pb.ASSET_STATE_AVAILABLE]).synced()
+        assert {status.state for status in stream.map.values()} == {status_pb.ASSET_STATE_AVAILABLE}
         key = rig.vary("omn")
         message = await stream.until(lambda message: message.changes)
         assert [(key_of(c.status), c.kind, c.status.state) for c in message.changes] == [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
-from assetwatch.v1.asset_status_pb2 import AssetRef, AssetStatus, Facet, Failure, FailureKind, Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatus, Facet, Failure, FailureKind, Freshness
 from assetwatch.v1.source_pb2 import ConditionState, PollFigures, Source, SourceCondition, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
@@ -73,7 +73,7 @@ def status(
     """Return a status; message makes it a failure, facet is a native value, unread the reason why it is STALE."""
     made = AssetStatus(
         asset=AssetRef(source=source, asset_id=asset_id),
-        state=State.Value(f"STATE_{state}"),
+        state=AssetState.Value(f"ASSET_STATE_{state}"),
         freshness=Freshness.FRESHNESS_FRESH,
         revision=revision,
     )

@@ -155,14 +155,14 @@ class ListAssetStatusesRequest(_message.Message):
         """Only these sources; empty: all."""
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Only these states; empty: every state but those of assets that are gone."""
 
     def __init__(
         self,
         *,
         sources: _abc.Iterable[_builtins.str] | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
@@ -233,7 +233,7 @@ class WaitAssetStatusRequest(_message.Message):
         """Which asset."""
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Wait until it is in one of these."""
 
     @_builtins.property
@@ -244,7 +244,7 @@ class WaitAssetStatusRequest(_message.Message):
         self,
         *,
         asset: _asset_status_pb2.AssetRef | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         until_settled: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
         stop_when_settled: _builtins.bool = ...,
@@ -320,7 +320,7 @@ class WatchStatusRequest(_message.Message):
         """
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Only assets in these states; empty: all. An asset that changes and is not in them is REMOVED."""
 
     def __init__(
@@ -328,7 +328,7 @@ class WatchStatusRequest(_message.Message):
         *,
         assets: _abc.Iterable[_asset_status_pb2.AssetRef] | None = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetState, FailureKind, Freshness
 from assetwatch.v1.source_pb2 import ConditionState, SourceKind
 
 from assetwatchd.cli.options import Format
@@ -98,7 +98,7 @@ def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
     return cells(
         asset.source,
         asset.asset_id,
-        label(State, status.state),
+        label(AssetState, status.state),
         freshness,
         observed,
         str(status.revision),
@@ -111,7 +111,7 @@ def facet_table(status: AssetStatus, now: datetime) -> Safe:
     rows = [
         cells(
             facet.name,
-            label(State, facet.state),
+            label(AssetState, facet.state),
             facet.native,
             age(facet.change_time, now) if facet.HasField("change_time") else "",
             facet.message,

@@ -299,4 +299,4 @@ def _plain(status: asset_status_pb2.AssetStatus | None) -> asset_status_pb2.Asse
 def _brief(status: asset_status_pb2.AssetStatus | None) -> str:
     if status is None:
         return "not there"
-    return f"{asset_status_pb2.State.Name(status.state)} number {number_of(status)} at {status.revision}"
+    return f"{asset_status_pb2.AssetState.Name(status.state)} number {number_of(status)} at {status.revision}"
