@@ -124,7 +124,7 @@ async def test_counts_of_nothing_are_told(ask: Run) -> None:
     one = json.loads((await ask("sources", "dam", "-o", "json")).out)
     for source in (*whole, line, one):
         assert (source["asset_count"], source["watcher_count"]) == ("7", 0)
-        assert (source["poll"]["failed_calls"], source["poll"]["notices"]) == ("1", "0")
+        assert (source["poll_stats"]["failed_calls"], source["poll_stats"]["notices"]) == ("1", "0")
 
 
 async def test_list_as_json_is_the_response(ask: Run) -> None:

@@ -161,7 +161,7 @@ def test_what_an_observation_lacks_is_absent() -> None:
 def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
     """Every word of the model is the word of that number in the schema."""
     enum = {State: status_pb.AssetState, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
-    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    prefix = enum.keys()[0].removesuffix("UNSPECIFIED")
     names = {number: name.removeprefix(prefix) for name, number in enum.items() if number}
     assert {int(word): word.name for word in numbers} == names
 

@@ -206,7 +206,7 @@ async def test_a_wait_is_told_that_the_server_stops_while_its_source_is_in_troub
     async with running(("omn",), server={"drain_s": 60}) as rig:
         rig["omn"].faults.add(**trouble)
         wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
-        await rig.shows("omn", lambda source: source.poll.polled_assets)
+        await rig.shows("omn", lambda source: source.poll_stats.polled_assets)
         rig.app.stop()
         async with asyncio.timeout(2):
             told = await problem_of(wait)

@@ -288,7 +288,7 @@ async def test_a_cancelled_stream_leaves_nothing_behind() -> None:
         assert (await rig.source("usd-search")).watcher_count == 5
         for stream in streams:
             stream.call.cancel()
-        await rig.shows("usd-search", lambda source: not source.watcher_count and not source.poll.polled_assets)
+        await rig.shows("usd-search", lambda source: not source.watcher_count and not source.poll_stats.polled_assets)
         asked = rig["usd-search"].requests.count(SAMPLES["usd-search"].observe)
         await asyncio.sleep(0.4)
         assert rig["usd-search"].requests.count(SAMPLES["usd-search"].observe) <= asked + 1

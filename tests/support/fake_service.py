@@ -11,7 +11,7 @@ import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatus, Facet, Failure, FailureKind, Freshness
-from assetwatch.v1.source_pb2 import ConditionState, PollFigures, Source, SourceCondition, SourceKind
+from assetwatch.v1.source_pb2 import ConditionState, PollStats, Source, SourceCondition, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -211,7 +211,7 @@ def _source(name: str, condition: SourceCondition | None = None) -> Source:
         kind=SourceKind.SOURCE_KIND_OMN,
         condition=condition or down,
         asset_count=7,
-        poll=PollFigures(calls=3, failed_calls=1),
+        poll_stats=PollStats(calls=3, failed_calls=1),
     )
 
 

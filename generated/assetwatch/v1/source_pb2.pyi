@@ -265,7 +265,7 @@ class SourceCapabilities(_message.Message):
 Global___SourceCapabilities: _TypeAlias = SourceCapabilities  # noqa: Y015
 
 @_typing.final
-class PollFigures(_message.Message):
+class PollStats(_message.Message):
     """What asking the source has cost since this process started."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -304,7 +304,7 @@ class PollFigures(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PollFigures: _TypeAlias = PollFigures  # noqa: Y015
+Global___PollStats: _TypeAlias = PollStats  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -318,7 +318,7 @@ class Source(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     ASSET_COUNT_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
-    POLL_FIELD_NUMBER: _builtins.int
+    POLL_STATS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its configured name: what AssetRef.source holds."""
     kind: Global___SourceKind.ValueType
@@ -336,7 +336,7 @@ class Source(_message.Message):
         """How it is doing."""
 
     @_builtins.property
-    def poll(self) -> Global___PollFigures:
+    def poll_stats(self) -> Global___PollStats:
         """What asking it has cost."""
 
     def __init__(
@@ -348,11 +348,11 @@ class Source(_message.Message):
         condition: Global___SourceCondition | None = ...,
         asset_count: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
-        poll: Global___PollFigures | None = ...,
+        poll_stats: Global___PollStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll", b"poll"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll_stats", b"poll_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll", b"poll", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

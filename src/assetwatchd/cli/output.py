@@ -134,8 +134,8 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
             "yes" if source.capabilities.push else "no",
             str(source.asset_count),
             str(source.watcher_count),
-            str(source.poll.calls),
-            str(source.poll.failed_calls),
+            str(source.poll_stats.calls),
+            str(source.poll_stats.failed_calls),
             source.condition.message,
         )
         for source in sources

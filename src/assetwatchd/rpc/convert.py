@@ -255,7 +255,7 @@ def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) ->
         condition=condition(scheduler.condition),
         asset_count=store.count(scheduler.name),
         watcher_count=watchers,
-        poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
+        poll_stats=source_pb2.PollStats(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
     )
 
 
