@@ -291,7 +291,7 @@ def test_a_flag_is_no_time(flag: str, state: State) -> None:
     for deleted in (flag, f'{{"value":{flag}}}', f'{{"value":"{flag}"}}'):
         read = pieces.read(Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode()), asset_id=ONE)
         assert isinstance(read.detail, PiecesDetail)
-        assert (read.state, read.detail.deleted_time) == (state, None)
+        assert (read.state, read.detail.delete_time) == (state, None)
 
 
 @pytest.mark.parametrize("deleted", ['{"value":"yesterday"}', '{"value":""}', '{"value":{}}', "[]"])

@@ -262,10 +262,10 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
 
     table = source_table(
         [
-            source("a", since=at(-120), last_success_time=at(-7200), next_try_time=at(45.2)),
-            source("b", since=at(-1), next_try_time=at(-1)),
-            source("c", since=at(-90_000), next_try_time=at(890)),
-            source("d", since=at(0)),
+            source("a", transition_time=at(-120), last_success_time=at(-7200), next_try_time=at(45.2)),
+            source("b", transition_time=at(-1), next_try_time=at(-1)),
+            source("c", transition_time=at(-90_000), next_try_time=at(890)),
+            source("d", transition_time=at(0)),
         ],
         now,
     )

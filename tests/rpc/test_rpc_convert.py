@@ -51,10 +51,10 @@ DETAILS: dict[str, Any] = {
         "user",
         "MANUAL",
         pseudo=True,
-        created_time=NOON,
-        updated_time=NOON,
-        synced_time=None,
-        deleted_time=NOON,
+        create_time=NOON,
+        update_time=NOON,
+        sync_time=None,
+        delete_time=NOON,
         formats=(details.PiecesFormat("id", "BOTH", "CODE", "py", 2**40),),
     ),
     "media_intelligence": details.MediaIntelligenceDetail(
@@ -112,10 +112,23 @@ def test_a_detail_loses_nothing(kind: str) -> None:
     _same(getattr(status, kind), DETAILS[kind])
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [(0, None), (1, 1), (-1, -1), (61_250, 61_250), (2**63 - 1, 315_576_000_000_000), (-(2**63), -315_576_000_000_000)],
+)
+def test_a_span_is_a_duration_whatever_came(milliseconds: int, told: int | None) -> None:
+    """0 tells of none; what no Duration can hold is the longest there is."""
+    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaData("1x1", milliseconds))
+    media = convert.status_of(entry(observation(detail=detail))).media_intelligence.media
+    assert (media.duration.ToMilliseconds() if media.HasField("duration") else None) == told
+
+
 def _same(message: Message, value: Any) -> None:
     for member in dataclasses.fields(value):
-        given, told = getattr(value, member.name), getattr(message, member.name)
-        if given is None:
+        given, told = getattr(value, member.name), getattr(message, member.name.removesuffix("_ms"))
+        if member.name.endswith("_ms"):
+            assert told.ToMilliseconds() == given
+        elif given is None:
             assert not message.HasField(member.name)
         elif isinstance(given, tuple):
             assert len(given) == len(told)

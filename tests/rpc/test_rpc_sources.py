@@ -73,7 +73,7 @@ async def test_a_condition_is_told_with_its_times() -> None:
         )
         assert down.condition.message
         assert down.poll_stats.failed_calls >= 3
-        assert down.condition.since.ToMilliseconds() >= healthy.since.ToMilliseconds()
+        assert down.condition.transition_time.ToMilliseconds() >= healthy.transition_time.ToMilliseconds()
         assert down.condition.last_success_time.ToMilliseconds() >= healthy.last_success_time.ToMilliseconds()
 
 
@@ -101,7 +101,7 @@ async def test_a_list_that_fails_beside_reads_that_do_not() -> None:
         told = {each.concern: each for each in source.condition.concerns}
         listing, reads = told[source_pb2.CONCERN_LIST], told[source_pb2.CONCERN_READS]
         assert (int(listing.state), int(reads.state)) == (ConditionState.DEGRADED, ConditionState.HEALTHY)
-        assert listing.since.seconds
+        assert listing.transition_time.seconds
         assert listing.next_try_time == source.condition.next_try_time
         assert not listing.HasField("last_success_time")
         assert reads.HasField("last_success_time")

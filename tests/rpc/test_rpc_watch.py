@@ -257,7 +257,7 @@ async def test_a_condition_message_has_text_since_and_last_success() -> None:
         await stream.turns("omn", ConditionState.UNREACHABLE)
         condition = stream.messages[-1].source_conditions[0].condition
         assert "connect" in condition.message
-        assert condition.since.seconds >= condition.last_success_time.seconds > 0
+        assert condition.transition_time.seconds >= condition.last_success_time.seconds > 0
 
 
 async def test_conditions_of_other_sources_are_not_told() -> None:

@@ -141,7 +141,7 @@ class SourceConcern(_message.Message):
     CONCERN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
+    TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     concern: Global___Concern.ValueType
@@ -151,7 +151,7 @@ class SourceConcern(_message.Message):
     message: _builtins.str
     """What is wrong; empty when healthy."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
+    def transition_time(self) -> _timestamp_pb2.Timestamp:
         """When it came into this state."""
 
     @_builtins.property
@@ -168,13 +168,13 @@ class SourceConcern(_message.Message):
         concern: Global___Concern.ValueType = ...,
         state: Global___ConditionState.ValueType = ...,
         message: _builtins.str = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
+        transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         next_try_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,7 +190,7 @@ class SourceCondition(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
+    TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     CONCERNS_FIELD_NUMBER: _builtins.int
@@ -199,7 +199,7 @@ class SourceCondition(_message.Message):
     message: _builtins.str
     """What is wrong and, where it can be known, what to do; empty when healthy."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
+    def transition_time(self) -> _timestamp_pb2.Timestamp:
         """When it came into this state."""
 
     @_builtins.property
@@ -221,14 +221,14 @@ class SourceCondition(_message.Message):
         *,
         state: Global___ConditionState.ValueType = ...,
         message: _builtins.str = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
+        transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         next_try_time: _timestamp_pb2.Timestamp | None = ...,
         concerns: _abc.Iterable[Global___SourceConcern] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerns", b"concerns", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerns", b"concerns", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

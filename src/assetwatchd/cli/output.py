@@ -128,7 +128,7 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
             source.name,
             label(SourceKind, source.kind).lower(),
             label(ConditionState, source.condition.state),
-            age(source.condition.since, now),
+            age(source.condition.transition_time, now),
             _last_ok(source.condition, now),
             _next_try(source.condition, now),
             "yes" if source.capabilities.push else "no",
