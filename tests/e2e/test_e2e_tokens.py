@@ -151,7 +151,7 @@ async def test_an_old_token(tmp_path: Path) -> None:
             documents = await watch.until(lambda documents: any("synced" in document for document in documents))
             token = documents[-1]["resume_token"]
             omn.remove(SAMPLES["omn"].asset_id)
-            await watch.until(lambda documents: "KIND_REMOVED" in str(documents))
+            await watch.until(lambda documents: "CHANGE_KIND_REMOVED" in str(documents))
         ran = await expired(address, token)
         info = ran.detail("ErrorInfo")
         assert (ran.error["code"], info["reason"]) == (OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from assetwatch.v1 import asset_status_pb2 as pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatch_client import Synced, Upsert
 from faults.catalogue import FAULTS
@@ -80,8 +81,8 @@ def test_a_repeated_change_is_seen(tampered: Evidence) -> None:
 
 def test_a_false_removal_is_seen(tampered: Evidence) -> None:
     """The judge finds an UPSERT that was told as REMOVED."""
-    change = next(c for m in _live(tampered) for c in m.changes if c.kind == pb.Change.KIND_UPSERT)
-    change.kind = pb.Change.KIND_REMOVED
+    change = next(c for m in _live(tampered) for c in m.changes if c.kind == CHANGE_KIND_UPSERT)
+    change.kind = CHANGE_KIND_REMOVED
     assert "I9" in _broken(tampered)
 
 

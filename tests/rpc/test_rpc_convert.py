@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from google.protobuf.json_format import MessageToDict
 
 from assetwatchd.changefeed import resume_token
@@ -186,7 +187,7 @@ def test_the_other_form_of_a_change(revision: int, traceparent: str) -> None:
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
     (removed,) = pb.WatchStatusResponse.FromString(convert.WatchFraming(EPOCH).removal(upsert)).changes
-    assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
+    assert (put.kind, removed.kind) == (CHANGE_KIND_UPSERT, CHANGE_KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
     assert put.traceparent == removed.traceparent == traceparent

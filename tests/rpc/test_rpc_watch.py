@@ -9,6 +9,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatchd.model.values import AssetKey, ConditionState
 from support.problems import problem
@@ -39,7 +40,7 @@ async def test_the_snapshot_is_everything_that_is() -> None:
             assert listed == {key for key in stream.map if key.source == source}
             assert sample(source) in listed
         changes = [change for message in stream.messages for change in message.changes]
-        assert {change.kind for change in changes} == {pb.Change.KIND_UPSERT}
+        assert {change.kind for change in changes} == {CHANGE_KIND_UPSERT}
         revisions = [change.status.revision for change in changes]
         assert revisions == sorted(set(revisions))
 
@@ -103,7 +104,7 @@ async def test_changes_are_told_as_they_happen(source: str) -> None:
         rig.vary(source)
         message = await stream.until(lambda message: message.changes)
         (change,) = message.changes
-        assert change.kind == pb.Change.KIND_UPSERT
+        assert change.kind == CHANGE_KIND_UPSERT
         assert change.status.state == SAMPLES[source].state
         assert change.status.revision > before.revision
         assert change.status.freshness == status_pb.FRESHNESS_FRESH
@@ -172,7 +173,7 @@ async def test_an_asset_that_goes_from_a_source_watched_whole_is_removed() -> No
             rig[source].remove(sample(source).asset_id)
         await stream.holds(lambda held: sample("omn") not in held and sample("pieces") not in held)
         changes = [change for message in stream.messages for change in message.changes]
-        gone = {key_of(c.status): c.status.state for c in changes if c.kind == pb.Change.KIND_REMOVED}
+        gone = {key_of(c.status): c.status.state for c in changes if c.kind == CHANGE_KIND_REMOVED}
         assert gone == {sample("omn"): status_pb.ASSET_STATE_MISSING, sample("pieces"): status_pb.ASSET_STATE_DELETED}
         new = AssetKey("omn", SAMPLES["omn"].unknown)
         rig["omn"].put(new.asset_id, SAMPLES["omn"].native)
@@ -187,7 +188,7 @@ async def test_only_the_states_asked_for_and_removed_on_leaving_them() -> None:
         key = rig.vary("omn")
         message = await stream.until(lambda message: message.changes)
         assert [(key_of(c.status), c.kind, c.status.state) for c in message.changes] == [
-            (key, pb.Change.KIND_REMOVED, SAMPLES["omn"].state)
+            (key, CHANGE_KIND_REMOVED, SAMPLES["omn"].state)
         ]
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         await stream.holds(lambda held: key in held)

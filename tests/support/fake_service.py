@@ -11,6 +11,7 @@ import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatus, Facet, Failure, FailureKind, Freshness
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from assetwatch.v1.source_pb2 import ConditionState, PollStats, Source, SourceCondition, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
@@ -89,7 +90,7 @@ def status(
 
 def changes(*statuses: AssetStatus, removed: bool = False, token: str = "") -> pb.WatchStatusResponse:
     """Return a message of a watch with these changes."""
-    kind = pb.Change.KIND_REMOVED if removed else pb.Change.KIND_UPSERT
+    kind = CHANGE_KIND_REMOVED if removed else CHANGE_KIND_UPSERT
     return pb.WatchStatusResponse(
         changes=[pb.Change(status=told, kind=kind) for told in statuses], resume_token=token, head_revision=9
     )

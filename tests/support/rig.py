@@ -12,6 +12,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1.asset_status_pb2 import ASSET_STATE_AVAILABLE, ASSET_STATE_PROCESSING, AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 
 from assetwatch_sandbox import Sandbox
@@ -211,7 +212,7 @@ class Stream(Reader["AssetKey", "AssetStatus", pb.WatchStatusResponse]):
         self.token = message.resume_token or self.token
         for change in message.changes:
             key = key_of(change.status)
-            if change.kind == pb.Change.KIND_REMOVED:
+            if change.kind == CHANGE_KIND_REMOVED:
                 self.removed.append(key)
                 self.map.pop(key, None)
             else:

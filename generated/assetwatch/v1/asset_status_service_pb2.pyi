@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from assetwatch.v1 import asset_status_pb2 as _asset_status_pb2
+from assetwatch.v1 import change_kind_pb2 as _change_kind_pb2
 from assetwatch.v1 import source_pb2 as _source_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -520,41 +521,12 @@ class Change(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Kind:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Change._Kind.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        KIND_UNSPECIFIED: Change._Kind.ValueType  # 0
-        """Never sent."""
-        KIND_UPSERT: Change._Kind.ValueType  # 1
-        """Put status into the map."""
-        KIND_REMOVED: Change._Kind.ValueType  # 2
-        """Take the asset out of the map: it is gone from its source, or it left the states asked for. status is its last.
-        One the client does not hold is to be ignored. An asset asked for by name is not REMOVED for being gone: it is an
-        UPSERT with state DELETED or MISSING.
-        """
-
-    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
-        """The ways the client's map can change."""
-
-    KIND_UNSPECIFIED: Change.Kind.ValueType  # 0
-    """Never sent."""
-    KIND_UPSERT: Change.Kind.ValueType  # 1
-    """Put status into the map."""
-    KIND_REMOVED: Change.Kind.ValueType  # 2
-    """Take the asset out of the map: it is gone from its source, or it left the states asked for. status is its last.
-    One the client does not hold is to be ignored. An asset asked for by name is not REMOVED for being gone: it is an
-    UPSERT with state DELETED or MISSING.
-    """
-
     STATUS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
     """W3C traceparent of the upstream call or message that showed the change; empty when it was not traced."""
-    kind: Global___Change.Kind.ValueType
+    kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
@@ -565,7 +537,7 @@ class Change(_message.Message):
         *,
         status: _asset_status_pb2.AssetStatus | None = ...,
         traceparent: _builtins.str = ...,
-        kind: Global___Change.Kind.ValueType = ...,
+        kind: _change_kind_pb2.ChangeKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

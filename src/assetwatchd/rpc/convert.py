@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as service_pb
 from assetwatch.v1 import source_pb2
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from assetwatchd.polling.scheduler import Scheduler
 
 MICROSECONDS = 1_000_000
-UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])
+UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_UPSERT])
 """The kind of a change, written last: the other form differs in nothing but its last byte."""
-REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_REMOVED])
+REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_REMOVED])
 MILLISECONDS = "_ms"
 SPAN_MS_MAX = 315_576_000_000 * 1000
 """10,000 years: the longest that a google.protobuf.Duration may be."""
