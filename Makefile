@@ -20,10 +20,10 @@ PROXY := $(VENV)/.proxy
 
 .DEFAULT_GOAL := help
 .PHONY: help setup grpcurl demo check unit test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
-	soak mutants generate reference docs breaking format clean
+	soak mutants generate reference docs release-schema breaking format clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## Make .venv with all that checks and tests need, at the versions of constraints/
 
@@ -54,7 +54,7 @@ demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
 check: lint types unit ## Check style, types and what needs no server and no process of its own; about a minute
 
 test: lint types schema drift docker-lint tests ## Check everything; fails on a skipped test too
-	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, generated code, hadolint, pytest'
+	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, buf breaking, generated code, hadolint, pytest'
 	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml $(BUILD)/pytest-serial.xml
 
 test-fresh: ## The same as on a new machine: a clone of HEAD, an empty home, no caches, no tools of an earlier run
@@ -71,9 +71,14 @@ lint: $(DEV) ## Check style and who imports whom
 types: $(DEV) ## Check types, of the tests too
 	$(BIN)/mypy
 
-schema: $(DEV) ## Check the schema
+# Descriptor images of the schema, one a release: docs/versioning.md.
+RELEASED = $(lastword $(shell ls released/*.binpb | sort -V))
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+schema: $(DEV) ## Check the schema, and that it breaks no client of the last release
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against '$(RELEASED)'
 
 drift: $(DEV) ## Check that generated/ is what the schema gives
 	sh tools/check_generated.sh
@@ -132,6 +137,10 @@ reference: $(DEV) ## Write docs/reference/ anew, from the command line, the sett
 # Not --quiet: that hides warnings from strict, too.
 docs: $(DOCS) ## Build the site of the documents into build/docs; fails on a link that leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+release-schema: $(DEV) ## Keep the schema as that of this version, which later ones are held against
+	@test ! -e 'released/$(VERSION).binpb' || { echo 'released/$(VERSION).binpb is there, and what was released does not change:' \
+	  'raise the version in pyproject.toml, or remove the file if $(VERSION) is not out yet' >&2; exit 1; }
+	$(BIN)/buf build --exclude-source-info --output 'released/$(VERSION).binpb'
 
 breaking: $(DEV) ## Check that the schema breaks no client of main (REF=... another commit)
 	$(BIN)/buf breaking --against '$(AGAINST)'

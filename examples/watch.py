@@ -5,7 +5,7 @@ import asyncio
 import sys
 from contextlib import aclosing, suppress
 
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import AssetState
 
 from assetwatch_client import Removed, Synced, Upsert, Watch, connect
 
@@ -18,7 +18,7 @@ async def main(server: str, *sources: str) -> None:
             async for event in events:
                 match event:
                     case Upsert(key, status):
-                        print(*key, State.Name(status.state))
+                        print(*key, AssetState.Name(status.state))
                     case Removed(key):
                         print(*key, "is gone")
                     case Synced():

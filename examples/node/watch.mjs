@@ -23,10 +23,10 @@ function take(message) {
   if (message.started?.mode === "MODE_SNAPSHOT") unsynced = new Set();
   for (const { kind, status } of message.changes) {
     const key = `${status.asset.source} ${status.asset.asset_id}`;
-    if (kind === "KIND_REMOVED") assets.delete(key);
+    if (kind === "CHANGE_KIND_REMOVED") assets.delete(key);
     else assets.set(key, status);
     unsynced?.add(key);
-    console.log(kind === "KIND_REMOVED" ? "-" : "+", key, status.state);
+    console.log(kind === "CHANGE_KIND_REMOVED" ? "-" : "+", key, status.state);
   }
   for (const { source, condition } of message.source_conditions) console.log("!", source, condition.state, condition.message);
   if (message.synced) {

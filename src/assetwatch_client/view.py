@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assetwatch.v1.asset_status_service_pb2 import Change, WatchStarted
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_UPSERT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +154,7 @@ class View:
         self._foreign.discard(key)
         if newer:
             self.statuses.pop(key, None)  # so that it is last in the map, which is in the order of changes
-            if change.kind == Change.KIND_UPSERT:
+            if change.kind == CHANGE_KIND_UPSERT:
                 self.statuses[key] = status
                 yield Upsert(key, status, change.traceparent)
             elif held is not None:

@@ -46,7 +46,7 @@ async def wait(
         source: of the asset.
         asset_id: as its source names it.
         timeout_s: then the answer says that the condition is not met.
-        states: as numbers of assetwatch.v1.State.
+        states: as numbers of assetwatch.v1.AssetState.
         stop_when_settled: of states: end, unmet, when the asset settles in another; the answer is settled_otherwise.
         patient: go on where a server that cannot be reached, or breaks off, may be there again. False: raise that.
         backoff: pauses between calls.

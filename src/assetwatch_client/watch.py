@@ -82,7 +82,7 @@ class Watch:
             channel: best made by `connect`.
             assets: pairs of source and asset id.
             sources: whole sources.
-            states: only these, as numbers of assetwatch.v1.State.
+            states: only these, as numbers of assetwatch.v1.AssetState.
             resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
                 For whoever kept what that watch told: a process that did not must begin without.
             patient: wait for a server that cannot be reached or takes no streams. False: raise that, until a first

@@ -188,8 +188,8 @@ def test_any_value_in_any_place_beside_the_state(data: st.DataObject) -> None:
         ("pieces", "synced", "name", 12345, "name='12345'"),
         ("pieces", "synced", "formats.iterable.0.bytes.value", 41.6, "size_bytes=42"),
         ("pieces", "synced", "pseudo", "true", "pseudo=True"),
-        ("pieces", "synced", "updated.value", 1772619300, "updated_time=datetime.datetime(2026, 3, 4, 10, 15,"),
-        ("pieces", "synced", "updated", 1772619300000, "updated_time=datetime.datetime(2026, 3, 4, 10, 15,"),
+        ("pieces", "synced", "updated.value", 1772619300, "update_time=datetime.datetime(2026, 3, 4, 10, 15,"),
+        ("pieces", "synced", "updated", 1772619300000, "update_time=datetime.datetime(2026, 3, 4, 10, 15,"),
         (
             "usd_search",
             "sample_gave_up",

@@ -293,7 +293,7 @@ def test_a_deletion_before_there_was_anything_is_none(none: str) -> None:
     body = f'{{"id":"{ONE}","mechanism":"DELETED","deleted":{none}}}'
     read = pieces.read(Reply(200, {}, body.encode()), asset_id=ONE)
     assert isinstance(read.detail, PiecesDetail)
-    assert (read.state, read.detail.deleted_time, read.detail.unreadable) == (State.DELETED, None, ("deleted",))
+    assert (read.state, read.detail.delete_time, read.detail.unreadable) == (State.DELETED, None, ("deleted",))
 
 
 @pytest.mark.parametrize(("flag", "state"), [("true", State.DELETED), ("0", State.AVAILABLE)])
@@ -302,7 +302,7 @@ def test_a_flag_is_no_time(flag: str, state: State) -> None:
     for deleted in (flag, f'{{"value":{flag}}}', f'{{"value":"{flag}"}}'):
         read = pieces.read(Reply(200, {}, f'{{"id":"{ONE}","deleted":{deleted}}}'.encode()), asset_id=ONE)
         assert isinstance(read.detail, PiecesDetail)
-        assert (read.state, read.detail.deleted_time) == (state, None)
+        assert (read.state, read.detail.delete_time) == (state, None)
 
 
 @pytest.mark.parametrize("deleted", ['{"value":"yesterday"}', '{"value":""}', '{"value":{}}', "[]"])

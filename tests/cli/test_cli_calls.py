@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
 from assetwatch.v1.source_pb2 import ConditionState, Source, SourceCondition, SourceKind
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -62,7 +62,7 @@ async def test_formats_keep_the_schemas_names(ask: Run, fake: FakeService) -> No
     as_yaml = await ask("get", "dam", "tid:1", "-o", "yaml")
     held = json.loads(as_json.out)
     assert held["asset"] == {"source": "dam", "asset_id": "tid:1"}
-    assert held["state"] == "STATE_PROCESSING"
+    assert held["state"] == "ASSET_STATE_PROCESSING"
     assert json.loads(as_line.out) == held == yaml.safe_load(as_yaml.out)
     assert as_line.out.count("\n") == 1
 
@@ -75,7 +75,10 @@ async def test_list_prints_one_page_and_says_there_is_more(ask: Run, fake: FakeS
     assert len(done.out.splitlines()) == 3
     assert "--page-token 2" in done.err
     assert "not complete: there may be more in sbc" in done.err
-    assert (list(request.sources), list(request.states)) == (["dam"], [State.STATE_AVAILABLE, State.STATE_FAILED])
+    assert (list(request.sources), list(request.states)) == (
+        ["dam"],
+        [AssetState.ASSET_STATE_AVAILABLE, AssetState.ASSET_STATE_FAILED],
+    )
 
 
 async def test_list_all_follows_the_pages(ask: Run, fake: FakeService) -> None:
@@ -99,9 +102,9 @@ async def test_list_takes_sources_as_watch_does(ask: Run, fake: FakeService) -> 
 
 def test_a_state_is_typed_as_it_is_printed() -> None:
     """Each of the schema, as tables have it and as JSON has it, in capitals or not, with hyphens or not."""
-    for name, number in State.items():
+    for name, number in AssetState.items():
         if number:
-            shown = label(State, number)
+            shown = label(AssetState, number)
             for typed in (shown, name, shown.lower(), name.lower(), shown.replace("_", "-")):
                 assert state_name(typed) == shown
 
@@ -121,7 +124,7 @@ async def test_counts_of_nothing_are_told(ask: Run) -> None:
     one = json.loads((await ask("sources", "dam", "-o", "json")).out)
     for source in (*whole, line, one):
         assert (source["asset_count"], source["watcher_count"]) == ("7", 0)
-        assert (source["poll"]["failed_calls"], source["poll"]["notices"]) == ("1", "0")
+        assert (source["poll_stats"]["failed_calls"], source["poll_stats"]["notices"]) == ("1", "0")
 
 
 async def test_list_as_json_is_the_response(ask: Run) -> None:
@@ -147,7 +150,7 @@ async def test_what_a_wait_asks_for(
     """AVAILABLE unless told otherwise, and no longer than until it is settled, unless told to go on."""
     assert (await ask("wait", "dam", "tid:1", *arguments)).code == 0
     request = fake.requests[0]
-    states = [State.Name(state).removeprefix("STATE_") for state in request.states]
+    states = [AssetState.Name(state).removeprefix("ASSET_STATE_") for state in request.states]
     assert (states, request.until_settled, request.stop_when_settled) == sent
 
 
@@ -259,10 +262,10 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
 
     table = source_table(
         [
-            source("a", since=at(-120), last_success_time=at(-7200), next_try_time=at(45.2)),
-            source("b", since=at(-1), next_try_time=at(-1)),
-            source("c", since=at(-90_000), next_try_time=at(890)),
-            source("d", since=at(0)),
+            source("a", transition_time=at(-120), last_success_time=at(-7200), next_try_time=at(45.2)),
+            source("b", transition_time=at(-1), next_try_time=at(-1)),
+            source("c", transition_time=at(-90_000), next_try_time=at(890)),
+            source("d", transition_time=at(0)),
         ],
         now,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import AssetState
 
 from assetwatch_sandbox import Sandbox
 from support.fake_service import FakeService, Refusal, bookmark, changes, started, status, synced
@@ -107,7 +107,7 @@ async def test_what_is_asked_for(spawn: Spawn, fake: FakeService) -> None:
     request = fake.requests[0]
     assert list(request.sources) == ["dam", "sbc"]
     assert [(ref.source, ref.asset_id) for ref in request.assets] == [("usd", "s3://b/x.usd"), ("dam", "id:1=2")]
-    assert list(request.states) == [State.STATE_FAILED]
+    assert list(request.states) == [AssetState.ASSET_STATE_FAILED]
     assert request.resume_token == "t7"
 
 

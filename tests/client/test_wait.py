@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from assetwatch.v1.asset_status_pb2 import STATE_AVAILABLE
+from assetwatch.v1.asset_status_pb2 import ASSET_STATE_AVAILABLE
 
 from assetwatch_client import Backoff, connect, wait
 from assetwatch_client.wait import GRACE_S
@@ -60,18 +60,18 @@ async def test_asks_for_a_state_or_until_settled() -> None:
         fake.condition_met = False
         assert not (await wait(channel, "dam", "tid:1", timeout_s=5)).condition_met
         fake.condition_met = True
-        assert (await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE])).condition_met
+        assert (await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE])).condition_met
     settled, state = fake.requests
     assert (settled.asset.source, settled.asset.asset_id) == ("dam", "tid:1")
     assert (settled.until_settled, list(settled.states)) == (True, [])
-    assert (state.until_settled, list(state.states)) == (False, [STATE_AVAILABLE])
+    assert (state.until_settled, list(state.states)) == (False, [ASSET_STATE_AVAILABLE])
 
 
 async def test_can_stop_when_the_asset_is_settled_otherwise() -> None:
     """stop_when_settled goes with states."""
     async with serving() as fake, connect(fake.address) as channel:
-        await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE], stop_when_settled=True)
-        await wait(channel, "dam", "tid:1", timeout_s=5, states=[STATE_AVAILABLE])
+        await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE], stop_when_settled=True)
+        await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE])
     assert [request.stop_when_settled for request in fake.requests] == [True, False]
 
 

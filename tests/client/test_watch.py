@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import grpc
 import pytest
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import AssetState
 
 from assetwatch_client import Key, Watch, connect
 from assetwatchd.model import errors
@@ -27,13 +27,13 @@ async def test_request_says_what_is_watched() -> None:
     """Assets, sources and states are sent as given, with the token given."""
     async with ScriptedServer([started(), HANG]) as server, connect(server.target) as channel:
         watching = Watch(
-            channel, assets=[("dam", "a")], sources=["mam"], states=[State.STATE_FAILED], resume_token="t0"
+            channel, assets=[("dam", "a")], sources=["mam"], states=[AssetState.ASSET_STATE_FAILED], resume_token="t0"
         )
         async with aclosing(watching.messages()) as messages:
             await anext(messages)
     (request,) = server.requests
     assert [(asset.source, asset.asset_id) for asset in request.assets] == [("dam", "a")]
-    assert (list(request.sources), list(request.states)) == (["mam"], [State.STATE_FAILED])
+    assert (list(request.sources), list(request.states)) == (["mam"], [AssetState.ASSET_STATE_FAILED])
     assert request.resume_token == "t0"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import AssetState
 
 from assetwatch_client import Backoff, Key, Watch, connect
 from assetwatch_sandbox import Sandbox
@@ -60,7 +60,7 @@ async def test_watch_outlives_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
             standin.put(SAMPLE.asset_id, SAMPLES["omn"].another)
             async with serving(sources, {"listen": address}) as (second, _):
                 await until(lambda: ids(watch) == set(standin.asset_ids()))
-                await until(lambda: watch.statuses[SAMPLE].state == State.STATE_PROCESSING)
+                await until(lambda: watch.statuses[SAMPLE].state == AssetState.ASSET_STATE_PROCESSING)
                 following.cancel()
                 await until(lambda: not second.hub.watcher_count())
             await channel.close()
@@ -94,13 +94,13 @@ async def test_example_follows_a_source() -> None:
         try:
             before = await printed(example, "in sync: ")
             rig.vary("omn")
-            after = await printed(example, f"omn {SAMPLE.asset_id} STATE_PROCESSING")
+            after = await printed(example, f"omn {SAMPLE.asset_id} ASSET_STATE_PROCESSING")
         finally:
             example.kill()
             await example.communicate()
-    assert f"omn {SAMPLE.asset_id} STATE_AVAILABLE" in before
+    assert f"omn {SAMPLE.asset_id} ASSET_STATE_AVAILABLE" in before
     assert before[-1] == f"in sync: {len(rig['omn'].asset_ids())} assets"
-    assert f"omn {SAMPLE.asset_id} STATE_PROCESSING" in after
+    assert f"omn {SAMPLE.asset_id} ASSET_STATE_PROCESSING" in after
 
 
 async def printed(process: asyncio.subprocess.Process, start: str) -> list[str]:

@@ -88,7 +88,7 @@ async def test_resume_token_invalid() -> None:
 async def test_resume_filter_mismatch() -> None:
     """A token of other states."""
     async with running(("omn",)) as rig:
-        request = {"sources": ["omn"], "states": ["STATE_FAILED"], "resume_token": await token_of(rig)}
+        request = {"sources": ["omn"], "states": ["ASSET_STATE_FAILED"], "resume_token": await token_of(rig)}
         assert told(await call(rig, "WatchStatus", request), INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH") == {}
 
 
@@ -172,7 +172,7 @@ async def test_server_draining() -> None:
 async def test_an_unknown_field_or_word_never_reaches_the_server() -> None:
     """Grpcurl itself refuses it by what reflection told it."""
     async with running(("omn",)) as rig:
-        for request in ({"assset": OMN}, {"asset": OMN, "states": ["STATE_FINE"]}):
+        for request in ({"assset": OMN}, {"asset": OMN, "states": ["ASSET_STATE_FINE"]}):
             ran = await call(rig, "WaitAssetStatus", request)
             assert ran.code != 0
             assert "ErrorInfo" not in ran.err, json.dumps(request)

@@ -39,7 +39,7 @@ async def test_a_status_of_each_source(source: str, rig: Rig) -> None:
     """State, freshness and the kind's own detail."""
     ran = await grpcurl.call(rig.address, f"{STATUS_SERVICE}/GetAssetStatus", {"asset": names(source)})
     (answer,) = ran.documents
-    assert answer["status"]["state"] == "STATE_AVAILABLE"
+    assert answer["status"]["state"] == "ASSET_STATE_AVAILABLE"
     assert answer["status"]["freshness"] == "FRESHNESS_FRESH"
     assert source.replace("-", "_") in answer["status"]
 
@@ -111,7 +111,7 @@ async def test_a_printed_token_resumes(rig: Rig) -> None:
 
 async def test_a_wait_ends_when_the_state_comes(rig: Rig) -> None:
     """Unary, for shells."""
-    request = {"asset": names("omn"), "states": ["STATE_PROCESSING"], "timeout": "20s"}
+    request = {"asset": names("omn"), "states": ["ASSET_STATE_PROCESSING"], "timeout": "20s"}
     waiting = asyncio.create_task(grpcurl.call(rig.address, f"{STATUS_SERVICE}/WaitAssetStatus", request))
     await rig.shows("omn", lambda source: source.watcher_count == 1)
     rig.vary("omn")

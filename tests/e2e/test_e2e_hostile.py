@@ -54,8 +54,8 @@ async def survived(rig: Rig, stream: Stream, source: str, caplog: pytest.LogCapt
     told = len(stream.conditions(source))
     while not BAD & set(stream.conditions(source)[-1:]):
         await stream.next()
-    calls = (await rig.source(source)).poll.calls
-    await rig.shows(source, lambda shown: shown.poll.calls >= calls + CALLS_MORE)
+    calls = (await rig.source(source)).poll_stats.calls
+    await rig.shows(source, lambda shown: shown.poll_stats.calls >= calls + CALLS_MORE)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert stream.removed == []
     kept = await rig.get(sample(source))

@@ -17,6 +17,7 @@ import grpc
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -103,7 +104,7 @@ class Session(Paced[pb.WatchStatusResponse]):
         status = told.status
         assert status == convert.status_of(self._truth.log[status.revision])  # I10
         key = AssetKey(status.asset.source, status.asset.asset_id)
-        return Change(told.kind == pb.Change.KIND_REMOVED, key, status.revision, State(status.state))
+        return Change(told.kind == CHANGE_KIND_REMOVED, key, status.revision, State(status.state))
 
 
 async def _messages(call: Any) -> AsyncIterator[pb.WatchStatusResponse]:

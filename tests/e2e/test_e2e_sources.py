@@ -26,10 +26,10 @@ async def test_a_name_nobody_knows_then_it_is_there(source: str) -> None:
     key = AssetKey(source, SAMPLES[source].unknown)
     async with running((source,), count=2) as rig:
         stream = await rig.watch(assets=[ref(key)]).synced()
-        assert stream.map[key].state == status_pb.STATE_MISSING
+        assert stream.map[key].state == status_pb.ASSET_STATE_MISSING
         rig[source].put(key.asset_id, SAMPLES[source].native)
         async with asyncio.timeout(1):
-            await stream.holds(lambda held: held[key].state == status_pb.STATE_AVAILABLE)
+            await stream.holds(lambda held: held[key].state == status_pb.ASSET_STATE_AVAILABLE)
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -66,7 +66,7 @@ def unaltered(token: str, rig: Rig) -> str:
     [
         (altered, {}, INVALID_ARGUMENT, "RESUME_TOKEN_INVALID"),
         (of_the_future, {}, UNAVAILABLE, "REPLICA_BEHIND"),
-        (unaltered, {"states": ["STATE_FAILED"]}, INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH"),
+        (unaltered, {"states": ["ASSET_STATE_FAILED"]}, INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH"),
         (unaltered, {"sources": ["omn", "pieces"]}, INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH"),
         (unaltered, {"sources": [], "assets": [sample("omn")._asdict()]}, INVALID_ARGUMENT, "RESUME_FILTER_MISMATCH"),
     ],
@@ -99,7 +99,7 @@ async def test_no_text_is_taken_for_a_token() -> None:
             assert (told.code.name, told.reason) == ("INVALID_ARGUMENT", "RESUME_TOKEN_INVALID")
         assert (await rig.source("omn")).watcher_count == 1
         rig.vary("omn")
-        await stream.holds(lambda held: held[sample("omn")].state == status_pb.STATE_PROCESSING)
+        await stream.holds(lambda held: held[sample("omn")].state == status_pb.ASSET_STATE_PROCESSING)
 
 
 async def test_a_token_of_a_moment_ahead_is_waited_for() -> None:
@@ -140,7 +140,7 @@ async def test_a_printed_token_outlives_kill_9(tmp_path: Path) -> None:
         assert documents[0]["started"]["mode"] == "MODE_RESUMED"
         changes = [change for document in documents for change in document.get("changes", [])]
         assert [change["status"]["asset"]["asset_id"] for change in changes] == [SAMPLES["omn"].asset_id]
-        assert changes[0]["status"]["state"] == "STATE_PROCESSING"
+        assert changes[0]["status"]["state"] == "ASSET_STATE_PROCESSING"
 
 
 async def test_an_old_token(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_an_old_token(tmp_path: Path) -> None:
             documents = await watch.until(lambda documents: any("synced" in document for document in documents))
             token = documents[-1]["resume_token"]
             omn.remove(SAMPLES["omn"].asset_id)
-            await watch.until(lambda documents: "KIND_REMOVED" in str(documents))
+            await watch.until(lambda documents: "CHANGE_KIND_REMOVED" in str(documents))
         ran = await expired(address, token)
         info = ran.detail("ErrorInfo")
         assert (ran.error["code"], info["reason"]) == (OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")

@@ -79,7 +79,7 @@ async def test_a_pushed_change_reaches_a_subscriber_without_a_poll(record: Recor
     intervals = ("busy_interval_s", "settled_interval_s", "enumerate_interval_s", "probe_interval_s")
     async with running(("pieces",), every=dict.fromkeys(intervals, 3600)) as rig:
         stream = await rig.watch(sources=["pieces"]).synced()
-        await rig.shows("pieces", lambda source: source.poll.polled_assets > 0)
+        await rig.shows("pieces", lambda source: source.poll_stats.polled_assets > 0)
         await asyncio.sleep(0.3)
         rig["pieces"].requests.clear()
         rig.vary("pieces")

@@ -49,7 +49,7 @@ async def test_who_asks_for_what_cannot_be_read_learns_why(source: str, number: 
         stream = rig.watch(assets=[ref(sample(source))])
         await says_why(stream, source)
         if sample(source) in stream.map:
-            assert stream.map[sample(source)].state == status_pb.STATE_UNKNOWN
+            assert stream.map[sample(source)].state == status_pb.ASSET_STATE_UNKNOWN
             assert stream.map[sample(source)].failure.code == "unreadable"
         answer = await rig.wait(sample(source), until_settled=True, timeout={"seconds": 1})
         assert not answer.condition_met
@@ -69,7 +69,7 @@ async def test_what_was_known_stays_and_says_why_it_is_stale(source: str, number
         rig.vary(source)  # what pushes tells so, and has it read
         await says_why(stream, source)
         known = await rig.get(sample(source))
-        assert (known.state, known.freshness_reason != "") == (status_pb.STATE_AVAILABLE, True)
+        assert (known.state, known.freshness_reason != "") == (status_pb.ASSET_STATE_AVAILABLE, True)
         answer = await rig.wait(sample(source), until_settled=True, timeout={"seconds": 1})
         assert not answer.condition_met
         assert answer.reason == answer.status.freshness_reason != ""
@@ -81,7 +81,7 @@ async def test_what_was_known_stays_and_says_why_it_is_stale(source: str, number
 
 def is_well(status: AssetStatus) -> bool:
     """Whether a status is as the sample is, and as it was just read."""
-    return status.state == status_pb.STATE_AVAILABLE and status.freshness == status_pb.FRESHNESS_FRESH
+    return status.state == status_pb.ASSET_STATE_AVAILABLE and status.freshness == status_pb.FRESHNESS_FRESH
 
 
 async def says_why(stream: Stream, source: str) -> None:
@@ -113,7 +113,7 @@ async def test_who_watches_the_whole_is_told_of_what_a_list_has_and_nobody_can_r
         await stream.until(lambda message: message.HasField("bookmark") and not message.bookmark.incomplete)
         assert stream.conditions(source)[-1:] in ([], [ConditionState.HEALTHY])
         assert {key.asset_id for key in stream.map} == set(rig[source].asset_ids())
-        page = await rig.list(states=[status_pb.STATE_UNKNOWN])
+        page = await rig.list(states=[status_pb.ASSET_STATE_UNKNOWN])
         assert [key_of(status) for status in page.statuses] == [sample(source)]
         assert unread(page.statuses[0])
         assert list(page.unreachable) == []

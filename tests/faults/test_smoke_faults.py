@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from assetwatch.v1 import asset_status_pb2 as pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatch_client import Synced, Upsert
 from faults.catalogue import FAULTS
@@ -80,8 +81,8 @@ def test_a_repeated_change_is_seen(tampered: Evidence) -> None:
 
 def test_a_false_removal_is_seen(tampered: Evidence) -> None:
     """The judge finds an UPSERT that was told as REMOVED."""
-    change = next(c for m in _live(tampered) for c in m.changes if c.kind == pb.Change.KIND_UPSERT)
-    change.kind = pb.Change.KIND_REMOVED
+    change = next(c for m in _live(tampered) for c in m.changes if c.kind == CHANGE_KIND_UPSERT)
+    change.kind = CHANGE_KIND_REMOVED
     assert "I9" in _broken(tampered)
 
 
@@ -169,9 +170,9 @@ def test_only_who_knows_of_no_asset_need_not_hear_that_there_is_none() -> None:
     """What is forgotten (an asset that never was) raises no floor; who believes that it is there must be told."""
     line = Line()
     for revision, state, gone in (
-        (1, pb2.STATE_AVAILABLE, False),
-        (2, pb2.STATE_DELETED, True),
-        (3, pb2.STATE_MISSING, True),
+        (1, pb2.ASSET_STATE_AVAILABLE, False),
+        (2, pb2.ASSET_STATE_DELETED, True),
+        (3, pb2.ASSET_STATE_MISSING, True),
     ):
         line.add(Logged(0.0, revision, ("dam", "a"), state, gone, pb2.AssetStatus()))
     assert not line.unheard(3, 2)

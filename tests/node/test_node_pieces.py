@@ -102,12 +102,12 @@ async def test_node_watches(example: Path, rig: PiecesRig) -> None:
             while "= synced, 2 assets" not in said:
                 said += (await running.stdout.readline()).decode() or pytest.fail(said)
             rig.standin.remove(ONE)
-            while f"{SOURCE} {ONE} STATE_DELETED" not in said:
+            while f"{SOURCE} {ONE} ASSET_STATE_DELETED" not in said:
                 said += (await running.stdout.readline()).decode() or pytest.fail(said)
     finally:
         running.kill()
         await running.communicate()
-    assert f"+ {SOURCE} {TWO} STATE_AVAILABLE" in said
+    assert f"+ {SOURCE} {TWO} ASSET_STATE_AVAILABLE" in said
 
 
 WRONG = """

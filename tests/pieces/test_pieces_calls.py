@@ -606,11 +606,15 @@ async def test_writes_are_seen_by_a_watch(pushed: bool) -> None:  # noqa: FBT001
         await change(call, ONE)
         made = await rig.call("CreateAsset", seed=convert.message(seed_pb2.Seed, seed_document(name="new")))
         seen = await change(call, made.asset.id)
-        assert (seen.kind, seen.status.state, seen.status.pieces.name) == (1, asset_status_pb2.STATE_AVAILABLE, "new")
+        assert (seen.kind, seen.status.state, seen.status.pieces.name) == (
+            1,
+            asset_status_pb2.ASSET_STATE_AVAILABLE,
+            "new",
+        )
         assert seen.status.revision == made.revision == (await status(rig, made.asset.id, made.revision)).revision
         deleted = await rig.call("DeleteAsset", asset_id=made.asset.id)
         seen = await change(call, made.asset.id)
-        assert (seen.kind, seen.status.state) == (2, asset_status_pb2.STATE_DELETED)
+        assert (seen.kind, seen.status.state) == (2, asset_status_pb2.ASSET_STATE_DELETED)
         assert seen.status.revision == deleted.revision > made.revision
         call.cancel()
 
@@ -627,8 +631,8 @@ async def test_a_deletion_that_comes_too_late_is_seen_by_a_watch() -> None:
         for asset_id in (UNKNOWN, ONE):
             assert (await refused(rig, "DeleteAsset", asset_id=asset_id)).reason == "ASSET_GONE"
         seen = await change(call, ONE)
-        assert (seen.kind, seen.status.state) == (2, asset_status_pb2.STATE_DELETED)
-        assert (await status(rig, UNKNOWN, 0)).state == asset_status_pb2.STATE_MISSING
+        assert (seen.kind, seen.status.state) == (2, asset_status_pb2.ASSET_STATE_DELETED)
+        assert (await status(rig, UNKNOWN, 0)).state == asset_status_pb2.ASSET_STATE_MISSING
         call.cancel()
 
 
@@ -653,7 +657,7 @@ async def test_upper_case_names_the_same_asset(rig: PiecesRig) -> None:
     assert await rig.sent("ListAssetFormats", asset_id=ONE.upper()) == f"/assets/{ONE}/formats"
     gone = await rig.call("DeleteAsset", asset_id=ONE.upper())
     assert gone.asset_id == ONE
-    assert (await status(rig, ONE, gone.revision)).state == asset_status_pb2.STATE_DELETED
+    assert (await status(rig, ONE, gone.revision)).state == asset_status_pb2.ASSET_STATE_DELETED
     ref = asset_status_pb2.AssetRef(source=SOURCE, asset_id=TWO.upper())
     read = asset_status_service_pb2.GetAssetStatusRequest(asset=ref)
     followed = asset_status_service_pb2.WatchStatusRequest(assets=[ref])
@@ -684,7 +688,7 @@ async def test_a_write_nobody_watches(rig: PiecesRig) -> None:
     for asset_id in (made.asset.id, ONE):
         gone = await rig.call("DeleteAsset", asset_id=asset_id)
         assert gone.revision > made.revision
-        assert (await status(rig, asset_id, gone.revision)).state == asset_status_pb2.STATE_DELETED
+        assert (await status(rig, asset_id, gone.revision)).state == asset_status_pb2.ASSET_STATE_DELETED
 
 
 async def test_a_read_under_way_does_not_undo_a_deletion(rig: PiecesRig) -> None:
@@ -703,7 +707,7 @@ async def test_a_read_under_way_does_not_undo_a_deletion(rig: PiecesRig) -> None
     gone = await rig.call("DeleteAsset", asset_id=ONE)
     rig.standin.faults.clear()
     await late
-    assert (await status(rig, ONE, gone.revision)).state == asset_status_pb2.STATE_DELETED
+    assert (await status(rig, ONE, gone.revision)).state == asset_status_pb2.ASSET_STATE_DELETED
 
 
 async def test_a_creation_whose_status_cannot_be_read(rig: PiecesRig) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatchd.pieces.client.frames import Item, Omitted
 from assetwatchd.pieces.client.streams import Stream
@@ -31,7 +32,7 @@ def test_both_forms_of_a_change_are_of_the_same_asset(stream: Stream, omitted: O
     upsert, framing = encoder(10_000)(stream, item), StreamFraming()
     message = framing.message([upsert, framing.removal(upsert)], revision=2, head=3, digest=b"")
     put, removed = RESPONSES[stream].FromString(message).changes  # type: ignore[attr-defined]  # all three have them
-    assert (put.kind, removed.kind) == (pb.CHANGE_KIND_UPSERT, pb.CHANGE_KIND_REMOVED)
+    assert (put.kind, removed.kind) == (CHANGE_KIND_UPSERT, CHANGE_KIND_REMOVED)
     removed.kind = put.kind
     assert put == removed
     assert put.asset_id == "one"

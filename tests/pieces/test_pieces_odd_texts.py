@@ -88,6 +88,6 @@ async def test_a_member_of_another_type_hides_no_state(
     body = json.dumps(document | members)
     rig.standin.faults.add(path=f"/assets/{ONE}", body=body, content_type="application/json")
     held = await watched(rig)
-    assert held[ONE].state == held[TWO].state == asset_status_pb2.STATE_AVAILABLE
+    assert held[ONE].state == held[TWO].state == asset_status_pb2.ASSET_STATE_AVAILABLE
     assert list(held[ONE].pieces.unreadable) == lost
     assert list(held[TWO].pieces.unreadable) == []

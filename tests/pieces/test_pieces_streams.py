@@ -14,6 +14,7 @@ import grpc
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1 import source_pb2
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.errors import ServerDraining
@@ -104,10 +105,10 @@ async def test_an_empty_account(rpc: str) -> None:
 
 
 @ANY_STREAM
-async def test_a_quiet_stream_has_heartbeats(rig: PiecesRig, rpc: str) -> None:
+async def test_a_quiet_stream_has_bookmarks(rig: PiecesRig, rpc: str) -> None:
     """A stream on which nothing happens says that it lives, as often as it said it would."""
     mirror = await rig.stream(rpc).synced()
-    await mirror.until(lambda message: message.HasField("heartbeat"))
+    await mirror.until(lambda message: message.HasField("bookmark"))
     assert mirror.messages[0].started.heartbeat_interval.ToMilliseconds() == 300
     mirror.call.cancel()
 
@@ -190,11 +191,11 @@ async def test_a_subscriber_that_takes_nothing_is_ended() -> None:
         for turn in range(20):
             rig.standin.put(ONE, {"name": f"turn {turn}"})
             await quick.holds(lambda held, turn=turn: held[ONE].asset.name == f"turn {turn}")  # type: ignore[misc]  # bound at once
-        for _ in range(3):  # the other's heartbeats tell the time
-            await quick.until(lambda message: message.HasField("heartbeat"))
+        for _ in range(3):  # the other's bookmarks tell the time
+            await quick.until(lambda message: message.HasField("bookmark"))
         told = problem(await stuck.end())
         assert (told.code, told.reason) == (grpc.StatusCode.ABORTED, "SLOW_CONSUMER")
-        await quick.until(lambda message: message.HasField("heartbeat"))
+        await quick.until(lambda message: message.HasField("bookmark"))
         quick.call.cancel()
 
 
@@ -413,7 +414,7 @@ async def test_an_upstream_that_is_not_there_yet(rig: PiecesRig, rpc: str) -> No
     for waiting in (mirror, late):
         message = await waiting.until(lambda message: message.HasField("condition"))
         assert message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE
-        await waiting.until(lambda message: message.HasField("heartbeat"))
+        await waiting.until(lambda message: message.HasField("bookmark"))
     await rig.standin.start()
     for waiting in (mirror, late):
         await waiting.synced()
@@ -739,7 +740,7 @@ async def test_tombstones_of_assets(rig: PiecesRig, rpc: str, form: str) -> None
     rig.standin.remove(ONE)
     message = await mirror.until(lambda message: message.changes)
     [change] = message.changes
-    assert (change.kind, change.asset_id, change.asset.name) == (pb.CHANGE_KIND_REMOVED, ONE, "retry loop")
+    assert (change.kind, change.asset_id, change.asset.name) == (CHANGE_KIND_REMOVED, ONE, "retry loop")
     assert change.asset.HasField("deleted") is (form == "timestamp")
     mirror.call.cancel()
 

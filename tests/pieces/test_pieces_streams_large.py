@@ -125,7 +125,7 @@ async def test_much_news_while_the_snapshot_is_made(
         for item in news:
             await rig.command("send_frame", stream=NAMES[rpc], text=json.dumps({"iterable": [item]}))
         for _ in range(15 if room else 3):  # longer than a connection that is not read would live
-            await mirror.until(lambda message: message.HasField("heartbeat"))
+            await mirror.until(lambda message: message.HasField("bookmark"))
         rig.standin.faults.clear()
         await mirror.holds(lambda held: ONE in held and held[ONE].asset.updated.value == news[-1]["updated"]["value"])
         assert mirror.modes == [pb.StreamStarted.MODE_SNAPSHOT]

@@ -7,7 +7,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from assetwatch.v1.asset_status_pb2 import FRESHNESS_STALE, FRESHNESS_UNREACHABLE, STATE_AVAILABLE, STATE_UNKNOWN
+from assetwatch.v1.asset_status_pb2 import (
+    ASSET_STATE_AVAILABLE,
+    ASSET_STATE_UNKNOWN,
+    FRESHNESS_STALE,
+    FRESHNESS_UNREACHABLE,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,7 +120,7 @@ async def test_a_reason_that_changes_each_time_is_one_change() -> None:
             await asyncio.sleep(600)
             assert rig.store.head == 4
             first = told(rig, "known").freshness_reason
-            assert (rig.state("known"), view(rig, "known").state) == (State.AVAILABLE, STATE_AVAILABLE)
+            assert (rig.state("known"), view(rig, "known").state) == (State.AVAILABLE, ASSET_STATE_AVAILABLE)
             assert view(rig, "known").freshness_reason.startswith("not XML (line ")
             assert view(rig, "known").freshness_reason != first
             assert rig.entry("known").freshness is Freshness.STALE
@@ -139,7 +144,11 @@ async def test_a_read_that_fails_says_about_which_asset() -> None:
         unseen = rig.scheduler.unseen("poison")
         assert unseen is not None
         status = convert.unseen_view(unseen, rig.scheduler)
-        assert (status.state, status.failure.message, status.freshness_reason) == (STATE_UNKNOWN, "not XML", "not XML")
+        assert (status.state, status.failure.message, status.freshness_reason) == (
+            ASSET_STATE_UNKNOWN,
+            "not XML",
+            "not XML",
+        )
         assert status.freshness == FRESHNESS_STALE
         with pytest.raises(SourceUnreachable):
             await rig.scheduler.read(["poison"], max_age_s=0)

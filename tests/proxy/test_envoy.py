@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import STATE_FAILED
+from assetwatch.v1.asset_status_pb2 import ASSET_STATE_FAILED
 from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd.rpc import receiving
@@ -97,7 +97,7 @@ async def test_a_wait_is_longer_than_others_may_be_silent(tmp_path: Path) -> Non
         grpc.aio.insecure_channel(address) as channel,
     ):
         behind = Rig(rig.sandbox, rig.app, address, channel)
-        answer = await behind.wait(sample("omn"), states=[STATE_FAILED], timeout=Duration(seconds=2))
+        answer = await behind.wait(sample("omn"), states=[ASSET_STATE_FAILED], timeout=Duration(seconds=2))
     assert not answer.condition_met
 
 

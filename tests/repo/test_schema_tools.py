@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -23,7 +26,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what the schema's tools work on."""
-    for name in ("proto", "generated", "tools"):
+    for name in ("proto", "generated", "tools", "released"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     return tmp_path
@@ -34,6 +37,29 @@ def replace(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert text.count(old) == 1, f"{file.name} should hold {old!r} once"
     file.write_text(text.replace(old, new))
+
+
+def held_against() -> str:
+    """Return the image that `make schema` holds the schema against."""
+    told = run("make", "--dry-run", "schema", cwd=ROOT).stdout
+    [image] = re.findall(r"buf breaking --against '(\S+)'", told)
+    return str(image)
+
+
+def test_the_last_release_is_what_the_schema_is_held_against() -> None:
+    """It is the newest that is kept, and no newer than the project."""
+    kept = {Version(file.stem): f"released/{file.name}" for file in (ROOT / "released").iterdir()}
+    assert held_against() == kept[max(kept)]
+    assert max(kept) <= Version(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def test_what_was_released_does_not_change() -> None:
+    """The image of a version is made once."""
+    before = (ROOT / held_against()).read_bytes()
+    ended = run("make", "release-schema", f"VERSION={Path(held_against()).stem}", cwd=ROOT)
+    assert ended.returncode != 0
+    assert "raise the version" in ended.stderr
+    assert (ROOT / held_against()).read_bytes() == before
 
 
 def test_the_schema_is_clean() -> None:
@@ -61,10 +87,10 @@ def test_an_uncommented_field_is_caught(copy: Path) -> None:
     ids=["renamed field", "changed type", "removed enum value", "renamed call"],
 )
 def test_a_breaking_change_is_caught(copy: Path, file: str, old: str, new: str) -> None:
-    """What would break a client fails `buf breaking` against the schema as it is; the schema itself does not."""
-    assert run("buf", "breaking", "--against", str(ROOT), cwd=copy).returncode == 0
+    """What would break a client of the last release fails where `make schema` looks; the schema itself does not."""
+    assert run("buf", "breaking", "--against", held_against(), cwd=copy).returncode == 0
     replace(copy / "proto/assetwatch/v1" / file, old, new)
-    ended = run("buf", "breaking", "--against", str(ROOT), cwd=copy)
+    ended = run("buf", "breaking", "--against", held_against(), cwd=copy)
     assert ended.returncode != 0
     assert f"proto/assetwatch/v1/{file}" in ended.stdout
 

@@ -143,6 +143,6 @@ def test_a_sixth_kind_serves(tree: Path) -> None:
     assert json.loads(ended.stdout) == {
         "kind": "SOURCE_KIND_ACME",
         "detail": "open",
-        "missing": "STATE_MISSING",
-        "watched": ["STATE_AVAILABLE", "STATE_FAILED"],
+        "missing": "ASSET_STATE_MISSING",
+        "watched": ["ASSET_STATE_AVAILABLE", "ASSET_STATE_FAILED"],
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from google.protobuf.json_format import MessageToDict
 
 from assetwatchd.changefeed import resume_token
@@ -51,10 +52,10 @@ DETAILS: dict[str, Any] = {
         "user",
         "MANUAL",
         pseudo=True,
-        created_time=NOON,
-        updated_time=NOON,
-        synced_time=None,
-        deleted_time=NOON,
+        create_time=NOON,
+        update_time=NOON,
+        sync_time=None,
+        delete_time=NOON,
         formats=(details.PiecesFormat("id", "BOTH", "CODE", "py", 2**40),),
     ),
     "media_intelligence": details.MediaIntelligenceDetail(
@@ -112,10 +113,23 @@ def test_a_detail_loses_nothing(kind: str) -> None:
     _same(getattr(status, kind), DETAILS[kind])
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "told"),
+    [(0, None), (1, 1), (-1, -1), (61_250, 61_250), (2**63 - 1, 315_576_000_000_000), (-(2**63), -315_576_000_000_000)],
+)
+def test_a_span_is_a_duration_whatever_came(milliseconds: int, told: int | None) -> None:
+    """0 tells of none; what no Duration can hold is the longest there is."""
+    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaData("1x1", milliseconds))
+    media = convert.status_of(entry(observation(detail=detail))).media_intelligence.media
+    assert (media.duration.ToMilliseconds() if media.HasField("duration") else None) == told
+
+
 def _same(message: Message, value: Any) -> None:
     for member in dataclasses.fields(value):
-        given, told = getattr(value, member.name), getattr(message, member.name)
-        if given is None:
+        given, told = getattr(value, member.name), getattr(message, member.name.removesuffix("_ms"))
+        if member.name.endswith("_ms"):
+            assert told.ToMilliseconds() == given
+        elif given is None:
             assert not message.HasField(member.name)
         elif isinstance(given, tuple):
             assert len(given) == len(told)
@@ -137,7 +151,7 @@ def test_a_status_has_all_of_its_observation() -> None:
     """Asset, state, facets, failure, lock, times, revision, etag."""
     status = convert.status_of(entry(observation()))
     assert (status.asset.source, status.asset.asset_id) == ("dam", "tid:1")
-    assert status.state == status_pb.STATE_FAILED
+    assert status.state == status_pb.ASSET_STATE_FAILED
     facets = [(f.name, f.state, f.native, f.message, f.HasField("change_time")) for f in status.facets]
     assert facets == [("import", 2, "running", "so far", True), ("object", 3, "available", "", False)]
     failure = status.failure
@@ -160,11 +174,10 @@ def test_what_an_observation_lacks_is_absent() -> None:
 @pytest.mark.parametrize("numbers", [State, Freshness, FailureKind])
 def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
     """Every word of the model is the word of that number in the schema."""
-    enum = {State: status_pb.State, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
-    names = {number: name for name, number in enum.items() if number}
-    assert {int(word): word.name for word in numbers} == {
-        number: name.split("_", 1)[1].removeprefix("KIND_") for number, name in names.items()
-    }
+    enum = {State: status_pb.AssetState, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
+    prefix = enum.keys()[0].removesuffix("UNSPECIFIED")
+    names = {number: name.removeprefix(prefix) for name, number in enum.items() if number}
+    assert {int(word): word.name for word in numbers} == names
 
 
 @pytest.mark.parametrize("revision", [1, 127, 128, 300, 2**31, 2**62])
@@ -174,7 +187,7 @@ def test_the_other_form_of_a_change(revision: int, traceparent: str) -> None:
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
     (removed,) = pb.WatchStatusResponse.FromString(convert.WatchFraming(EPOCH).removal(upsert)).changes
-    assert (put.kind, removed.kind) == (pb.Change.KIND_UPSERT, pb.Change.KIND_REMOVED)
+    assert (put.kind, removed.kind) == (CHANGE_KIND_UPSERT, CHANGE_KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
     assert put.traceparent == removed.traceparent == traceparent

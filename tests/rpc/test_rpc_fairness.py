@@ -43,14 +43,14 @@ async def test_a_fresh_read_does_not_wait_for_another_callers_thousand(apart: bo
         read = SAMPLES[SOURCE].observe
         requests = [pb.BatchGetAssetStatusesRequest(assets=invented(n, OF), max_age=Duration()) for n in range(BATCHES)]
         calls = [rig.statuses.BatchGetAssetStatuses(request) for request in requests]
-        await rig.shows(SOURCE, lambda source: source.poll.polled_assets > BATCHES * OF - OF / 2)
+        await rig.shows(SOURCE, lambda source: source.poll_stats.polled_assets > BATCHES * OF - OF / 2)
         before = rig[SOURCE].requests.count(read)
         wanted = pb.GetAssetStatusRequest(asset=ref(sample(SOURCE)), max_age=Duration())
         await (other if apart else rig.statuses).GetAssetStatus(wanted, timeout=20)
         assert rig[SOURCE].requests.count(read) - before <= BATCHES + 2
         for call in calls:
             call.cancel()
-        await rig.shows(SOURCE, lambda source: source.poll.polled_assets <= 1)
+        await rig.shows(SOURCE, lambda source: source.poll_stats.polled_assets <= 1)
         rig[SOURCE].requests.clear()
         for _ in range(3):
             await other.GetAssetStatus(wanted, timeout=20)

@@ -26,7 +26,7 @@ async def test_get_tells_what_the_upstream_says(source: str) -> None:
     async with running((source,)) as rig:
         status = await rig.get(sample(source))
         assert (status.asset.source, status.asset.asset_id) == sample(source)
-        assert status.state == status_pb.STATE_AVAILABLE
+        assert status.state == status_pb.ASSET_STATE_AVAILABLE
         assert status.freshness == status_pb.FRESHNESS_FRESH
         assert status.WhichOneof("detail") == source.replace("-", "_")
         assert status.etag == f'"{status.revision}"'
@@ -39,7 +39,7 @@ async def test_an_asset_the_upstream_does_not_know_is_an_answer(source: str) -> 
     """State MISSING, not an error."""
     async with running((source,)) as rig:
         status = await rig.get(AssetKey(source, SAMPLES[source].unknown))
-        assert status.state == status_pb.STATE_MISSING
+        assert status.state == status_pb.ASSET_STATE_MISSING
         assert status.asset.asset_id == SAMPLES[source].unknown
 
 
@@ -54,7 +54,7 @@ async def test_asking_for_what_never_was_is_nobody_elses_business() -> None:
         assert status.HasField("observe_time")
         assert (await rig.batch([key, key]))[1] == status
         assert rig.app.store.head == head
-        assert not (await rig.list(states=[status_pb.STATE_MISSING])).statuses
+        assert not (await rig.list(states=[status_pb.ASSET_STATE_MISSING])).statuses
         await stream.until(lambda message: message.HasField("bookmark"))
         assert key not in stream.removed
 
@@ -65,13 +65,13 @@ async def test_who_names_what_was_only_read_is_told_that_it_is_missing() -> None
         key = AssetKey("omn", SAMPLES["omn"].unknown)
         await rig.get(key)
         stream = await rig.watch(assets=[ref(key)]).synced()
-        assert stream.map[key].state == status_pb.STATE_MISSING
+        assert stream.map[key].state == status_pb.ASSET_STATE_MISSING
         assert stream.map[key].revision > 0
         stream.call.cancel()
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         await rig.get(key, max_age=NOW)
         again = await rig.watch(assets=[ref(key)], resume_token=stream.token).synced()
-        assert again.map[key].state == status_pb.STATE_AVAILABLE
+        assert again.map[key].state == status_pb.ASSET_STATE_AVAILABLE
 
 
 async def test_without_max_age_the_upstream_is_asked_only_if_nothing_is_known() -> None:
@@ -100,7 +100,7 @@ async def test_max_age_between_asks_only_when_the_copy_is_older() -> None:
     async with running(("omn",), every=SLOW) as rig:
         await rig.get(sample("omn"))
         key = rig.vary("omn")
-        assert (await rig.get(key, max_age={"seconds": 3600})).state == status_pb.STATE_AVAILABLE
+        assert (await rig.get(key, max_age={"seconds": 3600})).state == status_pb.ASSET_STATE_AVAILABLE
         assert (await rig.get(key, max_age={"nanos": 1})).state == SAMPLES["omn"].state
 
 
@@ -262,5 +262,5 @@ async def test_a_batch_obeys_max_age() -> None:
         await rig.batch(keys)
         for source in ("omn", "usd-search"):
             rig.vary(source)
-        assert [s.state for s in await rig.batch(keys)] == [status_pb.STATE_AVAILABLE] * 2
+        assert [s.state for s in await rig.batch(keys)] == [status_pb.ASSET_STATE_AVAILABLE] * 2
         assert [s.state for s in await rig.batch(keys, max_age=NOW)] == [SAMPLES[k.source].state for k in keys]

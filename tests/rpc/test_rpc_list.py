@@ -81,7 +81,7 @@ async def test_an_asset_that_changes_between_pages_comes_again_and_none_is_left_
         lambda token: {"page_token": "nonsense" + token[:0]},
         lambda token: {"page_token": token[:-1] + ("A" if token[-1] != "A" else "B")},
         lambda token: {"page_token": token, "sources": ["omn"]},
-        lambda token: {"page_token": token, "states": [status_pb.STATE_AVAILABLE]},
+        lambda token: {"page_token": token, "states": [status_pb.ASSET_STATE_AVAILABLE]},
     ],
     ids=["nonsense", "altered", "other sources", "other states"],
 )
@@ -129,9 +129,9 @@ async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_fo
         await rig.watch(assets=[ref(AssetKey("omn", SAMPLES["omn"].unknown))]).synced()
         listed = {key_of(s) for s in (await rig.list()).statuses}
         assert not listed & {sample("pieces"), AssetKey("omn", SAMPLES["omn"].unknown)}
-        deleted = await rig.list(states=[status_pb.STATE_DELETED])
+        deleted = await rig.list(states=[status_pb.ASSET_STATE_DELETED])
         assert sample("pieces") in {key_of(s) for s in deleted.statuses}
-        missing = await rig.list(states=[status_pb.STATE_MISSING])
+        missing = await rig.list(states=[status_pb.ASSET_STATE_MISSING])
         assert [s.asset.asset_id for s in missing.statuses] == [SAMPLES["omn"].unknown]
 
 

@@ -31,11 +31,11 @@ async def test_an_asset_the_upstream_will_not_speak_about_is_an_answer() -> None
     foreign = AssetKey("usd-search", "s3://other-bucket/a.usd")
     async with running(("usd-search",)) as rig:
         status = await rig.get(foreign)
-        assert status.state == status_pb.STATE_UNKNOWN
+        assert status.state == status_pb.ASSET_STATE_UNKNOWN
         assert (status.failure.kind, status.failure.code) == (status_pb.FAILURE_KIND_PERMANENT, "rejected")
         assert "HTTP 400" in status.failure.message
         watched = await rig.watch(assets=[ref(foreign)]).synced()
-        assert watched.map[foreign].state == status_pb.STATE_UNKNOWN
+        assert watched.map[foreign].state == status_pb.ASSET_STATE_UNKNOWN
 
 
 async def test_a_page_token_resumes_no_watch_and_a_resume_token_no_list() -> None:

@@ -113,4 +113,4 @@ async def test_buf_curl_calls_by_either_version(version: str) -> None:
         options = ["--http2-prior-knowledge", "--protocol", "grpc", "--reflect-protocol", version]
         ran = await grpcurl.run("buf", "curl", *options, "-d", json.dumps(request), url)
         assert ran.code == 0, ran.err
-        assert ran.documents[0]["status"]["state"] == "STATE_AVAILABLE"
+        assert ran.documents[0]["status"]["state"] == "ASSET_STATE_AVAILABLE"

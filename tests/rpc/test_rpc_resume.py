@@ -64,7 +64,7 @@ async def test_a_token_of_every_message_goes_on_without_loss() -> None:
 async def test_a_token_fits_the_same_filter_in_any_order() -> None:
     """Sources and states in another order are the same request."""
     async with running(("omn", "pieces")) as rig:
-        states = [status_pb.STATE_AVAILABLE, status_pb.STATE_FAILED]
+        states = [status_pb.ASSET_STATE_AVAILABLE, status_pb.ASSET_STATE_FAILED]
         stream = await rig.watch(sources=["omn", "pieces"], states=states).synced()
         again = rig.watch(sources=["pieces", "omn"], states=states[::-1], resume_token=stream.token)
         assert (await again.next()).started.mode == pb.WatchStarted.MODE_RESUMED
@@ -94,7 +94,7 @@ async def test_a_token_this_service_never_made_is_invalid(spoil: object) -> None
     "other",
     [
         {"sources": ["omn", "pieces"]},
-        {"sources": ["omn"], "states": [status_pb.STATE_AVAILABLE]},
+        {"sources": ["omn"], "states": [status_pb.ASSET_STATE_AVAILABLE]},
         {"assets": [ref(sample("omn"))]},
     ],
     ids=["sources", "states", "assets"],

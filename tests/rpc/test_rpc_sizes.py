@@ -14,7 +14,7 @@ import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
-from assetwatch.v1.asset_status_pb2 import AssetRef, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -139,7 +139,7 @@ def test_the_largest_requests_fit() -> None:
     asset = AssetRef(source="\U0001f600" * 63, asset_id="\U0001f600" * 512)
     sources = ["\U0001f600" * 62 + chr(0x1F300 + n) for n in range(100)]
     token = "\U0001f600" * 256
-    states = map(State.ValueType, range(1, 11))
+    states = map(AssetState.ValueType, range(1, 11))
     longest = Duration(seconds=315_576_000_000, nanos=999_999_999)
     for request in (
         pb.GetAssetStatusRequest(asset=asset, max_age=longest, min_revision=2**63 - 1),
@@ -193,7 +193,7 @@ def test_items_of_packed_lists_count_among_all_there_are(width: int, item: bytes
 
 def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
     """A million of them in one step, by their last bytes; wide ones too."""
-    packed = pb.ListAssetStatusesRequest(states=map(State.ValueType, range(100, 300_100))).SerializeToString()
+    packed = pb.ListAssetStatusesRequest(states=map(AssetState.ValueType, range(100, 300_100))).SerializeToString()
     steps = measured(packed, pb.ListAssetStatusesRequest)
     assert steps._level.counts == {"states": 300_000}
 
@@ -202,7 +202,7 @@ def test_items_of_a_packed_list_are_counted_without_reading_them() -> None:
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.lists(st.text(max_size=5), max_size=110))
 def test_lists_are_refused_where_they_are_too_long_and_nowhere_else(states: list[int], sources: list[str]) -> None:
     """Counting on the wire says what counting the message would, packed or not."""
-    encoded = pb.ListAssetStatusesRequest(sources=sources, states=map(State.ValueType, states)).SerializeToString()
+    encoded = pb.ListAssetStatusesRequest(sources=sources, states=map(AssetState.ValueType, states)).SerializeToString()
     unpacked = b"".join(b"\x10" + _varint(state) for state in states)
     table = sizes.sizes_of(pb.ListAssetStatusesRequest.DESCRIPTOR)
     for given_ in (encoded, unpacked):

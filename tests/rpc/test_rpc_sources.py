@@ -49,13 +49,13 @@ async def test_figures_count_what_the_upstream_was_asked() -> None:
     async with running(("omn",), count=4) as rig:
         stream = await rig.watch(sources=["omn"]).synced()
         source = await rig.source("omn")
-        assert (source.asset_count, source.watcher_count, source.poll.polled_assets) == (5, 1, 5)
-        assert source.poll.asset_reads >= 5
-        assert source.poll.changes == 5
-        assert 0 < source.poll.calls <= rig["omn"].requests.count()
+        assert (source.asset_count, source.watcher_count, source.poll_stats.polled_assets) == (5, 1, 5)
+        assert source.poll_stats.asset_reads >= 5
+        assert source.poll_stats.changes == 5
+        assert 0 < source.poll_stats.calls <= rig["omn"].requests.count()
         rig.vary("omn")
         await stream.until(lambda message: message.changes)
-        assert (await rig.source("omn")).poll.changes == 6
+        assert (await rig.source("omn")).poll_stats.changes == 6
 
 
 async def test_a_condition_is_told_with_its_times() -> None:
@@ -72,8 +72,8 @@ async def test_a_condition_is_told_with_its_times() -> None:
             "omn", lambda source: ConditionState(source.condition.state) is ConditionState.UNREACHABLE
         )
         assert down.condition.message
-        assert down.poll.failed_calls >= 3
-        assert down.condition.since.ToMilliseconds() >= healthy.since.ToMilliseconds()
+        assert down.poll_stats.failed_calls >= 3
+        assert down.condition.transition_time.ToMilliseconds() >= healthy.transition_time.ToMilliseconds()
         assert down.condition.last_success_time.ToMilliseconds() >= healthy.last_success_time.ToMilliseconds()
 
 
@@ -101,7 +101,7 @@ async def test_a_list_that_fails_beside_reads_that_do_not() -> None:
         told = {each.concern: each for each in source.condition.concerns}
         listing, reads = told[source_pb2.CONCERN_LIST], told[source_pb2.CONCERN_READS]
         assert (int(listing.state), int(reads.state)) == (ConditionState.DEGRADED, ConditionState.HEALTHY)
-        assert listing.since.seconds
+        assert listing.transition_time.seconds
         assert listing.next_try_time == source.condition.next_try_time
         assert not listing.HasField("last_success_time")
         assert reads.HasField("last_success_time")

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
-from assetwatch.v1.asset_status_pb2 import AssetRef, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,9 +30,9 @@ NO_ID = AssetRef(source="omn")
 LESS_THAN_NOTHING = Duration(seconds=-1)
 
 
-def states(*numbers: int) -> list[State.ValueType]:
+def states(*numbers: int) -> list[AssetState.ValueType]:
     """Name states by their numbers, those too that there are not."""
-    return [State.ValueType(number) for number in numbers]
+    return [AssetState.ValueType(number) for number in numbers]
 
 
 BROKEN: list[tuple[Any, list[str]]] = [

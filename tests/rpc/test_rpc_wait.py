@@ -41,15 +41,15 @@ async def test_a_settled_asset_is_not_waited_for(source: str) -> None:
     async with running((source,)) as rig:
         answer = await rig.wait(sample(source), until_settled=True)
         assert answer.condition_met
-        assert answer.status.state == status_pb.STATE_AVAILABLE
+        assert answer.status.state == status_pb.ASSET_STATE_AVAILABLE
 
 
 async def test_a_missing_asset_is_settled_and_can_be_waited_for() -> None:
     """until_settled is met by MISSING; a wait for AVAILABLE is met when it appears."""
     async with running(("omn",)) as rig:
         key = AssetKey("omn", SAMPLES["omn"].unknown)
-        assert (await rig.wait(key, until_settled=True)).status.state == status_pb.STATE_MISSING
-        wait = asyncio.create_task(rig.wait(key, states=[status_pb.STATE_AVAILABLE]))
+        assert (await rig.wait(key, until_settled=True)).status.state == status_pb.ASSET_STATE_MISSING
+        wait = asyncio.create_task(rig.wait(key, states=[status_pb.ASSET_STATE_AVAILABLE]))
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         assert (await wait).condition_met
 
@@ -69,9 +69,12 @@ async def test_a_wait_for_a_state_stops_when_another_is_settled(*, state: str, w
     async with running(("omn",)) as rig:
         rig["omn"].put(SAMPLES["omn"].asset_id, natives[state])
         answer = await rig.wait(
-            sample("omn"), states=[status_pb.State.Value(f"STATE_{wanted}")], stop_when_settled=stops, timeout=timeout
+            sample("omn"),
+            states=[status_pb.AssetState.Value(f"ASSET_STATE_{wanted}")],
+            stop_when_settled=stops,
+            timeout=timeout,
         )
-    assert answer.status.state == status_pb.State.Value(f"STATE_{state}")
+    assert answer.status.state == status_pb.AssetState.Value(f"ASSET_STATE_{state}")
     assert (answer.condition_met, answer.settled_otherwise) == (state == wanted, otherwise)
 
 
@@ -79,8 +82,8 @@ async def test_a_wait_that_stops_when_settled_is_not_met_by_what_is_not_there() 
     """MISSING ends it at once, unmet, and it keeps nothing; until_settled is met by it, whatever else is sent."""
     async with running(("omn",)) as rig:
         key = AssetKey("omn", SAMPLES["omn"].unknown)
-        answer = await rig.wait(key, states=[status_pb.STATE_AVAILABLE], stop_when_settled=True)
-        assert answer.status.state == status_pb.STATE_MISSING
+        answer = await rig.wait(key, states=[status_pb.ASSET_STATE_AVAILABLE], stop_when_settled=True)
+        assert answer.status.state == status_pb.ASSET_STATE_MISSING
         assert (answer.condition_met, answer.settled_otherwise) == (False, True)
         assert rig.app.store.get(key) is None
         answer = await rig.wait(key, until_settled=True, stop_when_settled=True)
@@ -99,7 +102,7 @@ async def test_the_answer_of_a_wait_is_what_ended_it() -> None:
             if status is not None and status.state == SAMPLES["omn"].state:
                 seen.append(status)
                 if len(seen) > 1:
-                    status.state = status_pb.STATE_AVAILABLE
+                    status.state = status_pb.ASSET_STATE_AVAILABLE
             return status
 
         with patch.object(AssetStatusService, "_known", passing):
@@ -114,8 +117,8 @@ async def test_a_wait_for_what_never_was_keeps_nothing() -> None:
         key = AssetKey("omn", SAMPLES["omn"].unknown)
         await rig.wait(key, until_settled=True)
         assert rig.app.store.get(key) is None
-        answer = await rig.wait(key, states=[status_pb.STATE_AVAILABLE], timeout={"nanos": 500_000_000})
-        assert (answer.status.state, answer.condition_met) == (status_pb.STATE_MISSING, False)
+        answer = await rig.wait(key, states=[status_pb.ASSET_STATE_AVAILABLE], timeout={"nanos": 500_000_000})
+        assert (answer.status.state, answer.condition_met) == (status_pb.ASSET_STATE_MISSING, False)
         assert rig.app.store.get(key) is not None
 
 
@@ -133,9 +136,9 @@ async def test_what_is_known_from_long_ago_is_read_anew() -> None:
 async def test_time_over_is_an_answer() -> None:
     """OK, condition_met false, and the last known status."""
     async with running(("omn",)) as rig:
-        answer = await rig.wait(sample("omn"), states=[status_pb.STATE_FAILED], timeout={"nanos": 200_000_000})
+        answer = await rig.wait(sample("omn"), states=[status_pb.ASSET_STATE_FAILED], timeout={"nanos": 200_000_000})
         assert not answer.condition_met
-        assert answer.status.state == status_pb.STATE_AVAILABLE
+        assert answer.status.state == status_pb.ASSET_STATE_AVAILABLE
 
 
 async def test_timeout_zero_looks_once() -> None:
@@ -146,7 +149,9 @@ async def test_timeout_zero_looks_once() -> None:
         assert not nothing.HasField("status")
         await rig.get(sample("usd-search"))
         assert (await rig.wait(sample("usd-search"), until_settled=True, timeout={})).condition_met
-        assert not (await rig.wait(sample("usd-search"), states=[status_pb.STATE_FAILED], timeout={})).condition_met
+        assert not (
+            await rig.wait(sample("usd-search"), states=[status_pb.ASSET_STATE_FAILED], timeout={})
+        ).condition_met
 
 
 async def test_an_upstream_that_cannot_be_read_is_waited_for() -> None:
@@ -201,7 +206,7 @@ async def test_a_wait_is_told_that_the_server_stops_while_its_source_is_in_troub
     async with running(("omn",), server={"drain_s": 60}) as rig:
         rig["omn"].faults.add(**trouble)
         wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
-        await rig.shows("omn", lambda source: source.poll.polled_assets)
+        await rig.shows("omn", lambda source: source.poll_stats.polled_assets)
         rig.app.stop()
         async with asyncio.timeout(2):
             told = await problem_of(wait)
@@ -213,7 +218,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
     """Its watcher is gone when the call is."""
     async with running(("omn",)) as rig:
         await rig.get(sample("omn"))
-        wait = asyncio.create_task(rig.wait(sample("omn"), states=[status_pb.STATE_FAILED]))
+        wait = asyncio.create_task(rig.wait(sample("omn"), states=[status_pb.ASSET_STATE_FAILED]))
         await rig.shows("omn", lambda source: source.watcher_count == 1)
         wait.cancel()
         await asyncio.wait([wait])
@@ -223,7 +228,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
 async def test_a_wait_is_answered_at_once_that_it_was_heard() -> None:
     """Its initial metadata comes while the asset is not as wanted, so that no proxy takes it for dead."""
     async with running(("omn",)) as rig:
-        wanted = pb.WaitAssetStatusRequest(asset=ref(sample("omn")), states=[status_pb.STATE_FAILED])
+        wanted = pb.WaitAssetStatusRequest(asset=ref(sample("omn")), states=[status_pb.ASSET_STATE_FAILED])
         method = "/assetwatch.v1.AssetStatusService/WaitAssetStatus"
         call = one_to_many(rig.channel, method)(wanted.SerializeToString(), timeout=60)  # a stub would show all in one
         async with asyncio.timeout(10):

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatchd.model.values import AssetKey, ConditionState
 from support.problems import problem
@@ -39,7 +40,7 @@ async def test_the_snapshot_is_everything_that_is() -> None:
             assert listed == {key for key in stream.map if key.source == source}
             assert sample(source) in listed
         changes = [change for message in stream.messages for change in message.changes]
-        assert {change.kind for change in changes} == {pb.Change.KIND_UPSERT}
+        assert {change.kind for change in changes} == {CHANGE_KIND_UPSERT}
         revisions = [change.status.revision for change in changes]
         assert revisions == sorted(set(revisions))
 
@@ -47,7 +48,7 @@ async def test_the_snapshot_is_everything_that_is() -> None:
 async def test_synced_comes_for_nothing_too() -> None:
     """A filter that matches nothing is started, then synced with a token."""
     async with running(("omn",)) as rig:
-        stream = await rig.watch(sources=["omn"], states=[status_pb.STATE_UNSUPPORTED]).synced()
+        stream = await rig.watch(sources=["omn"], states=[status_pb.ASSET_STATE_UNSUPPORTED]).synced()
         assert stream.map == {}
         assert [message.WhichOneof("signal") for message in stream.messages if message.WhichOneof("signal")] == [
             "started",
@@ -103,7 +104,7 @@ async def test_changes_are_told_as_they_happen(source: str) -> None:
         rig.vary(source)
         message = await stream.until(lambda message: message.changes)
         (change,) = message.changes
-        assert change.kind == pb.Change.KIND_UPSERT
+        assert change.kind == CHANGE_KIND_UPSERT
         assert change.status.state == SAMPLES[source].state
         assert change.status.revision > before.revision
         assert change.status.freshness == status_pb.FRESHNESS_FRESH
@@ -148,9 +149,9 @@ async def test_a_named_asset_nobody_has_seen_is_missing_then_appears() -> None:
     async with running(("omn",)) as rig:
         key = AssetKey("omn", SAMPLES["omn"].unknown)
         stream = await rig.watch(assets=[ref(key)]).synced()
-        assert stream.map[key].state == status_pb.STATE_MISSING
+        assert stream.map[key].state == status_pb.ASSET_STATE_MISSING
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
-        await stream.holds(lambda held: held[key].state == status_pb.STATE_AVAILABLE)
+        await stream.holds(lambda held: held[key].state == status_pb.ASSET_STATE_AVAILABLE)
 
 
 async def test_a_named_asset_that_goes_is_an_upsert_with_its_last_state() -> None:
@@ -159,8 +160,8 @@ async def test_a_named_asset_that_goes_is_an_upsert_with_its_last_state() -> Non
         stream = await rig.watch(assets=[ref(sample("omn")), ref(sample("pieces"))]).synced()
         for source in ("omn", "pieces"):
             rig[source].remove(sample(source).asset_id)
-        await stream.holds(lambda held: held[sample("omn")].state == status_pb.STATE_MISSING)
-        await stream.holds(lambda held: held[sample("pieces")].state == status_pb.STATE_DELETED)
+        await stream.holds(lambda held: held[sample("omn")].state == status_pb.ASSET_STATE_MISSING)
+        await stream.holds(lambda held: held[sample("pieces")].state == status_pb.ASSET_STATE_DELETED)
         assert stream.removed == []
 
 
@@ -172,8 +173,8 @@ async def test_an_asset_that_goes_from_a_source_watched_whole_is_removed() -> No
             rig[source].remove(sample(source).asset_id)
         await stream.holds(lambda held: sample("omn") not in held and sample("pieces") not in held)
         changes = [change for message in stream.messages for change in message.changes]
-        gone = {key_of(c.status): c.status.state for c in changes if c.kind == pb.Change.KIND_REMOVED}
-        assert gone == {sample("omn"): status_pb.STATE_MISSING, sample("pieces"): status_pb.STATE_DELETED}
+        gone = {key_of(c.status): c.status.state for c in changes if c.kind == CHANGE_KIND_REMOVED}
+        assert gone == {sample("omn"): status_pb.ASSET_STATE_MISSING, sample("pieces"): status_pb.ASSET_STATE_DELETED}
         new = AssetKey("omn", SAMPLES["omn"].unknown)
         rig["omn"].put(new.asset_id, SAMPLES["omn"].native)
         await stream.holds(lambda held: new in held)
@@ -182,12 +183,12 @@ async def test_an_asset_that_goes_from_a_source_watched_whole_is_removed() -> No
 async def test_only_the_states_asked_for_and_removed_on_leaving_them() -> None:
     """In: UPSERT. Out: REMOVED with the state it has now. In again: UPSERT."""
     async with running(("omn",), count=5) as rig:
-        stream = await rig.watch(sources=["omn"], states=[status_pb.STATE_AVAILABLE]).synced()
-        assert {status.state for status in stream.map.values()} == {status_pb.STATE_AVAILABLE}
+        stream = await rig.watch(sources=["omn"], states=[status_pb.ASSET_STATE_AVAILABLE]).synced()
+        assert {status.state for status in stream.map.values()} == {status_pb.ASSET_STATE_AVAILABLE}
         key = rig.vary("omn")
         message = await stream.until(lambda message: message.changes)
         assert [(key_of(c.status), c.kind, c.status.state) for c in message.changes] == [
-            (key, pb.Change.KIND_REMOVED, SAMPLES["omn"].state)
+            (key, CHANGE_KIND_REMOVED, SAMPLES["omn"].state)
         ]
         rig["omn"].put(key.asset_id, SAMPLES["omn"].native)
         await stream.holds(lambda held: key in held)
@@ -257,7 +258,7 @@ async def test_a_condition_message_has_text_since_and_last_success() -> None:
         await stream.turns("omn", ConditionState.UNREACHABLE)
         condition = stream.messages[-1].source_conditions[0].condition
         assert "connect" in condition.message
-        assert condition.since.seconds >= condition.last_success_time.seconds > 0
+        assert condition.transition_time.seconds >= condition.last_success_time.seconds > 0
 
 
 async def test_conditions_of_other_sources_are_not_told() -> None:
@@ -288,7 +289,7 @@ async def test_a_cancelled_stream_leaves_nothing_behind() -> None:
         assert (await rig.source("usd-search")).watcher_count == 5
         for stream in streams:
             stream.call.cancel()
-        await rig.shows("usd-search", lambda source: not source.watcher_count and not source.poll.polled_assets)
+        await rig.shows("usd-search", lambda source: not source.watcher_count and not source.poll_stats.polled_assets)
         asked = rig["usd-search"].requests.count(SAMPLES["usd-search"].observe)
         await asyncio.sleep(0.4)
         assert rig["usd-search"].requests.count(SAMPLES["usd-search"].observe) <= asked + 1

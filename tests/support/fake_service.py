@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
-from assetwatch.v1.asset_status_pb2 import AssetRef, AssetStatus, Facet, Failure, FailureKind, Freshness, State
-from assetwatch.v1.source_pb2 import ConditionState, PollFigures, Source, SourceCondition, SourceKind
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatus, Facet, Failure, FailureKind, Freshness
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
+from assetwatch.v1.source_pb2 import ConditionState, PollStats, Source, SourceCondition, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -73,7 +74,7 @@ def status(
     """Return a status; message makes it a failure, facet is a native value, unread the reason why it is STALE."""
     made = AssetStatus(
         asset=AssetRef(source=source, asset_id=asset_id),
-        state=State.Value(f"STATE_{state}"),
+        state=AssetState.Value(f"ASSET_STATE_{state}"),
         freshness=Freshness.FRESHNESS_FRESH,
         revision=revision,
     )
@@ -89,7 +90,7 @@ def status(
 
 def changes(*statuses: AssetStatus, removed: bool = False, token: str = "") -> pb.WatchStatusResponse:
     """Return a message of a watch with these changes."""
-    kind = pb.Change.KIND_REMOVED if removed else pb.Change.KIND_UPSERT
+    kind = CHANGE_KIND_REMOVED if removed else CHANGE_KIND_UPSERT
     return pb.WatchStatusResponse(
         changes=[pb.Change(status=told, kind=kind) for told in statuses], resume_token=token, head_revision=9
     )
@@ -211,7 +212,7 @@ def _source(name: str, condition: SourceCondition | None = None) -> Source:
         kind=SourceKind.SOURCE_KIND_OMN,
         condition=condition or down,
         asset_count=7,
-        poll=PollFigures(calls=3, failed_calls=1),
+        poll_stats=PollStats(calls=3, failed_calls=1),
     )
 
 

@@ -10,6 +10,7 @@ import grpc
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 
 from assetwatch_sandbox.pieces import PiecesStandin
 from assetwatchd.app import App
@@ -121,7 +122,7 @@ class Mirror(Reader[str, Any, Any]):
             self.modes.append(message.started.mode)
             self.map = {}
         for change in message.changes:
-            if change.kind == pb.CHANGE_KIND_REMOVED:
+            if change.kind == CHANGE_KIND_REMOVED:
                 self.removed.append(change.asset_id)
                 self.map.pop(change.asset_id, None)
             else:

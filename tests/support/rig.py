@@ -10,8 +10,9 @@ from unittest.mock import patch
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_service_pb2 as source_pb
-from assetwatch.v1.asset_status_pb2 import STATE_AVAILABLE, STATE_PROCESSING, AssetRef
+from assetwatch.v1.asset_status_pb2 import ASSET_STATE_AVAILABLE, ASSET_STATE_PROCESSING, AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 
 from assetwatch_sandbox import Sandbox
@@ -24,7 +25,7 @@ from support.reader import PATIENCE_S, Reader
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from assetwatch.v1.asset_status_pb2 import AssetStatus, State
+    from assetwatch.v1.asset_status_pb2 import AssetState, AssetStatus
     from assetwatch.v1.source_pb2 import Source
 
     from assetwatch_sandbox.standin import Standin
@@ -59,7 +60,7 @@ class Sample(NamedTuple):
     asset_id: str
     native: Mapping[str, Any]
     another: Mapping[str, Any]
-    state: State.ValueType
+    state: AssetState.ValueType
     unknown: str
     wrong: str
     observe: str
@@ -70,7 +71,7 @@ SAMPLES: Mapping[str, Sample] = {
         asset_id="my-workspace/1234/5678",
         native={"uploadStatus": "COMPLETED"},
         another={"uploadStatus": "IN_PROGRESS"},
-        state=STATE_PROCESSING,
+        state=ASSET_STATE_PROCESSING,
         unknown="my-workspace/1234/9999",
         wrong="my-workspace",
         observe="/import-status",
@@ -79,7 +80,7 @@ SAMPLES: Mapping[str, Sample] = {
         asset_id="tid:7C1E5A40-9B1D-4C55-8E0A-2F6B7D3A9C1",
         native={"ImportState": "available", "ObjectState": "available"},
         another={"ImportState": "running"},
-        state=STATE_PROCESSING,
+        state=ASSET_STATE_PROCESSING,
         unknown="tid:0D2F9E1B-3A77-4E21-A5C0-91B4C6D8E70",
         wrong="7C1E5A40",
         observe="/dam/assets/status",
@@ -88,7 +89,7 @@ SAMPLES: Mapping[str, Sample] = {
         asset_id="last-operation",
         native={"operation": "activate", "status": "success"},
         another={"operation": "verify", "status": "inProgress"},
-        state=STATE_PROCESSING,
+        state=ASSET_STATE_PROCESSING,
         unknown="",
         wrong="the-operation-before",
         observe="/admin/asyncstatus",
@@ -97,7 +98,7 @@ SAMPLES: Mapping[str, Sample] = {
         asset_id="6b1f0c6e-4f1a-4a53-9a0b-3c7d52a1e001",
         native={"name": "retry loop", "content": "for i in range(3): pass", "ext": "py"},
         another={"name": "retry loop, better"},
-        state=STATE_AVAILABLE,
+        state=ASSET_STATE_AVAILABLE,
         unknown="f2a9d7b4-77c2-4f0e-8b61-0d9e4c5ab002",
         wrong="6b1f0c6e",
         observe=r"/assets/[0-9a-f-]{36}",
@@ -106,7 +107,7 @@ SAMPLES: Mapping[str, Sample] = {
         asset_id="s3://studio-assets/props/crate #1 ü+%.usd",
         native={"plugins": {"thumbnail_generation": {"indexing_status": "in_sync"}}},
         another={"plugins": {"thumbnail_generation": {"history": ["processing"]}}},
-        state=STATE_PROCESSING,
+        state=ASSET_STATE_PROCESSING,
         unknown="s3://studio-assets/props/nope.png",
         wrong="crate.usd",
         observe="/info/indexing/asset/status",
@@ -211,7 +212,7 @@ class Stream(Reader["AssetKey", "AssetStatus", pb.WatchStatusResponse]):
         self.token = message.resume_token or self.token
         for change in message.changes:
             key = key_of(change.status)
-            if change.kind == pb.Change.KIND_REMOVED:
+            if change.kind == CHANGE_KIND_REMOVED:
                 self.removed.append(key)
                 self.map.pop(key, None)
             else:

@@ -17,6 +17,7 @@ from assetwatch.v1.asset_status_service_pb2 import (
     WatchStatusResponse,
     WatchSynced,
 )
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from assetwatch.v1.source_pb2 import ConditionState, SourceCondition
 from google.protobuf.duration_pb2 import Duration
 from grpc_status import rpc_status
@@ -49,13 +50,13 @@ def started(
 def upsert(asset_id: str, revision: int, source: str = "dam") -> Change:
     """Put an asset into the map."""
     status = AssetStatus(asset=AssetRef(source=source, asset_id=asset_id), revision=revision)
-    return Change(status=status, kind=Change.KIND_UPSERT, traceparent=f"00-{revision}")
+    return Change(status=status, kind=CHANGE_KIND_UPSERT, traceparent=f"00-{revision}")
 
 
 def removed(asset_id: str, revision: int, source: str = "dam") -> Change:
     """Take an asset out of the map."""
     change = upsert(asset_id, revision, source)
-    change.kind = Change.KIND_REMOVED
+    change.kind = CHANGE_KIND_REMOVED
     return change
 
 

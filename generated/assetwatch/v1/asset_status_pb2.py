@@ -27,29 +27,30 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assetwatch/v1/asset_status.proto\x12\rassetwatch.v1\x1a\x1b\x61ssetwatch/v1/details.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\x08\x41ssetRef\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1c\n\x08\x61sset_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x10\"R\n\x07\x46\x61ilure\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.assetwatch.v1.FailureKind\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x8c\x01\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.assetwatch.v1.State\x12\x0e\n\x06native\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0b\x63hange_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x05\n\x0b\x41ssetStatus\x12&\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRef\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.assetwatch.v1.State\x12$\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x14.assetwatch.v1.Facet\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x16.assetwatch.v1.Failure\x12\x0e\n\x06locked\x18\x05 \x01(\x08\x12+\n\tfreshness\x18\x06 \x01(\x0e\x32\x18.assetwatch.v1.Freshness\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x0b\n\x03\x63ut\x18\x1f \x01(\x08\x12\x18\n\x10\x66reshness_reason\x18  \x01(\t\x12\x34\n\nusd_search\x18\x0b \x01(\x0b\x32\x1e.assetwatch.v1.UsdSearchDetailH\x00\x12\'\n\x03omn\x18\x0c \x01(\x0b\x32\x18.assetwatch.v1.OmnDetailH\x00\x12-\n\x06pieces\x18\r \x01(\x0b\x32\x1b.assetwatch.v1.PiecesDetailH\x00\x12\x44\n\x12media_intelligence\x18\x0e \x01(\x0b\x32&.assetwatch.v1.MediaIntelligenceDetailH\x00\x12\x34\n\noracle_sbc\x18\x0f \x01(\x0b\x32\x1e.assetwatch.v1.OracleSbcDetailH\x00\x42\x08\n\x06\x64\x65tail*\xe9\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x14\n\x10STATE_PROCESSING\x10\x02\x12\x13\n\x0fSTATE_AVAILABLE\x10\x03\x12\x15\n\x11STATE_OUT_OF_SYNC\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x12\n\x0eSTATE_DELETING\x10\x06\x12\x11\n\rSTATE_DELETED\x10\x07\x12\x11\n\rSTATE_MISSING\x10\x08\x12\x15\n\x11STATE_UNSUPPORTED\x10\t\x12\x11\n\rSTATE_UNKNOWN\x10\n*k\n\tFreshness\x12\x19\n\x15\x46RESHNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46RESHNESS_FRESH\x10\x01\x12\x13\n\x0f\x46RESHNESS_STALE\x10\x02\x12\x19\n\x15\x46RESHNESS_UNREACHABLE\x10\x03*~\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41ILURE_KIND_RETRYABLE\x10\x01\x12\x1a\n\x16\x46\x41ILURE_KIND_PERMANENT\x10\x02\x12\x19\n\x15\x46\x41ILURE_KIND_DEGRADED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assetwatch/v1/asset_status.proto\x12\rassetwatch.v1\x1a\x1b\x61ssetwatch/v1/details.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\x08\x41ssetRef\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1c\n\x08\x61sset_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x10\"R\n\x07\x46\x61ilure\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.assetwatch.v1.FailureKind\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x91\x01\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.assetwatch.v1.AssetState\x12\x0e\n\x06native\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12/\n\x0b\x63hange_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa9\x05\n\x0b\x41ssetStatus\x12&\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRef\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.assetwatch.v1.AssetState\x12$\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x14.assetwatch.v1.Facet\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x16.assetwatch.v1.Failure\x12\x0e\n\x06locked\x18\x05 \x01(\x08\x12+\n\tfreshness\x18\x06 \x01(\x0e\x32\x18.assetwatch.v1.Freshness\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x0b\n\x03\x63ut\x18\x1f \x01(\x08\x12\x18\n\x10\x66reshness_reason\x18  \x01(\t\x12\x34\n\nusd_search\x18\x0b \x01(\x0b\x32\x1e.assetwatch.v1.UsdSearchDetailH\x00\x12\'\n\x03omn\x18\x0c \x01(\x0b\x32\x18.assetwatch.v1.OmnDetailH\x00\x12-\n\x06pieces\x18\r \x01(\x0b\x32\x1b.assetwatch.v1.PiecesDetailH\x00\x12\x44\n\x12media_intelligence\x18\x0e \x01(\x0b\x32&.assetwatch.v1.MediaIntelligenceDetailH\x00\x12\x34\n\noracle_sbc\x18\x0f \x01(\x0b\x32\x1e.assetwatch.v1.OracleSbcDetailH\x00\x42\x08\n\x06\x64\x65tail*\xb0\x02\n\nAssetState\x12\x1b\n\x17\x41SSET_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41SSET_STATE_PENDING\x10\x01\x12\x1a\n\x16\x41SSET_STATE_PROCESSING\x10\x02\x12\x19\n\x15\x41SSET_STATE_AVAILABLE\x10\x03\x12\x1b\n\x17\x41SSET_STATE_OUT_OF_SYNC\x10\x04\x12\x16\n\x12\x41SSET_STATE_FAILED\x10\x05\x12\x18\n\x14\x41SSET_STATE_DELETING\x10\x06\x12\x17\n\x13\x41SSET_STATE_DELETED\x10\x07\x12\x17\n\x13\x41SSET_STATE_MISSING\x10\x08\x12\x1b\n\x17\x41SSET_STATE_UNSUPPORTED\x10\t\x12\x17\n\x13\x41SSET_STATE_UNKNOWN\x10\n*k\n\tFreshness\x12\x19\n\x15\x46RESHNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46RESHNESS_FRESH\x10\x01\x12\x13\n\x0f\x46RESHNESS_STALE\x10\x02\x12\x19\n\x15\x46RESHNESS_UNREACHABLE\x10\x03*~\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41ILURE_KIND_RETRYABLE\x10\x01\x12\x1a\n\x16\x46\x41ILURE_KIND_PERMANENT\x10\x02\x12\x19\n\x15\x46\x41ILURE_KIND_DEGRADED\x10\x03\x42\xc5\x01\n\x17io.github.assetwatch.v1B\x10\x41ssetStatusProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetwatch.v1.asset_status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.assetwatch.v1B\020AssetStatusProtoP\001ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\242\002\003AWX\252\002\rAssetwatch.V1\312\002\rAssetwatch\\V1\342\002\026Assetwatch\\V1\\Metadata\352\002\016Assetwatch::V1'
   _globals['_ASSETREF'].fields_by_name['source']._loaded_options = None
   _globals['_ASSETREF'].fields_by_name['source']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_ASSETREF'].fields_by_name['asset_id']._loaded_options = None
   _globals['_ASSETREF'].fields_by_name['asset_id']._serialized_options = b'\272H\007r\005\020\001(\200\020'
-  _globals['_STATE']._serialized_start=1118
-  _globals['_STATE']._serialized_end=1351
-  _globals['_FRESHNESS']._serialized_start=1353
-  _globals['_FRESHNESS']._serialized_end=1460
-  _globals['_FAILUREKIND']._serialized_start=1462
-  _globals['_FAILUREKIND']._serialized_end=1588
+  _globals['_ASSETSTATE']._serialized_start=1128
+  _globals['_ASSETSTATE']._serialized_end=1432
+  _globals['_FRESHNESS']._serialized_start=1434
+  _globals['_FRESHNESS']._serialized_end=1541
+  _globals['_FAILUREKIND']._serialized_start=1543
+  _globals['_FAILUREKIND']._serialized_end=1669
   _globals['_ASSETREF']._serialized_start=142
   _globals['_ASSETREF']._serialized_end=209
   _globals['_FAILURE']._serialized_start=211
   _globals['_FAILURE']._serialized_end=293
   _globals['_FACET']._serialized_start=296
-  _globals['_FACET']._serialized_end=436
-  _globals['_ASSETSTATUS']._serialized_start=439
-  _globals['_ASSETSTATUS']._serialized_end=1115
+  _globals['_FACET']._serialized_end=441
+  _globals['_ASSETSTATUS']._serialized_start=444
+  _globals['_ASSETSTATUS']._serialized_end=1125
 # @@protoc_insertion_point(module_scope)

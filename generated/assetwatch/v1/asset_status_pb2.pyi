@@ -21,67 +21,67 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _State:
+class _AssetState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType], _builtins.type):
+class _AssetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    STATE_UNSPECIFIED: _State.ValueType  # 0
+    ASSET_STATE_UNSPECIFIED: _AssetState.ValueType  # 0
     """Never sent."""
-    STATE_PENDING: _State.ValueType  # 1
+    ASSET_STATE_PENDING: _AssetState.ValueType  # 1
     """Waiting: accepted, nothing has started."""
-    STATE_PROCESSING: _State.ValueType  # 2
+    ASSET_STATE_PROCESSING: _AssetState.ValueType  # 2
     """Work is going on."""
-    STATE_AVAILABLE: _State.ValueType  # 3
+    ASSET_STATE_AVAILABLE: _AssetState.ValueType  # 3
     """Done and usable."""
-    STATE_OUT_OF_SYNC: _State.ValueType  # 4
+    ASSET_STATE_OUT_OF_SYNC: _AssetState.ValueType  # 4
     """Usable, but what was processed is not the current version of the asset."""
-    STATE_FAILED: _State.ValueType  # 5
+    ASSET_STATE_FAILED: _AssetState.ValueType  # 5
     """Given up; see failure for what that means."""
-    STATE_DELETING: _State.ValueType  # 6
+    ASSET_STATE_DELETING: _AssetState.ValueType  # 6
     """Will be removed."""
-    STATE_DELETED: _State.ValueType  # 7
+    ASSET_STATE_DELETED: _AssetState.ValueType  # 7
     """Removed, and the upstream says so."""
-    STATE_MISSING: _State.ValueType  # 8
+    ASSET_STATE_MISSING: _AssetState.ValueType  # 8
     """The upstream does not have it: never did, or no longer does, without saying which."""
-    STATE_UNSUPPORTED: _State.ValueType  # 9
+    ASSET_STATE_UNSUPPORTED: _AssetState.ValueType  # 9
     """The upstream has it and will never process it."""
-    STATE_UNKNOWN: _State.ValueType  # 10
+    ASSET_STATE_UNKNOWN: _AssetState.ValueType  # 10
     """The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
     read was ever had of the asset, and failure says why.
     """
 
-class State(_State, metaclass=_StateEnumTypeWrapper):
+class AssetState(_AssetState, metaclass=_AssetStateEnumTypeWrapper):
     """The roll-up of an asset's facets into one word. Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED:
     nothing more is expected to happen by itself.
     """
 
-STATE_UNSPECIFIED: State.ValueType  # 0
+ASSET_STATE_UNSPECIFIED: AssetState.ValueType  # 0
 """Never sent."""
-STATE_PENDING: State.ValueType  # 1
+ASSET_STATE_PENDING: AssetState.ValueType  # 1
 """Waiting: accepted, nothing has started."""
-STATE_PROCESSING: State.ValueType  # 2
+ASSET_STATE_PROCESSING: AssetState.ValueType  # 2
 """Work is going on."""
-STATE_AVAILABLE: State.ValueType  # 3
+ASSET_STATE_AVAILABLE: AssetState.ValueType  # 3
 """Done and usable."""
-STATE_OUT_OF_SYNC: State.ValueType  # 4
+ASSET_STATE_OUT_OF_SYNC: AssetState.ValueType  # 4
 """Usable, but what was processed is not the current version of the asset."""
-STATE_FAILED: State.ValueType  # 5
+ASSET_STATE_FAILED: AssetState.ValueType  # 5
 """Given up; see failure for what that means."""
-STATE_DELETING: State.ValueType  # 6
+ASSET_STATE_DELETING: AssetState.ValueType  # 6
 """Will be removed."""
-STATE_DELETED: State.ValueType  # 7
+ASSET_STATE_DELETED: AssetState.ValueType  # 7
 """Removed, and the upstream says so."""
-STATE_MISSING: State.ValueType  # 8
+ASSET_STATE_MISSING: AssetState.ValueType  # 8
 """The upstream does not have it: never did, or no longer does, without saying which."""
-STATE_UNSUPPORTED: State.ValueType  # 9
+ASSET_STATE_UNSUPPORTED: AssetState.ValueType  # 9
 """The upstream has it and will never process it."""
-STATE_UNKNOWN: State.ValueType  # 10
+ASSET_STATE_UNKNOWN: AssetState.ValueType  # 10
 """The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
 read was ever had of the asset, and failure says why.
 """
-Global___State: _TypeAlias = State  # noqa: Y015
+Global___AssetState: _TypeAlias = AssetState  # noqa: Y015
 
 class _Freshness:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -217,7 +217,7 @@ class Facet(_message.Message):
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The dimension's name in the upstream's words."""
-    state: Global___State.ValueType
+    state: Global___AssetState.ValueType
     """The native value, made comparable."""
     native: _builtins.str
     """The native value, exactly as it came."""
@@ -231,7 +231,7 @@ class Facet(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        state: Global___State.ValueType = ...,
+        state: Global___AssetState.ValueType = ...,
         native: _builtins.str = ...,
         message: _builtins.str = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
@@ -267,7 +267,7 @@ class AssetStatus(_message.Message):
     PIECES_FIELD_NUMBER: _builtins.int
     MEDIA_INTELLIGENCE_FIELD_NUMBER: _builtins.int
     ORACLE_SBC_FIELD_NUMBER: _builtins.int
-    state: Global___State.ValueType
+    state: Global___AssetState.ValueType
     """The roll-up of the facets."""
     locked: _builtins.bool
     """Somebody holds the asset for themselves (OMN: checked out). Apart from the state."""
@@ -338,7 +338,7 @@ class AssetStatus(_message.Message):
         self,
         *,
         asset: Global___AssetRef | None = ...,
-        state: Global___State.ValueType = ...,
+        state: Global___AssetState.ValueType = ...,
         facets: _abc.Iterable[Global___Facet] | None = ...,
         failure: Global___Failure | None = ...,
         locked: _builtins.bool = ...,

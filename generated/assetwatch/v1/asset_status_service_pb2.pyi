@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from assetwatch.v1 import asset_status_pb2 as _asset_status_pb2
+from assetwatch.v1 import change_kind_pb2 as _change_kind_pb2
 from assetwatch.v1 import source_pb2 as _source_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -155,14 +156,14 @@ class ListAssetStatusesRequest(_message.Message):
         """Only these sources; empty: all."""
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Only these states; empty: every state but those of assets that are gone."""
 
     def __init__(
         self,
         *,
         sources: _abc.Iterable[_builtins.str] | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
@@ -233,7 +234,7 @@ class WaitAssetStatusRequest(_message.Message):
         """Which asset."""
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Wait until it is in one of these."""
 
     @_builtins.property
@@ -244,7 +245,7 @@ class WaitAssetStatusRequest(_message.Message):
         self,
         *,
         asset: _asset_status_pb2.AssetRef | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         until_settled: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
         stop_when_settled: _builtins.bool = ...,
@@ -320,7 +321,7 @@ class WatchStatusRequest(_message.Message):
         """
 
     @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.State.ValueType]:
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
         """Only assets in these states; empty: all. An asset that changes and is not in them is REMOVED."""
 
     def __init__(
@@ -328,7 +329,7 @@ class WatchStatusRequest(_message.Message):
         *,
         assets: _abc.Iterable[_asset_status_pb2.AssetRef] | None = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
-        states: _abc.Iterable[_asset_status_pb2.State.ValueType] | None = ...,
+        states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -520,41 +521,12 @@ class Change(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Kind:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Change._Kind.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        KIND_UNSPECIFIED: Change._Kind.ValueType  # 0
-        """Never sent."""
-        KIND_UPSERT: Change._Kind.ValueType  # 1
-        """Put status into the map."""
-        KIND_REMOVED: Change._Kind.ValueType  # 2
-        """Take the asset out of the map: it is gone from its source, or it left the states asked for. status is its last.
-        One the client does not hold is to be ignored. An asset asked for by name is not REMOVED for being gone: it is an
-        UPSERT with state DELETED or MISSING.
-        """
-
-    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
-        """The ways the client's map can change."""
-
-    KIND_UNSPECIFIED: Change.Kind.ValueType  # 0
-    """Never sent."""
-    KIND_UPSERT: Change.Kind.ValueType  # 1
-    """Put status into the map."""
-    KIND_REMOVED: Change.Kind.ValueType  # 2
-    """Take the asset out of the map: it is gone from its source, or it left the states asked for. status is its last.
-    One the client does not hold is to be ignored. An asset asked for by name is not REMOVED for being gone: it is an
-    UPSERT with state DELETED or MISSING.
-    """
-
     STATUS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
     """W3C traceparent of the upstream call or message that showed the change; empty when it was not traced."""
-    kind: Global___Change.Kind.ValueType
+    kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
@@ -565,7 +537,7 @@ class Change(_message.Message):
         *,
         status: _asset_status_pb2.AssetStatus | None = ...,
         traceparent: _builtins.str = ...,
-        kind: Global___Change.Kind.ValueType = ...,
+        kind: _change_kind_pb2.ChangeKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

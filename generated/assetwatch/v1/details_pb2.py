@@ -22,37 +22,39 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ssetwatch/v1/details.proto\x12\rassetwatch.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x0fUsdSearchDetail\x12\x14\n\x0c\x61sset_status\x18\x01 \x01(\t\x12\x1a\n\x12storage_asset_hash\x18\x02 \x01(\t\x12/\n\x07plugins\x18\x03 \x03(\x0b\x32\x1e.assetwatch.v1.UsdSearchPlugin\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nunreadable\x18\x05 \x03(\t\"\x86\x01\n\x0fUsdSearchPlugin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0findexing_status\x18\x02 \x01(\t\x12\x1a\n\x12indexed_asset_hash\x18\x03 \x01(\t\x12\x30\n\x07history\x18\x04 \x03(\x0b\x32\x1f.assetwatch.v1.UsdSearchAttempt\"g\n\x10UsdSearchAttempt\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\nhash_value\x18\x02 \x01(\t\x12\x1c\n\x14processing_timestamp\x18\x03 \x01(\t\x12\x11\n\texception\x18\x04 \x01(\t\"\xc3\x01\n\tOmnDetail\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x14\n\x0cimport_state\x18\x03 \x01(\t\x12\x14\n\x0cobject_state\x18\x04 \x01(\t\x12\x30\n\x04meta\x18\x05 \x03(\x0b\x32\".assetwatch.v1.OmnDetail.MetaEntry\x12\x12\n\nunreadable\x18\x06 \x03(\t\x1a+\n\tMetaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x02\n\x0cPiecesDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12\x11\n\tmechanism\x18\x03 \x01(\t\x12\x0e\n\x06pseudo\x18\x04 \x01(\x08\x12\x30\n\x0c\x63reated_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cupdated_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bsynced_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65leted_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07\x66ormats\x18\t \x03(\x0b\x32\x1b.assetwatch.v1.PiecesFormat\x12\x12\n\nunreadable\x18\n \x03(\t\"_\n\x0cPiecesFormat\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07generic\x18\x03 \x01(\t\x12\x10\n\x08specific\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\"\xbd\x01\n\x17MediaIntelligenceDetail\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x03 \x01(\x03\x12\x15\n\rupload_status\x18\x04 \x01(\t\x12\x15\n\rupload_result\x18\x05 \x01(\t\x12\'\n\x05media\x18\x06 \x01(\x0b\x32\x18.assetwatch.v1.MediaData\x12\x12\n\nunreadable\x18\x07 \x03(\t\"X\n\tMediaData\x12\x12\n\nresolution\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\"r\n\x0fOracleSbcDetail\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x64\x64itional_info\x18\x04 \x01(\t\x12\x12\n\nunreadable\x18\x05 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61ssetwatch/v1/details.proto\x12\rassetwatch.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x0fUsdSearchDetail\x12\x14\n\x0c\x61sset_status\x18\x01 \x01(\t\x12\x1a\n\x12storage_asset_hash\x18\x02 \x01(\t\x12/\n\x07plugins\x18\x03 \x03(\x0b\x32\x1e.assetwatch.v1.UsdSearchPlugin\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nunreadable\x18\x05 \x03(\t\"\x86\x01\n\x0fUsdSearchPlugin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0findexing_status\x18\x02 \x01(\t\x12\x1a\n\x12indexed_asset_hash\x18\x03 \x01(\t\x12\x30\n\x07history\x18\x04 \x03(\x0b\x32\x1f.assetwatch.v1.UsdSearchAttempt\"g\n\x10UsdSearchAttempt\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\nhash_value\x18\x02 \x01(\t\x12\x1c\n\x14processing_timestamp\x18\x03 \x01(\t\x12\x11\n\texception\x18\x04 \x01(\t\"\xc3\x01\n\tOmnDetail\x12\x0b\n\x03tid\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x14\n\x0cimport_state\x18\x03 \x01(\t\x12\x14\n\x0cobject_state\x18\x04 \x01(\t\x12\x30\n\x04meta\x18\x05 \x03(\x0b\x32\".assetwatch.v1.OmnDetail.MetaEntry\x12\x12\n\nunreadable\x18\x06 \x03(\t\x1a+\n\tMetaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x02\n\x0cPiecesDetail\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63reator\x18\x02 \x01(\t\x12\x11\n\tmechanism\x18\x03 \x01(\t\x12\x0e\n\x06pseudo\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsync_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07\x66ormats\x18\t \x03(\x0b\x32\x1b.assetwatch.v1.PiecesFormat\x12\x12\n\nunreadable\x18\n \x03(\t\"_\n\x0cPiecesFormat\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07generic\x18\x03 \x01(\t\x12\x10\n\x08specific\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\"\xbd\x01\n\x17MediaIntelligenceDetail\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x03 \x01(\x03\x12\x15\n\rupload_status\x18\x04 \x01(\t\x12\x15\n\rupload_result\x18\x05 \x01(\t\x12\'\n\x05media\x18\x06 \x01(\x0b\x32\x18.assetwatch.v1.MediaData\x12\x12\n\nunreadable\x18\x07 \x03(\t\"p\n\tMediaData\x12\x12\n\nresolution\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\"r\n\x0fOracleSbcDetail\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x64\x64itional_info\x18\x04 \x01(\t\x12\x12\n\nunreadable\x18\x05 \x03(\tB\xc1\x01\n\x17io.github.assetwatch.v1B\x0c\x44\x65tailsProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetwatch.v1.details_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.assetwatch.v1B\014DetailsProtoP\001ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\242\002\003AWX\252\002\rAssetwatch.V1\312\002\rAssetwatch\\V1\342\002\026Assetwatch\\V1\\Metadata\352\002\016Assetwatch::V1'
   _globals['_OMNDETAIL_METAENTRY']._loaded_options = None
   _globals['_OMNDETAIL_METAENTRY']._serialized_options = b'8\001'
-  _globals['_USDSEARCHDETAIL']._serialized_start=110
-  _globals['_USDSEARCHDETAIL']._serialized_end=289
-  _globals['_USDSEARCHPLUGIN']._serialized_start=292
-  _globals['_USDSEARCHPLUGIN']._serialized_end=426
-  _globals['_USDSEARCHATTEMPT']._serialized_start=428
-  _globals['_USDSEARCHATTEMPT']._serialized_end=531
-  _globals['_OMNDETAIL']._serialized_start=534
-  _globals['_OMNDETAIL']._serialized_end=729
-  _globals['_OMNDETAIL_METAENTRY']._serialized_start=686
-  _globals['_OMNDETAIL_METAENTRY']._serialized_end=729
-  _globals['_PIECESDETAIL']._serialized_start=732
-  _globals['_PIECESDETAIL']._serialized_end=1077
-  _globals['_PIECESFORMAT']._serialized_start=1079
-  _globals['_PIECESFORMAT']._serialized_end=1174
-  _globals['_MEDIAINTELLIGENCEDETAIL']._serialized_start=1177
-  _globals['_MEDIAINTELLIGENCEDETAIL']._serialized_end=1366
-  _globals['_MEDIADATA']._serialized_start=1368
-  _globals['_MEDIADATA']._serialized_end=1456
-  _globals['_ORACLESBCDETAIL']._serialized_start=1458
-  _globals['_ORACLESBCDETAIL']._serialized_end=1572
+  _globals['_USDSEARCHDETAIL']._serialized_start=142
+  _globals['_USDSEARCHDETAIL']._serialized_end=321
+  _globals['_USDSEARCHPLUGIN']._serialized_start=324
+  _globals['_USDSEARCHPLUGIN']._serialized_end=458
+  _globals['_USDSEARCHATTEMPT']._serialized_start=460
+  _globals['_USDSEARCHATTEMPT']._serialized_end=563
+  _globals['_OMNDETAIL']._serialized_start=566
+  _globals['_OMNDETAIL']._serialized_end=761
+  _globals['_OMNDETAIL_METAENTRY']._serialized_start=718
+  _globals['_OMNDETAIL_METAENTRY']._serialized_end=761
+  _globals['_PIECESDETAIL']._serialized_start=764
+  _globals['_PIECESDETAIL']._serialized_end=1104
+  _globals['_PIECESFORMAT']._serialized_start=1106
+  _globals['_PIECESFORMAT']._serialized_end=1201
+  _globals['_MEDIAINTELLIGENCEDETAIL']._serialized_start=1204
+  _globals['_MEDIAINTELLIGENCEDETAIL']._serialized_end=1393
+  _globals['_MEDIADATA']._serialized_start=1395
+  _globals['_MEDIADATA']._serialized_end=1507
+  _globals['_ORACLESBCDETAIL']._serialized_start=1509
+  _globals['_ORACLESBCDETAIL']._serialized_end=1623
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -213,10 +214,10 @@ class PiecesDetail(_message.Message):
     CREATOR_FIELD_NUMBER: _builtins.int
     MECHANISM_FIELD_NUMBER: _builtins.int
     PSEUDO_FIELD_NUMBER: _builtins.int
-    CREATED_TIME_FIELD_NUMBER: _builtins.int
-    UPDATED_TIME_FIELD_NUMBER: _builtins.int
-    SYNCED_TIME_FIELD_NUMBER: _builtins.int
-    DELETED_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    SYNC_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
     FORMATS_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -228,19 +229,19 @@ class PiecesDetail(_message.Message):
     pseudo: _builtins.bool
     """True when the user did not save it explicitly."""
     @_builtins.property
-    def created_time(self) -> _timestamp_pb2.Timestamp:
+    def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
     @_builtins.property
-    def updated_time(self) -> _timestamp_pb2.Timestamp:
+    def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
     @_builtins.property
-    def synced_time(self) -> _timestamp_pb2.Timestamp:
+    def sync_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last copied to the cloud; absent when it never was."""
 
     @_builtins.property
-    def deleted_time(self) -> _timestamp_pb2.Timestamp:
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted; absent when it was not, or when only a flag says so."""
 
     @_builtins.property
@@ -258,16 +259,16 @@ class PiecesDetail(_message.Message):
         creator: _builtins.str = ...,
         mechanism: _builtins.str = ...,
         pseudo: _builtins.bool = ...,
-        created_time: _timestamp_pb2.Timestamp | None = ...,
-        updated_time: _timestamp_pb2.Timestamp | None = ...,
-        synced_time: _timestamp_pb2.Timestamp | None = ...,
-        deleted_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        sync_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
         formats: _abc.Iterable[Global___PiecesFormat] | None = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "deleted_time", b"deleted_time", "synced_time", b"synced_time", "updated_time", b"updated_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "sync_time", b"sync_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_time", b"created_time", "creator", b"creator", "deleted_time", b"deleted_time", "formats", b"formats", "mechanism", b"mechanism", "name", b"name", "pseudo", b"pseudo", "synced_time", b"synced_time", "unreadable", b"unreadable", "updated_time", b"updated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "delete_time", b"delete_time", "formats", b"formats", "mechanism", b"mechanism", "name", b"name", "pseudo", b"pseudo", "sync_time", b"sync_time", "unreadable", b"unreadable", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,28 +369,30 @@ class MediaData(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESOLUTION_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     resolution: _builtins.str
     """WIDTHxHEIGHT, e.g. 1920x1080; empty when unknown."""
-    duration_ms: _builtins.int
-    """Length in milliseconds; 0 for images."""
     size_bytes: _builtins.int
     """Size in bytes."""
     format: _builtins.str
     """mp4, mkv, mov, webm, png, jpg, heic."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Its length, to the millisecond; absent when unknown, and for images."""
+
     def __init__(
         self,
         *,
         resolution: _builtins.str = ...,
-        duration_ms: _builtins.int = ...,
+        duration: _duration_pb2.Duration | None = ...,
         size_bytes: _builtins.int = ...,
         format: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "format", b"format", "resolution", b"resolution", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "format", b"format", "resolution", b"resolution", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -141,7 +141,7 @@ class SourceConcern(_message.Message):
     CONCERN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
+    TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     concern: Global___Concern.ValueType
@@ -151,7 +151,7 @@ class SourceConcern(_message.Message):
     message: _builtins.str
     """What is wrong; empty when healthy."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
+    def transition_time(self) -> _timestamp_pb2.Timestamp:
         """When it came into this state."""
 
     @_builtins.property
@@ -168,13 +168,13 @@ class SourceConcern(_message.Message):
         concern: Global___Concern.ValueType = ...,
         state: Global___ConditionState.ValueType = ...,
         message: _builtins.str = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
+        transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         next_try_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,7 +190,7 @@ class SourceCondition(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    SINCE_FIELD_NUMBER: _builtins.int
+    TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     CONCERNS_FIELD_NUMBER: _builtins.int
@@ -199,7 +199,7 @@ class SourceCondition(_message.Message):
     message: _builtins.str
     """What is wrong and, where it can be known, what to do; empty when healthy."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp:
+    def transition_time(self) -> _timestamp_pb2.Timestamp:
         """When it came into this state."""
 
     @_builtins.property
@@ -221,14 +221,14 @@ class SourceCondition(_message.Message):
         *,
         state: Global___ConditionState.ValueType = ...,
         message: _builtins.str = ...,
-        since: _timestamp_pb2.Timestamp | None = ...,
+        transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
         next_try_time: _timestamp_pb2.Timestamp | None = ...,
         concerns: _abc.Iterable[Global___SourceConcern] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerns", b"concerns", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerns", b"concerns", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,7 +265,7 @@ class SourceCapabilities(_message.Message):
 Global___SourceCapabilities: _TypeAlias = SourceCapabilities  # noqa: Y015
 
 @_typing.final
-class PollFigures(_message.Message):
+class PollStats(_message.Message):
     """What asking the source has cost since this process started."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -304,7 +304,7 @@ class PollFigures(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PollFigures: _TypeAlias = PollFigures  # noqa: Y015
+Global___PollStats: _TypeAlias = PollStats  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -318,7 +318,7 @@ class Source(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     ASSET_COUNT_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
-    POLL_FIELD_NUMBER: _builtins.int
+    POLL_STATS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its configured name: what AssetRef.source holds."""
     kind: Global___SourceKind.ValueType
@@ -336,7 +336,7 @@ class Source(_message.Message):
         """How it is doing."""
 
     @_builtins.property
-    def poll(self) -> Global___PollFigures:
+    def poll_stats(self) -> Global___PollStats:
         """What asking it has cost."""
 
     def __init__(
@@ -348,11 +348,11 @@ class Source(_message.Message):
         condition: Global___SourceCondition | None = ...,
         asset_count: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
-        poll: Global___PollFigures | None = ...,
+        poll_stats: Global___PollStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll", b"poll"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll_stats", b"poll_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll", b"poll", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

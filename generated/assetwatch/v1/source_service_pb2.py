@@ -24,31 +24,39 @@ _sym_db = _symbol_database.Default()
 
 from assetwatch.v1 import source_pb2 as assetwatch_dot_v1_dot_source__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\"\x14\n\x12ListSourcesRequest\"X\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source\"/\n\x12RetrySourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"<\n\x13RetrySourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\x8b\x02\n\rSourceService\x12T\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\x12N\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponse\x12T\n\x0bRetrySource\x12!.assetwatch.v1.RetrySourceRequest\x1a\".assetwatch.v1.RetrySourceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12ListSourcesRequest\"X\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source\"/\n\x12RetrySourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"<\n\x13RetrySourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\xe5\x02\n\rSourceService\x12i\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/sources\x12l\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/sources/{source}\x12{\n\x0bRetrySource\x12!.assetwatch.v1.RetrySourceRequest\x1a\".assetwatch.v1.RetrySourceResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/sources/{source}:retry:\x01*B\xc7\x01\n\x17io.github.assetwatch.v1B\x12SourceServiceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetwatch.v1.source_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.assetwatch.v1B\022SourceServiceProtoP\001ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\242\002\003AWX\252\002\rAssetwatch.V1\312\002\rAssetwatch\\V1\342\002\026Assetwatch\\V1\\Metadata\352\002\016Assetwatch::V1'
   _globals['_GETSOURCEREQUEST'].fields_by_name['source']._loaded_options = None
   _globals['_GETSOURCEREQUEST'].fields_by_name['source']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_RETRYSOURCEREQUEST'].fields_by_name['source']._loaded_options = None
   _globals['_RETRYSOURCEREQUEST'].fields_by_name['source']._serialized_options = b'\272H\006r\004\020\001\030?'
-  _globals['_LISTSOURCESREQUEST']._serialized_start=110
-  _globals['_LISTSOURCESREQUEST']._serialized_end=130
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=132
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=220
-  _globals['_GETSOURCEREQUEST']._serialized_start=222
-  _globals['_GETSOURCEREQUEST']._serialized_end=267
-  _globals['_GETSOURCERESPONSE']._serialized_start=269
-  _globals['_GETSOURCERESPONSE']._serialized_end=327
-  _globals['_RETRYSOURCEREQUEST']._serialized_start=329
-  _globals['_RETRYSOURCEREQUEST']._serialized_end=376
-  _globals['_RETRYSOURCERESPONSE']._serialized_start=378
-  _globals['_RETRYSOURCERESPONSE']._serialized_end=438
-  _globals['_SOURCESERVICE']._serialized_start=441
-  _globals['_SOURCESERVICE']._serialized_end=708
+  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/sources'
+  _globals['_SOURCESERVICE'].methods_by_name['GetSource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['GetSource']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/sources/{source}'
+  _globals['_SOURCESERVICE'].methods_by_name['RetrySource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['RetrySource']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/sources/{source}:retry:\001*'
+  _globals['_LISTSOURCESREQUEST']._serialized_start=140
+  _globals['_LISTSOURCESREQUEST']._serialized_end=160
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=162
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=250
+  _globals['_GETSOURCEREQUEST']._serialized_start=252
+  _globals['_GETSOURCEREQUEST']._serialized_end=297
+  _globals['_GETSOURCERESPONSE']._serialized_start=299
+  _globals['_GETSOURCERESPONSE']._serialized_end=357
+  _globals['_RETRYSOURCEREQUEST']._serialized_start=359
+  _globals['_RETRYSOURCEREQUEST']._serialized_end=406
+  _globals['_RETRYSOURCERESPONSE']._serialized_start=408
+  _globals['_RETRYSOURCERESPONSE']._serialized_end=468
+  _globals['_SOURCESERVICE']._serialized_start=471
+  _globals['_SOURCESERVICE']._serialized_end=828
 # @@protoc_insertion_point(module_scope)

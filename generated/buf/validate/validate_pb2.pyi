@@ -3,7 +3,8 @@
 isort:skip_file
 The schema of protovalidate 2.1.0 (Copyright Buf Technologies, Inc., Apache License 2.0, see LICENSE beside this file),
 printed from the descriptor inside its wheel: the options that the requests of assetwatch carry. Not ours to edit;
-the texts of the predefined rules are in the library and are left out here.
+the texts of the predefined rules are in the library and are left out here. java_package is that of the published file, and
+of the library for Java: the descriptor in the wheel has another one, which buf put there.
 """
 
 from collections import abc as _abc

@@ -120,13 +120,13 @@ def normalise(asset: Members, *, asset_id: str) -> Observation:
     deleted = is_deleted(asset)
     detail = _detail(asset)
     if deleted:
-        return tombstone(asset_id, detail.deleted_time, detail=detail)
-    local = Facet(LOCAL, State.AVAILABLE, detail.mechanism, change_time=detail.updated_time)
+        return tombstone(asset_id, detail.delete_time, detail=detail)
+    local = Facet(LOCAL, State.AVAILABLE, detail.mechanism, change_time=detail.update_time)
     return Observation(
         asset_id,
         State.AVAILABLE,
         facets=(local, *_cloud(asset, detail)),
-        change_time=detail.updated_time,
+        change_time=detail.update_time,
         detail=detail,
     )
 
@@ -134,7 +134,7 @@ def normalise(asset: Members, *, asset_id: str) -> Observation:
 def tombstone(asset_id: str, deleted_at: datetime | None, *, detail: PiecesDetail | None = None) -> Observation:
     """Tell that the asset was deleted; when the server does not say when, nor do we."""
     if detail is None and deleted_at is not None:
-        detail = PiecesDetail(deleted_time=deleted_at)
+        detail = PiecesDetail(delete_time=deleted_at)
     facet = Facet(LOCAL, State.DELETED, "deleted", change_time=deleted_at)
     return Observation(asset_id, State.DELETED, facets=(facet,), change_time=deleted_at, detail=detail)
 
@@ -167,7 +167,7 @@ def _cloud(asset: Members, detail: PiecesDetail) -> Iterator[Facet]:
     told = asset.given.get("synced")
     if told is None:
         return
-    synced, updated = detail.synced_time, detail.updated_time
+    synced, updated = detail.sync_time, detail.update_time
     if synced is None or updated is None:
         state = State.UNKNOWN
     else:
@@ -183,10 +183,10 @@ def _detail(asset: Members) -> PiecesDetail:
         creator=asset.text("creator"),
         mechanism=asset.text("mechanism"),
         pseudo=asset.flag("pseudo"),
-        created_time=moment(asset, "created"),
-        updated_time=moment(asset, "updated"),
-        synced_time=moment(asset, "synced"),
-        deleted_time=deletion_time(asset),
+        create_time=moment(asset, "created"),
+        update_time=moment(asset, "updated"),
+        sync_time=moment(asset, "synced"),
+        delete_time=deletion_time(asset),
         formats=tuple(_format(each) for each in islice(asset.object("formats").objects("iterable"), FORMATS_MAX)),
         unreadable=tuple(asset.lost),
     )

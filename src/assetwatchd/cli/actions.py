@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from assetwatch.v1.asset_status_pb2 import AssetRef, Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, Freshness
 from assetwatch.v1.source_pb2 import ConditionState
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
@@ -119,7 +119,7 @@ def _ended(answer: pb.WaitAssetStatusResponse, states: list[StateName], timeout_
     if answer.condition_met:
         return ExitCode.OK
     wanted = " or ".join(state.name for state in states) or "settled"
-    state = label(State, answer.status.state)
+    state = label(AssetState, answer.status.state)
     if answer.settled_otherwise:
         complain(f"not {wanted}: it is settled as {state}, and --keep-waiting would wait on")
         return ExitCode.SETTLED_OTHERWISE
@@ -131,7 +131,7 @@ def _ended(answer: pb.WaitAssetStatusResponse, states: list[StateName], timeout_
 def _so_far(status: AssetStatus) -> str:
     if not status.HasField("asset"):
         return "nothing could be learned of it"
-    state = label(State, status.state)
+    state = label(AssetState, status.state)
     if status.freshness == Freshness.FRESHNESS_FRESH:
         return f"it is {state}"
     return f"it was {state} when it was last read, which cannot be confirmed now"
@@ -207,8 +207,8 @@ def watch(
     run(target, call)
 
 
-def _numbers(names: Iterable[StateName]) -> list[State.ValueType]:
-    return [State.Value(f"STATE_{name.name}") for name in dict.fromkeys(names)]
+def _numbers(names: Iterable[StateName]) -> list[AssetState.ValueType]:
+    return [AssetState.Value(f"ASSET_STATE_{name.name}") for name in dict.fromkeys(names)]
 
 
 def _duration(length_s: float) -> Duration:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
-from assetwatch.v1.asset_status_pb2 import State
+from assetwatch.v1.asset_status_pb2 import AssetState
 from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Console
 from rich.live import Live
@@ -220,6 +220,6 @@ def _change_line(event: Upsert | Removed, told: dict[Key, str]) -> str:
     status, then = event.status, told.pop(event.key, None)
     now = "REMOVED"
     if isinstance(event, Upsert):
-        now = told[event.key] = label(State, status.state)
+        now = told[event.key] = label(AssetState, status.state)
     states = f"{then} -> {now}" if then and then != now else now
     return f"{status.asset.source} {status.asset.asset_id} {states} {trouble_text(status)}"

@@ -174,11 +174,11 @@ SecretsDir = Annotated[
 
 
 def state_name(text: str) -> StateName:
-    """Read a state as it is printed, in tables (OUT_OF_SYNC) or as JSON (STATE_OUT_OF_SYNC), or as people type it.
+    """Read a state as it is printed, in tables (FAILED) or as JSON (ASSET_STATE_FAILED), or as people type it.
 
     Raises: typer.BadParameter.
     """
-    name = str(text).upper().replace("-", "_").removeprefix("STATE_")
+    name = str(text).upper().replace("-", "_").removeprefix("ASSET_STATE_")
     if name not in StateName.__members__:
         raise typer.BadParameter(f"{text!r} is no state; there are {', '.join(StateName)}")
     return StateName(name)

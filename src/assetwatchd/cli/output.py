@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from assetwatch.v1.asset_status_pb2 import FailureKind, Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetState, FailureKind, Freshness
 from assetwatch.v1.source_pb2 import ConditionState, SourceKind
 
 from assetwatchd.cli.options import Format
@@ -98,7 +98,7 @@ def status_row(status: AssetStatus, now: datetime) -> tuple[Safe, ...]:
     return cells(
         asset.source,
         asset.asset_id,
-        label(State, status.state),
+        label(AssetState, status.state),
         freshness,
         observed,
         str(status.revision),
@@ -111,7 +111,7 @@ def facet_table(status: AssetStatus, now: datetime) -> Safe:
     rows = [
         cells(
             facet.name,
-            label(State, facet.state),
+            label(AssetState, facet.state),
             facet.native,
             age(facet.change_time, now) if facet.HasField("change_time") else "",
             facet.message,
@@ -128,14 +128,14 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
             source.name,
             label(SourceKind, source.kind).lower(),
             label(ConditionState, source.condition.state),
-            age(source.condition.since, now),
+            age(source.condition.transition_time, now),
             _last_ok(source.condition, now),
             _next_try(source.condition, now),
             "yes" if source.capabilities.push else "no",
             str(source.asset_count),
             str(source.watcher_count),
-            str(source.poll.calls),
-            str(source.poll.failed_calls),
+            str(source.poll_stats.calls),
+            str(source.poll_stats.failed_calls),
             source.condition.message,
         )
         for source in sources

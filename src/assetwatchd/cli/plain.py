@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assetwatch.v1.source_pb2 import PollFigures, Source
+from assetwatch.v1.source_pb2 import PollStats, Source
 from assetwatch.v1.source_service_pb2 import ListSourcesResponse
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
@@ -44,10 +44,10 @@ def _count(message: Message, data: dict[str, Any]) -> None:
                 _count(source, plain)
         case Source():
             _fill(message, data)
-            _fill(message.poll, data.setdefault("poll", {}))
+            _fill(message.poll_stats, data.setdefault("poll_stats", {}))
 
 
-def _fill(message: Source | PollFigures, data: dict[str, object]) -> None:
+def _fill(message: Source | PollStats, data: dict[str, object]) -> None:
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type in ZEROS:
             data.setdefault(field.name, ZEROS[field.cpp_type])

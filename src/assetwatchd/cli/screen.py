@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from assetwatch.v1.asset_status_pb2 import Freshness, State
+from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
 from assetwatch.v1.source_pb2 import ConditionState
 from rich.console import Group
 from rich.table import Table
@@ -45,7 +45,7 @@ SOURCE_PART = 5
 WIDTHS = {
     "SOURCE": 20,
     "ASSET": 24,
-    "STATE": max(len(label(State, state)) for state in State.values()),
+    "STATE": max(len(label(AssetState, state)) for state in AssetState.values()),
     "FRESHNESS": max(len(label(Freshness, freshness)) for freshness in Freshness.values()),
     "OBSERVED": len("999d ago"),
     "REVISION": len("REVISION"),

@@ -75,10 +75,10 @@ class PiecesDetail:
     creator: str = ""
     mechanism: str = ""
     pseudo: bool = False
-    created_time: datetime | None = None
-    updated_time: datetime | None = None
-    synced_time: datetime | None = None
-    deleted_time: datetime | None = None
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    sync_time: datetime | None = None
+    delete_time: datetime | None = None
     formats: tuple[PiecesFormat, ...] = ()
     unreadable: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Figures:
-    """Counted since the start; named as in the schema's PollFigures."""
+    """Counted since the start; named as in the schema's PollStats."""
 
     calls: int = 0
     failed_calls: int = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as service_pb
 from assetwatch.v1 import source_pb2
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from assetwatchd.polling.scheduler import Scheduler
 
 MICROSECONDS = 1_000_000
-UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_UPSERT])
+UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_UPSERT])
 """The kind of a change, written last: the other form differs in nothing but its last byte."""
-REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, service_pb.Change.KIND_REMOVED])
+REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_REMOVED])
+MILLISECONDS = "_ms"
+SPAN_MS_MAX = 315_576_000_000 * 1000
+"""10,000 years: the longest that a google.protobuf.Duration may be."""
 _DETAIL_FIELDS: dict[type[details.Detail], str] = {
     details.UsdSearchDetail: "usd_search",
     details.OmnDetail: "omn",
@@ -137,13 +141,21 @@ def _fill_facet(message: status_pb.Facet, facet: Facet) -> None:
 
 
 def _fill(message: Message, value: object) -> None:
-    """Copy a dataclass into the message of the same member names."""
+    """Copy a dataclass into the message of the same member names; what is in milliseconds there is a Duration here."""
     for name in _members(type(value)):  # type: ignore[arg-type]  # a class can be hashed, whatever its instances
         content = getattr(value, name)
-        if isinstance(content, (str, int, float)):
+        if name.endswith(MILLISECONDS):
+            _put_span(getattr(message, name.removesuffix(MILLISECONDS)), content)
+        elif isinstance(content, (str, int, float)):
             setattr(message, name, content)
         elif content is not None:
             _put(message, name, content)
+
+
+def _put_span(span: Duration, milliseconds: int) -> None:
+    """Write a span of time; one beyond what a Duration holds as the longest, and 0, which tells of none, not at all."""
+    if milliseconds:
+        span.FromMilliseconds(max(-SPAN_MS_MAX, min(milliseconds, SPAN_MS_MAX)))
 
 
 @functools.cache
@@ -212,7 +224,7 @@ def condition(value: Condition) -> source_pb2.SourceCondition:
     message = source_pb2.SourceCondition(
         state=int(value.state),  # type: ignore[arg-type]  # the model's numbers are the schema's
         message=value.message,
-        since=timestamp(value.since),
+        transition_time=timestamp(value.since),
     )
     message.concerns.extend(map(_concern, value.concerns))
     _stamp(message, value)
@@ -224,7 +236,7 @@ def _concern(value: ConcernCondition) -> source_pb2.SourceConcern:
         concern=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
         state=int(value.state),  # type: ignore[arg-type]  # same
         message=value.message,
-        since=timestamp(value.since),
+        transition_time=timestamp(value.since),
     )
     _stamp(message, value)
     return message
@@ -255,7 +267,7 @@ def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) ->
         condition=condition(scheduler.condition),
         asset_count=store.count(scheduler.name),
         watcher_count=watchers,
-        poll=source_pb2.PollFigures(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
+        poll_stats=source_pb2.PollStats(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from faults.rig.load import Fact, Key
     from faults.rig.recorder import Recorder, Stream, Wanted
 
-GONE = frozenset({asset_status_pb2.STATE_DELETED, asset_status_pb2.STATE_MISSING})
+GONE = frozenset({asset_status_pb2.ASSET_STATE_DELETED, asset_status_pb2.ASSET_STATE_MISSING})
 
 
 class Logged(NamedTuple):

@@ -87,7 +87,7 @@ class Load:
 
     def remove(self, key: Key) -> Fact:
         """Take an asset away."""
-        state = pb.STATE_DELETED if key[0] == PIECES else pb.STATE_MISSING
+        state = pb.ASSET_STATE_DELETED if key[0] == PIECES else pb.ASSET_STATE_MISSING
         return self._did(key, 0, state, lambda: self._upstreams[key[0]].remove(key[1]))
 
     def _did(self, key: Key, number: int, state: int, change: Any) -> Fact:
@@ -137,7 +137,7 @@ def _native(source: str, number: int, rng: random.Random) -> tuple[dict[str, Any
             fields, state = rng.choice(OMN_STATES)
             return {**fields, "meta": {"load": mark}}, state
         case "pieces":
-            return {"name": mark}, pb.STATE_AVAILABLE
+            return {"name": mark}, pb.ASSET_STATE_AVAILABLE
         case "media-intelligence":
             word, state = rng.choice(MEDIA_STATES)
             return {"uploadStatus": word, "uploadResult": mark}, state
@@ -147,21 +147,21 @@ def _native(source: str, number: int, rng: random.Random) -> tuple[dict[str, Any
 
 
 USD_STATES: list[tuple[dict[str, Any], int]] = [
-    ({"indexing_status": "in_sync"}, pb.STATE_AVAILABLE),
-    ({"history": ["queued"]}, pb.STATE_PENDING),
-    ({"history": ["processing", "queued"]}, pb.STATE_PROCESSING),
+    ({"indexing_status": "in_sync"}, pb.ASSET_STATE_AVAILABLE),
+    ({"history": ["queued"]}, pb.ASSET_STATE_PENDING),
+    ({"history": ["processing", "queued"]}, pb.ASSET_STATE_PROCESSING),
 ]
 OMN_STATES: list[tuple[dict[str, Any], int]] = [
-    ({"ImportState": "available", "ObjectState": "available"}, pb.STATE_AVAILABLE),
-    ({"ImportState": "available", "ObjectState": "locked"}, pb.STATE_AVAILABLE),
-    ({"ImportState": "pending", "ObjectState": "import incomplete"}, pb.STATE_PENDING),
-    ({"ImportState": "running", "ObjectState": "import incomplete"}, pb.STATE_PROCESSING),
-    ({"ImportState": "incomplete", "ObjectState": "available"}, pb.STATE_FAILED),
-    ({"ImportState": "available", "ObjectState": "marked for deletion"}, pb.STATE_DELETING),
+    ({"ImportState": "available", "ObjectState": "available"}, pb.ASSET_STATE_AVAILABLE),
+    ({"ImportState": "available", "ObjectState": "locked"}, pb.ASSET_STATE_AVAILABLE),
+    ({"ImportState": "pending", "ObjectState": "import incomplete"}, pb.ASSET_STATE_PENDING),
+    ({"ImportState": "running", "ObjectState": "import incomplete"}, pb.ASSET_STATE_PROCESSING),
+    ({"ImportState": "incomplete", "ObjectState": "available"}, pb.ASSET_STATE_FAILED),
+    ({"ImportState": "available", "ObjectState": "marked for deletion"}, pb.ASSET_STATE_DELETING),
 ]
 MEDIA_STATES = [
-    ("COMPLETED", pb.STATE_AVAILABLE),
-    ("IN_PROGRESS", pb.STATE_PROCESSING),
-    ("FAILED", pb.STATE_FAILED),
+    ("COMPLETED", pb.ASSET_STATE_AVAILABLE),
+    ("IN_PROGRESS", pb.ASSET_STATE_PROCESSING),
+    ("FAILED", pb.ASSET_STATE_FAILED),
 ]
-SBC_STATES = [("success", pb.STATE_AVAILABLE), ("inProgress", pb.STATE_PROCESSING)]
+SBC_STATES = [("success", pb.ASSET_STATE_AVAILABLE), ("inProgress", pb.ASSET_STATE_PROCESSING)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_UPSERT
 
 from faults.rig.evidence import holds
 
@@ -38,7 +39,7 @@ class Mirror:
             self.client.clear()
         for change in message.changes:
             key = key_of(change.status)
-            if change.kind == pb.Change.KIND_UPSERT:
+            if change.kind == CHANGE_KIND_UPSERT:
                 self.client[key] = change.status.revision
             else:
                 self.client.pop(key, None)

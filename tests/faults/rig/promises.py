@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_pb2
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_UPSERT, ChangeKind
 
 from assetwatch_client import Removed, Upsert
 from faults.rig.evidence import GONE, changes_of, holds, line_of, streams
@@ -152,8 +153,8 @@ def i9(run: Evidence) -> Iterator[str]:
             entry = line.at(change.status.revision) if line else None
             if not who.wanted.concerns(key):
                 yield f"{who.name}: {key} was not asked for"
-            elif entry is not None and (change.kind == pb.Change.KIND_UPSERT) != holds(who.wanted, entry):
-                yield f"{who.name}: {key} at {entry.revision} is {pb.Change.Kind.Name(change.kind)}"
+            elif entry is not None and (change.kind == CHANGE_KIND_UPSERT) != holds(who.wanted, entry):
+                yield f"{who.name}: {key} at {entry.revision} is {ChangeKind.Name(change.kind)}"
 
 
 def i10(run: Evidence) -> Iterator[str]:
@@ -299,4 +300,4 @@ def _plain(status: asset_status_pb2.AssetStatus | None) -> asset_status_pb2.Asse
 def _brief(status: asset_status_pb2.AssetStatus | None) -> str:
     if status is None:
         return "not there"
-    return f"{asset_status_pb2.State.Name(status.state)} number {number_of(status)} at {status.revision}"
+    return f"{asset_status_pb2.AssetState.Name(status.state)} number {number_of(status)} at {status.revision}"

@@ -14,6 +14,7 @@ import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
 from google.rpc import error_details_pb2
 
 from assetwatch_client import packed_details
@@ -140,7 +141,7 @@ class Recorder:
             self.token = ""
         for change in message.changes:
             key = (change.status.asset.source, change.status.asset.asset_id)
-            if change.kind == pb.Change.KIND_REMOVED:
+            if change.kind == CHANGE_KIND_REMOVED:
                 self.map.pop(key, None)
                 self.numbers.pop(key, None)
             else:

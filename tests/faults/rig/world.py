@@ -138,8 +138,10 @@ class World:
             for source in SOURCES
             for key in self.rng.sample(self.load.keys[source], min(NAMED_MAX, len(self.load.keys[source])))
         )
-        settled = frozenset({status_pb.STATE_AVAILABLE, status_pb.STATE_FAILED})
-        ended = frozenset({status_pb.STATE_AVAILABLE, status_pb.STATE_DELETED, status_pb.STATE_MISSING})
+        settled = frozenset({status_pb.ASSET_STATE_AVAILABLE, status_pb.ASSET_STATE_FAILED})
+        ended = frozenset(
+            {status_pb.ASSET_STATE_AVAILABLE, status_pb.ASSET_STATE_DELETED, status_pb.ASSET_STATE_MISSING}
+        )
         return [
             Wanted(everything),
             Wanted(frozenset({OMN})),

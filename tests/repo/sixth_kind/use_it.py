@@ -10,7 +10,7 @@ from aiohttp import web
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc as rpc
 from assetwatch.v1 import source_pb2, source_service_pb2, source_service_pb2_grpc
-from assetwatch.v1.asset_status_pb2 import AssetRef, State
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState
 
 from assetwatchd.app import serve
 from assetwatchd.settings.schema import Settings
@@ -55,15 +55,15 @@ async def seen(channel: grpc.aio.Channel) -> dict[str, object]:
     async for message in stub.WatchStatus(
         pb.WatchStatusRequest(assets=[AssetRef(source="doors", asset_id="7")]), timeout=20
     ):
-        states += [State.Name(change.status.state) for change in message.changes]
+        states += [AssetState.Name(change.status.state) for change in message.changes]
         DOORS["7"] = "jammed"
-        if "STATE_FAILED" in states:
+        if "ASSET_STATE_FAILED" in states:
             break
     told = await source_service_pb2_grpc.SourceServiceStub(channel).ListSources(source_service_pb2.ListSourcesRequest())
     return {
         "kind": source_pb2.SourceKind.Name(told.sources[0].kind),
         "detail": there.status.acme.position,
-        "missing": State.Name(missing.status.state),
+        "missing": AssetState.Name(missing.status.state),
         "watched": states,
     }
 

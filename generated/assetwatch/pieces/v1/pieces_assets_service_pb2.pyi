@@ -6,6 +6,7 @@ isort:skip_file
 from assetwatch.pieces.v1 import asset_pb2 as _asset_pb2
 from assetwatch.pieces.v1 import search_pb2 as _search_pb2
 from assetwatch.pieces.v1 import seed_pb2 as _seed_pb2
+from assetwatch.v1 import change_kind_pb2 as _change_kind_pb2
 from assetwatch.v1 import source_pb2 as _source_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -23,30 +24,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _ChangeKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
-    """Never sent."""
-    CHANGE_KIND_UPSERT: _ChangeKind.ValueType  # 1
-    """Put it into the map: it was made or it changed; the upstream does not say which."""
-    CHANGE_KIND_REMOVED: _ChangeKind.ValueType  # 2
-    """Take it out of the map: it was deleted. One the client does not hold is to be ignored."""
-
-class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
-    """The ways the client's map can change."""
-
-CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
-"""Never sent."""
-CHANGE_KIND_UPSERT: ChangeKind.ValueType  # 1
-"""Put it into the map: it was made or it changed; the upstream does not say which."""
-CHANGE_KIND_REMOVED: ChangeKind.ValueType  # 2
-"""Take it out of the map: it was deleted. One the client does not hold is to be ignored."""
-Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final
 class CreateAssetRequest(_message.Message):
@@ -775,7 +752,7 @@ class StreamAssetsResponse(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -787,7 +764,7 @@ class StreamAssetsResponse(_message.Message):
         """The client's map is complete as of this message."""
 
     @_builtins.property
-    def heartbeat(self) -> Global___StreamHeartbeat:
+    def bookmark(self) -> Global___StreamBookmark:
         """Nothing happened; the stream lives."""
 
     @_builtins.property
@@ -803,15 +780,15 @@ class StreamAssetsResponse(_message.Message):
         *,
         started: Global___StreamStarted | None = ...,
         synced: Global___StreamSynced | None = ...,
-        heartbeat: Global___StreamHeartbeat | None = ...,
+        bookmark: Global___StreamBookmark | None = ...,
         changes: _abc.Iterable[Global___AssetChange] | None = ...,
         condition: _source_pb2.SourceCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "changes", b"changes", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_signal: _TypeAlias = _typing.Literal["signal", b"signal"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
 
@@ -847,7 +824,7 @@ class StreamAssetIdentifiersResponse(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -859,7 +836,7 @@ class StreamAssetIdentifiersResponse(_message.Message):
         """The client's map is complete as of this message."""
 
     @_builtins.property
-    def heartbeat(self) -> Global___StreamHeartbeat:
+    def bookmark(self) -> Global___StreamBookmark:
         """Nothing happened; the stream lives."""
 
     @_builtins.property
@@ -875,15 +852,15 @@ class StreamAssetIdentifiersResponse(_message.Message):
         *,
         started: Global___StreamStarted | None = ...,
         synced: Global___StreamSynced | None = ...,
-        heartbeat: Global___StreamHeartbeat | None = ...,
+        bookmark: Global___StreamBookmark | None = ...,
         changes: _abc.Iterable[Global___IdentifierChange] | None = ...,
         condition: _source_pb2.SourceCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "changes", b"changes", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_signal: _TypeAlias = _typing.Literal["signal", b"signal"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
 
@@ -919,7 +896,7 @@ class StreamAssetTransferablesResponse(_message.Message):
 
     STARTED_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -931,7 +908,7 @@ class StreamAssetTransferablesResponse(_message.Message):
         """The client's map is complete as of this message."""
 
     @_builtins.property
-    def heartbeat(self) -> Global___StreamHeartbeat:
+    def bookmark(self) -> Global___StreamBookmark:
         """Nothing happened; the stream lives."""
 
     @_builtins.property
@@ -947,15 +924,15 @@ class StreamAssetTransferablesResponse(_message.Message):
         *,
         started: Global___StreamStarted | None = ...,
         synced: Global___StreamSynced | None = ...,
-        heartbeat: Global___StreamHeartbeat | None = ...,
+        bookmark: Global___StreamBookmark | None = ...,
         changes: _abc.Iterable[Global___AssetChange] | None = ...,
         condition: _source_pb2.SourceCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "condition", b"condition", "heartbeat", b"heartbeat", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "changes", b"changes", "condition", b"condition", "signal", b"signal", "started", b"started", "synced", b"synced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["started", "synced", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_signal: _TypeAlias = _typing.Literal["signal", b"signal"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
 
@@ -996,7 +973,7 @@ class StreamStarted(_message.Message):
     """Why this snapshot."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """A quiet stream gets a heartbeat this often, give or take a tenth."""
+        """A quiet stream gets a bookmark this often, give or take a tenth."""
 
     def __init__(
         self,
@@ -1030,7 +1007,7 @@ class StreamSynced(_message.Message):
 Global___StreamSynced: _TypeAlias = StreamSynced  # noqa: Y015
 
 @_typing.final
-class StreamHeartbeat(_message.Message):
+class StreamBookmark(_message.Message):
     """Says that the stream lives."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1044,7 +1021,7 @@ class StreamHeartbeat(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StreamHeartbeat: _TypeAlias = StreamHeartbeat  # noqa: Y015
+Global___StreamBookmark: _TypeAlias = StreamBookmark  # noqa: Y015
 
 @_typing.final
 class AssetChange(_message.Message):
@@ -1063,7 +1040,7 @@ class AssetChange(_message.Message):
     """How large the asset is, in bytes, when it is beyond a limit of the server and therefore left out, which
     omitted_setting names; 0 otherwise. Read it with GetAsset, transferables = false, its content with ListAssetFormats.
     """
-    kind: Global___ChangeKind.ValueType
+    kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     omitted_setting: _builtins.str
     """The setting that the asset is too large for. server.message_bytes_max: it would have omitted_bytes here.
@@ -1079,7 +1056,7 @@ class AssetChange(_message.Message):
         asset_id: _builtins.str = ...,
         asset: _asset_pb2.Asset | None = ...,
         omitted_bytes: _builtins.int = ...,
-        kind: Global___ChangeKind.ValueType = ...,
+        kind: _change_kind_pb2.ChangeKind.ValueType = ...,
         omitted_setting: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset"]  # noqa: Y015
@@ -1101,7 +1078,7 @@ class IdentifierChange(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """Which asset."""
-    kind: Global___ChangeKind.ValueType
+    kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     @_builtins.property
     def identifier(self) -> _asset_pb2.StreamedIdentifier:
@@ -1112,7 +1089,7 @@ class IdentifierChange(_message.Message):
         *,
         asset_id: _builtins.str = ...,
         identifier: _asset_pb2.StreamedIdentifier | None = ...,
-        kind: Global___ChangeKind.ValueType = ...,
+        kind: _change_kind_pb2.ChangeKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

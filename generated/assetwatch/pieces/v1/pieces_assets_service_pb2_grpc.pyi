@@ -128,7 +128,7 @@ class PiecesAssetsServiceStub:
        overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
     3. When the upstream connection breaks, condition says so and the stream stays open. Once it is back, started comes again,
        mode RESYNC: what was not sent by the next synced is gone.
-    4. A quiet stream gets heartbeat every heartbeat interval. Nothing at all for three intervals means the stream is dead.
+    4. A quiet stream gets bookmark every heartbeat interval. Nothing at all for three intervals means the stream is dead.
 
     There is nothing to resume from: to go on after an end, call again. A client that reads slowly skips intermediate states
     and holds up nobody; after 60 s without one message taken it ends with ABORTED / SLOW_CONSUMER. When the server stops:
@@ -250,7 +250,7 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
        overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
     3. When the upstream connection breaks, condition says so and the stream stays open. Once it is back, started comes again,
        mode RESYNC: what was not sent by the next synced is gone.
-    4. A quiet stream gets heartbeat every heartbeat interval. Nothing at all for three intervals means the stream is dead.
+    4. A quiet stream gets bookmark every heartbeat interval. Nothing at all for three intervals means the stream is dead.
 
     There is nothing to resume from: to go on after an end, call again. A client that reads slowly skips intermediate states
     and holds up nobody; after 60 s without one message taken it ends with ABORTED / SLOW_CONSUMER. When the server stops:
@@ -447,7 +447,7 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
            overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
         3. When the upstream connection breaks, condition says so and the stream stays open. Once it is back, started comes again,
            mode RESYNC: what was not sent by the next synced is gone.
-        4. A quiet stream gets heartbeat every heartbeat interval. Nothing at all for three intervals means the stream is dead.
+        4. A quiet stream gets bookmark every heartbeat interval. Nothing at all for three intervals means the stream is dead.
 
         There is nothing to resume from: to go on after an end, call again. A client that reads slowly skips intermediate states
         and holds up nobody; after 60 s without one message taken it ends with ABORTED / SLOW_CONSUMER. When the server stops:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import ChangeKind
 from assetwatch.v1.source_pb2 import ConditionState
 
 from assetwatch_client import Action, Backoff, action_for, reason_of, retry_delay_s
@@ -108,7 +109,7 @@ def text_lines(message: Told) -> Iterator[str]:
     if message.HasField("started"):
         yield f"{label(pb.StreamStarted.Mode, message.started.mode).lower()}: everything there is follows"
     for change in message.changes:
-        yield f"{label(pb.ChangeKind, change.kind).lower()} {_of(change)}"
+        yield f"{label(ChangeKind, change.kind).lower()} {_of(change)}"
     if message.HasField("synced"):
         yield "synced: the list is complete, changes follow"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
+from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
 
 from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, Synced
 from assetwatchd.pieces.client.frames import Omitted
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 CHANGES = pb.StreamAssetsResponse.CHANGES_FIELD_NUMBER
 """The three responses have the same members, so their messages are made alike."""
-UPSERT, REMOVED = bytes([pb.CHANGE_KIND_UPSERT]), bytes([pb.CHANGE_KIND_REMOVED])
+UPSERT, REMOVED = bytes([CHANGE_KIND_UPSERT]), bytes([CHANGE_KIND_REMOVED])
 """The kind of a change, written last: the other form differs in nothing but its last byte.
 
 The number of its field is another one in each of the two kinds of changes.
@@ -109,7 +110,7 @@ class Streaming:
             case Synced():
                 return pb.StreamAssetsResponse(synced=pb.StreamSynced()).SerializeToString()
             case Bookmark():
-                return pb.StreamAssetsResponse(heartbeat=pb.StreamHeartbeat()).SerializeToString()
+                return pb.StreamAssetsResponse(bookmark=pb.StreamBookmark()).SerializeToString()
             case Conditions(by_source):
                 [condition] = by_source.values()
                 return pb.StreamAssetsResponse(condition=status_convert.condition(condition)).SerializeToString()
