@@ -87,14 +87,7 @@ class Calls:
             name, upstream, settings, report=report, plan=plan, outcomes=outcomes, figures=figures, rng=rng
         )
         self._endings = Endings(
-            settings,
-            report=report,
-            lists=self.lists,
-            plan=plan,
-            outcomes=outcomes,
-            secrets=self.secrets,
-            running=lambda: self._running,
-            rng=rng,
+            settings, report=report, lists=self.lists, plan=plan, outcomes=outcomes, secrets=self.secrets, rng=rng
         )
         self._name = name
         self._defects = Defects(name)
@@ -107,7 +100,6 @@ class Calls:
         self._rng = rng
         self._call_limit = TimeLimit(TIMEOUTS_A_CALL * settings.timeout_s + ANSWER_S_MAX)
         self._list_limit = TimeLimit(LIST_S_MAX)
-        self._running = 0
         self._over = {concern: asyncio.Event() for concern in (Concern.READS, Concern.LIST)}
         self._next_call_at = AT_ONCE
         self._probe_at = AT_ONCE
@@ -199,12 +191,12 @@ class Calls:
                 if job.concern is Concern.LIST:
                     self.lists.begin()
                 else:
-                    self._running += 1
+                    self._endings.running += 1
                 return job
         return None
 
     def _has_room(self) -> bool:
-        return self._running < (1 if self._health.failing else self._settings.concurrency)
+        return self._endings.running < (1 if self._health.failing else self._settings.concurrency)
 
     def _next_start(self) -> float:
         """When the next call may start; NEVER until something changes."""
@@ -276,7 +268,7 @@ class Calls:
             if job.concern is Concern.LIST:
                 self.lists.end()
             else:
-                self._running -= 1
+                self._endings.running -= 1
             self._over[job.concern].set()
 
     async def _read(self, targets: Sequence[Target]) -> None:
@@ -303,7 +295,7 @@ class Calls:
 
     async def _probe(self, _: Sequence[Target]) -> None:
         await self._upstream.probe()
-        self._endings.alive(idle=self._plan.next_due() == NEVER and self._running == 1)
+        self._endings.alive(idle=self._plan.next_due() == NEVER and self._endings.running == 1)
 
     def _failed(self, job: Job, error: UpstreamError, secret: bytes) -> None:
         """Note that a call failed; secret: digest of the credential that it was made with.
@@ -314,7 +306,7 @@ class Calls:
         if refuses_us(error):
             self.secrets.refused(secret)
         if job.concern is not Concern.LIST:
-            beside = self._running + self.lists.under_way > 1 or self._plan.next_due() != NEVER
+            beside = self._endings.running + self.lists.under_way > 1 or self._plan.next_due() != NEVER
             self._endings.failed(error, job.targets, trial=job.trial, beside=beside)
             if not (job.targets or self._health.failing):
                 self._probe_at = loop_time() + backoff.backoff_s(1, self._settings, self._rng)

@@ -19,7 +19,7 @@ from assetwatchd.upstream.answers import Unchanged, Unreadable
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from assetwatchd.model.errors import UpstreamError
     from assetwatchd.polling.lists import Lists
@@ -38,7 +38,7 @@ LEFT_OUT = "the answer leaves the asset out"
 class Endings:
     """What follows from how each call ended.
 
-    running: how many calls but lists are under way.
+    running: how many calls but lists are under way; counted by calls.py.
 
     confirm: a read of another asset is to tell whether a failure is of some or of all.
     other: the asset last asked for that; other_asked: such a read was asked for since an asset was last read.
@@ -54,9 +54,9 @@ class Endings:
         plan: Plan,
         outcomes: Outcomes,
         secrets: SecretFiles,
-        running: Callable[[], int],
         rng: random.Random,
     ) -> None:
+        self.running = 0
         self._settings = settings
         self._report = report
         self._health = report.health
@@ -64,7 +64,6 @@ class Endings:
         self._plan = plan
         self._outcomes = outcomes
         self._secrets = secrets
-        self._running = running
         self._rng = rng
         self._failures_before: dict[Target, int] = {}
         self._confirm = False
@@ -226,7 +225,7 @@ class Endings:
             if self._plan.has_untroubled():
                 self._confirm = self._confirm or not self._other_asked
                 return
-            if count < NONE_READ_MAX and (self._running() > 1 or self._plan.next_due() <= loop_time()):
+            if count < NONE_READ_MAX and (self.running > 1 or self._plan.next_due() <= loop_time()):
                 return
         self._report.note(self._health.none_can_be_read(why, self._report.now()))
 
