@@ -34,7 +34,7 @@ ELSEWHERE = {
 }
 """Commands that install something, by how they begin, and the test that holds each in its own way."""
 BY_HAND = {
-    r"(M=\$\(cd proto|python -m grpc_tools\.protoc -Iproto --go_out)": "needs protoc-gen-go and protoc-gen-go-grpc",
+    r"go (mod edit -replace|get) github\.com/assetwatch": "needs a Go program beside the clone",
 }
 ENDS_WITH = {
     """{"asset": {"source": "dam", "asset_id": "x"}}""": 64 + 5,
