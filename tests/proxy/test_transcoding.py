@@ -65,7 +65,7 @@ CALLS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/sources", None, 200, '"name":"pieces"'),
     ("GET", "/v1/sources/omn", None, 200, "SOURCE_KIND_OMN"),
     ("GET", "/v1/sources/nobody", None, 404, "SOURCE_NOT_FOUND"),
-    ("POST", "/v1/sources/omn:retry", {}, 200, "CONDITION_STATE_HEALTHY"),
+    ("POST", "/v1/sources/omn:retry", {}, 200, "SOURCE_CONDITION_STATE_HEALTHY"),
     ("GET", f"/v1/sources/omn/status?asset.asset_id={OMN}&max_age=0s", None, 200, "ASSET_STATE_AVAILABLE"),
     ("GET", "/v1/sources/omn/status", None, 400, "asset.asset_id"),
     ("POST", "/v1/statuses:batchGet", {"assets": [ASSET, ASSET]}, 200, OMN),
