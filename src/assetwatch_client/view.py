@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from assetwatch.v1.asset_status_service_pb2 import Change, WatchStarted
+from assetwatch.v1.asset_status_service_pb2 import StatusChange, WatchStarted
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_UPSERT
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class View:
             self._unconfirmed = set(self.statuses)
         self.epoch = started.epoch
 
-    def _change(self, change: Change) -> Iterator[Event]:
+    def _change(self, change: StatusChange) -> Iterator[Event]:
         status = change.status
         key = Key(status.asset.source, status.asset.asset_id)
         held = self.statuses.get(key)

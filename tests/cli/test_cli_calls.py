@@ -12,7 +12,7 @@ import grpc
 import pytest
 import yaml
 from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
-from assetwatch.v1.source_pb2 import ConditionState, Source, SourceCondition, SourceKind
+from assetwatch.v1.source_pb2 import Source, SourceCondition, SourceConditionState, SourceKind
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
@@ -257,7 +257,9 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
         return stamp
 
     def source(name: str, **condition: Any) -> Source:
-        told = SourceCondition(state=ConditionState.CONDITION_STATE_REFUSED, message="HTTP 401", **condition)
+        told = SourceCondition(
+            state=SourceConditionState.SOURCE_CONDITION_STATE_REFUSED, message="HTTP 401", **condition
+        )
         return Source(name=name, kind=SourceKind.SOURCE_KIND_OMN, condition=told)
 
     table = source_table(
@@ -284,13 +286,13 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
 async def test_retry(ask: Run, fake: FakeService) -> None:
     """`retry` prints the source as it is after the try; 0 when it is healthy, 1 when not, 4 when it is too soon."""
     in_vain = await ask("retry", "dam")
-    fake.retried = SourceCondition(state=ConditionState.CONDITION_STATE_HEALTHY)
+    fake.retried = SourceCondition(state=SourceConditionState.SOURCE_CONDITION_STATE_HEALTHY)
     mended = await ask("retry", "dam", "-o", "json")
     fake.refusal = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "lately", "RETRY_TOO_SOON", retry_s=300)
     too_soon = await ask("retry", "dam")
     assert [done.code for done in (in_vain, mended, too_soon)] == [1, 0, 4]
     assert "connection refused" in in_vain.out
-    assert json.loads(mended.out)["condition"]["state"] == "CONDITION_STATE_HEALTHY"
+    assert json.loads(mended.out)["condition"]["state"] == "SOURCE_CONDITION_STATE_HEALTHY"
     assert "RETRY_TOO_SOON" in too_soon.err
     assert fake.requests[0].source == "dam"
 

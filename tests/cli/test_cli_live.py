@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from assetwatch.v1.asset_status_service_pb2 import SourceConditionChange
-from assetwatch.v1.source_pb2 import ConditionState, SourceCondition
+from assetwatch.v1.source_pb2 import SourceCondition, SourceConditionState
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -186,7 +186,7 @@ def test_no_line_falls_off_the_screen(
     told = started()
     del told.source_conditions[:]
     for name, message in conditions:
-        condition = SourceCondition(state=ConditionState.CONDITION_STATE_DEGRADED, message=message)
+        condition = SourceCondition(state=SourceConditionState.SOURCE_CONDITION_STATE_DEGRADED, message=message)
         told.source_conditions.append(SourceConditionChange(source=name, condition=condition))
     failed = [status("dam", name, "FAILED", message=message) for name, message in assets]
     names = [name for name, _ in conditions] if incomplete else []

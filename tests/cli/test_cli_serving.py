@@ -65,7 +65,7 @@ async def test_demo_serves_five_sources_and_stops_in_time(spawn: Spawn, command:
         took_s = time.monotonic() - began
     listed = json.loads(sources.out)["sources"]
     assert {source["name"]: source["condition"]["state"] for source in listed} == dict.fromkeys(
-        SOURCES, "CONDITION_STATE_HEALTHY"
+        SOURCES, "SOURCE_CONDITION_STATE_HEALTHY"
     )
     assert out == b""
     assert b"Traceback" not in err
@@ -148,7 +148,7 @@ async def test_two_commands_lead_from_the_sandbox_to_a_server_of_ones_own(
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert list(urls.values()) == [f"http://127.0.0.1:{first + number}" for number in range(6)]
         assert {status["asset"]["source"] for status in listed["statuses"]} == SOURCES
-        assert {source["condition"]["state"] for source in sources} == {"CONDITION_STATE_HEALTHY"}
+        assert {source["condition"]["state"] for source in sources} == {"SOURCE_CONDITION_STATE_HEALTHY"}
     checked = await command("config", "check", "-c", str(path))
     assert checked.code == 0, checked.err
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetStatus
-from assetwatch.v1.asset_status_service_pb2 import Change, WatchStatusResponse
+from assetwatch.v1.asset_status_service_pb2 import StatusChange, WatchStatusResponse
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_UPSERT
 
 from assetwatch_client import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
@@ -224,7 +224,7 @@ def test_same_id_in_two_sources_is_two_assets() -> None:
 def test_status_is_kept_whole() -> None:
     """The map holds the status as it was sent."""
     status = AssetStatus(asset=AssetRef(source="dam", asset_id="a"), revision=1, etag='"1"', locked=True)
-    view = view_of(started(), batch(Change(status=status, kind=CHANGE_KIND_UPSERT)))
+    view = view_of(started(), batch(StatusChange(status=status, kind=CHANGE_KIND_UPSERT)))
     assert view.statuses[Key("dam", "a")] == status
 
 

@@ -75,7 +75,7 @@ async def test_sources_are_told(rig: Rig) -> None:
         await rig.get(sample(source))
     (answer,) = (await grpcurl.call(rig.address, f"{SOURCE_SERVICE}/ListSources")).documents
     assert [source["name"] for source in answer["sources"]] == sorted(SOURCES)
-    assert {source["condition"]["state"] for source in answer["sources"]} == {"CONDITION_STATE_HEALTHY"}
+    assert {source["condition"]["state"] for source in answer["sources"]} == {"SOURCE_CONDITION_STATE_HEALTHY"}
 
 
 async def test_a_watch_prints_started_a_snapshot_synced_and_changes_of_all_five(rig: Rig) -> None:

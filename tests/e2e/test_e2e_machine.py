@@ -100,7 +100,7 @@ class Session(Paced[pb.WatchStatusResponse]):
         assert message.head_revision >= (self.last.head_revision if self.last else 0)
         self.last = message
 
-    def _change(self, told: pb.Change) -> Change:
+    def _change(self, told: pb.StatusChange) -> Change:
         status = told.status
         assert status == convert.status_of(self._truth.log[status.revision])  # I10
         key = AssetKey(status.asset.source, status.asset.asset_id)

@@ -45,9 +45,12 @@ async def test_a_list_with_an_item_that_cannot_be_read(
     assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT], {ONE, TWO})
     [told] = mirror.conditions
     lack = f"1 of its items cannot be read: {why}"
-    assert (told.state, told.message) == (source_pb2.CONDITION_STATE_DEGRADED, f"cannot be listed completely: {lack}")
+    assert (told.state, told.message) == (
+        source_pb2.SOURCE_CONDITION_STATE_DEGRADED,
+        f"cannot be listed completely: {lack}",
+    )
     await rig.command("send_frame", stream=NAMES[rpc], text='{"iterable":[null]}')
-    await mirror.until(lambda message: message.condition.state == source_pb2.CONDITION_STATE_HEALTHY)
+    await mirror.until(lambda message: message.condition.state == source_pb2.SOURCE_CONDITION_STATE_HEALTHY)
     assert f"source {SOURCE}: the list of assets is not complete: {lack}" in caplog.text
     mirror.call.cancel()
 

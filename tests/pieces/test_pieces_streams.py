@@ -253,8 +253,8 @@ async def test_a_dropped_socket_is_followed_by_a_fresh_snapshot(rig: PiecesRig, 
         await mirror.synced()
         assert (mirror.modes, set(mirror.map), mirror.removed) == ([SNAPSHOT, RESYNC], {TWO, NOTE}, [])
         states = [condition.state for condition in mirror.conditions]
-        assert states[0] == states[-1] == source_pb2.CONDITION_STATE_HEALTHY
-        assert source_pb2.CONDITION_STATE_UNREACHABLE in states
+        assert states[0] == states[-1] == source_pb2.SOURCE_CONDITION_STATE_HEALTHY
+        assert source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE in states
     assert rig.sockets(NAMES[rpc]) == 1
     for mirror in mirrors:
         mirror.call.cancel()
@@ -397,7 +397,7 @@ async def test_a_socket_that_is_mute_from_the_start() -> None:
         await rig.command("mute_streams", stream="identifiers", also_new=True)
         mirror = rig.stream("StreamAssetIdentifiers")
         message = await mirror.until(lambda message: message.HasField("condition"))
-        assert message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE
+        assert message.condition.state == source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE
         assert "first frame" in message.condition.message
         assert mirror.modes == []
         await rig.command("unmute_streams", stream="identifiers")
@@ -413,7 +413,7 @@ async def test_an_upstream_that_is_not_there_yet(rig: PiecesRig, rpc: str) -> No
     mirror, late = rig.stream(rpc), rig.stream(rpc)
     for waiting in (mirror, late):
         message = await waiting.until(lambda message: message.HasField("condition"))
-        assert message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE
+        assert message.condition.state == source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE
         await waiting.until(lambda message: message.HasField("bookmark"))
     await rig.standin.start()
     for waiting in (mirror, late):
@@ -427,10 +427,10 @@ async def test_a_subscriber_who_comes_while_the_connection_is_broken(rig: Pieces
     """It gets the last known state at once, with the condition, and the fresh one when it is there."""
     first = await rig.stream(rpc).synced()
     await rig.standin.stop()
-    await first.until(lambda message: message.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE)
+    await first.until(lambda message: message.condition.state == source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE)
     late = await rig.stream(rpc).synced()
     assert (late.modes, set(late.map)) == ([SNAPSHOT], {ONE, TWO})
-    assert late.conditions[0].state == source_pb2.CONDITION_STATE_UNREACHABLE
+    assert late.conditions[0].state == source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE
     rig.standin.remove(ONE)
     await rig.standin.start()
     await late.until(lambda message: message.HasField("started"))
@@ -449,7 +449,7 @@ async def test_frames_that_cannot_be_read(rig: PiecesRig, rpc: str, text: str) -
     await mirror.until(lambda message: message.HasField("started"))
     await mirror.synced()
     assert (mirror.modes, set(mirror.map)) == ([SNAPSHOT, RESYNC], {ONE, TWO})
-    assert source_pb2.CONDITION_STATE_DEGRADED in [condition.state for condition in mirror.conditions]
+    assert source_pb2.SOURCE_CONDITION_STATE_DEGRADED in [condition.state for condition in mirror.conditions]
     mirror.call.cancel()
 
 

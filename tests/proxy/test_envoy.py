@@ -3,76 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-import yaml
 from assetwatch.v1.asset_status_pb2 import ASSET_STATE_FAILED
 from google.protobuf.duration_pb2 import Duration
 
 from assetwatchd.rpc import receiving
+from support.envoy import proxied
 from support.http2 import EMPTY, LIST_SOURCES, connected
-from support.rig import Rig, running, sample
+from support.rig import Rig, sample
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.proxy
 
-CONFIGURATION = Path(__file__).parents[2] / "deploy/envoy.yaml"
-ENVOY = Path(sys.executable).with_name("envoy")
 OK, RESOURCE_EXHAUSTED = 0, 8
-PATIENCE_S = 30
-
-
-def free_port() -> int:
-    """Find a port that nobody has."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def configured(server: str, port: int, **manager: object) -> Any:
-    """Return the configuration as it is deployed, but for its addresses and some settings of the connection manager."""
-    told = yaml.safe_load(CONFIGURATION.read_text())
-    (listener,), (cluster,) = told["static_resources"]["listeners"], told["static_resources"]["clusters"]
-    listener["address"]["socket_address"]["port_value"] = port
-    listener["filter_chains"][0]["filters"][0]["typed_config"] |= manager
-    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["socket_address"]["port_value"] = int(server.rpartition(":")[2])
-    return told
-
-
-@asynccontextmanager
-async def proxied(tmp_path: Path, **manager: object) -> AsyncIterator[tuple[Rig, str]]:
-    """Run a server with Envoy in front, and return the address of Envoy."""
-    port, file = free_port(), tmp_path / "envoy.yaml"
-    async with running(("omn",)) as rig:
-        file.write_text(yaml.safe_dump(configured(rig.address, port, **manager)))
-        options = ("--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error")
-        envoy = await asyncio.create_subprocess_exec(ENVOY, "-c", file, *options)
-        try:
-            await _listens(port)
-            yield rig, f"127.0.0.1:{port}"
-        finally:
-            envoy.kill()
-            await envoy.wait()
-
-
-async def _listens(port: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            with suppress(ConnectionRefusedError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.1)
 
 
 async def test_calls_and_watches_get_through(tmp_path: Path) -> None:

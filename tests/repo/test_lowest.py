@@ -156,4 +156,6 @@ def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: 
         waiting = set(configured)
         while waiting:
             listed = json.loads(lowest.run("assetwatch", "sources", "--server", address, "-o", "json"))["sources"]
-            waiting = {source["name"] for source in listed if source["condition"]["state"] != "CONDITION_STATE_HEALTHY"}
+            waiting = {
+                source["name"] for source in listed if source["condition"]["state"] != "SOURCE_CONDITION_STATE_HEALTHY"
+            }

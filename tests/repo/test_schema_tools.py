@@ -81,7 +81,7 @@ def test_an_uncommented_field_is_caught(copy: Path) -> None:
     [
         ("asset_status.proto", "string etag = 10;", "string entity_tag = 10;"),
         ("asset_status.proto", "int64 revision = 9;", "string revision = 9;"),
-        ("source.proto", "  // It answers.\n  CONDITION_STATE_HEALTHY = 2;\n", ""),
+        ("source.proto", "  // It answers.\n  SOURCE_CONDITION_STATE_HEALTHY = 2;\n", ""),
         ("asset_status_service.proto", "rpc WaitAssetStatus(", "rpc AwaitAssetStatus("),
     ],
     ids=["renamed field", "changed type", "removed enum value", "renamed call"],

@@ -109,7 +109,7 @@ def test_it_serves_the_demo_and_a_watch_outside_the_checkout(installed: Installe
             watch.next('"changes"')
         told = installed.run("assetwatch", "sources", "--server", address, "-o", "json")
     states = {source["name"]: source["condition"]["state"] for source in json.loads(told)["sources"]}
-    assert states == dict.fromkeys(SOURCES, "CONDITION_STATE_HEALTHY")
+    assert states == dict.fromkeys(SOURCES, "SOURCE_CONDITION_STATE_HEALTHY")
 
 
 def test_a_type_checker_knows_what_is_installed(installed: Installed, folder: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_status_has_all_of_its_observation() -> None:
     facets = [(f.name, f.state, f.native, f.message, f.HasField("change_time")) for f in status.facets]
     assert facets == [("import", 2, "running", "so far", True), ("object", 3, "available", "", False)]
     failure = status.failure
-    assert (failure.kind, failure.code, failure.message) == (status_pb.FAILURE_KIND_DEGRADED, "code", "sentence")
+    assert (failure.kind, failure.code, failure.message) == (status_pb.ASSET_FAILURE_KIND_DEGRADED, "code", "sentence")
     assert status.locked
     assert status.change_time.ToDatetime(UTC) == NOON
     assert status.observe_time.ToMilliseconds() == 1_700_000_000_500
@@ -174,7 +174,9 @@ def test_what_an_observation_lacks_is_absent() -> None:
 @pytest.mark.parametrize("numbers", [State, Freshness, FailureKind])
 def test_the_model_and_the_schema_number_alike(numbers: Any) -> None:
     """Every word of the model is the word of that number in the schema."""
-    enum = {State: status_pb.AssetState, Freshness: status_pb.Freshness, FailureKind: status_pb.FailureKind}[numbers]
+    enum = {State: status_pb.AssetState, Freshness: status_pb.Freshness, FailureKind: status_pb.AssetFailureKind}[
+        numbers
+    ]
     prefix = enum.keys()[0].removesuffix("UNSPECIFIED")
     names = {number: name.removeprefix(prefix) for name, number in enum.items() if number}
     assert {int(word): word.name for word in numbers} == names

@@ -32,7 +32,7 @@ async def test_an_asset_the_upstream_will_not_speak_about_is_an_answer() -> None
     async with running(("usd-search",)) as rig:
         status = await rig.get(foreign)
         assert status.state == status_pb.ASSET_STATE_UNKNOWN
-        assert (status.failure.kind, status.failure.code) == (status_pb.FAILURE_KIND_PERMANENT, "rejected")
+        assert (status.failure.kind, status.failure.code) == (status_pb.ASSET_FAILURE_KIND_PERMANENT, "rejected")
         assert "HTTP 400" in status.failure.message
         watched = await rig.watch(assets=[ref(foreign)]).synced()
         assert watched.map[foreign].state == status_pb.ASSET_STATE_UNKNOWN

@@ -170,7 +170,7 @@ async def test_what_was_last_known_of_a_source_that_is_down_meets_nothing() -> N
     async with running(("omn",)) as rig:
         await rig.get(sample("omn"))
         await rig["omn"].stop()
-        await rig.shows("omn", lambda source: source.condition.state == source_pb2.CONDITION_STATE_UNREACHABLE)
+        await rig.shows("omn", lambda source: source.condition.state == source_pb2.SOURCE_CONDITION_STATE_UNREACHABLE)
         wait = asyncio.create_task(rig.wait(sample("omn"), until_settled=True))
         assert not (await rig.wait(sample("omn"), until_settled=True, timeout={"nanos": 50_000_000})).condition_met
         assert not wait.done()

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
-from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatus, Facet, Failure, FailureKind, Freshness
+from assetwatch.v1.asset_status_pb2 import (
+    AssetFacet,
+    AssetFailure,
+    AssetFailureKind,
+    AssetRef,
+    AssetState,
+    AssetStatus,
+    Freshness,
+)
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
-from assetwatch.v1.source_pb2 import ConditionState, PollStats, Source, SourceCondition, SourceKind
+from assetwatch.v1.source_pb2 import PollStats, Source, SourceCondition, SourceConditionState, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -80,9 +88,11 @@ def status(
     )
     made.observe_time.GetCurrentTime()
     if message:
-        made.failure.CopyFrom(Failure(kind=FailureKind.FAILURE_KIND_PERMANENT, code="BROKEN", message=message))
+        made.failure.CopyFrom(
+            AssetFailure(kind=AssetFailureKind.ASSET_FAILURE_KIND_PERMANENT, code="BROKEN", message=message)
+        )
     if facet:
-        made.facets.append(Facet(name="import", state=made.state, native=facet))
+        made.facets.append(AssetFacet(name="import", state=made.state, native=facet))
     if unread:
         made.freshness, made.freshness_reason = Freshness.FRESHNESS_STALE, unread
     return made
@@ -92,14 +102,14 @@ def changes(*statuses: AssetStatus, removed: bool = False, token: str = "") -> p
     """Return a message of a watch with these changes."""
     kind = CHANGE_KIND_REMOVED if removed else CHANGE_KIND_UPSERT
     return pb.WatchStatusResponse(
-        changes=[pb.Change(status=told, kind=kind) for told in statuses], resume_token=token, head_revision=9
+        changes=[pb.StatusChange(status=told, kind=kind) for told in statuses], resume_token=token, head_revision=9
     )
 
 
 def started(*, resumed: bool = False) -> pb.WatchStatusResponse:
     """Return the first message of a watch, with the condition of one source."""
     mode = pb.WatchStarted.MODE_RESUMED if resumed else pb.WatchStarted.MODE_SNAPSHOT
-    healthy = SourceCondition(state=ConditionState.CONDITION_STATE_HEALTHY)
+    healthy = SourceCondition(state=SourceConditionState.SOURCE_CONDITION_STATE_HEALTHY)
     return pb.WatchStatusResponse(
         started=pb.WatchStarted(mode=mode, epoch="e1"),
         source_conditions=[pb.SourceConditionChange(source="dam", condition=healthy)],
@@ -206,7 +216,7 @@ class _Sources(source_service_pb2_grpc.SourceServiceServicer):
 
 
 def _source(name: str, condition: SourceCondition | None = None) -> Source:
-    down = SourceCondition(state=ConditionState.CONDITION_STATE_UNREACHABLE, message="connection refused")
+    down = SourceCondition(state=SourceConditionState.SOURCE_CONDITION_STATE_UNREACHABLE, message="connection refused")
     return Source(
         name=name,
         kind=SourceKind.SOURCE_KIND_OMN,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import grpc
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetStatus
 from assetwatch.v1.asset_status_service_pb2 import (
-    Change,
+    StatusChange,
     WatchBookmark,
     WatchStarted,
     WatchStatusRequest,
@@ -18,7 +18,7 @@ from assetwatch.v1.asset_status_service_pb2 import (
     WatchSynced,
 )
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
-from assetwatch.v1.source_pb2 import ConditionState, SourceCondition
+from assetwatch.v1.source_pb2 import SourceCondition, SourceConditionState
 from google.protobuf.duration_pb2 import Duration
 from grpc_status import rpc_status
 
@@ -47,20 +47,20 @@ def started(
     return WatchStatusResponse(started=begin, head_revision=head)
 
 
-def upsert(asset_id: str, revision: int, source: str = "dam") -> Change:
+def upsert(asset_id: str, revision: int, source: str = "dam") -> StatusChange:
     """Put an asset into the map."""
     status = AssetStatus(asset=AssetRef(source=source, asset_id=asset_id), revision=revision)
-    return Change(status=status, kind=CHANGE_KIND_UPSERT, traceparent=f"00-{revision}")
+    return StatusChange(status=status, kind=CHANGE_KIND_UPSERT, traceparent=f"00-{revision}")
 
 
-def removed(asset_id: str, revision: int, source: str = "dam") -> Change:
+def removed(asset_id: str, revision: int, source: str = "dam") -> StatusChange:
     """Take an asset out of the map."""
     change = upsert(asset_id, revision, source)
     change.kind = CHANGE_KIND_REMOVED
     return change
 
 
-def batch(*changes: Change, token: str = "", head: int = 0) -> WatchStatusResponse:
+def batch(*changes: StatusChange, token: str = "", head: int = 0) -> WatchStatusResponse:
     """Tell of changes."""
     return WatchStatusResponse(changes=changes, resume_token=token, head_revision=head)
 
@@ -78,10 +78,10 @@ def bookmark(token: str = "", head: int = 0, *, incomplete: Iterable[str] = ()) 
 
 
 def conditions(**states: str) -> WatchStatusResponse:
-    """Tell of sources' conditions, by the names of ConditionState."""
+    """Tell of sources' conditions, by the names of SourceConditionState."""
     message = WatchStatusResponse()
     for source, state in states.items():
-        condition = SourceCondition(state=ConditionState.Value(f"CONDITION_STATE_{state}"))
+        condition = SourceCondition(state=SourceConditionState.Value(f"SOURCE_CONDITION_STATE_{state}"))
         message.source_conditions.add(source=source, condition=condition)
     return message
 

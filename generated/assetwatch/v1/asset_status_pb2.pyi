@@ -111,33 +111,33 @@ FRESHNESS_UNREACHABLE: Freshness.ValueType  # 3
 """Its source cannot be reached or refuses us; this is the last state it told."""
 Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
-class _FailureKind:
+class _AssetFailureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKind.ValueType], _builtins.type):
+class _AssetFailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetFailureKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    FAILURE_KIND_UNSPECIFIED: _FailureKind.ValueType  # 0
+    ASSET_FAILURE_KIND_UNSPECIFIED: _AssetFailureKind.ValueType  # 0
     """Never sent."""
-    FAILURE_KIND_RETRYABLE: _FailureKind.ValueType  # 1
+    ASSET_FAILURE_KIND_RETRYABLE: _AssetFailureKind.ValueType  # 1
     """The same work may succeed when tried again."""
-    FAILURE_KIND_PERMANENT: _FailureKind.ValueType  # 2
+    ASSET_FAILURE_KIND_PERMANENT: _AssetFailureKind.ValueType  # 2
     """It will fail again until the asset changes."""
-    FAILURE_KIND_DEGRADED: _FailureKind.ValueType  # 3
+    ASSET_FAILURE_KIND_DEGRADED: _AssetFailureKind.ValueType  # 3
     """Something failed, yet the asset can be used."""
 
-class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
+class AssetFailureKind(_AssetFailureKind, metaclass=_AssetFailureKindEnumTypeWrapper):
     """What a failure asks for."""
 
-FAILURE_KIND_UNSPECIFIED: FailureKind.ValueType  # 0
+ASSET_FAILURE_KIND_UNSPECIFIED: AssetFailureKind.ValueType  # 0
 """Never sent."""
-FAILURE_KIND_RETRYABLE: FailureKind.ValueType  # 1
+ASSET_FAILURE_KIND_RETRYABLE: AssetFailureKind.ValueType  # 1
 """The same work may succeed when tried again."""
-FAILURE_KIND_PERMANENT: FailureKind.ValueType  # 2
+ASSET_FAILURE_KIND_PERMANENT: AssetFailureKind.ValueType  # 2
 """It will fail again until the asset changes."""
-FAILURE_KIND_DEGRADED: FailureKind.ValueType  # 3
+ASSET_FAILURE_KIND_DEGRADED: AssetFailureKind.ValueType  # 3
 """Something failed, yet the asset can be used."""
-Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
+Global___AssetFailureKind: _TypeAlias = AssetFailureKind  # noqa: Y015
 
 @_typing.final
 class AssetRef(_message.Message):
@@ -172,7 +172,7 @@ class AssetRef(_message.Message):
 Global___AssetRef: _TypeAlias = AssetRef  # noqa: Y015
 
 @_typing.final
-class Failure(_message.Message):
+class AssetFailure(_message.Message):
     """Why an asset is FAILED, usable only in part, or UNKNOWN."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -180,7 +180,7 @@ class Failure(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    kind: Global___FailureKind.ValueType
+    kind: Global___AssetFailureKind.ValueType
     """What to make of it."""
     code: _builtins.str
     """The upstream's own short word for it, e.g. failed_retries_exhausted, INVALID_METADATA. Of an UNKNOWN asset it may be
@@ -192,7 +192,7 @@ class Failure(_message.Message):
     def __init__(
         self,
         *,
-        kind: Global___FailureKind.ValueType = ...,
+        kind: Global___AssetFailureKind.ValueType = ...,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
     ) -> None: ...
@@ -202,10 +202,10 @@ class Failure(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Failure: _TypeAlias = Failure  # noqa: Y015
+Global___AssetFailure: _TypeAlias = AssetFailure  # noqa: Y015
 
 @_typing.final
-class Facet(_message.Message):
+class AssetFacet(_message.Message):
     """One dimension of a status, as the upstream sees it: a plugin in USD Search, import and object in OMN."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -242,7 +242,7 @@ class Facet(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Facet: _TypeAlias = Facet  # noqa: Y015
+Global___AssetFacet: _TypeAlias = AssetFacet  # noqa: Y015
 
 @_typing.final
 class AssetStatus(_message.Message):
@@ -297,11 +297,11 @@ class AssetStatus(_message.Message):
         """Which asset."""
 
     @_builtins.property
-    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetFacet]:
         """Every dimension the upstream reports, in its order."""
 
     @_builtins.property
-    def failure(self) -> Global___Failure:
+    def failure(self) -> Global___AssetFailure:
         """Set when the state is FAILED, when the asset is usable in part, or when it is UNKNOWN as nothing could be read of it."""
 
     @_builtins.property
@@ -339,8 +339,8 @@ class AssetStatus(_message.Message):
         *,
         asset: Global___AssetRef | None = ...,
         state: Global___AssetState.ValueType = ...,
-        facets: _abc.Iterable[Global___Facet] | None = ...,
-        failure: Global___Failure | None = ...,
+        facets: _abc.Iterable[Global___AssetFacet] | None = ...,
+        failure: Global___AssetFailure | None = ...,
         locked: _builtins.bool = ...,
         freshness: Global___Freshness.ValueType = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,

@@ -374,7 +374,7 @@ class WatchStatusResponse(_message.Message):
         """Nothing happened; only the token moved."""
 
     @_builtins.property
-    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusChange]:
         """In the order of revisions."""
 
     @_builtins.property
@@ -387,7 +387,7 @@ class WatchStatusResponse(_message.Message):
         started: Global___WatchStarted | None = ...,
         synced: Global___WatchSynced | None = ...,
         bookmark: Global___WatchBookmark | None = ...,
-        changes: _abc.Iterable[Global___Change] | None = ...,
+        changes: _abc.Iterable[Global___StatusChange] | None = ...,
         source_conditions: _abc.Iterable[Global___SourceConditionChange] | None = ...,
         resume_token: _builtins.str = ...,
         head_revision: _builtins.int = ...,
@@ -516,7 +516,7 @@ class WatchBookmark(_message.Message):
 Global___WatchBookmark: _TypeAlias = WatchBookmark  # noqa: Y015
 
 @_typing.final
-class Change(_message.Message):
+class StatusChange(_message.Message):
     """One change of one asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -545,7 +545,7 @@ class Change(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Change: _TypeAlias = Change  # noqa: Y015
+Global___StatusChange: _TypeAlias = StatusChange  # noqa: Y015
 
 @_typing.final
 class SourceConditionChange(_message.Message):

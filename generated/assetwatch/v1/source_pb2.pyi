@@ -56,81 +56,81 @@ SOURCE_KIND_ORACLE_SBC: SourceKind.ValueType  # 5
 """Oracle session border controller."""
 Global___SourceKind: _TypeAlias = SourceKind  # noqa: Y015
 
-class _ConditionState:
+class _SourceConditionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConditionState.ValueType], _builtins.type):
+class _SourceConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceConditionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    CONDITION_STATE_UNSPECIFIED: _ConditionState.ValueType  # 0
+    SOURCE_CONDITION_STATE_UNSPECIFIED: _SourceConditionState.ValueType  # 0
     """Never sent."""
-    CONDITION_STATE_UNKNOWN: _ConditionState.ValueType  # 1
+    SOURCE_CONDITION_STATE_UNKNOWN: _SourceConditionState.ValueType  # 1
     """It has not been asked yet."""
-    CONDITION_STATE_HEALTHY: _ConditionState.ValueType  # 2
+    SOURCE_CONDITION_STATE_HEALTHY: _SourceConditionState.ValueType  # 2
     """It answers."""
-    CONDITION_STATE_DEGRADED: _ConditionState.ValueType  # 3
+    SOURCE_CONDITION_STATE_DEGRADED: _SourceConditionState.ValueType  # 3
     """It answers, but not as it should: too slow, throttled, or with bodies that cannot be read."""
-    CONDITION_STATE_UNREACHABLE: _ConditionState.ValueType  # 4
+    SOURCE_CONDITION_STATE_UNREACHABLE: _SourceConditionState.ValueType  # 4
     """It cannot be reached."""
-    CONDITION_STATE_REFUSED: _ConditionState.ValueType  # 5
+    SOURCE_CONDITION_STATE_REFUSED: _SourceConditionState.ValueType  # 5
     """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
     Never the caller's fault.
     """
 
-class ConditionState(_ConditionState, metaclass=_ConditionStateEnumTypeWrapper):
+class SourceConditionState(_SourceConditionState, metaclass=_SourceConditionStateEnumTypeWrapper):
     """How a source itself is doing, apart from its assets."""
 
-CONDITION_STATE_UNSPECIFIED: ConditionState.ValueType  # 0
+SOURCE_CONDITION_STATE_UNSPECIFIED: SourceConditionState.ValueType  # 0
 """Never sent."""
-CONDITION_STATE_UNKNOWN: ConditionState.ValueType  # 1
+SOURCE_CONDITION_STATE_UNKNOWN: SourceConditionState.ValueType  # 1
 """It has not been asked yet."""
-CONDITION_STATE_HEALTHY: ConditionState.ValueType  # 2
+SOURCE_CONDITION_STATE_HEALTHY: SourceConditionState.ValueType  # 2
 """It answers."""
-CONDITION_STATE_DEGRADED: ConditionState.ValueType  # 3
+SOURCE_CONDITION_STATE_DEGRADED: SourceConditionState.ValueType  # 3
 """It answers, but not as it should: too slow, throttled, or with bodies that cannot be read."""
-CONDITION_STATE_UNREACHABLE: ConditionState.ValueType  # 4
+SOURCE_CONDITION_STATE_UNREACHABLE: SourceConditionState.ValueType  # 4
 """It cannot be reached."""
-CONDITION_STATE_REFUSED: ConditionState.ValueType  # 5
+SOURCE_CONDITION_STATE_REFUSED: SourceConditionState.ValueType  # 5
 """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
 Never the caller's fault.
 """
-Global___ConditionState: _TypeAlias = ConditionState  # noqa: Y015
+Global___SourceConditionState: _TypeAlias = SourceConditionState  # noqa: Y015
 
-class _Concern:
+class _SourceConcernKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ConcernEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Concern.ValueType], _builtins.type):
+class _SourceConcernKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceConcernKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    CONCERN_UNSPECIFIED: _Concern.ValueType  # 0
+    SOURCE_CONCERN_KIND_UNSPECIFIED: _SourceConcernKind.ValueType  # 0
     """Never sent."""
-    CONCERN_READS: _Concern.ValueType  # 1
+    SOURCE_CONCERN_KIND_READS: _SourceConcernKind.ValueType  # 1
     """It answers when it is asked about assets, or for a sign of life."""
-    CONCERN_LIST: _Concern.ValueType  # 2
+    SOURCE_CONCERN_KIND_LIST: _SourceConcernKind.ValueType  # 2
     """It lists what it has, completely."""
-    CONCERN_PUSH: _Concern.ValueType  # 3
+    SOURCE_CONCERN_KIND_PUSH: _SourceConcernKind.ValueType  # 3
     """It tells of changes by itself."""
-    CONCERN_CREDENTIALS: _Concern.ValueType  # 4
+    SOURCE_CONCERN_KIND_CREDENTIALS: _SourceConcernKind.ValueType  # 4
     """It takes the credentials of this service, or wants none."""
-    CONCERN_STORE: _Concern.ValueType  # 5
+    SOURCE_CONCERN_KIND_STORE: _SourceConcernKind.ValueType  # 5
     """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
 
-class Concern(_Concern, metaclass=_ConcernEnumTypeWrapper):
+class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumTypeWrapper):
     """What a source is to do for this service; each can fail while the others go on."""
 
-CONCERN_UNSPECIFIED: Concern.ValueType  # 0
+SOURCE_CONCERN_KIND_UNSPECIFIED: SourceConcernKind.ValueType  # 0
 """Never sent."""
-CONCERN_READS: Concern.ValueType  # 1
+SOURCE_CONCERN_KIND_READS: SourceConcernKind.ValueType  # 1
 """It answers when it is asked about assets, or for a sign of life."""
-CONCERN_LIST: Concern.ValueType  # 2
+SOURCE_CONCERN_KIND_LIST: SourceConcernKind.ValueType  # 2
 """It lists what it has, completely."""
-CONCERN_PUSH: Concern.ValueType  # 3
+SOURCE_CONCERN_KIND_PUSH: SourceConcernKind.ValueType  # 3
 """It tells of changes by itself."""
-CONCERN_CREDENTIALS: Concern.ValueType  # 4
+SOURCE_CONCERN_KIND_CREDENTIALS: SourceConcernKind.ValueType  # 4
 """It takes the credentials of this service, or wants none."""
-CONCERN_STORE: Concern.ValueType  # 5
+SOURCE_CONCERN_KIND_STORE: SourceConcernKind.ValueType  # 5
 """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
-Global___Concern: _TypeAlias = Concern  # noqa: Y015
+Global___SourceConcernKind: _TypeAlias = SourceConcernKind  # noqa: Y015
 
 @_typing.final
 class SourceConcern(_message.Message):
@@ -144,9 +144,9 @@ class SourceConcern(_message.Message):
     TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
-    concern: Global___Concern.ValueType
+    concern: Global___SourceConcernKind.ValueType
     """The concern."""
-    state: Global___ConditionState.ValueType
+    state: Global___SourceConditionState.ValueType
     """How it is doing: HEALTHY, or what it does to the source."""
     message: _builtins.str
     """What is wrong; empty when healthy."""
@@ -165,8 +165,8 @@ class SourceConcern(_message.Message):
     def __init__(
         self,
         *,
-        concern: Global___Concern.ValueType = ...,
-        state: Global___ConditionState.ValueType = ...,
+        concern: Global___SourceConcernKind.ValueType = ...,
+        state: Global___SourceConditionState.ValueType = ...,
         message: _builtins.str = ...,
         transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
@@ -194,7 +194,7 @@ class SourceCondition(_message.Message):
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     CONCERNS_FIELD_NUMBER: _builtins.int
-    state: Global___ConditionState.ValueType
+    state: Global___SourceConditionState.ValueType
     """The condition."""
     message: _builtins.str
     """What is wrong and, where it can be known, what to do; empty when healthy."""
@@ -219,7 +219,7 @@ class SourceCondition(_message.Message):
     def __init__(
         self,
         *,
-        state: Global___ConditionState.ValueType = ...,
+        state: Global___SourceConditionState.ValueType = ...,
         message: _builtins.str = ...,
         transition_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,

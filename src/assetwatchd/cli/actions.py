@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, Freshness
-from assetwatch.v1.source_pb2 import ConditionState
+from assetwatch.v1.source_pb2 import SourceConditionState
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -163,7 +163,7 @@ def retry(target: Target, name: str, output: Format) -> None:
     async def call(client: Client) -> ExitCode:
         answer = await client.sources.RetrySource(RetrySourceRequest(source=name), timeout=CALL_TIMEOUT_S)
         write(answer.source, output, lambda: source_table([answer.source], datetime.now(UTC)))
-        well = answer.source.condition.state == ConditionState.CONDITION_STATE_HEALTHY
+        well = answer.source.condition.state == SourceConditionState.SOURCE_CONDITION_STATE_HEALTHY
         return ExitCode.OK if well else ExitCode.NOT_MET
 
     run(target, call)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import grpc
 from assetwatch.v1.asset_status_pb2 import AssetState
-from assetwatch.v1.source_pb2 import ConditionState
+from assetwatch.v1.source_pb2 import SourceConditionState
 from rich.console import Console
 from rich.live import Live
 
@@ -209,7 +209,7 @@ def text_line(event: Event, told: dict[Key, str]) -> str:
     """Return a line about an event: source, asset, the state before and now, the failure; keep the state in told."""
     match event:
         case ConditionChanged(source, condition):
-            return f"{source} is {label(ConditionState, condition.state)} {condition.message}"
+            return f"{source} is {label(SourceConditionState, condition.state)} {condition.message}"
         case Synced(_, _, incomplete):
             return f"synced: {incomplete_text(incomplete) or 'the list is complete, changes follow'}"
         case _:

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from assetwatch.v1.asset_status_pb2 import AssetState, FailureKind, Freshness
-from assetwatch.v1.source_pb2 import ConditionState, SourceKind
+from assetwatch.v1.asset_status_pb2 import AssetFailureKind, AssetState, Freshness
+from assetwatch.v1.source_pb2 import SourceConditionState, SourceKind
 
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.plain import as_dict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from assetwatch.v1.asset_status_pb2 import AssetStatus, Failure
+    from assetwatch.v1.asset_status_pb2 import AssetFailure, AssetStatus
     from assetwatch.v1.source_pb2 import Source, SourceCondition
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as EnumTypeWrapper
     from google.protobuf.message import Message
@@ -127,7 +127,7 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
         cells(
             source.name,
             label(SourceKind, source.kind).lower(),
-            label(ConditionState, source.condition.state),
+            label(SourceConditionState, source.condition.state),
             age(source.condition.transition_time, now),
             _last_ok(source.condition, now),
             _next_try(source.condition, now),
@@ -171,9 +171,9 @@ def trouble_text(status: AssetStatus) -> str:
     return "; ".join(filter(None, (failure, unconfirmed)))
 
 
-def failure_text(failure: Failure) -> str:
+def failure_text(failure: AssetFailure) -> str:
     """Return kind, code and message of a failure."""
-    kind = label(FailureKind, failure.kind).lower()
+    kind = label(AssetFailureKind, failure.kind).lower()
     return " ".join(part for part in (kind, failure.code, failure.message) if part)
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
-from assetwatch.v1.source_pb2 import ConditionState
+from assetwatch.v1.source_pb2 import SourceConditionState
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -132,14 +132,14 @@ def _title(board: Board) -> Text:
 def _sources(board: Board) -> Text:
     line = Text()
     for name, condition in sorted(board.held.conditions.items()):
-        state = label(ConditionState, condition.state)
+        state = label(SourceConditionState, condition.state)
         line.append(safe(f"{name} ")).append(state, style=COLOURS.get(state, "")).append("   ")
     return line
 
 
 def _counts(board: Board) -> Text:
     """Say how many sources are in each condition: where there are too many to name."""
-    states = [label(ConditionState, condition.state) for condition in tuple(board.held.conditions.values())]
+    states = [label(SourceConditionState, condition.state) for condition in tuple(board.held.conditions.values())]
     line = Text("sources: ")
     for state in sorted(set(states)):
         line.append(f"{states.count(state)} ").append(state, style=COLOURS.get(state, "")).append("   ")

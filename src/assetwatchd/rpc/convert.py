@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from assetwatchd.polling.scheduler import Scheduler
 
 MICROSECONDS = 1_000_000
-UPSERT = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_UPSERT])
+UPSERT = bytes([service_pb.StatusChange.KIND_FIELD_NUMBER << 3, CHANGE_KIND_UPSERT])
 """The kind of a change, written last: the other form differs in nothing but its last byte."""
-REMOVED = bytes([service_pb.Change.KIND_FIELD_NUMBER << 3, CHANGE_KIND_REMOVED])
+REMOVED = bytes([service_pb.StatusChange.KIND_FIELD_NUMBER << 3, CHANGE_KIND_REMOVED])
 MILLISECONDS = "_ms"
 SPAN_MS_MAX = 315_576_000_000 * 1000
 """10,000 years: the longest that a google.protobuf.Duration may be."""
@@ -94,8 +94,8 @@ def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int)
     stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"')
     stamp.observe_time.FromMicroseconds(round(observed_at * MICROSECONDS))
     status = content + stamp.SerializeToString()
-    traced = field(service_pb.Change.TRACEPARENT_FIELD_NUMBER, traceparent.encode()) if traceparent else b""
-    change = field(service_pb.Change.STATUS_FIELD_NUMBER, status) + traced + UPSERT
+    traced = field(service_pb.StatusChange.TRACEPARENT_FIELD_NUMBER, traceparent.encode()) if traceparent else b""
+    change = field(service_pb.StatusChange.STATUS_FIELD_NUMBER, status) + traced + UPSERT
     return field(service_pb.WatchStatusResponse.CHANGES_FIELD_NUMBER, change)
 
 
@@ -131,7 +131,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _fill_facet(message: status_pb.Facet, facet: Facet) -> None:
+def _fill_facet(message: status_pb.AssetFacet, facet: Facet) -> None:
     message.name = facet.name
     message.state = facet.state  # type: ignore[assignment]  # the model's numbers are the schema's
     message.native = facet.native

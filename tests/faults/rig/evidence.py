@@ -239,7 +239,7 @@ def streams(run: Evidence) -> Iterator[tuple[Recorder, Stream]]:
             yield who, stream
 
 
-def changes_of(stream: Stream) -> Iterator[tuple[float, pb.Change]]:
+def changes_of(stream: Stream) -> Iterator[tuple[float, pb.StatusChange]]:
     """Every change a stream was told, and when."""
     for t, message in stream.messages:
         for change in message.changes:

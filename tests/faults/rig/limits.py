@@ -153,7 +153,7 @@ def _most_within(times: Sequence[float], span_s: float) -> int:
 
 
 def _condition(run: Evidence, who: Recorder, window: Window) -> Iterator[str]:
-    healthy = source_pb2.CONDITION_STATE_HEALTHY
+    healthy = source_pb2.SOURCE_CONDITION_STATE_HEALTHY
     told = [
         (t, each.condition.state)
         for stream in who.streams

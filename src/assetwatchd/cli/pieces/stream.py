@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.v1.change_kind_pb2 import ChangeKind
-from assetwatch.v1.source_pb2 import ConditionState
+from assetwatch.v1.source_pb2 import SourceConditionState
 
 from assetwatch_client import Action, Backoff, action_for, reason_of, retry_delay_s
 from assetwatchd.cli.options import Format
@@ -104,7 +104,7 @@ async def _stream(call: Any) -> AsyncGenerator[Told]:  # noqa: ANN401 - no type 
 def text_lines(message: Told) -> Iterator[str]:
     """Yield a line a condition, a line a change, and one where the list is complete."""
     if message.HasField("condition"):
-        state = label(ConditionState, message.condition.state)
+        state = label(SourceConditionState, message.condition.state)
         yield f"{state} {message.condition.message}"
     if message.HasField("started"):
         yield f"{label(pb.StreamStarted.Mode, message.started.mode).lower()}: everything there is follows"
