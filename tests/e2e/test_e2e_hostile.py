@@ -113,7 +113,7 @@ async def test_a_redirect_to_another_host_is_not_followed(source: str, caplog: p
         {"charset_garbage": True},
         {"huge_bytes": 64 * MIB},
         {"body": "[" * 100_000},
-        {"body": '{"iterable": null}'},
+        {"body": '{"iterable": {}}'},
         {"disconnect": True},
     ],
     ids=["invalid UTF-8", "64 MB", "nested", "no list", "disconnect"],
