@@ -61,7 +61,9 @@ async def serve() -> None:
         aiohttp.ClientSession(standin.url) as session,
         session.get(status_path(ASSET_IDS[0], metadata=True)) as got,
     ):
-        body = await got.read()
+        answer = await got.json()
+    del answer["url"]  # it is given for every asset, and one about another asset tells nothing
+    body = json.dumps(answer).encode()
     await sandbox.stop()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     server = await asyncio.get_running_loop().create_server(lambda: Canned(head.encode() + body), "127.0.0.1", 0)
@@ -95,6 +97,8 @@ async def ours(url: str, span_s: float) -> float:
     running.cancel()
     await asyncio.wait([running])
     await scheduler.upstream.close()
+    if scheduler.condition.state.is_amiss:
+        raise RuntimeError(scheduler.condition.message)
     return rate
 
 
