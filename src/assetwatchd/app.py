@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
+    from assetwatchd.polling.port import Source
     from assetwatchd.settings.schema import AnySource, MemoryStoreSettings, Settings, SourceSettings
     from assetwatchd.upstream.port import Upstream
 
@@ -77,7 +78,6 @@ class App:
     def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
         tls.check(settings.sources)
         self.settings = settings
-        self._probing = probing
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
@@ -90,17 +90,21 @@ class App:
         self._stopping = asyncio.Event()
         self._admission = Admission(settings.server)
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
-        self.sources = Sources(self._scheduler(name, source, pipeline) for name, source in settings.sources.items())
-        if wrong := list(wrong_pins((each.name, each.settings, each.upstream) for each in self.sources)):
+        self._pieces = {
+            name: PiecesServer(name, source, probing)
+            for name, source in settings.sources.items()
+            if isinstance(source, PiecesSource)
+        }
+        self.sources = Sources(self._source(name, source, pipeline) for name, source in settings.sources.items())
+        if wrong := list(wrong_pins((each.name, each.settings, each) for each in self.sources)):
             raise ConfigError("\n".join(wrong))
-        for scheduler in self.sources:
-            self._tell(scheduler.name, scheduler.condition)
-        self._pieces = dict(self._pieces_apis())
+        for each in self.sources:
+            self._tell(each.name, each.condition)
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
         self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
-    def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
+    def _source(self, name: str, source: AnySource, pipeline: Pipeline) -> Source:
         return Scheduler(
             name,
             SourceKind[source.kind.upper()],
@@ -113,13 +117,8 @@ class App:
 
     def _upstream(self, name: str, source: AnySource) -> Upstream:
         if isinstance(source, PiecesSource):
-            return Pieces(name, source, PiecesServer(name, source, self._probing))
+            return Pieces(name, source, self._pieces[name])
         return ADAPTERS[source.kind](name, source)
-
-    def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
-        for scheduler in self.sources:
-            if isinstance(scheduler.upstream, Pieces):
-                yield scheduler.name, PiecesApi(scheduler.upstream.server)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -156,8 +155,9 @@ class App:
         admission = self._admission
         watching = Watching(self.store, self.hub, self.sources, admission, limits)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
+        apis = {name: PiecesApi(client) for name, client in self._pieces.items()}
         calls = CallContext(
-            self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
+            self.sources, apis, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
         pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
         sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
@@ -170,8 +170,8 @@ class App:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.run(), name="hub")
             tasks.create_task(self._tidy(), name="tidy")
-            for scheduler in self.sources:
-                tasks.create_task(scheduler.run(), name=scheduler.name)
+            for source in self.sources:
+                tasks.create_task(source.run(), name=source.name)
 
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""
@@ -189,8 +189,8 @@ class App:
         log.info("drained in %.1f s", time.monotonic() - began)
 
     async def _close(self) -> None:
-        for scheduler in self.sources:
-            await scheduler.upstream.close()
+        for each in (*self.sources, *self._pieces.values()):
+            await each.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:
@@ -202,15 +202,15 @@ class App:
         return self.sources.incomplete(names)
 
     def _store_failing(self, why: str) -> None:
-        for scheduler in self.sources:
-            scheduler.store_failing(why)
+        for source in self.sources:
+            source.store_failing(why)
 
     async def _tidy(self) -> None:
         limits = self.settings.store
         while True:
             await asyncio.sleep(TIDY_INTERVAL_S)
-            for scheduler in self.sources:
-                await scheduler.tidy(forget_after_s=limits.forget_after_s)
+            for source in self.sources:
+                await source.tidy(forget_after_s=limits.forget_after_s)
             before = time.time() - limits.tombstone_retention_s
             try:
                 await self.store.drop_gone(before=before, keep=self._wanted)
@@ -240,11 +240,11 @@ def warnings(settings: Settings) -> Iterator[str]:
     yield from certificates.warnings(settings.server)
 
 
-def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:
+def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Source | Upstream]]) -> Iterator[str]:
     """Yield every pin that cannot be an id of its source."""
-    for name, settings, upstream in sources:
+    for name, settings, rules in sources:
         for pin in settings.pins:
-            if (why := upstream.check(pin)) is not None:
+            if (why := rules.check(pin)) is not None:
                 yield f"sources.{name}.pins: {pin!a}: {why}"
 
 

@@ -39,6 +39,10 @@ class Report:
         self._settings = settings
         self._tell = tell
 
+    def begin_with(self, condition: Condition) -> None:
+        """Go on from a condition that everybody was told before."""
+        self.note(self.health.begin_with(condition))
+
     def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
         """Tell everybody when the condition has turned."""
         if turned:

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from contextlib import nullcontext, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.pipeline import Sighting
@@ -26,7 +27,7 @@ from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from assetwatchd.changefeed.pipeline import Pipeline
@@ -36,7 +37,20 @@ if TYPE_CHECKING:
     from assetwatchd.polling.target import Target
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream.port import Upstream
+    from assetwatchd.upstream.port import Capabilities, Upstream
+
+
+class Found(NamedTuple):
+    """What was known of a source by whoever asked it before, beside what the store has.
+
+    condition: as it was told last. observed: when the asset was read last, by id (s since 1970).
+    """
+
+    condition: Condition | None = None
+    observed: Mapping[str, float] = MappingProxyType({})
+
+
+NOTHING_FOUND = Found()
 
 
 class Asked(NamedTuple):
@@ -47,7 +61,10 @@ class Asked(NamedTuple):
 
 
 class Scheduler:
-    """Polls one source for those who are interested, follows its pushes, and tells how it is doing."""
+    """Polls one source for those who are interested, follows its pushes, and tells how it is doing.
+
+    Implements Source. It may be made and ended at any time: what is found of an earlier one is no news.
+    """
 
     def __init__(
         self,
@@ -61,6 +78,7 @@ class Scheduler:
         tell: Callable[[str, Condition], None],
         now: Callable[[], float] = time.time,
         rng: random.Random | None = None,
+        found: Found = NOTHING_FOUND,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -85,6 +103,9 @@ class Scheduler:
         )
         self._push = self._bridge()
         self._reads = Quota(settings.reads_per_peer_max)
+        self._plan.targets.read_elsewhere(found.observed)
+        if found.condition is not None:
+            self._report.begin_with(found.condition)
 
     def _bridge(self) -> Push:
         return Push(
@@ -109,6 +130,19 @@ class Scheduler:
                 tasks.create_task(self._push.follow(), name=f"{self.name}.push")
             tasks.create_task(self._calls.follow_secret(), name=f"{self.name}.secret")
             await self._calls.run()
+
+    async def close(self) -> None:
+        """Give back the connections of its adapter."""
+        await self.upstream.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the upstream can be asked."""
+        return self.upstream.capabilities
+
+    def check(self, asset_id: str) -> str | None:
+        """Say why asset_id cannot be an id of the upstream; None when it can be one."""
+        return self.upstream.check(asset_id)
 
     # How it is doing -------------------------------------------------------------------------------------------------
 
@@ -143,6 +177,11 @@ class Scheduler:
     async def polled_assets(self) -> int:
         """How many assets somebody is interested in now, or (of many) was a moment ago."""
         return await self._plan.interests.count()
+
+    @property
+    def watchers_elsewhere(self) -> int:
+        """None: whoever watches does so here."""
+        return 0
 
     @property
     def interested(self) -> bool:
@@ -361,11 +400,11 @@ class Scheduler:
 
     # What is known of a change before it is pushed -------------------------------------------------------------------
 
-    def push_touched(self, asset_ids: Iterable[str]) -> None:
+    async def push_touched(self, asset_ids: Iterable[str]) -> None:
         """Have assets that changed upstream read at once, and once more if they are being read."""
         self._push.touched(asset_ids)
 
-    def push_removed(self, observation: Observation, traceparent: str) -> None:
+    async def push_removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted; reads under way are older and no longer count."""
         self._push.removed(observation, traceparent)
 
