@@ -264,6 +264,7 @@ class AnothersStore(MemoryStore):
     tried = 0
 
     async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Refuse."""
         self.tried += 1
         raise NotOwner(drafts[0].key.source)
 

@@ -63,7 +63,7 @@ def draft(
     )
 
 
-def seal(content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:  # noqa: ARG001 - as Encoder
+def seal(content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
     """Return a function that makes the change as `read` has it, of the content of a draft."""
     source, asset_id, state, pad = json.loads(content)
 
