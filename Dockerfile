@@ -7,6 +7,7 @@ WORKDIR /build
 COPY constraints/run.txt constraints/
 RUN python -m venv /opt/assetwatch && pip install -c constraints/run.txt hatchling
 COPY pyproject.toml README.md LICENSE ./
+COPY internal/ internal/
 COPY proto/ proto/
 COPY generated/ generated/
 COPY src/ src/

@@ -42,6 +42,6 @@ def change(number: int) -> bytes:
 def message(count: int) -> bytes:
     """Encode a WatchStatusResponse with so many changes, a token and a head."""
     changes = [change(number) for number in range(count)]
-    return convert.WatchFraming("0123456789abcdef").message(
+    return convert.WatchFraming(lambda: "0123456789abcdef").message(
         changes, revision=MIDDLE_REVISION, head=MIDDLE_REVISION, digest=b"01234567"
     )

@@ -79,7 +79,7 @@ async def ours(url: str, span_s: float) -> float:
         {"kind": "usd_search", "base_url": AnyHttpUrl(url), "pins": ASSET_IDS, **every}
     )
     store = MemoryStore()
-    hub = Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5)
+    hub = Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5)
     scheduler = Scheduler(
         "bench",
         SourceKind.USD_SEARCH,

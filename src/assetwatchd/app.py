@@ -81,7 +81,7 @@ class App:
         self.store = store or MemoryStore()
         self.hub = Hub(
             self.store,
-            convert.WatchFraming(self.store.epoch),
+            convert.WatchFraming(lambda: self.store.epoch),
             heartbeat_s=settings.server.heartbeat_s,
             stream_age_s=settings.server.stream_age_s,
             incomplete=self._incomplete,
@@ -169,6 +169,7 @@ class App:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.run(), name="hub")
+            tasks.create_task(self.store.run(self.hub.publish), name="store")
             tasks.create_task(self._tidy(), name="tidy")
             for source in self.sources:
                 tasks.create_task(source.run(), name=source.name)

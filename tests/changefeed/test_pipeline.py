@@ -11,7 +11,7 @@ from assetwatchd.changefeed import pipeline
 from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting, Unread
 from assetwatchd.changefeed.store.memory import MemoryStore
-from assetwatchd.model.errors import StoreError
+from assetwatchd.model.errors import NotOwner, StoreError
 from assetwatchd.model.values import AssetKey, Facet, Freshness, Observation, State
 from assetwatchd.rpc import convert
 from support.core_rig import virtual
@@ -46,7 +46,7 @@ class Road:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        hub = Hub(self.store, convert.WatchFraming(self.store.epoch), heartbeat_s=5)
+        hub = Hub(self.store, convert.WatchFraming(lambda: self.store.epoch), heartbeat_s=5)
         self.published = 0
         hub.publish = self._published  # type: ignore[method-assign]  # counted instead: nobody watches here
         self.pipeline = Pipeline(self.store, hub, convert.ProtobufEncoder())
@@ -231,7 +231,7 @@ async def test_a_store_that_cannot_keep_loses_nothing() -> None:
     Who calls is not told where the store is.
     """
     store, said = FullStore(), list[str]()
-    hub = Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5)
+    hub = Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5)
     pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
     ingesting = asyncio.create_task(pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)]))
     await asyncio.sleep(10)
@@ -239,6 +239,45 @@ async def test_a_store_that_cannot_keep_loses_nothing() -> None:
     store.full = False
     assert len(await ingesting) == 1
     assert (store.head, said) == (1, ["the store cannot be written: no space is left", ""])
+
+
+@virtual
+async def test_the_store_fails_for_as_long_as_any_source_waits_for_it() -> None:
+    """Said once, however many wait, and taken back when nobody does any more, were it that all of them gave up."""
+    store, said = FullStore(), list[str]()
+    hub = Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5)
+    pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
+    sighting = Sighting(Observation("a", State.PENDING), 1000.0)
+    waiting = [asyncio.create_task(pipeline.ingest(source, [sighting])) for source in ("one", "two")]
+    await asyncio.sleep(10)
+    assert said == ["the store cannot be written: no space is left"]
+    for task in waiting:
+        assert said == ["the store cannot be written: no space is left"]
+        task.cancel()
+        await asyncio.wait([task])
+    assert said == ["the store cannot be written: no space is left", ""]
+
+
+class AnothersStore(MemoryStore):
+    """One in which the source is another process's."""
+
+    tried = 0
+
+    async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Refuse."""
+        self.tried += 1
+        raise NotOwner(drafts[0].key.source)
+
+
+@virtual
+async def test_what_is_not_ours_to_write_is_not_tried_again() -> None:
+    """Whoever saw it is told at once; the store is well."""
+    store, said = AnothersStore(), list[str]()
+    hub = Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5)
+    pipeline = Pipeline(store, hub, convert.ProtobufEncoder(), store_failing=said.append)
+    with pytest.raises(NotOwner, match="source src is not this process's to write"):
+        await pipeline.ingest("src", [Sighting(Observation("a", State.PENDING), 1000.0)])
+    assert (store.tried, said) == (1, [])
 
 
 @pytest.mark.parametrize(("turn_s", "turns"), [(0.0, 50), (3600.0, 0)])

@@ -41,7 +41,9 @@ def of(sources: Sources, name: str) -> Scheduler:
 async def running(*, assets_max: int = 5, **upstreams: FakeUpstream) -> AsyncIterator[Sources]:
     """Run one scheduler an upstream, over one store."""
     store = MemoryStore()
-    pipeline = Pipeline(store, Hub(store, convert.WatchFraming(store.epoch), heartbeat_s=5), convert.ProtobufEncoder())
+    pipeline = Pipeline(
+        store, Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5), convert.ProtobufEncoder()
+    )
     settings = SourceSettings.model_validate({"base_url": "http://fake.test", "assets_max": assets_max})
     sources = Sources(
         Scheduler(

@@ -26,7 +26,7 @@ def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what the schema's tools work on."""
-    for name in ("proto", "generated", "tools", "released"):
+    for name in ("proto", "internal", "generated", "tools", "released"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     return tmp_path

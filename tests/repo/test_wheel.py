@@ -17,12 +17,13 @@ from support.installed import ROOT, RUN_PINS, Installed, build, metadata
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "buf"}
+PACKAGES = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "assetwatch_etcd", "buf"}
 TYPED = {
     "assetwatchd/py.typed",
     "assetwatch_client/py.typed",
     "assetwatch_sandbox/py.typed",
     "assetwatch/py.typed",
+    "assetwatch_etcd/py.typed",
     "buf/validate/py.typed",
 }
 SOURCES = {"usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc"}
@@ -79,7 +80,7 @@ def test_the_sdist_makes_the_same_wheel(wheel: Path, folder: Path) -> None:
     assert build("wheel", sdist, folder / "wheel-of-the-sdist").read_bytes() == wheel.read_bytes()
     with tarfile.open(sdist) as archive:
         folders = {name.split("/")[1] for name in archive.getnames() if name.count("/") > 1}
-    assert folders == {"src", "generated", "proto"}
+    assert folders == {"src", "generated", "internal", "proto"}
 
 
 def test_it_can_be_published(wheel: Path) -> None:
@@ -91,7 +92,11 @@ def test_it_can_be_published(wheel: Path) -> None:
     assert pythons == {"3.11", "3.12", "3.13"}
     assert said["Requires-Python"] == ">=3.11"
     assert said["License-Expression"] == "Apache-2.0"
-    assert set(said.get_all("License-File", [])) == {"LICENSE", "proto/buf/validate/LICENSE"}
+    assert set(said.get_all("License-File", [])) == {
+        "LICENSE",
+        "internal/assetwatch_etcd/LICENSE",
+        "proto/buf/validate/LICENSE",
+    }
     assert {"Homepage", "Source", "Issues"} <= {text.partition(",")[0] for text in said.get_all("Project-URL", [])}
     assert said["Description-Content-Type"] == "text/markdown"
     assert said.get_all("Provides-Extra") == ["otlp"]

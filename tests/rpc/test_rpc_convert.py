@@ -188,7 +188,7 @@ def test_the_other_form_of_a_change(revision: int, traceparent: str) -> None:
     """The REMOVED of an UPSERT has the same status, whatever came before."""
     upsert = entry(observation(), revision, traceparent).upsert
     (put,) = pb.WatchStatusResponse.FromString(upsert).changes
-    (removed,) = pb.WatchStatusResponse.FromString(convert.WatchFraming(EPOCH).removal(upsert)).changes
+    (removed,) = pb.WatchStatusResponse.FromString(convert.WatchFraming(lambda: EPOCH).removal(upsert)).changes
     assert (put.kind, removed.kind) == (CHANGE_KIND_UPSERT, CHANGE_KIND_REMOVED)
     assert put.status == removed.status
     assert put.status.revision == revision
@@ -217,7 +217,7 @@ def test_stale_content_differs_in_freshness_and_its_reason_alone() -> None:
 
 def test_joined_bytes_are_one_message() -> None:
     """Changes in their order, then token and head."""
-    framing = convert.WatchFraming(EPOCH)
+    framing = convert.WatchFraming(lambda: EPOCH)
     entries = [entry(observation(asset_id=f"tid:{n}"), n) for n in range(1, 100)]
     message = pb.WatchStatusResponse.FromString(
         framing.message([e.upsert for e in entries], revision=99, head=123, digest=b"8 bytes!")

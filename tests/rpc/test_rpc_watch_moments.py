@@ -38,6 +38,8 @@ def drafted(key: AssetKey, state: State = State.PENDING) -> Draft:
         found_at=1.0,
         traceparent="",
         seal=encoder.seal(content, observed_at=1.0, traceparent=""),
+        content=content,
+        sealed_at=1.0,
     )
 
 

@@ -50,7 +50,7 @@ class Rig:
     ) -> None:
         self.upstream = upstream
         self.store = store or MemoryStore()
-        self.hub = Hub(self.store, convert.WatchFraming(self.store.epoch), heartbeat_s=5, worked_s=float)
+        self.hub = Hub(self.store, convert.WatchFraming(lambda: self.store.epoch), heartbeat_s=5, worked_s=float)
         self.told: list[Condition] = []
         self.pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder())
         self.scheduler = Scheduler(

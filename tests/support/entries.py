@@ -11,7 +11,7 @@ from assetwatchd.changefeed.store.port import Draft
 from assetwatchd.model.values import GONE, AssetKey, Freshness, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from assetwatchd.model.values import Entry
 
@@ -48,11 +48,7 @@ def draft(
 ) -> Draft:
     """Draft a change of SOURCE/ASSET_ID; gone follows from the state unless it is given."""
     key = AssetKey(*name.split("/", 1))
-
-    def seal(revision: int) -> bytes:
-        text = json.dumps([*key, revision, state, "x" * pad_bytes])  # its control characters are escaped
-        return text.encode() + bytes([UPSERT])
-
+    content = json.dumps([*key, state, "x" * pad_bytes]).encode()
     return Draft(
         key=key,
         state=state,
@@ -61,8 +57,21 @@ def draft(
         digest=hashlib.blake2b(repr((key, state, freshness)).encode(), digest_size=16).digest(),
         found_at=at,
         traceparent=traceparent,
-        seal=seal,
+        seal=seal(content, observed_at=at, traceparent=traceparent),
+        content=content,
+        sealed_at=at,
     )
+
+
+def seal(content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
+    """Return a function that makes the change as `read` has it, of the content of a draft."""
+    source, asset_id, state, pad = json.loads(content)
+
+    def sealed(revision: int) -> bytes:
+        text = json.dumps([source, asset_id, revision, state, pad])  # its control characters are escaped
+        return text.encode() + bytes([UPSERT])
+
+    return sealed
 
 
 def entry(

@@ -42,6 +42,8 @@ def draft(name: str, state: State, *, gone: bool, at: float, pad_bytes: int = 0)
         found_at=at,
         traceparent="",
         seal=ENCODER.seal(content, observed_at=at, traceparent=""),
+        content=content,
+        sealed_at=at,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -14,7 +15,7 @@ from assetwatchd.model.values import GONE, AssetKey, Freshness, State, unreadabl
 from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from assetwatchd.changefeed.encoding import Encoder
     from assetwatchd.changefeed.hub import Hub
@@ -76,6 +77,7 @@ class Pipeline:
         self._hub = hub
         self._encoder = encoder
         self._store_failing = store_failing
+        self._waiting = 0
 
     async def ingest(self, source: str, sightings: Sequence[Sighting]) -> Sequence[Entry]:
         """Commit what differs from what is known, the last sighting of each asset, and publish it.
@@ -141,23 +143,37 @@ class Pipeline:
         return entries
 
     async def _keep(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
-        """Commit, again and again while the store cannot: what was seen waits here, and readers have what was kept."""
-        failing = False
-        while True:
-            try:
-                entries = await self._store.commit(drafts)
-            except StoreError as error:
-                if not failing:
-                    log.warning("statuses cannot be kept, trying again every %g s: %s", STORE_RETRY_S, error)
-                    self._store_failing(error.told)
-                failing = True
-                await asyncio.sleep(STORE_RETRY_S)
-            else:
-                break
-        if failing:
-            log.info("statuses are kept again")
-            self._store_failing("")
+        """Commit, again and again while the store cannot: what was seen waits here, and readers have what was kept.
+
+        Raises: NotOwner, at once.
+        """
+        try:
+            return await self._store.commit(drafts)
+        except StoreError as error:
+            log.warning("statuses cannot be kept, trying again every %g s: %s", STORE_RETRY_S, error)
+            with self._failing(error.told):
+                entries = await self._kept_at_last(drafts)
+        log.info("statuses are kept again")
         return entries
+
+    async def _kept_at_last(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        while True:
+            await asyncio.sleep(STORE_RETRY_S)
+            with contextlib.suppress(StoreError):
+                return await self._store.commit(drafts)
+
+    @contextlib.contextmanager
+    def _failing(self, why: str) -> Iterator[None]:
+        """Have it told that the store fails for as long as any source waits for it, and tries."""
+        if not self._waiting:
+            self._store_failing(why)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._store_failing("")
 
     def _drafted(self, source: str, sighting: Sighting) -> Draft | None:
         """Diff. What cannot be encoded is logged once, and its asset marked, so that one odd value stops no source."""
@@ -213,6 +229,7 @@ class Pipeline:
         freshness: Freshness = Freshness.FRESH,
         traceparent: str = "",
     ) -> Draft:
+        observed_at = found_at if sealed_at is None else sealed_at
         return Draft(
             key=key,
             state=state,
@@ -221,7 +238,7 @@ class Pipeline:
             digest=hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest(),
             found_at=found_at,
             traceparent=traceparent,
-            seal=self._encoder.seal(
-                content, observed_at=found_at if sealed_at is None else sealed_at, traceparent=traceparent
-            ),
+            seal=self._encoder.seal(content, observed_at=observed_at, traceparent=traceparent),
+            content=content,
+            sealed_at=observed_at,
         )

@@ -3,6 +3,7 @@
 AssetwatchError
 ├── ConfigError                 the configuration cannot be used
 ├── StoreError                  the store cannot be opened, or cannot keep what it is given
+├── NotOwner                    the source is another process's to write
 ├── CallError                   the call cannot be answered as asked
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
 │   ├── ResumeTokenInvalid      ├── ResumeFilterMismatch  ├── ResumeTokenExpired  ├── ResumeEpochChanged
@@ -70,6 +71,14 @@ class StoreError(AssetwatchError):
     def __init__(self, message: str, *, path: object = "") -> None:
         super().__init__(message)
         self.told = message.replace(str(path), "the store") if path else message
+
+
+class NotOwner(AssetwatchError):
+    """A source is not, or no longer, this process's to write: nothing was stored, and trying again would not help."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"source {source} is not this process's to write")
+        self.source = source
 
 
 class CallError(AssetwatchError):

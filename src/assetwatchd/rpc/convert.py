@@ -102,8 +102,8 @@ def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int)
 class WatchFraming:
     """Implements Framing: makes the bytes that the core sends, each a WatchStatusResponse with token and head."""
 
-    def __init__(self, epoch: str) -> None:
-        """epoch: of the store; every token says so."""
+    def __init__(self, epoch: Callable[[], str]) -> None:
+        """epoch: that of the store at the moment; every token says so."""
         self._epoch = epoch
 
     def removal(self, upsert: bytes) -> bytes:
@@ -112,7 +112,7 @@ class WatchFraming:
 
     def message(self, changes: Sequence[bytes], *, revision: int, head: int, digest: bytes) -> bytes:
         """Join encoded changes; messages that are joined are merged, and each change is one of its list."""
-        token = resume_token.encode(epoch=self._epoch, revision=revision, digest=digest)
+        token = resume_token.encode(epoch=self._epoch(), revision=revision, digest=digest)
         tail = service_pb.WatchStatusResponse(resume_token=token, head_revision=head)
         return b"".join(changes) + tail.SerializeToString()
 

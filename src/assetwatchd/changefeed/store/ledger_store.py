@@ -37,6 +37,9 @@ class LedgerStore:
         # written, but by sweeps alone: commits and reads never take it, so nobody waits for a sweep.
         self._dropping = asyncio.Lock()
 
+    async def run(self, moved: Callable[[], None]) -> None:
+        """Nothing comes from elsewhere: whoever commits says so."""
+
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
         """Choose and raise the floor, forget, drop; one call after the other.
 

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class Draft(NamedTuple):
-    """An entry that has no number yet. seal(revision) encodes it once it has one."""
+    """An entry that has no number yet. seal(revision) encodes it once it has one.
+
+    content, sealed_at: what `seal` was made of, `Encoder.seal(content, observed_at=sealed_at, traceparent=traceparent)`.
+        A store that processes share keeps that, and each of them seals the entry itself.
+    """
 
     key: AssetKey
     state: State
@@ -23,6 +27,8 @@ class Draft(NamedTuple):
     found_at: float
     traceparent: str
     seal: Callable[[int], bytes]
+    content: bytes
+    sealed_at: float
 
     def entry(self, revision: int, *, committed_at: float) -> Entry:
         """Give it its number, and the moment of that (s since 1970)."""
@@ -41,16 +47,25 @@ class Draft(NamedTuple):
 
 
 class Store(Protocol):
-    """Entries by asset and by revision.
+    """Entries by asset and by revision."""
 
-    epoch: names the count of revisions; another store, a wiped or a restored one, has another.
-    head: the newest revision; 0 when nothing was ever committed.
-    floor: removals at or below it may be forgotten, so nobody can resume from below it.
-    """
+    @property
+    def epoch(self) -> str:
+        """Names the count of revisions; another store, a wiped or a restored one, has another. It may change.
 
-    epoch: str
-    head: int
-    floor: int
+        It is asked for whenever a token is made: where processes share a store, each that starts begins an epoch.
+        """
+        ...
+
+    @property
+    def head(self) -> int:
+        """No entry has a revision above it, and every later one will; 0 when nothing was ever committed."""
+        ...
+
+    @property
+    def floor(self) -> int:
+        """Removals at or below it may be forgotten, so nobody can resume from below it."""
+        ...
 
     def continues(self, epoch: str, revision: int) -> bool:
         """Whether what that epoch counted up to that revision is what this store counted up to there."""
@@ -73,9 +88,12 @@ class Store(Protocol):
         ...
 
     async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
-        """Number the drafts, in their order, and make them durable; they can be read when this returns, not before.
+        """Number the drafts of one source, and make them durable; they can be read when this returns, not before.
 
-        Raises: StoreError when they could not be made durable; then none of them can be read.
+        Their revisions rise in the order of the drafts, and are above all that there were; they need not be contiguous.
+        Returns: their entries. One that the store can never take, as it is too large, is logged and not among them.
+        Raises: StoreError when they could not be made durable; then none of them can be read. NotOwner when the source
+        is another process's to write: that will not change by trying again.
         """
         ...
 
@@ -83,7 +101,8 @@ class Store(Protocol):
         """Drop entries that are gone, were committed before that time (s since 1970) and are not to be kept.
 
         The floor is raised in the moment they are chosen, and lasts before they are dropped. Returns how many were.
-        Raises: StoreError; then none was, and the floor is where it was.
+        Of a store that processes share, only those of sources that are this one's to write.
+        Raises: StoreError; then what was not dropped stays, and the floor is that of what was.
         """
         ...
 
@@ -91,6 +110,14 @@ class Store(Protocol):
         """Drop the entry of an asset that never was, if there is one and it is gone; the floor stays where it is.
 
         Nobody reads it from now on; it is off the disk at some time later. Until then, a restart may bring it back.
+        """
+        ...
+
+    async def run(self, moved: Callable[[], None]) -> None:
+        """Do for as long as the service runs what the store has to do by itself; return at once if that is nothing.
+
+        moved is called when the head moved by what came from elsewhere. While it does not run, such a store cannot
+        commit. Raises: StoreError when it cannot go on, and the process has to be started anew.
         """
         ...
 

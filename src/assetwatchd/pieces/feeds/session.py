@@ -123,15 +123,18 @@ class Session:
 
     def _draft(self, item: Item) -> Draft:
         upsert = self._parts.encode(self._stream, item)
+        now = self._parts.now()
         return Draft(
             key=self._key(item.asset_id),
             state=State.DELETED if item.gone else State.AVAILABLE,
             gone=item.gone,
             freshness=Freshness.FRESH,
             digest=hashlib.blake2b(upsert, digest_size=DIGEST_BYTES).digest(),
-            found_at=self._parts.now(),
+            found_at=now,
             traceparent="",
             seal=lambda _: upsert,
+            content=upsert,
+            sealed_at=now,
         )
 
     async def _tidy(self) -> None:
