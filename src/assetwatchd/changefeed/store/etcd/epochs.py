@@ -1,0 +1,54 @@
+"""Which epochs there were, and up to which revision each counted. Pure; the same for all who share the store.
+
+Every process that starts begins an epoch, and from then on all of them count in it: a token of an earlier one is good up
+to where that ended. A copy of etcd's data that was put back knows nothing of the epochs that began after it was made,
+and ends the one of then where the copy does, so a token from after it is known for what it is.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
+
+from assetwatch.internal.v1 import record_pb2 as pb
+
+from assetwatchd.changefeed.store.etcd.keys import number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EPOCHS_MAX = 1000
+"""Tokens from more starts ago are refused as of an unknown epoch."""
+
+
+class Epochs(NamedTuple):
+    """All that are known. ended: the last revision of each before the current one, the oldest first."""
+
+    current: str
+    ended: Mapping[str, int]
+
+    def continues(self, epoch: str, revision: int) -> bool:
+        """Tell whether what that epoch counted up to that revision is what was counted here."""
+        return epoch == self.current or revision <= self.ended.get(epoch, -1)
+
+
+NONE = Epochs("", {})
+
+
+def read(value: bytes, modified: int, base: int) -> Epochs:
+    """Read m/epochs as it was written at a revision of etcd."""
+    message = pb.Epochs.FromString(value)
+    ended = {each.epoch: each.last for each in message.ended}
+    if message.open:
+        ended[message.open] = number(base, modified)
+    return Epochs(message.current, ended)
+
+
+def begun(before: Epochs) -> bytes:
+    """Write m/epochs with a new current one; the last one ends at the revision of etcd at which this is written."""
+    ended = list(before.ended.items())[-(EPOCHS_MAX - 1) :]
+    return pb.Epochs(
+        current=uuid.uuid4().hex[:16],
+        open=before.current,
+        ended=[pb.Epochs.Ended(epoch=epoch, last=last) for epoch, last in ended],
+    ).SerializeToString()

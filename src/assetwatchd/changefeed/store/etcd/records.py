@@ -1,0 +1,81 @@
+"""Entries as etcd keeps them. A record lacks its own revision, which etcd gives it, so whoever reads it seals it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from assetwatch.internal.v1 import record_pb2 as pb
+
+from assetwatchd.changefeed.store.etcd.keys import asset, number
+from assetwatchd.model.values import Entry, Freshness, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from assetwatchd.changefeed.store.port import Draft
+    from assetwatchd.etcd.values import KeyValue
+
+_STATES = {int(state): state for state in State}
+_FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
+
+
+class Seal(Protocol):
+    """`Encoder.seal`."""
+
+    def __call__(self, content: bytes, *, observed_at: float, traceparent: str) -> Callable[[int], bytes]:
+        """Return a function that makes the whole change once its revision is known."""
+        ...
+
+
+def drafted(draft: Draft, *, place: int, committed_at: float) -> bytes:
+    """Write the record of a draft that has that place in its transaction."""
+    return pb.Record(
+        place=place,
+        state=draft.state,
+        gone=draft.gone,
+        freshness=draft.freshness,
+        found_at=draft.found_at,
+        committed_at=committed_at,
+        sealed_at=draft.sealed_at,
+        digest=draft.digest,
+        traceparent=draft.traceparent,
+        content=draft.content,
+    ).SerializeToString()
+
+
+def copied(entry: Entry) -> bytes:
+    """Write the record of an entry of another store, which keeps its revision."""
+    return pb.Record(
+        state=entry.state,
+        gone=entry.gone,
+        freshness=entry.freshness,
+        found_at=entry.found_at,
+        committed_at=entry.committed_at,
+        digest=entry.digest,
+        traceparent=entry.traceparent,
+        revision=entry.revision,
+        sealed=entry.upsert,
+    ).SerializeToString()
+
+
+def entry_of(name: bytes, key: KeyValue, base: int, seal: Seal) -> Entry:
+    """Read the entry of that name."""
+    record = pb.Record.FromString(key.value)
+    traceparent = record.traceparent
+    if revision := record.revision:
+        upsert = record.sealed
+    else:
+        revision = number(base, key.modified, record.place)
+        upsert = seal(record.content, observed_at=record.sealed_at, traceparent=traceparent)(revision)
+    return Entry(
+        asset(name),
+        revision,
+        _STATES[record.state],
+        record.gone,
+        _FRESHNESSES[record.freshness],
+        record.digest,
+        upsert,
+        record.found_at,
+        record.committed_at,
+        traceparent,
+    )
