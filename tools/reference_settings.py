@@ -20,7 +20,7 @@ in [Configuration](../configuration.md).
 """
 GROUPS: dict[str, tuple[type[BaseModel], ...]] = {
     "`server`": (schema.ServerSettings,),
-    "`store`": (schema.SqliteStoreSettings, schema.MemoryStoreSettings),
+    "`store`": (schema.SqliteStoreSettings, schema.MemoryStoreSettings, schema.EtcdStoreSettings),
     "`telemetry`": (schema.TelemetrySettings,),
     "`proxy`, at the top or of a source": (schema.DirectProxy, schema.EnvironmentProxy, schema.HttpProxy),
     "Every source, `sources.NAME`": (schema.SourceSettings,),

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
-    from assetwatchd.settings.schema import AnySource, MemoryStoreSettings, Settings, SourceSettings
+    from assetwatchd.settings.schema import AnySource, AnyStore, Settings, SourceSettings
     from assetwatchd.upstream.port import Upstream
 
 ADAPTERS: dict[str, Callable[[str, Any], Upstream]] = {
@@ -327,9 +327,14 @@ def _hung_up() -> None:
     log.warning("SIGHUP is ignored: the configuration is read at the start alone; SIGTERM stops the server")
 
 
-async def open_store(settings: SqliteStoreSettings | MemoryStoreSettings) -> Store:
+async def open_store(settings: AnyStore) -> Store:
     """Open the store that was asked for. Raises: StoreError."""
-    return await SqliteStore.open(Path(settings.path)) if isinstance(settings, SqliteStoreSettings) else MemoryStore()
+    match settings.kind:
+        case "sqlite":
+            return await SqliteStore.open(Path(settings.path))
+        case "memory":
+            return MemoryStore()
+    raise StoreError("a store of kind etcd is not opened by one process alone")
 
 
 def _draining() -> ServerDraining:

@@ -421,7 +421,110 @@ class MemoryStoreSettings(StoreSettings):
     kind: Literal["memory"]
 
 
-AnyStore = Annotated[SqliteStoreSettings | MemoryStoreSettings, Field(discriminator="kind")]
+def _endpoint(text: str) -> str:
+    """Return an endpoint without a last slash, which the pattern allows. Raises: ValueError."""
+    scheme, _, authority = text.rstrip("/").partition("://")
+    return f"{scheme}://{_address(authority)}"
+
+
+Endpoint = Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+:[0-9]{1,5}/?$"), AfterValidator(_endpoint)]
+PeerAddress = Annotated[str, Field(pattern=r"^[^/@?#\s]+:[0-9]{1,5}$"), AfterValidator(_address)]
+
+
+class EtcdStoreSettings(StoreSettings):
+    """Keep statuses in etcd, for several replicas of the service: they share them, and ask each source once.
+
+    Every replica has the same settings but for its own name and addresses.
+    """
+
+    kind: Literal["etcd"]
+    endpoints: tuple[Endpoint, ...] = Field(
+        min_length=1, description="members of the cluster, http(s)://HOST:PORT; one is asked, the next when it fails"
+    )
+    prefix: str = Field(
+        default="/assetwatch/",
+        pattern=r"^/[!-~]*[!-.0-~]/$",
+        max_length=200,
+        description="what all keys begin with, from / to /; of each deployment in a cluster another one, none the"
+        " beginning of another",
+    )
+    tls_ca_file: Path | None = Field(
+        default=None, description="certificates to trust, of etcd and of other replicas, instead of the system's"
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="certificate of this replica, as PEM: shown to etcd, and to other replicas both ways"
+    )
+    tls_key_file: Path | None = Field(default=None, description="its private key, as PEM, without a passphrase")
+    username: str = Field(default="", pattern=r"^[^\s]*$", description="of etcd, where it asks for one")
+    password_file: Path | None = Field(default=None, description="the password of username; read at each login")
+    replica: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$", description="absent: the host's name"
+    )
+    peer_listen: PeerAddress = Field(
+        default="127.0.0.1:50052", description="HOST:PORT for other replicas alone; port 0 takes a free one"
+    )
+    peer_address: PeerAddress | None = Field(
+        default=None, description="HOST:PORT that other replicas call; absent: where peer_listen listens"
+    )
+    peer_token_file: Path | None = Field(
+        default=None, description="a secret that all replicas share; without TLS it alone lets them call each other"
+    )
+    lease_s: int = Field(
+        default=5, ge=2, le=60, description="others take over the sources of a replica that is silent for this long"
+    )
+    cut_off_s: float = Field(
+        default=3, ge=2, le=60, description="a replica that is behind etcd for this long says so, and is not healthy"
+    )
+    compact: bool = Field(
+        default=False, description="true: the replicas compact etcd's history, where nothing else does"
+    )
+
+    @property
+    def tls(self) -> bool:
+        """Whether replicas show each other certificates."""
+        return None not in (self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+
+    @model_validator(mode="after")
+    def _etcd_reachable(self) -> EtcdStoreSettings:
+        schemes = {endpoint.partition("://")[0] for endpoint in self.endpoints}
+        if len(schemes) > 1:
+            raise ValueError("endpoints should all begin with https://, or all with http://")
+        if bool(self.username) != (self.password_file is not None):
+            raise ValueError("give both username and password_file, or neither")
+        if self.username and "http" in schemes and not all(map(_is_local, self.endpoints)):
+            raise ValueError("a password needs endpoints that begin with https://; it is sent in the clear else")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_safe(self) -> EtcdStoreSettings:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("give both tls_cert_file and tls_key_file, or neither")
+        called = self.peer_address or self.peer_listen
+        if _host(called) in EVERY_ADDRESS:
+            raise ValueError("peer_address is missing: others cannot call what peer_listen listens on, every address")
+        if self.tls:
+            return self
+        if not (_is_local(self.peer_listen) and _is_local(called)):
+            raise ValueError("replicas on several machines need tls_ca_file, tls_cert_file and tls_key_file")
+        if self.peer_token_file is None:
+            raise ValueError("give peer_token_file, a secret that all replicas on this machine share, or TLS files")
+        return self
+
+
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound here
+"""What a server listens on and no client can call."""
+
+
+def _host(address: str) -> str:
+    """Return the host of HOST:PORT, or of a URL that ends with it."""
+    return address.rpartition("//")[2].rpartition(":")[0].strip("[]")
+
+
+def _is_local(address: str) -> bool:
+    return on_this_machine(_host(address))
+
+
+AnyStore = Annotated[SqliteStoreSettings | MemoryStoreSettings | EtcdStoreSettings, Field(discriminator="kind")]
 
 
 class TelemetrySettings(Frozen):
@@ -451,11 +554,22 @@ class Settings(Frozen):
     @classmethod
     def _behind_the_proxy(cls, sources: dict[str, AnySource], info: ValidationInfo) -> dict[str, AnySource]:
         """Give the proxy of all to each source that is to have it: a source's settings are all that its calls see."""
+        if isinstance(info.data.get("store"), EtcdStoreSettings) and (name := _discovering(sources)):
+            raise ValueError(f"discover of {name} should be false with a store of kind etcd: {WHY_NOT}")
         proxy = info.data.get("proxy")
         return {
             name: source if source.proxy or on_this_machine(source.base_url.host) else _with_proxy(source, proxy)
             for name, source in sources.items()
         }
+
+
+WHY_NOT = "each replica would find the Pieces OS of its own machine"
+
+
+def _discovering(sources: dict[str, AnySource]) -> str:
+    """Name a source that looks for its server by itself; empty when none does."""
+    found = (name for name, source in sources.items() if isinstance(source, PiecesSource) and source.discover)
+    return next(found, "")
 
 
 def on_this_machine(host: str | None) -> bool:
