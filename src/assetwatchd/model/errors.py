@@ -74,7 +74,10 @@ class StoreError(AssetwatchError):
 
 
 class NotOwner(AssetwatchError):
-    """A source is not, or no longer, this process's to write: nothing was stored, and trying again would not help."""
+    """A source is not, or no longer, this process's to write, and trying again would not help.
+
+    If it was until then, the last that it wrote may be kept or not; who owns the source now has read which.
+    """
 
     def __init__(self, source: str) -> None:
         super().__init__(f"source {source} is not this process's to write")

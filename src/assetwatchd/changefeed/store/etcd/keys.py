@@ -11,14 +11,9 @@ Others below the prefix are those of whoever subscribes to them: see `Mirror.sub
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sys import intern
 
 from assetwatchd.model.values import AssetKey
-
-if TYPE_CHECKING:
-    from sys import intern
-else:
-    from sys import intern
 
 PLACES = 1 << 7
 """Revisions of entries that one revision of etcd has room for; a transaction writes fewer, `parts.DRAFTS_MAX`."""

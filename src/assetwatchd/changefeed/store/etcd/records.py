@@ -70,9 +70,9 @@ def entry_of(name: bytes, key: KeyValue, base: int, seal: Seal) -> Entry:
     return Entry(
         asset(name),
         revision,
-        _STATES[record.state],
+        _STATES.get(record.state, State.UNKNOWN),  # a newer version may know more
         record.gone,
-        _FRESHNESSES[record.freshness],
+        _FRESHNESSES.get(record.freshness, Freshness.STALE),
         record.digest,
         upsert,
         record.found_at,

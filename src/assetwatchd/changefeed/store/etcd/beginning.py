@@ -1,0 +1,50 @@
+"""How a process begins with the store: it begins an epoch, then reads all that there is, that epoch too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from assetwatchd.changefeed.store.etcd import epochs, keys
+from assetwatchd.changefeed.store.etcd.reading import read_all
+from assetwatchd.changefeed.store.ledger import Ledger
+from assetwatchd.etcd.errors import Compacted, OutcomeUnknown
+from assetwatchd.etcd.operations import get, modified, put
+
+if TYPE_CHECKING:
+    from assetwatchd.changefeed.store.etcd.keys import Keys
+    from assetwatchd.changefeed.store.etcd.reading import Reading
+    from assetwatchd.changefeed.store.etcd.records import Seal
+    from assetwatchd.etcd.client import EtcdClient
+
+TRIES = 10
+AGAIN_S = 0.5
+"""Between two tries: an election takes a second or two, and whatever starts the process starts it again later."""
+
+
+async def begin(client: EtcdClient, names: Keys, seal: Seal) -> Reading:
+    """Begin an epoch, and read. Raises: EtcdError when etcd does not answer TRIES times, or refuses."""
+    for tried in range(1, TRIES + 1):
+        try:
+            await begin_epoch(client, names)
+            return await read_all(client, names, seal, Ledger())
+        except (OutcomeUnknown, Compacted):  # an epoch that was begun for nothing is as good as any
+            if tried == TRIES:
+                raise
+            await asyncio.sleep(AGAIN_S)
+    raise AssertionError
+
+
+async def begin_epoch(client: EtcdClient, names: Keys) -> None:
+    """Begin an epoch; of several processes that do at the same time, one after the other. Raises: EtcdError."""
+    key, base = names.named(keys.EPOCHS), names.named(keys.BASE)
+    found = await client.txn(success=(get(key), get(base)))
+    while True:
+        written, copied = found.one(0), found.one(1)
+        before = epochs.NONE
+        if written is not None:
+            before = epochs.read(written.value, written.modified, 0 if copied is None else int(copied.value))
+        since = 0 if written is None else written.modified
+        found = await client.txn((modified(key, since),), (put(key, epochs.begun(before)),), (get(key), get(base)))
+        if found.succeeded:
+            return

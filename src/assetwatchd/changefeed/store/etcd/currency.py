@@ -1,0 +1,99 @@
+"""Whether the mirror is as new as etcd: a read that a majority agreed on says how far that is, and the watch must follow.
+
+A watch that says nothing may have nothing to say, or be at a member, or behind a network, that hears nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from assetwatchd.changefeed.store.etcd import keys
+from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
+from assetwatchd.etcd.errors import EtcdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from assetwatchd.changefeed.store.etcd.following import Following
+    from assetwatchd.changefeed.store.etcd.keys import Keys
+    from assetwatchd.changefeed.store.etcd.mirror import Mirror
+    from assetwatchd.etcd.client import EtcdClient
+
+PROBE_S = 1.0
+"""Between two looks."""
+BEHIND_S = 1.5
+"""A watch that takes longer to tell what a majority has agreed on is given up for another one."""
+
+log = logging.getLogger(__name__)
+
+
+class Currency:
+    """Cut off: nothing shows that the mirror was as new as etcd within the last cut_off_s."""
+
+    def __init__(
+        self, client: EtcdClient, names: Keys, mirror: Mirror, following: Following, *, cut_off_s: float
+    ) -> None:
+        self.cut_off = False
+        self._client = client
+        self._key = names.named(keys.EPOCHS)
+        self._mirror = mirror
+        self._following = following
+        self._cut_off_s = cut_off_s
+        self._listeners: list[Callable[[bool], None]] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._current_at = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """How long ago the mirror was certainly as new as etcd."""
+        return asyncio.get_running_loop().time() - self._current_at
+
+    def subscribe(self, listener: Callable[[bool], None]) -> None:
+        """Have a listener told when this process is cut off, True, and when it no longer is, False."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Look every PROBE_S, until cancelled. Raises: HistoryBroken."""
+        self._current(asyncio.get_running_loop().time())
+        try:
+            while True:
+                await asyncio.sleep(PROBE_S)
+                await self._probe()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    async def _probe(self) -> None:
+        began, read = asyncio.get_running_loop().time(), self._mirror.revision
+        try:
+            revision = (await self._client.get(self._key)).revision
+            if revision < read:
+                raise HistoryBroken(f"its revision is {revision}, and {read} was read")
+            if revision > self._mirror.revision:
+                await self._following.ask_progress()
+            async with asyncio.timeout(BEHIND_S):
+                await self._mirror.reached(revision)
+        except EtcdError:
+            return  # as long as it lasts, cut off is what comes of it
+        except TimeoutError:
+            self._following.begin_anew()
+            return
+        self._current(began)
+
+    def _current(self, at: float) -> None:
+        """Note that the mirror was as new as etcd at that time."""
+        self._current_at = at
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(at + self._cut_off_s, self._tell, True)
+        self._tell(False)
+
+    def _tell(self, cut_off: bool) -> None:  # noqa: FBT001 - given to call_at by place
+        if cut_off == self.cut_off:
+            return
+        self.cut_off = cut_off
+        log.warning("cut off from etcd" if cut_off else "no longer cut off from etcd")
+        for listener in self._listeners:
+            listener(cut_off)
