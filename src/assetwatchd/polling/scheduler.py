@@ -51,6 +51,7 @@ class Found(NamedTuple):
 
 
 NOTHING_FOUND = Found()
+ENDED = "it is not asked here any more"
 
 
 class Asked(NamedTuple):
@@ -132,7 +133,8 @@ class Scheduler:
             await self._calls.run()
 
     async def close(self) -> None:
-        """Give back the connections of its adapter."""
+        """Let nobody wait any longer, as it does not run any more, and give back the connections of its adapter."""
+        self._outcomes.all_failed(self._report.end(ENDED))
         await self.upstream.close()
 
     @property
@@ -202,6 +204,23 @@ class Scheduler:
         target = self._plan.targets.get(asset_id)
         return None if target is None else target.knowledge.current_at
 
+    def newly_observed(self) -> dict[str, float]:
+        """Return which assets were read since this was called last, and when; the first time, none."""
+        asset_ids, self._outcomes.observed = self._outcomes.observed or (), set()
+        return self._observed(asset_ids)
+
+    def all_observed(self) -> dict[str, float]:
+        """Return when each asset was read last."""
+        return self._observed(target.asset_id for target in self._plan.targets)
+
+    def _observed(self, asset_ids: Iterable[str]) -> dict[str, float]:
+        return {asset_id: at for asset_id in asset_ids if (at := self.observed_at(asset_id)) is not None}
+
+    @property
+    def in_step(self) -> bool:
+        """Whether its changes are pushed, and all that came before was taken in."""
+        return self.pushing and not self._push.taking_in
+
     def unseen(self, asset_id: str) -> Observation | None:
         """What the last read said of an asset that is not there and never was; the store has nothing of it."""
         target = self._plan.targets.get(asset_id)
@@ -232,8 +251,7 @@ class Scheduler:
             return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.knowledge.current_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
-        in_step = self.pushing and not self._push.taking_in
-        told = in_step and target is not None and observed_at is not None and not target.dirty
+        told = self.in_step and target is not None and observed_at is not None and not target.dirty
         fresh = told or self._now() - (observed_at or found_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
