@@ -24,7 +24,7 @@ from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
-from assetwatchd.model.errors import ConfigError, ServerDraining, StoreError
+from assetwatchd.model.errors import ConfigError, ReplicaBehind, ServerDraining, StoreError
 from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
@@ -45,7 +45,7 @@ from assetwatchd.runtime import descriptors, logs, stderr, telemetry
 from assetwatchd.runtime.gc_tuning import collect_seldom
 from assetwatchd.runtime.stopping import CLOSING_S, Stopping
 from assetwatchd.runtime.watchdog import Watchdog
-from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
+from assetwatchd.settings.schema import EtcdStoreSettings, PiecesSource, SqliteStoreSettings
 from assetwatchd.upstream.http import tls
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
     from assetwatchd.polling.port import Source
+    from assetwatchd.replicas.replica import Replica
     from assetwatchd.settings.schema import AnySource, AnyStore, Settings, SourceSettings
     from assetwatchd.upstream.port import Upstream
 
@@ -79,6 +80,7 @@ class App:
         tls.check(settings.sources)
         self.settings = settings
         self.store = store or MemoryStore()
+        self._replica: Replica | None = None
         self.hub = Hub(
             self.store,
             convert.WatchFraming(lambda: self.store.epoch),
@@ -90,6 +92,8 @@ class App:
         self._stopping = asyncio.Event()
         self._admission = Admission(settings.server)
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
+        if isinstance(settings.store, EtcdStoreSettings):
+            self._replica = self._one_of_several(settings.store, pipeline)
         self._pieces = {
             name: PiecesServer(name, source, probing)
             for name, source in settings.sources.items()
@@ -104,10 +108,30 @@ class App:
         encode = encoder(settings.server.message_bytes_max)
         self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
+    def _one_of_several(self, settings: EtcdStoreSettings, pipeline: Pipeline) -> Replica:
+        """Return what makes this process one of several. Raises: ConfigError when a file of theirs cannot be read."""
+        from assetwatchd.replicas.replica import Around, replica  # noqa: PLC0415 - with no other store it is imported
+
+        around = Around(
+            self.hub,
+            pipeline,
+            tell=self._tell,
+            cut_off=self.health.cut_off,
+            behind=lambda: self.hub.end_open(_behind),
+            watchers=self._watchers,
+        )
+        return replica(settings, self.settings.sources, self.store, around)
+
+    def _watchers(self) -> dict[str, int]:
+        return {name: count for name in self.settings.sources if (count := self.hub.watcher_count(name))}
+
     def _source(self, name: str, source: AnySource, pipeline: Pipeline) -> Source:
+        kind = SourceKind[source.kind.upper()]
+        if self._replica is not None:
+            return self._replica.source(name, kind, source, lambda: self._upstream(name, source))
         return Scheduler(
             name,
-            SourceKind[source.kind.upper()],
+            kind,
             self._upstream(name, source),
             source,
             store=self.store,
@@ -128,6 +152,8 @@ class App:
         collect_seldom()
         try:
             grpc_server, address = self._build_server()
+            if self._replica is not None:
+                await self._replica.start()
             await grpc_server.start()
             loops = asyncio.create_task(self._run(), name="app")
             loops.add_done_callback(lambda _: self.stop())  # a loop that failed ends the server, instead of half of it
@@ -171,6 +197,8 @@ class App:
             tasks.create_task(self.hub.run(), name="hub")
             tasks.create_task(self.store.run(self.hub.publish), name="store")
             tasks.create_task(self._tidy(), name="tidy")
+            if self._replica is not None:
+                tasks.create_task(self._replica.run(), name="replica")
             for source in self.sources:
                 tasks.create_task(source.run(), name=source.name)
 
@@ -182,6 +210,8 @@ class App:
         # new connections, gets one iteration of the loop before the streams end: whoever is told to connect again must
         # not get back in here.
         self.health.end(_draining)
+        if self._replica is not None:
+            await self._replica.leave()
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
         self.hub.end(_draining)
@@ -192,6 +222,8 @@ class App:
     async def _close(self) -> None:
         for each in (*self.sources, *self._pieces.values()):
             await each.close()
+        if self._replica is not None:
+            await self._replica.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:
@@ -298,10 +330,21 @@ def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
         version("assetwatch"),
         begun.configuration,
         counted(len(settings.sources), "source"),
-        Path(kept.path).absolute() if isinstance(kept, SqliteStoreSettings) else "in memory",
+        _place(kept),
         store.head,
         store.epoch,
     )
+
+
+def _place(kept: AnyStore) -> str:
+    """Say where statuses are kept."""
+    match kept.kind:
+        case "sqlite":
+            return str(Path(kept.path).absolute())
+        case "memory":
+            return "in memory"
+        case "etcd":
+            return f"in etcd at {', '.join(kept.endpoints)} below {kept.prefix}"
 
 
 def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
@@ -334,7 +377,14 @@ async def open_store(settings: AnyStore) -> Store:
             return await SqliteStore.open(Path(settings.path))
         case "memory":
             return MemoryStore()
-    raise StoreError("a store of kind etcd is not opened by one process alone")
+        case "etcd":
+            from assetwatchd.replicas import replica  # noqa: PLC0415 - with no other store it is imported
+
+            return await replica.open_store(settings, convert.ProtobufEncoder().seal)
+
+
+def _behind() -> ReplicaBehind:
+    return ReplicaBehind("this replica is cut off from the others; another one has what is new")
 
 
 def _draining() -> ServerDraining:

@@ -1,4 +1,4 @@
-"""How replicas know each other: certificates, shown both ways, and a secret where one is given. No other knows either."""
+"""How replicas know each other: by certificates, shown both ways, and by a secret where one is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each source is doing: told by its owner, known to all, and told to everybody's watchers in the one order there is.
+"""How each source is doing: told by its owner, known to all, told to everybody's watchers in the one order there is.
 
 A process that is cut off knows nothing of sources that are not its own: for as long, they are UNREACHABLE there.
 """

@@ -24,9 +24,7 @@ def write_observation(observation: Observation) -> pb.Observation:
     for facet in observation.facets:
         message.facets.add(name=facet.name, state=facet.state, native=facet.native, message=facet.message)
     if (failure := observation.failure) is not None:
-        message.failure.CopyFrom(
-            pb.Observation.Failure(kind=failure.kind, code=failure.code, message=failure.message)
-        )
+        message.failure.CopyFrom(pb.Observation.Failure(kind=failure.kind, code=failure.code, message=failure.message))
     return message
 
 

@@ -1,4 +1,4 @@
-"""Tells the other processes, once a second, of the sources that are asked here: what changes nothing is written nowhere.
+"""Tells the other processes, once a second, of the sources asked here: what changes nothing is written nowhere.
 
 An owner that reads that an asset is as it was keeps nothing, so without this the others would take it for old.
 """

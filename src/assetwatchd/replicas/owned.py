@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from assetwatchd.changefeed.hub import Hub
-    from assetwatchd.changefeed.store.etcd.store import EtcdStore
+    from assetwatchd.changefeed.store.etcd.mirror import Mirror
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.polling.interest import Interest
     from assetwatchd.polling.scheduler import Scheduler
     from assetwatchd.replicas.interests import Bucket
@@ -33,11 +34,12 @@ log = logging.getLogger(__name__)
 class Owned:
     """One source in one term. untold: by process, what it was not told yet of when assets were read."""
 
-    def __init__(self, scheduler: Scheduler, term: int, store: EtcdStore, hub: Hub) -> None:
+    def __init__(self, scheduler: Scheduler, term: int, store: Store, mirror: Mirror, hub: Hub) -> None:
         self.scheduler = scheduler
         self.term = term
         self.untold: dict[str, dict[str, float]] = {}
         self._store = store
+        self._mirror = mirror
         self._hub = hub
         self._held: dict[Bucket, Interest] = {}
 
@@ -72,7 +74,7 @@ class Owned:
             asset_ids = await self._do(request)
         except messages.REFUSED as error:
             answer.refusal.CopyFrom(messages.write_refusal(error))
-        answer.revision = self._store.mirror.revision
+        answer.revision = self._mirror.revision
         answer.observed.extend(messages.observed(self._observed(asset_ids)))
         answer.unseen.extend(
             messages.write_observation(unseen)

@@ -1,8 +1,8 @@
 """Who asks which source: taken when nobody does, lost with the session, given back when the process ends.
 
-A source is this process's when the mirror says so, and the session that it hangs on is alive. Nothing else counts, least
-of all how the transaction ended that asked for it. As the mirror has everything in one order, whoever is owner by it
-has read all that the owners before have written; and what a former one would write later, the store refuses by its term.
+A source is this process's when the mirror says so, and the session that it hangs on is alive. Nothing else counts, and
+least of all how the transaction ended that asked for it. As the mirror has everything in one order, whoever is owner by
+it has read all that the owners before have written; what one of those would write later, the store refuses by its term.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Ownership:
         sources: Iterable[str],
         keys: Keys,
         client: EtcdClient,
+        *,
         session: Session,
         present: Present,
         me: Me,
-        *,
         cut_off: Callable[[], bool],
     ) -> None:
         self._keys = keys
@@ -65,6 +65,10 @@ class Ownership:
         self._changed = asyncio.Event()
         self._handed_over_at = loop_time()
         session.listen(self.changed)
+
+    def called_at(self, me: Me) -> None:
+        """Say where this process is called, before it takes anything."""
+        self._me = me
 
     # What is so ------------------------------------------------------------------------------------------------------
 
@@ -162,7 +166,7 @@ class Ownership:
     # Giving ----------------------------------------------------------------------------------------------------------
 
     async def release(self, source: str, term: int) -> None:
-        """Let others have a source that is not asked here any more; without etcd they have it with the session's end."""
+        """Let others have a source that is not asked here any more; without etcd they have it when the session ends."""
         key = self._keys.owner(source)
         while (owner := self._owners.get(source)) is not None and owner.term == term and self._is_mine(owner):
             changed = self._changed

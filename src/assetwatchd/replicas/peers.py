@@ -51,7 +51,7 @@ REFUSED_EVERY_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class PeerLost(Exception):  # noqa: N818 - it is no fault of anybody's
+class PeerLost(Exception):
     """A replica did not answer: whether it did what it was asked to is not known."""
 
 
@@ -127,7 +127,9 @@ def _handler(
     request: type[Request],
 ) -> grpc.RpcMethodHandler:  # type: ignore[type-arg]  # same
     return grpc.unary_unary_rpc_method_handler(
-        behaviour, request_deserializer=request.FromString, response_serializer=lambda answer: answer.SerializeToString()
+        behaviour,
+        request_deserializer=request.FromString,
+        response_serializer=lambda answer: answer.SerializeToString(),
     )
 
 
@@ -147,7 +149,7 @@ class Peers:
         return await self._call(at, "Tell", request, pb.TellResponse, within_s)
 
     async def _call(self, at: str, method: str, request: Message, answer: type[Answer], within_s: float) -> Answer:
-        call = self._channel(at).unary_unary(
+        call: grpc.aio.UnaryUnaryMultiCallable[Message, Answer] = self._channel(at).unary_unary(
             f"/{SERVICE}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,

@@ -46,6 +46,10 @@ class Present:
         self._wake = asyncio.Event()
         session.listen(self._wake.set)
 
+    def called_at(self, at: str) -> None:
+        """Say where this process is called, before anybody is told of it."""
+        self._mine = self._mine._replace(at=at)
+
     # Who is there ----------------------------------------------------------------------------------------------------
 
     def take(self, name: bytes, key: KeyValue | None) -> None:

@@ -1,4 +1,4 @@
-"""Who takes a source that nobody asks, who waits, and what is handed over to whom. Pure: all know the same, so all agree.
+"""Who takes a source that nobody asks, who waits, what is handed over to whom. Pure: all know the same, so all agree.
 
 Every process ranks all that are present, for each source in another order (rendezvous hashing): when one comes or goes,
 only sources change hands that go to it, or were its own.

@@ -7,7 +7,7 @@ and meaning, and one that is not known is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - a field of a tuple is made of it
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Me(NamedTuple):
-    """This process. id: of it alone; name: of the replica, the same after a restart; at: HOST:PORT others call it at."""
+    """This process. id: of it alone; name: of the replica, the same after a restart; at: HOST:PORT that others call."""
 
     id: str
     name: str
@@ -26,7 +26,7 @@ class Me(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Who asks a source. term: the revision of etcd since when, which no other owner of it had. lease: its session's."""
+    """Who asks a source. term: since which revision of etcd, which no other owner of it had. lease: its session's."""
 
     id: str
     name: str

@@ -1,7 +1,7 @@
 """A source as every process has it: asked here while this one is its owner, and elsewhere while another is.
 
-Implements Source. What can be known from the mirror, and from what its owner tells, is answered at once; the rest is for
-the owner, whoever that is by then.
+Implements Source. What can be known from the mirror, and from what its owner tells, is answered at once; the rest is
+for the owner, whoever that is by then.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.pipeline import Pipeline
-    from assetwatchd.changefeed.store.etcd.store import EtcdStore
+    from assetwatchd.changefeed.store.etcd.mirror import Mirror
+    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Condition, Entry, Observation, SourceKind
     from assetwatchd.polling.interest import Interest
     from assetwatchd.polling.stats import Figures
@@ -55,7 +56,8 @@ log = logging.getLogger(__name__)
 class Parts(NamedTuple):
     """What all sources of one process share."""
 
-    store: EtcdStore
+    store: Store
+    mirror: Mirror
     hub: Hub
     pipeline: Pipeline
     ownership: Ownership
@@ -121,7 +123,7 @@ class SharedSource:
 
     async def _own(self, term: int) -> None:
         """Ask it until the term is over."""
-        owned = Owned(self._scheduler(), term, self._parts.store, self._parts.hub)
+        owned = Owned(self._scheduler(), term, self._parts.store, self._parts.mirror, self._parts.hub)
         running = asyncio.create_task(self._run_term(owned), name=f"{self.name}.term")
         lost = asyncio.create_task(self._parts.ownership.lost(self.name, term), name=f"{self.name}.lost")
         try:
@@ -277,7 +279,7 @@ class SharedSource:
             self._owned.hold(bucket, body)
 
     def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
-        """Have assets read in the turns of this caller too, if it is asked here; elsewhere callers of watches are one."""
+        """Have assets read in the turns of this caller too, if it is asked here; elsewhere all are one caller."""
         if self._owned is not None:
             self._owned.scheduler.join(asset_ids, caller)
 
@@ -384,9 +386,7 @@ class SharedSource:
         if self._owned is not None:
             await self._owned.scheduler.push_removed(observation, traceparent)
             return
-        remove = pb.AskRequest.Remove(
-            observation=messages.write_observation(observation), traceparent=traceparent
-        )
+        remove = pb.AskRequest.Remove(observation=messages.write_observation(observation), traceparent=traceparent)
         with suppress(*messages.REFUSED):
             await self._ask(pb.AskRequest(remove=remove))
 

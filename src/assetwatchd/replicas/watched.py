@@ -1,4 +1,4 @@
-"""What clients of this process watch of one source: counted for all processes, and known to its scheduler if it is here."""
+"""What clients of this process watch of one source: counted for all processes, known to a scheduler that is here."""
 
 from __future__ import annotations
 

@@ -17,6 +17,6 @@ def loop_time() -> float:
 def lasting_time() -> float:
     """Return seconds that go on while the machine is suspended, where it can tell, from a zero of its own.
 
-    What others count by their own clocks, as the end of a lease, is counted here by this one: the loop's may stand still.
+    What others count by their own clocks, as the end of a lease, is counted here by this one: the loop's may stand.
     """
     return time.clock_gettime(BOOTTIME)
