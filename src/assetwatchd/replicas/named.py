@@ -36,8 +36,14 @@ def encode(names: Iterable[str]) -> bytes:
 
 
 def decode(body: bytes) -> Sequence[str]:
-    """Read the names of a bucket."""
-    return json.loads(zlib.decompress(body).decode(errors="surrogatepass")) if body else []
+    """Read the names of a bucket. Raises: ValueError for what no replica wrote."""
+    try:
+        names = json.loads(zlib.decompress(body).decode(errors="surrogatepass")) if body else []
+    except zlib.error as error:
+        raise ValueError("not packed") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("not a list of names")
+    return names
 
 
 class Named:

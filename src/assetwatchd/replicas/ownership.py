@@ -74,7 +74,7 @@ class Ownership:
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
         """Take in that o/SOURCE is so."""
-        source = name.partition(b"/")[2].decode()
+        source = name.partition(b"/")[2].decode(errors="replace")
         if key is None:
             self._owners.pop(source, None)
             self._giving.discard(source)
