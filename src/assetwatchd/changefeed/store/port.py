@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Draft(NamedTuple):
     """An entry that has no number yet. seal(revision) encodes it once it has one.
 
-    content, sealed_at: what `seal` was made of, `Encoder.seal(content, observed_at=sealed_at, traceparent=traceparent)`.
-        A store that processes share keeps that, and each of them seals the entry itself.
+    content, sealed_at: what `seal` was made of, with the traceparent, by `Encoder.seal`; sealed_at is its observed_at. A
+        store that processes share keeps that, and each of them seals the entry itself.
     """
 
     key: AssetKey

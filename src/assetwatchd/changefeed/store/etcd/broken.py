@@ -12,6 +12,4 @@ class HistoryBroken(StoreError):
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(
-            f"etcd does not have what was read from it: {why}; this process ends and is to be started anew"
-        )
+        super().__init__(f"etcd does not have what was read from it: {why}; the process ends; start it again")

@@ -42,7 +42,7 @@ class Terms(Protocol):
     """Which sources are this process's to write."""
 
     def term(self, source: str) -> int | None:
-        """Return the revision of etcd at which o/SOURCE was created for this process; None if it is not, or no longer."""
+        """Return the revision of etcd at which o/SOURCE was created for us; None if it was not, or is no longer."""
         ...
 
 
