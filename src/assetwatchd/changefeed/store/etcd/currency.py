@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import keys
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
 from assetwatchd.etcd.errors import EtcdError
+from assetwatchd.model.errors import HistoryBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from assetwatchd.changefeed.store.etcd import keys
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
+from assetwatchd.model.errors import HistoryBroken
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.store.etcd.contents import Contents

@@ -10,7 +10,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import beginning
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
 from assetwatchd.changefeed.store.etcd.currency import Currency
 from assetwatchd.changefeed.store.etcd.fence import Fence
 from assetwatchd.changefeed.store.etcd.following import Following
@@ -18,7 +17,7 @@ from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.lane import Lane
 from assetwatchd.changefeed.store.etcd.mirror import Mirror
 from assetwatchd.changefeed.store.ledger_store import DROPPED_TOGETHER
-from assetwatchd.model.errors import NotOwner, StoreError
+from assetwatchd.model.errors import HistoryBroken, NotOwner, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
