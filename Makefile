@@ -19,7 +19,7 @@ DOCS := $(VENV)/.docs
 PROXY := $(VENV)/.proxy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup grpcurl demo check unit test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
+.PHONY: help setup grpcurl etcd demo check unit test test-fresh test-pythons lint types schema drift docker-lint tests bench test-faults test-proxy \
 	soak mutants generate reference docs release-schema breaking format clean
 
 help: ## Say what there is
@@ -32,6 +32,12 @@ grpcurl: $(GRPCURL) ## Add .venv/bin/grpcurl, to call a server from the shell
 # An installation that broke off, or a Python that is gone, means to begin anew.
 ANEW := $(if $(realpath $(BIN)/python),$(wildcard $(VENV)/.unfinished),anew)
 .PHONY: anew
+
+etcd: $(DEV) ## Have an etcd: that on PATH if it is 3.6 or newer, else one that Go builds, once, in a minute or two
+	@$(HAVE_ETCD)
+
+# With the Go of .venv, unless PATH has one that is new enough. Without an etcd the tests that need it fail, and no other.
+HAVE_ETCD = $(BIN)/python -m assetwatch_sandbox.etcd etcd etcdutl
 
 $(RUN): pyproject.toml constraints/run.txt $(ANEW)
 	@sh tools/set_up.sh run
@@ -99,6 +105,7 @@ unit: $(DEV) ## Run the tests that are marked unit: no socket is connected, no p
 
 tests: $(DEV) ## Run the tests on all cores, then those marked serial one by one; ARGS=tests/x.py a part of them
 	@mkdir -p $(BUILD)
+	-@$(HAVE_ETCD) >/dev/null
 	$(PYTEST) $(PARALLEL) -m 'not serial' --junitxml=$(BUILD)/pytest.xml $(ARGS) $(OR_NONE)
 	$(PYTEST) -m serial --junitxml=$(BUILD)/pytest-serial.xml $(ARGS) $(OR_NONE)
 
@@ -110,6 +117,7 @@ MACHINES = tests/changefeed/test_core_machine.py tests/e2e/test_e2e_machine.py t
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 
 test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
+	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
 
@@ -120,6 +128,7 @@ $(PROXY): $(DEV) constraints/proxy.txt
 	@sh tools/set_up.sh proxy
 
 soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of made-up requests, machines, half an hour of faults
+	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
 	$(FAULTS) FUZZ_S=600 $(BIN)/python -m pytest tests/fuzz

@@ -13,7 +13,7 @@ import plots
 from cells import Cell
 from changes import change, message
 from report import Missing, Part, Row, at_least, at_most, figure, unless_missing
-from rig import go_program, medians, paired, spread, used
+from rig import etcd_program, medians, paired, spread, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,7 +135,7 @@ def etcd_server(rig: Rig) -> Iterator[tuple[Child, str]]:
         "log-level": "error",
     }
     flags = [f"--{name}={value}" for name, value in urls.items()]
-    with rig.child(go_program("etcd"), *flags, env={"GOMAXPROCS": "1"}) as server:
+    with rig.child(etcd_program(), *flags, env={"GOMAXPROCS": "1"}) as server:
         _listening(client, server)
         yield server, f"127.0.0.1:{client}"
         server.process.send_signal(signal.SIGKILL)  # its data is thrown away

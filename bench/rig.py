@@ -23,6 +23,8 @@ import grpc
 from children import Child, Result
 from report import Missing
 
+from assetwatch_sandbox import etcd
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -235,6 +237,14 @@ def go_program(name: str) -> Path:
     if isinstance(built, str):
         raise Missing(built)
     return built
+
+
+def etcd_program() -> Path:
+    """Build etcd at the version that the demo and the tests have. Raises: Missing."""
+    try:
+        return etcd.built()
+    except etcd.NoEtcd as error:
+        raise Missing(f"etcd: {error}") from None
 
 
 @functools.cache

@@ -13,12 +13,13 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import plots
 import report
 from report import Missing
-from rig import BENCH, BUILD, Rig, go_program
+from rig import BENCH, BUILD, Rig, etcd_program, go_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,9 +108,9 @@ def announce(text: str) -> None:
 
 def build() -> None:
     """Build the peers and the client before the time counts."""
-    for name in ("load", "etcd"):
+    for program in (partial(go_program, "load"), etcd_program):
         with contextlib.suppress(Missing):  # said where it is needed
-            go_program(name)
+            program()
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:
