@@ -113,7 +113,7 @@ class Fence:
         return await self._refused(hold, outcome)
 
     async def _refused(self, hold: Hold, outcome: Outcome) -> int:
-        """Read on to the chain that there is, if the source is ours still: that of a try given up, or before our term."""
+        """Read on to the chain that there is, if the source is ours still: of a try given up, or before our term."""
         owner = outcome.one(1)
         if owner is None or owner.created != hold.term:
             raise NotOwner(hold.source)
