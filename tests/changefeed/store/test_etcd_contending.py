@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 PREFIX = "/aw/"
 WRITERS = 3
-FATES = ("done",) * 12 + ("lost", "unanswered", "unanswered", "late")
+FATES = ("done",) * 12 + ("lost", "unanswered", "unanswered", "late", "full", "filling")
 RUN_S = 30.0
 
 
