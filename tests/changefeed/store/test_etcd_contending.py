@@ -36,9 +36,10 @@ async def contend(seed: int) -> tuple[list[str], Counter[str]]:
     etcd, writers, running = ModelEtcd(), list[Writer](), list[asyncio.Task[None]]()
     clients = []
     for number in range(WRITERS):
-        client = ModelClient(etcd, fate=fates(rng), delay_s=lambda: rng.choice((0.001, 0.005, 0.2)))
+        client = ModelClient(etcd, delay_s=lambda: rng.choice((0.001, 0.005, 0.2)))
         clients.append(client)
         store = await EtcdStore.open(client, prefix=PREFIX, seal=seal)
+        client.fate = fates(rng)
         writer = Writer(f"w{number}", store, client, PREFIX, rng)
         writers.append(writer)
         running.append(asyncio.create_task(store.run(writer.watched.moved)))
