@@ -24,7 +24,7 @@ from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
-from assetwatchd.model.errors import ConfigError, ReplicaBehind, ServerDraining, StoreError
+from assetwatchd.model.errors import ConfigError, HistoryBroken, ReplicaBehind, ServerDraining, StoreError
 from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
@@ -193,14 +193,21 @@ class App:
         )
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.hub.run(), name="hub")
-            tasks.create_task(self.store.run(self.hub.publish), name="store")
-            tasks.create_task(self._tidy(), name="tidy")
-            if self._replica is not None:
-                tasks.create_task(self._replica.run(), name="replica")
-            for source in self.sources:
-                tasks.create_task(source.run(), name=source.name)
+        """Run the loops until cancelled. Raises: HistoryBroken; whatever else one of them failed with, in a group."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.hub.run(), name="hub")
+                tasks.create_task(self.store.run(self.hub.publish), name="store")
+                tasks.create_task(self._tidy(), name="tidy")
+                if self._replica is not None:
+                    tasks.create_task(self._replica.run(), name="replica")
+                for source in self.sources:
+                    tasks.create_task(source.run(), name=source.name)
+        except* HistoryBroken as group:
+            broken = group.exceptions[0]
+        else:
+            return
+        raise broken
 
     async def _drain(self, grpc_server: grpc.aio.Server) -> None:
         """Stop taking calls, then tell the streams: in this order nobody connects to a server that is going."""

@@ -157,10 +157,19 @@ class Pipeline:
         return entries
 
     async def _kept_at_last(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Try again what is not kept yet, until all is: a store may keep the first of many, and not the others."""
         while True:
             await asyncio.sleep(STORE_RETRY_S)
             with contextlib.suppress(StoreError):
-                return await self._store.commit(drafts)
+                await self._store.commit([draft for draft in drafts if self._kept(draft) is None])
+                return [entry for draft in drafts if (entry := self._kept(draft)) is not None]
+
+    def _kept(self, draft: Draft) -> Entry | None:
+        """Return the entry that this very draft became, if it is in the store."""
+        entry = self._store.get(draft.key)
+        if entry is None or (entry.found_at, entry.digest, entry.gone) != (draft.found_at, draft.digest, draft.gone):
+            return None
+        return entry
 
     @contextlib.contextmanager
     def _failing(self, why: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.terminal import ReaderGone, while_read
-from assetwatchd.model.errors import AssetwatchError
+from assetwatchd.model.errors import AssetwatchError, HistoryBroken
 from assetwatchd.runtime.stopping import HANGUP, has_terminal
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def until_stopped(work: Coroutine[object, object, None], *, read: bool = False, 
         pass
     except OSError as error:
         fail(ExitCode.NOT_MET, f"could not start: {error.strerror or error}")
+    except HistoryBroken as error:
+        fail(ExitCode.NOT_MET, str(error))
     except AssetwatchError as error:
         text = re.sub(r"^server\.listen: ", f"{listen}: " if listen else "server.listen: ", str(error))
         fail(ExitCode.NOT_MET, *f"could not start: {text}".splitlines())

@@ -3,6 +3,7 @@
 AssetwatchError
 ├── ConfigError                 the configuration cannot be used
 ├── StoreError                  the store cannot be opened, or cannot keep what it is given
+│   └── HistoryBroken           what was read from it is not the past of what it holds now
 ├── NotOwner                    the source is another process's to write
 ├── CallError                   the call cannot be answered as asked
 │   ├── InvalidRequest          ├── SourceNotFound        ├── SourceUnreachable
@@ -71,6 +72,16 @@ class StoreError(AssetwatchError):
     def __init__(self, message: str, *, path: object = "") -> None:
         super().__init__(message)
         self.told = message.replace(str(path), "the store") if path else message
+
+
+class HistoryBroken(StoreError):
+    """The store does not have what was read from it, as if a backup of it had been put back, or it had been lost.
+
+    Nobody can go on from what was read: the process ends, and the next one reads what there is, and counts anew.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"etcd does not have what was read from it: {why}; start the service again")
 
 
 class NotOwner(AssetwatchError):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Draft(NamedTuple):
     """An entry that has no number yet. seal(revision) encodes it once it has one.
 
-    content, sealed_at: what `seal` was made of, `Encoder.seal(content, observed_at=sealed_at, traceparent=traceparent)`.
-        A store that processes share keeps that, and each of them seals the entry itself.
+    content, sealed_at: what `Encoder.seal` made `seal` of, with the traceparent; sealed_at is its observed_at. A store
+        that processes share keeps that, and each of them seals the entry itself.
     """
 
     key: AssetKey
@@ -92,8 +92,8 @@ class Store(Protocol):
 
         Their revisions rise in the order of the drafts, and are above all that there were; they need not be contiguous.
         Returns: their entries. One that the store can never take, as it is too large, is logged and not among them.
-        Raises: StoreError when they could not be made durable; then none of them can be read. NotOwner when the source
-        is another process's to write: that will not change by trying again.
+        Raises: StoreError when they could not be made durable; then none of them can be read, or, of more than it can
+        write at once, the first. NotOwner when the source is another process's to write: trying again will not help.
         """
         ...
 
@@ -117,7 +117,7 @@ class Store(Protocol):
         """Do for as long as the service runs what the store has to do by itself; return at once if that is nothing.
 
         moved is called when the head moved by what came from elsewhere. While it does not run, such a store cannot
-        commit. Raises: StoreError when it cannot go on, and the process has to be started anew.
+        commit. Raises: HistoryBroken.
         """
         ...
 

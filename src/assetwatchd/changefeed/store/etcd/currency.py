@@ -1,4 +1,4 @@
-"""Whether the mirror is as new as etcd: a read that a majority agreed on says how far that is, and the watch must follow.
+"""Whether the mirror is as new as etcd: a read that a majority agreed on says how far that is; the watch must follow.
 
 A watch that says nothing may have nothing to say, or be at a member, or behind a network, that hears nothing.
 """
@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import keys
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
 from assetwatchd.etcd.errors import EtcdError
+from assetwatchd.model.errors import HistoryBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +87,16 @@ class Currency:
         self._current_at = at
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(at + self._cut_off_s, self._tell, True)
-        self._tell(False)
+        self._alarm = asyncio.get_running_loop().call_at(at + self._cut_off_s, self._cut)
+        if self.cut_off:
+            log.warning("no longer cut off from etcd")
+            self._tell(cut_off=False)
 
-    def _tell(self, cut_off: bool) -> None:  # noqa: FBT001 - given to call_at by place
-        if cut_off == self.cut_off:
-            return
+    def _cut(self) -> None:
+        log.warning("cut off from etcd: what is told may be old by %g s and more", self._cut_off_s)
+        self._tell(cut_off=True)
+
+    def _tell(self, *, cut_off: bool) -> None:
         self.cut_off = cut_off
-        log.warning("cut off from etcd" if cut_off else "no longer cut off from etcd")
         for listener in self._listeners:
             listener(cut_off)

@@ -1,8 +1,8 @@
 """Which epochs there were, and up to which revision each counted. Pure; the same for all who share the store.
 
-Every process that starts begins an epoch, and from then on all of them count in it: a token of an earlier one is good up
-to where that ended. A copy of etcd's data that was put back knows nothing of the epochs that began after it was made,
-and ends the one of then where the copy does, so a token from after it is known for what it is.
+Every process that starts begins an epoch, and from then on all of them count in it: a token of an earlier one is good
+up to where that ended. A copy of etcd's data that was put back knows nothing of the epochs that began after it, and the
+one of then ends where the copy does: a token from after it is known for what it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps the mirror moving: a watch from where it is, another one when that ends, and all read anew when it is too late."""
+"""Keeps the mirror moving: a watch from where it is, another when that ends, and all read anew when it is too late."""
 
 from __future__ import annotations
 

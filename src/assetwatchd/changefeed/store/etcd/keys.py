@@ -1,7 +1,7 @@
 """The names of all keys of one deployment, and how a revision of etcd becomes one of entries. Pure.
 
     e/SOURCE/ASSET_ID   an entry: Record
-    w/SOURCE            the id of the last commit of the source; its revision is the chain that the next one goes on from
+    w/SOURCE            the id of the last commit of the source; its revision is the chain that the next goes on from
     f/SOURCE            the floor: up to where removals of the source are dropped
     o/SOURCE            who may write the source; the revision of its creation is the term. Hangs on a lease
     m/epochs, m/base, m/floor    all epochs: Epochs; the head and the floor of the store that this one is a copy of

@@ -1,4 +1,4 @@
-"""All that is written of one source, one transaction after the other; what waits meanwhile goes into the next together."""
+"""All that is written of one source, one transaction after the other; what waits meanwhile goes into the next."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Lane:
                 commit.done.cancel()  # of those that are not over: the writer was cancelled
 
     async def _store(self, part: Sequence[tuple[Commit, Draft]]) -> None:
-        """Write a part in one transaction, in two if etcd takes less than it should; leave out what alone is too much."""
+        """Write a part in one transaction; in two if etcd takes less than usual; leave out what alone is too much."""
         at = self._now()
         operations = [
             put(self._names.entry(draft.key), drafted(draft, place=place, committed_at=at))

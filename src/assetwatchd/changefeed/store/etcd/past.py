@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import epochs, keys
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
 from assetwatchd.etcd.operations import get, get_prefix
+from assetwatchd.model.errors import HistoryBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

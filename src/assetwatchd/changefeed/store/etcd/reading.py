@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from assetwatchd.model.values import Entry
 
 READ_TOGETHER = 500
-"""So many entries are read, at 20 us each, before others have a turn: a loop that stands still for longer than its lease
-lasts loses all that the process owns."""
+"""So many entries are read, at 20 us each, before others have a turn: a process whose loop stands still for longer than
+its lease lasts loses all that it owns.
+"""
 
 
 class Reading(NamedTuple):

@@ -10,7 +10,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import beginning
-from assetwatchd.changefeed.store.etcd.broken import HistoryBroken
 from assetwatchd.changefeed.store.etcd.currency import Currency
 from assetwatchd.changefeed.store.etcd.fence import Fence
 from assetwatchd.changefeed.store.etcd.following import Following
@@ -18,7 +17,7 @@ from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.lane import Lane
 from assetwatchd.changefeed.store.etcd.mirror import Mirror
 from assetwatchd.changefeed.store.ledger_store import DROPPED_TOGETHER
-from assetwatchd.model.errors import NotOwner, StoreError
+from assetwatchd.model.errors import HistoryBroken, NotOwner, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -154,13 +153,14 @@ class EtcdStore:
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
         """Choose those of sources that are ours and raise the floor; then delete, with the floor, source by source."""
         async with self._dropping:
-            going = await self._chosen(before, keep)
+            count = 0
             try:
-                return sum([await self._lane(source).drop(entries) for source, entries in going.items()])
-            except NotOwner:
-                return 0  # whoever owns the source now drops them
+                for source, entries in (await self._chosen(before, keep)).items():
+                    with contextlib.suppress(NotOwner):  # whoever owns the source now drops them
+                        count += await self._lane(source).drop(entries)
             finally:
                 self._raised = 0
+            return count
 
     async def _chosen(self, before: float, keep: Callable[[AssetKey], bool]) -> dict[str, list[Entry]]:
         """Raise the floor over all that go, and return those by source; others have a turn now and then."""
