@@ -272,12 +272,20 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from telemetry.problems(settings.telemetry)
     if isinstance(settings.store, SqliteStoreSettings):
         yield from sqlite_problems(Path(settings.store.path))
+    if isinstance(settings.store, EtcdStoreSettings):
+        from assetwatchd.etcd import files  # noqa: PLC0415 - with no other store it is imported
+
+        yield from files.problems(settings.store)
 
 
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield what a start says of settings that it takes, and that are hardly meant so, a line each."""
     yield from tls.warnings(settings.sources)
     yield from certificates.warnings(settings.server)
+    if isinstance(settings.store, EtcdStoreSettings):
+        from assetwatchd.etcd import files  # noqa: PLC0415 - as above
+
+        yield from files.warnings(settings.store)
 
 
 def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Source | Upstream]]) -> Iterator[str]:
