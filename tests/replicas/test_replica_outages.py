@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from assetwatch.v1.asset_status_pb2 import ASSET_STATE_PROCESSING
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from assetwatchd.etcd.operations import created, put
-from assetwatchd.model.errors import NotOwner
 from assetwatchd.model.values import ConditionState
 from assetwatchd.replicas import rank
 from assetwatchd.replicas.conditions import CUT_OFF
@@ -71,25 +69,24 @@ async def test_an_owner_that_is_cut_off(etcd: Cluster, etcd_prefix: str, tmp_pat
 
 
 async def test_what_a_former_owner_writes_is_refused(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
-    """An owner that does not know yet that it is none, as one that was paused, keeps nothing, and stops asking."""
+    """An owner that does not know that it is none any more, as one that was paused, keeps nothing, and stops asking."""
     async with replicas(etcd, etcd_prefix, tmp_path) as both, client_of(*etcd.endpoints) as client:
         owner, other = await both.owner("omn"), await both.other("omn")
-        ownership = owner.shared("omn")._parts.ownership
-        term = ownership.term("omn")
-        assert term is not None
-        with patch.object(ownership, "take"):  # the mirror of the paused one says nothing of it
-            key = owner.app.store._names.owner("omn")  # type: ignore[attr-defined]  # it is that of etcd
-            await client.txn([created(key, term)], [put(key, b"{}")])  # touched by hand: its term is the same
-            outcome = await client.get(key)
-            assert outcome.first is not None
-            lease = ownership._session.lease
-            await client.revoke(lease)
-            await until(lambda: other.owns("omn"))
-            owner.vary("omn")
-            await until(lambda: ownership.term("omn") != term or not owner.owns("omn"))
-        assert not owner.owns("omn")
         watch = await other.watch(sources=["omn"]).synced()
-        await watch.holds(lambda held: held[sample("omn")].state == ASSET_STATE_PROCESSING)
+        session = owner.app._replica._session  # type: ignore[union-attr]  # it is one of several
+        listeners = owner.app.store.mirror._listeners  # type: ignore[attr-defined]  # of the store on etcd
+        listeners[:] = [each for each in listeners if each[0] != b"o/"]  # it is not told whose the sources are,
+        with patch.object(session._client, "keep_alive", AsyncMock(return_value=LEASE_S)):  # nor that its session ended
+            await client.revoke(session.lease)
+            await until(lambda: other.owns("omn"))
+            assert owner.owns("omn")
+            owner.vary("omn")
+            await watch.holds(lambda held: held[sample("omn")].state == ASSET_STATE_PROCESSING)
+            await until(lambda: not owner.owns("omn"))
+        assert other.owns("omn")
+        revisions = [change.status.revision for message in watch.messages for change in message.changes]
+        assert revisions == sorted(set(revisions))
+        assert len(watch.messages[-1].changes) <= 1
 
 
 async def test_a_source_goes_to_whoever_comes_first(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
