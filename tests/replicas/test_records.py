@@ -83,7 +83,9 @@ def test_what_no_replica_wrote(value: bytes) -> None:
     assert records.read_presence(kept(value)) == Presence("", "", "", "")
 
 
-@pytest.mark.parametrize("value", [b"\0", b"nonsense", zlib.compress(b"{}"), zlib.compress(b"[1]"), zlib.compress(b"x")])
+@pytest.mark.parametrize(
+    "value", [b"\0", b"nonsense", zlib.compress(b"{}"), zlib.compress(b"[1]"), zlib.compress(b"x")]
+)
 def test_a_bucket_that_no_replica_wrote(value: bytes) -> None:
     """The same."""
     with pytest.raises(ValueError, match=r"."):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
@@ -31,7 +31,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 async def health(replica: Replica) -> int:
     """How a replica says it is."""
-    answer = await health_pb2_grpc.HealthStub(replica.channel).Check(health_pb2.HealthCheckRequest())  # type: ignore[no-untyped-call]
+    stub: Any = health_pb2_grpc.HealthStub(replica.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest())
     return int(answer.status)
 
 
@@ -76,7 +77,9 @@ async def test_what_a_former_owner_writes_is_refused(etcd: Cluster, etcd_prefix:
         session = owner.app._replica._session  # type: ignore[union-attr]  # it is one of several
         listeners = owner.app.store.mirror._listeners  # type: ignore[attr-defined]  # of the store on etcd
         listeners[:] = [each for each in listeners if each[0] != b"o/"]  # it is not told whose the sources are,
-        with patch.object(session._client, "keep_alive", AsyncMock(return_value=LEASE_S)):  # nor that its session ended
+        alive = AsyncMock(return_value=LEASE_S)
+        with patch.object(session._client, "keep_alive", alive):  # nor that its session ended
+            await until(lambda: alive.await_count)
             await client.revoke(session.lease)
             await until(lambda: other.owns("omn"))
             assert owner.owns("omn")
@@ -106,7 +109,10 @@ async def test_a_source_goes_to_whoever_comes_first(etcd: Cluster, etcd_prefix: 
 
 async def test_all_is_told_anew_in_another_session(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """A replica whose session was lost comes back with all that its clients watch, and can be asked for reads."""
-    async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both, client_of(*etcd.endpoints) as client:
+    async with (
+        replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both,
+        client_of(*etcd.endpoints) as client,
+    ):
         owner, other = await both.owner("omn"), await both.other("omn")
         watch = await other.watch(assets=[{"source": "omn", "asset_id": sample("omn").asset_id}]).synced()
         before = other.app._replica._session.lease  # type: ignore[union-attr]  # it is one of several

@@ -67,12 +67,13 @@ def read_presence(key: KeyValue) -> Presence:
     """Read r/REPLICA."""
     said = _object(key.value)
     watchers = said.get("watchers")
+    counts = watchers if isinstance(watchers, dict) else {}
     return Presence(
         _text(said, "id"),
         _text(said, "name"),
         _text(said, "at"),
         _text(said, "version"),
-        {name: count for name, count in watchers.items() if isinstance(count, int)} if isinstance(watchers, dict) else {},
+        {name: count for name, count in counts.items() if isinstance(count, int)},
     )
 
 
