@@ -19,7 +19,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
-from support.replica_rig import LEASE_S, replicas, until
+from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def test_a_replica_that_stops_hands_over(etcd: Cluster, etcd_prefix: str, 
 
 async def test_a_replica_that_is_killed(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """The other asks once the lease is over, and what the watchers of the dead one named is of interest still."""
-    async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
+    async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}, lease_s=SHORT_LEASE_S) as both:
         owner, other = await both.owner("omn"), await both.other("omn")
         await owner.watch(assets=[{"source": "omn", "asset_id": sample("omn").asset_id}]).synced()
         await until(lambda: other.app._replica._parts.interests.elsewhere("omn"))  # type: ignore[union-attr]  # it is one of several
@@ -171,7 +171,7 @@ async def test_a_replica_that_is_killed(etcd: Cluster, etcd_prefix: str, tmp_pat
 
 async def test_a_read_waits_for_the_next_owner(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """A read that is asked for while the owner dies is made by the next one."""
-    async with replicas(etcd, etcd_prefix, tmp_path) as both:
+    async with replicas(etcd, etcd_prefix, tmp_path, lease_s=SHORT_LEASE_S) as both:
         owner, other = await both.owner("omn"), await both.other("omn")
         owner["omn"].faults.add(path=SAMPLES["omn"].observe, delay_s=60, times=1)
         reading = asyncio.create_task(other.get(sample("omn"), max_age={"seconds": 0}))
