@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from assetwatchd.settings.schema import EtcdStoreSettings
 
 
-TOKEN = r"[!-~]{16,}"
-TOKEN_WORDS = "one line of 16 visible characters at least, such as `openssl rand -hex 32` writes"
+SHARED = r"[!-~]{16,}"
+SHARED_WORDS = "one line of 16 visible characters at least, such as `openssl rand -hex 32` writes"
 """A shorter secret of replicas may be found by trying."""
 
 
@@ -28,7 +28,7 @@ def problems(settings: EtcdStoreSettings) -> Iterator[str]:
             yield f"store.tls_{which}_file: {problem}"
     if settings.password_file and (problem := _secret_problem(settings.password_file, r"(?s).+", "a password")):
         yield f"store.password_file: {problem}"
-    if settings.peer_token_file and (problem := _secret_problem(settings.peer_token_file, TOKEN, TOKEN_WORDS)):
+    if settings.peer_token_file and (problem := _secret_problem(settings.peer_token_file, SHARED, SHARED_WORDS)):
         yield f"store.peer_token_file: {problem}"
 
 
