@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from assetwatchd.cli.configuration import settings_from
@@ -44,6 +43,8 @@ def doctor(config: Config = None, secrets_dir: SecretsDir = None) -> None:
 
 def _asked(store: EtcdStoreSettings) -> tuple[Sequence[str], Sequence[str]]:
     """Return a line for each member that answers, and warnings; an etcd that is not fit ends the command."""
+    import asyncio  # noqa: PLC0415 - help does not pay for it
+
     from assetwatchd.etcd.checks import Unfit  # noqa: PLC0415 - with another store it is not imported
     from assetwatchd.etcd.errors import EtcdError, OutcomeUnknown  # noqa: PLC0415 - same
 
