@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Re
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as Response
 
 from assetwatchd.model.errors import ConfigError
-from assetwatchd.replicas.access import TOKEN_BYTES_MIN, Access, access
+from assetwatchd.replicas.access import Access, access
 from assetwatchd.replicas.peers import SERVICE, PeerLost, Peers, PeerServer
 from assetwatchd.settings.schema import EtcdStoreSettings
 from support.rig import running
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-SECRET = "s" * TOKEN_BYTES_MIN
+SECRET = "s" * 16
 
 
 class Echo:
@@ -135,7 +135,7 @@ async def test_a_channel_that_is_closed_loses_its_calls() -> None:
     await peers.close()
 
 
-@pytest.mark.parametrize("text", ["", "short", "s" * (TOKEN_BYTES_MIN - 1), "two\nlines of it, both quite long"])
+@pytest.mark.parametrize("text", ["", "short", "s" * 15, "two\nlines of it, both quite long"])
 def test_a_secret_that_is_none(tmp_path: Path, text: str) -> None:
     """A file that holds no secret, or more than one, is told at the start; the text holds nothing of it."""
     with pytest.raises(ConfigError, match="peer_token_file") as told:

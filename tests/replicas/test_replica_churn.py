@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -29,7 +29,7 @@ NAMES = ("a", "b", "c")
 SOURCES = ("omn", "pieces", "oracle-sbc")
 FAULTS = 6
 SERVER = {"heartbeat_s": 0.5, "first_read_wait_s": 0.5}
-SHORT = {"lease_s": SHORT_LEASE_S, "cut_off_s": 2}
+SHORT: dict[str, Any] = {"lease_s": SHORT_LEASE_S, "cut_off_s": 2}
 HOP_S = (0.3, 2.0)
 SILENT_S = 5.0
 

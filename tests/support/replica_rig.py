@@ -170,7 +170,7 @@ async def replicas(
         standin.put(SAMPLES[name].asset_id, SAMPLES[name].native)
     await sandbox.start()
     token = folder / "peer-token"
-    token.write_text("a secret that all of them share\n")
+    token.write_text("a-secret-that-all-of-them-share\n")
     kept = {
         "kind": "etcd",
         "endpoints": etcd.endpoints,
