@@ -61,7 +61,7 @@ class Replica(Rig):
         assert replica is not None
         replica._session._ended = True  # its loops end with the process, and nobody asks for another session
         self.app._drain = _at_once  # type: ignore[method-assign, assignment]  # nothing is given back
-        self.app._close = _closed(self.app)  # type: ignore[method-assign]
+        self.app._close = _closed(self.app)  # type: ignore[method-assign]  # same
         self.serving.cancel()
         with suppress(asyncio.CancelledError):
             await self.serving
