@@ -73,7 +73,7 @@ class Fence:
         Raises: NotOwner; EtcdRefused when etcd will not do it, and nothing was done.
         """
         while True:
-            hold = await self._hold(source)
+            hold = Hold(source, self._term(source), self._mirror.chain(source))
             commit = os.urandom(ID_BYTES)
             await failpoints.hit("before_txn")
             try:
@@ -88,12 +88,6 @@ class Fence:
             if revision:
                 await self._mirror.reached(revision)
                 return revision
-
-    async def _hold(self, source: str) -> Hold:
-        """Return what the source is held by, now. All that was written before our term is read first."""
-        term = self._term(source)
-        await self._mirror.reached(term)
-        return Hold(source, term, self._mirror.chain(source))
 
     async def _cleared_up(self, hold: Hold, commit: bytes) -> int:
         """Return the revision of a commit of which nothing is known; 0 when it was not done, and never will be."""
@@ -119,7 +113,7 @@ class Fence:
         return await self._refused(hold, outcome)
 
     async def _refused(self, hold: Hold, outcome: Outcome) -> int:
-        """Take another chain than was known, which only who is owner still may: it is that of a try given up before."""
+        """Read on to the chain that there is, if the source is ours still: of a try given up, or before our term."""
         owner = outcome.one(1)
         if owner is None or owner.created != hold.term:
             raise NotOwner(hold.source)
