@@ -45,7 +45,7 @@ from assetwatchd.runtime import descriptors, logs, stderr, telemetry
 from assetwatchd.runtime.gc_tuning import collect_seldom
 from assetwatchd.runtime.stopping import CLOSING_S, Stopping
 from assetwatchd.runtime.watchdog import Watchdog
-from assetwatchd.settings.schema import PiecesSource, SqliteStoreSettings
+from assetwatchd.settings.schema import EtcdStoreSettings, PiecesSource, SqliteStoreSettings
 from assetwatchd.upstream.http import tls
 
 if TYPE_CHECKING:
@@ -240,12 +240,20 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from telemetry.problems(settings.telemetry)
     if isinstance(settings.store, SqliteStoreSettings):
         yield from sqlite_problems(Path(settings.store.path))
+    if isinstance(settings.store, EtcdStoreSettings):
+        from assetwatchd.etcd import files  # noqa: PLC0415 - with no other store it is imported
+
+        yield from files.problems(settings.store)
 
 
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield what a start says of settings that it takes, and that are hardly meant so, a line each."""
     yield from tls.warnings(settings.sources)
     yield from certificates.warnings(settings.server)
+    if isinstance(settings.store, EtcdStoreSettings):
+        from assetwatchd.etcd import files  # noqa: PLC0415 - as above
+
+        yield from files.warnings(settings.store)
 
 
 def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetwatchd.etcd.checks import check
 from assetwatchd.etcd.errors import EtcdError, PermissionDenied, Unauthenticated
 from assetwatchd.etcd.operations import get, put
 from support.etcd import client_of, ended_with, eventually, post, running
@@ -80,8 +81,10 @@ async def use(client: EtcdClient) -> None:
 
 
 async def test_a_user_with_rights(app: EtcdClient) -> None:
-    """Everything that a replica does is done."""
+    """Everything that a replica does is done, with rights for its own keys alone: it looks whether etcd is fit, too."""
     await use(app)
+    assert await check(app, b"/ours/", compacting=True) == []
+    await app.members()
 
 
 async def test_no_user_and_a_wrong_one(guarded: Cluster, tmp_path: Path) -> None:
