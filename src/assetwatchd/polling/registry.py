@@ -17,7 +17,7 @@ from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
@@ -53,6 +53,13 @@ class Registry:
             target = self._targets.get(asset_id) or self.add(asset_id)
             if target.knowledge.state is None:
                 self._untold.add(target)
+
+    def read_elsewhere(self, observed: Mapping[str, float]) -> None:
+        """Take over when assets were read last that found what the store has; what cannot be relied on stays so."""
+        for asset_id, at in observed.items():
+            target = self._targets.get(asset_id)
+            if target is not None and (known_at := target.knowledge.current_at) is not None and known_at < at:
+                target.knowledge.observe(at)
 
     # Which there are -------------------------------------------------------------------------------------------------
 
