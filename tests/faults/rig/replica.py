@@ -40,6 +40,7 @@ class Replica:
         self.server = Server({}, directory, spans=spans, mutant=mutant)
         self._keeping: asyncio.Task[None] | None = None
         self._beginning = asyncio.Lock()
+        self._ready = False
 
     async def link(self, members: Sequence[Member]) -> list[str]:
         """Make the links; return the endpoints that it is to be told."""
@@ -72,6 +73,18 @@ class Replica:
         for link in self.links:
             await link.stop()
 
+    async def up(self) -> None:
+        """Return once it takes calls, if it was started anew."""
+        until = time.monotonic() + START_S
+        while not self._ready:  # noqa: ASYNC110 - it is looked at from outside
+            if time.monotonic() > until:
+                raise RuntimeError(f"{self.name} did not come back")
+            await asyncio.sleep(AGAIN_S)
+
+    def said(self, words: str) -> int:
+        """Count how often it said something."""
+        return self.server.stderr.read_text().count(words)
+
     def cut(self) -> None:
         """Hold everything between it and etcd."""
         for link in self.links:
@@ -101,6 +114,7 @@ class Replica:
     async def _keep(self) -> None:
         while True:
             code = await self.server.exited()
+            self._ready = False
             self.ended.append(Ended(time.monotonic(), self.name, code))
             await asyncio.sleep(AGAIN_S)
             await self._up()
@@ -116,4 +130,5 @@ class Replica:
                     raise
                 await asyncio.sleep(AGAIN_S)
             else:
+                self._ready = True
                 return

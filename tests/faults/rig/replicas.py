@@ -124,6 +124,10 @@ class Replicas(World):
         owners = sorted(set(self.history.owners().values()))
         return self.replica(self.rng.choice(owners)) if owners else self.rng.choice(self.replicas)
 
+    def owned_by(self, replica: Replica) -> list[str]:
+        """Return what a replica owns."""
+        return [source for source, name in self.history.owners().items() if name == replica.name]
+
     async def owned(self, sources: Sequence[str] = SOURCES, *, within_s: float = SETTLED_S) -> bool:
         """Return whether all of them are owned in that time."""
         until = time.monotonic() + within_s
