@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from faults import catalogue
 from faults.rig.evidence import Window
+from faults.rig.waiting import until
 
 if TYPE_CHECKING:
     import random
@@ -31,7 +32,7 @@ REREAD = "all is read anew"
 """What a replica says for which etcd no longer kept what it had missed."""
 
 
-# Replicas ----------------------------------------------------------------------------------------------------------------
+# Replicas --------------------------------------------------------------------------------------------------------------
 
 
 async def kill(world: Replicas, rng: random.Random) -> Window:
@@ -138,10 +139,7 @@ async def exited(world: Replicas, replica: Replica, name: str) -> Window:
     """Let one end at a delay point."""
     began, before = time.monotonic(), len(replica.ended)
     replica.server.tell(arm=name, exit=True, times=1)
-    until = time.monotonic() + 3
-    while len(replica.ended) == before and time.monotonic() < until:
-        await asyncio.sleep(0.05)
-    if len(replica.ended) == before:
+    if not await until(lambda: len(replica.ended) > before, 3):
         replica.server.tell(disarm=True)
         return Window(f"R exit at {name}", began, time.monotonic(), fired=False)
     await replica.up()
@@ -153,7 +151,7 @@ def _passed(world: Replicas, name: str, since: float) -> bool:
     return any(t >= since and passed == name for each in world.replicas for t, passed in each.points())
 
 
-# etcd --------------------------------------------------------------------------------------------------------------------
+# etcd ------------------------------------------------------------------------------------------------------------------
 
 
 async def etcd_kill(world: Replicas, rng: random.Random) -> Window:
@@ -219,11 +217,7 @@ async def put_back(world: Replicas, change: Callable[[], Awaitable[None]]) -> No
     await change()
     world.history.put_back()
     world.follow()
-    until = time.monotonic() + 10
-    while time.monotonic() < until and not all(
-        len(replica.ended) > count for replica, count in zip(world.replicas, ended, strict=True)
-    ):
-        await asyncio.sleep(0.05)
+    await until(lambda: all(len(each.ended) > count for each, count in zip(world.replicas, ended, strict=True)), 10)
     await asyncio.gather(*(replica.up() for replica in world.replicas))
 
 
@@ -253,10 +247,8 @@ async def compacted(world: Replicas, replica: Replica, away_s: float) -> Window:
     await world.history.reached(revision)
     await world.etcd.compact(revision)
     replica.heal()
-    until = time.monotonic() + 5
-    while replica.said(REREAD) == before and time.monotonic() < until:
-        await asyncio.sleep(0.05)
-    return Window("E compaction while a replica is away", began, time.monotonic(), replica.said(REREAD) > before)
+    fired = await until(lambda: replica.said(REREAD) > before, 5)
+    return Window("E compaction while a replica is away", began, time.monotonic(), fired)
 
 
 OF_ONE = ("F4-front", "F4-back", "F5-delay", "F5-throttle", "F6-reset", "F6-cut", "F9", "F10", "F10-clock", "F10-down")

@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,7 @@ import uvloop
 from faults import catalogue, replica_catalogue
 from faults.rig import oracle
 from faults.rig.load import FULL
-from faults.rig.replicas import SETTLED_S, Replicas
+from faults.rig.replicas import SETTLED_S, replicas
 from faults.rig.upstreams import PACE_FULL
 from faults.rig.world import Plan, world
 
@@ -98,13 +99,16 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
     """Run once: about a second of load, the faults one after another, about a second of load, judgement."""
     began = time.monotonic()
     rng = random.Random(plan.seed)  # noqa: S311 - a run must be repeatable
-    running: World
-    if plan.replicas:
-        async with world(plan, Replicas) as running:
-            evidence = await _explored(running, [partial(replica_catalogue.FAULTS[name], running) for name in faults], rng)
-    else:
-        async with world(plan) as running:
-            evidence = await _explored(running, [partial(catalogue.FAULTS[name], running) for name in faults], rng)
+    async with AsyncExitStack() as stack:
+        running: World
+        if plan.replicas:
+            several = await stack.enter_async_context(replicas(plan))
+            todo = [partial(replica_catalogue.FAULTS[name], several) for name in faults]
+            running = several
+        else:
+            running = await stack.enter_async_context(world(plan))
+            todo = [partial(catalogue.FAULTS[name], running) for name in faults]
+        evidence = await _explored(running, todo, rng)
     verdict = oracle.judge(evidence)
     clients = (*evidence.recorders, *evidence.churners)
     reasons = frozenset(stream.end.reason for who in clients for stream in who.streams if stream.end is not None)
@@ -140,7 +144,9 @@ def shared(seed: int, faults: Sequence[str] = (), *, replicas: int = 3, members:
     return planned(seed, faults, replicas=replicas, members=members, **{**crowd, **shape})
 
 
-def chosen(seed: int, count: int, only: Sequence[str] = (), names: Sequence[str] = tuple(catalogue.FAULTS)) -> list[str]:
+def chosen(
+    seed: int, count: int, only: Sequence[str] = (), names: Sequence[str] = tuple(catalogue.FAULTS)
+) -> list[str]:
     """Choose faults by the seed."""
     wanted = [name for name in names if not only or name in only or name.partition("-")[0] in only]
     return random.Random(seed).choices(wanted, k=count)  # noqa: S311 - a run must be repeatable

@@ -132,7 +132,7 @@ class Etcd:
                     f"/etcdserverpb.{method}", request_serializer=_written, response_deserializer=answer.FromString
                 )
                 try:
-                    return await stub(request, timeout=CALL_S)  # type: ignore[no-any-return]  # what answer is
+                    return await stub(request, timeout=CALL_S)
                 except grpc.aio.AioRpcError as error:
                     if number == len(asked) or error.code() not in UNANSWERED:
                         raise

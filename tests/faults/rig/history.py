@@ -1,7 +1,7 @@
 """What was written to etcd, by a watch of the rig's own: the log that all replicas share, and who owned what when.
 
-It speaks to etcd by itself and knows nothing of the product but how a key and a record are read. Data that were put back
-begin another line: what was written after them, before, never was.
+It speaks to etcd by itself and knows nothing of the product but how a key and a record are read. Data that were put
+back begin another line: what was written after them, before, never was.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from assetwatchd.rpc.convert import ProtobufEncoder
 from faults.rig.etcd import channel_to
 from faults.rig.evidence import Journal, Line, Logged
 from faults.rig.ownership import Term
+from faults.rig.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -36,7 +37,10 @@ SILENT_S = 1.2
 """A member that does not answer that is left for the next one."""
 AGAIN_S = 0.05
 HAS_LEADER = (("hasleader", "true"),)
-LOOK_S = 0.02
+REACHED_S = 30.0
+
+
+Watch = grpc.aio.StreamStreamCall[etcd_pb2.WatchRequest, etcd_pb2.WatchResponse]
 
 
 class Written(NamedTuple):
@@ -75,9 +79,9 @@ class History:
             await asyncio.sleep(AGAIN_S)
 
     async def reached(self, revision: int) -> None:
-        """Return once everything up to there is known."""
-        while self.revision < revision:  # noqa: ASYNC110 - it is looked at from outside
-            await asyncio.sleep(LOOK_S)
+        """Return once everything up to there is known. Raises: TimeoutError."""
+        if not await until(lambda: self.revision >= revision, REACHED_S):
+            raise TimeoutError(f"the rig has read up to {self.revision}, and {revision} was written")
 
     def put_back(self) -> None:
         """Begin another line: the data are older ones from here on. Only while it does not run."""
@@ -86,12 +90,12 @@ class History:
         self.revision = 0
 
     async def _follow(self, channel: grpc.aio.Channel) -> None:
-        stub = channel.stream_stream(
+        stub: grpc.aio.StreamStreamMultiCallable[etcd_pb2.WatchRequest, etcd_pb2.WatchResponse] = channel.stream_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=etcd_pb2.WatchRequest.SerializeToString,
             response_deserializer=etcd_pb2.WatchResponse.FromString,
         )
-        call = stub(metadata=HAS_LEADER)
+        call: Watch = stub(metadata=HAS_LEADER)
         wanted = etcd_pb2.WatchCreateRequest(
             key=self._prefix, range_end=self._prefix[:-1] + b"0", start_revision=self.revision + 1
         )
@@ -195,7 +199,9 @@ class History:
         entry = entry_of(written.name, key, 0, self._seal)
         status = pb.WatchStatusResponse.FromString(entry.upsert).changes[0].status
         known_at = min(entry.committed_at - self._wall_s, written.t)
-        return Logged(known_at, entry.revision, tuple(entry.key), int(entry.state), entry.gone, status)
+        return Logged(
+            known_at, entry.revision, (entry.key.source, entry.key.asset_id), int(entry.state), entry.gone, status
+        )
 
 
 def _terms(owned: Sequence[Written], known: Container[tuple[int, bytes]], put_back_at: float) -> Iterator[Term]:
@@ -216,11 +222,12 @@ def _terms(owned: Sequence[Written], known: Container[tuple[int, bytes]], put_ba
 
 
 def _last(line: Line, name: bytes) -> Logged | None:
-    past = line.past(tuple(keys.asset(name)))
+    source, asset_id = keys.asset(name)
+    past = line.past((source, asset_id))
     return past[-1] if past else None
 
 
-async def _ask(call: grpc.aio.StreamStreamCall[etcd_pb2.WatchRequest, etcd_pb2.WatchResponse]) -> None:
+async def _ask(call: Watch) -> None:
     """Ask again and again how far the watch is."""
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
         while True:

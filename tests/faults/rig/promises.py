@@ -76,16 +76,8 @@ def i4(run: Evidence) -> Iterator[str]:
         if follower.map != follower.statuses:
             yield f"{follower.name}: the library's map is not what its events amount to"
     truth = {fact.key: fact for fact in run.facts}
-    line = run.journal.last
-    for key, fact in truth.items():
-        entry = line.latest(key, line.revisions[-1] if line.revisions else 0)
-        if entry is None and not fact.number:
-            continue  # a store begun anew never heard of it
-        if entry is None or not _tells(entry, fact):
-            yield f"{key} is {_brief(entry.status if entry else None)}, upstream says number {fact.number}"
-        for name, listed in _lists(run):
-            if fact.number and (entry is None or _plain(listed.get(key)) != _plain(entry.status)):
-                yield f"List{name}: {key} is {_brief(listed.get(key))}"
+    for fact in truth.values():
+        yield from _true(run, fact)
     for name, listed in _lists(run):
         for key in listed.keys() - {key for key, fact in truth.items() if fact.number}:
             yield f"List{name}: {key} is listed, and is gone"
@@ -197,6 +189,19 @@ def _tells(entry: Logged, fact: Fact) -> bool:
     if not fact.number:
         return entry.state in GONE
     return entry.state == fact.state and number_of(entry.status) == fact.number
+
+
+def _true(run: Evidence, fact: Fact) -> Iterator[str]:
+    """Where the store, or a list, is not what is true upstream of an asset."""
+    past = run.journal.last.past(fact.key)
+    if not past and not fact.number:
+        return  # a store begun anew never heard of it
+    entry = past[-1] if past else None
+    if entry is None or not _tells(entry, fact):
+        yield f"{fact.key} is {_brief(entry.status if entry else None)}, upstream says number {fact.number}"
+    for name, listed in _lists(run):
+        if fact.number and (entry is None or _plain(listed.get(fact.key)) != _plain(entry.status)):
+            yield f"List{name}: {fact.key} is {_brief(listed.get(fact.key))}"
 
 
 def _held(run: Evidence, who: Recorder | Follower) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from faults.rig.evidence import read_points
 from faults.rig.process import Server
 from faults.rig.proxy import Proxy
+from faults.rig.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,11 +76,8 @@ class Replica:
 
     async def up(self) -> None:
         """Return once it takes calls, if it was started anew."""
-        until = time.monotonic() + START_S
-        while not self._ready:  # noqa: ASYNC110 - it is looked at from outside
-            if time.monotonic() > until:
-                raise RuntimeError(f"{self.name} did not come back")
-            await asyncio.sleep(AGAIN_S)
+        if not await until(lambda: self._ready, START_S):
+            raise RuntimeError(f"{self.name} did not come back")
 
     def said(self, words: str) -> int:
         """Count how often it said something."""
@@ -120,13 +118,13 @@ class Replica:
             await self._up()
 
     async def _up(self) -> None:
-        until = time.monotonic() + START_S
+        end = time.monotonic() + START_S
         while True:
             try:
                 async with self._beginning:
                     await self.server.start()
             except RuntimeError:
-                if time.monotonic() > until:
+                if time.monotonic() > end:
                     raise
                 await asyncio.sleep(AGAIN_S)
             else:

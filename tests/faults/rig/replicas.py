@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 from faults.rig.etcd import Etcd
@@ -14,10 +13,12 @@ from faults.rig.ownership import Call
 from faults.rig.proxy import Proxy
 from faults.rig.replica import Replica
 from faults.rig.upstreams import SOURCES
-from faults.rig.world import SPANS, World
+from faults.rig.waiting import until
+from faults.rig.world import SPANS, World, running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from faults.rig.evidence import Evidence, Journal
@@ -130,12 +131,7 @@ class Replicas(World):
 
     async def owned(self, sources: Sequence[str] = SOURCES, *, within_s: float = SETTLED_S) -> bool:
         """Return whether all of them are owned in that time."""
-        until = time.monotonic() + within_s
-        while not set(sources) <= self.history.owners().keys():
-            if time.monotonic() > until:
-                return False
-            await asyncio.sleep(0.05)
-        return True
+        return await until(lambda: set(sources) <= self.history.owners().keys(), within_s)
 
     # Judging ---------------------------------------------------------------------------------------------------------
 
@@ -172,3 +168,8 @@ class Replicas(World):
         }
         evidence.ended = [end for each in self.replicas for end in each.ended]
         return evidence
+
+
+def replicas(plan: Plan) -> AbstractAsyncContextManager[Replicas]:
+    """Run one, as planned."""
+    return running(lambda directory: Replicas(plan, directory))

@@ -28,6 +28,7 @@ from faults.rig.upstreams import MEDIA, OMN, PACE, PIECES, SBC, SOURCES, USD, Up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from faults.rig.evidence import Journal, Window
     from faults.rig.load import Key
@@ -277,8 +278,9 @@ class World:
             await self.settles(LATE_S)  # that it took long is one thing, that it never came right another
         since, own_s = self._working_since
         starved = [_share(_starved_s(os.getpid()) - own_s, time.monotonic() - since)]
-        for pid in starved_s.keys() & set(self.pids()):
-            starved.append(_share(_starved_s(pid) - starved_s[pid], max(time.monotonic() - quiet_at, 1.0)))
+        quiet_s = max(time.monotonic() - quiet_at, 1.0)
+        same = starved_s.keys() & set(self.pids())
+        starved += [_share(_starved_s(pid) - starved_s[pid], quiet_s) for pid in same]
         await asyncio.sleep(3 * SERVER["heartbeat_s"])
         return await self.found(quiet_at, settled=settled, starved=max(starved))
 
@@ -334,11 +336,16 @@ def _share(part_s: float, whole_s: float) -> float:
 W = TypeVar("W", bound=World)
 
 
+def world(plan: Plan) -> AbstractAsyncContextManager[World]:
+    """Run one, as planned."""
+    return running(lambda directory: World(plan, directory))
+
+
 @asynccontextmanager
-async def world(plan: Plan, make: Callable[[Plan, Path], W] = World) -> AsyncIterator[W]:  # type: ignore[assignment]  # the default is of the bound
+async def running(make: Callable[[Path], W]) -> AsyncIterator[W]:
     """Run one in a directory of its own, which goes with it."""
     directory = Path(tempfile.mkdtemp(prefix="assetwatch-faults-"))
-    made = make(plan, directory)
+    made = make(directory)
     try:
         await made.start()
         yield made
