@@ -32,7 +32,7 @@ REREAD = "all is read anew"
 """What a replica says for which etcd no longer kept what it had missed."""
 
 
-# Replicas --------------------------------------------------------------------------------------------------------------
+# Replicas -------------------------------------------------------------------------------------------------------------
 
 
 async def kill(world: Replicas, rng: random.Random) -> Window:
@@ -151,7 +151,7 @@ def _passed(world: Replicas, name: str, since: float) -> bool:
     return any(t >= since and passed == name for each in world.replicas for t, passed in each.points())
 
 
-# etcd ------------------------------------------------------------------------------------------------------------------
+# etcd -----------------------------------------------------------------------------------------------------------------
 
 
 async def etcd_kill(world: Replicas, rng: random.Random) -> Window:

@@ -42,7 +42,7 @@ REQUESTS_A_CALL = {"oracle-sbc": 4, "media-intelligence": 2, "pieces": 2}
 DOCUMENTED: dict[tuple[str, str], frozenset[str]] = {
     ("OUT_OF_RANGE", "RESUME_TOKEN_EXPIRED"): frozenset({"requested", "oldest", "current"}),
     ("OUT_OF_RANGE", "RESUME_EPOCH_CHANGED"): frozenset({"epoch"}),
-    ("UNAVAILABLE", "REPLICA_BEHIND"): frozenset({"revision", "current"}),
+    ("UNAVAILABLE", "REPLICA_BEHIND"): frozenset(),  # of a token it says which; of a replica that is cut off nothing
     ("UNAVAILABLE", "SERVER_DRAINING"): frozenset(),
     ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS"): frozenset({"limit"}),
     ("RESOURCE_EXHAUSTED", "TOO_MANY_ASSETS"): frozenset({"source", "limit"}),

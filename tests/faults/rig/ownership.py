@@ -35,10 +35,11 @@ class Term:
 
 
 class Call(NamedTuple):
-    """A request that came to a stand-in, and which replica sent it."""
+    """A request that came to a stand-in, which replica sent it, and for what."""
 
     t: float
     replica: str
+    path: str = ""
 
 
 def i12(run: Evidence) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _strays(terms: Sequence[Term], calls: Sequence[Call], allowed: int) -> Itera
             strays += 1
             if strays > allowed:
                 owner = terms[place].replica if place >= 0 else "nobody"
-                yield f"{call.replica} asks at {call.t:.3f}, {owner} owns it; {strays} requests so"
+                yield f"{call.replica} asks {call.path} at {call.t:.3f}, {owner} owns it; {strays} requests so"
 
 
 def _owner_at(terms: Sequence[Term], call: Call, place: int) -> int:

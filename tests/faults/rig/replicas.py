@@ -163,7 +163,7 @@ class Replicas(World):
         evidence.terms = self.history.terms()
         evidence.begun = {name: [term.began_at for term in evidence.terms if term.source == name] for name in SOURCES}
         evidence.calls = {
-            name: [Call(t, self.replicas[caller].name) for t, caller in self.upstreams.callers(name)]
+            name: [Call(t, self.replicas[caller].name, path) for t, caller, path in self.upstreams.callers(name)]
             for name in SOURCES
         }
         evidence.ended = [end for each in self.replicas for end in each.ended]

@@ -92,10 +92,11 @@ class Upstreams:
         for standin in self.sandbox.standins.values():
             standin.faults.clear()
 
-    def callers(self, name: str) -> list[tuple[float, int]]:
-        """When each request came to a stand-in, and which caller sent it; what came past the proxies is nobody's."""
+    def callers(self, name: str) -> list[tuple[float, int, str]]:
+        """When each request came to a stand-in, which caller sent it, for what; without what came past the proxies."""
         numbers = {address: number for number, address in enumerate(self.proxies[name].addresses)}
-        return [(each.time, numbers[each.host]) for each in self[name].requests.all() if each.host in numbers]
+        asked = (each for each in self[name].requests.all() if each.host in numbers)
+        return [(each.time, numbers[each.host], each.path_qs) for each in asked]
 
     def settings(self, pace: Mapping[str, Mapping[str, float]] = PACE, caller: int = 0) -> dict[str, dict[str, Any]]:
         """Return what a caller is told about each; call it once the assets are there."""
