@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assetwatchd.etcd.checks import check
+from assetwatchd.etcd.checks import NEVER_COMPACTED, Unfit, check
+from assetwatchd.etcd.compaction import Compaction
 from assetwatchd.etcd.errors import EtcdError, PermissionDenied, Unauthenticated
 from assetwatchd.etcd.operations import get, put
 from support.etcd import client_of, ended_with, eventually, post, running
@@ -83,8 +84,21 @@ async def use(client: EtcdClient) -> None:
 async def test_a_user_with_rights(app: EtcdClient) -> None:
     """Everything that a replica does is done, with rights for its own keys alone: it looks whether etcd is fit, too."""
     await use(app)
-    assert await check(app, b"/ours/", compacting=True) == []
+    assert await check(app, b"/ours/", compacting=False) == [NEVER_COMPACTED]
     await app.members()
+
+
+async def test_compaction_is_for_root(guarded: Cluster, app: EtcdClient, password_file: Path) -> None:
+    """So is etcd: another user is refused at the start, with what to do, and root compacts."""
+    with pytest.raises(Unfit, match="role root"):
+        await check(app, b"/ours/", compacting=True)
+    write(password_file, "root")
+    async with client_of(*guarded.endpoints, username="root", password_file=password_file) as root:
+        assert await check(root, b"/ours/", compacting=True) == []
+        compaction = Compaction(root, b"/marks/")
+        await compaction.turn()
+        await root.txn((), [put(KEY, b"2")])
+        assert await compaction.turn() > 0
 
 
 async def test_no_user_and_a_wrong_one(guarded: Cluster, tmp_path: Path) -> None:

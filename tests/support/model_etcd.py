@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from assetwatch_etcd import etcd_pb2 as pb
 
 from assetwatchd.etcd.client import CALL_S, PAGE_S, EtcdClient
-from assetwatchd.etcd.errors import Compacted, OutcomeUnknown
+from assetwatchd.etcd.errors import Compacted, NoSpace, OutcomeUnknown
 from assetwatchd.etcd.operations import behind
 from assetwatchd.etcd.values import Event, KeyValue, News, Outcome, Page
 from assetwatchd.etcd.watching import Watch
@@ -136,7 +136,8 @@ class ModelWatch(Watch):
 class ModelClient(EtcdClient):
     """Calls it, each after `delay_s()`; `fate()` says what becomes of a transaction that writes.
 
-    done, lost (it never arrives), unanswered (it is done), late (it arrives LATE_S after it was given up).
+    done, lost (it never arrives), unanswered (it is done), late (it arrives LATE_S after it was given up), full (it is
+    refused), filling (it is done, and then refused).
     """
 
     def __init__(
@@ -166,13 +167,17 @@ class ModelClient(EtcdClient):
             asyncio.get_running_loop().call_later(LATE_S, self.etcd.txn, compare, success, failure)
         if fate in ("lost", "late"):
             raise OutcomeUnknown(fate)
+        if fate == "full":
+            raise NoSpace(fate)
         outcome = self.etcd.txn(compare, success, failure)
+        if fate == "filling":
+            raise NoSpace(fate)
         if fate == "unanswered":
             raise OutcomeUnknown(fate)
         await self._way()
         return outcome
 
-    async def get(self, key: bytes, *, within_s: float = CALL_S) -> Page:
+    async def get(self, key: bytes, *, revision: int = 0, within_s: float = CALL_S) -> Page:
         """Read one key."""
         await self._way()
         keys = [self.etcd.keys[key]] if key in self.etcd.keys else []

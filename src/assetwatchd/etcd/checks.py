@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from assetwatchd.etcd.errors import Compacted, EtcdError, EtcdRefused, OutcomeUnknown, TooLarge
+from assetwatchd.etcd.errors import Compacted, EtcdError, EtcdRefused, OutcomeUnknown, PermissionDenied, TooLarge
 from assetwatchd.etcd.operations import created, put
 from assetwatchd.etcd.values import Status
 
@@ -62,7 +62,7 @@ async def check(client: EtcdClient, prefix: bytes, *, compacting: bool) -> Seque
     problems = [
         *_old(known),
         *_alarmed(await client.alarms()),
-        *([] if compacting else _uncompacted(known, history)),
+        *(await _may_not_compact(client) if compacting else _uncompacted(known, history)),
         *(await _too_small(client, prefix) if all(map(_has_room, known.values())) else []),
     ]
     if problems:
@@ -115,6 +115,17 @@ def _uncompacted(known: Mapping[str, Status], history: History) -> Iterator[str]
             f"etcd keeps a history of {history.length:,} revisions, and its database is at {fullest:.0%} of its quota:"
             " nothing compacts it. Give etcd --auto-compaction-retention, or set store.compact to true"
         )
+
+
+async def _may_not_compact(client: EtcdClient) -> Sequence[str]:
+    """Try it on a revision before the first, behind which there is nothing to lose."""
+    try:
+        await client.compact(1)
+    except Compacted:
+        pass
+    except PermissionDenied:
+        return ["store.compact needs an etcd user with the role root: etcd lets nobody else compact its history"]
+    return []
 
 
 def _missing(statuses: Mapping[str, Status | EtcdError]) -> Iterator[str]:

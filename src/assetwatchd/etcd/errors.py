@@ -60,7 +60,7 @@ class TooLarge(EtcdRefused):
 
 
 class NoSpace(EtcdRefused):
-    """The database is as large as its quota."""
+    """The database is as large as its quota. Unlike others: what was the first beyond it was done, and then refused."""
 
 
 class LeaseGone(EtcdRefused):

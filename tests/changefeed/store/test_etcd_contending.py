@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 PREFIX = "/aw/"
 WRITERS = 3
-FATES = ("done",) * 12 + ("lost", "unanswered", "unanswered", "late")
+FATES = ("done",) * 12 + ("lost", "unanswered", "unanswered", "late", "full", "filling")
 RUN_S = 30.0
 
 
@@ -36,9 +36,10 @@ async def contend(seed: int) -> tuple[list[str], Counter[str]]:
     etcd, writers, running = ModelEtcd(), list[Writer](), list[asyncio.Task[None]]()
     clients = []
     for number in range(WRITERS):
-        client = ModelClient(etcd, fate=fates(rng), delay_s=lambda: rng.choice((0.001, 0.005, 0.2)))
+        client = ModelClient(etcd, delay_s=lambda: rng.choice((0.001, 0.005, 0.2)))
         clients.append(client)
         store = await EtcdStore.open(client, prefix=PREFIX, seal=seal)
+        client.fate = fates(rng)
         writer = Writer(f"w{number}", store, client, PREFIX, rng)
         writers.append(writer)
         running.append(asyncio.create_task(store.run(writer.watched.moved)))
@@ -74,4 +75,5 @@ def test_every_commit_is_kept_once_or_not_at_all(seed: int) -> None:
     """Whoever writes, and whatever becomes of calls and watches."""
     wrong, counts = run(contend(seed))
     assert not wrong
-    assert min(counts["kept"], counts["terms"], counts["not owner"]) > 0
+    assert counts["kept"] >= 5
+    assert counts["terms"] > 1

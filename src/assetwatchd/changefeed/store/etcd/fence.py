@@ -7,7 +7,8 @@
 
 Without an answer it may have been done, or still be on its way. Then w/SOURCE alone is written under the same two
 conditions. If that succeeds, the chain is another, so the first was not done, and never can be. If not, w/SOURCE tells
-whether it was: nobody but us writes it in our term.
+whether it was: nobody but us writes it in our term. It tells, too, whether what etcd refused was done all the same:
+that which is the first beyond the quota is done, and then refused (quotaApplierV3, in its apply/quota.go).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from assetwatchd.etcd.errors import EtcdError, OutcomeUnknown
+from assetwatchd.etcd.errors import EtcdError, EtcdRefused, OutcomeUnknown
 from assetwatchd.etcd.operations import created, get, modified, put
 from assetwatchd.model.errors import NotOwner
 from assetwatchd.runtime import failpoints
@@ -83,6 +84,9 @@ class Fence:
                 self.unknown += 1
                 log.warning("source %s: whether statuses were kept is being found out: %s", source, error)
                 revision = await self._cleared_up(hold, commit)
+            except EtcdRefused:
+                if not (revision := await self._done_though_refused(hold, commit)):
+                    raise
             else:
                 revision = outcome.revision if outcome.succeeded else await self._refused(hold, outcome)
             if revision:
@@ -104,6 +108,21 @@ class Fence:
             if last is not None and last.value == commit:
                 return last.modified
             return await self._given_up(hold, outcome)
+
+    async def _done_though_refused(self, hold: Hold, commit: bytes) -> int:
+        """Return the revision of a commit that was refused, as it may have been done: the one that fills the quota is.
+
+        It is over, in any case, so that a look tells.
+        """
+        chain = self._names.chain(hold.source)
+        while self._term(hold.source) == hold.term:
+            try:
+                last = (await self._client.get(chain)).first
+            except OutcomeUnknown:
+                await asyncio.sleep(ASKED_AGAIN_S)
+            else:
+                return last.modified if last is not None and last.value == commit else 0
+        raise NotOwner(hold.source)
 
     async def _given_up(self, hold: Hold, outcome: Outcome) -> int:
         """Have a commit be one that was not done, as the chain went on without it."""
