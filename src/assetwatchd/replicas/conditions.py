@@ -57,12 +57,12 @@ class Conditions:
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
         """Take in that c/SOURCE is so."""
-        source = name.partition(b"/")[2].decode()
+        source = name.partition(b"/")[2].decode(errors="replace")
         if source not in self._sources or key is None:
             return
         try:
             self._found[source] = read_condition(key)
-        except (KeyError, ValueError):
+        except ValueError:
             log.warning("what etcd has of the condition of source %s cannot be read, so it stays as it was", source)
         self.tell(source)
 

@@ -66,7 +66,7 @@ class Interests:
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
         """Take in that i/SOURCE/REPLICA/BUCKET is so."""
-        _, source, replica, bucket = name.decode().split("/")
+        _, source, replica, bucket, *_ = (*name.decode(errors="replace").split("/"), "", "")
         if replica == self._me:
             return
         if (timer := self._going.pop((source, (replica, bucket)), None)) is not None:

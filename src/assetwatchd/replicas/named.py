@@ -36,8 +36,14 @@ def encode(names: Iterable[str]) -> bytes:
 
 
 def decode(body: bytes) -> Sequence[str]:
-    """Read the names of a bucket."""
-    return json.loads(zlib.decompress(body).decode(errors="surrogatepass")) if body else []
+    """Read the names of a bucket. Raises: ValueError for what no replica wrote."""
+    try:
+        names = json.loads(zlib.decompress(body).decode(errors="surrogatepass")) if body else []
+    except zlib.error as error:
+        raise ValueError("not packed") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("not a list of names")
+    return names
 
 
 class Named:
@@ -45,7 +51,7 @@ class Named:
 
     def __init__(self, source: str, *, assets_max: int) -> None:
         self.dirty: set[str] = set()
-        self._source = source
+        self.source = source
         self._assets_max = assets_max
         self._counts: dict[str, int] = {}
         self._keys: dict[str, AssetKey] = {}
@@ -86,17 +92,17 @@ class Named:
 
     def _check(self, new: Sequence[str]) -> None:
         if len(self._counts) + len(new) > self._assets_max:
-            raise TooManyAssets(self._source, self._assets_max)
+            raise TooManyAssets(self.source, self._assets_max)
         more: dict[str, int] = {}
         for name in new:
             at = bucket(name)
             more[at] = more.get(at, 0) + size(name)
             if self._bytes.get(at, 0) + more[at] > BUCKET_BYTES_MAX:
-                raise TooManyAssets(self._source, len(self._counts))
+                raise TooManyAssets(self.source, len(self._counts))
 
     def _add(self, name: str) -> None:
         at = bucket(name)
-        self._keys[name] = AssetKey(self._source, name)
+        self._keys[name] = AssetKey(self.source, name)
         self._buckets.setdefault(at, set()).add(name)
         self._bytes[at] = self._bytes.get(at, 0) + size(name)
         self.dirty.add(at)

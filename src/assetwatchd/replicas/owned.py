@@ -59,7 +59,7 @@ class Owned:
             whole = bucket[1] == WHOLE
             try:
                 self._held[bucket] = self.scheduler.interest([] if whole else decode(body), whole=whole)
-            except TooManyAssets as error:
+            except (TooManyAssets, ValueError) as error:
                 log.warning("not all that clients of other replicas watch is asked for: %s", error)
         if before is not None:
             before.end()

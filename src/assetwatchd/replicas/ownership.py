@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 CLAIM_AGAIN_S = 0.3
 """After a try to take a source, so long is waited for the mirror to say whose it is; then it is tried again."""
-LEAVE_S = 1.0
-"""A process that ends waits so long for its sources to be given back; then they go with its lease."""
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +72,7 @@ class Ownership:
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
         """Take in that o/SOURCE is so."""
-        source = name.partition(b"/")[2].decode()
+        source = name.partition(b"/")[2].decode(errors="replace")
         if key is None:
             self._owners.pop(source, None)
             self._giving.discard(source)
@@ -192,13 +190,11 @@ class Ownership:
                 self.hand_over(source)
 
     async def leave(self) -> None:
-        """Give all sources back, and take none any more; return once that is so, or LEAVE_S have passed."""
+        """Give all sources back, and take none any more; return once that is so."""
         self._leaving = True
         self.changed()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                while any(self._is_mine(owner) for owner in self._owners.values()):
-                    await self._changed.wait()
+        while any(self._is_mine(owner) for owner in self._owners.values()):
+            await self._changed.wait()
 
     def record(self) -> None:
         """Tell telemetry which sources are this process's."""

@@ -5,6 +5,7 @@ Knows what a call is and who may make one, not what is asked.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -47,6 +48,9 @@ CHANNEL_OPTIONS = (
     ("grpc.service_config_disable_resolution", 1),
 )
 REFUSED_EVERY_S = 60.0
+COMPLAINED_EVERY_S = 60.0
+PEERS_MAX = 100
+"""Of so many addresses it is known whether there was a line a moment ago."""
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +143,7 @@ class Peers:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._seldom = Seldom(COMPLAINED_EVERY_S, PEERS_MAX)
 
     async def ask(self, at: str, request: pb.AskRequest, *, within_s: float) -> pb.AskResponse:
         """Have the replica at an address do something. Raises: PeerLost."""
@@ -157,9 +162,21 @@ class Peers:
         try:
             return await call(request, timeout=within_s, metadata=self._access.metadata)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                log.warning("the replica at %s has another secret in store.peer_token_file", at)
+            self._complain(at, error)
             raise PeerLost(f"{at}: {error.code().name}: {error.details()}") from None
+        except asyncio.CancelledError:  # its channel was closed, as the replica is gone; or whoever calls is cancelled
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise PeerLost(f"{at}: gone") from None
+
+    def _complain(self, at: str, error: grpc.aio.AioRpcError) -> None:
+        """Log, now and then, that a replica which is there does not answer: its address may be wrong."""
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            why = "it has another secret in store.peer_token_file"
+        else:
+            why = f"{error.code().name.lower()}: {error.details()}"
+        if self._seldom.more(at) is not None:
+            log.warning("the replica at %s does not answer: %s", at, why)
 
     def _channel(self, at: str) -> grpc.aio.Channel:
         if (channel := self._channels.get(at)) is None:

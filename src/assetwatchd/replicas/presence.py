@@ -54,12 +54,12 @@ class Present:
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
         """Take in that r/REPLICA is so."""
-        replica = name.partition(b"/")[2].decode()
+        replica = name.partition(b"/")[2].decode(errors="replace")
         if key is None:
             self._present.pop(replica, None)
             self._since.pop(replica, None)
         else:
-            self._present[replica] = read_presence(key)
+            self._present[replica] = read_presence(key)._replace(id=replica)
             self._since.setdefault(replica, loop_time())
 
     def candidates(self) -> list[Candidate]:

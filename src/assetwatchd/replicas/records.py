@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from assetwatchd.model.values import Concern, ConcernCondition, Condition, ConditionState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from assetwatchd.etcd.values import KeyValue
 
 
@@ -65,12 +67,13 @@ def read_presence(key: KeyValue) -> Presence:
     """Read r/REPLICA."""
     said = _object(key.value)
     watchers = said.get("watchers")
+    counts = watchers if isinstance(watchers, dict) else {}
     return Presence(
         _text(said, "id"),
         _text(said, "name"),
         _text(said, "at"),
         _text(said, "version"),
-        watchers if isinstance(watchers, dict) else {},
+        {name: count for name, count in counts.items() if isinstance(count, int)},
     )
 
 
@@ -94,15 +97,18 @@ def _concern(each: ConcernCondition) -> dict[str, object]:
 
 
 def read_condition(key: KeyValue) -> Condition:
-    """Read c/SOURCE. Raises: ValueError, KeyError for what no replica wrote."""
+    """Read c/SOURCE. Raises: ValueError for what no replica wrote."""
     said = _object(key.value)
-    told = said.get("concerns", [])
-    concerns = tuple(
-        ConcernCondition(Concern(each["concern"]), *_told(each))
-        for each in told
-        if each["concern"] in _CONCERNS and each["state"] in _STATES
-    )
-    return Condition(*_told(said), concerns=concerns)
+    try:
+        return Condition(*_told(said), concerns=tuple(_concerns(said.get("concerns", []))))
+    except (KeyError, TypeError) as error:
+        raise ValueError("no condition of a source") from error
+
+
+def _concerns(told: Iterable[Mapping[str, Any]]) -> Iterator[ConcernCondition]:
+    for each in told:
+        if each["concern"] in _CONCERNS and each["state"] in _STATES:
+            yield ConcernCondition(Concern(each["concern"]), *_told(each))
 
 
 _STATES = frozenset(map(int, ConditionState))
@@ -124,7 +130,10 @@ def _json(value: Mapping[str, object]) -> bytes:
 
 
 def _object(value: bytes) -> dict[str, Any]:
-    said = json.loads(value)
+    try:
+        said = json.loads(value)
+    except ValueError:
+        return {}
     return said if isinstance(said, dict) else {}
 
 

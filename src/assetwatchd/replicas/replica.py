@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import socket
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,6 +46,8 @@ ID_BYTES = 4
 CUT_OFF_LEASES = 2
 """A replica that is cut off for so many times lease_s ends its streams once: another one has what is new by then."""
 MEASURED_EVERY_S = 1.0
+LEAVE_S = 1.0
+"""A process that ends waits so long for its sources to be given back; then they go with its session."""
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +185,9 @@ class Replica:
 
     async def leave(self) -> None:
         """Let the others have its sources: they go on at once, while this process ends."""
-        await asyncio.gather(self._parts.present.leave(), self._parts.ownership.leave())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(self._parts.present.leave(), self._parts.ownership.leave())
 
     async def close(self) -> None:
         """End the session and all connections."""

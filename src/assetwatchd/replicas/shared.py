@@ -81,7 +81,12 @@ class SharedSource:
         self._parts = parts
         self._owned: Owned | None = None
         self._heard = Heard(settings)
-        self._watched = Watched(Named(name, assets_max=settings.assets_max), parts.interests.changed)
+        self._watched = Watched(
+            Named(name, assets_max=settings.assets_max),
+            parts.interests.changed,
+            lambda asset_id: self._entry(asset_id) is None,
+            int(settings.assets_max * settings.unknown_share_per_peer),
+        )
         self._turned: Condition | None = None
         self._turns = asyncio.Event()
         parts.interests.add(name, self._watched.named, self._told_interest)
@@ -115,15 +120,23 @@ class SharedSource:
             term = await ownership.won(self.name)
             log.info("source %s is asked by this replica from now on", self.name)
             await self._own(term)
-            log.info("source %s is not asked by this replica any more", self.name)
-            await ownership.release(self.name, term)
 
     async def close(self) -> None:
         """Nothing is open while it is not asked here."""
 
     async def _own(self, term: int) -> None:
-        """Ask it until the term is over."""
-        owned = Owned(self._scheduler(), term, self._parts.store, self._parts.mirror, self._parts.hub)
+        """Ask it until the term is over, then let others have it."""
+        scheduler = self._scheduler()
+        try:
+            await scheduler.restore()
+            await self._ask_until_lost(Owned(scheduler, term, self._parts.store, self._parts.mirror, self._parts.hub))
+            log.info("source %s is not asked by this replica any more", self.name)
+            await self._parts.ownership.release(self.name, term)
+        finally:
+            await scheduler.close()
+
+    async def _ask_until_lost(self, owned: Owned) -> None:
+        term = owned.term
         running = asyncio.create_task(self._run_term(owned), name=f"{self.name}.term")
         lost = asyncio.create_task(self._parts.ownership.lost(self.name, term), name=f"{self.name}.lost")
         try:
@@ -135,7 +148,7 @@ class SharedSource:
 
     def _scheduler(self) -> Scheduler:
         self._turned = None
-        found = Found(self._parts.conditions.found(self.name), self._heard.observed)
+        found = Found(self._parts.conditions.found(self.name), self._heard.observed, in_turns=True)
         return Scheduler(
             self.name,
             self.kind,
@@ -162,10 +175,10 @@ class SharedSource:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        owned.scheduler.end()
         self._watched.abandon()
         self._heard.observed.update(owned.scheduler.all_observed())
         self._parts.conditions.tell(self.name)
-        await owned.scheduler.close()
 
     def _judge(self, term: int, failure: BaseException | None) -> None:
         """Raise what ended a term, unless it is that the store knows of another owner."""
@@ -208,8 +221,8 @@ class SharedSource:
         """Have all that fails of it tried at once. Raises: RetryTooSoon; SourceUnreachable when no owner answers."""
         if (owned := self._owned) is not None:
             await owned.scheduler.retry()
-        else:
-            await self._ask(pb.AskRequest(retry=pb.AskRequest.Retry()), within_s=RETRY_WITHIN_S)
+        elif await self._ask(pb.AskRequest(retry=pb.AskRequest.Retry()), within_s=RETRY_WITHIN_S) is None:
+            await self.retry()
 
     def store_failing(self, why: str) -> None:
         """Our store cannot keep what the source says; empty: it can again."""
@@ -355,7 +368,8 @@ class SharedSource:
         for part in slices(each for each in asset_ids if not self._has(each)):
             first_reads = pb.AskRequest.FirstReads(asset_ids=part)
             with suppress(*messages.REFUSED):
-                await self._ask(pb.AskRequest(first_reads=first_reads))
+                if await self._ask(pb.AskRequest(first_reads=first_reads)) is None:
+                    await self.first_reads(part)
 
     async def listed(self, timeout_s: float) -> None:
         """Have the whole source in view for a while; return once it was listed and read, or after timeout_s."""
@@ -364,7 +378,8 @@ class SharedSource:
             return
         request = pb.AskRequest(list=pb.AskRequest.List(within_s=timeout_s))
         with suppress(*messages.REFUSED):
-            await self._ask(request, within_s=timeout_s + LIST_BESIDE_S)
+            if await self._ask(request, within_s=timeout_s + LIST_BESIDE_S) is None:
+                await self.listed(timeout_s)
 
     async def tidy(self, *, forget_after_s: float) -> None:
         """Forget assets nobody has wanted for that long, if it is asked here."""
@@ -379,7 +394,8 @@ class SharedSource:
             await self._owned.scheduler.push_touched(asset_ids)
             return
         with suppress(SourceUnreachable):
-            await self._ask(pb.AskRequest(touch=pb.AskRequest.Touch(asset_ids=asset_ids)))
+            if await self._ask(pb.AskRequest(touch=pb.AskRequest.Touch(asset_ids=asset_ids))) is None:
+                await self.push_touched(asset_ids)
 
     async def push_removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted; when no owner answers it is found out in its turn."""
@@ -388,7 +404,8 @@ class SharedSource:
             return
         remove = pb.AskRequest.Remove(observation=messages.write_observation(observation), traceparent=traceparent)
         with suppress(*messages.REFUSED):
-            await self._ask(pb.AskRequest(remove=remove))
+            if await self._ask(pb.AskRequest(remove=remove)) is None:
+                await self.push_removed(observation, traceparent)
 
     # Between processes -----------------------------------------------------------------------------------------------
 
