@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,8 @@ from support import closed_loops
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from assetwatch_sandbox.etcd import Cluster
 
 UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 """No test fails for its pace: on a new machine the first text takes a second, until Hypothesis has its tables."""
@@ -35,6 +38,21 @@ def _settled_memory() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An etcd of one member for all tests of this process; each has a prefix of its own."""
+    from support.etcd import running  # noqa: PLC0415 - most tests need no etcd, and not what speaks to one
+
+    with running(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd_prefix() -> str:
+    """What the keys of one test begin with."""
+    return f"/{uuid.uuid4().hex}/"
 
 
 OUTSIDE = frozenset({"socket.bind", "socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn"})

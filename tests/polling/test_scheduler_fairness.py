@@ -111,7 +111,7 @@ async def test_one_of_several_who_leaves_takes_nothing_from_the_others() -> None
             await asyncio.sleep(0.01)
             began = now()
             with rig.scheduler.interest(["watched"], caller=FAR):
-                rig.scheduler.push_touched(["pushed"])
+                await rig.scheduler.push_touched(["pushed"])
                 await cancelled([leaving])
                 await asyncio.gather(staying, blocking)
                 await asyncio.sleep(20)

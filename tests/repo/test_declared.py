@@ -28,7 +28,7 @@ OF_THE_SITE = ROOT / "tools/docs_hooks.py"
 """MkDocs imports it, which is of a layer of its own: whoever only tests does not have it."""
 MODULE_SUFFIXES = {".py", ".pyi", ".so"}
 NEVER_IMPORTED = {"tzdata": "zoneinfo reads it where the system has no zones"}
-OURS = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "buf"}
+OURS = {"assetwatchd", "assetwatch_client", "assetwatch_sandbox", "assetwatch", "assetwatch_etcd", "buf"}
 
 
 def declared(texts: list[str]) -> set[str]:
@@ -74,14 +74,7 @@ def names_of(trees: tuple[Path, ...]) -> set[str]:
 
 def used(trees: tuple[Path, ...]) -> dict[str, set[str]]:
     """Return the distributions that the code in some folders imports, stubs too, each with the files that do."""
-    known = set(sys.stdlib_module_names) | {
-        "assetwatchd",
-        "assetwatch_client",
-        "assetwatch_sandbox",
-        "assetwatch",
-        "buf",
-        "tools",
-    }
+    known = set(sys.stdlib_module_names) | OURS | {"tools"}
     known |= set() if trees == SHIPPED else names_of(trees)
     found: dict[str, set[str]] = {}
     for path in (

@@ -77,7 +77,7 @@ def recipe(heading: str) -> set[str]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the service with the recipe carried out for Acme doors."""
-    for name in ("src", "proto", "generated", "tools"):
+    for name in ("src", "proto", "internal", "generated", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "buf.yaml"):
         shutil.copy(ROOT / name, tmp_path)

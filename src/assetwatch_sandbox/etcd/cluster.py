@@ -90,28 +90,29 @@ class Member:
         if self._process and self.pid:
             self._process.send_signal(number)
 
-    def _command(self) -> list[str]:
-        peer = self._peers[self.name]
+    def identity(self) -> list[str]:
+        """Return the flags that say who it is: what etcdutl needs to restore it."""
         flags = {
             "name": self.name,
             "data-dir": str(self.data),
+            "initial-advertise-peer-urls": self._peers[self.name],
+            "initial-cluster": ",".join(f"{name}={url}" for name, url in self._peers.items()),
+        }
+        return [f"--{name}={value}" for name, value in flags.items()]
+
+    def _command(self) -> list[str]:
+        flags = {
             "listen-client-urls": self.endpoint,
             "advertise-client-urls": self.endpoint,
             "listen-metrics-urls": f"http://127.0.0.1:{self._health}",  # says how it is in the clear, and to anybody
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": ",".join(f"{name}={url}" for name, url in self._peers.items()),
+            "listen-peer-urls": self._peers[self.name],
             "log-level": "error",
             "auto-compaction-mode": "periodic",
             "auto-compaction-retention": "1h",
         }
+        ours = [f"--{name}={value}" for name, value in flags.items()]
         # It outlives a killed process, and no loss of power, which a demo need not.
-        return [
-            str(self._program),
-            *(f"--{name}={value}" for name, value in flags.items()),
-            "--unsafe-no-fsync",
-            *self.flags,
-        ]
+        return [str(self._program), *self.identity(), *ours, "--unsafe-no-fsync", *self.flags]
 
     def _serves(self) -> bool:
         with closing(HTTPConnection("127.0.0.1", self._health, timeout=1)) as health:

@@ -71,9 +71,12 @@ class EtcdClient:
         request = pb.TxnRequest(compare=compare, success=success, failure=failure)
         return outcome_of(await self._call(methods.TXN, request, within_s))
 
-    async def get(self, key: bytes, *, within_s: float = CALL_S) -> Page:
-        """Read one key, as the cluster has agreed on it; its revision is that of the store now. Raises: EtcdError."""
-        return page_of(await self._call(methods.RANGE, pb.RangeRequest(key=key), within_s))
+    async def get(self, key: bytes, *, revision: int = 0, within_s: float = CALL_S) -> Page:
+        """Read one key as the cluster has agreed on it, now or as of a revision; the page's revision is that of now.
+
+        Raises: EtcdError; Compacted when that revision is no longer kept.
+        """
+        return page_of(await self._call(methods.RANGE, pb.RangeRequest(key=key, revision=revision), within_s))
 
     async def pages(
         self, prefix: bytes, *, limit: int = PAGE_KEYS, keys_only: bool = False, within_s: float = PAGE_S

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from assetwatchd.etcd.methods import Answer, Method, Request
+    from assetwatchd.settings.schema import EtcdStoreSettings
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -52,6 +53,18 @@ class Access(NamedTuple):
     username: str = ""
     password_file: Path | None = None
 
+    @classmethod
+    def of(cls, settings: EtcdStoreSettings) -> Access:
+        """Return what the settings say of it."""
+        return cls(
+            settings.endpoints,
+            settings.tls_ca_file,
+            settings.tls_cert_file,
+            settings.tls_key_file,
+            settings.username,
+            settings.password_file,
+        )
+
 
 class Connection:
     """A channel to one endpoint; its files are read now. Closing it ends what goes on there.
@@ -62,11 +75,9 @@ class Connection:
     def __init__(self, endpoint: str, access: Access) -> None:
         self.endpoint = endpoint
         self._channel = _channel(endpoint, access)
-        self._closed = False
 
     async def close(self) -> None:
         """End every call and give the channel back."""
-        self._closed = True
         await self._channel.close()
 
     async def call(
@@ -111,9 +122,8 @@ class Connection:
         except (asyncio.InvalidStateError, grpc.aio.UsageError):  # it is over, or the channel is closed
             raise self._ended() from None
         except asyncio.CancelledError:
-            # gRPC says it so when the channel is closed under a call; the task itself goes on then.
-            task = asyncio.current_task()
-            if not self._closed or (task and task.cancelling()):
+            # gRPC says it so when a call is cancelled under whoever waits for it, as by a channel that is closed.
+            if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             raise self._ended() from None
 

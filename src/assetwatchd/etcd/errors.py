@@ -60,7 +60,7 @@ class TooLarge(EtcdRefused):
 
 
 class NoSpace(EtcdRefused):
-    """The database is as large as its quota."""
+    """The database is as large as its quota. Unlike others: what was the first beyond it was done, and then refused."""
 
 
 class LeaseGone(EtcdRefused):
@@ -153,7 +153,7 @@ def _unanswered(code: grpc.StatusCode, said: str) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return LATE
     if said.startswith(ETCD):
-        return f"etcd cannot serve: {said.removeprefix(ETCD)}"
+        return f"etcd cannot serve: {cut(said.removeprefix(ETCD), DETAIL_MAX)}"
     if code is grpc.StatusCode.UNAVAILABLE:
         return "etcd cannot be reached"
     return "what answers is not etcd, or fails: look at store.endpoints"

@@ -47,7 +47,10 @@ class Watch:
                 return news_of(answer)
 
     async def ask_progress(self) -> None:
-        """Have it told how far it is: news without events, soon, unless there are events before. Raises: EtcdError."""
+        """Have it told how far it is: news without events, once all before was told.
+
+        A watch that still catches up is not told: ask again. Raises: EtcdError.
+        """
         await self._write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
 
     def end(self) -> None:

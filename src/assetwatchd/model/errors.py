@@ -148,6 +148,7 @@ class SourceUnreachable(CallError):
         super().__init__(
             f"{what} could not be read: {why}", source=source, **({"asset_id": asset_id} if asset_id else {})
         )
+        self.why = why
         self.retry_after_s = retry_after_s
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import ConcernCondition, Condition, Entry, Facet, Observation
-    from assetwatchd.polling.scheduler import Scheduler
+    from assetwatchd.polling.port import Source
 
 MICROSECONDS = 1_000_000
 UPSERT = bytes([service_pb.StatusChange.KIND_FIELD_NUMBER << 3, CHANGE_KIND_UPSERT])
@@ -193,25 +193,25 @@ def status_of(entry: Entry) -> status_pb.AssetStatus:
     return service_pb.WatchStatusResponse.FromString(entry.upsert).changes[0].status
 
 
-def status_view(entry: Entry, scheduler: Scheduler) -> status_pb.AssetStatus:
+def status_view(entry: Entry, origin: Source) -> status_pb.AssetStatus:
     """Decode an entry's status with freshness and observe time as of now."""
-    return _as_of_now(status_of(entry), scheduler.freshness(entry), scheduler)
+    return _as_of_now(status_of(entry), origin.freshness(entry), origin)
 
 
-def unseen_view(observation: Observation, scheduler: Scheduler) -> status_pb.AssetStatus:
+def unseen_view(observation: Observation, origin: Source) -> status_pb.AssetStatus:
     """The status of an asset that is not there and never was: without a revision, since nothing was committed."""
-    status = status_pb.AssetStatus.FromString(ProtobufEncoder().content(scheduler.name, observation))
-    return _as_of_now(status, scheduler.freshness_unseen(observation.asset_id), scheduler)
+    status = status_pb.AssetStatus.FromString(ProtobufEncoder().content(origin.name, observation))
+    return _as_of_now(status, origin.freshness_unseen(observation.asset_id), origin)
 
 
-def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, scheduler: Scheduler) -> status_pb.AssetStatus:
+def _as_of_now(status: status_pb.AssetStatus, freshness: Freshness, origin: Source) -> status_pb.AssetStatus:
     status.freshness = int(freshness)  # type: ignore[assignment]  # the model's numbers are the schema's
     if freshness is Freshness.FRESH:
         if status.freshness_reason:
             status.ClearField("freshness_reason")
-    elif reason := scheduler.trouble(status.asset.asset_id):
+    elif reason := origin.trouble(status.asset.asset_id):
         status.freshness_reason = reason  # else as committed
-    observed_at = scheduler.observed_at(status.asset.asset_id)
+    observed_at = origin.observed_at(status.asset.asset_id)
     if observed_at is not None:
         status.observe_time.CopyFrom(timestamp(observed_at))
     elif status.failure.code == UNREADABLE:
@@ -257,17 +257,17 @@ def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.Sou
     ]
 
 
-def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) -> source_pb2.Source:
+def source(origin: Source, store: Store, *, watchers: int, polled: int) -> source_pb2.Source:
     """A source as SourceService tells it."""
-    can = scheduler.upstream.capabilities
+    can = origin.capabilities
     return source_pb2.Source(
-        name=scheduler.name,
-        kind=int(scheduler.kind),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        name=origin.name,
+        kind=int(origin.kind),  # type: ignore[arg-type]  # the model's numbers are the schema's
         capabilities=source_pb2.SourceCapabilities(push=can.pushes, batch_size=can.batch_max, enumerate=can.enumerates),
-        condition=condition(scheduler.condition),
-        asset_count=store.count(scheduler.name),
+        condition=condition(origin.condition),
+        asset_count=store.count(origin.name),
         watcher_count=watchers,
-        poll_stats=source_pb2.PollStats(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
+        poll_stats=source_pb2.PollStats(**dataclasses.asdict(origin.figures), polled_assets=polled),
     )
 
 

@@ -42,6 +42,10 @@ class Health(health_pb2_grpc.HealthServicer):
         """Note that the process takes calls."""
         self._set(dict.fromkeys(SERVICES, SERVING))
 
+    def cut_off(self, cut_off: bool) -> None:  # noqa: FBT001 - told as it is
+        """Note that the process serves what it knew alone, so that new clients go elsewhere, or that it is back."""
+        self._set(dict.fromkeys(SERVICES, NOT_SERVING if cut_off else SERVING))
+
     def tell(self, source: str, condition: Condition) -> None:
         """Note the condition of a source, which serves while it can be read."""
         self._set({names.source_health(source): SERVING if condition.readable else NOT_SERVING})

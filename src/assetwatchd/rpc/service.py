@@ -103,10 +103,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         async with ErrorsAsStatus(context):
             names = sorted(request.sources) or self._sources.names()
             what = Filter(frozenset(), frozenset(names), _states(request.states))
-            schedulers = [self._sources.get(name) for name in names]
+            sources = [self._sources.get(name) for name in names]
             cursor = self._page_cursor(request.page_token, what)
             if not cursor:
-                await asyncio.gather(*[scheduler.listed(LIST_WAIT_S) for scheduler in schedulers])
+                await asyncio.gather(*[source.listed(LIST_WAIT_S) for source in sources])
             size = min(request.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
             incomplete = self._sources.incomplete(names)  # before the page: what comes to be known later may be on none
             entries, more = await self._page(what, cursor, size)
@@ -166,11 +166,11 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
         """Have the asset read, trying again for as long as its source cannot be; the caller sets the time limit."""
-        scheduler = self._sources.get(key.source)
+        source = self._sources.get(key.source)
         while True:
             try:
-                max_age_s = scheduler.settings.busy_interval_s
-                return await scheduler.read([key.asset_id], max_age_s=max_age_s, caller=caller)
+                max_age_s = source.settings.busy_interval_s
+                return await source.read([key.asset_id], max_age_s=max_age_s, caller=caller)
             except SourceUnreachable as error:
                 await asyncio.sleep(min(error.retry_after_s, WAIT_AGAIN_S))
 
@@ -204,11 +204,11 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 
     def _known(self, key: AssetKey) -> status_pb.AssetStatus | None:
         """Return what is known of an asset: from the store, or that it was read and never was there."""
-        scheduler = self._sources.get(key.source)
+        source = self._sources.get(key.source)
         if (entry := self._store.get(key)) is not None:
-            return convert.status_view(entry, scheduler)
-        unseen = scheduler.unseen(key.asset_id)
-        return None if unseen is None else convert.unseen_view(unseen, scheduler)
+            return convert.status_view(entry, source)
+        unseen = source.unseen(key.asset_id)
+        return None if unseen is None else convert.unseen_view(unseen, source)
 
     def _entry_view(self, entry: Entry) -> status_pb.AssetStatus:
         return convert.status_view(entry, self._sources.get(entry.key.source))
@@ -278,9 +278,9 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
             return source_pb.RetrySourceResponse(source=await self._view(request.source))
 
     async def _view(self, name: str) -> source_pb2.Source:
-        scheduler = self._sources.get(name)
-        polled = await scheduler.polled_assets()
-        return convert.source(scheduler, self._store, watchers=self._hub.watcher_count(name), polled=polled)
+        source = self._sources.get(name)
+        polled, watchers = await source.polled_assets(), self._hub.watcher_count(name) + source.watchers_elsewhere
+        return convert.source(source, self._store, watchers=watchers, polled=polled)
 
 
 async def _fill(

@@ -6,6 +6,7 @@ Revisions rise, and need not be contiguous; a commit is of one source.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -41,15 +42,15 @@ KINDS = (
 @asynccontextmanager
 async def opened(request: pytest.FixtureRequest, folder: Path, clock: Clock) -> AsyncIterator[Store]:
     """Open an empty store of the kind that is asked for; in etcd it may write the sources dam and usd."""
-    if request.param in ("memory", "sqlite"):
-        store = (
-            MemoryStore(now=clock) if request.param == "memory" else await SqliteStore.open(folder / "db", now=clock)
-        )
-        yield store
-        await store.close()
-        return
-    async with owning(client_of(request), f"/{folder.name}/", "dam", "usd", now=clock) as store:
-        yield store
+    if request.param == "memory":
+        yield MemoryStore(now=clock)
+    elif request.param == "sqlite":
+        file = await SqliteStore.open(folder / "db", now=clock)
+        yield file
+        await file.close()
+    else:
+        async with owning(client_of(request), f"/{uuid.uuid4().hex}/", "dam", "usd", now=clock) as shared:
+            yield shared
 
 
 def client_of(request: pytest.FixtureRequest) -> EtcdClient:

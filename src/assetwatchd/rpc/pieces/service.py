@@ -162,26 +162,26 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             seed = await self._calls.body(api, "seed", request.seed, context)
             make = partial(convert.created, request.source, self._calls.limits.message_bytes_max)
             asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
-            scheduler = self._calls.sources.get(request.source)
-            revision = await writes.created(scheduler, self._calls.store, asset_id)
+            source = self._calls.sources.get(request.source)
+            revision = await writes.created(source, self._calls.store, asset_id)
             rest = pb.CreateAssetResponse(revision=revision).SerializeToString()
             return answer + rest  # messages that are joined are one message
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
         async with self._calls.call(request, context) as api:
-            calls, scheduler = self._calls, self._calls.sources.get(request.source)
+            calls, source = self._calls, self._calls.sources.get(request.source)
             asset_id = _asset_id(request)
             tombstone, traceparent = calls.tombstone(asset_id), telemetry.traceparent()
             try:
                 await api.delete(asset_id)
             except AssetGone:
-                await writes.found_gone(scheduler, calls.store, calls.hub, tombstone, traceparent)
+                await writes.found_gone(source, calls.store, calls.hub, tombstone, traceparent)
                 raise
             except BadAnswer:
-                scheduler.push_touched([asset_id])
+                await source.push_touched([asset_id])
                 raise
-            revision = await writes.deleted(scheduler, calls.store, calls.hub, tombstone, traceparent)
+            revision = await writes.deleted(source, calls.store, calls.hub, tombstone, traceparent)
             return pb.DeleteAssetResponse(asset_id=asset_id, revision=revision)
 
     # Reads -----------------------------------------------------------------------------------------------------------

@@ -11,20 +11,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import ConfigError
-from assetwatchd.runtime.pem import LOCKED, OTHER_KEY, is_locked, out_of_date, unreadable
+from assetwatchd.runtime.pem import LEGACY_CIPHERS, authorities_problem, out_of_date, pair_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from assetwatchd.settings.schema import SourceSettings
 
-LEGACY_CIPHERS = "ALL:!aNULL:!eNULL:@SECLEVEL=0"
-"""All that OpenSSL was built with, but for those without encryption or a server's certificate."""
 LEGACY_SERVER_CONNECT = getattr(ssl, "OP_LEGACY_SERVER_CONNECT", 0x4)
 """Take servers that renegotiate as before RFC 5746; Python 3.11 has no name for it."""
-TOO_WEAK = frozenset({"CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_KEY_TOO_SMALL"})
-"""What OpenSSL says of certificates that its security level does not take."""
 HANDSHAKE, SERVER_HELLO, CERTIFICATE_REQUEST = 22, 2, 13
 """A type of content and two of messages in it: RFC 8446, 5.1 and 4."""
 
@@ -140,42 +135,3 @@ def problems(source: SourceSettings) -> Iterator[str]:
         pair = source.tls_cert_file, source.tls_key_file
         for setting, problem in pair_problems(*pair, legacy=source.tls_legacy):
             yield f"tls_{setting}_file: {problem}"
-
-
-def authorities_problem(path: Path) -> str | None:
-    """Say why a file is of no use as certificates to trust; None when it is."""
-    if problem := unreadable(path):
-        return problem
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        trial.load_verify_locations(path)
-    except ssl.SSLError:
-        return f"{path} holds no certificates that can be read, as PEM"
-    return None if trial.cert_store_stats()["x509"] else f"{path} holds no certificate"
-
-
-def pair_problems(certificate: Path, key: Path, *, legacy: bool = False) -> Iterator[tuple[str, str]]:
-    """Say why two files are no certificate and its key: ("cert" or "key", what is wrong with that file)."""
-    if problem := authorities_problem(certificate):
-        yield "cert", problem
-    if why := unreadable(key):
-        yield "key", why
-    elif not problem and (unfit := _unfit(certificate, key, legacy=legacy)):
-        yield unfit
-
-
-def _unfit(certificate: Path, key: Path, *, legacy: bool) -> tuple[str, str] | None:
-    trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if legacy:
-        trial.set_ciphers(LEGACY_CIPHERS)
-    try:
-        trial.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "reason", None)
-        if reason in OTHER_KEY:
-            return "key", f"{key} is not the key of the certificate in {certificate}"
-        if reason in TOO_WEAK:
-            return "cert", f"{certificate} is too weak for TLS today ({reason}); have another one issued"
-        why = LOCKED if is_locked(key) else "holds no private key, as PEM"
-        return "key", f"{key} {why}"
-    return None

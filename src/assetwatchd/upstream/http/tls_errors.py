@@ -8,8 +8,8 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from assetwatchd.runtime.pem import day
-from assetwatchd.upstream.http.tls import TOO_WEAK, shown
+from assetwatchd.runtime.pem import TOO_WEAK, day
+from assetwatchd.upstream.http.tls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,8 @@
 
 Without an answer it may have been done, or still be on its way. Then w/SOURCE alone is written under the same two
 conditions. If that succeeds, the chain is another, so the first was not done, and never can be. If not, w/SOURCE tells
-whether it was: nobody but us writes it in our term.
+whether it was: nobody but us writes it in our term. It tells, too, whether what etcd refused was done all the same:
+that which is the first beyond the quota is done, and then refused (quotaApplierV3, in its apply/quota.go).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from assetwatchd.etcd.errors import EtcdError, OutcomeUnknown
+from assetwatchd.etcd.errors import EtcdError, EtcdRefused, OutcomeUnknown
 from assetwatchd.etcd.operations import created, get, modified, put
 from assetwatchd.model.errors import NotOwner
 from assetwatchd.runtime import failpoints
@@ -73,7 +74,7 @@ class Fence:
         Raises: NotOwner; EtcdRefused when etcd will not do it, and nothing was done.
         """
         while True:
-            hold = await self._hold(source)
+            hold = Hold(source, self._term(source), self._mirror.chain(source))
             commit = os.urandom(ID_BYTES)
             await failpoints.hit("before_txn")
             try:
@@ -83,17 +84,14 @@ class Fence:
                 self.unknown += 1
                 log.warning("source %s: whether statuses were kept is being found out: %s", source, error)
                 revision = await self._cleared_up(hold, commit)
+            except EtcdRefused:
+                if not (revision := await self._done_though_refused(hold, commit)):
+                    raise
             else:
                 revision = outcome.revision if outcome.succeeded else await self._refused(hold, outcome)
             if revision:
                 await self._mirror.reached(revision)
                 return revision
-
-    async def _hold(self, source: str) -> Hold:
-        """Return what the source is held by, now. All that was written before our term is read first."""
-        term = self._term(source)
-        await self._mirror.reached(term)
-        return Hold(source, term, self._mirror.chain(source))
 
     async def _cleared_up(self, hold: Hold, commit: bytes) -> int:
         """Return the revision of a commit of which nothing is known; 0 when it was not done, and never will be."""
@@ -111,6 +109,21 @@ class Fence:
                 return last.modified
             return await self._given_up(hold, outcome)
 
+    async def _done_though_refused(self, hold: Hold, commit: bytes) -> int:
+        """Return the revision of a commit that was refused, as it may have been done: the one that fills the quota is.
+
+        It is over, in any case, so that a look tells.
+        """
+        chain = self._names.chain(hold.source)
+        while self._term(hold.source) == hold.term:
+            try:
+                last = (await self._client.get(chain)).first
+            except OutcomeUnknown:
+                await asyncio.sleep(ASKED_AGAIN_S)
+            else:
+                return last.modified if last is not None and last.value == commit else 0
+        raise NotOwner(hold.source)
+
     async def _given_up(self, hold: Hold, outcome: Outcome) -> int:
         """Have a commit be one that was not done, as the chain went on without it."""
         if outcome.succeeded:
@@ -119,7 +132,7 @@ class Fence:
         return await self._refused(hold, outcome)
 
     async def _refused(self, hold: Hold, outcome: Outcome) -> int:
-        """Take another chain than was known, which only who is owner still may: it is that of a try given up before."""
+        """Read on to the chain that there is, if the source is ours still: of a try given up, or before our term."""
         owner = outcome.one(1)
         if owner is None or owner.created != hold.term:
             raise NotOwner(hold.source)

@@ -76,7 +76,9 @@ class Mirror:
         contents = self.contents
         told = [name for event in news.events if (name := contents.take(event)) is not None]
         if keys.BASE in told:
-            raise HistoryBroken("another store was copied into etcd while this process ran")
+            raise HistoryBroken("another store was copied into it")
+        if keys.EPOCHS in told and keys.EPOCHS not in contents.others:
+            raise HistoryBroken("its keys were deleted")  # with entries, perhaps, of whose removal nobody was told
         self._advance(news.revision)
         for name in told:
             self._tell(name)
