@@ -16,22 +16,28 @@ from assetwatch.internal.v1 import record_pb2 as pb
 from assetwatchd.changefeed.store.etcd import keys
 from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.parts import DRAFTS_MAX
+from assetwatchd.changefeed.store.etcd.store import EtcdStore
+from assetwatchd.etcd.client import EtcdClient
+from assetwatchd.etcd.connection import Access
 from assetwatchd.etcd.errors import EtcdError
 from assetwatchd.model.errors import NotOwner, StoreError
 from assetwatchd.model.values import AssetKey, State
-from support.entries import draft
+from support.entries import draft, seal
+from support.etcd_history import histories
 from support.owning import Owning
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
 
-    from assetwatchd.changefeed.store.etcd.store import EtcdStore
-    from assetwatchd.etcd.client import EtcdClient
+    from assetwatch_sandbox.etcd import Cluster
     from assetwatchd.etcd.values import News
     from assetwatchd.model.values import Entry
 
+WRITERS = 3
 ASSETS = 20
+SETTLED_S = 30.0
+"""Mirrors have all that there is within this time after the last fault."""
 SIZES = (1, 1, 2, 5, 20, 150)
 
 
@@ -85,6 +91,37 @@ class Writer:
         else:
             self.told[-1] = Told(name, size, "kept", [entry.revision for entry in entries])
             self.counts["kept"] += 1
+
+
+async def contend(
+    cluster: Cluster, prefix: str, rng: random.Random, *, trouble: Coroutine[object, object, Counter[str]]
+) -> tuple[list[str], Counter[str]]:
+    """Have three replicas contend while there is trouble; return what was wrong, and what happened."""
+    writers, stores, writing = list[Writer](), list[asyncio.Task[None]](), list[asyncio.Task[None]]()
+    for number in range(WRITERS):
+        endpoints = rng.sample(cluster.endpoints, len(cluster.endpoints))
+        client = EtcdClient(Access(tuple(endpoints)))
+        store = await EtcdStore.open(client, prefix=prefix, seal=seal)
+        writers.append(writer := Writer(f"w{number}", store, client, prefix, rng))
+        stores.append(asyncio.create_task(store.run(writer.watched.moved)))
+        writing.append(asyncio.create_task(writer.run(pause_s=0.02, thinks_s=2.0)))
+    counts = await trouble
+    await _cancelled(writing)
+    found = await histories(cluster, prefix)
+    for writer in writers:
+        await asyncio.wait_for(writer.store.mirror.reached(found[0][-1].revision), SETTLED_S)
+    wrong = judged(found[0], writers, prefix)
+    wrong += [f"members 0 and {place} tell different histories" for place, each in enumerate(found) if each != found[0]]
+    wrong += [repr(end) for end in await _cancelled(stores) if not isinstance(end, asyncio.CancelledError)]
+    for writer in writers:
+        await writer.store.close()
+    return wrong, sum((writer.counts for writer in writers), counts)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> Sequence[object]:
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Watched:

@@ -177,7 +177,7 @@ class ModelClient(EtcdClient):
         await self._way()
         return outcome
 
-    async def get(self, key: bytes, *, within_s: float = CALL_S) -> Page:
+    async def get(self, key: bytes, *, revision: int = 0, within_s: float = CALL_S) -> Page:
         """Read one key."""
         await self._way()
         keys = [self.etcd.keys[key]] if key in self.etcd.keys else []

@@ -75,4 +75,5 @@ def test_every_commit_is_kept_once_or_not_at_all(seed: int) -> None:
     """Whoever writes, and whatever becomes of calls and watches."""
     wrong, counts = run(contend(seed))
     assert not wrong
-    assert min(counts["kept"], counts["terms"], counts["not owner"]) > 0
+    assert counts["kept"] >= 5
+    assert counts["terms"] > 1
