@@ -22,14 +22,17 @@ LEFT_ALONE_MS = 10_000
 
 
 class Servers:
-    """Channels to servers over one store, of which one is in use: begin with the first, and go on with the next."""
+    """Channels to servers over one store, of which one is in use: begin with the first, and go on with the next.
+
+    turn: the number of the one in use, from 0.
+    """
 
     def __init__(self, *channels: grpc.aio.Channel) -> None:
         """Take the channels in the order in which they are tried. Raises: ValueError without any."""
         if not channels:
             raise ValueError("give at least one server")
         self._channels = channels
-        self._turn = 0
+        self.turn = 0
         self._failed: set[int] = set()
 
     async def __aenter__(self) -> Self:
@@ -46,11 +49,11 @@ class Servers:
     @property
     def channel(self) -> grpc.aio.Channel:
         """The channel in use; another one after `ready`, and after `leave`."""
-        return self._channels[self._turn]
+        return self._channels[self.turn]
 
     async def ready(self) -> None:
         """Wait until a server can be called, from the one in use on: the first that can, each with a head start."""
-        order = [(self._turn + step) % len(self._channels) for step in range(len(self._channels))]
+        order = [(self.turn + step) % len(self._channels) for step in range(len(self._channels))]
         waiting: dict[asyncio.Task[None], int] = {}
         try:
             for number in order:
@@ -59,7 +62,7 @@ class Servers:
                 await asyncio.wait(waiting, timeout=None if last else HEAD_START_S, return_when=asyncio.FIRST_COMPLETED)
                 if done := [task for task in waiting if task.done()]:
                     done[0].result()
-                    self._turn = waiting[done[0]]
+                    self.turn = waiting[done[0]]
                     return
         finally:
             for task in waiting:
@@ -67,9 +70,9 @@ class Servers:
 
     def leave(self) -> bool:
         """Use the next one, after one that failed; say whether that has not failed, too, since `answered`."""
-        self._failed.add(self._turn)
-        self._turn = (self._turn + 1) % len(self._channels)
-        return self._turn not in self._failed
+        self._failed.add(self.turn)
+        self.turn = (self.turn + 1) % len(self._channels)
+        return self.turn not in self._failed
 
     def answered(self) -> None:
         """Note that the one in use answers: none counts as failed any more."""

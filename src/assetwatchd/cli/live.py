@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import aclosing, contextmanager
@@ -28,7 +27,7 @@ from assetwatch_client import (
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
 from assetwatchd.cli.screen import Board, page
-from assetwatchd.cli.terminal import complain, leave_screen, let_flow, safe, tell
+from assetwatchd.cli.terminal import can_be_drawn_on, complain, leave_screen, let_flow, safe, tell
 from assetwatchd.runtime import stopping
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
-DUMB = frozenset({"dumb", "unknown"})
-"""Terminals that print and no more, as rich knows them too: those get lines."""
 UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
 DRAINING = "SERVER_DRAINING"
@@ -92,17 +89,12 @@ async def show(servers: grpc.aio.Channel | Servers, interest: Interest, output: 
 
     Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
     """
-    if output in {None, Format.TABLE} and _can_be_drawn_on():
+    if output in {None, Format.TABLE} and can_be_drawn_on():
         await _table(servers, interest)
     elif output is Format.TABLE or (output is None and sys.stdout.isatty()):
         await _lines(servers, interest)
     else:
         await _messages(servers, interest, output or Format.NDJSON)
-
-
-def _can_be_drawn_on() -> bool:
-    """Return whether standard output is a terminal on which a place can be written to again."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
 
 
 def _watch(
@@ -130,15 +122,22 @@ async def _lines(servers: grpc.aio.Channel | Servers, interest: Interest, *, wit
 async def show_while_served(servers: grpc.aio.Channel | Servers, interest: Interest, hints: Hints) -> None:
     """Show a watch under hints until the server stops as planned, or it is cancelled. Raises: as show."""
     try:
-        if _can_be_drawn_on():
-            await _table(servers, interest, hints, with_server=True)
-        else:
-            for line in hints(UNBOUNDED, UNBOUNDED):
-                tell(safe(line))
-            await _lines(servers, interest, with_server=True)
+        await show_under(hints, servers, interest, with_server=True)
     except grpc.aio.AioRpcError as error:
         if reason_of(error) != DRAINING:
             raise
+
+
+async def show_under(
+    hints: Hints, servers: grpc.aio.Channel | Servers, interest: Interest, *, with_server: bool = False
+) -> None:
+    """Show a watch under hints until it is cancelled. Raises: as show."""
+    if can_be_drawn_on():
+        await _table(servers, interest, hints, with_server=with_server)
+    else:
+        for line in hints(UNBOUNDED, UNBOUNDED):
+            tell(safe(line))
+        await _lines(servers, interest, with_server=with_server)
 
 
 async def _table(
