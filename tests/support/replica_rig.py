@@ -76,6 +76,8 @@ def _closed(app: App) -> Callable[[], Any]:
         await replica._server.stop()
         await replica._peers.close()
         await replica._client.close()
+        for server in app._pieces.values():
+            await server.close()
         await app.store.close()
 
     return close
