@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from assetwatchd.changefeed.store.copying import Content
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
     from assetwatchd.polling.port import Source
@@ -400,6 +401,46 @@ async def open_store(settings: AnyStore) -> Store:
 
 def _behind() -> ReplicaBehind:
     return ReplicaBehind("this replica is cut off from the others; another one has what is new")
+
+
+async def copy_store(old: AnyStore, new: AnyStore) -> Content:
+    """Copy all that a store holds into an empty one; neither is in use. Raises: StoreError."""
+    content = await _read_whole(old)
+    await _write_whole(new, content)
+    return content
+
+
+async def _read_whole(settings: AnyStore) -> Content:
+    match settings:
+        case SqliteStoreSettings():
+            path = Path(settings.path)
+            if not await asyncio.to_thread(path.exists):
+                raise StoreError(f"{path} is not there: nothing to copy")
+            store = await SqliteStore.open(path)
+            try:
+                return store.content()
+            finally:
+                await store.close()
+        case EtcdStoreSettings():
+            from assetwatchd.changefeed.store.etcd import copying  # noqa: PLC0415 - with no other store it is imported
+
+            async with copying.opened(settings) as (client, names):
+                return await copying.read(client, names, convert.ProtobufEncoder().seal)
+        case _:
+            raise StoreError("a store of kind memory is gone when its process is: nothing to copy")
+
+
+async def _write_whole(settings: AnyStore, content: Content) -> None:
+    match settings:
+        case SqliteStoreSettings():
+            await SqliteStore.fill(Path(settings.path), content)
+        case EtcdStoreSettings():
+            from assetwatchd.changefeed.store.etcd import copying  # noqa: PLC0415 - with no other store it is imported
+
+            async with copying.opened(settings) as (client, names):
+                await copying.write(client, names, content)
+        case _:
+            raise StoreError("a store of kind memory keeps nothing: nowhere to copy to")
 
 
 def _draining() -> ServerDraining:

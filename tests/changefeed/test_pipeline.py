@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 KEY = AssetKey("src", "a")
+ENCODER = convert.ProtobufEncoder()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -256,6 +257,34 @@ async def test_the_store_fails_for_as_long_as_any_source_waits_for_it() -> None:
         task.cancel()
         await asyncio.wait([task])
     assert said == ["the store cannot be written: no space is left", ""]
+
+
+class PartlyFullStore(MemoryStore):
+    """One that takes few at once, and is full behind those until space is made."""
+
+    full = True
+
+    async def commit(self, drafts: Sequence[Draft]) -> Sequence[Entry]:
+        """Keep the first two, and fail where there are more."""
+        if self.full and len(drafts) > 2:
+            await super().commit(drafts[:2])
+            raise StoreError("no space is left")
+        return await super().commit(drafts)
+
+
+@virtual
+async def test_what_is_kept_of_many_is_not_kept_again() -> None:
+    """A store that kept the first of them is given the others alone; all of them are told as committed."""
+    store = PartlyFullStore()
+    pipeline = Pipeline(store, Hub(store, convert.WatchFraming(lambda: store.epoch), heartbeat_s=5), ENCODER)
+    await pipeline.ingest("src", [Sighting(Observation("1", State.PENDING), 1.0)])
+    sightings = [Sighting(Observation(str(number), State.AVAILABLE), 1000.0) for number in range(5)]
+    ingesting = asyncio.create_task(pipeline.ingest("src", sightings))
+    await asyncio.sleep(10)
+    store.full = False
+    entries = await ingesting
+    assert [(entry.key.asset_id, entry.revision) for entry in entries] == [(str(n), n + 2) for n in range(5)]
+    assert list(store.after(1, store.head)) == list(entries)
 
 
 class AnothersStore(MemoryStore):

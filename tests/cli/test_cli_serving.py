@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import shlex
 import signal
@@ -14,15 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+import typer
 import yaml
 
 from assetwatch_sandbox import Sandbox
+from assetwatchd.app import App
+from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.cli.demo import settings_for
+from assetwatchd.cli.running import until_stopped
+from assetwatchd.model.errors import HistoryBroken
 from assetwatchd.settings.load import schema
-from assetwatchd.settings.schema import MediaIntelligenceSource
+from assetwatchd.settings.schema import MediaIntelligenceSource, Settings
 from support.command_line import modules_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.command_line import Run, Spawn
@@ -260,6 +267,38 @@ async def test_a_taken_address_is_one_sentence(command: Run, tmp_path: Path) -> 
             assert all(" WARNING " in line or " INFO " in line for line in done.err.splitlines()[:-1])
             assert "Traceback" not in done.err
             assert done.out == ""
+
+
+async def test_a_store_that_is_not_what_was_read_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It drains, and says in a sentence why, and what to do; it is no failed start."""
+
+    class Replaced(MemoryStore):
+        async def run(self, moved: Callable[[], None]) -> None:  # noqa: ARG002 - it does not move
+            """Find that out."""
+            await asyncio.sleep(0.2)
+            raise HistoryBroken("its revision is 1, and 2 was read")
+
+    settings = Settings.model_validate({"server": {"listen": "127.0.0.1:0"}, "store": {"kind": "memory"}})
+    with caplog.at_level(logging.INFO), pytest.raises(HistoryBroken):
+        await App(settings, Replaced()).serve()
+    assert "drained in" in caplog.text
+
+
+def test_why_a_server_ended_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a sentence, with exit code 1."""
+
+    async def serving() -> None:
+        raise HistoryBroken("its revision is 1, and 2 was read")
+
+    with pytest.raises(typer.Exit) as ended:
+        until_stopped(serving())
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == (
+        "assetwatch: etcd does not have what was read from it: its revision is 1, and 2 was read;"
+        " start the service again\n"
+    )
 
 
 async def test_settings_of_the_demo_know_every_stand_in() -> None:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.store import EtcdStore
 from assetwatchd.etcd.operations import created, delete, put
-from support.entries import seal
+from support import entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from assetwatchd.changefeed.store.etcd.records import Seal
     from assetwatchd.etcd.client import EtcdClient
     from assetwatchd.etcd.values import KeyValue
 
 
 @asynccontextmanager
 async def owning(
-    client: EtcdClient, prefix: str, *sources: str, now: Callable[[], float] = time.time
+    client: EtcdClient, prefix: str, *sources: str, now: Callable[[], float] = time.time, seal: Seal = entries.seal
 ) -> AsyncIterator[EtcdStore]:
     """Open a store that runs, and may write some sources that nobody has."""
     store = await EtcdStore.open(client, prefix=prefix, seal=seal, now=now)

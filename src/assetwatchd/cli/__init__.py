@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli import commands, configuration, doctor, serving, watch
+from assetwatchd.cli import commands, configuration, doctor, serving, stores, watch
 from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
@@ -32,6 +32,7 @@ doctor.register(app)
 watch.register(app)
 app.add_typer(pieces.app, name="pieces")
 app.add_typer(configuration.app, name="config")
+app.add_typer(stores.app, name="store")
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - called by typer

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from assetwatchd.changefeed.store import sqlite_place
+from assetwatchd.changefeed.store.copying import Content
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
 from assetwatchd.changefeed.store.sqlite_file import MIGRATIONS, Contents, StoreFile
@@ -81,6 +82,15 @@ class SqliteStore(LedgerStore):
             thread.shutdown(wait=False)
             raise
         return cls(thread, file, contents, ledger, now)
+
+    def content(self) -> Content:
+        """Return all that it holds."""
+        return Content(self.after(0, self.head), self.head, self.floor, {**self._past, self.epoch: self.head})
+
+    @staticmethod
+    async def fill(path: Path, content: Content) -> None:
+        """Make a file of what another store held. Raises: StoreError, also when the file has something in it."""
+        await asyncio.to_thread(_fill, path, content)
 
     def continues(self, epoch: str, revision: int) -> bool:
         """What this run counts, and what earlier runs on this file counted, as far as it is in the file."""
@@ -170,6 +180,15 @@ class SqliteStore(LedgerStore):
 def problems(path: Path) -> Iterator[str]:
     """Yield what keeps a store from being opened there, as far as that shows while another process has it."""
     return sqlite_place.problems(path, newest=len(MIGRATIONS))
+
+
+def _fill(path: Path, content: Content) -> None:
+    file = StoreFile(path)
+    try:
+        file.load()
+        file.fill(content)
+    finally:
+        file.close()
 
 
 def _opened(path: Path) -> tuple[StoreFile, Contents, Ledger]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from assetwatchd.changefeed.store.copying import Content
+
     Columns = tuple[int, str, str, int, int, int, bytes, bytes, float, str]
     Row = tuple[int, str, str, int, int, int, bytes, bytes, float, str, int, float | None]
     """As `entries` has them, the last one the checksum of the others; in a damaged file they may be anything."""
@@ -103,10 +105,18 @@ _FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
 _PUT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM entries WHERE revision = ?"
 _LATEST = "SELECT * FROM entries ORDER BY revision"
-_HEAD_AND_FLOOR = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), revision), revision FROM floor"
+_HEAD_AND_FLOOR = """
+    SELECT max(
+        coalesce((SELECT max(revision) FROM entries), 0),
+        coalesce((SELECT max(last) FROM epochs), 0),
+        revision
+    ), revision FROM floor
+"""
+"""The head is not below where an earlier epoch ended, though the entry of then may have been copied, or forgotten."""
 _RAISE_FLOOR = "UPDATE floor SET revision = max(revision, :floor), again = max(revision, :floor)"
 _DAMAGE = (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """0 is not SQLite's: a text that is no UTF-8. ERROR: the schema does not fit a statement, and those are right."""
+_ANY_BEFORE = "SELECT 1 FROM epochs WHERE last > 0 LIMIT 1"
 _FORGET_EPOCHS = "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?"
 
 
@@ -162,6 +172,17 @@ class StoreFile:
         with self._writing():
             self._db.executemany(_DELETE, ((revision,) for revision in superseded))
             self._db.executemany(_PUT, map(_row, entries))
+
+    def fill(self, content: Content) -> None:
+        """Write what another store held into a new file. Raises: StoreError when something is in it."""
+        with self._writing():
+            if any(self._db.execute("SELECT 1 FROM entries LIMIT 1")) or any(self._db.execute(_ANY_BEFORE)):
+                raise self._error(f"{self._path} has something in it already; name a new file")
+            self._db.execute("DELETE FROM epochs")
+            rows = [(epoch, last, last) for epoch, last in content.epochs.items()]
+            self._db.executemany("INSERT INTO epochs (epoch, last, again) VALUES (?, ?, ?)", rows)
+            self._db.executemany(_PUT, map(_row, content.entries))
+            self._db.execute(_RAISE_FLOOR, {"floor": content.floor})
 
     def drop(self, revisions: Iterable[int], *, floor: int) -> None:
         """Raise the floor and drop entries, in one transaction; what was superseded meanwhile is not there any more."""

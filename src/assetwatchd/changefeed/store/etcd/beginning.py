@@ -10,6 +10,7 @@ from assetwatchd.changefeed.store.etcd.reading import read_all
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.etcd.errors import Compacted, OutcomeUnknown
 from assetwatchd.etcd.operations import get, modified, put
+from assetwatchd.model.errors import StoreError
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.store.etcd.keys import Keys
@@ -23,7 +24,7 @@ AGAIN_S = 0.5
 
 
 async def begin(client: EtcdClient, names: Keys, seal: Seal) -> Reading:
-    """Begin an epoch, and read. Raises: EtcdError when etcd does not answer TRIES times, or refuses."""
+    """Begin an epoch, and read. Raises: StoreError when etcd does not answer TRIES times, or refuses."""
     for tried in range(1, TRIES + 1):
         try:
             await begin_epoch(client, names)
@@ -36,9 +37,14 @@ async def begin(client: EtcdClient, names: Keys, seal: Seal) -> Reading:
 
 
 async def begin_epoch(client: EtcdClient, names: Keys) -> None:
-    """Begin an epoch; of several processes that do at the same time, one after the other. Raises: EtcdError."""
-    key, base = names.named(keys.EPOCHS), names.named(keys.BASE)
-    found = await client.txn(success=(get(key), get(base)))
+    """Begin an epoch; of several processes that do at the same time, one after the other. Raises: StoreError."""
+    key, base, copying = map(names.named, (keys.EPOCHS, keys.BASE, keys.COPYING))
+    found = await client.txn(success=(get(key), get(base), get(copying)))
+    if found.one(2) is not None:
+        raise StoreError(
+            f"a copy into etcd, below {names.prefix.decode()}, goes on or was broken off: wait for its end, or"
+            " delete what is there and copy again"
+        )
     while True:
         written, copied = found.one(0), found.one(1)
         before = epochs.NONE

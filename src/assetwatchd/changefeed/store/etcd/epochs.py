@@ -46,9 +46,16 @@ def read(value: bytes, modified: int, base: int) -> Epochs:
 
 def begun(before: Epochs) -> bytes:
     """Write m/epochs with a new current one; the last one ends at the revision of etcd at which this is written."""
-    ended = list(before.ended.items())[-(EPOCHS_MAX - 1) :]
+    return _written(before.ended, EPOCHS_MAX - 1, current=uuid.uuid4().hex[:16], open=before.current)
+
+
+def copied(ended: Mapping[str, int]) -> bytes:
+    """Write m/epochs of a store that is a copy, in which nothing was counted yet."""
+    return _written(ended, EPOCHS_MAX)
+
+
+def _written(ended: Mapping[str, int], count: int, **begun: str) -> bytes:
+    kept = list(ended.items())[-count:]
     return pb.Epochs(
-        current=uuid.uuid4().hex[:16],
-        open=before.current,
-        ended=[pb.Epochs.Ended(epoch=epoch, last=last) for epoch, last in ended],
+        ended=[pb.Epochs.Ended(epoch=epoch, last=last) for epoch, last in kept], **begun
     ).SerializeToString()

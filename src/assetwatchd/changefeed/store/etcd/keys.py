@@ -4,7 +4,9 @@
     w/SOURCE            the id of the last commit of the source; its revision is the chain that the next goes on from
     f/SOURCE            the floor: up to where removals of the source are dropped
     o/SOURCE            who may write the source; the revision of its creation is the term. Hangs on a lease
-    m/epochs, m/base, m/floor    all epochs: Epochs; the head and the floor of the store that this one is a copy of
+    m/epochs            all epochs: Epochs
+    m/base, m/floor     the head and the floor of the store that this one is a copy of
+    m/copying           there while that is copied
 
 Others below the prefix are those of whoever subscribes to them: see `Mirror.subscribe`.
 """
@@ -18,7 +20,7 @@ from assetwatchd.model.values import AssetKey
 PLACES = 1 << 7
 """Revisions of entries that one revision of etcd has room for; a transaction writes fewer, `parts.DRAFTS_MAX`."""
 
-EPOCHS, BASE, FLOOR = b"m/epochs", b"m/base", b"m/floor"
+EPOCHS, BASE, FLOOR, COPYING = b"m/epochs", b"m/base", b"m/floor", b"m/copying"
 
 
 class Keys:
