@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 import re
 import tomllib
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 import yaml
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from google.protobuf import json_format
+from tools.reference_constants import constants
 
 from assetwatchd import cli
 from assetwatchd.adapters import media_intelligence, usd_search
@@ -26,8 +27,10 @@ from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.model.values import State
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
+from assetwatchd.runtime import descriptors
 from assetwatchd.settings import schema
 from assetwatchd.settings.load import load
+from assetwatchd.upstream.bodies import reader
 from support.documents import ROOT, blocks, pages, table
 
 pytestmark = pytest.mark.unit
@@ -212,13 +215,6 @@ def test_the_map_names_what_is_there() -> None:
     assert {name for name in unnamed if not name.startswith("config_")} == set()
 
 
-def test_the_constants_of_the_limits_exist() -> None:
-    """Each constant that the table of constants names is one of the source's."""
-    for row in table("Constant", PAGES["docs/internals/constants.md"]):
-        for name in re.findall(r"`(\w+)`", row[0]):
-            assert re.search(rf"^{name} = ", SOURCE, flags=re.MULTILINE), name
-
-
 def test_the_constants_of_the_page_of_limits_exist() -> None:
     """What docs/limits.md names like a constant is one of the source's, or of the kernel's."""
     named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGES["docs/limits.md"])) - {"NAME", "RLIMIT_DATA"}
@@ -267,3 +263,71 @@ def test_whatever_is_named_like_a_limit_exists() -> None:
     named = set(re.findall(r"`([A-Z][A-Z_]*_(?:S|MAX|BYTES|TIMES))`", WRITTEN))
     assert len(named) > 40
     assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()
+
+
+UNITS = {"": 1.0, "ms": 0.001, "s": 1, "h": 3600, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "a second": 1}
+VALUE = r"(\d[\d,.]*\d|\d)(?: (ms|s|h|bytes|KiB|MiB|a second)\b)?"
+
+
+def size(number: str, unit: str) -> float:
+    """Return what a number with its unit comes to."""
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+def test_a_value_beside_the_name_of_a_constant_is_its() -> None:
+    """On every page: what stands behind `NAME`, as = 10 s or (16 KiB), is what the source says."""
+    there: dict[str, set[float]] = {}
+    for each in constants():
+        there.setdefault(each.name, set()).add(each.value)
+    told = re.findall(rf"`([A-Z][A-Z0-9_]+)`(?: = | \(){VALUE}", WRITTEN)
+    assert len(told) > 50
+    assert [(name, number, unit) for name, number, unit in told if size(number, unit) not in there.get(name, ())] == []
+
+
+def test_a_value_beside_the_name_of_a_setting_is_its_default() -> None:
+    """The same for `server.NAME`, `store.NAME`, and for what is a setting of a source, of whichever kind."""
+    groups: dict[str, list[type[BaseModel]]] = {
+        "server": [schema.ServerSettings],
+        "store": [schema.StoreSettings],
+        "": [schema.SourceSettings, *get_args(get_args(schema.AnySource)[0])],
+    }
+    told = re.findall(rf"`(?:(server|store)\.)?([a-z_]+)`(?: = | \(){VALUE}", WRITTEN)
+    named = [each for each in told if any(each[1] in model.model_fields for model in groups[each[0]])]
+    assert len(named) > 6
+    for group, name, number, unit in named:
+        defaults = {model.model_fields[name].default for model in groups[group] if name in model.model_fields}
+        assert size(number, unit) in defaults, f"{group}.{name} = {number} {unit}"
+
+
+def test_the_memory_that_answers_may_take_is_added_up() -> None:
+    """The page of limits has the sums for a source with the defaults, and for a Pieces OS."""
+    told = table("What", PAGES["docs/limits.md"].split("These add up", 1)[1])
+    for column, model in ((2, schema.SourceSettings), (3, schema.PiecesSource)):
+        body = model.model_fields["body_bytes_max"].default
+        coming = (model.model_fields["concurrency"].default + descriptors.BESIDE) * body
+        reading = reader.MEMORY_BYTES + reader.MEMORY_TIMES * body
+        assert [row[column] for row in told] == [f"{size // 2**20} MiB" for size in (coming, reading)]
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "USD Search": schema.UsdSearchSource,
+    "OMN": schema.OmnSource,
+    "Pieces OS": schema.PiecesSource,
+    "Media Intelligence": schema.MediaIntelligenceSource,
+    "Oracle SBC": schema.OracleSbcSource,
+}
+
+
+def test_the_kinds_with_other_defaults_are_named() -> None:
+    """A row of the table of limits has in brackets each kind whose default is another, and that default."""
+    rows = table("Setting", PAGES["docs/limits.md"])
+    settings = {row[0].split("`")[1]: row[2] for row in rows if row[0].startswith("a source's")}
+    for setting, text in settings.items():
+        usual = schema.SourceSettings.model_fields[setting].default
+        own = {kind: model.model_fields[setting].default for kind, model in KINDS.items()}
+        told = {
+            kind: float(part.rsplit(" ", 1)[1])
+            for part in re.findall(r"[A-Z][A-Za-z, ]+ \d+", " ".join(re.findall(r"\((.*?)\)", text)))
+            for kind in re.findall("|".join(KINDS), part)
+        }
+        assert told == {kind: value for kind, value in own.items() if value != usual}, setting

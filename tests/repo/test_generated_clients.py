@@ -1,4 +1,4 @@
-"""docs/languages.md: one command a language makes code that compiles, and the programs beside it watch with that code."""
+"""docs/languages.md: one command a language makes code that compiles, and the programs of the page watch with it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def follow(heading: str, language: str, program: Path, cwd: Path, *first: 
     text, extra = section(heading), {**ENVIRONMENT, "PATH": search_path(*first)}
     *before, last = statements(text)
     async with demo(cwd) as running:
-        program.write_text(running.localised(blocks(language, text)[0]))
+        program.write_text(running.localised(blocks(language, text)[0]))  # noqa: ASYNC240 - nothing else runs here
         for command in before:
             code, told = await paste(f"nice {command}", running, COMMAND_S, **extra)
             assert code == 0, f"{command}\n{told}"

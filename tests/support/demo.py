@@ -110,7 +110,7 @@ async def _shell(script: str, where: Demo, extra: Mapping[str, str]) -> AsyncIte
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=where.variables() | extra,
+        env={**where.variables(), **extra},
         cwd=where.folder,
         start_new_session=True,
         limit=2**20,
