@@ -25,6 +25,7 @@ from assetwatchd.adapters import media_intelligence, usd_search
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.model.values import State
+from assetwatchd.pieces.client.discovery import PORTS, SUPPORTED
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.status import TABLE
 from assetwatchd.runtime import descriptors
@@ -265,38 +266,55 @@ def test_whatever_is_named_like_a_limit_exists() -> None:
     assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()
 
 
-UNITS = {"": 1.0, "ms": 0.001, "s": 1, "h": 3600, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "a second": 1}
-VALUE = r"(\d[\d,.]*\d|\d)(?: (ms|s|h|bytes|KiB|MiB|a second)\b)?"
+UNITS = {"": 1.0, "ms": 0.001, "s": 1, "minutes": 60, "h": 3600, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
+VALUE = rf"(?<![\d.,])(\d[\d,.]*\d|\d)(?: ({'|'.join(filter(None, UNITS))})\b)?"
 
 
-def size(number: str, unit: str) -> float:
-    """Return what a number with its unit comes to."""
-    return float(number.replace(",", "")) * UNITS[unit]
+def values_beside(name: str, text: str = WRITTEN) -> list[tuple[str, float]]:
+    """Return what stands beside a name, as `NAME` = 10 s, `NAME` (16 KiB), or 1,024 characters (`NAME`)."""
+    after = re.findall(rf"`({name})`(?: = | \(){VALUE}", text)
+    before = [(found[2], *found[:2]) for found in re.findall(rf"{VALUE}(?: [a-z]+){{0,3}} \(`({name})`\)", text)]
+    return [(found, float(number.replace(",", "")) * UNITS[unit]) for found, number, unit in after + before]
 
 
 def test_a_value_beside_the_name_of_a_constant_is_its() -> None:
-    """On every page: what stands behind `NAME`, as = 10 s or (16 KiB), is what the source says."""
+    """On every page: what stands beside the name of a constant is what the source says."""
     there: dict[str, set[float]] = {}
     for each in constants():
         there.setdefault(each.name, set()).add(each.value)
-    told = re.findall(rf"`([A-Z][A-Z0-9_]+)`(?: = | \(){VALUE}", WRITTEN)
-    assert len(told) > 50
-    assert [(name, number, unit) for name, number, unit in told if size(number, unit) not in there.get(name, ())] == []
+    told = values_beside("[A-Z][A-Z0-9_]+")
+    assert len(told) > 60
+    assert [(name, value) for name, value in told if value not in there.get(name, ())] == []
 
 
 def test_a_value_beside_the_name_of_a_setting_is_its_default() -> None:
     """The same for `server.NAME`, `store.NAME`, and for what is a setting of a source, of whichever kind."""
     groups: dict[str, list[type[BaseModel]]] = {
-        "server": [schema.ServerSettings],
-        "store": [schema.StoreSettings],
+        "server.": [schema.ServerSettings],
+        "store.": [schema.StoreSettings],
         "": [schema.SourceSettings, *get_args(get_args(schema.AnySource)[0])],
     }
-    told = re.findall(rf"`(?:(server|store)\.)?([a-z_]+)`(?: = | \(){VALUE}", WRITTEN)
-    named = [each for each in told if any(each[1] in model.model_fields for model in groups[each[0]])]
-    assert len(named) > 6
-    for group, name, number, unit in named:
-        defaults = {model.model_fields[name].default for model in groups[group] if name in model.model_fields}
-        assert size(number, unit) in defaults, f"{group}.{name} = {number} {unit}"
+    checked = 0
+    for group, models in groups.items():
+        defaults: dict[str, list[Any]] = {}
+        for name, field in (item for model in models for item in model.model_fields.items()):
+            defaults.setdefault(name, []).append(field.default)
+        for name, value in values_beside(rf"{re.escape(group)}[a-z_]+"):
+            setting = name.removeprefix(group)
+            if setting in defaults:
+                checked += 1
+                assert value in defaults[setting], name
+    assert checked > 8
+
+
+def test_the_ports_and_versions_of_pieces_os_are_those_that_are_told() -> None:
+    """Where it is looked for, and which versions are taken."""
+    first, last, *others = PORTS[0], PORTS[-3], *PORTS[-2:]
+    page = " ".join(PAGES["docs/configuration.md"].split())
+    assert tuple(range(first, last + 1)) + tuple(others) == PORTS
+    assert f"({first} to {last}, {others[0]}, {others[1]})" in page
+    oldest, beyond = (f"{version[0]}.{version[1]}" for version in SUPPORTED)
+    assert f"below {oldest}, or from {beyond} on" in page
 
 
 def test_the_memory_that_answers_may_take_is_added_up() -> None:
