@@ -30,12 +30,8 @@ SOURCE_ALONE = {
     " for Linux, and is packed by setuptools, which the same layer pins and installs first",
 }
 """Packages without a wheel, and why they need no compiler and no build tool that is not pinned."""
-PLATFORMS = {
-    "run": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
-    "dev": ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"),
-    "bench": ("x86_64-manylinux_2_28",),
-    "docs": ("x86_64-manylinux_2_28",),
-}
+EVERYWHERE = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
+PLATFORMS = {"run": EVERYWHERE, "dev": EVERYWHERE, "docs": EVERYWHERE, "bench": ("x86_64-manylinux_2_28",)}
 PYTHONS = ("3.11.0", "3.13")
 
 
