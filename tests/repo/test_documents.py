@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from google.protobuf.message import Message
     from pydantic import BaseModel
 import re
 import tomllib
@@ -17,6 +18,7 @@ import pytest
 import typer
 import yaml
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf import json_format
 from tools.reference_constants import constants
 
@@ -27,11 +29,13 @@ from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.model.values import State
 from assetwatchd.pieces.client.discovery import PORTS, SUPPORTED
 from assetwatchd.rpc.requests import Requests
+from assetwatchd.rpc.service import PAGE_SIZE_MAX
 from assetwatchd.rpc.status import TABLE
 from assetwatchd.runtime import descriptors
 from assetwatchd.settings import schema
 from assetwatchd.settings.load import load
 from assetwatchd.upstream.bodies import reader
+from buf.validate import validate_pb2
 from support.documents import ROOT, blocks, pages, table
 
 pytestmark = pytest.mark.unit
@@ -305,6 +309,28 @@ def test_a_value_beside_the_name_of_a_setting_is_its_default() -> None:
                 checked += 1
                 assert value in defaults[setting], name
     assert checked > 8
+
+
+def test_the_limits_of_single_calls_are_those_of_the_schema() -> None:
+    """The table of them has what the rules in proto/ say, and what the service takes as a page."""
+    told = {row[0].strip("`"): row[1] for row in table("Call", PAGES["docs/limits.md"])}
+    assert told["WatchStatus"] == (
+        f"{rules(pb.WatchStatusRequest, 'assets').repeated.max_items:,} assets,"
+        f" {rules(pb.WatchStatusRequest, 'sources').repeated.max_items} sources"
+    )
+    batch = rules(pb.BatchGetAssetStatusesRequest, "assets").repeated.max_items
+    assert told["BatchGetAssetStatuses"] == f"{batch:,} assets"
+    assert told["ListAssetStatuses"] == f"{PAGE_SIZE_MAX:,} a page"
+    longest = rules(pb.WaitAssetStatusRequest, "timeout").duration.lte.seconds
+    assert told["WaitAssetStatus"] == f"{longest // 3600} h"
+
+
+def rules(message: type[Message], field: str) -> validate_pb2.FieldRules:
+    """Return the rules of a field of the schema."""
+    found: validate_pb2.FieldRules = (
+        message.DESCRIPTOR.fields_by_name[field].GetOptions().Extensions[validate_pb2.field]
+    )
+    return found
 
 
 def test_the_ports_and_versions_of_pieces_os_are_those_that_are_told() -> None:

