@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,18 @@ def test_every_link_leads_somewhere(name: str) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in anchors(found.read_text()), target
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", PAGES)
+def test_lists_and_tables_stand_by_themselves(name: str) -> None:
+    """Behind an empty line: or one is taken for a part of the paragraph before it, or a wrapped line for one."""
+    lines = prose(PAGES[name]).splitlines()
+    for before, line in pairwise(lines):
+        if before.strip() and re.match(r"(- |\d+\. )", line):
+            assert re.match(r"\s*(- |\d+\. )|\s\s", before), line
+        if before.strip() and line.startswith("|"):
+            assert before.startswith("|"), line
 
 
 @pytest.mark.unit
