@@ -53,8 +53,10 @@ class _AssetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetState
     """
 
 class AssetState(_AssetState, metaclass=_AssetStateEnumTypeWrapper):
-    """The roll-up of an asset's facets into one word. Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED:
-    nothing more is expected to happen by itself.
+    """The state of an asset, in one word: what its facets come to.
+
+    Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED: nothing more is expected to happen by itself.
+    docs/states.md says how each upstream's own states become these.
     """
 
 ASSET_STATE_UNSPECIFIED: AssetState.ValueType  # 0
@@ -99,7 +101,7 @@ class _FreshnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Freshness.V
     """Its source cannot be reached or refuses us; this is the last state it told."""
 
 class Freshness(_Freshness, metaclass=_FreshnessEnumTypeWrapper):
-    """How far this copy of the status can be trusted. Says nothing of the asset itself."""
+    """How far the server's copy of a status can be trusted. It says nothing about the asset itself."""
 
 FRESHNESS_UNSPECIFIED: Freshness.ValueType  # 0
 """Never sent."""
@@ -127,7 +129,7 @@ class _AssetFailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Asse
     """Something failed, yet the asset can be used."""
 
 class AssetFailureKind(_AssetFailureKind, metaclass=_AssetFailureKindEnumTypeWrapper):
-    """What a failure asks for."""
+    """What to do about a failure."""
 
 ASSET_FAILURE_KIND_UNSPECIFIED: AssetFailureKind.ValueType  # 0
 """Never sent."""
@@ -141,7 +143,7 @@ Global___AssetFailureKind: _TypeAlias = AssetFailureKind  # noqa: Y015
 
 @_typing.final
 class AssetRef(_message.Message):
-    """Names one asset. Assets are named by (source, asset id) and by nothing else."""
+    """The name of one asset: its source, and its id there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,7 +208,7 @@ Global___AssetFailure: _TypeAlias = AssetFailure  # noqa: Y015
 
 @_typing.final
 class AssetFacet(_message.Message):
-    """One dimension of a status, as the upstream sees it: a plugin in USD Search, import and object in OMN."""
+    """One aspect of an asset, as the upstream reports it: a plugin of USD Search; the import or the object in OMN."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,7 +248,7 @@ Global___AssetFacet: _TypeAlias = AssetFacet  # noqa: Y015
 
 @_typing.final
 class AssetStatus(_message.Message):
-    """The canonical record of an asset."""
+    """What is known of an asset: the same fields for every kind of source, and in detail what the upstream itself said."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -40,7 +40,7 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     """Oracle session border controller."""
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper):
-    """The kinds of upstream system."""
+    """Which upstream system a source is."""
 
 SOURCE_KIND_UNSPECIFIED: SourceKind.ValueType  # 0
 """Never sent."""
@@ -78,7 +78,7 @@ class _SourceConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """
 
 class SourceConditionState(_SourceConditionState, metaclass=_SourceConditionStateEnumTypeWrapper):
-    """How a source itself is doing, apart from its assets."""
+    """How a source is doing as a whole. It says nothing about single assets."""
 
 SOURCE_CONDITION_STATE_UNSPECIFIED: SourceConditionState.ValueType  # 0
 """Never sent."""
@@ -116,7 +116,7 @@ class _SourceConcernKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sou
     """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
 
 class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumTypeWrapper):
-    """What a source is to do for this service; each can fail while the others go on."""
+    """What the server needs of a source, part by part. Each can fail while the others work."""
 
 SOURCE_CONCERN_KIND_UNSPECIFIED: SourceConcernKind.ValueType  # 0
 """Never sent."""
@@ -134,7 +134,7 @@ Global___SourceConcernKind: _TypeAlias = SourceConcernKind  # noqa: Y015
 
 @_typing.final
 class SourceConcern(_message.Message):
-    """How one concern of a source is doing."""
+    """How one of these parts is doing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,8 +182,10 @@ Global___SourceConcern: _TypeAlias = SourceConcern  # noqa: Y015
 
 @_typing.final
 class SourceCondition(_message.Message):
-    """The condition of a source: what its concerns come to. One that is UNREACHABLE or REFUSED says only that; else all is said
-    that is wrong. What fails on and off is DEGRADED until it did not fail for a while.
+    """How a source is doing: the sum of its concerns.
+
+    If it is UNREACHABLE or REFUSED, message says only that; otherwise message says everything that is wrong. A source
+    that fails now and then is DEGRADED until it has not failed for a while.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -236,7 +238,7 @@ Global___SourceCondition: _TypeAlias = SourceCondition  # noqa: Y015
 
 @_typing.final
 class SourceCapabilities(_message.Message):
-    """What a source can do."""
+    """What a source can do, by its kind and configuration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,7 +268,7 @@ Global___SourceCapabilities: _TypeAlias = SourceCapabilities  # noqa: Y015
 
 @_typing.final
 class PollStats(_message.Message):
-    """What asking the source has cost since this process started."""
+    """What asking the source has cost since the server started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -308,7 +310,7 @@ Global___PollStats: _TypeAlias = PollStats  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
-    """One configured upstream."""
+    """One configured upstream system."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
