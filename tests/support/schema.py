@@ -6,14 +6,20 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc_tools
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_tools import protoc
+
 from support.documents import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from google.protobuf.descriptor import (
         Descriptor,
         EnumDescriptor,
+        FieldDescriptor,
         FileDescriptor,
         MethodDescriptor,
         ServiceDescriptor,
@@ -31,21 +37,21 @@ def _files() -> Iterator[FileDescriptor]:
 FILES: tuple[FileDescriptor, ...] = tuple(_files())
 
 
-def services() -> Iterator[ServiceDescriptor]:
+def services(files: Sequence[FileDescriptor] = FILES) -> Iterator[ServiceDescriptor]:
     """Yield every service."""
-    for file in FILES:
+    for file in files:
         yield from file.services_by_name.values()
 
 
-def methods() -> Iterator[MethodDescriptor]:
+def methods(files: Sequence[FileDescriptor] = FILES) -> Iterator[MethodDescriptor]:
     """Yield every method, those of a service in its order."""
-    for service in services():
+    for service in services(files):
         yield from service.methods
 
 
-def messages() -> Iterator[Descriptor]:
+def messages(files: Sequence[FileDescriptor] = FILES) -> Iterator[Descriptor]:
     """Yield every message, those within others too; what stands for an entry of a map is none."""
-    for file in FILES:
+    for file in files:
         for message in file.message_types_by_name.values():
             yield from _with_nested(message)
 
@@ -58,9 +64,27 @@ def _with_nested(message: Descriptor) -> Iterator[Descriptor]:
         yield from _with_nested(nested)
 
 
-def enums() -> Iterator[EnumDescriptor]:
+def fields(files: Sequence[FileDescriptor] = FILES) -> Iterator[FieldDescriptor]:
+    """Yield every field."""
+    for message in messages(files):
+        yield from message.fields
+
+
+def enums(files: Sequence[FileDescriptor] = FILES) -> Iterator[EnumDescriptor]:
     """Yield every enum, those within messages too."""
-    for file in FILES:
+    for file in files:
         yield from file.enum_types_by_name.values()
-    for message in messages():
+    for message in messages(files):
         yield from message.enum_types
+
+
+def compiled(text: str, folder: Path) -> Sequence[FileDescriptor]:
+    """Compile a schema of one file, which may import what ours does."""
+    (folder / "made_up.proto").write_text(text)
+    out = folder / "made_up.binpb"
+    paths = [f"-I{folder}", f"-I{ROOT / 'proto'}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
+    assert protoc.main(["protoc", *paths, f"--descriptor_set_out={out}", "--include_imports", "made_up.proto"]) == 0
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(out.read_bytes()).file:
+        pool.Add(file)
+    return [pool.FindFileByName("made_up.proto")]
