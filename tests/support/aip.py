@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
-from support.schema import enums, fields, methods
+from support.schema import enums, fields, messages, methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,10 +146,11 @@ def aip_191_options(files: Files) -> Iterator[str]:
 
 def aip_215_packages(files: Files) -> Iterator[str]:
     """A field's type is of its own package, or of Google's."""
-    for field in fields(files):
-        of = field.message_type or field.enum_type
-        if of is not None and of.file.package not in {field.containing_type.file.package, "google.protobuf"}:
-            yield field.full_name
+    for message in messages(files):
+        for field in message.fields:
+            of = field.message_type or field.enum_type
+            if of is not None and of.file.package not in {message.file.package, "google.protobuf"}:
+                yield field.full_name
 
 
 def aip_216_states(files: Files) -> Iterator[str]:

@@ -46,7 +46,7 @@ class AssetStatusServiceStub:
     the reason; the message is for people. An error has besides:
 
     - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
-    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
     - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
     there are.
 
@@ -115,7 +115,7 @@ class AssetStatusServiceServicer:
     the reason; the message is for people. An error has besides:
 
     - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
-    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
     - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
     there are.
 
@@ -141,8 +141,8 @@ class AssetStatusServiceServicer:
         - An asset that the upstream does not have is an answer, not an error: state MISSING. If nobody ever saw it,
         nothing is stored: its revision is 0, it is in no list, and watches of the whole source are not told.
 
-        Waiting reads are made in turns: between addresses, then between connections, then between calls. A read is dropped
-        when the last call that waits for it is gone.
+        If many reads wait for an upstream, callers take turns, then the connections of a caller, then its calls. A read is
+        dropped when the last call that waits for it is gone.
 
         **Errors**
 
@@ -154,10 +154,10 @@ class AssetStatusServiceServicer:
         asset which cannot be read.
         - UNAVAILABLE / REPLICA_BEHIND: this server did not get to know min_revision within 3 s. Wait as RetryInfo says.
         - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: a limit of known assets is reached. If QuotaFailure's subject begins with
-        "source:", it is the source's: ask for fewer assets, or raise its assets_max. If it begins with "peer:", your
-        address has named too many assets that nobody has ever seen: name fewer, or wait until they have been read.
-        - RESOURCE_EXHAUSTED / TOO_MANY_READS: calls of your address already wait for too many reads. Wait for those, or
-        ask for fewer.
+        "source:", it is the source's: ask for fewer assets, or raise its assets_max. Otherwise you have named too many
+        assets that nobody has ever seen: name fewer, or wait until they have been read.
+        - RESOURCE_EXHAUSTED / TOO_MANY_READS: your calls wait for too many reads already. Let those end, or ask for fewer
+        assets at a time.
 
         **Example**
 
@@ -304,8 +304,8 @@ class AssetStatusServiceServicer:
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
         - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source.
         - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS: as in GetAssetStatus.
-        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, of your address or in all; a wait
-        counts as a stream. Close some, or wait as RetryInfo says.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all; a wait counts as a
+        stream. Close some, or wait as RetryInfo says.
         - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again for the time that
         is left.
 
@@ -382,8 +382,8 @@ class AssetStatusServiceServicer:
 
         **Removed and missing**
 
-        - REMOVED: take the asset out of the map. It left the source, or the states asked for. Ignore one that the map does
-        not have.
+        - REMOVED: take the asset out of the map: it left the source or the states asked for, or was forgotten. Ignore one
+        that the map does not have.
         - An asset that was asked for by name is not REMOVED when it is gone: it becomes DELETED or MISSING.
         - A named asset that nobody has ever seen is MISSING. The stream stays open, and tells when it appears.
         - A named asset whose reads fail again and again while its source answers: if nothing was known of it, it is
@@ -413,8 +413,8 @@ class AssetStatusServiceServicer:
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
         - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
         resume.
-        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, of your address or in all. Watch more
-        assets in one stream.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
+        one stream.
         - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches of the same assets, sources and
         states count once. Name fewer, or watch whole sources.
         - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
@@ -519,7 +519,7 @@ class AssetStatusService:
     the reason; the message is for people. An error has besides:
 
     - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
-    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
     - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
     there are.
 

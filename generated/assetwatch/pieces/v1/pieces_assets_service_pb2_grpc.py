@@ -582,8 +582,8 @@ class PiecesAssetsServiceServicer:
         - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again.
         - ABORTED / SLOW_CONSUMER: the client took no message for 60 s (the server's setting slow_consumer_s). Call again,
         and read faster. A client that is only slow skips states in between, and holds up nobody.
-        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many streams are open, of your address or in all. Close some, or wait
-        as RetryInfo says.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many streams are open, yours or in all. Close some, or wait as
+        RetryInfo says.
 
         **Example**
 
