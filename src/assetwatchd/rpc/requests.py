@@ -41,7 +41,7 @@ class Requests:
         """Return the request that the bytes are. caller: whose it is, by address. Raises: InvalidRequest."""
         limit = sizes.request_bytes_max(_descriptor(request))
         if len(given) > limit:
-            text = f"the request has {len(given)} bytes, and this method takes {limit}; ask for less at a time"
+            text = f"the request has {len(given)} bytes; this method takes no more than {limit}: send less"
             raise InvalidRequest(("", text))
         reading = _reading(given, request)
         if len(given) <= AT_ONCE_BYTES_MAX:
