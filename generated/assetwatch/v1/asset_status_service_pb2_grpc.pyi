@@ -328,15 +328,15 @@ class AssetStatusServiceStub:
       without a token.
     - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
       it came, or none.
-    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a watch of other assets, sources or states. Ask for
-      the same, or send no token.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
+      same, or send no token.
     - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
     - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
       resume.
     - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
       one stream.
-    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches of the same assets, sources and
-      states count once. Name fewer, or watch whole sources.
+    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+      Name fewer, or watch whole sources.
     - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
 
     **Example**
@@ -679,15 +679,15 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
       without a token.
     - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
       it came, or none.
-    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a watch of other assets, sources or states. Ask for
-      the same, or send no token.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
+      same, or send no token.
     - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
     - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
       resume.
     - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
       one stream.
-    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches of the same assets, sources and
-      states count once. Name fewer, or watch whole sources.
+    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+      Name fewer, or watch whole sources.
     - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
 
     **Example**
@@ -1057,15 +1057,15 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
           without a token.
         - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
           it came, or none.
-        - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a watch of other assets, sources or states. Ask for
-          the same, or send no token.
+        - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
+          same, or send no token.
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
         - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
           resume.
         - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
           one stream.
-        - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches of the same assets, sources and
-          states count once. Name fewer, or watch whole sources.
+        - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+          Name fewer, or watch whole sources.
         - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
 
         **Example**
