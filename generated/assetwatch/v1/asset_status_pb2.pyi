@@ -30,26 +30,26 @@ class _AssetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetState
     ASSET_STATE_UNSPECIFIED: _AssetState.ValueType  # 0
     """Never sent."""
     ASSET_STATE_PENDING: _AssetState.ValueType  # 1
-    """Waiting: accepted, nothing has started."""
+    """Accepted by the upstream; work has not started."""
     ASSET_STATE_PROCESSING: _AssetState.ValueType  # 2
-    """Work is going on."""
+    """The upstream is working on it."""
     ASSET_STATE_AVAILABLE: _AssetState.ValueType  # 3
     """Done and usable."""
     ASSET_STATE_OUT_OF_SYNC: _AssetState.ValueType  # 4
-    """Usable, but what was processed is not the current version of the asset."""
+    """Usable, but the upstream has not processed the current version of the asset yet."""
     ASSET_STATE_FAILED: _AssetState.ValueType  # 5
-    """Given up; see failure for what that means."""
+    """The upstream gave up. failure says why, and whether another try may help."""
     ASSET_STATE_DELETING: _AssetState.ValueType  # 6
-    """Will be removed."""
+    """Marked for deletion: the upstream will remove it."""
     ASSET_STATE_DELETED: _AssetState.ValueType  # 7
     """Removed, and the upstream says so."""
     ASSET_STATE_MISSING: _AssetState.ValueType  # 8
-    """The upstream does not have it: never did, or no longer does, without saying which."""
+    """The upstream does not have it, and does not say whether it ever did."""
     ASSET_STATE_UNSUPPORTED: _AssetState.ValueType  # 9
     """The upstream has it and will never process it."""
     ASSET_STATE_UNKNOWN: _AssetState.ValueType  # 10
-    """The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
-    read was ever had of the asset, and failure says why.
+    """Its state cannot be told. Either this version does not know the upstream's word for it, which is in facets as native;
+    or nothing about the asset could be read so far, and failure says why.
     """
 
 class AssetState(_AssetState, metaclass=_AssetStateEnumTypeWrapper):
@@ -62,26 +62,26 @@ class AssetState(_AssetState, metaclass=_AssetStateEnumTypeWrapper):
 ASSET_STATE_UNSPECIFIED: AssetState.ValueType  # 0
 """Never sent."""
 ASSET_STATE_PENDING: AssetState.ValueType  # 1
-"""Waiting: accepted, nothing has started."""
+"""Accepted by the upstream; work has not started."""
 ASSET_STATE_PROCESSING: AssetState.ValueType  # 2
-"""Work is going on."""
+"""The upstream is working on it."""
 ASSET_STATE_AVAILABLE: AssetState.ValueType  # 3
 """Done and usable."""
 ASSET_STATE_OUT_OF_SYNC: AssetState.ValueType  # 4
-"""Usable, but what was processed is not the current version of the asset."""
+"""Usable, but the upstream has not processed the current version of the asset yet."""
 ASSET_STATE_FAILED: AssetState.ValueType  # 5
-"""Given up; see failure for what that means."""
+"""The upstream gave up. failure says why, and whether another try may help."""
 ASSET_STATE_DELETING: AssetState.ValueType  # 6
-"""Will be removed."""
+"""Marked for deletion: the upstream will remove it."""
 ASSET_STATE_DELETED: AssetState.ValueType  # 7
 """Removed, and the upstream says so."""
 ASSET_STATE_MISSING: AssetState.ValueType  # 8
-"""The upstream does not have it: never did, or no longer does, without saying which."""
+"""The upstream does not have it, and does not say whether it ever did."""
 ASSET_STATE_UNSUPPORTED: AssetState.ValueType  # 9
 """The upstream has it and will never process it."""
 ASSET_STATE_UNKNOWN: AssetState.ValueType  # 10
-"""The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
-read was ever had of the asset, and failure says why.
+"""Its state cannot be told. Either this version does not know the upstream's word for it, which is in facets as native;
+or nothing about the asset could be read so far, and failure says why.
 """
 Global___AssetState: _TypeAlias = AssetState  # noqa: Y015
 
@@ -96,9 +96,9 @@ class _FreshnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Freshness.V
     FRESHNESS_FRESH: _Freshness.ValueType  # 1
     """The upstream confirmed it within the source's polling interval."""
     FRESHNESS_STALE: _Freshness.ValueType  # 2
-    """It could not be confirmed lately, though its source answers."""
+    """It could not be confirmed within that time, though its source answers."""
     FRESHNESS_UNREACHABLE: _Freshness.ValueType  # 3
-    """Its source cannot be reached or refuses us; this is the last state it told."""
+    """Its source cannot be reached, or refuses the server's credentials. This is the last known state."""
 
 class Freshness(_Freshness, metaclass=_FreshnessEnumTypeWrapper):
     """How far the server's copy of a status can be trusted. It says nothing about the asset itself."""
@@ -108,9 +108,9 @@ FRESHNESS_UNSPECIFIED: Freshness.ValueType  # 0
 FRESHNESS_FRESH: Freshness.ValueType  # 1
 """The upstream confirmed it within the source's polling interval."""
 FRESHNESS_STALE: Freshness.ValueType  # 2
-"""It could not be confirmed lately, though its source answers."""
+"""It could not be confirmed within that time, though its source answers."""
 FRESHNESS_UNREACHABLE: Freshness.ValueType  # 3
-"""Its source cannot be reached or refuses us; this is the last state it told."""
+"""Its source cannot be reached, or refuses the server's credentials. This is the last known state."""
 Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
 class _AssetFailureKind:

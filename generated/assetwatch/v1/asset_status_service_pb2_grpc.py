@@ -178,7 +178,8 @@ class AssetStatusServiceServicer:
         "locked": true,
         "freshness": "FRESHNESS_FRESH",
         "observe_time": "2026-11-30T11:38:42.678882Z",
-        "revision": "23"
+        "revision": "23",
+        "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
         }
         }
         ```
@@ -223,8 +224,7 @@ class AssetStatusServiceServicer:
         {
         "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
         "state": "ASSET_STATE_AVAILABLE",
-        "freshness": "FRESHNESS_FRESH",
-        "oracle_sbc": {"operation": "verify", "status": "success"}
+        "freshness": "FRESHNESS_FRESH"
         }
         ]
         }

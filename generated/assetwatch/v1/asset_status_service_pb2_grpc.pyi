@@ -114,7 +114,8 @@ class AssetStatusServiceStub:
         "locked": true,
         "freshness": "FRESHNESS_FRESH",
         "observe_time": "2026-11-30T11:38:42.678882Z",
-        "revision": "23"
+        "revision": "23",
+        "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
       }
     }
     ```
@@ -155,8 +156,7 @@ class AssetStatusServiceStub:
         {
           "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
           "state": "ASSET_STATE_AVAILABLE",
-          "freshness": "FRESHNESS_FRESH",
-          "oracle_sbc": {"operation": "verify", "status": "success"}
+          "freshness": "FRESHNESS_FRESH"
         }
       ]
     }
@@ -465,7 +465,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
         "locked": true,
         "freshness": "FRESHNESS_FRESH",
         "observe_time": "2026-11-30T11:38:42.678882Z",
-        "revision": "23"
+        "revision": "23",
+        "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
       }
     }
     ```
@@ -506,8 +507,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
         {
           "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
           "state": "ASSET_STATE_AVAILABLE",
-          "freshness": "FRESHNESS_FRESH",
-          "oracle_sbc": {"operation": "verify", "status": "success"}
+          "freshness": "FRESHNESS_FRESH"
         }
       ]
     }
@@ -819,7 +819,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
             "locked": true,
             "freshness": "FRESHNESS_FRESH",
             "observe_time": "2026-11-30T11:38:42.678882Z",
-            "revision": "23"
+            "revision": "23",
+            "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
           }
         }
         ```
@@ -866,8 +867,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
             {
               "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
               "state": "ASSET_STATE_AVAILABLE",
-              "freshness": "FRESHNESS_FRESH",
-              "oracle_sbc": {"operation": "verify", "status": "success"}
+              "freshness": "FRESHNESS_FRESH"
             }
           ]
         }

@@ -73,8 +73,8 @@ class _SourceConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     SOURCE_CONDITION_STATE_UNREACHABLE: _SourceConditionState.ValueType  # 4
     """It cannot be reached."""
     SOURCE_CONDITION_STATE_REFUSED: _SourceConditionState.ValueType  # 5
-    """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-    Never the caller's fault.
+    """It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+    never the fault of a caller.
     """
 
 class SourceConditionState(_SourceConditionState, metaclass=_SourceConditionStateEnumTypeWrapper):
@@ -91,8 +91,8 @@ SOURCE_CONDITION_STATE_DEGRADED: SourceConditionState.ValueType  # 3
 SOURCE_CONDITION_STATE_UNREACHABLE: SourceConditionState.ValueType  # 4
 """It cannot be reached."""
 SOURCE_CONDITION_STATE_REFUSED: SourceConditionState.ValueType  # 5
-"""It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-Never the caller's fault.
+"""It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+never the fault of a caller.
 """
 Global___SourceConditionState: _TypeAlias = SourceConditionState  # noqa: Y015
 
@@ -105,15 +105,17 @@ class _SourceConcernKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sou
     SOURCE_CONCERN_KIND_UNSPECIFIED: _SourceConcernKind.ValueType  # 0
     """Never sent."""
     SOURCE_CONCERN_KIND_READS: _SourceConcernKind.ValueType  # 1
-    """It answers when it is asked about assets, or for a sign of life."""
+    """It answers questions about assets, and those for a sign of life."""
     SOURCE_CONCERN_KIND_LIST: _SourceConcernKind.ValueType  # 2
-    """It lists what it has, completely."""
+    """It lists all its assets."""
     SOURCE_CONCERN_KIND_PUSH: _SourceConcernKind.ValueType  # 3
-    """It tells of changes by itself."""
+    """It tells of changes by itself (push)."""
     SOURCE_CONCERN_KIND_CREDENTIALS: _SourceConcernKind.ValueType  # 4
-    """It takes the credentials of this service, or wants none."""
+    """It accepts the credentials of this server, or needs none."""
     SOURCE_CONCERN_KIND_STORE: _SourceConcernKind.ValueType  # 5
-    """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+    """This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+    the newest.
+    """
 
 class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumTypeWrapper):
     """What the server needs of a source, part by part. Each can fail while the others work."""
@@ -121,15 +123,17 @@ class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumType
 SOURCE_CONCERN_KIND_UNSPECIFIED: SourceConcernKind.ValueType  # 0
 """Never sent."""
 SOURCE_CONCERN_KIND_READS: SourceConcernKind.ValueType  # 1
-"""It answers when it is asked about assets, or for a sign of life."""
+"""It answers questions about assets, and those for a sign of life."""
 SOURCE_CONCERN_KIND_LIST: SourceConcernKind.ValueType  # 2
-"""It lists what it has, completely."""
+"""It lists all its assets."""
 SOURCE_CONCERN_KIND_PUSH: SourceConcernKind.ValueType  # 3
-"""It tells of changes by itself."""
+"""It tells of changes by itself (push)."""
 SOURCE_CONCERN_KIND_CREDENTIALS: SourceConcernKind.ValueType  # 4
-"""It takes the credentials of this service, or wants none."""
+"""It accepts the credentials of this server, or needs none."""
 SOURCE_CONCERN_KIND_STORE: SourceConcernKind.ValueType  # 5
-"""This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+"""This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+the newest.
+"""
 Global___SourceConcernKind: _TypeAlias = SourceConcernKind  # noqa: Y015
 
 @_typing.final

@@ -70,25 +70,25 @@ class SourceServiceStub:
     **Example**
 
     ```sh
-    grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+    grpcurl -plaintext -d '{"source": "pieces"}' \\
       127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
     ```
 
     ```json
     {
       "source": {
-        "name": "oracle-sbc",
-        "kind": "SOURCE_KIND_ORACLE_SBC",
-        "capabilities": {"batch_size": 1},
+        "name": "pieces",
+        "kind": "SOURCE_KIND_PIECES",
+        "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
         "condition": {
           "state": "SOURCE_CONDITION_STATE_HEALTHY",
           "concerns": [
-            {"concern": "SOURCE_CONCERN_KIND_CREDENTIALS", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
             {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
           ]
         },
-        "asset_count": "1",
-        "poll_stats": {"calls": "5", "asset_reads": "4", "changes": "1"}
+        "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
       }
     }
     ```
@@ -170,25 +170,25 @@ class SourceServiceAsyncStub(SourceServiceStub):
     **Example**
 
     ```sh
-    grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+    grpcurl -plaintext -d '{"source": "pieces"}' \\
       127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
     ```
 
     ```json
     {
       "source": {
-        "name": "oracle-sbc",
-        "kind": "SOURCE_KIND_ORACLE_SBC",
-        "capabilities": {"batch_size": 1},
+        "name": "pieces",
+        "kind": "SOURCE_KIND_PIECES",
+        "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
         "condition": {
           "state": "SOURCE_CONDITION_STATE_HEALTHY",
           "concerns": [
-            {"concern": "SOURCE_CONCERN_KIND_CREDENTIALS", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
             {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
           ]
         },
-        "asset_count": "1",
-        "poll_stats": {"calls": "5", "asset_reads": "4", "changes": "1"}
+        "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
       }
     }
     ```
@@ -279,25 +279,25 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         **Example**
 
         ```sh
-        grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+        grpcurl -plaintext -d '{"source": "pieces"}' \\
           127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
         ```
 
         ```json
         {
           "source": {
-            "name": "oracle-sbc",
-            "kind": "SOURCE_KIND_ORACLE_SBC",
-            "capabilities": {"batch_size": 1},
+            "name": "pieces",
+            "kind": "SOURCE_KIND_PIECES",
+            "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
             "condition": {
               "state": "SOURCE_CONDITION_STATE_HEALTHY",
               "concerns": [
-                {"concern": "SOURCE_CONCERN_KIND_CREDENTIALS", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
                 {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
               ]
             },
-            "asset_count": "1",
-            "poll_stats": {"calls": "5", "asset_reads": "4", "changes": "1"}
+            "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
           }
         }
         ```
