@@ -101,7 +101,7 @@ def test_every_option_of_the_table_of_commands_exists() -> None:
 async def test_every_operation_of_pieces_os_has_its_row() -> None:
     """One row for each of the 15: the vendor's name as in the schema, its RPC, a request that RPC takes, a test."""
     schema = (ROOT / "proto/assetwatch/pieces/v1/pieces_assets_service.proto").read_text()
-    told = re.findall(r"// Operation (\w+): .*\n  rpc (\w+)", schema)
+    told = re.findall(r"Operation (\w+):.*?\n  rpc (\w+)", schema, flags=re.DOTALL)
     rows = table("Operation", PAGES["docs/pieces.md"])
     assert [(row[0].strip("`"), row[1]) for row in rows] == told
     assert len(told) == 15

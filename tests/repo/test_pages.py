@@ -14,7 +14,7 @@ from assetwatch.pieces.v1 import asset_pb2, pieces_assets_service_pb2, search_pb
 from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2
 
 from assetwatchd.settings.schema import Settings
-from support.documents import ROOT, anchors, pages, prose
+from support.documents import ROOT, anchors, blocks, pages, prose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +124,14 @@ def test_the_reference_of_the_api_is_whole(name: str) -> None:
         values = {value.name for enum in file.enum_types_by_name.values() for value in enum.values}
         assert fields | values <= rows.keys()
     assert all(rows.values())
+
+
+@pytest.mark.unit
+def test_the_reference_keeps_what_a_comment_is_made_of() -> None:
+    """Headings, lists of ids by kind, the rules at the head of a package, paths of JSON; no sign is lost in a block."""
+    api, pieces = (PAGES[f"{REFERENCE}/{name}"] for name in SCHEMA)
+    assert {"#### Heartbeats", "#### How it ends"} <= set(api.splitlines())
+    assert "<br>`omn` tid:TID or id:NUMBER<br>" in api
+    assert "JSON over HTTP: `POST /v1/statuses:watch`." in api
+    assert re.search(r"^- extra_json: ", pieces.partition("\n## ")[0], flags=re.MULTILINE)
+    assert not re.search(r"&lt;|^\*\*", "".join(blocks("json", api) + blocks("sh", api)), flags=re.MULTILINE)

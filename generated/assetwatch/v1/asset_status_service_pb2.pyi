@@ -25,7 +25,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetAssetStatusRequest(_message.Message):
-    """Asks for the status of one asset."""
+    """The asset whose status is wanted, and how fresh it must be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -61,7 +61,7 @@ Global___GetAssetStatusRequest: _TypeAlias = GetAssetStatusRequest  # noqa: Y015
 
 @_typing.final
 class GetAssetStatusResponse(_message.Message):
-    """The status of one asset."""
+    """The status of the asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,7 +85,7 @@ Global___GetAssetStatusResponse: _TypeAlias = GetAssetStatusResponse  # noqa: Y0
 
 @_typing.final
 class BatchGetAssetStatusesRequest(_message.Message):
-    """Asks for the statuses of several assets."""
+    """The assets whose statuses are wanted, and how fresh they must be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +115,7 @@ Global___BatchGetAssetStatusesRequest: _TypeAlias = BatchGetAssetStatusesRequest
 
 @_typing.final
 class BatchGetAssetStatusesResponse(_message.Message):
-    """The statuses of several assets."""
+    """The statuses of the assets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,7 +139,7 @@ Global___BatchGetAssetStatusesResponse: _TypeAlias = BatchGetAssetStatusesRespon
 
 @_typing.final
 class ListAssetStatusesRequest(_message.Message):
-    """Asks for a page of what is known."""
+    """Which statuses to list, and how many a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -177,7 +177,7 @@ Global___ListAssetStatusesRequest: _TypeAlias = ListAssetStatusesRequest  # noqa
 
 @_typing.final
 class ListAssetStatusesResponse(_message.Message):
-    """A page of what is known."""
+    """One page of the list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,7 +213,7 @@ Global___ListAssetStatusesResponse: _TypeAlias = ListAssetStatusesResponse  # no
 
 @_typing.final
 class WaitAssetStatusRequest(_message.Message):
-    """Waits for one asset."""
+    """The asset, what to wait for, and how long. Give either states or until_settled, not both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -298,7 +298,7 @@ Global___WaitAssetStatusResponse: _TypeAlias = WaitAssetStatusResponse  # noqa: 
 
 @_typing.final
 class WatchStatusRequest(_message.Message):
-    """Says what to watch."""
+    """What to watch: at least one asset or one source; and where to resume."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -342,7 +342,7 @@ Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
 
 @_typing.final
 class WatchStatusResponse(_message.Message):
-    """One message of the stream."""
+    """One message of a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,7 +404,7 @@ Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
 
 @_typing.final
 class WatchStarted(_message.Message):
-    """How a stream began."""
+    """The begin of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,7 +422,7 @@ class WatchStarted(_message.Message):
         """What follows brings the client's map up to date."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
-        """The ways a stream can begin."""
+        """How a stream begins."""
 
     MODE_UNSPECIFIED: WatchStarted.Mode.ValueType  # 0
     """Never sent."""
@@ -467,7 +467,9 @@ Global___WatchStarted: _TypeAlias = WatchStarted  # noqa: Y015
 
 @_typing.final
 class WatchSynced(_message.Message):
-    """Says that the client's map is complete: it is what is known here. Named assets that were not read yet follow."""
+    """The client's map is complete as of this message: it has everything that the server knows of what is watched. Assets
+    that the server has not read yet follow as changes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,7 +495,7 @@ Global___WatchSynced: _TypeAlias = WatchSynced  # noqa: Y015
 
 @_typing.final
 class WatchBookmark(_message.Message):
-    """Says that the stream lives."""
+    """Nothing changed; the stream is alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,7 +519,7 @@ Global___WatchBookmark: _TypeAlias = WatchBookmark  # noqa: Y015
 
 @_typing.final
 class StatusChange(_message.Message):
-    """One change of one asset."""
+    """One change of the client's map."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -549,7 +551,7 @@ Global___StatusChange: _TypeAlias = StatusChange  # noqa: Y015
 
 @_typing.final
 class SourceConditionChange(_message.Message):
-    """A source's condition, as a watch tells it."""
+    """The condition of a source, as of now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UsdSearchDetail(_message.Message):
-    """What NVIDIA USD Search said about an asset."""
+    """What NVIDIA USD Search says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -70,7 +70,7 @@ Global___UsdSearchDetail: _TypeAlias = UsdSearchDetail  # noqa: Y015
 
 @_typing.final
 class UsdSearchPlugin(_message.Message):
-    """One indexing plugin's view of an asset."""
+    """What one indexing plugin says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,7 +106,7 @@ Global___UsdSearchPlugin: _TypeAlias = UsdSearchPlugin  # noqa: Y015
 
 @_typing.final
 class UsdSearchAttempt(_message.Message):
-    """One attempt of a plugin."""
+    """One attempt of a plugin to process the asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -140,7 +140,7 @@ Global___UsdSearchAttempt: _TypeAlias = UsdSearchAttempt  # noqa: Y015
 
 @_typing.final
 class OmnDetail(_message.Message):
-    """What apollon OMN said about an asset."""
+    """What apollon OMN says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,7 +206,7 @@ Global___OmnDetail: _TypeAlias = OmnDetail  # noqa: Y015
 
 @_typing.final
 class PiecesDetail(_message.Message):
-    """What Pieces OS said about an asset."""
+    """What Pieces OS says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,7 +276,7 @@ Global___PiecesDetail: _TypeAlias = PiecesDetail  # noqa: Y015
 
 @_typing.final
 class PiecesFormat(_message.Message):
-    """One format of a Pieces asset."""
+    """One format of a Pieces asset, without its content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,7 +314,7 @@ Global___PiecesFormat: _TypeAlias = PiecesFormat  # noqa: Y015
 
 @_typing.final
 class MediaIntelligenceDetail(_message.Message):
-    """What NAVER Media Intelligence said about an asset's registration."""
+    """What NAVER Media Intelligence says about an asset's registration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,7 +364,7 @@ Global___MediaIntelligenceDetail: _TypeAlias = MediaIntelligenceDetail  # noqa: 
 
 @_typing.final
 class MediaData(_message.Message):
-    """A medium's technical data."""
+    """The technical data of a medium."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -400,8 +400,10 @@ Global___MediaData: _TypeAlias = MediaData  # noqa: Y015
 
 @_typing.final
 class OracleSbcDetail(_message.Message):
-    """What an Oracle session border controller said about its last asynchronous operation. A device has one slot, which
-    anybody's operation overwrites: equal answers do not prove one operation, and one may be missed between two polls.
+    """What an Oracle session border controller says about its last asynchronous operation.
+
+    A device remembers only its last operation, whoever started it. So two equal answers may be two operations, and an
+    operation between two reads may be missed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -40,7 +40,7 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     """Oracle session border controller."""
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper):
-    """The kinds of upstream system."""
+    """Which upstream system a source is."""
 
 SOURCE_KIND_UNSPECIFIED: SourceKind.ValueType  # 0
 """Never sent."""
@@ -73,12 +73,12 @@ class _SourceConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     SOURCE_CONDITION_STATE_UNREACHABLE: _SourceConditionState.ValueType  # 4
     """It cannot be reached."""
     SOURCE_CONDITION_STATE_REFUSED: _SourceConditionState.ValueType  # 5
-    """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-    Never the caller's fault.
+    """It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+    never the fault of a caller.
     """
 
 class SourceConditionState(_SourceConditionState, metaclass=_SourceConditionStateEnumTypeWrapper):
-    """How a source itself is doing, apart from its assets."""
+    """How a source is doing as a whole. It says nothing about single assets."""
 
 SOURCE_CONDITION_STATE_UNSPECIFIED: SourceConditionState.ValueType  # 0
 """Never sent."""
@@ -91,8 +91,8 @@ SOURCE_CONDITION_STATE_DEGRADED: SourceConditionState.ValueType  # 3
 SOURCE_CONDITION_STATE_UNREACHABLE: SourceConditionState.ValueType  # 4
 """It cannot be reached."""
 SOURCE_CONDITION_STATE_REFUSED: SourceConditionState.ValueType  # 5
-"""It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-Never the caller's fault.
+"""It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+never the fault of a caller.
 """
 Global___SourceConditionState: _TypeAlias = SourceConditionState  # noqa: Y015
 
@@ -105,36 +105,40 @@ class _SourceConcernKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sou
     SOURCE_CONCERN_KIND_UNSPECIFIED: _SourceConcernKind.ValueType  # 0
     """Never sent."""
     SOURCE_CONCERN_KIND_READS: _SourceConcernKind.ValueType  # 1
-    """It answers when it is asked about assets, or for a sign of life."""
+    """It answers questions about assets, and those for a sign of life."""
     SOURCE_CONCERN_KIND_LIST: _SourceConcernKind.ValueType  # 2
-    """It lists what it has, completely."""
+    """It lists all its assets."""
     SOURCE_CONCERN_KIND_PUSH: _SourceConcernKind.ValueType  # 3
-    """It tells of changes by itself."""
+    """It tells of changes by itself (push)."""
     SOURCE_CONCERN_KIND_CREDENTIALS: _SourceConcernKind.ValueType  # 4
-    """It takes the credentials of this service, or wants none."""
+    """It accepts the credentials of this server, or needs none."""
     SOURCE_CONCERN_KIND_STORE: _SourceConcernKind.ValueType  # 5
-    """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+    """This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+    the newest.
+    """
 
 class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumTypeWrapper):
-    """What a source is to do for this service; each can fail while the others go on."""
+    """What the server needs of a source, part by part. Each can fail while the others work."""
 
 SOURCE_CONCERN_KIND_UNSPECIFIED: SourceConcernKind.ValueType  # 0
 """Never sent."""
 SOURCE_CONCERN_KIND_READS: SourceConcernKind.ValueType  # 1
-"""It answers when it is asked about assets, or for a sign of life."""
+"""It answers questions about assets, and those for a sign of life."""
 SOURCE_CONCERN_KIND_LIST: SourceConcernKind.ValueType  # 2
-"""It lists what it has, completely."""
+"""It lists all its assets."""
 SOURCE_CONCERN_KIND_PUSH: SourceConcernKind.ValueType  # 3
-"""It tells of changes by itself."""
+"""It tells of changes by itself (push)."""
 SOURCE_CONCERN_KIND_CREDENTIALS: SourceConcernKind.ValueType  # 4
-"""It takes the credentials of this service, or wants none."""
+"""It accepts the credentials of this server, or needs none."""
 SOURCE_CONCERN_KIND_STORE: SourceConcernKind.ValueType  # 5
-"""This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+"""This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+the newest.
+"""
 Global___SourceConcernKind: _TypeAlias = SourceConcernKind  # noqa: Y015
 
 @_typing.final
 class SourceConcern(_message.Message):
-    """How one concern of a source is doing."""
+    """How one of these parts is doing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,8 +186,10 @@ Global___SourceConcern: _TypeAlias = SourceConcern  # noqa: Y015
 
 @_typing.final
 class SourceCondition(_message.Message):
-    """The condition of a source: what its concerns come to. One that is UNREACHABLE or REFUSED says only that; else all is said
-    that is wrong. What fails on and off is DEGRADED until it did not fail for a while.
+    """How a source is doing: the sum of its concerns.
+
+    If it is UNREACHABLE or REFUSED, message says only that; otherwise message says everything that is wrong. A source
+    that fails now and then is DEGRADED until it has not failed for a while.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -236,7 +242,7 @@ Global___SourceCondition: _TypeAlias = SourceCondition  # noqa: Y015
 
 @_typing.final
 class SourceCapabilities(_message.Message):
-    """What a source can do."""
+    """What a source can do, by its kind and configuration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,7 +272,7 @@ Global___SourceCapabilities: _TypeAlias = SourceCapabilities  # noqa: Y015
 
 @_typing.final
 class PollStats(_message.Message):
-    """What asking the source has cost since this process started."""
+    """What asking the source has cost since the server started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -308,7 +314,7 @@ Global___PollStats: _TypeAlias = PollStats  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
-    """One configured upstream."""
+    """One configured upstream system."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

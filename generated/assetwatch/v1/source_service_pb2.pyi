@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListSourcesRequest(_message.Message):
-    """Asks for all sources."""
+    """Asks for all sources; there is nothing to say."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,7 +69,7 @@ Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
 
 @_typing.final
 class GetSourceRequest(_message.Message):
-    """Asks for one source."""
+    """The name of the source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +115,7 @@ Global___GetSourceResponse: _TypeAlias = GetSourceResponse  # noqa: Y015
 
 @_typing.final
 class RetrySourceRequest(_message.Message):
-    """Asks for a try by hand."""
+    """The name of the source to try."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,7 +137,7 @@ Global___RetrySourceRequest: _TypeAlias = RetrySourceRequest  # noqa: Y015
 
 @_typing.final
 class RetrySourceResponse(_message.Message):
-    """How the try ended."""
+    """The source as it is after the try."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -201,5 +201,5 @@ async def reach(hub: Hub, revision: int) -> None:
         async with asyncio.timeout(BEHIND_WAIT_S):
             await hub.reached(revision)
     except TimeoutError:
-        text = f"revision {revision} is not known here yet, {hub.head} is the newest"
+        text = f"this server does not know revision {revision} yet, its newest is {hub.head}; try again in a moment"
         raise ReplicaBehind(text, revision=str(revision), current=str(hub.head)) from None
