@@ -68,7 +68,7 @@ async def test_formats_keep_the_schemas_names(ask: Run, fake: FakeService) -> No
 
 
 async def test_list_prints_one_page_and_says_there_is_more(ask: Run, fake: FakeService) -> None:
-    """A page is printed, the token of the next and the unreachable sources are told on standard error."""
+    """A page is printed, the next one's token, and of what there may be more, are told on standard error."""
     done = await ask("list", "--page-size", "2", "--source", "dam", "--state", "available", "--state", "FAILED")
     request = fake.requests[0]
     assert done.code == 0
@@ -111,7 +111,7 @@ def test_a_state_is_typed_as_it_is_printed() -> None:
 
 async def test_a_list_of_nothing_is_a_list(ask: Run, fake: FakeService) -> None:
     """JSON and YAML hold the empty list; ndjson has no line."""
-    fake.statuses, fake.unreachable = [], []
+    fake.statuses, fake.incomplete = [], []
     assert json.loads((await ask("list", "-o", "json")).out) == {"statuses": []}
     assert yaml.safe_load((await ask("list", "-o", "yaml")).out) == {"statuses": []}
     assert (await ask("list", "-o", "ndjson")).out == ""
@@ -128,9 +128,9 @@ async def test_counts_of_nothing_are_told(ask: Run) -> None:
 
 
 async def test_list_as_json_is_the_response(ask: Run) -> None:
-    """As JSON it is the whole response, with the next page's token and the unreachable sources."""
+    """As JSON it is the whole response, with the next page's token and the sources of which there may be more."""
     held = json.loads((await ask("list", "--page-size", "2", "-o", "json")).out)
-    assert (len(held["statuses"]), held["next_page_token"], held["unreachable"]) == (2, "2", ["sbc"])
+    assert (len(held["statuses"]), held["next_page_token"], held["incomplete"]) == (2, "2", ["sbc"])
 
 
 ASKED: list[tuple[tuple[str, ...], tuple[list[str], bool, bool]]] = [
@@ -295,6 +295,16 @@ async def test_retry(ask: Run, fake: FakeService) -> None:
     assert json.loads(mended.out)["condition"]["state"] == "SOURCE_CONDITION_STATE_HEALTHY"
     assert "RETRY_TOO_SOON" in too_soon.err
     assert fake.requests[0].source == "dam"
+
+
+async def test_server(ask: Run, fake: FakeService) -> None:
+    """`server` prints a line about the server that answers; as JSON also what it takes, and a head of 0."""
+    table, whole = await ask("server"), await ask("server", "-o", "json")
+    header, row = (line.split() for line in table.out.splitlines())
+    assert (header[:2], row[:2]) == (["VERSION", "REPLICA"], ["1.2.3", "one"])
+    held = json.loads(whole.out)
+    assert (held["head_revision"], held["limits"]) == ("0", {"message_bytes_max": "65536"})
+    assert [request.DESCRIPTOR.name for request in fake.requests] == ["GetServerInfoRequest"] * 2
 
 
 async def test_health_exit_code(ask: Run, fake: FakeService) -> None:

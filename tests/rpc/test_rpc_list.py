@@ -136,18 +136,18 @@ async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_fo
 
 
 async def test_sources_that_cannot_be_read_are_named_and_listed_all_the_same() -> None:
-    """Unreachable names them; their last statuses are there, marked UNREACHABLE."""
+    """Incomplete names them; their last statuses are there, marked UNREACHABLE."""
     async with running(("omn", "usd-search")) as rig:
         stream = await rig.watch(sources=["omn", "usd-search"]).synced()
-        assert list((await rig.list()).unreachable) == []
+        assert list((await rig.list()).incomplete) == []
         await rig["omn"].stop()
         await stream.turns("omn", ConditionState.UNREACHABLE)
         page = await rig.list()
-        assert list(page.unreachable) == ["omn"]
+        assert list(page.incomplete) == ["omn"]
         of_omn = [s for s in page.statuses if s.asset.source == "omn"]
         assert len(of_omn) == 7
         assert {s.freshness for s in of_omn} == {status_pb.FRESHNESS_UNREACHABLE}
-        assert list((await rig.list(sources=["usd-search"])).unreachable) == []
+        assert list((await rig.list(sources=["usd-search"])).incomplete) == []
 
 
 async def test_a_source_that_is_not_configured_is_not_found() -> None:
@@ -160,4 +160,4 @@ async def test_a_server_without_sources_lists_nothing() -> None:
     """An empty page, no error."""
     async with running(()) as rig:
         page = await rig.list()
-        assert (list(page.statuses), page.next_page_token, list(page.unreachable)) == ([], "", [])
+        assert (list(page.statuses), page.next_page_token, list(page.incomplete)) == ([], "", [])

@@ -183,7 +183,7 @@ class ListAssetStatusesResponse(_message.Message):
 
     STATUSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    UNREACHABLE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Ask for the next page with this; empty: this was the last."""
     @_builtins.property
@@ -191,7 +191,7 @@ class ListAssetStatusesResponse(_message.Message):
         """In the order in which they last changed."""
 
     @_builtins.property
-    def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sources asked for of which this list may lack assets, or whose statuses may be old: they cannot be read now, or since they
         last could not they have not been listed, and each asset of theirs read, as a whole. See their conditions.
         """
@@ -201,11 +201,11 @@ class ListAssetStatusesResponse(_message.Message):
         *,
         statuses: _abc.Iterable[_asset_status_pb2.AssetStatus] | None = ...,
         next_page_token: _builtins.str = ...,
-        unreachable: _abc.Iterable[_builtins.str] | None = ...,
+        incomplete: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "statuses", b"statuses", "unreachable", b"unreachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incomplete", b"incomplete", "next_page_token", b"next_page_token", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,7 +103,7 @@ class AssetStatusServiceServicer:
         UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
         UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
         RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-        a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+        a caller) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
         for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
         for any more is not made.
         """
@@ -127,7 +127,7 @@ class AssetStatusServiceServicer:
         """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
         may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
         asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-        which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+        which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
         A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
         """

@@ -59,7 +59,7 @@ class AssetStatusServiceStub:
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
     UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
     RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+    a caller) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
     for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
     for any more is not made.
     """
@@ -75,7 +75,7 @@ class AssetStatusServiceStub:
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
     asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+    which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
@@ -166,7 +166,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
     UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
     RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+    a caller) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
     for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
     for any more is not made.
     """
@@ -182,7 +182,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
     may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
     asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+    which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
     A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
     """
@@ -276,7 +276,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
         UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
         RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-        a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
+        a caller) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
         for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
         for any more is not made.
         """
@@ -304,7 +304,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
         may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
         asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-        which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+        which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
         A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
         """

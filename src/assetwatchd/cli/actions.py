@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, Freshness
+from assetwatch.v1.server_service_pb2 import GetServerInfoRequest
 from assetwatch.v1.source_pb2 import SourceConditionState
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
@@ -22,7 +23,7 @@ from assetwatch_client.wait import GRACE_S
 from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName
-from assetwatchd.cli.output import facet_table, incomplete_text, label, source_table, status_table, write
+from assetwatchd.cli.output import facet_table, incomplete_text, label, server_table, source_table, status_table, write
 from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
 
@@ -184,6 +185,17 @@ def health(target: Target, name: str, output: Format) -> None:
     run(target, call)
 
 
+def server(target: Target, output: Format) -> None:
+    """Print what the server that answers tells about itself."""
+
+    async def call(client: Client) -> ExitCode:
+        answer = await client.server.GetServerInfo(GetServerInfoRequest(), timeout=CALL_TIMEOUT_S)
+        write(answer.server, output, lambda: server_table(answer.server, datetime.now(UTC)))
+        return ExitCode.OK
+
+    run(target, call)
+
+
 def watch(
     target: Target,
     *,
@@ -221,7 +233,7 @@ def _joined(pages: pb.ListAssetStatusesResponse, page: pb.ListAssetStatusesRespo
     return pb.ListAssetStatusesResponse(
         statuses=[*pages.statuses, *page.statuses],
         next_page_token=page.next_page_token,
-        unreachable=page.unreachable,
+        incomplete=page.incomplete,
     )
 
 
@@ -237,7 +249,7 @@ def _write_status(status: AssetStatus, output: Format) -> None:
 
 def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
     write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
-    if answer.unreachable:
-        complain(f"{incomplete_text(answer.unreachable)}; see `assetwatch sources`")
+    if answer.incomplete:
+        complain(f"{incomplete_text(answer.incomplete)}; see `assetwatch sources`")
     if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
         complain(f"there is more: --page-token {answer.next_page_token}, or --all")

@@ -1,4 +1,4 @@
-"""The commands that make one call: get, list, wait, sources, retry, health."""
+"""The commands that make one call: get, list, wait, sources, retry, health, server."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("sources")(sources)
     app.command("retry")(retry)
     app.command("health")(health)
+    app.command("server")(server)
 
 
 @takes_target
@@ -177,3 +178,15 @@ def health(
     from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     actions.health(target, name, output)
+
+
+@takes_target
+def server(
+    *,
+    output: Output = Format.TABLE,
+    target: Target,
+) -> None:
+    """Print which server answers: version, replica, revisions; with -o json also what it takes."""
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
+
+    actions.server(target, output)

@@ -112,7 +112,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             entries, more = await self._page(what, cursor, size)
             response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
-                unreachable=incomplete,
+                incomplete=incomplete,
             )
             await _fill(response.statuses, entries, self._entry_view)
             return response
@@ -250,11 +250,10 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 class SourceService(source_grpc_pb.SourceServiceServicer):
     """Tells about the sources; asks no upstream, but when a person wants one tried."""
 
-    def __init__(self, store: Store, hub: Hub, sources: Sources, message_bytes_max: int) -> None:
+    def __init__(self, store: Store, hub: Hub, sources: Sources) -> None:
         self._store = store
         self._hub = hub
         self._sources = sources
-        self._message_bytes_max = message_bytes_max
 
     async def ListSources(
         self, request: source_pb.ListSourcesRequest, context: Context
@@ -262,7 +261,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         """Answer with all sources, by name."""
         async with ErrorsAsStatus(context):
             views = [await self._view(name) for name in self._sources.names()]
-            return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
+            return source_pb.ListSourcesResponse(sources=views)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """Answer with one source."""

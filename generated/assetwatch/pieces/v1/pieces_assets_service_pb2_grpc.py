@@ -41,7 +41,7 @@ class PiecesAssetsServiceStub:
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 
@@ -144,7 +144,7 @@ class PiecesAssetsServiceServicer:
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 
@@ -409,7 +409,7 @@ class PiecesAssetsService:
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 

@@ -42,7 +42,7 @@ class PiecesAssetsServiceStub:
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 
@@ -167,7 +167,7 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 
@@ -288,7 +288,7 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
 
     server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
     never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
+    max" and both sizes; GetServerInfo tells the limit beforehand. Where it was raised beyond 4 MiB,
     clients must take larger messages too: their own default is that.
     """
 
