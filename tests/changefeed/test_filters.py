@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.changefeed.filters import AT_A_TIME, DIGEST_BYTES, Filter
 from assetwatchd.changefeed.store.memory import MemoryStore
-from assetwatchd.model.values import AssetKey, State
+from assetwatchd.model.values import AssetKey, State, View
 from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ FILTERS = st.builds(
     st.frozensets(st.builds(AssetKey, TEXTS, TEXTS), max_size=3),
     st.frozensets(TEXTS, max_size=3),
     st.frozensets(st.sampled_from(State), max_size=2),
+    st.sampled_from(View),
 )
 
 
@@ -52,6 +53,8 @@ def test_digest_tells_filters_apart() -> None:
         asking(sources=["a"], states=[State.FAILED]),
         asking(sources=["a"], states=[State.FAILED, State.DELETED]),
         asking(sources=["a", "FAILED"]),
+        asking(sources=["a"], view=View.BASIC),
+        asking(sources=["a"], states=[State.FAILED], view=View.BASIC),
     ]
     for one, two in itertools.combinations(filters, 2):
         assert one.digest != two.digest, (one, two)

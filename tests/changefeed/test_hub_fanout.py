@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -15,8 +16,8 @@ from assetwatchd.changefeed.pace import WOKEN_JOINING, WOKEN_TOGETHER
 from assetwatchd.changefeed.signals import Batch, Conditions
 from assetwatchd.changefeed.watcher import Watcher
 from assetwatchd.model.errors import ServerDraining
-from assetwatchd.model.values import Condition, ConditionState, Entry, State
-from support.entries import asking, read
+from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, State, View
+from support.entries import Framing, asking, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
@@ -61,6 +62,28 @@ async def test_different_filters_share_nothing_they_should_not() -> None:
         assert told == [[("a", False), ("b", False)], [("a", True), ("b", True)], [("a", False)], [("c", False)]]
         for client in clients:
             assert {read(batch.message).digest for batch in client.all(Batch)} == {client.what.digest}
+
+
+@virtual
+async def test_the_basic_form_is_made_once_an_entry_and_for_nobody_else() -> None:
+    """However many streams, of whatever filters, take it as a snapshot, live, or on resuming; full ones make none."""
+    with patch.object(Framing, "basic", autospec=True, side_effect=Framing.basic) as made:
+        async with rigged() as rig:
+            whole = [Client(rig.hub, DAM) for _ in range(3)]
+            await rig.change("dam/a", "dam/b")
+            await rig.settle()
+            assert made.call_count == 0
+            others = [asking(sources=["dam"], view=View.BASIC), asking(names=["dam/a", "dam/c"], view=View.BASIC)]
+            clients = [Client(rig.hub, what) for what in others * 3]
+            await rig.settle()
+            await rig.change("dam/b", "dam/c")
+            await rig.settle()
+            clients += [Client(rig.hub, others[0], cursor=2)]
+            await rig.settle()
+            assert made.call_count == 2 + 2
+        for client in clients:
+            assert {read(batch.message).digest for batch in client.all(Batch)} == {client.what.digest}
+        assert whole[0].map.keys() == clients[0].map.keys() == {AssetKey("dam", name) for name in "abc"}
 
 
 @virtual

@@ -82,8 +82,9 @@ async def test_an_asset_that_changes_between_pages_comes_again_and_none_is_left_
         lambda token: {"page_token": token[:-1] + ("A" if token[-1] != "A" else "B")},
         lambda token: {"page_token": token, "sources": ["omn"]},
         lambda token: {"page_token": token, "states": [status_pb.ASSET_STATE_AVAILABLE]},
+        lambda token: {"page_token": token, "view": status_pb.ASSET_STATUS_VIEW_BASIC},
     ],
-    ids=["nonsense", "altered", "other sources", "other states"],
+    ids=["nonsense", "altered", "other sources", "other states", "another view"],
 )
 async def test_a_page_token_of_another_list_is_refused(misuse: Callable[[str], dict[str, object]]) -> None:
     """INVALID_ARGUMENT with a violation of page_token."""

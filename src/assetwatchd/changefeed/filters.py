@@ -1,4 +1,4 @@
-"""What a watcher asked for: which assets, in which states, and what an entry is to it."""
+"""What a watcher asked for: which assets, in which states, how much of each, and what an entry is to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from assetwatchd.model.values import GONE
+from assetwatchd.model.values import GONE, View
 from assetwatchd.runtime.slices import in_turns, parts_of
 
 if TYPE_CHECKING:
@@ -25,27 +25,31 @@ BY_REVISION = attrgetter("revision")
 
 @dataclass(frozen=True)
 class Filter:
-    """Assets by name, whole sources, and only these states, if any are given. digest does not depend on their order.
+    """Assets by name, whole sources, and only these states, if any are given; and how much of each status is told.
 
+    digest: of all of that; it does not depend on any order.
     watched_sources: every source it concerns, whole or in part.
     """
 
     keys: frozenset[AssetKey]
     sources: frozenset[str]
     states: frozenset[State]
+    view: View = View.FULL
     digest: bytes = field(default=b"", compare=False)
     watched_sources: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.digest:
-            object.__setattr__(self, "digest", _digest(_written(self.keys, self.sources, self.states)))
+            object.__setattr__(self, "digest", _digest(_written(self.keys, self.sources, self.states, self.view)))
         in_part = {key.source for key in self.keys} - self.sources
         object.__setattr__(self, "watched_sources", self.sources | in_part if in_part else self.sources)
 
     @classmethod
-    async def of(cls, keys: Iterable[AssetKey], sources: Iterable[str], states: Iterable[State]) -> Filter:
+    async def of(
+        cls, keys: Iterable[AssetKey], sources: Iterable[str], states: Iterable[State], view: View = View.FULL
+    ) -> Filter:
         """Make one; of many names, AT_A_TIME a turn of the loop."""
-        parts = frozenset(keys), frozenset(sources), frozenset(states)
+        parts = frozenset(keys), frozenset(sources), frozenset(states), view
         if len(parts[0]) <= AT_A_TIME:
             return cls(*parts)
         return cls(*parts, digest=_digest([written async for written in in_turns(_written(*parts))]))
@@ -111,7 +115,9 @@ def _digest(written: Iterable[bytes]) -> bytes:
     return hashlib.blake2b(b"".join(written), digest_size=DIGEST_BYTES).digest()
 
 
-def _written(keys: frozenset[AssetKey], sources: frozenset[str], states: frozenset[State]) -> Iterator[bytes]:
+def _written(
+    keys: frozenset[AssetKey], sources: frozenset[str], states: frozenset[State], view: View
+) -> Iterator[bytes]:
     """Write what a filter is made of, the names AT_A_TIME.
 
     Every text and every list goes in with its length, so no two filters are written alike. Names are sorted source by
@@ -132,6 +138,8 @@ def _written(keys: frozenset[AssetKey], sources: frozenset[str], states: frozens
         for part in parts_of(heapq.merge(*runs) if len(runs) > 1 else runs[0], AT_A_TIME):
             yield b"".join([named + _text(asset_id) for asset_id in part])
     yield _listed([_text(name) for name in sorted(state.name for state in states)])
+    if view is not View.FULL:  # else written as before there were views: tokens of then are good
+        yield _text(view.name)
 
 
 def _listed(part: Sequence[bytes]) -> bytes:

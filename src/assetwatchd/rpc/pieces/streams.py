@@ -72,6 +72,10 @@ def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:
 class StreamFraming:
     """Implements Framing: makes the responses of all three streams, which have no tokens."""
 
+    def basic(self, upsert: bytes) -> bytes:
+        """Return the same: these streams have one view."""
+        return upsert
+
     def removal(self, upsert: bytes) -> bytes:
         """Return the REMOVED of the same asset."""
         return upsert[: -len(UPSERT)] + REMOVED
