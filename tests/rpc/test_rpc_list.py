@@ -83,8 +83,9 @@ async def test_an_asset_that_changes_between_pages_comes_again_and_none_is_left_
         lambda token: {"page_token": token, "sources": ["omn"]},
         lambda token: {"page_token": token, "states": [status_pb.ASSET_STATE_AVAILABLE]},
         lambda token: {"page_token": token, "view": status_pb.ASSET_STATUS_VIEW_BASIC},
+        lambda token: {"page_token": token, "asset_id_prefix": "tid:"},
     ],
-    ids=["nonsense", "altered", "other sources", "other states", "another view"],
+    ids=["nonsense", "altered", "other sources", "other states", "another view", "another prefix"],
 )
 async def test_a_page_token_of_another_list_is_refused(misuse: Callable[[str], dict[str, object]]) -> None:
     """INVALID_ARGUMENT with a violation of page_token."""
@@ -119,6 +120,19 @@ async def test_only_the_sources_and_states_asked_for() -> None:
         wanted = [s for s in (await rig.list(sources=["omn"])).statuses if s.state == SAMPLES["omn"].state]
         assert list(listed.statuses) == wanted
         assert sample("omn") in {key_of(s) for s in listed.statuses}
+
+
+async def test_only_the_assets_whose_id_begins_so() -> None:
+    """To the letter, in pages as in one; of nothing there is nothing."""
+    async with running(BOTH, count=8) as rig:
+        whole = [key_of(s) for s in (await rig.list()).statuses]
+        for prefix in ("tid:", sample("omn").asset_id[:6], sample("omn").asset_id, "TID:", "t", "nothing"):
+            wanted = [key for key in whole if key.asset_id.startswith(prefix)]
+            pages, token = [await rig.list(asset_id_prefix=prefix, page_size=3)], ""
+            while token := pages[-1].next_page_token:
+                pages.append(await rig.list(asset_id_prefix=prefix, page_size=3, page_token=token))
+            assert [key_of(s) for page in pages for s in page.statuses] == wanted
+        assert {key.source for key in whole if key.asset_id.startswith("tid:")} == {"omn"}
 
 
 async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_for() -> None:

@@ -110,8 +110,9 @@ def asking(
     names: Iterable[str] = (),
     sources: Iterable[str] = (),
     states: Iterable[State] = (),
+    prefix: str = "",
     view: View = View.FULL,
 ) -> Filter:
-    """Build a filter from SOURCE/ASSET_IDs, whole sources, states and a view."""
+    """Build a filter from SOURCE/ASSET_IDs, whole sources, states, a prefix and a view."""
     keys = frozenset(AssetKey(*name.split("/", 1)) for name in names)
-    return Filter(keys, frozenset(sources), frozenset(states), view)
+    return Filter(keys, frozenset(sources), frozenset(states), prefix, view)

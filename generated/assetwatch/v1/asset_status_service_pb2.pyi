@@ -155,11 +155,14 @@ class ListAssetStatusesRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many. 0: 100. More than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before; empty: the first page."""
+    asset_id_prefix: _builtins.str
+    """Only assets whose id begins with this; empty: all. To the letter: what stands for a folder is the source's business."""
     view: _asset_status_pb2.AssetStatusView.ValueType
     """How much of each to tell; the same for all pages."""
     @_builtins.property
@@ -177,11 +180,12 @@ class ListAssetStatusesRequest(_message.Message):
         states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        asset_id_prefix: _builtins.str = ...,
         view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id_prefix", b"asset_id_prefix", "page_size", b"page_size", "page_token", b"page_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,10 +326,16 @@ class WatchStatusRequest(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """resume_token of the last message the client has taken in, from a stream with the same assets, sources, states and
-    view (lists in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
+    """resume_token of the last message the client has taken in, from a stream with the same assets, sources, states, prefix
+    and view (lists in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
+    """
+    asset_id_prefix: _builtins.str
+    """Of whole sources only the assets whose id begins with this, to the letter; empty: all. Assets asked for by name come all
+    the same. An id never changes, so no asset leaves by it. The upstream is asked as for the whole source, and incomplete
+    and conditions are those of the whole source.
     """
     view: _asset_status_pb2.AssetStatusView.ValueType
     """How much of each status to tell. In BASIC, too, a change of detail alone is a change: the revision is another."""
@@ -350,11 +360,12 @@ class WatchStatusRequest(_message.Message):
         sources: _abc.Iterable[_builtins.str] | None = ...,
         states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         resume_token: _builtins.str = ...,
+        asset_id_prefix: _builtins.str = ...,
         view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "resume_token", b"resume_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id_prefix", b"asset_id_prefix", "assets", b"assets", "resume_token", b"resume_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -129,7 +129,7 @@ class AssetStatusServiceServicer:
         asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
         which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
-        A page token is good only with the same sources, states and view: otherwise INVALID_ARGUMENT.
+        A page token is good only with the same sources, states, prefix and view: otherwise INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

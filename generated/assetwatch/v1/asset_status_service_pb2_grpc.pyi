@@ -77,7 +77,7 @@ class AssetStatusServiceStub:
     asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
     which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
-    A page token is good only with the same sources, states and view: otherwise INVALID_ARGUMENT.
+    A page token is good only with the same sources, states, prefix and view: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
@@ -184,7 +184,7 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
     which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
-    A page token is good only with the same sources, states and view: otherwise INVALID_ARGUMENT.
+    A page token is good only with the same sources, states, prefix and view: otherwise INVALID_ARGUMENT.
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
     """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
@@ -306,7 +306,7 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
         which there may be more than is listed, are named in incomplete; what is known of them is listed all the same.
 
-        A page token is good only with the same sources, states and view: otherwise INVALID_ARGUMENT.
+        A page token is good only with the same sources, states, prefix and view: otherwise INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod

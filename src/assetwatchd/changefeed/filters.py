@@ -27,6 +27,7 @@ BY_REVISION = attrgetter("revision")
 class Filter:
     """Assets by name, whole sources, and only these states, if any are given; and how much of each status is told.
 
+    prefix: of whole sources only the assets whose id begins with it.
     digest: of all of that; it does not depend on any order.
     watched_sources: every source it concerns, whole or in part.
     """
@@ -34,22 +35,30 @@ class Filter:
     keys: frozenset[AssetKey]
     sources: frozenset[str]
     states: frozenset[State]
+    prefix: str = ""
     view: View = View.FULL
     digest: bytes = field(default=b"", compare=False)
     watched_sources: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.digest:
-            object.__setattr__(self, "digest", _digest(_written(self.keys, self.sources, self.states, self.view)))
+            object.__setattr__(
+                self, "digest", _digest(_written(self.keys, self.sources, self.states, self.prefix, self.view))
+            )
         in_part = {key.source for key in self.keys} - self.sources
         object.__setattr__(self, "watched_sources", self.sources | in_part if in_part else self.sources)
 
     @classmethod
     async def of(
-        cls, keys: Iterable[AssetKey], sources: Iterable[str], states: Iterable[State], view: View = View.FULL
+        cls,
+        keys: Iterable[AssetKey],
+        sources: Iterable[str],
+        states: Iterable[State],
+        prefix: str = "",
+        view: View = View.FULL,
     ) -> Filter:
         """Make one; of many names, AT_A_TIME a turn of the loop."""
-        parts = frozenset(keys), frozenset(sources), frozenset(states), view
+        parts = frozenset(keys), frozenset(sources), frozenset(states), prefix, view
         if len(parts[0]) <= AT_A_TIME:
             return cls(*parts)
         return cls(*parts, digest=_digest([written async for written in in_turns(_written(*parts))]))
@@ -60,7 +69,7 @@ class Filter:
 
     def concerns(self, key: AssetKey) -> bool:
         """Whether the asset was asked for, by name or with its source."""
-        return key.source in self.sources or key in self.keys
+        return (key.source in self.sources and key.asset_id.startswith(self.prefix)) or key in self.keys
 
     def holds(self, entry: Entry) -> bool:
         """Whether the entry belongs into the client's map; if not, the change is REMOVED.
@@ -75,11 +84,21 @@ class Filter:
     def select(self, store: Store, cursor: int, upto: int) -> Sequence[Entry]:
         """Return the latest entries that concern it with cursor < revision <= upto, in order."""
         if self.sources or upto - cursor < len(self.keys):
-            sources, keys = self.sources, self.keys
-            return [entry for entry in store.after(cursor, upto) if entry.key.source in sources or entry.key in keys]
+            return self._among(store.after(cursor, upto))
         named = map(store.get, self.keys)
         found = [entry for entry in named if entry is not None and cursor < entry.revision <= upto]
         return sorted(found, key=BY_REVISION)
+
+    def _among(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return those that it concerns."""
+        sources, keys, prefix = self.sources, self.keys, self.prefix
+        if not prefix:  # as most filters: it costs them nothing
+            return [entry for entry in entries if entry.key.source in sources or entry.key in keys]
+        return [
+            entry
+            for entry in entries
+            if (entry.key.source in sources and entry.key.asset_id.startswith(prefix)) or entry.key in keys
+        ]
 
     async def held_of(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return those that it holds; of many, AT_A_TIME a turn of the loop."""
@@ -89,13 +108,8 @@ class Filter:
     async def select_in_parts(self, store: Store, cursor: int, upto: int) -> list[Entry]:
         """Look for the same, AT_A_TIME a turn of the loop: what changes meanwhile is left out, or as it was."""
         if self.sources or upto - cursor < len(self.keys):
-            sources, keys = self.sources, self.keys
-            return [
-                entry
-                async for window in in_turns(_windows(store, cursor, upto))
-                for entry in window
-                if entry.key.source in sources or entry.key in keys
-            ]
+            windows = in_turns(_windows(store, cursor, upto))
+            return [entry async for window in windows for entry in self._among(window)]
         found = [
             entry
             async for names in in_turns(parts_of(self.keys, AT_A_TIME))
@@ -116,7 +130,7 @@ def _digest(written: Iterable[bytes]) -> bytes:
 
 
 def _written(
-    keys: frozenset[AssetKey], sources: frozenset[str], states: frozenset[State], view: View
+    keys: frozenset[AssetKey], sources: frozenset[str], states: frozenset[State], prefix: str, view: View
 ) -> Iterator[bytes]:
     """Write what a filter is made of, the names AT_A_TIME.
 
@@ -138,8 +152,10 @@ def _written(
         for part in parts_of(heapq.merge(*runs) if len(runs) > 1 else runs[0], AT_A_TIME):
             yield b"".join([named + _text(asset_id) for asset_id in part])
     yield _listed([_text(name) for name in sorted(state.name for state in states)])
-    if view is not View.FULL:  # else written as before there were views: tokens of then are good
-        yield _text(view.name)
+    if (
+        prefix or view is not View.FULL
+    ):  # else written as ever: tokens are good for as long as a filter is written alike
+        yield _text(prefix) + _text(view.name)
 
 
 def _listed(part: Sequence[bytes]) -> bytes:

@@ -40,7 +40,7 @@ def check(token: str, *, digest: bytes, store: Store) -> int:
     epoch, revision, token_digest = _decode(token)
     if token_digest != digest:
         raise ResumeFilterMismatch(
-            "the token belongs to other assets, sources or states, or another view; ask for the same, or send no token"
+            "the token belongs to other assets, sources or states, another prefix or view; ask alike, or send no token"
         )
     if not store.continues(epoch, revision):
         raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)

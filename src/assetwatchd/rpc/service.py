@@ -104,7 +104,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         async with ErrorsAsStatus(context):
             names = sorted(request.sources) or self._sources.names()
             view = _view(request.view)
-            what = Filter(frozenset(), frozenset(names), _states(request.states), view)
+            what = Filter(frozenset(), frozenset(names), _states(request.states), request.asset_id_prefix, view)
             schedulers = [self._sources.get(name) for name in names]
             cursor = self._page_cursor(request.page_token, what)
             if not cursor:
@@ -147,7 +147,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             keys = await self._checked(request.assets)
             for name in request.sources:
                 self._sources.get(name)
-            what = await Filter.of(keys, request.sources, _states(request.states), _view(request.view))
+            states, prefix, view = _states(request.states), request.asset_id_prefix, _view(request.view)
+            what = await Filter.of(keys, request.sources, states, prefix, view)
             token = request.resume_token
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
@@ -247,7 +248,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         try:
             return resume_token.check(token, digest=_page_digest(what), store=self._store)
         except CallError as error:
-            text = "not a page token of a list with these sources, states and view; begin again without one"
+            text = "not a page token of a list with these sources, states, prefix and view; begin again without one"
             raise InvalidRequest(("page_token", text)) from error
 
 
