@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
+from assetwatch.v1.asset_status_pb2 import AssetState, AssetStatusView, Freshness
 from assetwatch.v1.source_pb2 import Source, SourceCondition, SourceConditionState, SourceKind
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -98,6 +98,18 @@ async def test_list_takes_sources_as_watch_does(ask: Run, fake: FakeService) -> 
     single = await ask("list", "dam/tid:1")
     assert (single.code, len(fake.requests)) == (2, 1)
     assert "`assetwatch get dam tid:1`" in single.err
+
+
+async def test_how_much_of_each_status_is_asked_for(ask: Run, fake: FakeService) -> None:
+    """--view of each command that prints statuses; all of it unless told otherwise. A prefix is sent to the letter."""
+    commands = ("get dam tid:1", "list", "wait dam tid:1")
+    for command in commands:
+        assert (await ask(*command.split())).code == 0
+        assert (await ask(*command.split(), "--view", "basic")).code == 0
+    assert (await ask("list", "--prefix", "s3://B ")).code == 0
+    basic, full = AssetStatusView.ASSET_STATUS_VIEW_BASIC, AssetStatusView.ASSET_STATUS_VIEW_FULL
+    assert [request.view for request in fake.requests] == [*(full, basic) * len(commands), full]
+    assert fake.requests[-1].asset_id_prefix == "s3://B "
 
 
 def test_a_state_is_typed_as_it_is_printed() -> None:

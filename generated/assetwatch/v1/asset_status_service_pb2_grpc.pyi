@@ -131,8 +131,8 @@ class AssetStatusServiceStub:
     RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
     RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
     may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those that ask alike
+    counted once), TOO_MANY_ASSETS: back off, or ask for less.
     """
 
 @_typing.type_check_only
@@ -238,8 +238,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
     RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
     RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
     may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those that ask alike
+    counted once), TOO_MANY_ASSETS: back off, or ask for less.
     """
 
 class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -372,8 +372,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
         RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
         may also end a stream later, when removals were forgotten before it got to them.
-        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-        states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those that ask alike
+        counted once), TOO_MANY_ASSETS: back off, or ask for less.
         """
 
 def add_AssetStatusServiceServicer_to_server(servicer: AssetStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
