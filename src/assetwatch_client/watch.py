@@ -138,6 +138,11 @@ class Watch:
         """The newest revision the server has told of: how far ahead of the statuses at hand it is."""
         return self._view.head
 
+    @property
+    def replica(self) -> str:
+        """The replica of the server that serves the stream, or served the last one; empty before the first began."""
+        return self._view.replica
+
     async def events(self) -> AsyncGenerator[Event]:
         """Yield every change, each (asset, revision) once and never an older one after a newer; for ever.
 

@@ -160,16 +160,17 @@ class App:
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
         admission = self._admission
-        watching = Watching(self.store, self.hub, self.sources, admission, limits)
+        watching = Watching(self.store, self.hub, self.sources, admission, limits, self.replica)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
         calls = CallContext(
             self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
-        sources = SourceService(self.store, self.hub, self.sources)
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits, self.replica))
+        sources = SourceService(self.store, self.hub, self.sources, self.replica)
         about = ServerService(self.store, limits, self.replica)
         servicers = server.Servicers(asset_status, sources, about, pieces_assets, self.health)
-        return server.build(limits, servicers, connections_max=descriptors.for_connections(self.settings))
+        connections = descriptors.for_connections(self.settings)
+        return server.build(limits, servicers, replica=self.replica, connections_max=connections)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -52,6 +52,10 @@ class Context:
         """Keep a message."""
         self.written.append(message)
 
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """None were set."""
+        return ()
+
     def peer(self) -> str:
         """Name an address."""
         return "ipv4:127.0.0.1:1"
@@ -103,10 +107,10 @@ def server() -> Iterator[Any]:
 
     app, running = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE_S)
     limits = app.settings.server
-    watching = Watching(app.store, app.hub, app.sources, Admission(limits), limits)
+    watching = Watching(app.store, app.hub, app.sources, Admission(limits), limits, "here")
     servicers = {
         ASSET_STATUS: Bridge(AssetStatusService(app.store, app.hub, app.sources, watching), loop),
-        SOURCE: Bridge(SourceService(app.store, app.hub, app.sources), loop),
+        SOURCE: Bridge(SourceService(app.store, app.hub, app.sources, "here"), loop),
     }
     yield grpc_testing.server_from_dictionary(servicers, grpc_testing.strict_real_time())
     asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_S)

@@ -466,12 +466,15 @@ class WatchStarted(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     mode: Global___WatchStarted.Mode.ValueType
     """Snapshot or resumed."""
     epoch: _builtins.str
     """Names the run of the store that counts the revisions. After RESUMED they go on from before, whatever the epoch; after
     SNAPSHOT, revisions of another epoch cannot be compared with these.
     """
+    replica: _builtins.str
+    """The replica that serves the stream, as in ServerInfo."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A stream without changes gets a bookmark this often, give or take a tenth."""
@@ -487,10 +490,11 @@ class WatchStarted(_message.Message):
         epoch: _builtins.str = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         incomplete: _abc.Iterable[_builtins.str] | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "incomplete", b"incomplete", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "incomplete", b"incomplete", "mode", b"mode", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,8 +74,8 @@ class ServerInfo(_message.Message):
     version: _builtins.str
     """The version of assetwatch, e.g. 0.2.0."""
     replica: _builtins.str
-    """The name of this replica: the host name of its process. Printable ASCII, at most 64 characters. WatchStarted has it, too,
-    and so has every answer and error, as the metadata assetwatch-replica.
+    """The name of this replica: the name of its host. At most 64 letters, digits, dots, hyphens and underscores. Streams begin
+    with it, and every call ends with it, answered or refused: as the trailing metadata assetwatch-replica.
     """
     epoch: _builtins.str
     """Names the run of the store that counts the revisions, as in WatchStarted."""

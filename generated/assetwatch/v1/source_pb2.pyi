@@ -319,6 +319,7 @@ class Source(_message.Message):
     ASSET_COUNT_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
     POLL_STATS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its configured name: what AssetRef.source holds."""
     kind: Global___SourceKind.ValueType
@@ -327,6 +328,10 @@ class Source(_message.Message):
     """Assets known here."""
     watcher_count: _builtins.int
     """Watch streams that concern it now."""
+    owner: _builtins.str
+    """The replica that asks this upstream, by the name that it has in ServerInfo. asset_count, watcher_count and poll_stats are
+    those of the replica that answers.
+    """
     @_builtins.property
     def capabilities(self) -> Global___SourceCapabilities:
         """What it can do."""
@@ -349,10 +354,11 @@ class Source(_message.Message):
         asset_count: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
         poll_stats: Global___PollStats | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll_stats", b"poll_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "owner", b"owner", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -279,7 +279,7 @@ def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.Sou
     ]
 
 
-def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) -> source_pb2.Source:
+def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int, owner: str) -> source_pb2.Source:
     """A source as SourceService tells it."""
     can = scheduler.upstream.capabilities
     return source_pb2.Source(
@@ -290,6 +290,7 @@ def source(scheduler: Scheduler, store: Store, *, watchers: int, polled: int) ->
         asset_count=store.count(scheduler.name),
         watcher_count=watchers,
         poll_stats=source_pb2.PollStats(**dataclasses.asdict(scheduler.figures), polled_assets=polled),
+        owner=owner,
     )
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from assetwatchd.rpc.service import AssetStatusService, SourceService
     from assetwatchd.settings.schema import ServerSettings
 
+REPLICA_KEY = "assetwatch-replica"
+"""Trailing metadata of each call: the name of the replica that answered."""
 FOR_EVER_MS = 2**31 - 1
 """gRPC takes no larger number, and this one for ever."""
 KEEPALIVE_S = 20
@@ -108,13 +110,15 @@ class Servicers(NamedTuple):
     health: Health
 
 
-def build(settings: ServerSettings, servicers: Servicers, *, connections_max: int) -> tuple[grpc.aio.Server, str]:
+def build(
+    settings: ServerSettings, servicers: Servicers, *, replica: str, connections_max: int
+) -> tuple[grpc.aio.Server, str]:
     """Return a server that is bound but not started, and the address it is bound to.
 
-    connections_max: so many there are files for.
+    replica: each call ends with it. connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
     """
-    interceptors = [Receiving(settings.request_s), Tracing()]
+    interceptors = [Receiving(settings.request_s, ((REPLICA_KEY, replica),)), Tracing()]
     server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
     calm_pollers()  # after the server is made, which starts the polling thread
     quieten()

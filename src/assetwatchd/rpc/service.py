@@ -255,10 +255,12 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
 class SourceService(source_grpc_pb.SourceServiceServicer):
     """Tells about the sources; asks no upstream, but when a person wants one tried."""
 
-    def __init__(self, store: Store, hub: Hub, sources: Sources) -> None:
+    def __init__(self, store: Store, hub: Hub, sources: Sources, replica: str) -> None:
+        """replica: the name of this one, which asks every source."""
         self._store = store
         self._hub = hub
         self._sources = sources
+        self._replica = replica
 
     async def ListSources(
         self, request: source_pb.ListSourcesRequest, context: Context
@@ -284,7 +286,9 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     async def _view(self, name: str) -> source_pb2.Source:
         scheduler = self._sources.get(name)
         polled = await scheduler.polled_assets()
-        return convert.source(scheduler, self._store, watchers=self._hub.watcher_count(name), polled=polled)
+        return convert.source(
+            scheduler, self._store, watchers=self._hub.watcher_count(name), polled=polled, owner=self._replica
+        )
 
 
 async def _fill(
