@@ -59,7 +59,7 @@ DETAILS: dict[str, Any] = {
         formats=(details.PiecesFormat("id", "BOTH", "CODE", "py", 2**40),),
     ),
     "media_intelligence": details.MediaIntelligenceDetail(
-        "ws", "1234", 5678, "COMPLETED", "Uploaded", details.MediaData("1920x1080", 2**40, 2**41, "mp4")
+        "ws", "1234", 5678, "COMPLETED", "Uploaded", details.MediaIntelligenceMedia("1920x1080", 2**40, 2**41, "mp4")
     ),
     "oracle_sbc": details.OracleSbcDetail("activate", "success", "text", "<a>1</a>"),
 }
@@ -142,7 +142,7 @@ def test_a_detail_loses_nothing(kind: str) -> None:
 )
 def test_a_span_is_a_duration_whatever_came(milliseconds: int, told: int | None) -> None:
     """0 tells of none; what no Duration can hold is the longest there is."""
-    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaData("1x1", milliseconds))
+    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaIntelligenceMedia("1x1", milliseconds))
     media = convert.status_of(entry(observation(detail=detail))).media_intelligence.media
     assert (media.duration.ToMilliseconds() if media.HasField("duration") else None) == told
 

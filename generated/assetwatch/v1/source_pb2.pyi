@@ -138,14 +138,14 @@ class SourceConcern(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONCERN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
-    concern: Global___SourceConcernKind.ValueType
-    """The concern."""
+    kind: Global___SourceConcernKind.ValueType
+    """Which concern."""
     state: Global___SourceConditionState.ValueType
     """How it is doing: HEALTHY, or what it does to the source."""
     message: _builtins.str
@@ -165,7 +165,7 @@ class SourceConcern(_message.Message):
     def __init__(
         self,
         *,
-        concern: Global___SourceConcernKind.ValueType = ...,
+        kind: Global___SourceConcernKind.ValueType = ...,
         state: Global___SourceConditionState.ValueType = ...,
         message: _builtins.str = ...,
         transition_time: _timestamp_pb2.Timestamp | None = ...,
@@ -174,7 +174,7 @@ class SourceConcern(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -255,7 +255,7 @@ def condition(value: Condition) -> source_pb2.SourceCondition:
 
 def _concern(value: ConcernCondition) -> source_pb2.SourceConcern:
     message = source_pb2.SourceConcern(
-        concern=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        kind=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
         state=int(value.state),  # type: ignore[arg-type]  # same
         message=value.message,
         transition_time=timestamp(value.since),
