@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from assetwatch.pieces.v1 import asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2
-from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2
+from assetwatch.v1 import (
+    asset_status_pb2,
+    asset_status_service_pb2,
+    details_pb2,
+    server_service_pb2,
+    source_pb2,
+    source_service_pb2,
+)
 
 from assetwatchd.settings.schema import Settings
 from support.documents import ROOT, anchors, blocks, pages, prose
@@ -25,7 +32,14 @@ BYTES_MAX = {"README.md": 8 * 1024, "ARCHITECTURE.md": 12 * 1024}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REFERENCE = "docs/reference"
 SCHEMA = {
-    "api.md": (asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2),
+    "api.md": (
+        asset_status_pb2,
+        asset_status_service_pb2,
+        details_pb2,
+        server_service_pb2,
+        source_pb2,
+        source_service_pb2,
+    ),
     "pieces-api.md": (asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2),
 }
 

@@ -37,7 +37,7 @@ async def test_the_process_and_its_services_serve_whatever_its_sources_do() -> N
     """SERVING under the empty name and both services, with a source down."""
     async with running(("omn",)) as rig:
         await rig["omn"].stop()
-        for name in ("", "assetwatch.v1.AssetStatusService", "assetwatch.v1.SourceService"):
+        for name in ("", *(f"assetwatch.v1.{name}Service" for name in ("AssetStatus", "Source", "Server"))):
             assert await check(rig, name) == SERVING
 
 

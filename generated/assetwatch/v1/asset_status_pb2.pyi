@@ -85,6 +85,30 @@ or nothing about the asset could be read so far, and failure says why.
 """
 Global___AssetState: _TypeAlias = AssetState  # noqa: Y015
 
+class _AssetStatusView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssetStatusViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetStatusView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSET_STATUS_VIEW_UNSPECIFIED: _AssetStatusView.ValueType  # 0
+    """FULL."""
+    ASSET_STATUS_VIEW_BASIC: _AssetStatusView.ValueType  # 1
+    """All but detail: what every kind has alike."""
+    ASSET_STATUS_VIEW_FULL: _AssetStatusView.ValueType  # 2
+    """All of it."""
+
+class AssetStatusView(_AssetStatusView, metaclass=_AssetStatusViewEnumTypeWrapper):
+    """How much of a status is told (AIP-157)."""
+
+ASSET_STATUS_VIEW_UNSPECIFIED: AssetStatusView.ValueType  # 0
+"""FULL."""
+ASSET_STATUS_VIEW_BASIC: AssetStatusView.ValueType  # 1
+"""All but detail: what every kind has alike."""
+ASSET_STATUS_VIEW_FULL: AssetStatusView.ValueType  # 2
+"""All of it."""
+Global___AssetStatusView: _TypeAlias = AssetStatusView  # noqa: Y015
+
 class _Freshness:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

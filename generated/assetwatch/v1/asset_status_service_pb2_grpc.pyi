@@ -328,8 +328,8 @@ class AssetStatusServiceStub:
       without a token.
     - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
       it came, or none.
-    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
-      same, or send no token.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+      another prefix or view. Ask for the same, or send no token.
     - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
     - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
       resume.
@@ -679,8 +679,8 @@ class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
       without a token.
     - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
       it came, or none.
-    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
-      same, or send no token.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+      another prefix or view. Ask for the same, or send no token.
     - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
     - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
       resume.
@@ -1057,8 +1057,8 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
           without a token.
         - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
           it came, or none.
-        - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request that asked for something else. Ask for the
-          same, or send no token.
+        - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+          another prefix or view. Ask for the same, or send no token.
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
         - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
           resume.

@@ -119,7 +119,10 @@ class UsdSearchAttempt(_message.Message):
     hash_value: _builtins.str
     """Base64 hash of the version processed; empty when there is none."""
     processing_timestamp: _builtins.str
-    """The upstream's time as it came: local text without a zone, or seconds since 1970 as text."""
+    """The upstream's time as it came, under the name that it has there: local text without a zone, or seconds since 1970 as
+    text. No Timestamp, since without a zone it is no moment: change_time of the facet is, read by the zone that is
+    configured for the source.
+    """
     exception: _builtins.str
     """The reason in words; empty when there is none."""
     def __init__(
@@ -336,7 +339,7 @@ class MediaIntelligenceDetail(_message.Message):
     upload_result: _builtins.str
     """The upstream's sentence for it."""
     @_builtins.property
-    def media(self) -> Global___MediaData:
+    def media(self) -> Global___MediaIntelligenceMedia:
         """What is known of the medium; absent when nothing is."""
 
     @_builtins.property
@@ -351,7 +354,7 @@ class MediaIntelligenceDetail(_message.Message):
         asset_id: _builtins.int = ...,
         upload_status: _builtins.str = ...,
         upload_result: _builtins.str = ...,
-        media: Global___MediaData | None = ...,
+        media: Global___MediaIntelligenceMedia | None = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
@@ -363,7 +366,7 @@ class MediaIntelligenceDetail(_message.Message):
 Global___MediaIntelligenceDetail: _TypeAlias = MediaIntelligenceDetail  # noqa: Y015
 
 @_typing.final
-class MediaData(_message.Message):
+class MediaIntelligenceMedia(_message.Message):
     """The technical data of a medium."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -396,7 +399,7 @@ class MediaData(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MediaData: _TypeAlias = MediaData  # noqa: Y015
+Global___MediaIntelligenceMedia: _TypeAlias = MediaIntelligenceMedia  # noqa: Y015
 
 @_typing.final
 class OracleSbcDetail(_message.Message):

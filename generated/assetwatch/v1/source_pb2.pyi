@@ -142,14 +142,14 @@ class SourceConcern(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONCERN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
-    concern: Global___SourceConcernKind.ValueType
-    """The concern."""
+    kind: Global___SourceConcernKind.ValueType
+    """Which concern."""
     state: Global___SourceConditionState.ValueType
     """How it is doing: HEALTHY, or what it does to the source."""
     message: _builtins.str
@@ -169,7 +169,7 @@ class SourceConcern(_message.Message):
     def __init__(
         self,
         *,
-        concern: Global___SourceConcernKind.ValueType = ...,
+        kind: Global___SourceConcernKind.ValueType = ...,
         state: Global___SourceConditionState.ValueType = ...,
         message: _builtins.str = ...,
         transition_time: _timestamp_pb2.Timestamp | None = ...,
@@ -178,7 +178,7 @@ class SourceConcern(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,6 +325,7 @@ class Source(_message.Message):
     ASSET_COUNT_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
     POLL_STATS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its configured name: what AssetRef.source holds."""
     kind: Global___SourceKind.ValueType
@@ -333,6 +334,10 @@ class Source(_message.Message):
     """Assets known here."""
     watcher_count: _builtins.int
     """Watch streams that concern it now."""
+    owner: _builtins.str
+    """The replica that asks this upstream, by the name that it has in ServerInfo. asset_count, watcher_count and poll_stats are
+    those of the replica that answers.
+    """
     @_builtins.property
     def capabilities(self) -> Global___SourceCapabilities:
         """What it can do."""
@@ -355,10 +360,11 @@ class Source(_message.Message):
         asset_count: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
         poll_stats: Global___PollStats | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll_stats", b"poll_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "owner", b"owner", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import typer
-from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
+from assetwatch.v1 import asset_status_service_pb2_grpc, server_service_pb2_grpc, source_service_pb2_grpc
 
 import assetwatch_client
 from assetwatch_client import reason_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
+    from assetwatch.v1.server_service_pb2_grpc import ServerServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
 
     from assetwatchd.cli.target import Target
@@ -31,11 +32,12 @@ NO_LIMIT = ("grpc.max_receive_message_length", -1)
 
 
 class Client(NamedTuple):
-    """Both services of one server, and the channel they share."""
+    """The services of one server, and the channel they share."""
 
     channel: grpc.aio.Channel
     statuses: AssetStatusServiceAsyncStub
     sources: SourceServiceAsyncStub
+    server: ServerServiceAsyncStub
 
 
 @asynccontextmanager
@@ -46,6 +48,7 @@ async def connect(target: Target) -> AsyncIterator[Client]:
             channel,
             asset_status_service_pb2_grpc.AssetStatusServiceStub(channel),
             source_service_pb2_grpc.SourceServiceStub(channel),
+            server_service_pb2_grpc.ServerServiceStub(channel),
         )
 
 

@@ -173,6 +173,11 @@ class SlowConsumer(CallError):
     """A stream took no message for too long."""
 
 
+def caller_subject(caller: str) -> str:
+    """Return how QuotaFailure writes that a limit is that of one caller: by its address, as long as none has a name."""
+    return f"caller:{caller}"
+
+
 class TooManyStreams(CallError):
     """A limit of watch streams is reached."""
 
@@ -196,30 +201,30 @@ class TooManyNames(CallError):
 
 
 class TooManyAssets(CallError):
-    """A source's limit of known assets is reached, or (peer) one caller's limit of those that were never seen."""
+    """A source's limit of known assets is reached, or (caller) that of one caller of those that were never seen."""
 
-    def __init__(self, source: str, limit: int, *, peer: str = "") -> None:
+    def __init__(self, source: str, limit: int, *, caller: str = "") -> None:
         text = f"source {source} has as many assets as it may, {limit}; ask for fewer, or raise its assets_max"
-        if peer:
+        if caller:
             text = (
                 f"you name too many assets of source {source} that nobody has ever seen: a caller may name {limit},"
                 " one connection half of that; name fewer, close watches of such assets, or wait until they were read"
             )
         super().__init__(text, source=source, limit=str(limit))
-        self.subject = f"peer:{peer}" if peer else f"source:{source}"
+        self.subject = caller_subject(caller) if caller else f"source:{source}"
         self.retry_after_s = 60.0
 
 
 class TooManyReads(CallError):
     """One caller waits for too many reads of a source."""
 
-    def __init__(self, source: str, peer: str, limit: int) -> None:
+    def __init__(self, source: str, caller: str, limit: int) -> None:
         text = (
             f"you wait for too many reads of source {source}: a caller may wait for {limit}, one connection for half"
             " of that, one call for half of what is left; wait for those under way, or ask for fewer at a time"
         )
         super().__init__(text, source=source, limit=str(limit))
-        self.subject = f"peer:{peer}"
+        self.subject = caller_subject(caller)
         self.retry_after_s = 5.0
 
 

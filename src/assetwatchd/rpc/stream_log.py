@@ -53,7 +53,8 @@ def described(what: Filter) -> str:
     names = sorted(what.sources)
     more = len(names) - SOURCES_NAMED_MAX
     sources = ", ".join(names[:SOURCES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-    parts = [counted(len(what.keys), "asset") if what.keys else "", f"the sources {sources}" if names else ""]
+    ids = f" (ids {what.prefix!a}...)" if what.prefix else ""
+    parts = [counted(len(what.keys), "asset") if what.keys else "", f"the sources {sources}{ids}" if names else ""]
     return "watch of " + " and ".join(filter(None, parts))
 
 

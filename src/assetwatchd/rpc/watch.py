@@ -49,13 +49,14 @@ LAG_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What every stream needs."""
+    """What every stream needs. replica: the name of this one."""
 
     store: Store
     hub: Hub
     sources: Sources
     admission: Admission
     settings: ServerSettings
+    replica: str
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends, its status included. Raises: TooManyStreams, TooManyNames."""
@@ -141,6 +142,7 @@ class Watching:
                 epoch=self.store.epoch,
                 heartbeat_interval=convert.duration(self.settings.heartbeat_s),
                 incomplete=started.incomplete,
+                replica=self.replica,
             ),
             source_conditions=convert.condition_changes(started.conditions),
             head_revision=self.store.head,

@@ -969,8 +969,11 @@ class StreamStarted(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     mode: Global___StreamStarted.Mode.ValueType
     """Why this snapshot."""
+    replica: _builtins.str
+    """The replica that serves the stream, as in assetwatch.v1.ServerInfo."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A quiet stream gets a bookmark this often, give or take a tenth."""
@@ -980,10 +983,11 @@ class StreamStarted(_message.Message):
         *,
         mode: Global___StreamStarted.Mode.ValueType = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "mode", b"mode", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

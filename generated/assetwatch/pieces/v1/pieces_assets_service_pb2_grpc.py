@@ -58,7 +58,7 @@ class PiecesAssetsServiceStub:
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
@@ -178,7 +178,7 @@ class PiecesAssetsServiceServicer:
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
@@ -803,7 +803,7 @@ class PiecesAssetsService:
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 

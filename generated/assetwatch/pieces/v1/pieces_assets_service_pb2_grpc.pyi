@@ -59,7 +59,7 @@ class PiecesAssetsServiceStub:
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
@@ -544,7 +544,7 @@ class PiecesAssetsServiceAsyncStub(PiecesAssetsServiceStub):
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
@@ -1025,7 +1025,7 @@ class PiecesAssetsServiceServicer(metaclass=_abc_1.ABCMeta):
     **Sizes**
 
     The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
-    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". SourceService tells the
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
     limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
