@@ -53,7 +53,7 @@ class ServerServiceServicer:
 
         Example, with grpcurl:
 
-        grpcurl -plaintext localhost:50051 assetwatch.v1.ServerService/GetServerInfo
+        grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.ServerService/GetServerInfo
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class ServerServiceStub:
 
     Example, with grpcurl:
 
-        grpcurl -plaintext localhost:50051 assetwatch.v1.ServerService/GetServerInfo
+        grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.ServerService/GetServerInfo
     """
 
 @_typing.type_check_only
@@ -55,7 +55,7 @@ class ServerServiceAsyncStub(ServerServiceStub):
 
     Example, with grpcurl:
 
-        grpcurl -plaintext localhost:50051 assetwatch.v1.ServerService/GetServerInfo
+        grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.ServerService/GetServerInfo
     """
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,7 +73,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Example, with grpcurl:
 
-            grpcurl -plaintext localhost:50051 assetwatch.v1.ServerService/GetServerInfo
+            grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.ServerService/GetServerInfo
         """
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
