@@ -72,6 +72,7 @@ CALLS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/sources/omn/status", None, 400, "asset.asset_id"),
     ("POST", "/v1/statuses:batchGet", {"assets": [ASSET, ASSET]}, 200, OMN),
     ("GET", "/v1/statuses?sources=omn&states=ASSET_STATE_AVAILABLE&page_size=1", None, 200, '"statuses"'),
+    ("GET", "/v1/statuses?asset_id_prefix=tid:7C&view=ASSET_STATUS_VIEW_BASIC", None, 200, OMN),
     (
         "POST",
         "/v1/statuses:wait",

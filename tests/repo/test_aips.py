@@ -29,7 +29,7 @@ EXCEPTIONS = {
     "aip_140_plurals": {
         r"pieces\.v1\.\w+\.iterable": "the vendor's name",
         r"pieces\.v1\.\w+\.extra_json": "as extra, which it stands beside",
-        r"v1\.(Watch\w+|ListAssetStatusesResponse)\.(incomplete|unreachable)": "sources, by what they are",
+        r"v1\.(Watch\w+|ListAssetStatusesResponse)\.incomplete": "sources, by what they are",
         r"v1\.\w+Detail\.unreadable": "members, by what they are",
         r"v1\.UsdSearchPlugin\.history": "the vendor's word",
         r"v1\.OmnDetail\.meta": "the vendor's word",

@@ -6,7 +6,9 @@ import grpc
 import pytest
 from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
+from assetwatchd.changefeed.filters import Filter
 from assetwatchd.model.values import AssetKey
+from assetwatchd.rpc.stream_log import described
 from support.problems import problem_of
 from support.rig import SAMPLES, ref, running, sample
 
@@ -67,3 +69,15 @@ async def test_a_prefix_of_no_source_is_refused() -> None:
         told = await problem_of(rig.watch(assets=[ref(sample("omn"))], asset_id_prefix="a").next())
         assert told.code is grpc.StatusCode.INVALID_ARGUMENT
         assert "name at least one" in told.message
+
+
+@pytest.mark.unit
+def test_the_log_tells_of_a_prefix_in_one_safe_line() -> None:
+    """However long it is, and whatever is in it."""
+    of = Filter(frozenset(), frozenset(["dam"]), frozenset(), "a\n\x1b[2J" + "ü" * 2000)
+    line = described(of)
+    assert line.startswith(r"watch of the sources dam (ids that begin with 'a\n\x1b[2J")
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 1000
+    assert described(Filter(frozenset(), frozenset(["dam"]), frozenset())) == "watch of the sources dam"

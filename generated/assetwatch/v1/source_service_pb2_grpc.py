@@ -112,9 +112,9 @@ class SourceServiceServicer:
         "condition": {
         "state": "SOURCE_CONDITION_STATE_HEALTHY",
         "concerns": [
-        {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-        {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-        {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+        {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+        {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+        {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
         ]
         },
         "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}

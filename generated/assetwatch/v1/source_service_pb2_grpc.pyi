@@ -83,9 +83,9 @@ class SourceServiceStub:
         "condition": {
           "state": "SOURCE_CONDITION_STATE_HEALTHY",
           "concerns": [
-            {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-            {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-            {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+            {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
           ]
         },
         "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
@@ -183,9 +183,9 @@ class SourceServiceAsyncStub(SourceServiceStub):
         "condition": {
           "state": "SOURCE_CONDITION_STATE_HEALTHY",
           "concerns": [
-            {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-            {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-            {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+            {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
           ]
         },
         "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
@@ -292,9 +292,9 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
             "condition": {
               "state": "SOURCE_CONDITION_STATE_HEALTHY",
               "concerns": [
-                {"concern": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-                {"concern": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
-                {"concern": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+                {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
               ]
             },
             "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}

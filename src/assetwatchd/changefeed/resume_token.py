@@ -40,7 +40,8 @@ def check(token: str, *, digest: bytes, store: Store) -> int:
     epoch, revision, token_digest = _decode(token)
     if token_digest != digest:
         raise ResumeFilterMismatch(
-            "the resume token is of a request for other assets, sources or states, or with another prefix or view; ask for the same, or send no token"
+            "the resume token is of a request for other assets, sources or states, or with another prefix or view;"
+            " ask for the same, or send no token"
         )
     if not store.continues(epoch, revision):
         raise ResumeEpochChanged("the resume token is of another store; watch again without it", epoch=store.epoch)
