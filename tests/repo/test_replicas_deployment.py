@@ -167,7 +167,8 @@ async def connects(port: int, name: str, credentials: grpc.ChannelCredentials) -
     options = [("grpc.ssl_target_name_override", name)]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
         try:
-            await asyncio.wait_for(channel.unary_unary("/a/b")(b""), 20)
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/a/b")
+            await asyncio.wait_for(call(b""), 20)
         except grpc.aio.AioRpcError as error:
             return error.code() is grpc.StatusCode.UNIMPLEMENTED
     return False

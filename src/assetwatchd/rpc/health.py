@@ -16,7 +16,7 @@ from assetwatchd.rpc import names
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -57,7 +57,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ending = why
         self._set(self._statuses)
 
-    def _set(self, statuses: dict[str, int]) -> None:
+    def _set(self, statuses: Mapping[str, int]) -> None:
         self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
         # A new event for each change, and none is ever cleared: a watcher that is late to wait finds its own event set,
         # and cannot miss a change.
