@@ -74,6 +74,7 @@ def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProc
     [
         ("demo", ["run"]),
         ("grpcurl", ["run", "grpcurl"]),
+        ("etcd", ["run", "dev"]),
         ("test", ["run", "dev", "docs"]),
         ("lint", ["run", "dev"]),
         ("check", ["run", "dev"]),
