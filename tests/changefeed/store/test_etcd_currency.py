@@ -94,7 +94,7 @@ async def test_it_goes_on_from_where_it_was() -> None:
         client.heal()
         await asyncio.sleep(5)
         assert store.get(entry.key) == entry
-        assert store._following.rereads == 0
+        assert store.rereads == 0
 
 
 class Mute(ModelWatch):
