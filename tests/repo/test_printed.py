@@ -30,6 +30,8 @@ ADDRESS = "127.0.0.1:50051"
 ELSEWHERE = {
     r"make ": "repo/test_first_command.py::test_a_target_makes_its_layers_first",
     r"cd examples/node && npm ci && node watch\.mjs ": "node/test_node_pieces.py::test_node_watches",
+    r"etcdctl (compact|defrag|alarm) ": "etcd/test_etcd_checks.py::test_a_full_database",
+    r"etcdctl ": "changefeed/store/test_etcd_store.py::test_a_full_etcd_keeps_nothing_and_says_what_to_do",
     r"node pieces\.mjs ": "node/test_node_pieces.py::test_node_lists_creates_searches_streams_and_deletes",
 }
 """Commands that install something, by how they begin, and the test that holds each in its own way."""
@@ -43,6 +45,7 @@ ENDS_WITH = {
 """The exit codes of lines that show an error: grpcurl's are 64 and the status."""
 GOES_ON = {
     r"assetwatch serve": "serving on",
+    r"assetwatch demo --replicas": "kill -9",
     r"assetwatch sandbox --write-config": "leads to them",
     r"assetwatch watch": "synced",
     r"grpcurl .*/Stream\w+$": "{",
@@ -61,6 +64,7 @@ class Demo(NamedTuple):
         """Put this demo's places into a text where the document has those of a reader's machine."""
         text = text.replace(ADDRESS, self.address)
         text = text.replace("assetwatch sandbox", f"assetwatch sandbox --first-port {_first_of_six()}")
+        text = text.replace("assetwatch demo", "assetwatch demo --grpc 127.0.0.1:0")
         return text.replace("assetwatch serve", "assetwatch serve --listen 127.0.0.1:0")
 
     def variables(self) -> dict[str, str]:

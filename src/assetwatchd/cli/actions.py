@@ -96,9 +96,9 @@ def wait(
         there = await is_there(client.channel, max(timeout_s, GRACE_S))
         if for_server and not there:
             complain(f"{target.server} cannot be reached yet; trying until --timeout is over")
-            there = await comes(client.channel, timeout_s)
+            there = await comes(client.servers, timeout_s)
         answer = await assetwatch_client.wait(
-            client.channel,
+            client.servers,
             source,
             asset_id,
             timeout_s=max(0.0, timeout_s - (time.monotonic() - begun)),
@@ -201,7 +201,7 @@ def watch(
         if not whole and not single:
             listed = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
             names = [source.name for source in listed.sources]
-        await show(client.channel, Interest(names, single, _numbers(states), resume_token), output)
+        await show(client.servers, Interest(names, single, _numbers(states), resume_token), output)
         return ExitCode.OK
 
     run(target, call)
