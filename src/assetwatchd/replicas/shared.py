@@ -133,6 +133,7 @@ class SharedSource:
             await self._ask_until_lost(Owned(scheduler, term, self._parts.store, self._parts.mirror, self._parts.hub))
             log.info("source %s is not asked by this replica any more", self.name)
             await self._parts.ownership.release(self.name, term)
+            self._heard.observed.update(await scheduler.all_observed())
         finally:
             await scheduler.close()
 
@@ -179,7 +180,6 @@ class SharedSource:
         await asyncio.wait(tasks)
         owned.scheduler.end()
         self._watched.abandon()
-        self._heard.observed.update(owned.scheduler.all_observed())
         self._parts.conditions.tell(self.name)
 
     def _judge(self, term: int, failure: BaseException | None) -> None:
