@@ -57,7 +57,7 @@ def settings(**given: object) -> EtcdStoreSettings:
 
 def test_files_that_are_well(authority: Authority, tmp_path: Path) -> None:
     """Nothing is said of them."""
-    (tmp_path / "token").write_text("made-up")
+    (tmp_path / "token").write_text(f"{'made-up-' * 2}\n")
     given = settings(tls_ca_file=authority.file, peer_token_file=tmp_path / "token", **authority.pair("one"))
     assert [*problems(given), *warnings(given)] == []
 
@@ -80,6 +80,29 @@ def test_files_that_are_not(authority: Authority, tmp_path: Path) -> None:
         "store.password_file",
         "store.peer_token_file",
     ]
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        (b"x" * 16, ""),
+        (b"x" * 15, "should hold one line of 16 visible characters at least, such as"),
+        (b"x" * 16 + b"\n" + b"y" * 16, "one line"),
+        (b"\xff" * 16, "one line"),
+        (None, "there is no such file"),
+    ],
+)
+def test_the_secret_of_replicas(tmp_path: Path, token: bytes | None, told: str) -> None:
+    """One that can be guessed, or is none, is refused before the start, as is a file that is not there."""
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_bytes(token)
+    path = tmp_path / "assetwatch.yaml"
+    path.write_text(f"store: {{kind: etcd, endpoints: ['http://127.0.0.1:2379'], peer_token_file: {file}}}")
+    done = CliRunner().invoke(app, ["config", "check", "-c", str(path)])
+    assert done.exit_code == (2 if told else 0), done.output
+    assert told in done.stderr
+    assert done.stderr.count("peer_token_file") == bool(told)
 
 
 @pytest.mark.parametrize("key", ["one", "another"])

@@ -67,6 +67,18 @@ class ModelEtcd:
                 told.append(News(news.revision, events))
         return told
 
+    def as_of(self, revision: int) -> dict[bytes, KeyValue]:
+        """Return all keys as they were. Raises: Compacted."""
+        if revision < self.compacted:
+            raise Compacted("compacted", revision=self.compacted)
+        keys: dict[bytes, KeyValue] = {}
+        for event in (event for news in self.history if news.revision <= revision for event in news.events):
+            if event.deleted:
+                del keys[event.key.key]
+            else:
+                keys[event.key.key] = event.key
+        return keys
+
     def below(self, prefix: bytes) -> list[KeyValue]:
         """Return all keys that begin so, in order."""
         return [self.keys[key] for key in sorted(self.keys) if key.startswith(prefix)]
@@ -98,7 +110,8 @@ class ModelEtcd:
             return ()
         asked = operation.request_range
         if asked.range_end:
-            return [key for key in self.below(b"") if asked.key <= key.key < asked.range_end]
+            keys = self.as_of(asked.revision) if asked.revision else self.keys
+            return [keys[key] for key in sorted(keys) if asked.key <= key < asked.range_end]
         return [self.keys[asked.key]] if asked.key in self.keys else []
 
 
@@ -137,8 +150,10 @@ class ModelClient(EtcdClient):
     """Calls it, each after `delay_s()`; `fate()` says what becomes of a transaction that writes.
 
     done, lost (it never arrives), unanswered (it is done), late (it arrives LATE_S after it was given up), full (it is
-    refused), filling (it is done, and then refused).
+    refused), filling (it is done, and then refused). page: keys of a page.
     """
+
+    page = 3
 
     def __init__(
         self, etcd: ModelEtcd, *, fate: Callable[[], str] = lambda: "done", delay_s: Callable[[], float] = lambda: 0.001
@@ -147,6 +162,7 @@ class ModelClient(EtcdClient):
         self.fate = fate
         self.delay_s = delay_s
         self.watches: list[ModelWatch] = []
+        self.kind = ModelWatch
         self.reachable = True
 
     async def close(self) -> None:
@@ -184,9 +200,10 @@ class ModelClient(EtcdClient):
         return Page(self.etcd.revision, self.etcd.cluster, keys)
 
     async def pages(
-        self, prefix: bytes, *, limit: int = 3, keys_only: bool = False, within_s: float = PAGE_S
+        self, prefix: bytes, *, limit: int = 0, keys_only: bool = False, within_s: float = PAGE_S
     ) -> AsyncIterator[Page]:
-        """Read keys as of now, in pages of three."""
+        """Read keys as of now, in small pages."""
+        limit = limit or self.page
         await self._way()
         revision, keys = self.etcd.revision, self.etcd.below(prefix)
         for begin in range(0, max(len(keys), 1), limit):
@@ -200,7 +217,7 @@ class ModelClient(EtcdClient):
         """Watch."""
         await self._way()
         assert behind(prefix)
-        watch = ModelWatch(self.etcd, prefix, from_revision)
+        watch = self.kind(self.etcd, prefix, from_revision)
         self.watches.append(watch)
         try:
             yield watch

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from assetwatchd.cli import commands, configuration, serving, stores, watch
+from assetwatchd.cli import commands, configuration, doctor, serving, stores, watch
 from assetwatchd.cli.exit_codes import EPILOG
 from assetwatchd.cli.options import Group
 from assetwatchd.cli.pieces import commands as pieces
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 serving.register(app)
 commands.register(app)
+doctor.register(app)
 watch.register(app)
 app.add_typer(pieces.app, name="pieces")
 app.add_typer(configuration.app, name="config")

@@ -29,9 +29,9 @@ EPILOG = """\b
 Exit codes:
   0    done; wait: it is in the state (AVAILABLE unless told otherwise); health: serving; retry: healthy
   1    wait: the time ran out first; health: not serving; retry: not healthy; serve, demo, sandbox: could not start;
-       standard output cannot be written, as on a full disk
+       doctor: etcd is not fit; standard output cannot be written, as on a full disk
   2    the command line or the configuration is wrong
-  3    the server cannot be reached, or does not answer in time
+  3    the server (doctor: etcd) cannot be reached, or does not answer in time
   4    the server refuses the call; its reason is printed, with what to do
   5    wait: settled in a state that was not waited for; the line has it
        serve, demo: did not stop in time, and was ended; where it stood is on standard error

@@ -53,17 +53,17 @@ class Access(NamedTuple):
     username: str = ""
     password_file: Path | None = None
 
-    @classmethod
-    def of(cls, settings: EtcdStoreSettings) -> Access:
-        """Return what the settings say of it."""
-        return cls(
-            settings.endpoints,
-            settings.tls_ca_file,
-            settings.tls_cert_file,
-            settings.tls_key_file,
-            settings.username,
-            settings.password_file,
-        )
+
+def access_of(settings: EtcdStoreSettings) -> Access:
+    """Return what settings say of it."""
+    return Access(
+        settings.endpoints,
+        settings.tls_ca_file,
+        settings.tls_cert_file,
+        settings.tls_key_file,
+        settings.username,
+        settings.password_file,
+    )
 
 
 def access_of(settings: EtcdStoreSettings) -> Access:

@@ -5,7 +5,7 @@ EtcdError                   all of them; a StoreError, so whoever keeps somethin
 └── EtcdRefused             it was not done, and will not be
     ├── Compacted           what is asked for is older than what is kept
     ├── TooLarge            the request is larger than etcd takes, or has too many operations
-    ├── NoSpace             the quota is reached: reads go on, nothing is written
+    ├── NoSpace             the quota is reached: reads go on, nothing is written, but what came first beyond it was
     ├── LeaseGone           the lease ran out, or never was
     ├── Overloaded          too many requests wait; later
     ├── Unauthenticated     etcd wants a user, or not this one
