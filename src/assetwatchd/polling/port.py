@@ -62,6 +62,11 @@ class Source(Protocol):
         ...
 
     @property
+    def owner(self) -> str | None:
+        """The name of the replica that asks it, empty when none does; None: this process does, as the only one."""
+        ...
+
+    @property
     def watchers_elsewhere(self) -> int:
         """How many streams concern it that other processes serve."""
         ...

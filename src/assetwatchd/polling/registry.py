@@ -56,9 +56,11 @@ class Registry:
                 self._untold.add(target)
 
     def _restore(self, key: AssetKey, observed_at: float) -> None:
-        target = self._add(key)
-        entry = self.entry(target)
-        if entry is not None and entry.freshness is Freshness.FRESH and not forgotten(entry):
+        target = self._targets[key.asset_id] = Target(key.asset_id, key)
+        entry = self._look_up(target)
+        if entry is None:
+            self._strangers.add(target, NOBODY)
+        elif entry.freshness is Freshness.FRESH and not forgotten(entry):
             target.knowledge.restore(max(entry.found_at, observed_at), int(entry.state in SETTLED))
 
     # Which there are -------------------------------------------------------------------------------------------------

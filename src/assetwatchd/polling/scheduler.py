@@ -193,6 +193,11 @@ class Scheduler:
         return await self._plan.interests.count()
 
     @property
+    def owner(self) -> str | None:
+        """Nobody else asks the upstream."""
+        return None
+
+    @property
     def watchers_elsewhere(self) -> int:
         """None: whoever watches does so here."""
         return 0

@@ -109,7 +109,7 @@ class SharedSource:
         return self._owned
 
     @property
-    def owner(self) -> str:
+    def owner(self) -> str | None:
         """The name of the replica that asks it; empty when none does at the moment."""
         owner = self._parts.ownership.owner(self.name)
         return "" if owner is None else owner.name
