@@ -66,18 +66,6 @@ def access_of(settings: EtcdStoreSettings) -> Access:
     )
 
 
-def access_of(settings: EtcdStoreSettings) -> Access:
-    """Return what settings say of it."""
-    return Access(
-        settings.endpoints,
-        settings.tls_ca_file,
-        settings.tls_cert_file,
-        settings.tls_key_file,
-        settings.username,
-        settings.password_file,
-    )
-
-
 class Connection:
     """A channel to one endpoint; its files are read now. Closing it ends what goes on there.
 
