@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, patch
 
@@ -15,9 +16,8 @@ from assetwatchd.replicas import rank
 from assetwatchd.replicas.conditions import CUT_OFF
 from assetwatchd.replicas.rank import Candidate, first
 from support.etcd import client_of
-from support.relay import relay
-from support.replica_rig import LEASE_S, replicas, until
-from support.rig import sample
+from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until, way_to
+from support.rig import SAMPLES, sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +39,14 @@ async def health(replica: Replica) -> int:
 async def test_an_owner_that_is_cut_off(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """It asks no more by its own clock before the other does, and says that it is cut off; then it is as before."""
     async with (
-        relay(etcd.endpoints[0]) as way,
-        replicas(etcd, etcd_prefix, tmp_path, ()) as both,
+        way_to(etcd) as way,
+        replicas(etcd, etcd_prefix, tmp_path, (), lease_s=SHORT_LEASE_S, cut_off_s=2) as both,
     ):
-        owner = await both.start("a", endpoints=[f"http://127.0.0.1:{way.port}"])
+        owner = await both.start("a", endpoints=[f"http://{way.address}"])
         await both.owner("omn")
         other = await both.start("b")
         watch = await owner.watch(sources=["omn"]).synced()
-        way.cut()
+        way.blackhole()
         overlap = []
         while not other.owns("omn"):
             overlap.append(owner.owns("omn"))
@@ -62,7 +62,7 @@ async def test_an_owner_that_is_cut_off(etcd: Cluster, etcd_prefix: str, tmp_pat
         assert "cut off" in (told.details() or "")
         again = await owner.watch(sources=["omn"], resume_token=watch.token).synced()
         changed = other.vary("omn")
-        way.mend()
+        way.heal()
         await again.holds(lambda held: changed in held and held[changed].state == ASSET_STATE_PROCESSING)
         await again.turns("omn", ConditionState.HEALTHY)
         assert await health(owner) == SERVING
@@ -83,10 +83,13 @@ async def test_what_a_former_owner_writes_is_refused(etcd: Cluster, etcd_prefix:
             await client.revoke(session.lease)
             await until(lambda: other.owns("omn"))
             assert owner.owns("omn")
-            owner.vary("omn")
-            await watch.holds(lambda held: held[sample("omn")].state == ASSET_STATE_PROCESSING)
-            await until(lambda: not owner.owns("omn"))
+            forms = itertools.cycle([SAMPLES["omn"].another, SAMPLES["omn"].native])
+            while owner.owns("omn"):  # until it is the first of the two to read a change
+                owner["omn"].put(sample("omn").asset_id, next(forms))
+                await asyncio.sleep(0.15)
         assert other.owns("omn")
+        owner.vary("omn")
+        await watch.holds(lambda held: held[sample("omn")].state == ASSET_STATE_PROCESSING)
         revisions = [change.status.revision for message in watch.messages for change in message.changes]
         assert revisions == sorted(set(revisions))
         assert len(watch.messages[-1].changes) <= 1
@@ -130,6 +133,6 @@ async def test_a_stranger_is_not_let_in(etcd: Cluster, etcd_prefix: str, tmp_pat
     async with replicas(etcd, etcd_prefix, tmp_path) as both:
         other = await both.other("omn")
         peers = other.app._replica._peers  # type: ignore[union-attr]  # it is one of several
-        peers._access = peers._access._replace(token="another secret, and long enough")
+        peers._access = peers._access._replace(token="another-secret-and-long-enough")
         with pytest.raises(Exception, match="did not answer"), patch("assetwatchd.replicas.shared.WITHIN_S", 0.5):
             await other.shared("omn").read([sample("omn").asset_id], max_age_s=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
@@ -19,7 +20,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
-from support.replica_rig import LEASE_S, replicas, until
+from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ async def test_a_replica_that_stops_hands_over(etcd: Cluster, etcd_prefix: str, 
 
 async def test_a_replica_that_is_killed(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """The other asks once the lease is over, and what the watchers of the dead one named is of interest still."""
-    async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
+    async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}, lease_s=SHORT_LEASE_S) as both:
         owner, other = await both.owner("omn"), await both.other("omn")
         await owner.watch(assets=[{"source": "omn", "asset_id": sample("omn").asset_id}]).synced()
         await until(lambda: other.app._replica._parts.interests.elsewhere("omn"))  # type: ignore[union-attr]  # it is one of several
@@ -171,7 +172,7 @@ async def test_a_replica_that_is_killed(etcd: Cluster, etcd_prefix: str, tmp_pat
 
 async def test_a_read_waits_for_the_next_owner(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
     """A read that is asked for while the owner dies is made by the next one."""
-    async with replicas(etcd, etcd_prefix, tmp_path) as both:
+    async with replicas(etcd, etcd_prefix, tmp_path, lease_s=SHORT_LEASE_S) as both:
         owner, other = await both.owner("omn"), await both.other("omn")
         owner["omn"].faults.add(path=SAMPLES["omn"].observe, delay_s=60, times=1)
         reading = asyncio.create_task(other.get(sample("omn"), max_age={"seconds": 0}))
@@ -193,3 +194,35 @@ async def test_a_write_at_another_is_read_at_once(etcd: Cluster, etcd_prefix: st
         gone = await other.get(sample("pieces"), min_revision=deleted.revision)
         assert (gone.state, gone.revision) == (ASSET_STATE_DELETED, deleted.revision)
         watch.call.cancel()
+
+
+async def asked(etcd: Cluster, prefix: str, folder: Path, names: tuple[str, ...]) -> tuple[int, int]:
+    """Watch and read at each of some replicas; return how often the upstream was asked, and for how many assets."""
+    spans = ("busy_interval_s", "settled_interval_s", "enumerate_interval_s", "probe_interval_s", "linger_s")
+    async with replicas(etcd, prefix, folder, names, every=dict.fromkeys(spans, 600)) as running:
+        asset = {"source": "omn", "asset_id": sample("omn").asset_id}
+        owner = await running.owner("omn")
+        for replica in running.running.values():
+            await replica.watch(sources=["omn"]).synced()
+            await replica.watch(assets=[asset]).synced()
+            await replica.get(sample("omn"))
+        return owner["omn"].requests.count(), owner.shared("omn").figures.asset_reads
+
+
+async def test_three_ask_as_often_as_one(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """With a watch of the whole and one by name at each of three, the upstream is asked as if there were one."""
+    one = await asked(etcd, f"{etcd_prefix}one/", tmp_path, ("a",))
+    assert await asked(etcd, f"{etcd_prefix}three/", tmp_path, ("a", "b", "c")) == one
+
+
+async def test_what_one_caller_may_name(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """The share of names that nobody ever saw an asset of is held at whichever replica they are named."""
+    async with replicas(etcd, etcd_prefix, tmp_path, every={"assets_max": 100, "unknown_share_per_peer": 0.4}) as both:
+        other = await both.other("omn")
+        unknown = SAMPLES["omn"].unknown
+        many = [{"source": "omn", "asset_id": f"{unknown[:-3]}{number:03d}"} for number in range(60)]
+        ended = await other.watch(assets=many).end()
+        assert ended is not None
+        assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "never seen" in (ended.details() or "")
+        await other.watch(assets=many[:10]).synced()

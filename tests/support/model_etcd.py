@@ -137,8 +137,10 @@ class ModelClient(EtcdClient):
     """Calls it, each after `delay_s()`; `fate()` says what becomes of a transaction that writes.
 
     done, lost (it never arrives), unanswered (it is done), late (it arrives LATE_S after it was given up), full (it is
-    refused), filling (it is done, and then refused).
+    refused), filling (it is done, and then refused). page: keys of a page.
     """
+
+    page = 3
 
     def __init__(
         self, etcd: ModelEtcd, *, fate: Callable[[], str] = lambda: "done", delay_s: Callable[[], float] = lambda: 0.001
@@ -147,6 +149,7 @@ class ModelClient(EtcdClient):
         self.fate = fate
         self.delay_s = delay_s
         self.watches: list[ModelWatch] = []
+        self.kind = ModelWatch
         self.reachable = True
 
     async def close(self) -> None:
@@ -184,9 +187,10 @@ class ModelClient(EtcdClient):
         return Page(self.etcd.revision, self.etcd.cluster, keys)
 
     async def pages(
-        self, prefix: bytes, *, limit: int = 3, keys_only: bool = False, within_s: float = PAGE_S
+        self, prefix: bytes, *, limit: int = 0, keys_only: bool = False, within_s: float = PAGE_S
     ) -> AsyncIterator[Page]:
-        """Read keys as of now, in pages of three."""
+        """Read keys as of now, in small pages."""
+        limit = limit or self.page
         await self._way()
         revision, keys = self.etcd.revision, self.etcd.below(prefix)
         for begin in range(0, max(len(keys), 1), limit):
@@ -200,7 +204,7 @@ class ModelClient(EtcdClient):
         """Watch."""
         await self._way()
         assert behind(prefix)
-        watch = ModelWatch(self.etcd, prefix, from_revision)
+        watch = self.kind(self.etcd, prefix, from_revision)
         self.watches.append(watch)
         try:
             yield watch

@@ -16,6 +16,7 @@ from assetwatch_sandbox import Sandbox
 from assetwatchd.app import App, open_store
 from assetwatchd.replicas.shared import SharedSource
 from assetwatchd.settings.schema import Settings
+from faults.rig.proxy import Proxy
 from support.reader import PATIENCE_S
 from support.rig import QUICK, SAMPLES, SERVER, Rig, impatient, of_standin
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from assetwatch_sandbox.etcd import Cluster
 
-LEASE_S = 2
+LEASE_S = 10
+"""Of servers whose end no test waits for: a loaded machine may hold up all of them, as one process, for seconds."""
+SHORT_LEASE_S = 2
 
 
 class Replica(Rig):
@@ -58,7 +61,7 @@ class Replica(Rig):
         assert replica is not None
         replica._session._ended = True  # its loops end with the process, and nobody asks for another session
         self.app._drain = _at_once  # type: ignore[method-assign, assignment]  # nothing is given back
-        self.app._close = _closed(self.app)  # type: ignore[method-assign]
+        self.app._close = _closed(self.app)  # type: ignore[method-assign]  # same
         self.serving.cancel()
         with suppress(asyncio.CancelledError):
             await self.serving
@@ -137,6 +140,18 @@ async def until(met: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
+async def way_to(etcd: Cluster) -> AsyncIterator[Proxy]:
+    """Give a way to etcd that can be cut."""
+    host, _, port = etcd.endpoints[0].rpartition("//")[2].rpartition(":")
+    way = Proxy(host, int(port))
+    await way.start()
+    try:
+        yield way
+    finally:
+        await way.stop()
+
+
+@asynccontextmanager
 async def replicas(
     etcd: Cluster,
     prefix: str,
@@ -155,13 +170,13 @@ async def replicas(
         standin.put(SAMPLES[name].asset_id, SAMPLES[name].native)
     await sandbox.start()
     token = folder / "peer-token"
-    token.write_text("a secret that all of them share\n")
+    token.write_text("a-secret-that-all-of-them-share\n")
     kept = {
         "kind": "etcd",
         "endpoints": etcd.endpoints,
         "prefix": prefix,
         "lease_s": LEASE_S,
-        "cut_off_s": 2,
+        "cut_off_s": 5,
         "peer_listen": "127.0.0.1:0",
         "peer_token_file": token,
         **store,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from assetwatchd.etcd.files import problems
 from assetwatchd.model.errors import ConfigError
-from assetwatchd.runtime.pem import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 HEADER = "authorization"
-TOKEN_BYTES_MIN = 16
-"""A shorter secret may be found by trying."""
 
 
 class Access(NamedTuple):
@@ -44,30 +42,16 @@ class Access(NamedTuple):
 
 
 def access(settings: EtcdStoreSettings) -> Access:
-    """Read the files. Raises: ConfigError."""
-    token = "" if settings.peer_token_file is None else _token(settings.peer_token_file)
+    """Read the files. Raises: ConfigError with every problem, a line each."""
+    if wrong := list(problems(settings)):
+        raise ConfigError("\n".join(wrong))
+    token = "" if settings.peer_token_file is None else settings.peer_token_file.read_text("utf-8").strip()
     if not settings.tls:
         return Access(None, None, token)
-    authority = _content("tls_ca_file", settings.tls_ca_file)
-    certificate = _content("tls_cert_file", settings.tls_cert_file)
-    key = _content("tls_key_file", settings.tls_key_file)
+    authority, certificate, key = map(_content, (settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file))
     server = grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=True)
     return Access(server, grpc.ssl_channel_credentials(authority, key, certificate), token)
 
 
-def _token(path: Path) -> str:
-    token = _content("peer_token_file", path).decode("ascii", "replace").strip()
-    if len(token) < TOKEN_BYTES_MIN or not (token.isascii() and token.isprintable()):
-        raise ConfigError(
-            f"store.peer_token_file: {path} should hold one line of {TOKEN_BYTES_MIN} visible characters at least,"
-            " such as `openssl rand -hex 32` writes"
-        )
-    return token
-
-
-def _content(name: str, path: Path | None) -> bytes:
-    if path is None:
-        raise ConfigError(f"store.{name} is missing")
-    if (why := unreadable(path)) is not None:
-        raise ConfigError(f"store.{name}: {why}")
-    return path.read_bytes()
+def _content(path: Path | None) -> bytes:
+    return path.read_bytes() if path else b""

@@ -14,8 +14,10 @@ from assetwatch.internal.v1 import peer_pb2 as pb
 
 from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.store import EtcdStore
+from assetwatchd.etcd import start
 from assetwatchd.etcd.client import EtcdClient
-from assetwatchd.etcd.connection import Access as EtcdAccess
+from assetwatchd.etcd.compaction import Compaction
+from assetwatchd.etcd.connection import access_of
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.replicas.access import access
 from assetwatchd.replicas.conditions import Conditions
@@ -68,20 +70,9 @@ class Around(NamedTuple):
 
 
 async def open_store(settings: EtcdStoreSettings, seal: Seal) -> EtcdStore:
-    """Read all that the replicas keep, and begin an epoch. Raises: StoreError."""
-    client = EtcdClient(_etcd(settings))
+    """See that etcd is fit, read all that the replicas keep, and begin an epoch. Raises: StoreError."""
+    client = await start.connect(settings)
     return await EtcdStore.open(client, prefix=settings.prefix, seal=seal, cut_off_s=settings.cut_off_s)
-
-
-def _etcd(settings: EtcdStoreSettings) -> EtcdAccess:
-    return EtcdAccess(
-        settings.endpoints,
-        settings.tls_ca_file,
-        settings.tls_cert_file,
-        settings.tls_key_file,
-        settings.username,
-        settings.password_file,
-    )
 
 
 def replica(settings: EtcdStoreSettings, sources: Iterable[str], store: Store, around: Around) -> Replica:
@@ -107,7 +98,7 @@ class Replica:
         self._store = store
         self._around = around
         self._access = access(settings)
-        self._client = EtcdClient(_etcd(settings))  # its own, so that a keepalive is never behind a megabyte
+        self._client = EtcdClient(access_of(settings))  # its own, so that a keepalive is never behind a megabyte
         self._keys = Keys(settings.prefix)
         self._session = Session(self._client, settings.lease_s)
         self._peers = Peers(self._access)
@@ -182,6 +173,9 @@ class Replica:
             tasks.create_task(self._parts.ownership.balance(), name="replica.balance")
             tasks.create_task(self._news.run(), name="replica.news")
             tasks.create_task(self._measure(), name="replica.measure")
+            if self._settings.compact:
+                compaction = Compaction(self._client, self._keys.prefix)
+                tasks.create_task(compaction.run(), name="replica.compaction")
 
     async def leave(self) -> None:
         """Let the others have its sources: they go on at once, while this process ends."""
