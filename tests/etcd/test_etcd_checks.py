@@ -111,6 +111,13 @@ async def test_a_full_database(tmp_path: Path) -> None:
             assert await check(client, PREFIX, compacting=True) == []
 
 
+async def test_a_lease_that_is_longer(client: EtcdClient, etcd_prefix: str) -> None:
+    """It is said, as sources are taken over so much later; nothing is left of having asked."""
+    [warning] = await check(client, etcd_prefix.encode(), compacting=True, lease_s=1)
+    assert warning.startswith("etcd gives no lease shorter than 2 s, where store.lease_s is 1")
+    assert await check(client, etcd_prefix.encode(), compacting=True, lease_s=5) == []
+
+
 async def test_members_that_do_not_answer(etcd: Cluster) -> None:
     """One that does is enough, and the others are named; without any nobody knows."""
     async with client_of(*etcd.endpoints, "http://127.0.0.1:1") as client:

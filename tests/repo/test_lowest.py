@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from assetwatch_sandbox.etcd import Cluster
+
 SBC = {"username": ADMIN.name, "password": ADMIN.password}
 ORDER = ("usd-search", "omn", "pieces", "media-intelligence", "oracle-sbc")
 AUTH: Mapping[str, Sequence[dict[str, str]]] = {
@@ -131,6 +133,15 @@ def test_the_lowest_aiohttp_has_what_is_used_of_its_inside(lowest: Installed) ->
     lowest.run("python", ROOT / "tests/support/inside_aiohttp.py")
 
 
+def test_etcd_is_asked_with_the_lowest_versions(lowest: Installed, etcd: Cluster, tmp_path: Path) -> None:
+    """Whether it is fit, which takes calls, transactions, a watch and a lease."""
+    (tmp_path / "token").write_text("made-up-" * 2)
+    store = {"kind": "etcd", "endpoints": list(etcd.endpoints), "peer_token_file": str(tmp_path / "token")}
+    path = tmp_path / "assetwatch.yaml"
+    path.write_text(yaml.safe_dump({"store": store}))
+    assert "ok: " in lowest.run("assetwatch", "doctor", "--config", path)
+
+
 def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: Path) -> None:
     """Checked, served and watched: each kind, each way to show who we are, and the export of telemetry."""
     lowest.check()
@@ -145,7 +156,7 @@ def test_everything_works_with_the_lowest_versions(lowest: Installed, tmp_path: 
             "proxy": {"kind": "environment"},
             "sources": configured,
         }
-        assert kinds_of(told) | {"memory"} == kinds_in(Settings.model_json_schema())
+        assert kinds_of(told) | {"memory", "etcd"} == kinds_in(Settings.model_json_schema())
         path = tmp_path / "assetwatch.yaml"
         path.write_text(yaml.safe_dump(told))
         lowest.run("assetwatch", "config", "check", "--config", path)

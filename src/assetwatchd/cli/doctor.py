@@ -59,14 +59,14 @@ def _asked(store: EtcdStoreSettings) -> tuple[Sequence[str], Sequence[str]]:
 
 
 async def _ask(store: EtcdStoreSettings) -> tuple[Sequence[str], Sequence[str]]:
-    from assetwatchd.etcd.checks import check  # noqa: PLC0415 - with another store it is not imported
-    from assetwatchd.etcd.client import EtcdClient  # noqa: PLC0415 - same
+    from assetwatchd.etcd.client import EtcdClient  # noqa: PLC0415 - with another store it is not imported
     from assetwatchd.etcd.connection import access_of  # noqa: PLC0415 - same
+    from assetwatchd.etcd.start import looked_at  # noqa: PLC0415 - same
     from assetwatchd.etcd.values import Status  # noqa: PLC0415 - same
 
     client = EtcdClient(access_of(store))
     try:
-        warnings = await check(client, store.prefix.encode(), compacting=store.compact)
+        warnings = await looked_at(client, store)
         statuses = await client.statuses()
     finally:
         await client.close()

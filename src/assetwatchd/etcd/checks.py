@@ -49,8 +49,10 @@ class History(NamedTuple):
         return self.revision - self.compacted
 
 
-async def check(client: EtcdClient, prefix: bytes, *, compacting: bool) -> Sequence[str]:
-    """Return what a start should say of a cluster that is fit; compacting: its history is compacted by us.
+async def check(client: EtcdClient, prefix: bytes, *, compacting: bool, lease_s: int = 0) -> Sequence[str]:
+    """Return what a start should say of a cluster that is fit.
+
+    compacting: its history is compacted by us. lease_s: a lease that is to be had; 0 for none.
 
     Raises: Unfit; OutcomeUnknown when nobody answers; other EtcdErrors when it refuses to be asked.
     """
@@ -67,7 +69,12 @@ async def check(client: EtcdClient, prefix: bytes, *, compacting: bool) -> Seque
     ]
     if problems:
         raise Unfit("\n".join(problems))
-    return [*_missing(statuses), *_filling(known), *([] if compacting or history.compacted else [NEVER_COMPACTED])]
+    return [
+        *_missing(statuses),
+        *_filling(known),
+        *(await _longer_lease(client, lease_s) if lease_s else []),
+        *([] if compacting or history.compacted else [NEVER_COMPACTED]),
+    ]
 
 
 NEVER_COMPACTED = (
@@ -141,6 +148,16 @@ def _filling(known: Mapping[str, Status]) -> Iterator[str]:
                 f"the database of etcd at {endpoint} is at {share:.0%} of its quota; at 100% nothing is written:"
                 " compact and defragment it, or raise --quota-backend-bytes"
             )
+
+
+async def _longer_lease(client: EtcdClient, lease_s: int) -> Sequence[str]:
+    """Ask for a lease, and give it back: etcd has a least time, of one and a half elections."""
+    lease = await client.grant(lease_s)
+    await client.revoke(lease.id)
+    if lease.ttl_s <= lease_s:
+        return []
+    what = f"etcd gives no lease shorter than {lease.ttl_s} s, where store.lease_s is {lease_s}"
+    return [f"{what}: others take over so much later from a replica that is gone; see --election-timeout"]
 
 
 def _has_room(status: Status) -> bool:

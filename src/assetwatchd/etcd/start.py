@@ -13,6 +13,8 @@ from assetwatchd.etcd.connection import access_of
 from assetwatchd.etcd.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from assetwatchd.settings.schema import EtcdStoreSettings
 
 START_S = 30.0
@@ -28,7 +30,7 @@ async def connect(settings: EtcdStoreSettings) -> EtcdClient:
     """
     client = EtcdClient(access_of(settings))
     try:
-        for warning in await _looked_at(client, settings):
+        for warning in await _waited_for(client, settings):
             log.warning("%s", warning)
     except BaseException:
         await client.close()
@@ -36,12 +38,17 @@ async def connect(settings: EtcdStoreSettings) -> EtcdClient:
     return client
 
 
-async def _looked_at(client: EtcdClient, settings: EtcdStoreSettings) -> list[str]:
+async def looked_at(client: EtcdClient, settings: EtcdStoreSettings) -> Sequence[str]:
+    """Return what is to be said of a cluster that is fit for these settings. Raises: as check."""
+    return await check(client, settings.prefix.encode(), compacting=settings.compact, lease_s=settings.lease_s)
+
+
+async def _waited_for(client: EtcdClient, settings: EtcdStoreSettings) -> Sequence[str]:
     until = time.monotonic() + START_S
     told = False
     while True:
         try:
-            return list(await check(client, settings.prefix.encode(), compacting=settings.compact))
+            return await looked_at(client, settings)
         except OutcomeUnknown as error:
             if time.monotonic() > until:
                 raise
