@@ -20,6 +20,7 @@ from assetwatchd.polling.scheduler import Found, Scheduler
 from assetwatchd.replicas import messages
 from assetwatchd.replicas.forwarding import WITHIN_S
 from assetwatchd.replicas.heard import Heard
+from assetwatchd.replicas.in_term import InTerm
 from assetwatchd.replicas.named import Named
 from assetwatchd.replicas.owned import Owned
 from assetwatchd.replicas.watched import Watch, Watched
@@ -126,12 +127,13 @@ class SharedSource:
 
     async def _own(self, term: int) -> None:
         """Ask it until the term is over, then let others have it."""
-        scheduler = self._scheduler()
+        scheduler = self._scheduler(term)
         try:
             await scheduler.restore()
             await self._ask_until_lost(Owned(scheduler, term, self._parts.store, self._parts.mirror, self._parts.hub))
             log.info("source %s is not asked by this replica any more", self.name)
             await self._parts.ownership.release(self.name, term)
+            self._heard.observed.update(await scheduler.all_observed())
         finally:
             await scheduler.close()
 
@@ -146,13 +148,14 @@ class SharedSource:
         if not running.cancelled():
             self._judge(term, running.exception())
 
-    def _scheduler(self) -> Scheduler:
+    def _scheduler(self, term: int) -> Scheduler:
         self._turned = None
+        upstream = InTerm(self._make(), lambda: self._parts.ownership.term(self.name) == term)
         found = Found(self._parts.conditions.found(self.name), self._heard.observed, in_turns=True)
         return Scheduler(
             self.name,
             self.kind,
-            self._make(),
+            upstream,
             self.settings,
             store=self._parts.store,
             pipeline=self._parts.pipeline,
@@ -177,7 +180,6 @@ class SharedSource:
         await asyncio.wait(tasks)
         owned.scheduler.end()
         self._watched.abandon()
-        self._heard.observed.update(owned.scheduler.all_observed())
         self._parts.conditions.tell(self.name)
 
     def _judge(self, term: int, failure: BaseException | None) -> None:

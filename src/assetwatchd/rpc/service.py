@@ -25,7 +25,7 @@ from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
-from assetwatchd.rpc.watch import reach
+from assetwatchd.rpc.watch import caught_up, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, MutableSequence, Sequence
@@ -104,6 +104,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             names = sorted(request.sources) or self._sources.names()
             what = Filter(frozenset(), frozenset(names), _states(request.states))
             sources = [self._sources.get(name) for name in names]
+            if request.page_token:
+                await caught_up(self._store)  # the page before may be of another replica, and say what is not here yet
             cursor = self._page_cursor(request.page_token, what)
             if not cursor:
                 await asyncio.gather(*[source.listed(LIST_WAIT_S) for source in sources])

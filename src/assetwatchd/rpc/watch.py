@@ -16,7 +16,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.signals import Batch, Bookmark
-from assetwatchd.model.errors import ReplicaBehind
+from assetwatchd.model.errors import ReplicaBehind, ResumeEpochChanged
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
@@ -129,8 +129,13 @@ class Watching:
 
     async def _cursor(self, token: str, what: Filter) -> int | None:
         if not token:
+            await caught_up(self.store)  # what it saw last, perhaps elsewhere, is not newer than what it is sent
             return None
-        revision = resume_token.check(token, digest=what.digest, store=self.store)
+        try:
+            revision = resume_token.check(token, digest=what.digest, store=self.store)
+        except ResumeEpochChanged:  # it may be one that began just now, at another replica
+            await caught_up(self.store)
+            revision = resume_token.check(token, digest=what.digest, store=self.store)
         await reach(self.hub, revision)
         return revision
 
@@ -191,6 +196,16 @@ class Delivery:
         if now >= self._lag_due:
             self._lag_due = now + LAG_EVERY_S
             telemetry.record_lag(now - entries[0].committed_at)
+
+
+async def caught_up(store: Store) -> None:
+    """Return once all is known here that was kept before. Raises: ReplicaBehind after BEHIND_WAIT_S."""
+    try:
+        async with asyncio.timeout(BEHIND_WAIT_S):
+            await store.caught_up()
+    except TimeoutError:
+        text = "this replica cannot tell whether it knows all that the others have kept; another one can"
+        raise ReplicaBehind(text) from None
 
 
 async def reach(hub: Hub, revision: int) -> None:
