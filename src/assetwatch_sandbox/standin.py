@@ -46,12 +46,17 @@ class Truth(NamedTuple):
 
 @dataclasses.dataclass
 class LoggedRequest:
-    """One request as it arrived; `time` is monotonic seconds, `status` None until (or unless) an answer was begun."""
+    """One request as it arrived.
+
+    time: monotonic seconds. status: None until (or unless) an answer was begun. host: HOST:PORT that it was sent to, as
+    the client said.
+    """
 
     time: float
     method: str
     path_qs: str
     status: int | None = None
+    host: str = ""
 
 
 class RequestLog:
@@ -62,7 +67,7 @@ class RequestLog:
 
     def add(self, request: web.Request) -> LoggedRequest:
         """Note that a request has arrived."""
-        logged = LoggedRequest(time.monotonic(), request.method, request.path_qs)
+        logged = LoggedRequest(time.monotonic(), request.method, request.path_qs, host=request.host)
         self._requests.append(logged)
         return logged
 

@@ -24,7 +24,7 @@ from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.changefeed.store.sqlite import SqliteStore
 from assetwatchd.changefeed.store.sqlite import problems as sqlite_problems
-from assetwatchd.model.errors import ConfigError, HistoryBroken, ServerDraining, StoreError
+from assetwatchd.model.errors import ConfigError, HistoryBroken, ReplicaBehind, ServerDraining, StoreError
 from assetwatchd.model.texts import counted
 from assetwatchd.model.values import SourceKind
 from assetwatchd.pieces.client.api import PiecesApi
@@ -39,10 +39,12 @@ from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.pieces.service import CallContext, PiecesAssetsService
 from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
+from assetwatchd.rpc.server_service import ServerService
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.runtime import descriptors, logs, stderr, telemetry
 from assetwatchd.runtime.gc_tuning import collect_seldom
+from assetwatchd.runtime.replica import as_name, host_name
 from assetwatchd.runtime.stopping import CLOSING_S, Stopping
 from assetwatchd.runtime.watchdog import Watchdog
 from assetwatchd.settings.schema import EtcdStoreSettings, PiecesSource, SqliteStoreSettings
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.store.copying import Content
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition
+    from assetwatchd.polling.port import Source
+    from assetwatchd.replicas.replica import Replica
     from assetwatchd.settings.schema import AnySource, AnyStore, Settings, SourceSettings
     from assetwatchd.upstream.port import Upstream
 
@@ -75,11 +79,15 @@ log = logging.getLogger(__name__)
 class App:
     """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
-    def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
+    def __init__(
+        self, settings: Settings, store: Store | None = None, *, replica: str = "", probing: Probing = PROBING
+    ) -> None:
+        """replica: what clients are told that answers them; the name of the host if it is empty."""
         tls.check(settings.sources)
         self.settings = settings
-        self._probing = probing
+        self.replica = replica or _name_of(settings.store)
         self.store = store or MemoryStore()
+        self._replica: Replica | None = None
         self.hub = Hub(
             self.store,
             convert.WatchFraming(lambda: self.store.epoch),
@@ -91,20 +99,46 @@ class App:
         self._stopping = asyncio.Event()
         self._admission = Admission(settings.server)
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
-        self.sources = Sources(self._scheduler(name, source, pipeline) for name, source in settings.sources.items())
-        if wrong := list(wrong_pins((each.name, each.settings, each.upstream) for each in self.sources)):
+        if isinstance(settings.store, EtcdStoreSettings):
+            self._replica = self._one_of_several(settings.store, pipeline)
+        self._pieces = {
+            name: PiecesServer(name, source, probing)
+            for name, source in settings.sources.items()
+            if isinstance(source, PiecesSource)
+        }
+        self.sources = Sources(self._source(name, source, pipeline) for name, source in settings.sources.items())
+        if wrong := list(wrong_pins((each.name, each.settings, each) for each in self.sources)):
             raise ConfigError("\n".join(wrong))
-        for scheduler in self.sources:
-            self._tell(scheduler.name, scheduler.condition)
-        self._pieces = dict(self._pieces_apis())
+        for each in self.sources:
+            self._tell(each.name, each.condition)
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
         self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
 
-    def _scheduler(self, name: str, source: AnySource, pipeline: Pipeline) -> Scheduler:
+    def _one_of_several(self, settings: EtcdStoreSettings, pipeline: Pipeline) -> Replica:
+        """Return what makes this process one of several. Raises: ConfigError when a file of theirs cannot be read."""
+        from assetwatchd.replicas.replica import Around, replica  # noqa: PLC0415 - with no other store it is imported
+
+        around = Around(
+            self.hub,
+            pipeline,
+            tell=self._tell,
+            cut_off=self.health.cut_off,
+            behind=lambda: self.hub.end_open(_behind),
+            watchers=self._watchers,
+        )
+        return replica(settings, self.settings.sources, self.store, around)
+
+    def _watchers(self) -> dict[str, int]:
+        return {name: count for name in self.settings.sources if (count := self.hub.watcher_count(name))}
+
+    def _source(self, name: str, source: AnySource, pipeline: Pipeline) -> Source:
+        kind = SourceKind[source.kind.upper()]
+        if self._replica is not None:
+            return self._replica.source(name, kind, source, lambda: self._upstream(name, source))
         return Scheduler(
             name,
-            SourceKind[source.kind.upper()],
+            kind,
             self._upstream(name, source),
             source,
             store=self.store,
@@ -114,13 +148,8 @@ class App:
 
     def _upstream(self, name: str, source: AnySource) -> Upstream:
         if isinstance(source, PiecesSource):
-            return Pieces(name, source, PiecesServer(name, source, self._probing))
+            return Pieces(name, source, self._pieces[name])
         return ADAPTERS[source.kind](name, source)
-
-    def _pieces_apis(self) -> Iterator[tuple[str, PiecesApi]]:
-        for scheduler in self.sources:
-            if isinstance(scheduler.upstream, Pieces):
-                yield scheduler.name, PiecesApi(scheduler.upstream.server)
 
     async def serve(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until stopped or cancelled, then drain; on_ready is given HOST:PORT once calls are taken.
@@ -130,6 +159,8 @@ class App:
         collect_seldom()
         try:
             grpc_server, address = self._build_server()
+            if self._replica is not None:
+                await self._replica.start()
             await grpc_server.start()
             loops = asyncio.create_task(self._run(), name="app")
             loops.add_done_callback(lambda _: self.stop())  # a loop that failed ends the server, instead of half of it
@@ -155,17 +186,18 @@ class App:
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
         admission = self._admission
-        watching = Watching(self.store, self.hub, self.sources, admission, limits)
+        watching = Watching(self.store, self.hub, self.sources, admission, limits, self.replica)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
+        apis = {name: PiecesApi(client) for name, client in self._pieces.items()}
         calls = CallContext(
-            self.sources, self._pieces, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
+            self.sources, apis, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
-        sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits, self.replica))
+        sources = SourceService(self.store, self.hub, self.sources, self.replica)
+        about = ServerService(self.store, limits, self.replica)
+        servicers = server.Servicers(asset_status, sources, about, pieces_assets, self.health)
         connections = descriptors.for_connections(self.settings)
-        return server.build(
-            limits, asset_status, sources, pieces_assets, health=self.health, connections_max=connections
-        )
+        return server.build(limits, servicers, replica=self.replica, connections_max=connections)
 
     async def _run(self) -> None:
         """Run the loops until cancelled. Raises: HistoryBroken; whatever else one of them failed with, in a group."""
@@ -174,8 +206,10 @@ class App:
                 tasks.create_task(self.hub.run(), name="hub")
                 tasks.create_task(self.store.run(self.hub.publish), name="store")
                 tasks.create_task(self._tidy(), name="tidy")
-                for scheduler in self.sources:
-                    tasks.create_task(scheduler.run(), name=scheduler.name)
+                if self._replica is not None:
+                    tasks.create_task(self._replica.run(), name="replica")
+                for source in self.sources:
+                    tasks.create_task(source.run(), name=source.name)
         except* HistoryBroken as group:
             broken = group.exceptions[0]
         else:
@@ -190,6 +224,8 @@ class App:
         # new connections, gets one iteration of the loop before the streams end: whoever is told to connect again must
         # not get back in here.
         self.health.end(_draining)
+        if self._replica is not None:
+            await self._replica.leave()
         stopping = asyncio.create_task(grpc_server.stop(drain_s))
         await asyncio.sleep(0)
         self.hub.end(_draining)
@@ -198,8 +234,10 @@ class App:
         log.info("drained in %.1f s", time.monotonic() - began)
 
     async def _close(self) -> None:
-        for scheduler in self.sources:
-            await scheduler.upstream.close()
+        for each in (*self.sources, *self._pieces.values()):
+            await each.close()
+        if self._replica is not None:
+            await self._replica.close()
         await self.store.close()
 
     def _tell(self, source: str, condition: Condition) -> None:
@@ -211,15 +249,15 @@ class App:
         return self.sources.incomplete(names)
 
     def _store_failing(self, why: str) -> None:
-        for scheduler in self.sources:
-            scheduler.store_failing(why)
+        for source in self.sources:
+            source.store_failing(why)
 
     async def _tidy(self) -> None:
         limits = self.settings.store
         while True:
             await asyncio.sleep(TIDY_INTERVAL_S)
-            for scheduler in self.sources:
-                await scheduler.tidy(forget_after_s=limits.forget_after_s)
+            for source in self.sources:
+                await source.tidy(forget_after_s=limits.forget_after_s)
             before = time.time() - limits.tombstone_retention_s
             try:
                 await self.store.drop_gone(before=before, keep=self._wanted)
@@ -228,6 +266,11 @@ class App:
 
     def _wanted(self, key: AssetKey) -> bool:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
+
+
+def _name_of(store: AnyStore) -> str:
+    own = store.replica if isinstance(store, EtcdStoreSettings) else None
+    return host_name() if own is None else as_name(own)
 
 
 def problems(settings: Settings) -> Iterator[str]:
@@ -257,11 +300,11 @@ def warnings(settings: Settings) -> Iterator[str]:
         yield from files.warnings(settings.store)
 
 
-def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Upstream]]) -> Iterator[str]:
+def wrong_pins(sources: Iterable[tuple[str, SourceSettings, Source | Upstream]]) -> Iterator[str]:
     """Yield every pin that cannot be an id of its source."""
-    for name, settings, upstream in sources:
+    for name, settings, rules in sources:
         for pin in settings.pins:
-            if (why := upstream.check(pin)) is not None:
+            if (why := rules.check(pin)) is not None:
                 yield f"sources.{name}.pins: {pin!a}: {why}"
 
 
@@ -314,10 +357,21 @@ def _tell_start(settings: Settings, store: Store, begun: Begun) -> None:
         version("assetwatch"),
         begun.configuration,
         counted(len(settings.sources), "source"),
-        Path(kept.path).absolute() if isinstance(kept, SqliteStoreSettings) else "in memory",
+        _place(kept),
         store.head,
         store.epoch,
     )
+
+
+def _place(kept: AnyStore) -> str:
+    """Say where statuses are kept."""
+    match kept.kind:
+        case "sqlite":
+            return str(Path(kept.path).absolute())
+        case "memory":
+            return "in memory"
+        case "etcd":
+            return f"in etcd at {', '.join(kept.endpoints)} below {kept.prefix}"
 
 
 def stopped_by_signals(app: App, *, lasting: bool) -> Stopping:
@@ -350,7 +404,14 @@ async def open_store(settings: AnyStore) -> Store:
             return await SqliteStore.open(Path(settings.path))
         case "memory":
             return MemoryStore()
-    raise StoreError("a store of kind etcd is not opened by one process alone")
+        case "etcd":
+            from assetwatchd.replicas import replica  # noqa: PLC0415 - with no other store it is imported
+
+            return await replica.open_store(settings, convert.ProtobufEncoder().seal)
+
+
+def _behind() -> ReplicaBehind:
+    return ReplicaBehind("this replica is cut off from the others; another one has what is new")
 
 
 async def copy_store(old: AnyStore, new: AnyStore) -> Content:

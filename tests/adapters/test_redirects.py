@@ -62,11 +62,11 @@ async def discovered(harness: Harness) -> None:
     """Pieces OS is looked for at the ports there are, with nobody at the configured address."""
     settings = PiecesSource(kind="pieces", base_url="http://127.0.0.1:9", discover=True)  # type: ignore[arg-type]  # read as in a file
     probing = Probing(ports=[URL(harness.standin.url).port or 0], **FOUND)  # type: ignore[arg-type]  # floats
-    upstream = Pieces("pieces", settings, PiecesServer("pieces", settings, probing))
+    server = PiecesServer("pieces", settings, probing)
     try:
-        await upstream.enumerate()
+        await Pieces("pieces", settings, server).enumerate()
     finally:
-        await upstream.close()
+        await server.close()
 
 
 def piece(ask: Callable[[PiecesApi], Awaitable[object]]) -> Call:

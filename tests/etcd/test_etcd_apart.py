@@ -30,7 +30,8 @@ async def run():
     await app.serve(lambda _: app.stop())
 
 asyncio.run(run())
-print(*sorted(name for name in sys.modules if name.startswith(("assetwatch_etcd", "assetwatchd.etcd"))))
+rooms = ("assetwatch_etcd", "assetwatchd.etcd", "assetwatchd.replicas", "assetwatchd.changefeed.store.etcd")
+print(*sorted(name for name in sys.modules if name.startswith(rooms)))
 """
 
 

@@ -192,7 +192,7 @@ async def f9_sweep(world: World, rng: random.Random) -> Window:
     for _ in range(rng.randrange(5, 15)):
         world.front.reset()
         await asyncio.sleep(rng.uniform(0.1, 0.3))
-    drops = [t for line in read_journal(world.server.journal).lines for t, dropped in line.drops if any(dropped)]
+    drops = [t for line in world.journal().lines for t, dropped in line.drops if any(dropped)]
     return Window("F9 sweep and resume", began, time.monotonic(), any(t > began for t in drops))
 
 
@@ -336,7 +336,7 @@ class _Slow(Recorder):
 
 
 def _passed(world: World, name: str, since: float) -> bool:
-    return any(t >= since and point == name for t, point in read_journal(world.server.journal).points)
+    return any(t >= since and point == name for t, point in world.journal().points)
 
 
 FAULTS: Mapping[str, Callable[[World, random.Random], Awaitable[Window]]] = {

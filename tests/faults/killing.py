@@ -40,10 +40,19 @@ FIRST: Mapping[str, str] = {
     "M12": "tests/changefeed/test_hub.py",
     "M13": "tests/polling/test_scheduler_failures.py",
     "M14": "tests/changefeed/test_pipeline.py",
+    "M15": "tests/changefeed/store/test_etcd_contending.py",
+    "M16": "tests/changefeed/store/test_etcd_contending.py",
     "M17": "tests/changefeed/test_hub_fanout.py",
     "M18": "tests/changefeed/test_hub_fanout.py",
     "M19": "tests/polling/test_scheduler_failures.py",
     "M20": "tests/changefeed/test_pipeline.py",
+    "M21": "tests/changefeed/store/test_store_contract.py",
+    "M22": "tests/changefeed/store/test_etcd_store.py",
+    "M23": "tests/changefeed/store/test_etcd_floor.py",
+    "M24": "tests/etcd/test_etcd_endpoints.py",
+    "M25": "tests/replicas/test_replicas.py",
+    "M26": "tests/replicas/test_in_term.py",
+    "M27": "tests/rpc/test_rpc_behind.py",
 }
 """Where a defect shows soonest; only if nothing there sees it are the others run."""
 TIER_P = (
@@ -55,6 +64,8 @@ TIER_P = (
     "tests/rpc",
     "tests/polling",
     "tests/client",
+    "tests/etcd",
+    "tests/replicas",
     "tests/changefeed/test_core_machine.py",
     "tests/e2e/test_e2e_machine.py",
 )

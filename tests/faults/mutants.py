@@ -36,6 +36,9 @@ BATCHES = "assetwatchd.changefeed.batches"
 ENDINGS, PAUSES = "assetwatchd.polling.endings", "assetwatchd.polling.pauses"
 PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
 SQLITE = "assetwatchd.changefeed.store.sqlite"
+FENCE, LANE, FOLLOWING = (f"assetwatchd.changefeed.store.etcd.{name}" for name in ("fence", "lane", "following"))
+LOGIN, SHARED, IN_TERM = "assetwatchd.etcd.login", "assetwatchd.replicas.shared", "assetwatchd.replicas.in_term"
+CONDITIONS = "(created(owner, hold.term), modified(chain, hold.chain))"
 
 MUTANTS: Mapping[str, Mutant] = {
     "M1": Mutant(
@@ -129,7 +132,13 @@ MUTANTS: Mapping[str, Mutant] = {
     "M9": Mutant("the epoch is ignored", [Change(RESUME, "if not store.continues(epoch, revision):", "if False:")]),
     "M10": Mutant(
         "a token of the future waits for ever",
-        [Change(WATCH, "asyncio.timeout(BEHIND_WAIT_S)", "asyncio.timeout(None)")],
+        [
+            Change(
+                WATCH,
+                "asyncio.timeout(BEHIND_WAIT_S):\n            await hub",
+                "asyncio.timeout(None):\n            await hub",
+            )
+        ],
     ),
     "M11": Mutant(
         "no synced for an empty set",
@@ -175,6 +184,14 @@ MUTANTS: Mapping[str, Mutant] = {
         "an unchanged poll is a change",
         [Change(PIPELINE, "return None if same else draft", "return draft if same else draft")],
     ),
+    "M15": Mutant(
+        "the chain is not compared: a transaction that comes late lands behind what was written after it",
+        [Change(FENCE, CONDITIONS, "(created(owner, hold.term),)")],
+    ),
+    "M16": Mutant(
+        "the term is not compared: whoever was owner still writes",
+        [Change(FENCE, CONDITIONS, "(modified(chain, hold.chain),)")],
+    ),
     "M17": Mutant(
         "a round waits for the watchers it woke",
         [
@@ -206,6 +223,65 @@ MUTANTS: Mapping[str, Mutant] = {
                 "        return None if same else draft",
                 "        stale = known is not None and known.freshness is Freshness.STALE\n"
                 "        return None if same or stale else draft",
+            )
+        ],
+    ),
+    "M21": Mutant(
+        "a commit returns before the mirror has it",
+        [
+            Change(
+                FENCE,
+                "                await self._mirror.reached(revision)\n                return revision\n",
+                "                return revision\n",
+            )
+        ],
+    ),
+    "M22": Mutant(
+        "a mirror goes on without a look whether what it read is still the past of what there is",
+        [
+            Change(FOLLOWING, f"        await past.{check}\n", "")
+            for check in (
+                "check_now(self._client, self._names, self._mirror, self._cluster)",
+                "check_then(self._client, self._names, self._mirror)",
+            )
+        ],
+    ),
+    "M23": Mutant(
+        "the floor is written after the deletions that it is of",
+        [
+            Change(
+                LANE,
+                "(floor, *self._deletions(entry.key for entry in still)))\n",
+                "tuple(self._deletions(entry.key for entry in still)))\n"
+                "                    await self._fence.write(self._source, (floor,))\n",
+            )
+        ],
+    ),
+    "M24": Mutant(
+        "a watch stays at a member that has lost the others",
+        [Change(LOGIN, 'LEADER: Metadata = (("hasleader", "true"),)', "LEADER: Metadata = ()")],
+    ),
+    "M25": Mutant(
+        "interest of other replicas is lost with the owner that held it",
+        [
+            Change(
+                SHARED,
+                'owned.hold_all(self._parts.interests.elsewhere(self.name)), name=f"{self.name}.held")',
+                'owned.hold_all({}), name=f"{self.name}.held")',
+            )
+        ],
+    ),
+    "M26": Mutant(
+        "a call is made whether the term lasts or not",
+        [Change(IN_TERM, "        if not self._lasts():\n", "        if False:\n")],
+    ),
+    "M27": Mutant(
+        "a snapshot is of what a replica knows, however old that is",
+        [
+            Change(
+                WATCH,
+                "        if not token:\n            await caught_up(self.store)",
+                "        if not token:\n            await asyncio.sleep(0)",
             )
         ],
     ),

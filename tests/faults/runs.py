@@ -13,27 +13,31 @@ import random
 import sys
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
-from faults.catalogue import FAULTS
+from faults import catalogue, replica_catalogue
 from faults.rig import oracle
 from faults.rig.load import FULL
+from faults.rig.replicas import SETTLED_S, replicas
 from faults.rig.upstreams import PACE_FULL
 from faults.rig.world import Plan, world
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
-    from typing import Any, TypeVar
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from faults.rig.evidence import Window
+    from faults.rig.evidence import Evidence, Window
     from faults.rig.oracle import Verdict
+    from faults.rig.world import World
 
-    T = TypeVar("T")
+T = TypeVar("T")
 
 QUIET_S = 5.0
+KNOWN = sorted({*catalogue.FAULTS, *replica_catalogue.FAULTS})
 
 
 @dataclass
@@ -95,14 +99,16 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
     """Run once: about a second of load, the faults one after another, about a second of load, judgement."""
     began = time.monotonic()
     rng = random.Random(plan.seed)  # noqa: S311 - a run must be repeatable
-    async with world(plan) as running:
-        running.work()
-        await asyncio.sleep(rng.uniform(1.1, 1.3))
-        running.measure()
-        for name in faults:
-            running.windows.append(await FAULTS[name](running, rng))
-        await asyncio.sleep(rng.uniform(0.8, 1.2))
-        evidence = await running.evidence(quiet_s=QUIET_S)
+    async with AsyncExitStack() as stack:
+        running: World
+        if plan.replicas:
+            several = await stack.enter_async_context(replicas(plan))
+            todo = [partial(replica_catalogue.FAULTS[name], several) for name in faults]
+            running = several
+        else:
+            running = await stack.enter_async_context(world(plan))
+            todo = [partial(catalogue.FAULTS[name], running) for name in faults]
+        evidence = await _explored(running, todo, rng)
     verdict = oracle.judge(evidence)
     clients = (*evidence.recorders, *evidence.churners)
     reasons = frozenset(stream.end.reason for who in clients for stream in who.streams if stream.end is not None)
@@ -112,17 +118,38 @@ async def explore(plan: Plan, faults: Sequence[str]) -> Outcome:
     )
 
 
-def planned(seed: int, faults: Sequence[str] = (), *, store: str, full: bool = False, mutant: str = "") -> Plan:
+async def _explored(
+    running: World, faults: Sequence[Callable[[random.Random], Awaitable[Window]]], rng: random.Random
+) -> Evidence:
+    running.work()
+    await asyncio.sleep(rng.uniform(1.1, 1.3))
+    running.measure()
+    for fault in faults:
+        running.windows.append(await fault(rng))
+    await asyncio.sleep(rng.uniform(0.8, 1.2))
+    return await running.evidence(quiet_s=SETTLED_S if running.plan.replicas else QUIET_S)
+
+
+def planned(seed: int, faults: Sequence[str] = (), *, full: bool = False, **shape: Any) -> Plan:
     """Shape a run by its seed: tombstones go after 1 s in half of them, and where F9 needs it; else after a minute."""
     retention_s = 1.0 if seed % 2 or "F9" in faults else 60.0
-    shape: dict[str, Any] = {"sizes": FULL, "pace": PACE_FULL} if full else {}
-    return Plan(seed, store=store, retention_s=retention_s, recorders=7, followers=1, mutant=mutant, **shape)
+    if full:
+        shape |= {"sizes": FULL, "pace": PACE_FULL}
+    return Plan(seed, retention_s=retention_s, recorders=7, followers=1, **shape)
 
 
-def chosen(seed: int, count: int, only: Sequence[str] = ()) -> list[str]:
+def shared(seed: int, faults: Sequence[str] = (), *, replicas: int = 3, members: int = 1, **shape: Any) -> Plan:
+    """Shape a run with replicas; stalled readers and churners are fewer, as there are more processes."""
+    crowd = {"churners": 2, "stalled": 2}
+    return planned(seed, faults, replicas=replicas, members=members, **{**crowd, **shape})
+
+
+def chosen(
+    seed: int, count: int, only: Sequence[str] = (), names: Sequence[str] = tuple(catalogue.FAULTS)
+) -> list[str]:
     """Choose faults by the seed."""
-    names = [name for name in FAULTS if not only or name in only or name.partition("-")[0] in only]
-    return random.Random(seed).choices(names, k=count)  # noqa: S311 - a run must be repeatable
+    wanted = [name for name in names if not only or name in only or name.partition("-")[0] in only]
+    return random.Random(seed).choices(wanted, k=count)  # noqa: S311 - a run must be repeatable
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -131,24 +158,35 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
+def _shaped(seed: int, options: argparse.Namespace) -> tuple[Plan, list[str]]:
+    """Return the plan of a run and its faults, as the command line and the seed say."""
+    shape = {"full": options.full, "mutant": options.mutant}
+    if not options.replicas:
+        faults = chosen(seed, options.at_once, options.faults)
+        return planned(seed, faults, store=options.store, **shape), faults
+    members = options.members or (1, 3)[seed % 3 == 0]
+    faults = chosen(seed, options.at_once, options.faults, replica_catalogue.names(members))
+    return shared(seed, faults, replicas=options.replicas, members=members, **shape), faults
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m faults.runs", description=__doc__)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first run; each next is one more")
-    parser.add_argument("--faults", nargs="*", default=[], help=f"only these; there are {', '.join(FAULTS)}")
+    parser.add_argument("--faults", nargs="*", default=[], help=f"only these; there are {', '.join(KNOWN)}")
     parser.add_argument("--at-once", type=int, default=1, help="faults a run, one after another")
     parser.add_argument("--minutes", type=float, default=0.0, help="go on for this long instead of --runs")
     parser.add_argument("--store", default="sqlite", choices=("sqlite", "memory"))
+    parser.add_argument("--replicas", type=int, default=0, help="that share an etcd; 0: one server by itself")
+    parser.add_argument("--members", type=int, default=0, choices=(0, 1, 3), help="of etcd; 0: by the seed")
     parser.add_argument("--full", action="store_true", help="2,000 assets instead of 321")
     parser.add_argument("--mutant", default="", help="plant a defect, to see it found")
     parser.add_argument("--fail-fast", action="store_true")
     options = parser.parse_args(arguments)
     summary, until, seed = Summary(), time.monotonic() + 60 * options.minutes, options.seed
     while time.monotonic() < until if options.minutes else seed < options.seed + options.runs:
-        faults = chosen(seed, options.at_once, options.faults)
-        plan = planned(seed, faults, store=options.store, full=options.full, mutant=options.mutant)
-        summary.outcomes.append(run(explore(plan, faults)))
+        summary.outcomes.append(run(explore(*_shaped(seed, options))))
         print(summary.outcomes[-1], flush=True)  # noqa: T201 - what the command is for
         if options.fail_fast and summary.violated:
             break

@@ -186,7 +186,8 @@ def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
     journal = Journal(Path(sys.argv[2]))
     journal.write(kind="boot", pid=os.getpid())
-    journal.record_entries()
+    if config["settings"]["store"]["kind"] != "etcd":  # of what several processes share, none has all
+        journal.record_entries()
     shorten(config.get("spans", {}))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config, journal))

@@ -27,6 +27,7 @@ from pieces_os_client.models.pseudo_assets import PseudoAssets
 from pieces_os_client.models.searched_assets import SearchedAssets
 from pieces_os_client.models.seed import Seed
 
+from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.rpc.pieces import convert
 from assetwatchd.upstream.port import Listed
 from support.pieces_rig import (
@@ -678,7 +679,9 @@ async def test_a_server_that_writes_upper_case(rig: PiecesRig) -> None:
     listed = await rig.statuses.ListAssetStatuses(asset_status_service_pb2.ListAssetStatusesRequest(sources=[SOURCE]))
     assert [one.asset.asset_id for one in listed.statuses] == [ONE]
     call.cancel()
-    assert await rig.app.sources.get(SOURCE).upstream.enumerate() == Listed(frozenset({ONE}))
+    source = rig.app.sources.get(SOURCE)
+    assert isinstance(source, Scheduler)
+    assert await source.upstream.enumerate() == Listed(frozenset({ONE}))
 
 
 async def test_a_write_nobody_watches(rig: PiecesRig) -> None:

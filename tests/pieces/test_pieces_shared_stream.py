@@ -13,6 +13,7 @@ from assetwatch.v1 import asset_status_service_pb2
 from assetwatchd.adapters.pieces import Pieces
 from assetwatchd.model.errors import Unreachable
 from assetwatchd.pieces.client import listener
+from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.settings.schema import PiecesSource
 from support.pieces_rig import ONE, SOURCE, TWO, PiecesRig, pieces_rig, shelve
 
@@ -47,7 +48,9 @@ async def test_watches_and_streams_share_one_socket(rig: PiecesRig) -> None:
     watch = rig.statuses.WatchStatus(request)
     await rig.connected("identifiers", 1)
     async with asyncio.timeout(15):
-        while not rig.app.sources.get(SOURCE).pushing:  # noqa: ASYNC110 - there is no wakeup for it
+        source = rig.app.sources.get(SOURCE)
+        assert isinstance(source, Scheduler)
+        while not source.pushing:  # noqa: ASYNC110 - there is no wakeup for it
             await asyncio.sleep(0.005)
     stream = await rig.stream("StreamAssetIdentifiers").synced()
     assert set(stream.map) == {ONE, TWO}

@@ -394,3 +394,37 @@ def test_no_flapping(outcomes: list[bool], pause_s: float) -> None:
         turned = health.listed(at) if well else health.list_failed(Unreachable("no"), at)
         turns += turned + health.succeeded(at)
     assert turns <= 4 + 2 * len(outcomes) * pause_s / STEADY_S
+
+
+@given(st.lists(st.tuples(EVENTS, st.floats(0.01, 20)), max_size=40))
+def test_to_go_on_from_what_was_told_is_no_news(history: list[tuple[tuple[str, object], float]]) -> None:
+    """Whoever asks the source next begins with the condition it finds; how the last one's store was is not of that."""
+    health, at = fresh(), 0.0
+    for (event, value), pause_s in history:
+        at += pause_s
+        happen(health, event, value, at)
+    next_one, found = Health(at, steady_s=STEADY_S), health.condition
+    turned = next_one.begin_with(found)
+    kept = [each for each in found.concerns if each.concern is not Concern.STORE]
+    begun = next_one.condition
+    assert [each.state for each in begun.concerns] == [each.state for each in kept]
+    assert [each.message for each in begun.concerns] == [each.message for each in kept]
+    if len(kept) == len(found.concerns):
+        assert not turned
+        assert (begun.state, begun.message, begun.since) == (found.state, found.message, found.since)
+        assert begun.last_success_at == found.last_success_at
+    elif not turned:
+        assert begun.state is found.state
+    assert next_one.failing or begun.state in {ConditionState.UNKNOWN, ConditionState.HEALTHY, ConditionState.DEGRADED}
+
+
+def test_what_was_unreachable_before_is_news_once_it_is_read() -> None:
+    """A source that was down for whoever asked it before is told to be well at the first success."""
+    health = healthy()
+    for at in range(FAILURES_TO_TURN):
+        failed(health, Unreachable("no"), 2.0 + at)
+    next_one = fresh()
+    assert not next_one.begin_with(health.condition)
+    assert next_one.standing.failing
+    assert next_one.succeeded(9.0)
+    assert said(next_one) == (ConditionState.HEALTHY, "")

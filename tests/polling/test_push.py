@@ -279,7 +279,7 @@ async def test_touched_between_the_end_of_a_read_and_its_answer() -> None:
             await asyncio.sleep(0)
         assert not reading.done()
         upstream.states["a"] = State.FAILED
-        rig.scheduler.push_touched(["a"])
+        await rig.scheduler.push_touched(["a"])
         await reading
         await asyncio.sleep(1)
         assert rig.state("a") is State.FAILED

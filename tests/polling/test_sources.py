@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 
+def of(sources: Sources, name: str) -> Scheduler:
+    """The scheduler of a source."""
+    source = sources.get(name)
+    assert isinstance(source, Scheduler)
+    return source
+
+
 @asynccontextmanager
 async def running(*, assets_max: int = 5, **upstreams: FakeUpstream) -> AsyncIterator[Sources]:
     """Run one scheduler an upstream, over one store."""
@@ -113,7 +120,7 @@ async def test_interest_refused_in_part_takes_nothing() -> None:
             async with sources.interest(wanting(("a", "x"), *many)):
                 pass
         assert wanted(sources, a="x") == {"a": False}
-        assert not any(scheduler.interested for scheduler in sources)
+        assert not any(of(sources, name).interested for name in sources.names())
 
 
 @virtual
@@ -162,7 +169,7 @@ async def test_equal_filters_share_their_interest_and_their_names() -> None:
         filters = [wanting(("a", "x"), ("a", "y")) for _ in range(3)]
         async with AsyncExitStack() as first, AsyncExitStack() as others:
             await first.enter_async_context(sources.interest(filters[0]))
-            target = sources.get("a")._plan.targets.get("x")
+            target = of(sources, "a")._plan.targets.get("x")
             assert target is not None
             for what in filters[1:]:
                 await others.enter_async_context(sources.interest(what))
@@ -180,7 +187,7 @@ async def test_an_interest_that_has_ended_takes_no_more_turns() -> None:
     """What it named and others want too is read in their turns alone."""
     names = [("a", str(number)) for number in range(5)]
     async with running(a=FakeUpstream()) as sources:
-        lanes = sources.get("a")._plan._agenda._new
+        lanes = of(sources, "a")._plan._agenda._new
         async with sources.interest(wanting(*names[:4]), ("host", "stays", "1")):
             before = len(lanes)
             async with sources.interest(wanting(*names), ("host", "goes", "2")):
@@ -197,7 +204,7 @@ async def test_a_name_is_in_memory_once() -> None:
             await sources.first_reads(other, timeout_s=5)
             [key] = one.keys
             assert any(key is each for each in other.keys)
-            entry = sources.get("a")._plan.targets._store.get(key)
+            entry = of(sources, "a")._plan.targets._store.get(key)
             assert entry is not None
             assert entry.key is key
         assert one == wanting(("a", "x"))
@@ -212,7 +219,7 @@ async def test_a_large_interest_is_taken_and_ended_in_slices(monkeypatch: pytest
     monkeypatch.setattr(Plan, "interest", counted := Counted(Plan.interest))
     async with running(a=FakeUpstream(), assets_max=10) as sources:
         names = [("a", str(n)) for n in range(5)]
-        scheduler = sources.get("a")
+        scheduler = of(sources, "a")
         others = [("a", f"other {n}") for n in range(5)]
         async with sources.interest(wanting(*names)), sources.interest(wanting(*others)):
             assert counted.most == 2
@@ -264,6 +271,6 @@ async def test_who_watches_what_another_watches_has_turns_of_his_own(first_stays
             assert now() - began < 1
         await first.aclose()
         await others.aclose()
-        agenda = sources.get("src")._plan._agenda
+        agenda = of(sources, "src")._plan._agenda
         assert (len(agenda._asked), len(agenda._new)) == (0, 0)
-        assert not sources.get("src")._plan.targets._strangers.quota._taken
+        assert not of(sources, "src")._plan.targets._strangers.quota._taken

@@ -400,9 +400,9 @@ async def test_a_few_violations_are_told_and_how_many_more() -> None:
 async def test_no_id_is_looked_at_once_enough_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of 1,000 wrong ids over gRPC: the first of them are held against the rule of their source."""
     async with running(("omn",)) as rig:
-        upstream, asked = rig.app.sources.get("omn").upstream, Counter[str]()
-        check = upstream.check
-        monkeypatch.setattr(upstream, "check", lambda asset_id: asked.update([asset_id]) or check(asset_id))
+        source, asked = rig.app.sources.get("omn"), Counter[str]()
+        check = source.check
+        monkeypatch.setattr(source, "check", lambda asset_id: asked.update([asset_id]) or check(asset_id))
         told = await problem_of(rig.batch([AssetKey("omn", "x")] * 1000))
     assert asked["x"] == CHECKED_TOGETHER
     assert told.violations[""] == f"and at least {CHECKED_TOGETHER - VIOLATIONS_MAX} more"

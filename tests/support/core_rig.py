@@ -12,7 +12,7 @@ from assetwatchd.changefeed.hub import Hub
 from assetwatchd.changefeed.pipeline import Pipeline
 from assetwatchd.changefeed.store.memory import MemoryStore
 from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, SourceKind, State
-from assetwatchd.polling.scheduler import Scheduler
+from assetwatchd.polling.scheduler import NOTHING_FOUND, Found, Scheduler
 from assetwatchd.rpc import convert
 from assetwatchd.settings.schema import SourceSettings
 from support import virtual_time
@@ -45,6 +45,7 @@ class Rig:
         store: MemoryStore | None = None,
         *,
         kind: type[SourceSettings] = SourceSettings,
+        found: Found = NOTHING_FOUND,
         **settings: Any,
     ) -> None:
         self.upstream = upstream
@@ -62,6 +63,7 @@ class Rig:
             tell=lambda _, condition: self.told.append(condition),
             now=wall,
             rng=random.Random(7),  # noqa: S311 - jitter, not a secret
+            found=found,
         )
 
     def source_state(self) -> ConditionState:

@@ -202,13 +202,17 @@ def _format(wire: Members) -> PiecesFormat:
 
 
 class Pieces:
-    """Read the states of one Pieces OS server. server: its client, shared with whoever else calls that server."""
+    """Read the states of one Pieces OS server.
+
+    server: its client, shared with whoever else calls that server, and closed by whoever made it.
+    """
 
     capabilities = Capabilities(enumerates=True, pushes=True)
 
     def __init__(self, source: str, settings: PiecesSource, server: PiecesServer | None = None) -> None:
         self._settings = settings
         self.server = server or PiecesServer(source, settings)
+        self._shared = server is not None
 
     def check(self, asset_id: str) -> str | None:
         """Say why asset_id cannot be an id of Pieces OS."""
@@ -252,8 +256,9 @@ class Pieces:
                     await asyncio.sleep(0)  # a removal that nobody here knows of costs whoever takes it in no turn
 
     async def close(self) -> None:
-        """Give back connections."""
-        await self.server.close()
+        """Give back connections, if they are its own."""
+        if not self._shared:
+            await self.server.close()
 
     async def _read(self, asset_id: str, known: Known) -> Answer:
         path = paths.asset(asset_id) + WITHOUT_CONTENT

@@ -161,6 +161,11 @@ class Hub:
         for watcher in self._groups.watchers():
             watcher.end()
 
+    def end_open(self, why: Callable[[], CallError]) -> None:
+        """Let every stream that is open now end, with a last bookmark and an error of its own; later ones go on."""
+        for watcher in self._groups.watchers():
+            watcher.end(why)
+
     async def before_end(self, doing: Coroutine[Any, Any, T]) -> T:
         """Do something that may take long; when `end` is called first, give it up and raise what that was given."""
         task, ended = asyncio.create_task(doing), asyncio.create_task(self._ended.wait())

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.batches import SharedChanges, SharedRange
     from assetwatchd.changefeed.hub_state import HubState
+    from assetwatchd.model.errors import CallError
     from assetwatchd.model.values import Condition
 
 
@@ -56,6 +57,7 @@ class Watcher:
         "_owed",
         "_range",
         "_told_at",
+        "_why",
         "changes",
         "wakeup",
     )
@@ -94,6 +96,7 @@ class Watcher:
         # its end: at its age, or with its hub
         self._ends_at = ends_at
         self._over = hub.ending is not None
+        self._why: Callable[[], CallError] | None = None
         # what live() is at: the rest of a range, the bookmark after it, whether that is the last, what was given last
         self._range: Iterator[Batch] = iter(())
         self._bookmark: Bookmark | None = None
@@ -204,9 +207,9 @@ class Watcher:
         if self._bookmark_due or self._owed or self._over:
             self.interrupt()
 
-    def end(self) -> None:
-        """Have it end, after a last bookmark, as its hub does."""
-        self._over = True
+    def end(self, why: Callable[[], CallError] | None = None) -> None:
+        """Have it end, after a last bookmark, with an error; that of its hub, if none is given."""
+        self._over, self._why = True, why
         self.interrupt()
 
     # What is due -----------------------------------------------------------------------------------------------------
@@ -247,8 +250,8 @@ class Watcher:
         return not (self._news or self._cursor < self._hub.head or self._over)
 
     def _end(self) -> NoReturn:
-        if self._hub.ending is not None:
-            raise self._hub.ending()
+        if (why := self._hub.ending or self._why) is not None:
+            raise why()
         raise StopAsyncIteration
 
     def _joining(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -45,6 +45,11 @@ class Course:
             self.concern, self.state, self.message, self.since, self.last_success_at, self.next_try_at
         )
 
+    def begin_with(self, found: ConcernCondition) -> None:
+        """Be as was told before; when it is tried next is not of that."""
+        self.state, self.message, self.since = found.state, found.message, found.since
+        self.last_success_at = found.last_success_at
+
     def well(self, at: float) -> None:
         """Record a success."""
         self.failures, self.last_success_at, self.next_try_at = 0, at, None

@@ -126,6 +126,21 @@ class Health:
         mine = self.credentials if self.credentials.state.is_amiss else self.reads
         mine.next_try_at = at
 
+    def begin_with(self, found: Condition) -> bool:
+        """Go on from a condition that was told before, by whoever asked the source then; return whether it turned.
+
+        How our store is doing is not of that. A source that could not be read is failing until a call ends well, so
+        that one call at a time is made.
+        """
+        courses = {each.concern: each for each in (self.credentials, self.reads, self.list, self.push)}
+        for concern in found.concerns:
+            if (course := courses.get(concern.concern)) is not None:
+                course.begin_with(concern)
+        self.state, self.since = found.state, found.since
+        self._told = frozenset(each.concern for each in shown(found.concerns))
+        self.failing = self.credentials.state.is_amiss or self.reads.state.is_amiss
+        return self._turned(found.since)
+
     # What was heard; each returns whether the condition turned -------------------------------------------------------
 
     def succeeded(self, at: float) -> bool:

@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 class Outcomes:
     """Applies read results, commits them, completes waiters. One task, `run`, empties the inbox in the order it came.
 
-    waiters: who waits for reads to end.
+    waiters: who waits for reads to end. observed: assets that were read since somebody looked; None: nobody does.
     """
 
     def __init__(self, name: str, plan: Plan, pipeline: Pipeline, figures: Figures, now: Callable[[], float]) -> None:
@@ -60,6 +60,7 @@ class Outcomes:
         self._inbox: list[Seen] = []
         self._arrived = asyncio.Event()
         self._troubles = Troubles(name)
+        self.observed: set[str] | None = None
 
     async def run(self) -> None:
         """Take sightings onto the road, those together that wait; until cancelled."""
@@ -131,6 +132,7 @@ class Outcomes:
             if target.presence.missing_unconfirmed:
                 self._plan.targets.settle(target)
             target.knowledge.confirm(observed_at)
+            self._note_observed(target)
         else:
             target.end()
         self._over(target)
@@ -180,6 +182,7 @@ class Outcomes:
                 target.knowledge.forget()
             else:
                 target.knowledge.observe(sighting.observed_at)
+                self._note_observed(target)
         target.knowledge.count_read(changed=changed)
         if seen.by_read:
             target.commit()
@@ -190,6 +193,10 @@ class Outcomes:
             self._plan.ensure_scheduled(target)
         elif target.phase is Phase.IDLE:
             self._plan.schedule_next(target)
+
+    def _note_observed(self, target: Target) -> None:
+        if self.observed is not None:
+            self.observed.add(target.asset_id)
 
     def _over(self, target: Target) -> None:
         """Plan the next read before those who waited are told: they go, and with them their interest may."""

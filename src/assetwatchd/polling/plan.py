@@ -20,7 +20,7 @@ from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.polling.target import Target
@@ -48,6 +48,10 @@ class Plan:
         self._agenda = Agenda()
         self.targets = Registry(name, settings, store, self._agenda)
         self.interests = Interests(settings, can, self.targets)
+
+    def restore(self, observed: Mapping[str, float]) -> Iterator[None]:
+        """Know again what the store knows; in steps, before anything else is asked of this. See Registry.restore."""
+        yield from self.targets.restore(observed)
         for target in self._pins():
             self.interests.pin(target)
 

@@ -17,7 +17,7 @@ from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import Entry, Observation
@@ -30,7 +30,7 @@ UNPROVEN = frozenset({State.MISSING, State.UNKNOWN})
 
 
 class Registry:
-    """The targets of one source by asset id; in the beginning those of the store, and the pins."""
+    """The targets of one source by asset id; first of all those of the store, and the pins."""
 
     def __init__(self, name: str, settings: SourceSettings, store: Store, agenda: Agenda) -> None:
         self._name = name
@@ -40,19 +40,28 @@ class Registry:
         self._targets: dict[str, Target] = {}
         self._untold: set[Target] = set()
         self._strangers = Strangers(int(settings.assets_max * settings.unknown_share_per_peer))
-        self._restore()
 
-    def _restore(self) -> None:
-        """Know again what the store knows, and the pins."""
-        for key in self._store.keys(self._name):
-            target = self._add(key)
-            entry = self.entry(target)
-            if entry is not None and entry.freshness is Freshness.FRESH and not forgotten(entry):
-                target.knowledge.restore(entry.found_at, int(entry.state in SETTLED))
+    def restore(self, observed: Mapping[str, float]) -> Iterator[None]:
+        """Know again what the store knows, and the pins; in steps, before anything else is asked of this.
+
+        observed: when assets were read last by somebody else, found as the store has them.
+        """
+        for keys in slices(self._store.keys(self._name)):
+            for key in keys:
+                self._restore(key, observed.get(key.asset_id, 0.0))
+            yield
         for asset_id in self._settings.pins:
             target = self._targets.get(asset_id) or self.add(asset_id)
             if target.knowledge.state is None:
                 self._untold.add(target)
+
+    def _restore(self, key: AssetKey, observed_at: float) -> None:
+        target = self._targets[key.asset_id] = Target(key.asset_id, key)
+        entry = self._look_up(target)
+        if entry is None:
+            self._strangers.add(target, NOBODY)
+        elif entry.freshness is Freshness.FRESH and not forgotten(entry):
+            target.knowledge.restore(max(entry.found_at, observed_at), int(entry.state in SETTLED))
 
     # Which there are -------------------------------------------------------------------------------------------------
 
@@ -79,7 +88,7 @@ class Registry:
         idle = self._strangers.claimed((self._targets[name] for name in names if name in self._targets), caller)
         brought = sum(map(weight, unknown)) + sum(weight(target.asset_id) for target in idle)
         if not self._strangers.quota.has_room(caller, brought):
-            raise TooManyAssets(self._name, self._strangers.quota.limit, peer=caller[0])
+            raise TooManyAssets(self._name, self._strangers.quota.limit, caller=caller[0])
         if self.make_room(len(unknown), keep=len(idle)) < len(unknown):
             raise TooManyAssets(self._name, self._settings.assets_max)
         return [self._targets.get(name) or self.add(name, caller) for name in names]

@@ -38,6 +38,11 @@ class Report:
         self._name = name
         self._settings = settings
         self._tell = tell
+        self._ended = ""
+
+    def begin_with(self, condition: Condition) -> None:
+        """Go on from a condition that everybody was told before."""
+        self.note(self.health.begin_with(condition))
 
     def note(self, turned: bool) -> None:  # noqa: FBT001 - the answer of Health, passed on
         """Tell everybody when the condition has turned."""
@@ -58,9 +63,16 @@ class Report:
 
     def refusal(self) -> SourceUnreachable | None:
         """Return why the source cannot be asked now and when it can be; None when it can."""
+        if self._ended:
+            return self.unreachable(self._ended)
         if self.health.store.state.is_amiss:
             return self.unreachable(self.health.store.message)
         return self.unreachable(self.pauses.why) if loop_time() < self.pauses.until else None
+
+    def end(self, why: str) -> SourceUnreachable:
+        """Note why nothing can be asked of the source here any more; return what every read ends with."""
+        self._ended = why
+        return self.unreachable(why)
 
     def unreachable(self, why: str, *, asset_id: str = "") -> SourceUnreachable:
         """Return what a read that cannot be had ends with; asset_id: the one that alone cannot be read."""

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from contextlib import nullcontext, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.pipeline import Sighting
@@ -26,7 +27,7 @@ from assetwatchd.runtime.fairness import NOBODY, Quota
 from assetwatchd.runtime.slices import finish, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from assetwatchd.changefeed.pipeline import Pipeline
@@ -36,7 +37,23 @@ if TYPE_CHECKING:
     from assetwatchd.polling.target import Target
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
-    from assetwatchd.upstream.port import Upstream
+    from assetwatchd.upstream.port import Capabilities, Upstream
+
+
+class Found(NamedTuple):
+    """What was known of a source by whoever asked it before, beside what the store has.
+
+    condition: as it was told last. observed: when the asset was read last, by id (s since 1970).
+    in_turns: what the store has is found by `restore`, before anything else is asked of the scheduler.
+    """
+
+    condition: Condition | None = None
+    observed: Mapping[str, float] = MappingProxyType({})
+    in_turns: bool = False
+
+
+NOTHING_FOUND = Found()
+ENDED = "it is not asked here any more"
 
 
 class Asked(NamedTuple):
@@ -47,7 +64,10 @@ class Asked(NamedTuple):
 
 
 class Scheduler:
-    """Polls one source for those who are interested, follows its pushes, and tells how it is doing."""
+    """Polls one source for those who are interested, follows its pushes, and tells how it is doing.
+
+    Implements Source. It may be made and ended at any time: what is found of an earlier one is no news.
+    """
 
     def __init__(
         self,
@@ -61,6 +81,7 @@ class Scheduler:
         tell: Callable[[str, Condition], None],
         now: Callable[[], float] = time.time,
         rng: random.Random | None = None,
+        found: Found = NOTHING_FOUND,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -85,6 +106,16 @@ class Scheduler:
         )
         self._push = self._bridge()
         self._reads = Quota(settings.reads_per_peer_max)
+        self._restoring = self._plan.restore(found.observed)
+        if not found.in_turns:
+            for _ in self._restoring:
+                pass
+        if found.condition is not None:
+            self._report.begin_with(found.condition)
+
+    async def restore(self) -> None:
+        """Know again what the store knows, of 100,000 assets in most of a second; others have turns meanwhile."""
+        await finish(self._restoring)
 
     def _bridge(self) -> Push:
         return Push(
@@ -109,6 +140,23 @@ class Scheduler:
                 tasks.create_task(self._push.follow(), name=f"{self.name}.push")
             tasks.create_task(self._calls.follow_secret(), name=f"{self.name}.secret")
             await self._calls.run()
+
+    def end(self) -> None:
+        """Let nobody wait any longer: it does not run any more, and never will."""
+        self._outcomes.all_failed(self._report.end(ENDED))
+
+    async def close(self) -> None:
+        """Give back the connections of its adapter."""
+        await self.upstream.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the upstream can be asked."""
+        return self.upstream.capabilities
+
+    def check(self, asset_id: str) -> str | None:
+        """Say why asset_id cannot be an id of the upstream; None when it can be one."""
+        return self.upstream.check(asset_id)
 
     # How it is doing -------------------------------------------------------------------------------------------------
 
@@ -145,6 +193,16 @@ class Scheduler:
         return await self._plan.interests.count()
 
     @property
+    def owner(self) -> str | None:
+        """Nobody else asks the upstream."""
+        return None
+
+    @property
+    def watchers_elsewhere(self) -> int:
+        """None: whoever watches does so here."""
+        return 0
+
+    @property
     def interested(self) -> bool:
         """Whether anybody is interested in anything here."""
         return self._plan.interests.any
@@ -162,6 +220,23 @@ class Scheduler:
         """When the read began that found what is known of the asset (s since 1970); None if there was none."""
         target = self._plan.targets.get(asset_id)
         return None if target is None else target.knowledge.current_at
+
+    def newly_observed(self) -> dict[str, float]:
+        """Return which assets were read since this was called last, and when; the first time, none."""
+        asset_ids, self._outcomes.observed = self._outcomes.observed or (), set()
+        return self._observed(asset_ids)
+
+    def all_observed(self) -> dict[str, float]:
+        """Return when each asset was read last."""
+        return self._observed(target.asset_id for target in self._plan.targets)
+
+    def _observed(self, asset_ids: Iterable[str]) -> dict[str, float]:
+        return {asset_id: at for asset_id in asset_ids if (at := self.observed_at(asset_id)) is not None}
+
+    @property
+    def in_step(self) -> bool:
+        """Whether its changes are pushed, and all that came before was taken in."""
+        return self.pushing and not self._push.taking_in
 
     def unseen(self, asset_id: str) -> Observation | None:
         """What the last read said of an asset that is not there and never was; the store has nothing of it."""
@@ -193,8 +268,7 @@ class Scheduler:
             return Freshness.STALE  # its last read failed, and so would the next
         observed_at = None if target is None else target.knowledge.current_at
         age_max_s = 2 * max(self.settings.settled_interval_s, self.settings.busy_interval_s)
-        in_step = self.pushing and not self._push.taking_in
-        told = in_step and target is not None and observed_at is not None and not target.dirty
+        told = self.in_step and target is not None and observed_at is not None and not target.dirty
         fresh = told or self._now() - (observed_at or found_at) <= age_max_s
         return Freshness.FRESH if fresh else Freshness.STALE
 
@@ -361,11 +435,11 @@ class Scheduler:
 
     # What is known of a change before it is pushed -------------------------------------------------------------------
 
-    def push_touched(self, asset_ids: Iterable[str]) -> None:
+    async def push_touched(self, asset_ids: Iterable[str]) -> None:
         """Have assets that changed upstream read at once, and once more if they are being read."""
         self._push.touched(asset_ids)
 
-    def push_removed(self, observation: Observation, traceparent: str) -> None:
+    async def push_removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted; reads under way are older and no longer count."""
         self._push.removed(observation, traceparent)
 

@@ -1,4 +1,4 @@
-"""All sources by name: one place that finds a scheduler, and spreads a filter's interest over them."""
+"""All sources by name: one place that finds a source, and spreads a filter's interest over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from assetwatchd.changefeed.filters import Filter
     from assetwatchd.polling.interest import Interest
-    from assetwatchd.polling.scheduler import Scheduler
+    from assetwatchd.polling.port import Source
     from assetwatchd.runtime.fairness import Caller
 
 
@@ -35,19 +35,19 @@ class Shared:
 class Sources:
     """The configured sources, in the order of their names."""
 
-    def __init__(self, schedulers: Iterable[Scheduler]) -> None:
-        self._by_name: Mapping[str, Scheduler] = {s.name: s for s in sorted(schedulers, key=lambda s: s.name)}
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._by_name: Mapping[str, Source] = {s.name: s for s in sorted(sources, key=lambda s: s.name)}
         self._shared: dict[bytes, Shared] = {}
         self._turn = asyncio.Lock()
 
-    def __iter__(self) -> Iterator[Scheduler]:
+    def __iter__(self) -> Iterator[Source]:
         return iter(self._by_name.values())
 
     def names(self) -> list[str]:
         """Every name, sorted."""
         return list(self._by_name)
 
-    def get(self, name: str) -> Scheduler:
+    def get(self, name: str) -> Source:
         """Return a source. Raises: SourceNotFound."""
         if name not in self._by_name:
             raise SourceNotFound(name, self.names())
@@ -70,7 +70,7 @@ class Sources:
         return [
             (f"{path}.asset_id", why)
             for path, key in keys
-            if (why := self.get(key.source).upstream.check(key.asset_id)) is not None
+            if (why := self.get(key.source).check(key.asset_id)) is not None
         ]
 
     @asynccontextmanager
@@ -108,12 +108,12 @@ class Sources:
         try:
             async with self._turn if len(what.keys) > SLICE else nullcontext():
                 for name, asset_ids in _by_source(what.keys, also=what.sources).items():
-                    scheduler = self.get(name)
+                    source = self.get(name)
                     if name in what.sources:
-                        begun.interests.append(scheduler.interest((), whole=True))
+                        begun.interests.append(source.interest((), whole=True))
                     for part in slices(asset_ids):
-                        begun.interests.append(scheduler.interest(part, caller=caller))
-                        names += scheduler.names(part)
+                        begun.interests.append(source.interest(part, caller=caller))
+                        names += source.names(part)
                         await asyncio.sleep(0)
         except BaseException:
             await self._end(begun)
@@ -153,7 +153,7 @@ class Sources:
         Raises: SourceUnreachable, TooManyAssets, TooManyReads.
         """
         parts = [(self.get(name), asset_ids) for name, asset_ids in _by_source(keys).items()]
-        reads = [scheduler.read(asset_ids, max_age_s=max_age_s, caller=caller) for scheduler, asset_ids in parts]
+        reads = [source.read(asset_ids, max_age_s=max_age_s, caller=caller) for source, asset_ids in parts]
         if len(reads) == 1:  # as mostly: a task of its own would be a tenth of what a cached read costs
             await reads[0]
             return

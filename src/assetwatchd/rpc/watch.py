@@ -16,7 +16,7 @@ from assetwatch.v1 import asset_status_service_pb2 as pb
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.signals import Batch, Bookmark
-from assetwatchd.model.errors import ReplicaBehind
+from assetwatchd.model.errors import ReplicaBehind, ResumeEpochChanged
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
@@ -49,13 +49,14 @@ LAG_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What every stream needs."""
+    """What every stream needs. replica: the name of this one."""
 
     store: Store
     hub: Hub
     sources: Sources
     admission: Admission
     settings: ServerSettings
+    replica: str
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends, its status included. Raises: TooManyStreams, TooManyNames."""
@@ -129,8 +130,13 @@ class Watching:
 
     async def _cursor(self, token: str, what: Filter) -> int | None:
         if not token:
+            await caught_up(self.store)  # what it saw last, perhaps elsewhere, is not newer than what it is sent
             return None
-        revision = resume_token.check(token, digest=what.digest, store=self.store)
+        try:
+            revision = resume_token.check(token, digest=what.digest, store=self.store)
+        except ResumeEpochChanged:  # it may be one that began just now, at another replica
+            await caught_up(self.store)
+            revision = resume_token.check(token, digest=what.digest, store=self.store)
         await reach(self.hub, revision)
         return revision
 
@@ -141,6 +147,7 @@ class Watching:
                 epoch=self.store.epoch,
                 heartbeat_interval=convert.duration(self.settings.heartbeat_s),
                 incomplete=started.incomplete,
+                replica=self.replica,
             ),
             source_conditions=convert.condition_changes(started.conditions),
             head_revision=self.store.head,
@@ -193,6 +200,16 @@ class Delivery:
             telemetry.record_lag(now - entries[0].committed_at)
 
 
+async def caught_up(store: Store) -> None:
+    """Return once all is known here that was kept before. Raises: ReplicaBehind after BEHIND_WAIT_S."""
+    try:
+        async with asyncio.timeout(BEHIND_WAIT_S):
+            await store.caught_up()
+    except TimeoutError:
+        text = "this replica cannot tell whether it knows all that the others have kept; another one can"
+        raise ReplicaBehind(text) from None
+
+
 async def reach(hub: Hub, revision: int) -> None:
     """Return once a revision is known here. Raises: ReplicaBehind after BEHIND_WAIT_S."""
     if revision <= hub.head:
@@ -201,5 +218,5 @@ async def reach(hub: Hub, revision: int) -> None:
         async with asyncio.timeout(BEHIND_WAIT_S):
             await hub.reached(revision)
     except TimeoutError:
-        text = f"revision {revision} is not known here yet, {hub.head} is the newest"
+        text = f"this server does not know revision {revision} yet, its newest is {hub.head}; try again in a moment"
         raise ReplicaBehind(text, revision=str(revision), current=str(hub.head)) from None

@@ -73,6 +73,10 @@ DELIVERY_LAG = "assetwatch.delivery.lag"
 PASSED_OVER = "assetwatch.upstream.passed_over"
 STANDSTILL = "assetwatch.loop.blocked"
 REFUSED = "assetwatch.requests.refused"
+REPLICA_LAG = "assetwatch.replica.lag"
+REPLICA_OWNER = "assetwatch.replica.owner"
+REPLICA_SESSION_LOST = "assetwatch.replica.session_lost"
+REPLICA_FORWARDED = "assetwatch.replica.forwarded"
 RPC_DURATION = "rpc.server.call.duration"
 HTTP_DURATION = "http.client.request.duration"
 
@@ -107,6 +111,10 @@ class _Probes:
         self.refused = meter.create_counter(REFUSED, "{request}", "Requests not taken in, by reason")
         self.passed_over = meter.create_counter(PASSED_OVER, "{text}", "Texts of streams that are no frames, by source")
         self.standstill = _seconds(meter, STANDSTILL, "The event loop was blocked, by source", STANDSTILL_BUCKETS_S)
+        self.replica_lag = meter.create_gauge(REPLICA_LAG, "s", "Since what is known here was all that there was")
+        self.replica_owner = meter.create_gauge(REPLICA_OWNER, "1", "1 where this replica asks the source, else 0")
+        self.session_lost = meter.create_counter(REPLICA_SESSION_LOST, "{session}", "Sessions with etcd that were lost")
+        self.forwarded = meter.create_counter(REPLICA_FORWARDED, "{call}", "Calls to a source's owner, by source")
         self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
         self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
 
@@ -386,6 +394,26 @@ def record_changes(source: str, count: int) -> None:
 def record_condition(source: str, condition: int) -> None:
     """Tell the condition of a source, as the number of its ConditionState."""
     _probes.condition.set(int(condition), {SOURCE: source})
+
+
+def record_replica_lag(seconds: float) -> None:
+    """Tell how long ago this replica knew all that there was."""
+    _probes.replica_lag.set(seconds)
+
+
+def record_owner(source: str, *, owned: bool) -> None:
+    """Tell whether this replica is the one that asks a source."""
+    _probes.replica_owner.set(int(owned), {SOURCE: source})
+
+
+def record_session_lost() -> None:
+    """Count one more session with etcd that was lost."""
+    _probes.session_lost.add(1)
+
+
+def record_forwarded(source: str) -> None:
+    """Count one more call to the replica that asks a source."""
+    _probes.forwarded.add(1, {SOURCE: source})
 
 
 def record_lag(seconds: float) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from faults.rig.follower import Follower
     from faults.rig.load import Fact, Key
+    from faults.rig.ownership import Call, Term
     from faults.rig.recorder import Recorder, Stream, Wanted
+    from faults.rig.replica import Ended
 
 GONE = frozenset({asset_status_pb2.ASSET_STATE_DELETED, asset_status_pb2.ASSET_STATE_MISSING})
 
@@ -113,8 +115,7 @@ class Line:
 
     def head_at(self, t: float) -> int:
         """Return the newest revision that could be read at a moment."""
-        place = bisect_right(self.entries, t, key=lambda entry: entry.t)
-        return self.entries[place - 1].revision if place else 0
+        return max((entry.revision for entry in self.entries if entry.t <= t), default=0)
 
 
 @dataclass
@@ -160,6 +161,11 @@ def read_journal(path: Path) -> Journal:
     return journal
 
 
+def read_points(path: Path) -> list[tuple[float, str]]:
+    """Read which delay points a process passed while they were armed, and when."""
+    return [(line["t"], line["name"]) for line in _lines(path) if line["kind"] == "point"] if path.exists() else []
+
+
 def _started(journal: Journal, fields: Mapping[str, Any], loaded: Sequence[Logged]) -> None:
     """A store was opened: a new one, one that goes on, or a backup that was put back."""
     if fields["head"] == 0 or not journal.lines or not _goes_on(journal.last, loaded):
@@ -197,7 +203,10 @@ def _logged(fields: Mapping[str, Any]) -> Logged:
 
 @dataclass
 class Window:
-    """When a fault was on. source: the upstream it hit, if it did. silent: that could not be read at all."""
+    """When a fault was on. source: the upstream it hit, if it did. silent: that could not be read at all.
+
+    ends: processes may end by themselves, for a supervisor to start them anew.
+    """
 
     fault: str
     began_at: float
@@ -206,13 +215,16 @@ class Window:
     source: str = ""
     silent: bool = False
     restarts: bool = False
+    ends: bool = False
 
 
 @dataclass
 class Evidence:
     """All of it. rates: calls a second that each source may be asked; listed: what List gave at the end, by key.
 
-    starved: the share of time in which server or clients could run and had no processor.
+    starved: the share of time in which server or clients could run and had no processor. begun: when each source was
+    begun to be asked. Of replicas: also_listed: what List gave at each; terms, calls: who owned and who asked a source;
+    ended: processes that ended by themselves.
     """
 
     journal: Journal
@@ -230,6 +242,11 @@ class Evidence:
     changes_per_s: float = 0.0
     starved: float = 0.0
     stderr: str = ""
+    begun: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    also_listed: Mapping[str, Mapping[Key, asset_status_pb2.AssetStatus]] = field(default_factory=dict)
+    terms: Sequence[Term] = ()
+    calls: Mapping[str, Sequence[Call]] = field(default_factory=dict)
+    ended: Sequence[Ended] = ()
 
 
 def streams(run: Evidence) -> Iterator[tuple[Recorder, Stream]]:

@@ -42,7 +42,7 @@ REQUESTS_A_CALL = {"oracle-sbc": 4, "media-intelligence": 2, "pieces": 2}
 DOCUMENTED: dict[tuple[str, str], frozenset[str]] = {
     ("OUT_OF_RANGE", "RESUME_TOKEN_EXPIRED"): frozenset({"requested", "oldest", "current"}),
     ("OUT_OF_RANGE", "RESUME_EPOCH_CHANGED"): frozenset({"epoch"}),
-    ("UNAVAILABLE", "REPLICA_BEHIND"): frozenset({"revision", "current"}),
+    ("UNAVAILABLE", "REPLICA_BEHIND"): frozenset(),  # of a token it says which; of a replica that is cut off nothing
     ("UNAVAILABLE", "SERVER_DRAINING"): frozenset(),
     ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS"): frozenset({"limit"}),
     ("RESOURCE_EXHAUSTED", "TOO_MANY_ASSETS"): frozenset({"source", "limit"}),
@@ -127,17 +127,24 @@ def i17(run: Evidence) -> Iterator[str]:
     its own.
     """
     for source, rate in run.rates.items():
-        times = [t for t, _, _ in run.requests.get(source, ())]
+        times, begun = [t for t, _, _ in run.requests.get(source, ())], run.begun.get(source, ())
         lasted_s = times[-1] - times[0] if times else 0.0
         long_s = max(1.0, min(MINUTE_S, lasted_s))
         limits = {
-            1.0: (rate + BURST) * REQUESTS_A_CALL.get(source, 1),
-            long_s: rate * (long_s + HELD_S) + BURST * len(run.journal.ready_at),
+            1.0: (rate + BURST * max(1, _most_within(begun, 1.0))) * REQUESTS_A_CALL.get(source, 1),
+            long_s: rate * (long_s + HELD_S) + BURST * len(begun),
         }
         for span_s, limit in limits.items():
             most = _most_within(times, span_s)
             if most > limit:
                 yield f"{source}: {most} requests within {span_s:.0f} s, {limit:.0f} are allowed"
+
+
+def ended(run: Evidence) -> Iterator[str]:
+    """ENDED: no process ended by itself, but where it had to."""
+    for end in run.ended:
+        if not any(window.ends and end.t >= window.began_at for window in run.windows):
+            yield f"{end.replica} ended with {end.code}"
 
 
 def log(run: Evidence) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from faults.rig import limits, promises
+from faults.rig import limits, ownership, promises
 from faults.rig.limits import STARVED_MAX
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ CHANGES_PER_S_MIN = 100.0
 TIMED = frozenset({"I16", "LATE"})
 """What must be so within seconds; that it is not says nothing on a machine that is busy with something else."""
 
-# I12 is of several replicas; I13 and I14 compare two moments, and are asked by the runs that measure them.
+# I13 and I14 compare two moments, and are asked by the runs that measure them.
 FIRST = (promises.i1, promises.i2, promises.i3, promises.i4, promises.i5)
 PROMISES = (*FIRST, promises.i6, promises.i7, promises.i8, promises.i9, promises.i10)
-LIMITS = (limits.i11, limits.i15, limits.i16, limits.i17, limits.late, limits.log)
+LIMITS = (limits.i11, ownership.i12, limits.i15, limits.i16, limits.i17, limits.late, limits.ended, limits.log)
 INVARIANTS: dict[str, Callable[[Evidence], Iterator[str]]] = {
     asked.__name__.upper(): asked for asked in (*PROMISES, *LIMITS)
 }

@@ -16,7 +16,7 @@ from faults.rig.mirror import Mirror, key_of
 from faults.rig.recorder import read_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from assetwatch.v1.asset_status_pb2 import AssetStatus
 
@@ -76,16 +76,11 @@ def i4(run: Evidence) -> Iterator[str]:
         if follower.map != follower.statuses:
             yield f"{follower.name}: the library's map is not what its events amount to"
     truth = {fact.key: fact for fact in run.facts}
-    for key, fact in truth.items():
-        entry = run.journal.last.latest(key, run.journal.last.head_at(float("inf")))
-        if entry is None and not fact.number:
-            continue  # a store begun anew never heard of it
-        if entry is None or not _tells(entry, fact):
-            yield f"{key} is {_brief(entry.status if entry else None)}, upstream says number {fact.number}"
-        if fact.number and (entry is None or _plain(run.listed.get(key)) != _plain(entry.status)):
-            yield f"List: {key} is {_brief(run.listed.get(key))}"
-    for key in run.listed.keys() - {key for key, fact in truth.items() if fact.number}:
-        yield f"List: {key} is listed, and is gone"
+    for fact in truth.values():
+        yield from _true(run, fact)
+    for name, listed in _lists(run):
+        for key in listed.keys() - {key for key, fact in truth.items() if fact.number}:
+            yield f"List{name}: {key} is listed, and is gone"
 
 
 def i5(run: Evidence) -> Iterator[str]:
@@ -178,6 +173,13 @@ def i10(run: Evidence) -> Iterator[str]:
             newest[entry.key] = number or newest.get(entry.key, 0)
 
 
+def _lists(run: Evidence) -> Iterator[tuple[str, Mapping[Key, AssetStatus]]]:
+    """Every list there is, of replicas with where it is from."""
+    yield "", run.listed
+    for name, listed in run.also_listed.items():
+        yield f" of {name}", listed
+
+
 def _mode(stream: Stream) -> int:
     return stream.messages[0][1].started.mode if stream.messages else pb.WatchStarted.MODE_UNSPECIFIED
 
@@ -187,6 +189,19 @@ def _tells(entry: Logged, fact: Fact) -> bool:
     if not fact.number:
         return entry.state in GONE
     return entry.state == fact.state and number_of(entry.status) == fact.number
+
+
+def _true(run: Evidence, fact: Fact) -> Iterator[str]:
+    """Where the store, or a list, is not what is true upstream of an asset."""
+    past = run.journal.last.past(fact.key)
+    if not past and not fact.number:
+        return  # a store begun anew never heard of it
+    entry = past[-1] if past else None
+    if entry is None or not _tells(entry, fact):
+        yield f"{fact.key} is {_brief(entry.status if entry else None)}, upstream says number {fact.number}"
+    for name, listed in _lists(run):
+        if fact.number and (entry is None or _plain(listed.get(fact.key)) != _plain(entry.status)):
+            yield f"List{name}: {fact.key} is {_brief(listed.get(fact.key))}"
 
 
 def _held(run: Evidence, who: Recorder | Follower) -> Iterator[str]:

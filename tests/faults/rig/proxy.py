@@ -54,35 +54,45 @@ class Counts:
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1 and passes everything on to host:port, which may change."""
+    """Listens on free ports of 127.0.0.1 and passes everything on to host:port, which may change.
+
+    ports: those it listens on, the first one first; what is behind it may tell by them who called.
+    """
 
     def __init__(self, host: str, port: int, *, seed: int = 0) -> None:
         self.target = (host, port)
         self.weather = Weather()
         self.counts = Counts()
-        self.port = 0
+        self.ports: list[int] = []
         self._rng = random.Random(seed)  # noqa: S311 - a run must be repeatable
         self._pairs: set[Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self._stopped = False
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     @property
     def address(self) -> str:
         """HOST:PORT to connect to instead."""
-        return f"127.0.0.1:{self.port}"
+        return self.addresses[0]
 
-    async def start(self) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    @property
+    def addresses(self) -> list[str]:
+        """All of them."""
+        return [f"127.0.0.1:{port}" for port in self.ports]
+
+    async def start(self, ports: int = 1) -> None:
+        """Listen on so many ports."""
+        for _ in range(ports):
+            server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+            self._servers.append(server)
+            self.ports.append(server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening and cut everything."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._stopped = True
         self.heal()
         for task in list(self._tasks):
@@ -142,6 +152,10 @@ class Proxy:
 
     # Passing on ------------------------------------------------------------------------------------------------------
 
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to what is behind it. Raises: OSError."""
+        return await asyncio.open_connection(*self.target)
+
     def _reset(self, pair: Pair) -> None:
         self.counts.resets += 1
         for writer in pair.writers():
@@ -177,7 +191,7 @@ class Proxy:
     async def _joined(self, pair: Pair, reader: asyncio.StreamReader) -> None:
         await self._flowing()
         try:
-            far_reader, pair.far = await asyncio.open_connection(*self.target)
+            far_reader, pair.far = await self.connect()
         except OSError:
             self.counts.refused += 1
             return

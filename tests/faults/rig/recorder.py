@@ -91,7 +91,7 @@ class Stream:
 class Recorder:
     """One logical watch over any number of streams; keeps the map as the schema's comments say.
 
-    numbers: of the change that each asset in the map shows.
+    numbers: of the change that each asset in the map shows. stay_s: how long the next stream is kept; None: to its end.
     """
 
     def __init__(self, name: str, address: Callable[[], str], wanted: Wanted) -> None:
@@ -103,6 +103,7 @@ class Recorder:
         self.token = ""
         self.synced = False
         self.failed = ""
+        self.stay_s: Callable[[], float] | None = None
         self._address = address
 
     async def run(self) -> None:
@@ -110,7 +111,11 @@ class Recorder:
         while not self.failed:
             stream = Stream(time.monotonic(), self.token)
             self.streams.append(stream)
-            await self._follow(stream)
+            try:
+                async with asyncio.timeout(self.stay_s() if self.stay_s else None):
+                    await self._follow(stream)
+            except TimeoutError:
+                stream.end = End(time.monotonic(), "CANCELLED", "left", local=True)
             await asyncio.sleep(self._pause_s(stream.end))
 
     async def _follow(self, stream: Stream) -> None:

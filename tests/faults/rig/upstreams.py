@@ -67,15 +67,15 @@ class Upstreams:
         self.misdated += self.ahead_s != 0.0
         return time.time() + self.ahead_s
 
-    async def start(self) -> None:
-        """Listen, stand-ins and proxies."""
+    async def start(self, callers: int = 1) -> None:
+        """Listen, stand-ins and proxies, these on an address for each caller."""
         await self.sandbox.start()
         for name, standin in self.sandbox.standins.items():
             parts = urlsplit(standin.url)
             assert parts.hostname is not None
             assert parts.port is not None
             self.proxies[name] = Proxy(parts.hostname, parts.port)
-            await self.proxies[name].start()
+            await self.proxies[name].start(callers)
 
     async def stop(self) -> None:
         """Stop all."""
@@ -92,12 +92,18 @@ class Upstreams:
         for standin in self.sandbox.standins.values():
             standin.faults.clear()
 
-    def settings(self, pace: Mapping[str, Mapping[str, float]] = PACE) -> dict[str, dict[str, Any]]:
-        """Return what the server is told about each; call it once the assets are there."""
+    def callers(self, name: str) -> list[tuple[float, int, str]]:
+        """When each request came to a stand-in, which caller sent it, for what; without what came past the proxies."""
+        numbers = {address: number for number, address in enumerate(self.proxies[name].addresses)}
+        asked = (each for each in self[name].requests.all() if each.host in numbers)
+        return [(each.time, numbers[each.host], each.path_qs) for each in asked]
+
+    def settings(self, pace: Mapping[str, Mapping[str, float]] = PACE, caller: int = 0) -> dict[str, dict[str, Any]]:
+        """Return what a caller is told about each; call it once the assets are there."""
         return {
             name: {
                 **of_standin(standin),
-                "base_url": f"http://{self.proxies[name].address}",
+                "base_url": f"http://{self.proxies[name].addresses[caller]}",
                 **QUICK,
                 **pace[name],
             }

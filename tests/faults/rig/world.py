@@ -11,7 +11,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from assetwatch.v1 import asset_status_pb2 as status_pb
@@ -27,9 +27,10 @@ from faults.rig.recorder import OPTIONS, Churner, Recorder, Stalled, Wanted
 from faults.rig.upstreams import MEDIA, OMN, PACE, PIECES, SBC, SOURCES, USD, Upstreams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
-    from faults.rig.evidence import Window
+    from faults.rig.evidence import Journal, Window
     from faults.rig.load import Key
 
 LOAD_PER_S = 200.0
@@ -47,7 +48,10 @@ SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
 
 @dataclass
 class Plan:
-    """How a run is shaped. store: memory or sqlite; retention_s: of tombstones; followers: watches of the library."""
+    """How a run is shaped. store: memory or sqlite; retention_s: of tombstones; followers: watches of the library.
+
+    replicas: 0 for one server with a store of its own; members: of the etcd of replicas.
+    """
 
     seed: int
     store: str = "sqlite"
@@ -60,10 +64,17 @@ class Plan:
     server: Mapping[str, Any] = field(default_factory=dict)
     pace: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: PACE)
     mutant: str = ""
+    replicas: int = 0
+    members: int = 1
 
 
 class World:
-    """A run under way. windows: the faults so far; front: the proxy between clients and server."""
+    """A run under way. windows: the faults so far; front: the proxy between clients and server.
+
+    callers: how many processes ask the upstreams.
+    """
+
+    callers = 1
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
@@ -89,23 +100,30 @@ class World:
     async def start(self) -> None:
         """Start everything but the load; return once every recorder is in sync with what is true upstream."""
         self.load.populate()
-        await self.upstreams.start()
-        store: dict[str, Any] = {"kind": self.plan.store, "tombstone_retention_s": self.plan.retention_s}
-        if self.plan.store != "memory":
-            store["path"] = str(self.directory / "store.db")
-        settings = {
-            "server": {**SERVER, **self.plan.server},
-            "store": store,
-            "telemetry": {"log_level": "info"},
-            "sources": self.upstreams.settings(self.plan.pace),
-        }
-        self.server = Server(settings, self.directory, spans=SPANS, mutant=self.plan.mutant)
-        await self.server.start()
-        self.front = Proxy("127.0.0.1", self.server.port, seed=self.plan.seed)
+        await self.upstreams.start(self.callers)
+        await self.serve()
         await self.front.start()
         self._people()
         if not await self.settles(READY_S):
             raise RuntimeError(f"the maps did not become what is true upstream: {self.unsettled()}")
+
+    async def serve(self) -> None:
+        """Start what serves, and make what clients connect to."""
+        store: dict[str, Any] = {"kind": self.plan.store, "tombstone_retention_s": self.plan.retention_s}
+        if self.plan.store != "memory":
+            store["path"] = str(self.directory / "store.db")
+        self.server = Server(self.settings(store), self.directory, spans=SPANS, mutant=self.plan.mutant)
+        await self.server.start()
+        self.front = Proxy("127.0.0.1", self.server.port, seed=self.plan.seed)
+
+    def settings(self, store: Mapping[str, Any], caller: int = 0) -> dict[str, Any]:
+        """Return the configuration of what serves."""
+        return {
+            "server": {**SERVER, **self.plan.server},
+            "store": dict(store),
+            "telemetry": {"log_level": "info"},
+            "sources": self.upstreams.settings(self.plan.pace, caller),
+        }
 
     def _people(self) -> None:
         kinds = self._kinds()
@@ -165,10 +183,14 @@ class World:
         await asyncio.gather(*self._clients, return_exceptions=True)
         if hasattr(self, "front"):
             await self.front.stop()
-        if hasattr(self, "server"):
-            await self.server.stop()
+        await self.serve_no_more()
         await self.upstreams.stop()
         await asyncio.sleep(CLOSE_S)
+
+    async def serve_no_more(self) -> None:
+        """End what serves."""
+        if hasattr(self, "server"):
+            await self.server.stop()
 
     # The load --------------------------------------------------------------------------------------------------------
 
@@ -186,10 +208,11 @@ class World:
 
     def measure(self) -> None:
         """Count the changes of the second before now; a run with too few of them is void."""
-        since = time.monotonic() - 1.0
-        line = read_journal(self.server.journal).last
-        recent = [entry for entry in line.entries[-2000:] if entry.t >= since]
-        self.changes_per_s = float(len(recent))
+        self.changes_per_s = float(self.changed_since(time.monotonic() - 1.0))
+
+    def changed_since(self, t: float) -> int:
+        """Count the changes since a moment, some seconds ago at the most."""
+        return sum(entry.t >= t for entry in self.journal().last.entries[-2000:])
 
     # Waiting ---------------------------------------------------------------------------------------------------------
 
@@ -233,22 +256,40 @@ class World:
 
     # Judging ---------------------------------------------------------------------------------------------------------
 
+    def journal(self) -> Journal:
+        """Return what the store has been so far."""
+        return read_journal(self.server.journal)
+
+    def pids(self) -> list[int]:
+        """Return the processes that serve now."""
+        return [self.server.pid]
+
+    def stderr(self) -> str:
+        """Return what those who serve have said."""
+        return self.server.stderr.read_text()
+
     async def evidence(self, *, quiet_s: float = QUIET_S) -> Evidence:
         """Stop the load, wait until all is quiet, ask List, and put down everything there is to judge."""
         await self.rest()
-        quiet_at, server_starved_s = time.monotonic(), _starved_s(self.server.pid)
+        quiet_at, starved_s = time.monotonic(), {pid: _starved_s(pid) for pid in self.pids()}
         settled = await self.settles(quiet_s)
         if not settled:
             print(self.unsettled())  # noqa: T201 - for whoever looks at the failure
             await self.settles(LATE_S)  # that it took long is one thing, that it never came right another
-        starved = max(
-            _share(_starved_s(os.getpid()) - self._working_since[1], time.monotonic() - self._working_since[0]),
-            _share(_starved_s(self.server.pid) - server_starved_s, max(time.monotonic() - quiet_at, 1.0)),
-        )
+        since, own_s = self._working_since
+        starved = [_share(_starved_s(os.getpid()) - own_s, time.monotonic() - since)]
+        quiet_s = max(time.monotonic() - quiet_at, 1.0)
+        same = starved_s.keys() & set(self.pids())
+        starved += [_share(_starved_s(pid) - starved_s[pid], quiet_s) for pid in same]
         await asyncio.sleep(3 * SERVER["heartbeat_s"])
-        listed = await self._list()
+        return await self.found(quiet_at, settled=settled, starved=max(starved))
+
+    async def found(self, quiet_at: float, *, settled: bool, starved: float) -> Evidence:
+        """Put it down."""
+        listed = await self.list_at(f"127.0.0.1:{self.server.port}")
+        journal = self.journal()
         return Evidence(
-            journal=read_journal(self.server.journal),
+            journal=journal,
             recorders=self.recorders,
             followers=self.followers,
             churners=self.churners,
@@ -263,15 +304,16 @@ class World:
                 for name in SOURCES
             },
             rates={name: pace["rate_per_s"] for name, pace in self.plan.pace.items()},
+            begun=dict.fromkeys(SOURCES, journal.ready_at),
             changes_per_s=self.changes_per_s,
             starved=starved,
-            stderr=self.server.stderr.read_text(),
+            stderr=self.stderr(),
         )
 
-    async def _list(self) -> dict[Key, status_pb.AssetStatus]:
+    async def list_at(self, address: str) -> dict[Key, status_pb.AssetStatus]:
         """List everything, page after page."""
         found: dict[Key, status_pb.AssetStatus] = {}
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.server.port}", options=OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
             call = AssetStatusServiceStub(channel).ListAssetStatuses
             token = ""
             while True:
@@ -291,11 +333,19 @@ def _share(part_s: float, whole_s: float) -> float:
     return part_s / whole_s
 
 
+W = TypeVar("W", bound=World)
+
+
+def world(plan: Plan) -> AbstractAsyncContextManager[World]:
+    """Run one, as planned."""
+    return running(lambda directory: World(plan, directory))
+
+
 @asynccontextmanager
-async def world(plan: Plan) -> AsyncIterator[World]:
+async def running(make: Callable[[Path], W]) -> AsyncIterator[W]:
     """Run one in a directory of its own, which goes with it."""
     directory = Path(tempfile.mkdtemp(prefix="assetwatch-faults-"))
-    made = World(plan, directory)
+    made = make(directory)
     try:
         await made.start()
         yield made

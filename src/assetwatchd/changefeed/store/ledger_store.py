@@ -40,6 +40,9 @@ class LedgerStore:
     async def run(self, moved: Callable[[], None]) -> None:
         """Nothing comes from elsewhere: whoever commits says so."""
 
+    async def caught_up(self) -> None:
+        """Nobody else commits."""
+
     async def drop_gone(self, *, before: float, keep: Callable[[AssetKey], bool]) -> int:
         """Choose and raise the floor, forget, drop; one call after the other.
 

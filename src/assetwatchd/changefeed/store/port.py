@@ -71,6 +71,13 @@ class Store(Protocol):
         """Whether what that epoch counted up to that revision is what this store counted up to there."""
         ...
 
+    async def caught_up(self) -> None:
+        """Return once all that any process had committed when this was called can be read here, epochs too.
+
+        Of a store that one process has by itself that is so at once; another may be waited for, for ever.
+        """
+        ...
+
     def get(self, key: AssetKey) -> Entry | None:
         """Return the latest entry of an asset, also one that is gone."""
         ...

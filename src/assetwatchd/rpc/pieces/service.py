@@ -119,9 +119,9 @@ class CallContext:
             async with self._written(api, len(given), context):
                 return await api.body(given, convert.body, type(of))
         except ValueError:
-            text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
+            text = "cannot be written as JSON: leave out NaN, infinities, and extra_json that is no valid JSON"
         except BadAnswer:
-            text = "takes too long, or too much memory, to be written as JSON"
+            text = "takes too long, or too much memory, to be written as JSON; send less"
         raise InvalidRequest((name, text))
 
     def _written(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
@@ -133,10 +133,8 @@ class CallContext:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
         size, limit = request.ByteSize(), self.limits.message_bytes_max - READ_BACK_BYTES
         if size > limit:
-            text = (
-                f"is too large to be read back: {size} bytes, where server.message_bytes_max leaves {limit}; raise it"
-            )
-            raise InvalidRequest(("seed", text))
+            text = f"is too large to be read back: {size} bytes, where server.message_bytes_max leaves {limit}"
+            raise InvalidRequest(("seed", f"{text}; send less, or raise it"))
 
     def answer(self, api: PiecesApi, response: type[Message]) -> Operations[bytes]:
         """Return the API so that it answers with an encoded response, which holds one message.
@@ -162,26 +160,26 @@ class PiecesAssetsService(grpc_pb.PiecesAssetsServiceServicer):
             seed = await self._calls.body(api, "seed", request.seed, context)
             make = partial(convert.created, request.source, self._calls.limits.message_bytes_max)
             asset_id, answer = await api.into(make).create(seed, transferables=_flag(request, "transferables"))
-            scheduler = self._calls.sources.get(request.source)
-            revision = await writes.created(scheduler, self._calls.store, asset_id)
+            source = self._calls.sources.get(request.source)
+            revision = await writes.created(source, self._calls.store, asset_id)
             rest = pb.CreateAssetResponse(revision=revision).SerializeToString()
             return answer + rest  # messages that are joined are one message
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Context) -> pb.DeleteAssetResponse:
         """Delete, then tell so."""
         async with self._calls.call(request, context) as api:
-            calls, scheduler = self._calls, self._calls.sources.get(request.source)
+            calls, source = self._calls, self._calls.sources.get(request.source)
             asset_id = _asset_id(request)
             tombstone, traceparent = calls.tombstone(asset_id), telemetry.traceparent()
             try:
                 await api.delete(asset_id)
             except AssetGone:
-                await writes.found_gone(scheduler, calls.store, calls.hub, tombstone, traceparent)
+                await writes.found_gone(source, calls.store, calls.hub, tombstone, traceparent)
                 raise
             except BadAnswer:
-                scheduler.push_touched([asset_id])
+                await source.push_touched([asset_id])
                 raise
-            revision = await writes.deleted(scheduler, calls.store, calls.hub, tombstone, traceparent)
+            revision = await writes.deleted(source, calls.store, calls.hub, tombstone, traceparent)
             return pb.DeleteAssetResponse(asset_id=asset_id, revision=revision)
 
     # Reads -----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ A watch that says nothing may have nothing to say, or be at a member, or behind 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PROBE_S = 1.0
 """Between two looks."""
+AGAIN_S = 0.1
+"""After a look that was not answered, where somebody waits for one."""
 BEHIND_S = 1.5
 """A watch that takes longer to tell what a majority has agreed on is given up for another one."""
 
@@ -44,6 +47,8 @@ class Currency:
         self._listeners: list[Callable[[bool], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._current_at = 0.0
+        self._looking = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
 
     @property
     def lag_s(self) -> float:
@@ -53,6 +58,31 @@ class Currency:
     def subscribe(self, listener: Callable[[bool], None]) -> None:
         """Have a listener told when this process is cut off, True, and when it no longer is, False."""
         self._listeners.append(listener)
+
+    async def caught_up(self) -> None:
+        """Return once the mirror has all that etcd had when this was called; for as long as that cannot be told, wait.
+
+        Who asks while a look is under way waits for the next one, together: that one began after all of them asked.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._caught_up(), name="store.catching_up")
+        await asyncio.shield(self._next)
+
+    async def _caught_up(self) -> None:
+        async with self._looking:
+            self._next = None
+            while True:
+                with contextlib.suppress(EtcdError):
+                    await self._mirror.reached(await self._agreed())
+                    return
+                await asyncio.sleep(AGAIN_S)
+
+    async def _agreed(self) -> int:
+        """Return how far etcd is, and have the watch say how far that is told. Raises: EtcdError."""
+        revision = (await self._client.get(self._key)).revision
+        if revision > self._mirror.revision:
+            await self._following.ask_progress()
+        return revision
 
     async def run(self) -> None:
         """Look every PROBE_S, until cancelled. Raises: HistoryBroken."""
@@ -68,11 +98,9 @@ class Currency:
     async def _probe(self) -> None:
         began, read = asyncio.get_running_loop().time(), self._mirror.revision
         try:
-            revision = (await self._client.get(self._key)).revision
+            revision = await self._agreed()
             if revision < read:
                 raise HistoryBroken(f"its revision is {revision}, and {read} was read")
-            if revision > self._mirror.revision:
-                await self._following.ask_progress()
             async with asyncio.timeout(BEHIND_S):
                 await self._mirror.reached(revision)
         except EtcdError:

@@ -134,6 +134,10 @@ class EtcdStore:
         """What is counted now, and what was counted in earlier epochs, as far as etcd has it."""
         return self.mirror.contents.epochs.continues(epoch, revision)
 
+    async def caught_up(self) -> None:
+        """As a read that a majority agrees on tells how far etcd is."""
+        await self.currency.caught_up()
+
     def get(self, key: AssetKey) -> Entry | None:
         """Of the mirror."""
         return self.mirror.contents.ledger.get(key)
