@@ -35,6 +35,7 @@ async def wait(
     timeout_s: float,
     states: Iterable[int] = (),
     stop_when_settled: bool = False,
+    view: int = 0,
     patient: bool = True,
     backoff: Backoff | None = None,
     on_break: Callable[[grpc.aio.AioRpcError], None] | None = None,
@@ -51,6 +52,7 @@ async def wait(
         timeout_s: then the answer says that the condition is not met.
         states: as numbers of assetwatch.v1.AssetState.
         stop_when_settled: of states: end, unmet, when the asset settles in another; the answer is settled_otherwise.
+        view: how much of the status is told, as a number of assetwatch.v1.AssetStatusView; 0 is all of it.
         patient: go on where a server that cannot be reached, or breaks off, may be there again. False: raise that, once
             it is so with each.
         backoff: pauses between calls.
@@ -66,6 +68,7 @@ async def wait(
         asset=AssetRef(source=source, asset_id=asset_id),
         states=states,  # type: ignore[arg-type]  # the numbers of the enum
         stop_when_settled=stop_when_settled,
+        view=view,  # type: ignore[arg-type]  # same
     )
     request.until_settled = not request.states
     while True:

@@ -73,6 +73,8 @@ class Watch:
         assets: Iterable[tuple[str, str]] = (),
         sources: Iterable[str] = (),
         states: Iterable[int] = (),
+        asset_id_prefix: str = "",
+        view: int = 0,
         resume_token: str = "",
         patient: bool = True,
         backoff: Backoff | None = None,
@@ -85,6 +87,8 @@ class Watch:
             assets: pairs of source and asset id.
             sources: whole sources.
             states: only these, as numbers of assetwatch.v1.AssetState.
+            asset_id_prefix: of whole sources only the assets whose id begins with it.
+            view: how much of each status is told, as a number of assetwatch.v1.AssetStatusView; 0 is all of it.
             resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
                 For whoever kept what that watch told: a process that did not must begin without.
             patient: wait for a server that cannot be reached or takes no streams. False: raise that, once it is so
@@ -98,6 +102,8 @@ class Watch:
             assets=[AssetRef(source=source, asset_id=asset_id) for source, asset_id in assets],
             sources=sources,
             states=states,  # type: ignore[arg-type]  # the numbers of the enum
+            asset_id_prefix=asset_id_prefix,
+            view=view,  # type: ignore[arg-type]  # same
         )
         self._patient = patient
         self._view = View(token=resume_token)
@@ -132,6 +138,11 @@ class Watch:
     def head_revision(self) -> int:
         """The newest revision the server has told of: how far ahead of the statuses at hand it is."""
         return self._view.head
+
+    @property
+    def replica(self) -> str:
+        """The replica of the server that serves the stream, or served the last one; empty before the first began."""
+        return self._view.replica
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield every change, each (asset, revision) once and never an older one after a newer; for ever.

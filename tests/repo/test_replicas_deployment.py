@@ -166,8 +166,9 @@ async def connects(port: int, name: str, credentials: grpc.ChannelCredentials) -
     """Whether a call gets to the server, which has no method at all."""
     options = [("grpc.ssl_target_name_override", name)]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
+        call: Any = channel.unary_unary("/a/b")
         try:
-            await asyncio.wait_for(channel.unary_unary("/a/b")(b""), 20)
+            await asyncio.wait_for(call(b""), 20)
         except grpc.aio.AioRpcError as error:
             return error.code() is grpc.StatusCode.UNIMPLEMENTED
     return False

@@ -76,6 +76,7 @@ def test_the_least_that_is_needed() -> None:
         ),
         (LOCAL, {"replica": "-a"}, "replica"),
         (LOCAL, {"replica": "a/b"}, "replica"),
+        (LOCAL, {"replica": "a" * 65}, "replica"),
         (LOCAL, {"lease_s": 1}, "lease_s"),
         (LOCAL, {"cut_off_s": 1}, "cut_off_s"),
     ],

@@ -67,6 +67,18 @@ class ModelEtcd:
                 told.append(News(news.revision, events))
         return told
 
+    def as_of(self, revision: int) -> dict[bytes, KeyValue]:
+        """Return all keys as they were. Raises: Compacted."""
+        if revision < self.compacted:
+            raise Compacted("compacted", revision=self.compacted)
+        keys: dict[bytes, KeyValue] = {}
+        for event in (event for news in self.history if news.revision <= revision for event in news.events):
+            if event.deleted:
+                del keys[event.key.key]
+            else:
+                keys[event.key.key] = event.key
+        return keys
+
     def below(self, prefix: bytes) -> list[KeyValue]:
         """Return all keys that begin so, in order."""
         return [self.keys[key] for key in sorted(self.keys) if key.startswith(prefix)]
@@ -98,7 +110,8 @@ class ModelEtcd:
             return ()
         asked = operation.request_range
         if asked.range_end:
-            return [key for key in self.below(b"") if asked.key <= key.key < asked.range_end]
+            keys = self.as_of(asked.revision) if asked.revision else self.keys
+            return [keys[key] for key in sorted(keys) if asked.key <= key < asked.range_end]
         return [self.keys[asked.key]] if asked.key in self.keys else []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import typer
-from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
+from assetwatch.v1 import asset_status_service_pb2_grpc, server_service_pb2_grpc, source_service_pb2_grpc
 
 import assetwatch_client
 from assetwatch_client import reason_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
+    from assetwatch.v1.server_service_pb2_grpc import ServerServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
 
     from assetwatch_client import Servers
@@ -36,12 +37,13 @@ FINDING_S = 3.0
 
 
 class Client(NamedTuple):
-    """Both services of one server, the channel they share, and all servers over its store, of which it is in use."""
+    """The services of one server, the channel they share, and all servers over its store, of which it is in use."""
 
     servers: Servers
     channel: grpc.aio.Channel
     statuses: AssetStatusServiceAsyncStub
     sources: SourceServiceAsyncStub
+    server: ServerServiceAsyncStub
 
 
 @asynccontextmanager
@@ -57,6 +59,7 @@ async def connect(target: Target) -> AsyncIterator[Client]:
             servers.channel,
             asset_status_service_pb2_grpc.AssetStatusServiceStub(servers.channel),
             source_service_pb2_grpc.SourceServiceStub(servers.channel),
+            server_service_pb2_grpc.ServerServiceStub(servers.channel),
         )
 
 

@@ -51,6 +51,8 @@ class Interest(NamedTuple):
     sources: Sequence[str]
     assets: Sequence[tuple[str, str]] = ()
     states: Sequence[int] = ()
+    asset_id_prefix: str = ""
+    view: int = 0
     resume_token: str = ""
 
 

@@ -53,6 +53,13 @@ class StateName(enum.StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class ViewName(enum.StrEnum):
+    """The views of a status, as they are typed."""
+
+    BASIC = "basic"
+    FULL = "full"
+
+
 class Group(TyperGroup):
     """A group of commands, whose flags are False when they are not given: for None typer would import pydantic."""
 
@@ -209,6 +216,10 @@ def state_option(meaning: str) -> object:
     )
 
 
+Views = Annotated[ViewName, typer.Option("--view", help="How much of each status; basic: all but its detail.")]
+Prefix = Annotated[
+    str, typer.Option("--prefix", metavar="TEXT", help="Of whole sources only assets whose id begins with this.")
+]
 States = Annotated[list[StateName] | None, state_option("Only this state, e.g. FAILED")]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Name of a configured source.")

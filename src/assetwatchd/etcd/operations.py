@@ -36,9 +36,10 @@ def get(key: bytes) -> Operation:
     return pb.RequestOp(request_range=pb.RangeRequest(key=key))
 
 
-def get_prefix(prefix: bytes, *, limit: int = 0) -> Operation:
-    """Read all keys that begin so; with a limit, the first."""
-    return pb.RequestOp(request_range=pb.RangeRequest(key=prefix, range_end=behind(prefix), limit=limit))
+def get_prefix(prefix: bytes, *, limit: int = 0, revision: int = 0) -> Operation:
+    """Read all keys that begin so, with a limit the first; with a revision as they were then, if that is kept."""
+    wanted = pb.RangeRequest(key=prefix, range_end=behind(prefix), limit=limit, revision=revision)
+    return pb.RequestOp(request_range=wanted)
 
 
 def delete(key: bytes) -> Operation:

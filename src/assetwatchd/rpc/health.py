@@ -16,7 +16,7 @@ from assetwatchd.rpc import names
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -46,7 +46,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def cut_off(self, cut_off: bool) -> None:  # noqa: FBT001 - told as it is
         """Note that the process serves what it knew alone, so that new clients go elsewhere, or that it is back."""
-        self._set(dict.fromkeys(SERVICES, NOT_SERVING if cut_off else SERVING) | {ALIVE: SERVING})
+        self._set({name: NOT_SERVING if cut_off and name != ALIVE else SERVING for name in SERVICES})
 
     def tell(self, source: str, condition: Condition) -> None:
         """Note the condition of a source, which serves while it can be read."""
@@ -57,7 +57,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ending = why
         self._set(self._statuses)
 
-    def _set(self, statuses: dict[str, int]) -> None:
+    def _set(self, statuses: Mapping[str, int]) -> None:
         self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
         # A new event for each change, and none is ever cleared: a watcher that is late to wait finds its own event set,
         # and cannot miss a change.

@@ -458,7 +458,7 @@ class EtcdStoreSettings(StoreSettings):
     username: str = Field(default="", pattern=r"^[^\s]*$", description="of etcd, where it asks for one")
     password_file: Path | None = Field(default=None, description="the password of username; read at each login")
     replica: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$", description="absent: the host's name"
+        default=None, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$", description="absent: the host's name"
     )
     peer_listen: PeerAddress = Field(
         default="127.0.0.1:50052", description="HOST:PORT for other replicas alone; port 0 takes a free one"

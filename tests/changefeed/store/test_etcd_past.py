@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetwatchd.changefeed.store.etcd.store import EtcdStore
-from assetwatchd.etcd.operations import delete
+from assetwatchd.etcd.operations import delete, put
 from assetwatchd.model.errors import HistoryBroken
 from support.entries import draft, seal
 from support.model_etcd import ModelClient, ModelEtcd
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.unit
 
 PREFIX = "/aw/"
 SOURCES = st.lists(st.sampled_from(["dam", "usd"]), min_size=1, max_size=4)
+LATER = st.lists(st.sampled_from(["dam", "usd"]), max_size=8)
+BY = st.sampled_from(["unaware", "one", "several"])
 
 
 def put_back(etcd: ModelEtcd, keys: dict[bytes, KeyValue], revision: int) -> None:
@@ -33,10 +36,11 @@ def put_back(etcd: ModelEtcd, keys: dict[bytes, KeyValue], revision: int) -> Non
     etcd.history = [news for news in etcd.history if news.revision <= revision]
 
 
-async def outlived(kept: list[str], lost: list[str], later: list[str], *, restarted: bool) -> str:
+async def outlived(kept: list[str], lost: list[str], later: list[str], *, by: str) -> str:
     """Commit; take a copy; commit what will be lost, and put the copy back behind a replica's back.
 
-    Then others commit again, perhaps once one of them was started anew. Return what the replica ended with.
+    Then others commit again: by one that has not noticed either, by one that was started anew, or by one after another.
+    Return what the replica ended with.
     """
     etcd = ModelEtcd()
     client = ModelClient(etcd)
@@ -51,9 +55,12 @@ async def outlived(kept: list[str], lost: list[str], later: list[str], *, restar
         await store.mirror.reached(etcd.revision)
     client.cut()
     put_back(etcd, *copied)
-    if restarted:
+    if by == "several":
         await (await EtcdStore.open(ModelClient(etcd), prefix=PREFIX, seal=seal)).close()
-    if later:
+    if by == "unaware":
+        for source in later:
+            etcd.txn((), (put(b"/aw/w/" + source.encode(), os.urandom(8)),), ())
+    elif later:
         again = await EtcdStore.open(ModelClient(etcd), prefix=PREFIX, seal=seal)
         following = asyncio.create_task(again.run(lambda: None))
         terms = Owning(again, again._client, PREFIX)
@@ -67,18 +74,18 @@ async def outlived(kept: list[str], lost: list[str], later: list[str], *, restar
     return str(running.exception()) if done else ""
 
 
-@given(SOURCES, SOURCES, st.lists(st.sampled_from(["dam", "usd"]), max_size=8), st.booleans())
-@settings(derandomize=True, max_examples=60)
-def test_whoever_read_what_was_lost_ends(kept: list[str], lost: list[str], later: list[str], restarted: bool) -> None:  # noqa: FBT001 - generated
+@given(SOURCES, SOURCES, LATER, BY)
+@settings(derandomize=True, max_examples=100)
+def test_whoever_read_what_was_lost_ends(kept: list[str], lost: list[str], later: list[str], by: str) -> None:
     """However much others wrote meanwhile, and whether they started anew."""
-    assert "start the service again" in run(outlived(kept, lost, later, restarted=restarted))
+    assert "start the service again" in run(outlived(kept, lost, later, by=by))
 
 
-@given(SOURCES, st.lists(st.sampled_from(["dam", "usd"]), max_size=8), st.booleans())
-@settings(derandomize=True, max_examples=30)
-def test_whoever_read_nothing_that_was_lost_goes_on(kept: list[str], later: list[str], restarted: bool) -> None:  # noqa: FBT001 - generated
+@given(SOURCES, LATER, BY)
+@settings(derandomize=True, max_examples=40)
+def test_whoever_read_nothing_that_was_lost_goes_on(kept: list[str], later: list[str], by: str) -> None:
     """What others did meanwhile is news, and no break."""
-    assert run(outlived(kept, [], later, restarted=restarted)) == ""
+    assert run(outlived(kept, [], later, by=by)) == ""
 
 
 async def ended_by(change: str) -> str:

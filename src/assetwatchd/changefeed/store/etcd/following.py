@@ -67,10 +67,10 @@ class Following:
 
     async def _follow(self) -> None:
         """Watch until that ends, once what was read is known to be the past of what there is."""
-        answer = await self._client.txn(success=past.questions(self._names))
-        past.check(self._names, self._mirror, self._cluster, answer)
+        await past.check_now(self._client, self._names, self._mirror, self._cluster)
         if self._outdated:
             await self._read_anew()
+        await past.check_then(self._client, self._names, self._mirror)
         revision = self._mirror.revision
         async with self._client.watch(self._names.prefix, from_revision=revision + 1) as watch:
             self._watch = watch

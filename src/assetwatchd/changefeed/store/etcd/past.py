@@ -1,8 +1,8 @@
-"""Whether what was read from etcd is still the past of what it has. Pure.
+"""Whether what was read from etcd is still the past of what it has.
 
 etcd's data may be put back to what they were a while ago. Then revisions are counted a second time, and a mirror that
 went on would show what never happened, or miss what did. A mirror is a holder of a token like any client: of its epoch,
-up to its head. And of each source it knows which commit was the last, which nothing but a later commit replaces.
+up to its head. And etcd can be asked for what it had at the mirror's revision, for as long as it keeps its history.
 """
 
 from __future__ import annotations
@@ -14,45 +14,38 @@ from assetwatchd.etcd.operations import get, get_prefix
 from assetwatchd.model.errors import HistoryBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from assetwatchd.changefeed.store.etcd.keys import Keys
     from assetwatchd.changefeed.store.etcd.mirror import Mirror
-    from assetwatchd.etcd.operations import Operation
-    from assetwatchd.etcd.values import KeyValue, Outcome
+    from assetwatchd.etcd.client import EtcdClient
+
+COMPARED = (b"c/", b"f/", b"m/", b"o/", b"r/", b"w/")
+"""Every commit writes one of the last; all of them are few, and small."""
 
 
-def questions(names: Keys) -> Sequence[Operation]:
-    """Return what is to be read, in one transaction, for `check`."""
-    return [get(names.named(keys.EPOCHS)), get_prefix(names.named(b"w/"))]
+async def check_then(client: EtcdClient, names: Keys, mirror: Mirror) -> None:
+    """Compare the mirror with what etcd had at its revision.
+
+    Raises: HistoryBroken; Compacted when that is not kept, and all is to be read anew; EtcdError.
+    """
+    revision = mirror.revision
+    asked = [get_prefix(names.named(prefix), revision=revision) for prefix in COMPARED]
+    answer = await client.txn((), asked)
+    found = {names.name(key.key): key for some in answer.found for key in some}
+    known = {name: key for name, key in mirror.contents.others.items() if name.startswith(COMPARED)}
+    if differing := sorted(name for name in found.keys() | known.keys() if found.get(name) != known.get(name)):
+        raise HistoryBroken(f"at revision {revision} it had another {differing[0].decode(errors='replace')}")
 
 
-def check(names: Keys, mirror: Mirror, cluster: int, answer: Outcome) -> None:
-    """Raises: HistoryBroken unless the mirror, read from that cluster, is the past of what was answered."""
-    if why := next(_breaks(names, mirror, cluster, answer), None):
-        raise HistoryBroken(why)
-
-
-def _breaks(names: Keys, mirror: Mirror, cluster: int, answer: Outcome) -> Iterator[str]:
+async def check_now(client: EtcdClient, names: Keys, mirror: Mirror, cluster: int) -> None:
+    """Compare the mirror, read from that cluster, with what etcd has now. Raises: HistoryBroken; EtcdError."""
+    answer = await client.txn((), (get(names.named(keys.EPOCHS)),))
     if answer.cluster != cluster:
-        yield f"it is another cluster, {answer.cluster:x} and not {cluster:x}"
+        raise HistoryBroken(f"it is another cluster, {answer.cluster:x} and not {cluster:x}")
     if answer.revision < mirror.revision:
-        yield f"its revision is {answer.revision}, and {mirror.revision} was read"
+        raise HistoryBroken(f"its revision is {answer.revision}, and {mirror.revision} was read")
     written = answer.one(0)
     if written is None:
-        yield "it knows no epochs any more"
-        return
+        raise HistoryBroken("it knows no epochs any more")
     contents = mirror.contents
     if not epochs.read(written.value, written.modified, contents.base).continues(contents.epochs.current, mirror.head):
-        yield f"its epoch {contents.epochs.current} ended before what was read in it"
-    found = {names.name(key.key): key for key in answer.found[1]}
-    known = {name: key for name, key in contents.others.items() if name.startswith(b"w/")}
-    yield from _other_commits(found, known, mirror.revision)
-
-
-def _other_commits(found: dict[bytes, KeyValue], known: dict[bytes, KeyValue], upto: int) -> Iterator[str]:
-    """Yield sources whose last commit up to a revision is not the one that is known, unless a later one followed."""
-    for name in found.keys() | known.keys():
-        key = found.get(name)
-        if key != known.get(name) and (key is None or key.modified <= upto):
-            yield f"the last commit of source {name[2:].decode(errors='replace')} up to revision {upto} is another one"
+        raise HistoryBroken(f"its epoch {contents.epochs.current} ended before what was read in it")
