@@ -294,6 +294,20 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
     assert {row[-1] for row in rows} == {"HTTP 401"}
 
 
+def test_the_table_of_sources_says_who_asks_each() -> None:
+    """OWNER, also of a source that nobody asks at the moment; and who tells so, where that is another one."""
+    sources = [Source(name="a", owner="replica-1"), Source(name="b", owner="replica-2"), Source(name="c")]
+
+    def owners(told: list[Source], replica: str) -> tuple[list[str], list[str]]:
+        header, *rows = source_table(told, datetime(2026, 1, 1, tzinfo=UTC), replica).splitlines()
+        at = header.index("OWNER")
+        return [row[at:].split()[0] for row in rows[: len(told)]], rows[len(told) :]
+
+    assert owners(sources, "replica-1") == (["replica-1", "replica-2", "-"], ["", "told by replica-1"])
+    assert owners(sources[:1], "replica-1") == (["replica-1"], [])
+    assert owners(sources[:1], "") == (["replica-1"], [])
+
+
 async def test_retry(ask: Run, fake: FakeService) -> None:
     """`retry` prints the source as it is after the try; 0 when it is healthy, 1 when not, 4 when it is too soon."""
     in_vain = await ask("retry", "dam")
