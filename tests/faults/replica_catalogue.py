@@ -198,27 +198,37 @@ async def etcd_older(world: Replicas, rng: random.Random) -> Window:
     began = time.monotonic()
     await world.etcd.back_up()
     await asyncio.sleep(rng.uniform(1.5, 2.5))
-    before = world.history.revision
-    await put_back(world, world.etcd.put_back)
-    return Window("E older data", began, time.monotonic(), fired=world.history.revision < before, ends=True)
+    fired = await put_back(world, world.etcd.put_back)
+    return Window("E older data", began, time.monotonic(), fired, ends=True)
 
 
 async def etcd_wiped(world: Replicas, _: random.Random) -> Window:
     """Etcd begins with nothing: replicas end, and are started anew."""
-    began, before = time.monotonic(), world.history.revision
-    await put_back(world, world.etcd.wipe)
-    return Window("E wiped", began, time.monotonic(), fired=world.history.revision < before, ends=True)
+    began = time.monotonic()
+    fired = await put_back(world, world.etcd.wipe)
+    return Window("E wiped", began, time.monotonic(), fired, ends=True)
 
 
-async def put_back(world: Replicas, change: Callable[[], Awaitable[None]]) -> None:
-    """Change etcd's data under everybody, and wait until all replicas have noticed."""
+async def put_back(world: Replicas, change: Callable[[], Awaitable[None]]) -> bool:
+    """Change etcd's data under everybody, until all replicas have noticed; return whether its revision went back.
+
+    Nobody hears anything meanwhile, so that nobody hears of what the rig has not.
+    """
+    for replica in world.replicas:
+        replica.cut()
+    before = await world.etcd.revision()
+    await world.history.reached(before)
     await world.follow_no_more()
     ended = [len(replica.ended) for replica in world.replicas]
     await change()
     world.history.put_back()
     world.follow()
+    went_back = await world.etcd.revision() < before
+    for replica in world.replicas:
+        replica.heal()
     await until(lambda: all(len(each.ended) > count for each, count in zip(world.replicas, ended, strict=True)), 10)
     await asyncio.gather(*(replica.up() for replica in world.replicas))
+    return went_back
 
 
 async def etcd_full(world: Replicas, rng: random.Random) -> Window:

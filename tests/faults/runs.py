@@ -132,10 +132,10 @@ async def _explored(
 
 def planned(seed: int, faults: Sequence[str] = (), *, full: bool = False, **shape: Any) -> Plan:
     """Shape a run by its seed: tombstones go after 1 s in half of them, and where F9 needs it; else after a minute."""
-    retention_s = 1.0 if seed % 2 or "F9" in faults else 60.0
+    usual: dict[str, Any] = {"retention_s": 1.0 if seed % 2 or "F9" in faults else 60.0, "recorders": 7, "followers": 1}
     if full:
-        shape |= {"sizes": FULL, "pace": PACE_FULL}
-    return Plan(seed, retention_s=retention_s, recorders=7, followers=1, **shape)
+        usual |= {"sizes": FULL, "pace": PACE_FULL}
+    return Plan(seed, **{**usual, **shape})
 
 
 def shared(seed: int, faults: Sequence[str] = (), *, replicas: int = 3, members: int = 1, **shape: Any) -> Plan:

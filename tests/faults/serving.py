@@ -24,6 +24,7 @@ from assetwatchd.changefeed import watcher
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
 from assetwatchd.changefeed.store.ledger import Ledger
 from assetwatchd.changefeed.store.ledger_store import LedgerStore
+from assetwatchd.model.errors import StoreError
 from assetwatchd.model.values import Observation, State
 from assetwatchd.polling import target, waiters
 from assetwatchd.rpc import convert
@@ -190,4 +191,7 @@ def main() -> None:
         journal.record_entries()
     shorten(config.get("spans", {}))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config, journal))
+        try:
+            runner.run(serve(config, journal))
+        except StoreError as error:  # as the command line does
+            sys.exit(str(error))

@@ -35,8 +35,9 @@ class Others:
 async def waits(rig: Rig, others: Others, call: Awaitable[object]) -> object:
     """Return what a call answers, which it does not before the others' commits came."""
     asking = asyncio.ensure_future(call)
-    while not others.asked:  # noqa: ASYNC110 - it is counted by the server
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while not others.asked:  # noqa: ASYNC110 - it is counted by the server
+            await asyncio.sleep(0.01)
     await rig.list(page_size=1)  # the server has had many a turn
     assert not asking.done()
     others.come.set()

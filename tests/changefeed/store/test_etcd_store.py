@@ -298,6 +298,29 @@ async def test_older_files_put_back_end_whoever_read_more(tmp_path: Path) -> Non
             assert not continues(again, lost)
 
 
+async def test_older_files_that_were_gone_on_with_end_whoever_read_others(tmp_path: Path) -> None:
+    """Its revisions are beyond those that were read, and that they count something else is seen before any is taken."""
+    with running(tmp_path) as cluster:
+        store = await EtcdStore.open(client(cluster), prefix="/aw/", seal=seal)
+        terms = Owning(store, client(cluster), "/aw/")
+        following = asyncio.create_task(store.run(lambda: None))
+        assert await terms.take("dam")
+        saved = copied(cluster)
+        await store.commit([draft("dam/lost")])
+        following.cancel()
+        await asyncio.wait([following])
+        put_back(cluster, saved)
+        async with owning(client(cluster), "/aw/") as other:
+            assert await Owning(other, client(cluster), "/aw/").snatch("dam")
+            for number in range(9):
+                await other.commit([draft(f"dam/{number}")])
+            assert other.head > store.head
+        with pytest.raises(HistoryBroken):
+            await asyncio.wait_for(store.run(lambda: None), PATIENCE_S)
+        assert [entry.key.asset_id for entry in store.after(0, store.head)] == ["lost"]
+        await store.close()
+
+
 def copied(cluster: Cluster) -> Path:
     """Copy a member's files as they are."""
     [member] = cluster.members

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Message)
 
-QUOTA_BYTES = 64 * 2**20
-"""What a run writes has room in it, and it is filled up within a second."""
 JUNK = b"/junk/"
 JUNK_BYTES = 2**20
 CALL_S = 5.0
@@ -33,8 +31,9 @@ OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("
 class Etcd:
     """The cluster of a run. A call goes to one member, the first that answers."""
 
-    def __init__(self, directory: Path, members: int) -> None:
-        self.cluster = Cluster(directory / "etcd", members, flags=[f"--quota-backend-bytes={QUOTA_BYTES}"])
+    def __init__(self, directory: Path, members: int, *, quota_bytes: int) -> None:
+        self.cluster = Cluster(directory / "etcd", members, flags=[f"--quota-backend-bytes={quota_bytes}"])
+        self._quota_bytes = quota_bytes
         self._backup = directory / "backup"
 
     @property
@@ -87,7 +86,7 @@ class Etcd:
     async def fill_up(self) -> bool:
         """Write until nothing more is taken; return whether it came to that."""
         put = pb.PutRequest(key=JUNK + b"x", value=bytes(JUNK_BYTES))
-        for _ in range(4 * QUOTA_BYTES // JUNK_BYTES):
+        for _ in range(4 * self._quota_bytes // JUNK_BYTES):
             try:
                 await self.call("KV/Put", put, pb.PutResponse)
             except grpc.aio.AioRpcError as error:

@@ -58,7 +58,7 @@ class Replicas(World):
     def __init__(self, plan: Plan, directory: Path) -> None:
         super().__init__(plan, directory)
         self.callers = plan.replicas
-        self.etcd = Etcd(directory, plan.members)
+        self.etcd = Etcd(directory, plan.members, quota_bytes=plan.quota_bytes)
         self.history = History(self.etcd.members, PREFIX)
         self.replicas: list[Replica] = []
         self._following: asyncio.Task[None] | None = None

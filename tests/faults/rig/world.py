@@ -50,7 +50,8 @@ SPANS: Mapping[str, float] = {"tidy_interval_s": 0.2, "doubt_s": 0.1}
 class Plan:
     """How a run is shaped. store: memory or sqlite; retention_s: of tombstones; followers: watches of the library.
 
-    replicas: 0 for one server with a store of its own; members: of the etcd of replicas.
+    replicas: 0 for one server with a store of its own; members: of the etcd of replicas. quota_bytes: of that etcd, in
+    which what a run writes has room, and which is filled up within a second.
     """
 
     seed: int
@@ -66,6 +67,7 @@ class Plan:
     mutant: str = ""
     replicas: int = 0
     members: int = 1
+    quota_bytes: int = 64 * 2**20
 
 
 class World:
