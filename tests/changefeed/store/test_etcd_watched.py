@@ -21,13 +21,14 @@ from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.records import entry_of
 from assetwatchd.changefeed.store.etcd.store import EtcdStore
 from assetwatchd.model.errors import NotOwner, ResumeTokenExpired, StoreError
-from support.entries import FRAMING, draft, read, seal
+from assetwatchd.model.values import State
+from support.entries import FRAMING, asking, draft, read, seal
 from support.hub_client import Client
 from support.model_etcd import ModelClient, ModelEtcd
 from support.owning import Owning
 from support.resuming import resumed_from
 from support.virtual_time import run
-from support.watch_model import FILTERS, NAMES, STATES, Reading, Token, Truth
+from support.watch_model import NAMES, STATES, Reading, Token, Truth
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.filters import Filter
@@ -38,6 +39,15 @@ pytestmark = pytest.mark.unit
 PREFIX = "/aw/"
 REPLICAS, CLIENTS = 3, 5
 RUN_S = 25.0
+FILTERS = (
+    asking(sources=["dam"]),
+    asking(sources=["dam", "usd"]),
+    asking(names=["dam/a"]),
+    asking(names=["dam/a", "usd/b", "usd/never"]),
+    asking(sources=["usd"], names=["dam/b"]),
+    asking(sources=["dam"], states=[State.AVAILABLE, State.DELETED]),
+    asking(names=["dam/a", "dam/b"], states=[State.DELETED, State.PENDING]),
+)
 BEHIND_WAIT_S = 3.0
 FATES = ("done",) * 14 + ("lost", "unanswered", "late", "filling")
 
