@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from faults.measures import requests
+from faults.measures import BUSY_S, requests
 from faults.replica_catalogue import FAULTS, compacted, etcd_leader, exited, names, paused, slept
 from faults.rig import limits, oracle
 from faults.rig.delays import delays
@@ -34,8 +34,6 @@ LATE_S = 3.0
 SAME = 0.1
 """So far may the requests of a minute differ by chance, on a machine that is busy with others: measures.py tells."""
 COUNT_S = 10.0
-BUSY_S = 10.0
-"""What was new at the start is read as seldom as all else by then."""
 OURS = [name for name in FAULTS if name.startswith(("R-", "E-"))]
 
 
