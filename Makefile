@@ -59,8 +59,8 @@ demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
 
 check: lint types unit ## Check style, types and what needs no server and no process of its own; about a minute
 
-test: lint types schema drift docker-lint tests ## Check everything; fails on a skipped test too
-	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, buf breaking, generated code, hadolint, pytest'
+test: $(DOCS) lint types schema drift docker-lint docs tests ## Check everything; fails on a skipped test too
+	@echo 'ran: ruff check, ruff format, import-linter, mypy, buf lint, buf format, buf breaking, generated code, hadolint, mkdocs, pytest'
 	@$(BIN)/python tools/check_report.py $(BUILD)/pytest.xml $(BUILD)/pytest-serial.xml
 
 test-fresh: ## The same as on a new machine: a clone of HEAD, an empty home, no caches, no tools of an earlier run
@@ -148,6 +148,7 @@ reference: $(DEV) ## Write docs/reference/ anew, from the command line, the sett
 # Not --quiet: that hides warnings from strict, too.
 docs: $(DOCS) ## Build the site of the documents into build/docs; fails on a link that leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 release-schema: $(DEV) ## Keep the schema as that of this version, which later ones are held against
 	@test ! -e 'released/$(VERSION).binpb' || { echo 'released/$(VERSION).binpb is there, and what was released does not change:' \
 	  'raise the version in pyproject.toml, or remove the file if $(VERSION) is not out yet' >&2; exit 1; }

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import reference_api, reference_commands, reference_settings
+from tools import reference_api, reference_commands, reference_constants, reference_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": reference_commands.page,
     "settings.md": reference_settings.page,
+    "constants.md": reference_constants.page,
     "api.md": lambda: reference_api.page("assetwatch.v1"),
     "pieces-api.md": lambda: reference_api.page("assetwatch.pieces.v1"),
 }

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, text_format
 
 from buf.validate import validate_pb2
@@ -21,24 +22,26 @@ HEAD = """# API: {package}
 
 The comments of the schema, which are the contract. Written by `make reference` from [{folder}](../../{folder}).
 """
-MESSAGE_OF_FILE, ENUM_OF_FILE, SERVICE_OF_FILE = 4, 5, 6
+PACKAGE_OF_FILE, MESSAGE_OF_FILE, ENUM_OF_FILE, SERVICE_OF_FILE = 2, 4, 5, 6
 FIELD_OF_MESSAGE, NESTED_OF_MESSAGE, ENUM_OF_MESSAGE, ONEOF_OF_MESSAGE = 2, 3, 4, 8
 METHOD_OF_SERVICE = VALUE_OF_ENUM = 2
 """Numbers of descriptor.proto, which the path to a comment is made of."""
+CODE = re.compile(r"(^```.*?^```$)", flags=re.DOTALL | re.MULTILINE)
 Field = descriptor_pb2.FieldDescriptorProto
 
 
 def page(package: str) -> str:
     """Return the page of one package: first its services, then what they take and give."""
-    files = [file for file in _schema().file if file.package == package]
+    files = [file for file in schema().file if file.package == package]
     services = [part for file in files for part in _services(file)]
     types = sorted((part for file in files for part in _types(file)), key=lambda part: part.partition("\n")[0])
     folder = PROTO / package.replace(".", "/")
     head = HEAD.format(package=package, folder=folder)
-    return "\n".join([head, *services, "## Messages and enums\n", *types]).rstrip() + "\n"
+    rules = [f"{words}\n" for file in files if (words := comments(file).get((PACKAGE_OF_FILE,)))]
+    return "\n".join([head, *rules, *services, "## Messages and enums\n", *types]).rstrip() + "\n"
 
 
-def _schema() -> descriptor_pb2.FileDescriptorSet:
+def schema() -> descriptor_pb2.FileDescriptorSet:
     """Compile the schema, its comments kept."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "schema.binpb")
@@ -49,14 +52,21 @@ def _schema() -> descriptor_pb2.FileDescriptorSet:
 
 
 def _services(file: descriptor_pb2.FileDescriptorProto) -> Iterator[str]:
-    said = _comments(file)
+    said = comments(file)
     for number, service in enumerate(file.service):
         yield f"## {service.name}\n\n{said[SERVICE_OF_FILE, number]}\n"
         for place, method in enumerate(service.method):
             takes, gives = (_link(name, file) for name in (method.input_type, method.output_type))
             takes, gives = _streamed(takes, method.client_streaming), _streamed(gives, method.server_streaming)
             words = said[SERVICE_OF_FILE, number, METHOD_OF_SERVICE, place]
-            yield f"### {method.name}\n\nTakes {takes}, gives {gives}.\n\n{words}\n"
+            yield f"### {method.name}\n\nTakes {takes}, gives {gives}.{_path(method)}\n\n{words}\n"
+
+
+def _path(method: descriptor_pb2.MethodDescriptorProto) -> str:
+    """Tell where a gateway offers it as JSON over HTTP."""
+    http = method.options.Extensions[annotations_pb2.http]
+    verb = http.WhichOneof("pattern")
+    return f" JSON over HTTP: `{verb.upper()} {getattr(http, verb)}`." if verb else ""
 
 
 def _streamed(link: str, streaming: bool) -> str:  # noqa: FBT001 - as the descriptor says it
@@ -64,7 +74,7 @@ def _streamed(link: str, streaming: bool) -> str:  # noqa: FBT001 - as the descr
 
 
 def _types(file: descriptor_pb2.FileDescriptorProto) -> Iterator[str]:
-    said = _comments(file)
+    said = comments(file)
     for number, message in enumerate(file.message_type):
         yield from _message(message, (MESSAGE_OF_FILE, number), said, file, above="")
     for number, enum in enumerate(file.enum_type):
@@ -133,21 +143,32 @@ def _link(full: str, file: descriptor_pb2.FileDescriptorProto) -> str:
     return f"[{short}]({page_of}#{short.lower().replace('.', '')})"
 
 
-def _comments(file: descriptor_pb2.FileDescriptorProto) -> dict[tuple[int, ...], str]:
+def comments(file: descriptor_pb2.FileDescriptorProto) -> dict[tuple[int, ...], str]:
     """Return every comment by the path to what it is about; buf's lint sees to it that there is one."""
     return {tuple(each.path): _markdown(each.leading_comments) for each in file.source_code_info.location}
 
 
 def _markdown(comment: str) -> str:
-    """Take a comment as the Markdown that it nearly is; pages that it names become links."""
-    text = "\n".join(line.removeprefix(" ") for line in comment.rstrip().split("\n")).replace("<", "&lt;")
+    """Take a comment as the Markdown that it is, with links to pages that it names, and headings below those of RPCs.
+
+    In a comment a heading is a line in bold: comments of protos have no headings (AIP-192).
+    """
+    text = "\n".join(line.removeprefix(" ") for line in comment.rstrip().split("\n"))
+    parts = enumerate(re.split(CODE, text))  # prose, block, prose, ...
+    return "".join(part if number % 2 else _prose(part) for number, part in parts)
+
+
+def _prose(text: str) -> str:
+    """Write what is no block of code."""
+    text = re.sub(r"^\*\*(.+)\*\*$", r"#### \1", text.replace("<", "&lt;"), flags=re.MULTILINE)
     return re.sub(r"\bdocs/([\w-]+)\.md\b", r"[docs/\1.md](../\1.md)", text)
 
 
 def _one_line(text: str, field: Field | None = None) -> str:
-    """Make a cell of a table of it, with the rules that a request's field is held against."""
-    cell = re.sub(r"\s*\n\s*", " ", text).replace("|", "\\|")
+    """Make a cell of a table of it, with the rules of a request's field; what is indented has its own lines."""
+    cell = re.sub(r"\n {2,}(\S+) +", r"<br>`\1` ", text)
+    cell = re.sub(r"\s*\n\s*", " ", cell).replace("|", "\\|")
     if field is None or not field.options.HasExtension(validate_pb2.field):
         return cell
     rules = text_format.MessageToString(field.options.Extensions[validate_pb2.field], as_one_line=True)
-    return f"{cell} Rules: `{rules.strip().replace('|', chr(92) + '|')}`"
+    return f"{cell}<br>Rules: `{rules.strip().replace('|', chr(92) + '|')}`"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from assetwatch_client.actions import Action, action_for, details_of, packed_details, reason_of, retry_delay_s
 from assetwatch_client.channel import CHANNEL_OPTIONS, connect
+from assetwatch_client.servers import Servers, connect_any
 from assetwatch_client.unexplained import UNEXPLAINED_MAX, Unexplained
 from assetwatch_client.view import ConditionChanged, Event, Key, Removed, Synced, Upsert, View
 from assetwatch_client.wait import wait
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "Key",
     "Removed",
+    "Servers",
     "Synced",
     "Unexplained",
     "Upsert",
@@ -37,6 +39,7 @@ __all__ = [
     "Watch",
     "action_for",
     "connect",
+    "connect_any",
     "details_of",
     "packed_details",
     "reason_of",

@@ -76,9 +76,9 @@ class View:
 
     statuses: the latest of each asset, the last to change last. conditions: of each source watched. token: where to
     resume. head: the newest revision the server has told of. epoch: of the store that counts the revisions; empty
-    before the first stream began. heartbeat_s: what the server announced; 0 when it did not. synced: this stream is
-    in sync. replacing: a snapshot is under way, in this stream or in one before that it goes on with. incomplete: whole
-    sources of which there may be more than the server knows, as it told last.
+    before the first stream began. replica: that serves the stream. heartbeat_s: what the server announced; 0 when it
+    did not. synced: this stream is in sync. replacing: a snapshot is under way, in this stream or in one before that it
+    goes on with. incomplete: whole sources of which there may be more than the server knows, as it told last.
     """
 
     statuses: dict[Key, AssetStatus] = field(default_factory=dict)
@@ -86,6 +86,7 @@ class View:
     token: str = ""
     head: int = 0
     epoch: str = ""
+    replica: str = ""
     heartbeat_s: float = 0.0
     synced: bool = False
     replacing: bool = False
@@ -143,7 +144,7 @@ class View:
             self.forget_token()  # it leads into what was before this snapshot
             self.replacing = True
             self._unconfirmed = set(self.statuses)
-        self.epoch = started.epoch
+        self.epoch, self.replica = started.epoch, started.replica
 
     def _change(self, change: StatusChange) -> Iterator[Event]:
         status = change.status

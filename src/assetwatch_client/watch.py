@@ -17,6 +17,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStatusRequest
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 
 from assetwatch_client.actions import Action, action_for, retry_delay_s
+from assetwatch_client.servers import servers_of
 from assetwatch_client.unexplained import Refusals
 from assetwatch_client.view import View
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from assetwatch.v1.asset_status_service_pb2 import WatchStatusResponse
     from assetwatch.v1.source_pb2 import SourceCondition
 
+    from assetwatch_client.servers import Servers
     from assetwatch_client.view import Event, Key
 
 DEAD_AFTER_HEARTBEATS = 3
@@ -66,11 +68,13 @@ class Watch:
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        channel: grpc.aio.Channel | Servers,
         *,
         assets: Iterable[tuple[str, str]] = (),
         sources: Iterable[str] = (),
         states: Iterable[int] = (),
+        asset_id_prefix: str = "",
+        view: int = 0,
         resume_token: str = "",
         patient: bool = True,
         backoff: Backoff | None = None,
@@ -79,24 +83,27 @@ class Watch:
         """Say what to watch.
 
         Args:
-            channel: best made by `connect`.
+            channel: best made by `connect`; where there are several servers over one store, by `connect_any`.
             assets: pairs of source and asset id.
             sources: whole sources.
             states: only these, as numbers of assetwatch.v1.AssetState.
+            asset_id_prefix: of whole sources only the assets whose id begins with it.
+            view: how much of each status is told, as a number of assetwatch.v1.AssetStatusView; 0 is all of it.
             resume_token: go on where an earlier watch of the same ended; the map then holds only what changed since.
                 For whoever kept what that watch told: a process that did not must begin without.
-            patient: wait for a server that cannot be reached or takes no streams. False: raise that, until a first
-                stream has begun; whatever comes after is waited for all the same.
+            patient: wait for a server that cannot be reached or takes no streams. False: raise that, once it is so
+                with each, until a first stream has begun; whatever comes after is waited for all the same.
             backoff: pauses between streams.
             on_break: is told once how each stream ended; None when it ended OK, as it does when it reaches its age;
                 TimeoutError when it fell silent.
         """
-        self._channel = channel
-        self._stub = AssetStatusServiceStub(channel)
+        self._servers = servers_of(channel)
         self._request = WatchStatusRequest(
             assets=[AssetRef(source=source, asset_id=asset_id) for source, asset_id in assets],
             sources=sources,
             states=states,  # type: ignore[arg-type]  # the numbers of the enum
+            asset_id_prefix=asset_id_prefix,
+            view=view,  # type: ignore[arg-type]  # same
         )
         self._patient = patient
         self._view = View(token=resume_token)
@@ -131,6 +138,11 @@ class Watch:
     def head_revision(self) -> int:
         """The newest revision the server has told of: how far ahead of the statuses at hand it is."""
         return self._view.head
+
+    @property
+    def replica(self) -> str:
+        """The replica of the server that serves the stream, or served the last one; empty before the first began."""
+        return self._view.replica
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield every change, each (asset, revision) once and never an older one after a newer; for ever.
@@ -170,19 +182,21 @@ class Watch:
                 pause_s = self._backoff.pause_s(failed=False)
                 self._on_break(None)
             await asyncio.sleep(pause_s)
-            await self._channel.channel_ready()
+            if self._waits:
+                await self._servers.ready()
 
     async def _stream(self) -> AsyncGenerator[WatchStatusResponse]:
         """Yield the messages of one stream; TimeoutError when it falls silent. The call never outlives this."""
         loop = asyncio.get_running_loop()
         request = WatchStatusRequest(resume_token=self._view.token)
         request.MergeFrom(self._request)
-        call = self._stub.WatchStatus(request)
+        call = AssetStatusServiceStub(self._servers.channel).WatchStatus(request)
         self._view.synced = False
         synced_at: float | None = None
         try:
             while (message := await self._read(call)) is not grpc.aio.EOF:
                 self._refusals.began()
+                self._servers.answered()
                 yield message
                 if self._view.synced and synced_at is None:
                     synced_at = loop.time()
@@ -197,6 +211,10 @@ class Watch:
         async with asyncio.timeout((self._view.synced and heartbeats_s) or SYNC_SILENCE_S):
             return await call.read()
 
+    @property
+    def _waits(self) -> bool:
+        return self._patient or self._view.epoch != ""
+
     def _judge(self, error: grpc.aio.AioRpcError | TimeoutError) -> float:
         """Do what the table says about an error; return how long to pause, seconds."""
         if isinstance(error, grpc.aio.AioRpcError):
@@ -205,7 +223,6 @@ class Watch:
         if action is Action.SNAPSHOT:
             self._view.forget_token()
             return self._backoff.pause_s(failed=False)
-        begun = self._view.epoch != ""
-        if action is Action.FAIL or not (begun or self._patient):
+        if action is Action.FAIL or not (self._servers.leave() or self._waits):
             raise error
         return self._backoff.pause_s(0.0 if isinstance(error, TimeoutError) else retry_delay_s(error) or 0.0)

@@ -39,10 +39,12 @@ from assetwatchd.rpc.admission import Admission
 from assetwatchd.rpc.health import Health
 from assetwatchd.rpc.pieces.service import CallContext, PiecesAssetsService
 from assetwatchd.rpc.pieces.streams import StreamFraming, Streaming, encoder
+from assetwatchd.rpc.server_service import ServerService
 from assetwatchd.rpc.service import AssetStatusService, SourceService
 from assetwatchd.rpc.watch import Watching
 from assetwatchd.runtime import descriptors, logs, stderr, telemetry
 from assetwatchd.runtime.gc_tuning import collect_seldom
+from assetwatchd.runtime.replica import as_name, host_name
 from assetwatchd.runtime.stopping import CLOSING_S, Stopping
 from assetwatchd.runtime.watchdog import Watchdog
 from assetwatchd.settings.schema import EtcdStoreSettings, PiecesSource, SqliteStoreSettings
@@ -77,9 +79,13 @@ log = logging.getLogger(__name__)
 class App:
     """Everything one process runs, wired. It closes the store it was given; without one it keeps statuses in memory."""
 
-    def __init__(self, settings: Settings, store: Store | None = None, *, probing: Probing = PROBING) -> None:
+    def __init__(
+        self, settings: Settings, store: Store | None = None, *, replica: str = "", probing: Probing = PROBING
+    ) -> None:
+        """replica: what clients are told that answers them; the name of the host if it is empty."""
         tls.check(settings.sources)
         self.settings = settings
+        self.replica = replica or _name_of(settings.store)
         self.store = store or MemoryStore()
         self._replica: Replica | None = None
         self.hub = Hub(
@@ -180,18 +186,18 @@ class App:
     def _build_server(self) -> tuple[grpc.aio.Server, str]:
         limits = self.settings.server
         admission = self._admission
-        watching = Watching(self.store, self.hub, self.sources, admission, limits)
+        watching = Watching(self.store, self.hub, self.sources, admission, limits, self.replica)
         asset_status = AssetStatusService(self.store, self.hub, self.sources, watching)
         apis = {name: PiecesApi(client) for name, client in self._pieces.items()}
         calls = CallContext(
             self.sources, apis, self.store, self.hub, limits, lambda asset_id: tombstone(asset_id, None)
         )
-        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits))
-        sources = SourceService(self.store, self.hub, self.sources, limits.message_bytes_max)
+        pieces_assets = PiecesAssetsService(calls, Streaming(self._feeds, admission, limits, self.replica))
+        sources = SourceService(self.store, self.hub, self.sources, self.replica)
+        about = ServerService(self.store, limits, self.replica)
+        servicers = server.Servicers(asset_status, sources, about, pieces_assets, self.health)
         connections = descriptors.for_connections(self.settings)
-        return server.build(
-            limits, asset_status, sources, pieces_assets, health=self.health, connections_max=connections
-        )
+        return server.build(limits, servicers, replica=self.replica, connections_max=connections)
 
     async def _run(self) -> None:
         """Run the loops until cancelled. Raises: HistoryBroken; whatever else one of them failed with, in a group."""
@@ -260,6 +266,11 @@ class App:
 
     def _wanted(self, key: AssetKey) -> bool:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
+
+
+def _name_of(store: AnyStore) -> str:
+    own = store.replica if isinstance(store, EtcdStoreSettings) else None
+    return host_name() if own is None else as_name(own)
 
 
 def problems(settings: Settings) -> Iterator[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assetwatchd.changefeed.filters import AT_A_TIME, DIGEST_BYTES, Filter
 from assetwatchd.changefeed.store.memory import MemoryStore
-from assetwatchd.model.values import AssetKey, State
+from assetwatchd.model.values import AssetKey, State, View
 from support.entries import asking, draft, entry
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ FILTERS = st.builds(
     st.frozensets(st.builds(AssetKey, TEXTS, TEXTS), max_size=3),
     st.frozensets(TEXTS, max_size=3),
     st.frozensets(st.sampled_from(State), max_size=2),
+    TEXTS,
+    st.sampled_from(View),
 )
 
 
@@ -52,6 +54,12 @@ def test_digest_tells_filters_apart() -> None:
         asking(sources=["a"], states=[State.FAILED]),
         asking(sources=["a"], states=[State.FAILED, State.DELETED]),
         asking(sources=["a", "FAILED"]),
+        asking(sources=["a"], view=View.BASIC),
+        asking(sources=["a"], prefix="a"),
+        asking(sources=["a"], prefix="ab"),
+        asking(sources=["a"], prefix="a", view=View.BASIC),
+        asking(sources=["a"], prefix="BASIC"),
+        asking(sources=["a"], states=[State.FAILED], view=View.BASIC),
     ]
     for one, two in itertools.combinations(filters, 2):
         assert one.digest != two.digest, (one, two)
@@ -69,6 +77,16 @@ def test_concerns_named_assets_and_whole_sources() -> None:
     what = asking(names=["dam/a"], sources=["usd"])
     asked = {name: what.concerns(AssetKey(*name.split("/"))) for name in ("dam/a", "dam/A", "dam/b", "usd/a", "USD/a")}
     assert asked == {"dam/a": True, "dam/A": False, "dam/b": False, "usd/a": True, "USD/a": False}
+    assert what.watched_sources == {"dam", "usd"}
+
+
+def test_a_prefix_is_of_whole_sources() -> None:
+    """To the letter; what is asked for by name is asked for whatever its id begins with."""
+    what = asking(names=["dam/x", "usd/x"], sources=["dam"], prefix="s3://b/Ä")
+    ids = ("s3://b/Ä", "s3://b/Äx", "s3://b/ä", "s3://b/", "x", "")
+    asked = [asset_id for asset_id in ids if what.concerns(AssetKey("dam", asset_id))]
+    assert asked == ["s3://b/Ä", "s3://b/Äx", "x"]
+    assert [asset_id for asset_id in ids if what.concerns(AssetKey("usd", asset_id))] == ["x"]
     assert what.watched_sources == {"dam", "usd"}
 
 
@@ -121,6 +139,9 @@ def test_holds(
         asking(sources=["dam"]),
         asking(sources=["dam"], names=["usd/5", "dam/1"]),
         asking(sources=["none"]),
+        asking(sources=["dam"], prefix="1"),
+        asking(sources=["dam", "usd"], names=["usd/5", "dam/1"], prefix="1"),
+        asking(sources=["dam"], prefix="none"),
     ],
 )
 async def test_select_is_the_stores_slice_of_what_concerns(what: Filter) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -15,8 +16,8 @@ from assetwatchd.changefeed.pace import WOKEN_JOINING, WOKEN_TOGETHER
 from assetwatchd.changefeed.signals import Batch, Conditions
 from assetwatchd.changefeed.watcher import Watcher
 from assetwatchd.model.errors import ServerDraining
-from assetwatchd.model.values import Condition, ConditionState, Entry, State
-from support.entries import asking, read
+from assetwatchd.model.values import AssetKey, Condition, ConditionState, Entry, State, View
+from support.entries import Framing, asking, read
 from support.hub_client import Client, rigged, virtual
 
 if TYPE_CHECKING:
@@ -61,6 +62,28 @@ async def test_different_filters_share_nothing_they_should_not() -> None:
         assert told == [[("a", False), ("b", False)], [("a", True), ("b", True)], [("a", False)], [("c", False)]]
         for client in clients:
             assert {read(batch.message).digest for batch in client.all(Batch)} == {client.what.digest}
+
+
+@virtual
+async def test_the_basic_form_is_made_once_an_entry_and_for_nobody_else() -> None:
+    """However many streams, of whatever filters, take it as a snapshot, live, or on resuming; full ones make none."""
+    with patch.object(Framing, "basic", autospec=True, side_effect=Framing.basic) as made:
+        async with rigged() as rig:
+            whole = [Client(rig.hub, DAM) for _ in range(3)]
+            await rig.change("dam/a", "dam/b")
+            await rig.settle()
+            assert made.call_count == 0
+            others = [asking(sources=["dam"], view=View.BASIC), asking(names=["dam/a", "dam/c"], view=View.BASIC)]
+            clients = [Client(rig.hub, what) for what in others * 3]
+            await rig.settle()
+            await rig.change("dam/b", "dam/c")
+            await rig.settle()
+            clients += [Client(rig.hub, others[0], cursor=2)]
+            await rig.settle()
+            assert made.call_count == 2 + 2
+        for client in clients:
+            assert {read(batch.message).digest for batch in client.all(Batch)} == {client.what.digest}
+        assert whole[0].map.keys() == clients[0].map.keys() == {AssetKey("dam", name) for name in "abc"}
 
 
 @virtual
@@ -153,10 +176,46 @@ async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
         assert not group._under_way
 
 
+@virtual
+async def test_a_change_wakes_the_streams_whose_prefix_it_has() -> None:
+    """And those of no prefix, and those that name it, and nobody else; at the end no prefix is on the books."""
+    async with rigged() as rig:
+        prefixes = ["", "a", "a", "ab", "abc", "b", "\U0001f600"]
+        clients = [Client(rig.hub, asking(sources=["dam"], prefix=prefix)) for prefix in prefixes]
+        clients.append(Client(rig.hub, asking(sources=["dam", "usd"], names=["dam/a"], prefix="x")))
+        await rig.settle()
+        head = await rig.change("dam/ab", "dam/\U0001f600", "usd/a", "usd/xy", "dam/a")
+        groups = rig.hub._groups
+        entries = rig.store.after(0, head)
+        woken = [sorted({group.filter.prefix for group in groups.concerned([entry])}) for entry in entries]
+        assert woken == [["", "a", "ab"], ["", "\U0001f600"], [], ["x"], ["", "a", "x"]]
+        await rig.settle()
+        told = [[key.asset_id for key in client.map] for client in clients]
+        ab, grin = "ab", "\U0001f600"
+        assert told == [[ab, grin, "a"], [ab, "a"], [ab, "a"], [ab], [], [], [grin], ["xy", "a"]]
+        for client in clients:
+            await client.cancel()
+        assert not any(books(rig))
+
+
+@virtual
+async def test_prefixes_cost_a_lookup_for_each_length() -> None:
+    """Streams of a thousand prefixes of one length cost a change no more than one does."""
+    async with rigged() as rig:
+        clients = [Client(rig.hub, asking(sources=["dam"], prefix=f"{n:03}/")) for n in range(1000)]
+        await rig.settle()
+        [entry] = rig.store.after(0, await rig.change("dam/007/x"))
+        groups = rig.hub._groups
+        assert list(groups._lengths["dam"]) == [4]
+        assert [group.filter.prefix for group in groups.concerned([entry])] == ["007/"]
+        await rig.settle()
+        assert [bool(client.map) for client in clients].count(True) == 1
+
+
 def books(rig: Rig) -> tuple[object, ...]:
     """Return all that the hub knows its streams by."""
     groups = rig.hub._groups
-    return groups._by_digest, groups._by_source, groups._by_key
+    return groups._by_digest, groups._by_prefix, groups._lengths, groups._by_key
 
 
 def lists_of_entries() -> int:
@@ -222,7 +281,7 @@ async def test_cancelled_watchers_leave_nothing_behind() -> None:
             del client
         await rig.settle()
         assert rig.hub.watcher_count() == 0
-        assert books(rig) == ({}, {}, {})
+        assert books(rig) == ({}, {}, {}, {})
         assert len(asyncio.all_tasks()) == tasks
         gc.collect()
         watchers = [thing for thing in gc.get_objects() if type(thing) is Watcher]
@@ -253,7 +312,7 @@ async def test_a_large_filter_goes_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
         for client in (others, again):
             await client.cancel()
         await rig.settle()
-        assert books(rig) == ({}, {}, {})
+        assert books(rig) == ({}, {}, {}, {})
 
 
 @virtual

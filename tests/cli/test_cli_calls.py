@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import AssetState, Freshness
+from assetwatch.v1.asset_status_pb2 import AssetState, AssetStatusView, Freshness
 from assetwatch.v1.source_pb2 import Source, SourceCondition, SourceConditionState, SourceKind
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -68,7 +68,7 @@ async def test_formats_keep_the_schemas_names(ask: Run, fake: FakeService) -> No
 
 
 async def test_list_prints_one_page_and_says_there_is_more(ask: Run, fake: FakeService) -> None:
-    """A page is printed, the token of the next and the unreachable sources are told on standard error."""
+    """A page is printed, the next one's token, and of what there may be more, are told on standard error."""
     done = await ask("list", "--page-size", "2", "--source", "dam", "--state", "available", "--state", "FAILED")
     request = fake.requests[0]
     assert done.code == 0
@@ -100,6 +100,18 @@ async def test_list_takes_sources_as_watch_does(ask: Run, fake: FakeService) -> 
     assert "`assetwatch get dam tid:1`" in single.err
 
 
+async def test_how_much_of_each_status_is_asked_for(ask: Run, fake: FakeService) -> None:
+    """--view of each command that prints statuses; all of it unless told otherwise. A prefix is sent to the letter."""
+    commands = ("get dam tid:1", "list", "wait dam tid:1")
+    for command in commands:
+        assert (await ask(*command.split())).code == 0
+        assert (await ask(*command.split(), "--view", "basic")).code == 0
+    assert (await ask("list", "--prefix", "s3://B ")).code == 0
+    basic, full = AssetStatusView.ASSET_STATUS_VIEW_BASIC, AssetStatusView.ASSET_STATUS_VIEW_FULL
+    assert [request.view for request in fake.requests] == [*(full, basic) * len(commands), full]
+    assert fake.requests[-1].asset_id_prefix == "s3://B "
+
+
 def test_a_state_is_typed_as_it_is_printed() -> None:
     """Each of the schema, as tables have it and as JSON has it, in capitals or not, with hyphens or not."""
     for name, number in AssetState.items():
@@ -111,7 +123,7 @@ def test_a_state_is_typed_as_it_is_printed() -> None:
 
 async def test_a_list_of_nothing_is_a_list(ask: Run, fake: FakeService) -> None:
     """JSON and YAML hold the empty list; ndjson has no line."""
-    fake.statuses, fake.unreachable = [], []
+    fake.statuses, fake.incomplete = [], []
     assert json.loads((await ask("list", "-o", "json")).out) == {"statuses": []}
     assert yaml.safe_load((await ask("list", "-o", "yaml")).out) == {"statuses": []}
     assert (await ask("list", "-o", "ndjson")).out == ""
@@ -128,9 +140,9 @@ async def test_counts_of_nothing_are_told(ask: Run) -> None:
 
 
 async def test_list_as_json_is_the_response(ask: Run) -> None:
-    """As JSON it is the whole response, with the next page's token and the unreachable sources."""
+    """As JSON it is the whole response, with the next page's token and the sources of which there may be more."""
     held = json.loads((await ask("list", "--page-size", "2", "-o", "json")).out)
-    assert (len(held["statuses"]), held["next_page_token"], held["unreachable"]) == (2, "2", ["sbc"])
+    assert (len(held["statuses"]), held["next_page_token"], held["incomplete"]) == (2, "2", ["sbc"])
 
 
 ASKED: list[tuple[tuple[str, ...], tuple[list[str], bool, bool]]] = [
@@ -295,6 +307,16 @@ async def test_retry(ask: Run, fake: FakeService) -> None:
     assert json.loads(mended.out)["condition"]["state"] == "SOURCE_CONDITION_STATE_HEALTHY"
     assert "RETRY_TOO_SOON" in too_soon.err
     assert fake.requests[0].source == "dam"
+
+
+async def test_server(ask: Run, fake: FakeService) -> None:
+    """`server` prints a line about the server that answers; as JSON also what it takes, and a head of 0."""
+    table, whole = await ask("server"), await ask("server", "-o", "json")
+    header, row = (line.split() for line in table.out.splitlines())
+    assert (header[:2], row[:2]) == (["VERSION", "REPLICA"], ["1.2.3", "one"])
+    held = json.loads(whole.out)
+    assert (held["head_revision"], held["limits"]) == ("0", {"message_bytes_max": "65536"})
+    assert [request.DESCRIPTOR.name for request in fake.requests] == ["GetServerInfoRequest"] * 2
 
 
 async def test_health_exit_code(ask: Run, fake: FakeService) -> None:

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "wait": (["dam", "tid:1"], "WaitAssetStatus.status"),
     "sources": ([], "ListSources"),
     "retry": (["dam"], "RetrySource.source"),
+    "server": ([], "GetServerInfo.server"),
     "watch": (["dam"], "WatchStatus"),
     "pieces ls": (DESK, "ListAssets.assets"),
     "pieces get": ([ID, *DESK], "GetAsset.asset"),

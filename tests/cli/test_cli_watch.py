@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import yaml
-from assetwatch.v1.asset_status_pb2 import AssetState
+from assetwatch.v1.asset_status_pb2 import AssetState, AssetStatusView
 
 from assetwatch_sandbox import Sandbox
 from support.fake_service import FakeService, Refusal, bookmark, changes, started, status, synced
@@ -101,6 +101,10 @@ async def test_what_is_asked_for(spawn: Spawn, fake: FakeService) -> None:
         "dam=id:1=2",
         "--state",
         "failed",
+        "--prefix",
+        "s3://b/",
+        "--view",
+        "basic",
     )
     async with spawn("watch", *wanted, "--resume-token", "t7", "--server", fake.address) as running:
         await lines(running, 1)
@@ -108,6 +112,7 @@ async def test_what_is_asked_for(spawn: Spawn, fake: FakeService) -> None:
     assert list(request.sources) == ["dam", "sbc"]
     assert [(ref.source, ref.asset_id) for ref in request.assets] == [("usd", "s3://b/x.usd"), ("dam", "id:1=2")]
     assert list(request.states) == [AssetState.ASSET_STATE_FAILED]
+    assert (request.asset_id_prefix, request.view) == ("s3://b/", AssetStatusView.ASSET_STATUS_VIEW_BASIC)
     assert request.resume_token == "t7"
 
 

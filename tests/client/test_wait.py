@@ -68,11 +68,12 @@ async def test_asks_for_a_state_or_until_settled() -> None:
 
 
 async def test_can_stop_when_the_asset_is_settled_otherwise() -> None:
-    """stop_when_settled goes with states."""
+    """stop_when_settled goes with states; so does a view."""
     async with serving() as fake, connect(fake.address) as channel:
-        await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE], stop_when_settled=True)
+        await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE], stop_when_settled=True, view=1)
         await wait(channel, "dam", "tid:1", timeout_s=5, states=[ASSET_STATE_AVAILABLE])
     assert [request.stop_when_settled for request in fake.requests] == [True, False]
+    assert [request.view for request in fake.requests] == [1, 0]
 
 
 async def test_goes_on_after_a_break_for_what_is_left() -> None:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import grpc
 import pytest
-from assetwatch.v1.asset_status_pb2 import AssetState
+from assetwatch.v1.asset_status_pb2 import ASSET_STATUS_VIEW_BASIC, AssetState
 
 from assetwatch_client import Key, Watch, connect
 from assetwatchd.model import errors
@@ -24,16 +24,23 @@ from support.watch_client import AGAIN, FIRST, FOUND, Client, brief, calling, fo
 
 
 async def test_request_says_what_is_watched() -> None:
-    """Assets, sources and states are sent as given, with the token given."""
+    """Assets, sources, states, prefix and view are sent as given, with the token given."""
     async with ScriptedServer([started(), HANG]) as server, connect(server.target) as channel:
         watching = Watch(
-            channel, assets=[("dam", "a")], sources=["mam"], states=[AssetState.ASSET_STATE_FAILED], resume_token="t0"
+            channel,
+            assets=[("dam", "a")],
+            sources=["mam"],
+            states=[AssetState.ASSET_STATE_FAILED],
+            asset_id_prefix="s3://b/",
+            view=ASSET_STATUS_VIEW_BASIC,
+            resume_token="t0",
         )
         async with aclosing(watching.messages()) as messages:
             await anext(messages)
     (request,) = server.requests
     assert [(asset.source, asset.asset_id) for asset in request.assets] == [("dam", "a")]
     assert (list(request.sources), list(request.states)) == (["mam"], [AssetState.ASSET_STATE_FAILED])
+    assert (request.asset_id_prefix, request.view) == ("s3://b/", ASSET_STATUS_VIEW_BASIC)
     assert request.resume_token == "t0"
 
 

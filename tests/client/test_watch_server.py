@@ -66,7 +66,7 @@ async def test_watch_outlives_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
             await channel.close()
     told = [error.details() for error in breaks if isinstance(error, grpc.aio.AioRpcError)]
     assert any("stopping" in (text or "") for text in told)
-    assert any("counted anew" in (text or "") for text in told)
+    assert any("another store" in (text or "") for text in told)
 
 
 async def follow(watch: Watch) -> None:

@@ -102,7 +102,7 @@ class Session(Paced[pb.WatchStatusResponse]):
 
     def _change(self, told: pb.StatusChange) -> Change:
         status = told.status
-        assert status == convert.status_of(self._truth.log[status.revision])  # I10
+        assert status == convert.status_of(self._truth.log[status.revision], self.what.view)  # I10
         key = AssetKey(status.asset.source, status.asset.asset_id)
         return Change(told.kind == CHANGE_KIND_REMOVED, key, status.revision, State(status.state))
 
@@ -396,6 +396,8 @@ def request(what: Filter, token: str = "") -> pb.WatchStatusRequest:
         sources=sorted(what.sources),
         states=sorted(what.states),  # type: ignore[arg-type]  # the model's numbers are the schema's
         resume_token=token,
+        asset_id_prefix=what.prefix,
+        view=int(what.view),  # type: ignore[arg-type]  # same
     )
 
 

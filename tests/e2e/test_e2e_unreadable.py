@@ -116,7 +116,7 @@ async def test_who_watches_the_whole_is_told_of_what_a_list_has_and_nobody_can_r
         page = await rig.list(states=[status_pb.ASSET_STATE_UNKNOWN])
         assert [key_of(status) for status in page.statuses] == [sample(source)]
         assert unread(page.statuses[0])
-        assert list(page.unreachable) == []
+        assert list(page.incomplete) == []
 
 
 async def test_a_source_that_was_lost_before_it_was_listed_is_not_complete() -> None:
@@ -125,18 +125,18 @@ async def test_a_source_that_was_lost_before_it_was_listed_is_not_complete() -> 
         rig["omn"].faults.add(status=500, times=3)
         await rig["omn"].stop()
         page = await rig.list(sources=["omn"])
-        assert (list(page.unreachable), list(page.statuses)) == (["omn"], [])
+        assert (list(page.incomplete), list(page.statuses)) == (["omn"], [])
         stream = await rig.watch(sources=["omn", "usd-search"]).synced()
         assert list(stream.messages[0].started.incomplete)[:1] == ["omn"]
         assert list(stream.messages[-1].synced.incomplete) == ["omn"]
-        assert list((await rig.list()).unreachable) == ["omn"]
+        assert list((await rig.list()).incomplete) == ["omn"]
         await rig["omn"].start()
         bookmark = await stream.until(lambda message: message.HasField("bookmark") and not message.bookmark.incomplete)
         assert bookmark.resume_token
         there = {AssetKey("omn", asset_id) for asset_id in rig["omn"].asset_ids()}
         assert there == {key for key in stream.map if key.source == "omn"}
         page = await rig.list(sources=["omn"])
-        assert list(page.unreachable) == []
+        assert list(page.incomplete) == []
         assert {key_of(status) for status in page.statuses} == there
 
 

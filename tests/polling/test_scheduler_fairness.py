@@ -202,7 +202,7 @@ async def test_reads_in_line_are_bounded() -> None:
         await asyncio.sleep(0.01)
         with pytest.raises(TooManyReads) as refused:
             await rig.scheduler.read(batch(7), max_age_s=0, caller=ONE)
-        assert refused.value.subject == "peer:host"
+        assert refused.value.subject == "caller:host"
         assert refused.value.metadata == {"source": SOURCE, "limit": "4000"}
         for caller in (ONE, OTHER, FAR):
             await rig.scheduler.read(["x"], max_age_s=0, caller=caller)
@@ -231,7 +231,7 @@ async def test_invented_names_take_no_room_from_others() -> None:
         for number in range(2, 9):
             with pytest.raises(TooManyAssets) as refused:
                 rig.scheduler.interest(batch(number, 100), caller=ONE)
-            assert refused.value.subject == "peer:host"
+            assert refused.value.subject == "caller:host"
         await asyncio.sleep(10)
         assert rig.state("batch0 asset0") is State.MISSING
         with pytest.raises(TooManyAssets):
@@ -259,7 +259,7 @@ async def test_what_the_upstream_will_not_speak_about_takes_no_room_from_others(
                     assert rig.state(batch(1)[first]) is State.UNKNOWN
                     with pytest.raises(TooManyAssets) as refused:
                         rig.scheduler.interest(batch(2, 20), caller=OTHER)
-                    assert refused.value.subject == "peer:host"
+                    assert refused.value.subject == "caller:host"
                     await rig.scheduler.read(["real"], max_age_s=0, caller=FAR)
             await asyncio.sleep(2)
             await rig.scheduler.tidy(forget_after_s=1e6)

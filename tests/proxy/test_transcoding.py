@@ -23,6 +23,7 @@ KINDS = ("omn", "pieces")
 SERVICES = (
     "assetwatch.v1.AssetStatusService",
     "assetwatch.v1.SourceService",
+    "assetwatch.v1.ServerService",
     "assetwatch.pieces.v1.PiecesAssetsService",
 )
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters.http"
@@ -63,6 +64,7 @@ def transcoding(folder: Path) -> dict[str, Any]:
 
 CALLS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/sources", None, 200, '"name":"pieces"'),
+    ("GET", "/v1/server", None, 200, '"message_bytes_max":"4194304"'),
     ("GET", "/v1/sources/omn", None, 200, "SOURCE_KIND_OMN"),
     ("GET", "/v1/sources/nobody", None, 404, "SOURCE_NOT_FOUND"),
     ("POST", "/v1/sources/omn:retry", {}, 200, "SOURCE_CONDITION_STATE_HEALTHY"),
@@ -70,6 +72,7 @@ CALLS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/sources/omn/status", None, 400, "asset.asset_id"),
     ("POST", "/v1/statuses:batchGet", {"assets": [ASSET, ASSET]}, 200, OMN),
     ("GET", "/v1/statuses?sources=omn&states=ASSET_STATE_AVAILABLE&page_size=1", None, 200, '"statuses"'),
+    ("GET", "/v1/statuses?asset_id_prefix=tid:7C&view=ASSET_STATUS_VIEW_BASIC", None, 200, OMN),
     (
         "POST",
         "/v1/statuses:wait",

@@ -45,7 +45,7 @@ OBSERVATIONS = st.builds(
 )
 ERRORS = st.one_of(
     st.builds(SourceUnreachable, st.just("src"), TEXT, retry_after_s=AT, asset_id=TEXT),
-    st.builds(TooManyAssets, st.just("src"), st.integers(0, 10**9), peer=TEXT),
+    st.builds(TooManyAssets, st.just("src"), st.integers(0, 10**9), caller=TEXT),
     st.builds(TooManyReads, st.just("src"), TEXT.filter(bool), st.integers(0, 10**9)),
     st.builds(RetryTooSoon, st.just("src"), retry_after_s=AT),
 )

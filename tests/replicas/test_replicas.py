@@ -224,5 +224,5 @@ async def test_what_one_caller_may_name(etcd: Cluster, etcd_prefix: str, tmp_pat
         ended = await other.watch(assets=many).end()
         assert ended is not None
         assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "never seen" in (ended.details() or "")
+        assert "nobody has ever seen" in (ended.details() or "")
         await other.watch(assets=many[:10]).synced()

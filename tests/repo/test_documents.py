@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from google.protobuf.message import Message
     from pydantic import BaseModel
 import re
 import tomllib
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 import yaml
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
+from assetwatch.v1 import asset_status_service_pb2 as pb
 from google.protobuf import json_format
+from tools.reference_constants import constants
 
 from assetwatchd import cli
 from assetwatchd.adapters import media_intelligence, usd_search
 from assetwatchd.adapters.omn import adapter as omn
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.model.values import State
+from assetwatchd.pieces.client.discovery import PORTS, SUPPORTED
 from assetwatchd.rpc.requests import Requests
+from assetwatchd.rpc.service import PAGE_SIZE_MAX
 from assetwatchd.rpc.status import TABLE
+from assetwatchd.runtime import descriptors
 from assetwatchd.settings import schema
 from assetwatchd.settings.load import load
+from assetwatchd.upstream.bodies import reader
+from buf.validate import validate_pb2
 from support.documents import ROOT, blocks, pages, table
 
 pytestmark = pytest.mark.unit
@@ -93,7 +101,7 @@ def test_every_option_of_the_table_of_commands_exists() -> None:
 async def test_every_operation_of_pieces_os_has_its_row() -> None:
     """One row for each of the 15: the vendor's name as in the schema, its RPC, a request that RPC takes, a test."""
     schema = (ROOT / "proto/assetwatch/pieces/v1/pieces_assets_service.proto").read_text()
-    told = re.findall(r"// Operation (\w+): .*\n  rpc (\w+)", schema)
+    told = re.findall(r"Operation (\w+):.*?\n  rpc (\w+)", schema, flags=re.DOTALL)
     rows = table("Operation", PAGES["docs/pieces.md"])
     assert [(row[0].strip("`"), row[1]) for row in rows] == told
     assert len(told) == 15
@@ -212,13 +220,6 @@ def test_the_map_names_what_is_there() -> None:
     assert {name for name in unnamed if not name.startswith("config_")} == set()
 
 
-def test_the_constants_of_the_limits_exist() -> None:
-    """Each constant that the table of constants names is one of the source's."""
-    for row in table("Constant", PAGES["docs/internals/constants.md"]):
-        for name in re.findall(r"`(\w+)`", row[0]):
-            assert re.search(rf"^{name} = ", SOURCE, flags=re.MULTILINE), name
-
-
 def test_the_constants_of_the_page_of_limits_exist() -> None:
     """What docs/limits.md names like a constant is one of the source's, or of the kernel's."""
     named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGES["docs/limits.md"])) - {"NAME", "RLIMIT_DATA"}
@@ -267,3 +268,110 @@ def test_whatever_is_named_like_a_limit_exists() -> None:
     named = set(re.findall(r"`([A-Z][A-Z_]*_(?:S|MAX|BYTES|TIMES))`", WRITTEN))
     assert len(named) > 40
     assert {name for name in named if not re.search(rf"^{name}\b.* = ", SOURCE, flags=re.MULTILINE)} == set()
+
+
+UNITS = {"": 1.0, "ms": 0.001, "s": 1, "minutes": 60, "h": 3600, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
+VALUE = rf"(?<![\d.,])(\d[\d,.]*\d|\d)(?: ({'|'.join(filter(None, UNITS))})\b)?"
+
+
+def values_beside(name: str, text: str = WRITTEN) -> list[tuple[str, float]]:
+    """Return what stands beside a name, as `NAME` = 10 s, `NAME` (16 KiB), or 1,024 characters (`NAME`)."""
+    after = re.findall(rf"`({name})`(?: = | \(){VALUE}", text)
+    before = [(found[2], *found[:2]) for found in re.findall(rf"{VALUE}(?: [a-z]+){{0,3}} \(`({name})`\)", text)]
+    return [(found, float(number.replace(",", "")) * UNITS[unit]) for found, number, unit in after + before]
+
+
+def test_a_value_beside_the_name_of_a_constant_is_its() -> None:
+    """On every page: what stands beside the name of a constant is what the source says."""
+    there: dict[str, set[float]] = {}
+    for each in constants():
+        there.setdefault(each.name, set()).add(each.value)
+    told = values_beside("[A-Z][A-Z0-9_]+")
+    assert len(told) > 60
+    assert [(name, value) for name, value in told if value not in there.get(name, ())] == []
+
+
+def test_a_value_beside_the_name_of_a_setting_is_its_default() -> None:
+    """The same for `server.NAME`, `store.NAME`, and for what is a setting of a source, of whichever kind."""
+    groups: dict[str, list[type[BaseModel]]] = {
+        "server.": [schema.ServerSettings],
+        "store.": [schema.StoreSettings],
+        "": [schema.SourceSettings, *get_args(get_args(schema.AnySource)[0])],
+    }
+    checked = 0
+    for group, models in groups.items():
+        defaults: dict[str, list[Any]] = {}
+        for name, field in (item for model in models for item in model.model_fields.items()):
+            defaults.setdefault(name, []).append(field.default)
+        for name, value in values_beside(rf"{re.escape(group)}[a-z_]+"):
+            setting = name.removeprefix(group)
+            if setting in defaults:
+                checked += 1
+                assert value in defaults[setting], name
+    assert checked > 8
+
+
+def test_the_limits_of_single_calls_are_those_of_the_schema() -> None:
+    """The table of them has what the rules in proto/ say, and what the service takes as a page."""
+    told = {row[0].strip("`"): row[1] for row in table("Call", PAGES["docs/limits.md"])}
+    assert told["WatchStatus"] == (
+        f"{rules(pb.WatchStatusRequest, 'assets').repeated.max_items:,} assets,"
+        f" {rules(pb.WatchStatusRequest, 'sources').repeated.max_items} sources"
+    )
+    batch = rules(pb.BatchGetAssetStatusesRequest, "assets").repeated.max_items
+    assert told["BatchGetAssetStatuses"] == f"{batch:,} assets"
+    assert told["ListAssetStatuses"] == f"{PAGE_SIZE_MAX:,} a page"
+    longest = rules(pb.WaitAssetStatusRequest, "timeout").duration.lte.seconds
+    assert told["WaitAssetStatus"] == f"{longest // 3600} h"
+
+
+def rules(message: type[Message], field: str) -> validate_pb2.FieldRules:
+    """Return the rules of a field of the schema."""
+    found: validate_pb2.FieldRules = (
+        message.DESCRIPTOR.fields_by_name[field].GetOptions().Extensions[validate_pb2.field]
+    )
+    return found
+
+
+def test_the_ports_and_versions_of_pieces_os_are_those_that_are_told() -> None:
+    """Where it is looked for, and which versions are taken."""
+    first, last, *others = PORTS[0], PORTS[-3], *PORTS[-2:]
+    page = " ".join(PAGES["docs/configuration.md"].split())
+    assert tuple(range(first, last + 1)) + tuple(others) == PORTS
+    assert f"({first} to {last}, {others[0]}, {others[1]})" in page
+    oldest, beyond = (f"{version[0]}.{version[1]}" for version in SUPPORTED)
+    assert f"below {oldest}, or from {beyond} on" in page
+
+
+def test_the_memory_that_answers_may_take_is_added_up() -> None:
+    """The page of limits has the sums for a source with the defaults, and for a Pieces OS."""
+    told = table("What", PAGES["docs/limits.md"].split("These add up", 1)[1])
+    for column, model in ((2, schema.SourceSettings), (3, schema.PiecesSource)):
+        body = model.model_fields["body_bytes_max"].default
+        coming = (model.model_fields["concurrency"].default + descriptors.BESIDE) * body
+        reading = reader.MEMORY_BYTES + reader.MEMORY_TIMES * body
+        assert [row[column] for row in told] == [f"{size // 2**20} MiB" for size in (coming, reading)]
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "USD Search": schema.UsdSearchSource,
+    "OMN": schema.OmnSource,
+    "Pieces OS": schema.PiecesSource,
+    "Media Intelligence": schema.MediaIntelligenceSource,
+    "Oracle SBC": schema.OracleSbcSource,
+}
+
+
+def test_the_kinds_with_other_defaults_are_named() -> None:
+    """A row of the table of limits has in brackets each kind whose default is another, and that default."""
+    rows = table("Setting", PAGES["docs/limits.md"])
+    settings = {row[0].split("`")[1]: row[2] for row in rows if row[0].startswith("a source's")}
+    for setting, text in settings.items():
+        usual = schema.SourceSettings.model_fields[setting].default
+        own = {kind: model.model_fields[setting].default for kind, model in KINDS.items()}
+        told = {
+            kind: float(part.rsplit(" ", 1)[1])
+            for part in re.findall(r"[A-Z][A-Za-z, ]+ \d+", " ".join(re.findall(r"\((.*?)\)", text)))
+            for kind in re.findall("|".join(KINDS), part)
+        }
+        assert told == {kind: value for kind, value in own.items() if value != usual}, setting

@@ -74,7 +74,8 @@ def make(clone: Path, *arguments: str, **extra: str) -> subprocess.CompletedProc
     [
         ("demo", ["run"]),
         ("grpcurl", ["run", "grpcurl"]),
-        ("test", ["run", "dev"]),
+        ("etcd", ["run", "dev"]),
+        ("test", ["run", "dev", "docs"]),
         ("lint", ["run", "dev"]),
         ("check", ["run", "dev"]),
         ("generate", ["run", "dev"]),

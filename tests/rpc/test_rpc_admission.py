@@ -50,8 +50,8 @@ async def overfill(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "subject"),
-    [({"streams_max": 3}, "server"), ({"streams_per_peer_max": 3}, "peer:ipv4:127.0.0.1")],
-    ids=["of the server", "of one address"],
+    [({"streams_max": 3}, "server"), ({"streams_per_peer_max": 3}, "caller:ipv4:127.0.0.1")],
+    ids=["of the server", "of one caller"],
 )
 async def test_the_stream_beyond_a_limit_is_refused(limits: dict[str, object], subject: str) -> None:
     """RESOURCE_EXHAUSTED / TOO_MANY_STREAMS with QuotaFailure and RetryInfo; a place that falls free is taken again."""
@@ -98,7 +98,7 @@ def test_streams_of_one_host_are_counted_together_whatever_the_port() -> None:
         with pytest.raises(TooManyStreams, match="this server"):
             open_streams.enter_context(admission.stream("ipv4:10.0.0.2:1000"))
     with admission.stream("ipv4:10.0.0.1:1000"):
-        with pytest.raises(TooManyStreams, match="one address"), admission.stream("ipv4:10.0.0.1:2000"):
+        with pytest.raises(TooManyStreams, match="one caller"), admission.stream("ipv4:10.0.0.1:2000"):
             pass
         with admission.stream("ipv4:10.0.0.2:1000"):
             pass
@@ -119,15 +119,15 @@ def test_streams_are_admitted_by_what_they_name() -> None:
             streams.enter_context(admission.stream(here, what))
         for peer, what, told in (
             (here, named("e"), "one connection"),
-            (beside, named(*"efghi"), "one address"),
+            (beside, named(*"efghi"), "one caller"),
             (there, named(*"efghijk"), "this server"),
         ):
             with pytest.raises(TooManyNames, match=told):
                 streams.enter_context(admission.stream(peer, what))
         streams.enter_context(admission.stream(beside, named(*"efgh")))
-        with pytest.raises(TooManyNames, match="one address") as refused:
+        with pytest.raises(TooManyNames, match="one caller") as refused:
             streams.enter_context(admission.stream("ipv4:10.0.0.1:3", named("i")))
-        assert refused.value.subject == "peer:ipv4:10.0.0.1"
+        assert refused.value.subject == "caller:ipv4:10.0.0.1"
         streams.enter_context(admission.stream(there, named(*"abcd")))
         with pytest.raises(TooManyNames, match="this server") as refused:
             streams.enter_context(admission.stream(there, named(*"ijk")))

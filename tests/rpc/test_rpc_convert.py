@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 
 from assetwatchd.changefeed import resume_token
 from assetwatchd.model import details
-from assetwatchd.model.values import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State
+from assetwatchd.model.values import AssetKey, Entry, Facet, Failure, FailureKind, Freshness, Observation, State, View
 from assetwatchd.rpc import convert
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ DETAILS: dict[str, Any] = {
         formats=(details.PiecesFormat("id", "BOTH", "CODE", "py", 2**40),),
     ),
     "media_intelligence": details.MediaIntelligenceDetail(
-        "ws", "1234", 5678, "COMPLETED", "Uploaded", details.MediaData("1920x1080", 2**40, 2**41, "mp4")
+        "ws", "1234", 5678, "COMPLETED", "Uploaded", details.MediaIntelligenceMedia("1920x1080", 2**40, 2**41, "mp4")
     ),
     "oracle_sbc": details.OracleSbcDetail("activate", "success", "text", "<a>1</a>"),
 }
@@ -105,6 +105,29 @@ def test_there_is_a_message_for_every_detail() -> None:
     assert set(DETAILS) == {f.name for f in status_pb.AssetStatus.DESCRIPTOR.oneofs_by_name["detail"].fields}
 
 
+@pytest.mark.parametrize("kind", [*DETAILS, None])
+@pytest.mark.parametrize("traceparent", [TRACEPARENT, ""])
+def test_basic_is_all_but_the_detail(kind: str | None, traceparent: str) -> None:
+    """What is left is what would be there had the upstream said no detail; it is removed as the whole is."""
+    made = entry(observation(detail=kind and DETAILS[kind]), traceparent=traceparent)
+    without = entry(observation(detail=None), traceparent=traceparent)
+    basic = convert.basic(made.upsert)
+    assert pb.WatchStatusResponse.FromString(basic) == pb.WatchStatusResponse.FromString(without.upsert)
+    removed = pb.WatchStatusResponse.FromString(convert.WatchFraming(lambda: EPOCH).removal(basic)).changes[0]
+    assert (removed.kind, removed.status) == (CHANGE_KIND_REMOVED, convert.status_of(without))
+    assert convert.status_of(made, View.BASIC) == convert.status_of(without)
+    assert convert.status_of(made).WhichOneof("detail") == kind
+
+
+def test_basic_is_made_once_an_entry_and_takes_no_room_where_there_is_no_less() -> None:
+    """Whoever asks first has it made; what has no detail is the very bytes that there are."""
+    made, plain = entry(observation()), entry(observation(detail=None))
+    basic = convert.FORMS[View.BASIC](made)
+    assert convert.FORMS[View.BASIC](made) is basic is made.basic
+    assert convert.FORMS[View.BASIC](plain) is plain.upsert
+    assert convert.FORMS[View.FULL](made) is made.upsert
+
+
 @pytest.mark.parametrize("kind", DETAILS)
 def test_a_detail_loses_nothing(kind: str) -> None:
     """Every member of every part comes back as it was; absent times and media stay absent."""
@@ -119,7 +142,7 @@ def test_a_detail_loses_nothing(kind: str) -> None:
 )
 def test_a_span_is_a_duration_whatever_came(milliseconds: int, told: int | None) -> None:
     """0 tells of none; what no Duration can hold is the longest there is."""
-    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaData("1x1", milliseconds))
+    detail = details.MediaIntelligenceDetail("ws", "1", media=details.MediaIntelligenceMedia("1x1", milliseconds))
     media = convert.status_of(entry(observation(detail=detail))).media_intelligence.media
     assert (media.duration.ToMilliseconds() if media.HasField("duration") else None) == told
 

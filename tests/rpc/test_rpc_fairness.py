@@ -66,7 +66,7 @@ async def test_invented_names_of_one_caller_leave_room_for_another() -> None:
         stream = await rig.watch(assets=invented(0, 20)).synced()
         told = await problem_of(rig.watch(assets=invented(8, 20)).next())
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_ASSETS")
-        assert told.quotas == ["peer:ipv4:127.0.0.1"]
+        assert told.quotas == ["caller:ipv4:127.0.0.1"]
         assert told.metadata == {"source": SOURCE, "limit": "50"}
         await other.BatchGetAssetStatuses(pb.BatchGetAssetStatusesRequest(assets=invented(9, 20)), timeout=20)
         stream.call.cancel()
@@ -86,7 +86,7 @@ async def test_more_reads_than_a_caller_may_wait_for_are_refused() -> None:
             rig.batch([AssetKey(SOURCE, each.asset_id) for each in invented(1, 20)], max_age=Duration())
         )
         assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_READS")
-        assert told.quotas == ["peer:ipv4:127.0.0.1"]
+        assert told.quotas == ["caller:ipv4:127.0.0.1"]
         assert told.metadata == {"source": SOURCE, "limit": "100"}
         assert told.retry_after_s is not None
         await rig.get(sample(SOURCE))

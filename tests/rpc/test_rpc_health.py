@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from assetwatchd.model.errors import ServerDraining
 from assetwatchd.model.values import Condition, ConditionState
-from assetwatchd.rpc.health import Health
+from assetwatchd.rpc.health import ALIVE, Health
 from assetwatchd.rpc.names import source_health
 from support.problems import problem_of
 from support.raw_calls import HealthCalls, answer_of, health_of
@@ -37,7 +37,7 @@ async def test_the_process_and_its_services_serve_whatever_its_sources_do() -> N
     """SERVING under the empty name and both services, with a source down."""
     async with running(("omn",)) as rig:
         await rig["omn"].stop()
-        for name in ("", "assetwatch.v1.AssetStatusService", "assetwatch.v1.SourceService"):
+        for name in ("", *(f"assetwatch.v1.{name}Service" for name in ("AssetStatus", "Source", "Server"))):
             assert await check(rig, name) == SERVING
 
 
@@ -53,6 +53,17 @@ async def test_a_source_has_a_name_of_its_own() -> None:
         assert (await answer_of(call)).status == NOT_SERVING
         await rig["omn"].start()
         assert (await answer_of(call)).status == SERVING
+
+
+async def test_who_is_cut_off_serves_nobody_new_and_is_alive() -> None:
+    """All names are NOT_SERVING but the one that a liveness probe asks for, until it is back; at the end none."""
+    async with running(("omn",)) as rig:
+        names = ("", "assetwatch.v1.AssetStatusService", "assetwatch.pieces.v1.PiecesAssetsService", ALIVE)
+        for cut_off, wanted in ((True, [NOT_SERVING] * 3), (False, [SERVING] * 3)):
+            rig.app.health.cut_off(cut_off)
+            assert [await check(rig, name) for name in names] == [*wanted, SERVING]
+        rig.app.health.end(lambda: ServerDraining(retry_after_s=0))
+        assert [await check(rig, name) for name in names] == [NOT_SERVING] * 4
 
 
 async def test_an_unknown_name_is_not_found_and_can_be_watched() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
+from assetwatch.v1 import server_service_pb2 as server_pb
 from assetwatch.v1 import source_service_pb2 as source_pb
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
-FILES = (pb.DESCRIPTOR, source_pb.DESCRIPTOR, pieces_pb.DESCRIPTOR)
+FILES = (pb.DESCRIPTOR, source_pb.DESCRIPTOR, server_pb.DESCRIPTOR, pieces_pb.DESCRIPTOR)
 METHODS = [
     method
     for file in FILES
@@ -84,4 +85,4 @@ def test_paths_are_of_one_style(method: MethodDescriptor) -> None:
 def test_no_two_calls_have_one_path() -> None:
     """The name of a variable tells no two apart, nor does what it may hold: none holds a colon or a slash."""
     shapes = [(verb, re.sub(r"\{[\w.]+\}", "{}", path)) for verb, path, _ in map(rule, METHODS)]
-    assert len(set(shapes)) == len(shapes) == 23
+    assert len(set(shapes)) == len(shapes) == 24

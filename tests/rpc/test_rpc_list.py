@@ -82,8 +82,10 @@ async def test_an_asset_that_changes_between_pages_comes_again_and_none_is_left_
         lambda token: {"page_token": token[:-1] + ("A" if token[-1] != "A" else "B")},
         lambda token: {"page_token": token, "sources": ["omn"]},
         lambda token: {"page_token": token, "states": [status_pb.ASSET_STATE_AVAILABLE]},
+        lambda token: {"page_token": token, "view": status_pb.ASSET_STATUS_VIEW_BASIC},
+        lambda token: {"page_token": token, "asset_id_prefix": "tid:"},
     ],
-    ids=["nonsense", "altered", "other sources", "other states"],
+    ids=["nonsense", "altered", "other sources", "other states", "another view", "another prefix"],
 )
 async def test_a_page_token_of_another_list_is_refused(misuse: Callable[[str], dict[str, object]]) -> None:
     """INVALID_ARGUMENT with a violation of page_token."""
@@ -120,6 +122,19 @@ async def test_only_the_sources_and_states_asked_for() -> None:
         assert sample("omn") in {key_of(s) for s in listed.statuses}
 
 
+async def test_only_the_assets_whose_id_begins_so() -> None:
+    """To the letter, in pages as in one; of nothing there is nothing."""
+    async with running(BOTH, count=8) as rig:
+        whole = [key_of(s) for s in (await rig.list()).statuses]
+        for prefix in ("tid:", sample("omn").asset_id[:6], sample("omn").asset_id, "TID:", "t", "nothing"):
+            wanted = [key for key in whole if key.asset_id.startswith(prefix)]
+            pages, token = [await rig.list(asset_id_prefix=prefix, page_size=3)], ""
+            while token := pages[-1].next_page_token:
+                pages.append(await rig.list(asset_id_prefix=prefix, page_size=3, page_token=token))
+            assert [key_of(s) for page in pages for s in page.statuses] == wanted
+        assert {key.source for key in whole if key.asset_id.startswith("tid:")} == {"omn"}
+
+
 async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_for() -> None:
     """A deleted piece is in no list but that of DELETED, a missing asset in none but that of MISSING."""
     async with running(("omn", "pieces")) as rig:
@@ -136,18 +151,18 @@ async def test_assets_that_are_gone_are_listed_only_when_their_state_is_asked_fo
 
 
 async def test_sources_that_cannot_be_read_are_named_and_listed_all_the_same() -> None:
-    """Unreachable names them; their last statuses are there, marked UNREACHABLE."""
+    """Incomplete names them; their last statuses are there, marked UNREACHABLE."""
     async with running(("omn", "usd-search")) as rig:
         stream = await rig.watch(sources=["omn", "usd-search"]).synced()
-        assert list((await rig.list()).unreachable) == []
+        assert list((await rig.list()).incomplete) == []
         await rig["omn"].stop()
         await stream.turns("omn", ConditionState.UNREACHABLE)
         page = await rig.list()
-        assert list(page.unreachable) == ["omn"]
+        assert list(page.incomplete) == ["omn"]
         of_omn = [s for s in page.statuses if s.asset.source == "omn"]
         assert len(of_omn) == 7
         assert {s.freshness for s in of_omn} == {status_pb.FRESHNESS_UNREACHABLE}
-        assert list((await rig.list(sources=["usd-search"])).unreachable) == []
+        assert list((await rig.list(sources=["usd-search"])).incomplete) == []
 
 
 async def test_a_source_that_is_not_configured_is_not_found() -> None:
@@ -160,4 +175,4 @@ async def test_a_server_without_sources_lists_nothing() -> None:
     """An empty page, no error."""
     async with running(()) as rig:
         page = await rig.list()
-        assert (list(page.statuses), page.next_page_token, list(page.unreachable)) == ([], "", [])
+        assert (list(page.statuses), page.next_page_token, list(page.incomplete)) == ([], "", [])

@@ -7,7 +7,7 @@ import re
 
 import grpc
 import pytest
-from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
+from assetwatch.v1 import asset_status_service_pb2, server_service_pb2, source_service_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Request
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as Response
@@ -18,6 +18,7 @@ from support.rig import running, sample
 SERVICES = [
     "assetwatch.v1.AssetStatusService",
     "assetwatch.v1.SourceService",
+    "assetwatch.v1.ServerService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -25,7 +26,7 @@ SERVICES = [
 
 
 async def test_grpcurl_lists_the_services() -> None:
-    """Both services, health and both versions of reflection."""
+    """Every service, health and both versions of reflection."""
     async with running(()) as rig:
         assert set(SERVICES) <= set((await grpcurl.describe(rig.address, "list")).split())
 
@@ -91,9 +92,9 @@ def _add(
 
 
 async def test_grpcurl_describes_every_method_and_message() -> None:
-    """Of both services, without any file of the schema at hand."""
+    """Of each service, without any file of the schema at hand."""
     async with running(()) as rig:
-        for module in (asset_status_service_pb2, source_service_pb2):
+        for module in (asset_status_service_pb2, source_service_pb2, server_service_pb2):
             for service in module.DESCRIPTOR.services_by_name.values():
                 listed = await grpcurl.describe(rig.address, "list", service.full_name)
                 assert set(listed.split()) == {method.full_name for method in service.methods}

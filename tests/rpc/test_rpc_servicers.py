@@ -52,6 +52,10 @@ class Context:
         """Keep a message."""
         self.written.append(message)
 
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """None were set."""
+        return ()
+
     def peer(self) -> str:
         """Name an address."""
         return "ipv4:127.0.0.1:1"
@@ -103,10 +107,10 @@ def server() -> Iterator[Any]:
 
     app, running = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE_S)
     limits = app.settings.server
-    watching = Watching(app.store, app.hub, app.sources, Admission(limits), limits)
+    watching = Watching(app.store, app.hub, app.sources, Admission(limits), limits, "here")
     servicers = {
         ASSET_STATUS: Bridge(AssetStatusService(app.store, app.hub, app.sources, watching), loop),
-        SOURCE: Bridge(SourceService(app.store, app.hub, app.sources, app.settings.server.message_bytes_max), loop),
+        SOURCE: Bridge(SourceService(app.store, app.hub, app.sources, "here"), loop),
     }
     yield grpc_testing.server_from_dictionary(servicers, grpc_testing.strict_real_time())
     asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_S)
@@ -146,7 +150,7 @@ def test_unary_methods_answer_with_messages(server: Any) -> None:
     call = server.invoke_unary_unary(
         SOURCE.methods_by_name["ListSources"], (), source_pb.ListSourcesRequest(), PATIENCE_S
     )
-    assert call.termination()[0] == source_pb.ListSourcesResponse(message_bytes_max=4 * 1024 * 1024)
+    assert call.termination()[0] == source_pb.ListSourcesResponse()
 
 
 def test_a_refused_stream_ends_with_its_status(server: Any) -> None:

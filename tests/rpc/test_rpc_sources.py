@@ -98,7 +98,7 @@ async def test_a_list_that_fails_beside_reads_that_do_not() -> None:
         await stream.turns("omn", ConditionState.DEGRADED)
         source = await rig.shows("omn", lambda source: source.condition.next_try_time.seconds)
         assert source.condition.message.startswith("cannot be listed: HTTP 500")
-        told = {each.concern: each for each in source.condition.concerns}
+        told = {each.kind: each for each in source.condition.concerns}
         listing, reads = told[source_pb2.SOURCE_CONCERN_KIND_LIST], told[source_pb2.SOURCE_CONCERN_KIND_READS]
         assert (int(listing.state), int(reads.state)) == (ConditionState.DEGRADED, ConditionState.HEALTHY)
         assert listing.transition_time.seconds

@@ -12,7 +12,9 @@ import pytest
 from grpc_status import rpc_status
 
 from assetwatchd.model import errors
+from assetwatchd.rpc.server import REPLICA_KEY
 from assetwatchd.rpc.status import STATUS_BYTES_MAX, TABLE, ErrorsAsStatus, status_of, wire_bytes
+from assetwatchd.runtime.replica import NAME_CHARS_MAX
 from support.problems import problem_of
 from support.raw_calls import one_to_one
 
@@ -55,6 +57,7 @@ async def raising(wanted: dict[str, errors.CallError]) -> AsyncIterator[grpc.aio
     """Run a server whose one method fails with the error that its request names; yield what calls it."""
 
     async def fail(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata(((REPLICA_KEY, "x" * NAME_CHARS_MAX),))
         async with ErrorsAsStatus(context):
             raise wanted[request.decode()]
 

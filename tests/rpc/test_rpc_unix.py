@@ -110,7 +110,7 @@ async def test_all_callers_of_a_socket_are_one_peer(folder: Path) -> None:
         await rig.watch(sources=["omn"]).next()
         second = AssetStatusServiceStub(other).WatchStatus(pb.WatchStatusRequest(sources=["omn"]))
         told = await problem_of(second.read())
-    assert (told.reason, told.quotas) == ("TOO_MANY_STREAMS", ["peer:unix:"])
+    assert (told.reason, told.quotas) == ("TOO_MANY_STREAMS", ["caller:unix:"])
 
 
 async def test_tools_of_people_call_a_socket(folder: Path) -> None:

@@ -12,7 +12,7 @@ from assetwatch.v1 import asset_status_pb2 as status_pb
 from assetwatch.v1 import asset_status_service_pb2 as pb
 from assetwatch.v1 import source_pb2
 
-from assetwatchd.model.values import AssetKey
+from assetwatchd.model.values import AssetKey, View
 from assetwatchd.rpc.service import AssetStatusService
 from support.problems import problem_of
 from support.raw_calls import one_to_many
@@ -97,8 +97,8 @@ async def test_the_answer_of_a_wait_is_what_ended_it() -> None:
         await rig.shows("omn", lambda source: source.watcher_count == 1)
         known, seen = AssetStatusService._known, []
 
-        def passing(self: AssetStatusService, key: AssetKey) -> status_pb.AssetStatus | None:
-            status = known(self, key)
+        def passing(self: AssetStatusService, key: AssetKey, view: View) -> status_pb.AssetStatus | None:
+            status = known(self, key, view)
             if status is not None and status.state == SAMPLES["omn"].state:
                 seen.append(status)
                 if len(seen) > 1:

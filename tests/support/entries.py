@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.store.port import Draft
-from assetwatchd.model.values import GONE, AssetKey, Freshness, State
+from assetwatchd.model.values import GONE, AssetKey, Freshness, State, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,6 +84,11 @@ def entry(
 class Framing:
     """Both forms of a change, and messages, as the hub wants them."""
 
+    def basic(self, upsert: bytes) -> bytes:
+        """Return the change without its pad."""
+        key_and_state = json.loads(upsert[:-1])[:-1]
+        return json.dumps([*key_and_state, ""]).encode() + upsert[-1:]
+
     def removal(self, upsert: bytes) -> bytes:
         """Return the other form."""
         return upsert[:-1] + bytes([REMOVED])
@@ -109,7 +114,14 @@ def read(message: bytes) -> Message:
     return Message(changes, revision, head, bytes.fromhex(digest))
 
 
-def asking(*, names: Iterable[str] = (), sources: Iterable[str] = (), states: Iterable[State] = ()) -> Filter:
-    """Build a filter from SOURCE/ASSET_IDs, whole sources, and states."""
+def asking(
+    *,
+    names: Iterable[str] = (),
+    sources: Iterable[str] = (),
+    states: Iterable[State] = (),
+    prefix: str = "",
+    view: View = View.FULL,
+) -> Filter:
+    """Build a filter from SOURCE/ASSET_IDs, whole sources, states, a prefix and a view."""
     keys = frozenset(AssetKey(*name.split("/", 1)) for name in names)
-    return Filter(keys, frozenset(sources), frozenset(states))
+    return Filter(keys, frozenset(sources), frozenset(states), prefix, view)

@@ -1,4 +1,4 @@
-"""Both services over real sockets, with scripted answers: what the command line talks to in its own tests."""
+"""The services over real sockets, with scripted answers: what the command line talks to in its own tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
+from assetwatch.v1 import (
+    asset_status_service_pb2_grpc,
+    server_service_pb2,
+    server_service_pb2_grpc,
+    source_service_pb2,
+    source_service_pb2_grpc,
+)
 from assetwatch.v1.asset_status_pb2 import (
     AssetFacet,
     AssetFailure,
@@ -20,6 +26,7 @@ from assetwatch.v1.asset_status_pb2 import (
     Freshness,
 )
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED, CHANGE_KIND_UPSERT
+from assetwatch.v1.server_service_pb2 import ServerInfo, ServerLimits
 from assetwatch.v1.source_pb2 import PollStats, Source, SourceCondition, SourceConditionState, SourceKind
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
@@ -140,13 +147,16 @@ class FakeService:
         self.sources = [_source("dam"), _source("sbc")]
         self.statuses = [status("dam", f"tid:{number}", revision=number) for number in range(1, 6)]
         self.refusal: Refusal | None = None
-        self.unreachable = ["sbc"]
+        self.incomplete = ["sbc"]
         self.condition_met = True
         self.reason = ""
         self.settled_otherwise = False
         self.streams: list[list[pb.WatchStatusResponse | Refusal]] = []
         self.health = health.aio.HealthServicer()
         self.retried: SourceCondition | None = None
+        self.info = ServerInfo(
+            version="1.2.3", replica="one", epoch="e1", limits=ServerLimits(message_bytes_max=65_536)
+        )
 
     async def checked(self, request: Any, context: Any) -> None:
         """Note a request; refuse it when that is scripted."""
@@ -176,7 +186,7 @@ class _Statuses(asset_status_service_pb2_grpc.AssetStatusServiceServicer):
         last = first + request.page_size
         token = str(last) if last < len(self._fake.statuses) else ""
         page = self._fake.statuses[first:last]
-        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, unreachable=self._fake.unreachable)
+        return pb.ListAssetStatusesResponse(statuses=page, next_page_token=token, incomplete=self._fake.incomplete)
 
     async def WaitAssetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
         await self._fake.checked(request, context)
@@ -215,6 +225,15 @@ class _Sources(source_service_pb2_grpc.SourceServiceServicer):
         return source_service_pb2.RetrySourceResponse(source=_source(request.source, self._fake.retried))
 
 
+class _Server(server_service_pb2_grpc.ServerServiceServicer):
+    def __init__(self, fake: FakeService) -> None:
+        self._fake = fake
+
+    async def GetServerInfo(self, request: Any, context: Any) -> Any:  # noqa: N802 - the schema's name
+        await self._fake.checked(request, context)
+        return server_service_pb2.GetServerInfoResponse(server=self._fake.info)
+
+
 def _source(name: str, condition: SourceCondition | None = None) -> Source:
     down = SourceCondition(state=SourceConditionState.SOURCE_CONDITION_STATE_UNREACHABLE, message="connection refused")
     return Source(
@@ -235,6 +254,7 @@ async def serving(
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     asset_status_service_pb2_grpc.add_AssetStatusServiceServicer_to_server(_Statuses(fake), server)
     source_service_pb2_grpc.add_SourceServiceServicer_to_server(_Sources(fake), server)
+    server_service_pb2_grpc.add_ServerServiceServicer_to_server(_Server(fake), server)
     health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     await fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
     await fake.health.set("assetwatch.v1.AssetStatusService/sbc", health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from assetwatch.pieces.v1 import pieces_assets_service_pb2
-from assetwatch.v1 import asset_status_service_pb2, source_service_pb2
+from assetwatch.v1 import asset_status_service_pb2, server_service_pb2, source_service_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -25,7 +25,7 @@ HOSTILE = (
     "a\x1b[2J\x9b31m\x07\x00\x7f\x85\r\n\t\u202e\u2066\u200f\u061c\u2028\u2029\ufeff\U000e0041 \u202f\u3000é\U0001f600z"
 )
 DEPTH_MAX = 7
-FILES = (asset_status_service_pb2, source_service_pb2, pieces_assets_service_pb2)
+FILES = (asset_status_service_pb2, source_service_pb2, server_service_pb2, pieces_assets_service_pb2)
 
 
 def filled(descriptor: Descriptor, depth: int = 0) -> Message:

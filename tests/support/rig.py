@@ -13,6 +13,8 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1.asset_status_pb2 import ASSET_STATE_AVAILABLE, ASSET_STATE_PROCESSING, AssetRef
 from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceStub
 from assetwatch.v1.change_kind_pb2 import CHANGE_KIND_REMOVED
+from assetwatch.v1.server_service_pb2 import GetServerInfoRequest, ServerInfo
+from assetwatch.v1.server_service_pb2_grpc import ServerServiceStub
 from assetwatch.v1.source_service_pb2_grpc import SourceServiceStub
 
 from assetwatch_sandbox import Sandbox
@@ -127,6 +129,7 @@ class Rig:
         self.channel = channel
         self.statuses: Any = AssetStatusServiceStub(channel)
         self.sources: Any = SourceServiceStub(channel)
+        self.server: Any = ServerServiceStub(channel)
 
     def __getitem__(self, source: str) -> Standin[Any]:
         """Return the stand-in behind a source."""
@@ -176,6 +179,11 @@ class Rig:
         """Ask the server about all."""
         answer = await self.sources.ListSources(source_pb.ListSourcesRequest(), timeout=PATIENCE_S)
         return cast("Sequence[Source]", answer.sources)
+
+    async def info(self) -> ServerInfo:
+        """Ask the server about itself."""
+        answer = await self.server.GetServerInfo(GetServerInfoRequest(), timeout=PATIENCE_S)
+        return cast("ServerInfo", answer.server)
 
     def vary(self, source: str) -> AssetKey:
         """Change a source's sample; return its name."""

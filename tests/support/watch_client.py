@@ -14,7 +14,7 @@ from support.scripted_watch import PATIENCE_S, Script, ScriptedServer, batch, st
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from assetwatch_client import Event
+    from assetwatch_client import Event, Servers
 
 Break = grpc.aio.AioRpcError | TimeoutError | None
 HEARTBEAT_S = 0.03
@@ -40,7 +40,7 @@ class Pauses(Backoff):
 class Client:
     """A watch of the source dam, and what became of it."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, patient: bool = True, resume_token: str = "") -> None:
+    def __init__(self, channel: grpc.aio.Channel | Servers, *, patient: bool = True, resume_token: str = "") -> None:
         self.backoff = Pauses()
         self.breaks: list[Break] = []
         self.told: list[str] = []

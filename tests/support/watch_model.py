@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import strategies as st
 
 from assetwatchd.changefeed import resume_token
-from assetwatchd.model.values import GONE, State
+from assetwatchd.model.values import GONE, State, View
 from support.entries import asking
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ FILTERS = (
     asking(sources=["dam"], states=[State.AVAILABLE, State.DELETED]),
     asking(names=["dam/a", "dam/b"], states=[State.DELETED, State.PENDING]),
     asking(sources=["none"]),
+    asking(sources=["dam", "usd"], names=["usd/b"], prefix="a", view=View.BASIC),
 )
 CHANGES = st.tuples(st.sampled_from(NAMES), st.sampled_from(STATES), st.booleans())
 """An asset, its new state, and whether it is to be forgotten if that state alone does not make it gone."""

@@ -30,58 +30,84 @@ class _AssetStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetState
     ASSET_STATE_UNSPECIFIED: _AssetState.ValueType  # 0
     """Never sent."""
     ASSET_STATE_PENDING: _AssetState.ValueType  # 1
-    """Waiting: accepted, nothing has started."""
+    """Accepted by the upstream; work has not started."""
     ASSET_STATE_PROCESSING: _AssetState.ValueType  # 2
-    """Work is going on."""
+    """The upstream is working on it."""
     ASSET_STATE_AVAILABLE: _AssetState.ValueType  # 3
     """Done and usable."""
     ASSET_STATE_OUT_OF_SYNC: _AssetState.ValueType  # 4
-    """Usable, but what was processed is not the current version of the asset."""
+    """Usable, but the upstream has not processed the current version of the asset yet."""
     ASSET_STATE_FAILED: _AssetState.ValueType  # 5
-    """Given up; see failure for what that means."""
+    """The upstream gave up. failure says why, and whether another try may help."""
     ASSET_STATE_DELETING: _AssetState.ValueType  # 6
-    """Will be removed."""
+    """Marked for deletion: the upstream will remove it."""
     ASSET_STATE_DELETED: _AssetState.ValueType  # 7
     """Removed, and the upstream says so."""
     ASSET_STATE_MISSING: _AssetState.ValueType  # 8
-    """The upstream does not have it: never did, or no longer does, without saying which."""
+    """The upstream does not have it, and does not say whether it ever did."""
     ASSET_STATE_UNSUPPORTED: _AssetState.ValueType  # 9
     """The upstream has it and will never process it."""
     ASSET_STATE_UNKNOWN: _AssetState.ValueType  # 10
-    """The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
-    read was ever had of the asset, and failure says why.
+    """Its state cannot be told. Either this version does not know the upstream's word for it, which is in facets as native;
+    or nothing about the asset could be read so far, and failure says why.
     """
 
 class AssetState(_AssetState, metaclass=_AssetStateEnumTypeWrapper):
-    """The roll-up of an asset's facets into one word. Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED:
-    nothing more is expected to happen by itself.
+    """The state of an asset, in one word: what its facets come to.
+
+    Settled states are AVAILABLE, FAILED, DELETED, MISSING and UNSUPPORTED: nothing more is expected to happen by itself.
+    docs/states.md says how each upstream's own states become these.
     """
 
 ASSET_STATE_UNSPECIFIED: AssetState.ValueType  # 0
 """Never sent."""
 ASSET_STATE_PENDING: AssetState.ValueType  # 1
-"""Waiting: accepted, nothing has started."""
+"""Accepted by the upstream; work has not started."""
 ASSET_STATE_PROCESSING: AssetState.ValueType  # 2
-"""Work is going on."""
+"""The upstream is working on it."""
 ASSET_STATE_AVAILABLE: AssetState.ValueType  # 3
 """Done and usable."""
 ASSET_STATE_OUT_OF_SYNC: AssetState.ValueType  # 4
-"""Usable, but what was processed is not the current version of the asset."""
+"""Usable, but the upstream has not processed the current version of the asset yet."""
 ASSET_STATE_FAILED: AssetState.ValueType  # 5
-"""Given up; see failure for what that means."""
+"""The upstream gave up. failure says why, and whether another try may help."""
 ASSET_STATE_DELETING: AssetState.ValueType  # 6
-"""Will be removed."""
+"""Marked for deletion: the upstream will remove it."""
 ASSET_STATE_DELETED: AssetState.ValueType  # 7
 """Removed, and the upstream says so."""
 ASSET_STATE_MISSING: AssetState.ValueType  # 8
-"""The upstream does not have it: never did, or no longer does, without saying which."""
+"""The upstream does not have it, and does not say whether it ever did."""
 ASSET_STATE_UNSUPPORTED: AssetState.ValueType  # 9
 """The upstream has it and will never process it."""
 ASSET_STATE_UNKNOWN: AssetState.ValueType  # 10
-"""The upstream said something this version does not know, and the native text is in the facets; or nothing that could be
-read was ever had of the asset, and failure says why.
+"""Its state cannot be told. Either this version does not know the upstream's word for it, which is in facets as native;
+or nothing about the asset could be read so far, and failure says why.
 """
 Global___AssetState: _TypeAlias = AssetState  # noqa: Y015
+
+class _AssetStatusView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssetStatusViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetStatusView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSET_STATUS_VIEW_UNSPECIFIED: _AssetStatusView.ValueType  # 0
+    """FULL."""
+    ASSET_STATUS_VIEW_BASIC: _AssetStatusView.ValueType  # 1
+    """All but detail: what every kind has alike."""
+    ASSET_STATUS_VIEW_FULL: _AssetStatusView.ValueType  # 2
+    """All of it."""
+
+class AssetStatusView(_AssetStatusView, metaclass=_AssetStatusViewEnumTypeWrapper):
+    """How much of a status is told (AIP-157)."""
+
+ASSET_STATUS_VIEW_UNSPECIFIED: AssetStatusView.ValueType  # 0
+"""FULL."""
+ASSET_STATUS_VIEW_BASIC: AssetStatusView.ValueType  # 1
+"""All but detail: what every kind has alike."""
+ASSET_STATUS_VIEW_FULL: AssetStatusView.ValueType  # 2
+"""All of it."""
+Global___AssetStatusView: _TypeAlias = AssetStatusView  # noqa: Y015
 
 class _Freshness:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -94,21 +120,21 @@ class _FreshnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Freshness.V
     FRESHNESS_FRESH: _Freshness.ValueType  # 1
     """The upstream confirmed it within the source's polling interval."""
     FRESHNESS_STALE: _Freshness.ValueType  # 2
-    """It could not be confirmed lately, though its source answers."""
+    """It could not be confirmed within that time, though its source answers."""
     FRESHNESS_UNREACHABLE: _Freshness.ValueType  # 3
-    """Its source cannot be reached or refuses us; this is the last state it told."""
+    """Its source cannot be reached, or refuses the server's credentials. This is the last known state."""
 
 class Freshness(_Freshness, metaclass=_FreshnessEnumTypeWrapper):
-    """How far this copy of the status can be trusted. Says nothing of the asset itself."""
+    """How far the server's copy of a status can be trusted. It says nothing about the asset itself."""
 
 FRESHNESS_UNSPECIFIED: Freshness.ValueType  # 0
 """Never sent."""
 FRESHNESS_FRESH: Freshness.ValueType  # 1
 """The upstream confirmed it within the source's polling interval."""
 FRESHNESS_STALE: Freshness.ValueType  # 2
-"""It could not be confirmed lately, though its source answers."""
+"""It could not be confirmed within that time, though its source answers."""
 FRESHNESS_UNREACHABLE: Freshness.ValueType  # 3
-"""Its source cannot be reached or refuses us; this is the last state it told."""
+"""Its source cannot be reached, or refuses the server's credentials. This is the last known state."""
 Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
 class _AssetFailureKind:
@@ -127,7 +153,7 @@ class _AssetFailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Asse
     """Something failed, yet the asset can be used."""
 
 class AssetFailureKind(_AssetFailureKind, metaclass=_AssetFailureKindEnumTypeWrapper):
-    """What a failure asks for."""
+    """What to do about a failure."""
 
 ASSET_FAILURE_KIND_UNSPECIFIED: AssetFailureKind.ValueType  # 0
 """Never sent."""
@@ -141,7 +167,7 @@ Global___AssetFailureKind: _TypeAlias = AssetFailureKind  # noqa: Y015
 
 @_typing.final
 class AssetRef(_message.Message):
-    """Names one asset. Assets are named by (source, asset id) and by nothing else."""
+    """The name of one asset: its source, and its id there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,7 +232,7 @@ Global___AssetFailure: _TypeAlias = AssetFailure  # noqa: Y015
 
 @_typing.final
 class AssetFacet(_message.Message):
-    """One dimension of a status, as the upstream sees it: a plugin in USD Search, import and object in OMN."""
+    """One aspect of an asset, as the upstream reports it: a plugin of USD Search; the import or the object in OMN."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,7 +272,7 @@ Global___AssetFacet: _TypeAlias = AssetFacet  # noqa: Y015
 
 @_typing.final
 class AssetStatus(_message.Message):
-    """The canonical record of an asset."""
+    """What is known of an asset: the same fields for every kind of source, and in detail what the upstream itself said."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

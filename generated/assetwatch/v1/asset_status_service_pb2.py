@@ -30,7 +30,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(assetwatch/v1/asset_status_service.proto\x12\rassetwatch.v1\x1a assetwatch/v1/asset_status.proto\x1a\x1f\x61ssetwatch/v1/change_kind.proto\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9c\x01\n\x15GetAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x1d\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"D\n\x16GetAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\x8a\x01\n\x1c\x42\x61tchGetAssetStatusesRequest\x12\x34\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\"M\n\x1d\x42\x61tchGetAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\xb9\x01\n\x18ListAssetStatusesRequest\x12#\n\x07sources\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12>\n\x06states\x18\x02 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"w\n\x19ListAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\xee\x02\n\x16WaitAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12>\n\x06states\x18\x02 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\runtil_settled\x18\x03 \x01(\x08\x12\x39\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00\x12\x19\n\x11stop_when_settled\x18\x05 \x01(\x08:w\xbaHt\x1ar\n\x0ewait.condition\x12\x31give either states or until_settled, and not both\x1a-(size(this.states) > 0) != this.until_settled\"\x87\x01\n\x17WaitAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x15\n\rcondition_met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11settled_otherwise\x18\x04 \x01(\x08\"\xbb\x02\n\x12WatchStatusRequest\x12\x32\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12#\n\x07sources\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12>\n\x06states\x18\x03 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:l\xbaHi\x1ag\n\rwatch.nothing\x12%name at least one asset or one source\x1a/size(this.assets) > 0 || size(this.sources) > 0\"\xcb\x02\n\x13WatchStatusResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.assetwatch.v1.WatchStartedH\x00\x12,\n\x06synced\x18\x02 \x01(\x0b\x32\x1a.assetwatch.v1.WatchSyncedH\x00\x12\x30\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1c.assetwatch.v1.WatchBookmarkH\x00\x12,\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x1b.assetwatch.v1.StatusChange\x12?\n\x11source_conditions\x18\x05 \x03(\x0b\x32$.assetwatch.v1.SourceConditionChange\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x15\n\rhead_revision\x18\x07 \x01(\x03\x42\x08\n\x06signal\"\xdb\x01\n\x0cWatchStarted\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .assetwatch.v1.WatchStarted.Mode\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nincomplete\x18\x04 \x03(\t\"A\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_SNAPSHOT\x10\x01\x12\x10\n\x0cMODE_RESUMED\x10\x02\"!\n\x0bWatchSynced\x12\x12\n\nincomplete\x18\x01 \x03(\t\"#\n\rWatchBookmark\x12\x12\n\nincomplete\x18\x01 \x03(\t\"x\n\x0cStatusChange\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.assetwatch.v1.ChangeKind\"Z\n\x15SourceConditionChange\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x31\n\tcondition\x18\x02 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition2\xab\x05\n\x12\x41ssetStatusService\x12\x88\x01\n\x0eGetAssetStatus\x12$.assetwatch.v1.GetAssetStatusRequest\x1a%.assetwatch.v1.GetAssetStatusResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sources/{asset.source}/status\x12\x94\x01\n\x15\x42\x61tchGetAssetStatuses\x12+.assetwatch.v1.BatchGetAssetStatusesRequest\x1a,.assetwatch.v1.BatchGetAssetStatusesResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/statuses:batchGet:\x01*\x12|\n\x11ListAssetStatuses\x12\'.assetwatch.v1.ListAssetStatusesRequest\x1a(.assetwatch.v1.ListAssetStatusesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/statuses\x12~\n\x0fWaitAssetStatus\x12%.assetwatch.v1.WaitAssetStatusRequest\x1a&.assetwatch.v1.WaitAssetStatusResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/statuses:wait:\x01*\x12u\n\x0bWatchStatus\x12!.assetwatch.v1.WatchStatusRequest\x1a\".assetwatch.v1.WatchStatusResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/statuses:watch:\x01*0\x01\x42\xcc\x01\n\x17io.github.assetwatch.v1B\x17\x41ssetStatusServiceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(assetwatch/v1/asset_status_service.proto\x12\rassetwatch.v1\x1a assetwatch/v1/asset_status.proto\x1a\x1f\x61ssetwatch/v1/change_kind.proto\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd4\x01\n\x15GetAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x1d\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x36\n\x04view\x18\x04 \x01(\x0e\x32\x1e.assetwatch.v1.AssetStatusViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"D\n\x16GetAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\xc2\x01\n\x1c\x42\x61tchGetAssetStatusesRequest\x12\x34\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x34\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x36\n\x04view\x18\x03 \x01(\x0e\x32\x1e.assetwatch.v1.AssetStatusViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"M\n\x1d\x42\x61tchGetAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\"\x94\x02\n\x18ListAssetStatusesRequest\x12#\n\x07sources\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12>\n\x06states\x18\x02 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12!\n\x0f\x61sset_id_prefix\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\x12\x36\n\x04view\x18\x06 \x01(\x0e\x32\x1e.assetwatch.v1.AssetStatusViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"v\n\x19ListAssetStatusesResponse\x12,\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nincomplete\x18\x03 \x03(\t\"\xa6\x03\n\x16WaitAssetStatusRequest\x12.\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x17.assetwatch.v1.AssetRefB\x06\xbaH\x03\xc8\x01\x01\x12>\n\x06states\x18\x02 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\runtil_settled\x18\x03 \x01(\x08\x12\x39\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00\x12\x19\n\x11stop_when_settled\x18\x05 \x01(\x08\x12\x36\n\x04view\x18\x06 \x01(\x0e\x32\x1e.assetwatch.v1.AssetStatusViewB\x08\xbaH\x05\x82\x01\x02\x10\x01:w\xbaHt\x1ar\n\x0ewait.condition\x12\x31give either states or until_settled, and not both\x1a-(size(this.states) > 0) != this.until_settled\"\x87\x01\n\x17WaitAssetStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x15\n\rcondition_met\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x19\n\x11settled_otherwise\x18\x04 \x01(\x08\"\xad\x04\n\x12WatchStatusRequest\x12\x32\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x17.assetwatch.v1.AssetRefB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12#\n\x07sources\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x10\x01\x18?\x12>\n\x06states\x18\x03 \x03(\x0e\x32\x19.assetwatch.v1.AssetStateB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cresume_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12!\n\x0f\x61sset_id_prefix\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\x12\x36\n\x04view\x18\x06 \x01(\x0e\x32\x1e.assetwatch.v1.AssetStatusViewB\x08\xbaH\x05\x82\x01\x02\x10\x01:\x82\x02\xbaH\xfe\x01\x1ag\n\rwatch.nothing\x12%name at least one asset or one source\x1a/size(this.assets) > 0 || size(this.sources) > 0\x1a\x92\x01\n\x0cwatch.prefix\x12Gasset_id_prefix is of whole sources: name at least one, or leave it out\x1a\x39size(this.asset_id_prefix) == 0 || size(this.sources) > 0\"\xcb\x02\n\x13WatchStatusResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.assetwatch.v1.WatchStartedH\x00\x12,\n\x06synced\x18\x02 \x01(\x0b\x32\x1a.assetwatch.v1.WatchSyncedH\x00\x12\x30\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1c.assetwatch.v1.WatchBookmarkH\x00\x12,\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x1b.assetwatch.v1.StatusChange\x12?\n\x11source_conditions\x18\x05 \x03(\x0b\x32$.assetwatch.v1.SourceConditionChange\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\x15\n\rhead_revision\x18\x07 \x01(\x03\x42\x08\n\x06signal\"\xec\x01\n\x0cWatchStarted\x12.\n\x04mode\x18\x01 \x01(\x0e\x32 .assetwatch.v1.WatchStarted.Mode\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nincomplete\x18\x04 \x03(\t\x12\x0f\n\x07replica\x18\x05 \x01(\t\"A\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_SNAPSHOT\x10\x01\x12\x10\n\x0cMODE_RESUMED\x10\x02\"!\n\x0bWatchSynced\x12\x12\n\nincomplete\x18\x01 \x03(\t\"#\n\rWatchBookmark\x12\x12\n\nincomplete\x18\x01 \x03(\t\"x\n\x0cStatusChange\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.assetwatch.v1.AssetStatus\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.assetwatch.v1.ChangeKind\"Z\n\x15SourceConditionChange\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x31\n\tcondition\x18\x02 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition2\xab\x05\n\x12\x41ssetStatusService\x12\x88\x01\n\x0eGetAssetStatus\x12$.assetwatch.v1.GetAssetStatusRequest\x1a%.assetwatch.v1.GetAssetStatusResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sources/{asset.source}/status\x12\x94\x01\n\x15\x42\x61tchGetAssetStatuses\x12+.assetwatch.v1.BatchGetAssetStatusesRequest\x1a,.assetwatch.v1.BatchGetAssetStatusesResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/statuses:batchGet:\x01*\x12|\n\x11ListAssetStatuses\x12\'.assetwatch.v1.ListAssetStatusesRequest\x1a(.assetwatch.v1.ListAssetStatusesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/statuses\x12~\n\x0fWaitAssetStatus\x12%.assetwatch.v1.WaitAssetStatusRequest\x1a&.assetwatch.v1.WaitAssetStatusResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/statuses:wait:\x01*\x12u\n\x0bWatchStatus\x12!.assetwatch.v1.WatchStatusRequest\x1a\".assetwatch.v1.WatchStatusResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/statuses:watch:\x01*0\x01\x42\xcc\x01\n\x17io.github.assetwatch.v1B\x17\x41ssetStatusServiceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,10 +44,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETASSETSTATUSREQUEST'].fields_by_name['max_age']._serialized_options = b'\272H\005\252\001\0022\000'
   _globals['_GETASSETSTATUSREQUEST'].fields_by_name['min_revision']._loaded_options = None
   _globals['_GETASSETSTATUSREQUEST'].fields_by_name['min_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_GETASSETSTATUSREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_GETASSETSTATUSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['assets']._loaded_options = None
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['assets']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['max_age']._loaded_options = None
   _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['max_age']._serialized_options = b'\272H\005\252\001\0022\000'
+  _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_BATCHGETASSETSTATUSESREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['sources']._loaded_options = None
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\017\222\001\014\020d\030\001\"\006r\004\020\001\030?'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['states']._loaded_options = None
@@ -56,12 +60,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['asset_id_prefix']._loaded_options = None
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['asset_id_prefix']._serialized_options = b'\272H\005r\003(\200\020'
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_LISTASSETSTATUSESREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['asset']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['asset']._serialized_options = b'\272H\003\310\001\001'
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['states']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\020\222\001\r\020 \030\001\"\007\202\001\004\020\001 \000'
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['timeout']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['timeout']._serialized_options = b'\272H\n\252\001\007\"\003\010\220\0342\000'
+  _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_WAITASSETSTATUSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WAITASSETSTATUSREQUEST']._loaded_options = None
   _globals['_WAITASSETSTATUSREQUEST']._serialized_options = b'\272Ht\032r\n\016wait.condition\0221give either states or until_settled, and not both\032-(size(this.states) > 0) != this.until_settled'
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['assets']._loaded_options = None
@@ -72,8 +82,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\020\222\001\r\020 \030\001\"\007\202\001\004\020\001 \000'
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHSTATUSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['asset_id_prefix']._loaded_options = None
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['asset_id_prefix']._serialized_options = b'\272H\005r\003(\200\020'
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_WATCHSTATUSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHSTATUSREQUEST']._loaded_options = None
-  _globals['_WATCHSTATUSREQUEST']._serialized_options = b'\272Hi\032g\n\rwatch.nothing\022%name at least one asset or one source\032/size(this.assets) > 0 || size(this.sources) > 0'
+  _globals['_WATCHSTATUSREQUEST']._serialized_options = b'\272H\376\001\032g\n\rwatch.nothing\022%name at least one asset or one source\032/size(this.assets) > 0 || size(this.sources) > 0\032\222\001\n\014watch.prefix\022Gasset_id_prefix is of whole sources: name at least one, or leave it out\0329size(this.asset_id_prefix) == 0 || size(this.sources) > 0'
   _globals['_ASSETSTATUSSERVICE'].methods_by_name['GetAssetStatus']._loaded_options = None
   _globals['_ASSETSTATUSSERVICE'].methods_by_name['GetAssetStatus']._serialized_options = b'\202\323\344\223\002#\022!/v1/sources/{asset.source}/status'
   _globals['_ASSETSTATUSSERVICE'].methods_by_name['BatchGetAssetStatuses']._loaded_options = None
@@ -85,37 +99,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSETSTATUSSERVICE'].methods_by_name['WatchStatus']._loaded_options = None
   _globals['_ASSETSTATUSSERVICE'].methods_by_name['WatchStatus']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/statuses:watch:\001*'
   _globals['_GETASSETSTATUSREQUEST']._serialized_start=246
-  _globals['_GETASSETSTATUSREQUEST']._serialized_end=402
-  _globals['_GETASSETSTATUSRESPONSE']._serialized_start=404
-  _globals['_GETASSETSTATUSRESPONSE']._serialized_end=472
-  _globals['_BATCHGETASSETSTATUSESREQUEST']._serialized_start=475
-  _globals['_BATCHGETASSETSTATUSESREQUEST']._serialized_end=613
-  _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_start=615
-  _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_end=692
-  _globals['_LISTASSETSTATUSESREQUEST']._serialized_start=695
-  _globals['_LISTASSETSTATUSESREQUEST']._serialized_end=880
-  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_start=882
-  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_end=1001
-  _globals['_WAITASSETSTATUSREQUEST']._serialized_start=1004
-  _globals['_WAITASSETSTATUSREQUEST']._serialized_end=1370
-  _globals['_WAITASSETSTATUSRESPONSE']._serialized_start=1373
-  _globals['_WAITASSETSTATUSRESPONSE']._serialized_end=1508
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=1511
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=1826
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=1829
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2160
-  _globals['_WATCHSTARTED']._serialized_start=2163
-  _globals['_WATCHSTARTED']._serialized_end=2382
-  _globals['_WATCHSTARTED_MODE']._serialized_start=2317
-  _globals['_WATCHSTARTED_MODE']._serialized_end=2382
-  _globals['_WATCHSYNCED']._serialized_start=2384
-  _globals['_WATCHSYNCED']._serialized_end=2417
-  _globals['_WATCHBOOKMARK']._serialized_start=2419
-  _globals['_WATCHBOOKMARK']._serialized_end=2454
-  _globals['_STATUSCHANGE']._serialized_start=2456
-  _globals['_STATUSCHANGE']._serialized_end=2576
-  _globals['_SOURCECONDITIONCHANGE']._serialized_start=2578
-  _globals['_SOURCECONDITIONCHANGE']._serialized_end=2668
-  _globals['_ASSETSTATUSSERVICE']._serialized_start=2671
-  _globals['_ASSETSTATUSSERVICE']._serialized_end=3354
+  _globals['_GETASSETSTATUSREQUEST']._serialized_end=458
+  _globals['_GETASSETSTATUSRESPONSE']._serialized_start=460
+  _globals['_GETASSETSTATUSRESPONSE']._serialized_end=528
+  _globals['_BATCHGETASSETSTATUSESREQUEST']._serialized_start=531
+  _globals['_BATCHGETASSETSTATUSESREQUEST']._serialized_end=725
+  _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_start=727
+  _globals['_BATCHGETASSETSTATUSESRESPONSE']._serialized_end=804
+  _globals['_LISTASSETSTATUSESREQUEST']._serialized_start=807
+  _globals['_LISTASSETSTATUSESREQUEST']._serialized_end=1083
+  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_start=1085
+  _globals['_LISTASSETSTATUSESRESPONSE']._serialized_end=1203
+  _globals['_WAITASSETSTATUSREQUEST']._serialized_start=1206
+  _globals['_WAITASSETSTATUSREQUEST']._serialized_end=1628
+  _globals['_WAITASSETSTATUSRESPONSE']._serialized_start=1631
+  _globals['_WAITASSETSTATUSRESPONSE']._serialized_end=1766
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=1769
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=2326
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=2329
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2660
+  _globals['_WATCHSTARTED']._serialized_start=2663
+  _globals['_WATCHSTARTED']._serialized_end=2899
+  _globals['_WATCHSTARTED_MODE']._serialized_start=2834
+  _globals['_WATCHSTARTED_MODE']._serialized_end=2899
+  _globals['_WATCHSYNCED']._serialized_start=2901
+  _globals['_WATCHSYNCED']._serialized_end=2934
+  _globals['_WATCHBOOKMARK']._serialized_start=2936
+  _globals['_WATCHBOOKMARK']._serialized_end=2971
+  _globals['_STATUSCHANGE']._serialized_start=2973
+  _globals['_STATUSCHANGE']._serialized_end=3093
+  _globals['_SOURCECONDITIONCHANGE']._serialized_start=3095
+  _globals['_SOURCECONDITIONCHANGE']._serialized_end=3185
+  _globals['_ASSETSTATUSSERVICE']._serialized_start=3188
+  _globals['_ASSETSTATUSSERVICE']._serialized_end=3871
 # @@protoc_insertion_point(module_scope)

@@ -25,15 +25,18 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetAssetStatusRequest(_message.Message):
-    """Asks for the status of one asset."""
+    """The asset whose status is wanted, and how fresh it must be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ASSET_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     min_revision: _builtins.int
     """Wait until at least this revision is known here, for reading what another call returned. Absent or 0: do not wait."""
+    view: _asset_status_pb2.AssetStatusView.ValueType
+    """How much of it to tell."""
     @_builtins.property
     def asset(self) -> _asset_status_pb2.AssetRef:
         """Which asset."""
@@ -50,10 +53,11 @@ class GetAssetStatusRequest(_message.Message):
         asset: _asset_status_pb2.AssetRef | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
         min_revision: _builtins.int = ...,
+        view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "max_age", b"max_age", "min_revision", b"min_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "max_age", b"max_age", "min_revision", b"min_revision", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -61,7 +65,7 @@ Global___GetAssetStatusRequest: _TypeAlias = GetAssetStatusRequest  # noqa: Y015
 
 @_typing.final
 class GetAssetStatusResponse(_message.Message):
-    """The status of one asset."""
+    """The status of the asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,12 +89,15 @@ Global___GetAssetStatusResponse: _TypeAlias = GetAssetStatusResponse  # noqa: Y0
 
 @_typing.final
 class BatchGetAssetStatusesRequest(_message.Message):
-    """Asks for the statuses of several assets."""
+    """The assets whose statuses are wanted, and how fresh they must be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ASSETS_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _asset_status_pb2.AssetStatusView.ValueType
+    """How much of each to tell. More of them fit into an answer in BASIC."""
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:
         """Which assets: 1 to 1,000. One asked for twice is answered twice."""
@@ -104,10 +111,11 @@ class BatchGetAssetStatusesRequest(_message.Message):
         *,
         assets: _abc.Iterable[_asset_status_pb2.AssetRef] | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
+        view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "max_age", b"max_age"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "max_age", b"max_age", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,7 +123,7 @@ Global___BatchGetAssetStatusesRequest: _TypeAlias = BatchGetAssetStatusesRequest
 
 @_typing.final
 class BatchGetAssetStatusesResponse(_message.Message):
-    """The statuses of several assets."""
+    """The statuses of the assets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,7 +147,7 @@ Global___BatchGetAssetStatusesResponse: _TypeAlias = BatchGetAssetStatusesRespon
 
 @_typing.final
 class ListAssetStatusesRequest(_message.Message):
-    """Asks for a page of what is known."""
+    """Which statuses to list, and how many a page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,10 +155,16 @@ class ListAssetStatusesRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many. 0: 100. More than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before; empty: the first page."""
+    asset_id_prefix: _builtins.str
+    """Only assets whose id begins with this; empty: all. To the letter: what stands for a folder is the source's business."""
+    view: _asset_status_pb2.AssetStatusView.ValueType
+    """How much of each to tell; the same for all pages."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these sources; empty: all."""
@@ -166,10 +180,12 @@ class ListAssetStatusesRequest(_message.Message):
         states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        asset_id_prefix: _builtins.str = ...,
+        view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "sources", b"sources", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id_prefix", b"asset_id_prefix", "page_size", b"page_size", "page_token", b"page_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,13 +193,13 @@ Global___ListAssetStatusesRequest: _TypeAlias = ListAssetStatusesRequest  # noqa
 
 @_typing.final
 class ListAssetStatusesResponse(_message.Message):
-    """A page of what is known."""
+    """One page of the list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    UNREACHABLE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Ask for the next page with this; empty: this was the last."""
     @_builtins.property
@@ -191,7 +207,7 @@ class ListAssetStatusesResponse(_message.Message):
         """In the order in which they last changed."""
 
     @_builtins.property
-    def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sources asked for of which this list may lack assets, or whose statuses may be old: they cannot be read now, or since they
         last could not they have not been listed, and each asset of theirs read, as a whole. See their conditions.
         """
@@ -201,11 +217,11 @@ class ListAssetStatusesResponse(_message.Message):
         *,
         statuses: _abc.Iterable[_asset_status_pb2.AssetStatus] | None = ...,
         next_page_token: _builtins.str = ...,
-        unreachable: _abc.Iterable[_builtins.str] | None = ...,
+        incomplete: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "statuses", b"statuses", "unreachable", b"unreachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incomplete", b"incomplete", "next_page_token", b"next_page_token", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,7 +229,7 @@ Global___ListAssetStatusesResponse: _TypeAlias = ListAssetStatusesResponse  # no
 
 @_typing.final
 class WaitAssetStatusRequest(_message.Message):
-    """Waits for one asset."""
+    """The asset, what to wait for, and how long. Give either states or until_settled, not both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -222,6 +238,7 @@ class WaitAssetStatusRequest(_message.Message):
     UNTIL_SETTLED_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     STOP_WHEN_SETTLED_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     until_settled: _builtins.bool
     """Wait until it is settled: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED."""
     stop_when_settled: _builtins.bool
@@ -229,6 +246,8 @@ class WaitAssetStatusRequest(_message.Message):
     expected to happen by itself. False: go on until it is in one of them, however it is settled meanwhile: for what is to
     be made yet (MISSING), or made anew (FAILED). With until_settled it changes nothing.
     """
+    view: _asset_status_pb2.AssetStatusView.ValueType
+    """How much of the status to tell."""
     @_builtins.property
     def asset(self) -> _asset_status_pb2.AssetRef:
         """Which asset."""
@@ -249,10 +268,11 @@ class WaitAssetStatusRequest(_message.Message):
         until_settled: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
         stop_when_settled: _builtins.bool = ...,
+        view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "states", b"states", "stop_when_settled", b"stop_when_settled", "timeout", b"timeout", "until_settled", b"until_settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "states", b"states", "stop_when_settled", b"stop_when_settled", "timeout", b"timeout", "until_settled", b"until_settled", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,7 +318,7 @@ Global___WaitAssetStatusResponse: _TypeAlias = WaitAssetStatusResponse  # noqa: 
 
 @_typing.final
 class WatchStatusRequest(_message.Message):
-    """Says what to watch."""
+    """What to watch: at least one asset or one source; and where to resume."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -306,10 +326,19 @@ class WatchStatusRequest(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """resume_token of the last message the client has taken in, from a stream with the same assets, sources and states
-    (in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
+    """resume_token of the last message the client has taken in, from a stream with the same assets, sources, states, prefix
+    and view (lists in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
     """
+    asset_id_prefix: _builtins.str
+    """Of whole sources only the assets whose id begins with this, to the letter; empty: all. Assets asked for by name come all
+    the same. An id never changes, so no asset leaves by it. The upstream is asked as for the whole source, and incomplete
+    and conditions are those of the whole source.
+    """
+    view: _asset_status_pb2.AssetStatusView.ValueType
+    """How much of each status to tell. In BASIC, too, a change of detail alone is a change: the revision is another."""
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:
         """These assets, by name. At most 10,000."""
@@ -331,10 +360,12 @@ class WatchStatusRequest(_message.Message):
         sources: _abc.Iterable[_builtins.str] | None = ...,
         states: _abc.Iterable[_asset_status_pb2.AssetState.ValueType] | None = ...,
         resume_token: _builtins.str = ...,
+        asset_id_prefix: _builtins.str = ...,
+        view: _asset_status_pb2.AssetStatusView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "resume_token", b"resume_token", "sources", b"sources", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id_prefix", b"asset_id_prefix", "assets", b"assets", "resume_token", b"resume_token", "sources", b"sources", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,7 +373,7 @@ Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
 
 @_typing.final
 class WatchStatusResponse(_message.Message):
-    """One message of the stream."""
+    """One message of a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,7 +435,7 @@ Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
 
 @_typing.final
 class WatchStarted(_message.Message):
-    """How a stream began."""
+    """The begin of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,7 +453,7 @@ class WatchStarted(_message.Message):
         """What follows brings the client's map up to date."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
-        """The ways a stream can begin."""
+        """How a stream begins."""
 
     MODE_UNSPECIFIED: WatchStarted.Mode.ValueType  # 0
     """Never sent."""
@@ -435,12 +466,15 @@ class WatchStarted(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     mode: Global___WatchStarted.Mode.ValueType
     """Snapshot or resumed."""
     epoch: _builtins.str
     """Names the run of the store that counts the revisions. After RESUMED they go on from before, whatever the epoch; after
     SNAPSHOT, revisions of another epoch cannot be compared with these.
     """
+    replica: _builtins.str
+    """The replica that serves the stream, as in ServerInfo."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A stream without changes gets a bookmark this often, give or take a tenth."""
@@ -456,10 +490,11 @@ class WatchStarted(_message.Message):
         epoch: _builtins.str = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         incomplete: _abc.Iterable[_builtins.str] | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "incomplete", b"incomplete", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "incomplete", b"incomplete", "mode", b"mode", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,7 +502,9 @@ Global___WatchStarted: _TypeAlias = WatchStarted  # noqa: Y015
 
 @_typing.final
 class WatchSynced(_message.Message):
-    """Says that the client's map is complete: it is what is known here. Named assets that were not read yet follow."""
+    """The client's map is complete as of this message: it has everything that the server knows of what is watched. Assets
+    that the server has not read yet follow as changes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,7 +530,7 @@ Global___WatchSynced: _TypeAlias = WatchSynced  # noqa: Y015
 
 @_typing.final
 class WatchBookmark(_message.Message):
-    """Says that the stream lives."""
+    """Nothing changed; the stream is alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,7 +554,7 @@ Global___WatchBookmark: _TypeAlias = WatchBookmark  # noqa: Y015
 
 @_typing.final
 class StatusChange(_message.Message):
-    """One change of one asset."""
+    """One change of the client's map."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -530,7 +567,7 @@ class StatusChange(_message.Message):
     """What to do with it."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
-        """The whole status, never a part."""
+        """The status, whole as of the view: never what changed alone."""
 
     def __init__(
         self,
@@ -549,7 +586,7 @@ Global___StatusChange: _TypeAlias = StatusChange  # noqa: Y015
 
 @_typing.final
 class SourceConditionChange(_message.Message):
-    """A source's condition, as a watch tells it."""
+    """The condition of a source, as of now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

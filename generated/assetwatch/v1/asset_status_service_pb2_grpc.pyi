@@ -27,19 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AssetStatusServiceStub:
-    """Tells what state assets are in, and when that changes.
+    """Tells the statuses of assets: one, several, a list of them, or a stream of their changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
-    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
-    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
-    except where a fresh read was asked for and could not be had.
+    A source is one configured upstream system; SourceService lists them. An asset is something that a source reports a
+    status of: a file, a snippet, the last operation of a device. It is named by its source and its id there.
 
-    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
-    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
 
-    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
-    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
+    **Trouble with an upstream**
+
+    An upstream that cannot be read is no error. The answer is the last status that is known, and its freshness says how
+    far to trust it. A call fails with SOURCE_UNREACHABLE only if the upstream had to be asked: because of max_age, or
+    because nothing is known of the asset.
+
+    **Errors**
+
+    An error is written here as CODE / REASON. The reason is in its google.rpc.ErrorInfo, of domain "assetwatch". Act on
+    the reason; the message is for people. An error has besides:
+
+    - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
+    - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
+      there are.
+
+    The message and the details of an error take at most 4 KB of trailers; longer texts are cut.
+
+    Any call of any service may fail with:
+
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says.
+    - RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: the call has more than 16 KiB of metadata. Send less.
+    - DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: the request did not arrive in time. Send it again.
+    - An error without a reason: gRPC, a proxy or the network made it. Back off, then call again; resume a watch with its
+      last token, but after OUT_OF_RANGE without one. docs/clients.md says what to do about each code.
     """
 
     @_typing.overload
@@ -47,215 +67,703 @@ class AssetStatusServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AssetStatusServiceAsyncStub: ...
     GetAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.GetAssetStatusRequest, _asset_status_service_pb2.GetAssetStatusResponse]
-    """The status of one asset.
+    """Gets the status of one asset.
 
-    An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-    the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
-    what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
-    time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
-    never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
+    - Without max_age the answer is what the server knows. It asks the upstream only if it knows nothing, or if the
+      upstream has announced a change that was not read yet. If that read fails, the answer is what was known before.
+    - With max_age the server asks the upstream if its copy was read longer ago than that. 0 always asks.
+    - Calls that want the same asset at the same time share one upstream call. So an answer may be as old as an
+      upstream call that was under way already.
+    - An asset that the upstream does not have is an answer, not an error: state MISSING. If nobody ever saw it,
+      nothing is stored: its revision is 0, it is in no list, and watches of the whole source are not told.
 
-    Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
-    UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
-    UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
-    for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
-    for any more is not made.
+    If many reads wait for an upstream, callers take turns, then the connections of a caller, then its calls. A read is
+    dropped when the last call that waits for it is gone.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source. BadRequest says what ids of it
+      look like.
+    - UNAVAILABLE / SOURCE_UNREACHABLE: the upstream had to be asked and did not answer. Wait as RetryInfo says; or
+      leave out max_age to get what is known. If the error's metadata have asset_id, it is only the answer about that
+      asset which cannot be read.
+    - UNAVAILABLE / REPLICA_BEHIND: this server did not get to know min_revision within 3 s. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: a limit of known assets is reached. If QuotaFailure's subject begins with
+      "source:", it is the source's: ask for fewer assets, or raise its assets_max. Otherwise you have named too many
+      assets that nobody has ever seen: name fewer, or wait until they have been read.
+    - RESOURCE_EXHAUSTED / TOO_MANY_READS: your calls wait for too many reads already. Let those end, or ask for fewer
+      assets at a time.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"}}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/GetAssetStatus
+    ```
+
+    ```json
+    {
+      "status": {
+        "asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"},
+        "state": "ASSET_STATE_AVAILABLE",
+        "facets": [
+          {"name": "import", "state": "ASSET_STATE_AVAILABLE", "native": "available"},
+          {"name": "object", "state": "ASSET_STATE_AVAILABLE", "native": "locked"}
+        ],
+        "locked": true,
+        "freshness": "FRESHNESS_FRESH",
+        "observe_time": "2026-11-30T11:38:42.678882Z",
+        "revision": "23",
+        "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
+      }
+    }
+    ```
     """
     BatchGetAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]
-    """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
-    any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+    """Gets the statuses of up to 1,000 assets, in the order of the request.
 
-    An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
-    RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
-    ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
+    All or nothing: if one asset cannot be answered, the whole call fails, with the error that GetAssetStatus has for
+    that asset. Assets of one source share upstream calls where the upstream can answer for several at once.
+
+    **Errors**
+
+    All of GetAssetStatus but REPLICA_BEHIND, and:
+
+    - RESOURCE_EXHAUSTED / BATCH_TOO_LARGE: the answer would have more than 4 MiB, which is what gRPC clients take by
+      default. The error's metadata "fit" says how many of these assets, from the first on, fit into an answer. Ask for
+      that many at a time, without max_age: they have just been read. A single asset is always answered.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"assets": [
+        {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        {"source": "oracle-sbc", "asset_id": "last-operation"}
+      ], "max_age": "60s"}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/BatchGetAssetStatuses
+    ```
+
+    ```json
+    {
+      "statuses": [
+        {
+          "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+          "state": "ASSET_STATE_FAILED",
+          "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+          "freshness": "FRESHNESS_FRESH"
+        },
+        {
+          "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+          "state": "ASSET_STATE_AVAILABLE",
+          "freshness": "FRESHNESS_FRESH"
+        }
+      ]
+    }
+    ```
     """
     ListAssetStatuses: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]
-    """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
-    may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+    """Lists the statuses that the server knows, page by page. It asks no upstream.
 
-    A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
+    - The order is that of the last change, the oldest first. An asset that changes while you page may come again on a
+      later page, with its newer state. None is left out.
+    - Assets that are gone (DELETED, MISSING) are listed only if states asks for them. One that never was is listed
+      only if somebody watched it by name.
+    - The answer names the sources of which the list may lack assets, or whose statuses may be old: those that cannot
+      be read now, or have not been read as a whole since. What is known of them is listed all the same.
+    - The first page waits up to 5 s for sources that have never been listed.
+    - A page token belongs to the request that it came from: send the same request with it, but for page_size.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also for a page token of another request, or of another store. Begin again
+      without one.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"sources": ["usd-search"], "states": ["ASSET_STATE_FAILED"], "page_size": 1}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/ListAssetStatuses
+    ```
+
+    ```json
+    {
+      "statuses": [
+        {
+          "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+          "state": "ASSET_STATE_FAILED",
+          "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+          "revision": "1"
+        }
+      ],
+      "next_page_token": "AaM1XdkIWE0-AAAAAAAAAAGyQ-QybJZJ4nT4mzc"
+    }
+    ```
     """
     WaitAssetStatus: _grpc.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]
-    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
-    the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
-    if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
-    read is waited for too; what was last known meets nothing then. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
-    The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
-    less than the timeout, ask for a shorter one, and again.
+    """Waits until one asset is in a certain state, or until the timeout. For scripts and pipelines; to follow many
+    assets, use WatchStatus.
+
+    Say what to wait for by either states or until_settled. Settled means that nothing more is expected to happen by
+    itself: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED. So until_settled also ends with FAILED, and with
+    MISSING, which is what a mistyped id is.
+
+    **How it ends**
+
+    - The asset is as asked for: OK, condition_met is true.
+    - With states and stop_when_settled, the asset is settled in another state: OK, settled_otherwise is true.
+    - The timeout is over: OK, neither is true. reason says what stood in the way, if something did.
+    - An upstream that cannot be read does not end the wait. Its last known status does not count meanwhile.
+
+    To go on only with AVAILABLE, send that state with stop_when_settled, and go on only if condition_met is true.
+
+    **Deadlines and proxies**
+
+    Give the call a deadline a few seconds longer than the timeout. The server sends the initial metadata at once, and
+    then nothing until the answer. If a proxy ends silent calls sooner, use a shorter timeout and call again.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS: as in GetAssetStatus.
+    - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all; a wait counts as a
+      stream. Close some, or wait as RetryInfo says.
+    - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again for the time that
+      is left.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{
+        "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        "states": ["ASSET_STATE_AVAILABLE"], "stop_when_settled": true, "timeout": "30s"
+      }' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/WaitAssetStatus
+    ```
+
+    ```json
+    {
+      "status": {
+        "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        "state": "ASSET_STATE_FAILED",
+        "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"}
+      },
+      "settled_otherwise": true
+    }
+    ```
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]
-    """Streams the statuses of the assets and sources asked for: first what is, then what changes.
+    """Streams the statuses of assets: first all there are, then each change as it happens.
 
-    1. The first message has started: SNAPSHOT or RESUMED, the epoch and the heartbeat interval, with the conditions of
-       every source watched. After SNAPSHOT the client's map is replaced: what was not sent by synced is gone. After RESUMED
-       the client keeps its map and gets what changed since its token, removals included.
-    2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
-       revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
-       and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
-       (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
-       by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
-       as soon as it was read.
-    4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
-       means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
-       before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-       synced of the resumed stream; or, like any token, it has expired.
-    5. A stream without changes gets a bookmark every heartbeat interval, also while it is told of conditions. It never
-       overtakes a change. Before the first changes, while assets are read for the first time or others catch up, a message
-       with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
-       watch again with the last token.
-    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-       appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
-       failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
-       whole source that does not name it may get a REMOVED for it, which is to be ignored.
-    7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
-    8. A read that finds the same content is not a change.
+    The client keeps a map from asset to status and applies each change to it. The stream tells when the map is
+    complete, and gives tokens from which a new stream can go on after a break. Assets are named one by one, by whole
+    sources, or both.
 
-    A token says what the client's map holds, so a process that has lost its map must not send its token: what did not change
-    since is never told again, and synced would be said of a map that lacks it. It begins with an empty token and map.
+    **Messages**
 
-    Until started no heartbeat comes: be patient for 30 s, since a server that was restarted has many streams to begin. From
-    started on three heartbeat intervals of silence are enough.
+    1. The first message has started: the mode (SNAPSHOT or RESUMED), the epoch, the heartbeat interval; beside it the
+       condition of every source watched.
+    2. Messages with changes follow: the snapshot, or what changed since the token.
+    3. One message has synced: the map is complete now. It comes always, even if there was nothing to send.
+    4. Then messages with changes or source_conditions come as things happen, and bookmarks while nothing does.
 
-    A client that reads slowly is not cut off: it skips intermediate states. After 60 s without one message taken the stream
-    ends with ABORTED / SLOW_CONSUMER: watch again with the last token. When the server stops: a last bookmark, then
-    UNAVAILABLE / SERVER_DRAINING with RetryInfo: wait that long, watch again. When the stream reaches its age limit: a last
-    bookmark, then OK: watch again. A token that cannot be used fails before the first message: INVALID_ARGUMENT /
-    RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
-    RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
-    may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+    - A message has at most 100 changes and 64 KiB; a single larger change comes alone.
+    - Changes come in the order of their revisions. If an asset changes several times before it could be sent, only the
+      last state comes: states in between may be skipped, the last one never is.
+    - A read that finds the same content is not a change.
+
+    **Snapshot and resume**
+
+    - SNAPSHOT: begin a new map. What is not sent before synced does not exist any more.
+    - RESUMED: keep the map. What changed since the token comes, removals too.
+    - Every message with changes, synced or bookmark has a resume_token. It means: every matching change up to here was
+      sent, or was replaced by a later one that is still to come. To resume, send the token of the last message that
+      was applied to the map.
+    - A token from before synced resumes the same snapshot: keep what came so far, and the map is complete at synced of
+      the new stream.
+    - A client that has lost its map must send no token. What did not change since the token would never be sent again.
+    - synced waits for the first list and the first reads of whole sources, up to the server's setting
+      first_read_wait_s (2 s). Then it comes anyway; incomplete, in synced and in each bookmark, names the sources of
+      which more may follow.
+    - A named asset that was not read by then is not in the map yet; it follows once it was read.
+
+    **Heartbeats**
+
+    - While there are no changes, a bookmark comes every heartbeat interval, also beside source_conditions. It never
+      overtakes a change.
+    - Before the first changes, while assets are read or other streams are served, a message with head_revision alone
+      stands for it.
+    - Before started there are no heartbeats: wait 30 s for it, since a server that has just started has many streams
+      to begin.
+    - After started, three intervals without any message mean that the stream is dead: cancel it, and resume with the
+      last token.
+
+    **Removed and missing**
+
+    - REMOVED: take the asset out of the map: it left the source or the states asked for, or was forgotten. Ignore one
+      that the map does not have.
+    - An asset that was asked for by name is not REMOVED when it is gone: it becomes DELETED or MISSING.
+    - A named asset that nobody has ever seen is MISSING. The stream stays open, and tells when it appears.
+    - A named asset whose reads fail again and again while its source answers: if nothing was known of it, it is
+      UNKNOWN and failure says why; otherwise it keeps its state, and freshness and freshness_reason tell of it.
+    - If a source fails, its assets keep their last states and the stream goes on: one message with source_conditions
+      tells of it.
+
+    **Slow clients**
+
+    A client that reads slowly skips states in between; it holds up nobody. If it takes no message for 60 s (the
+    server's setting slow_consumer_s), the stream ends with SLOW_CONSUMER.
+
+    **How it ends**
+
+    - OK, after a last bookmark: the stream has reached its age limit. Resume at once with the last token.
+    - UNAVAILABLE / SERVER_DRAINING, after a last bookmark: the server is stopping. Wait as RetryInfo says, then
+      resume.
+    - ABORTED / SLOW_CONSUMER: resume at once, and read faster.
+    - OUT_OF_RANGE / RESUME_TOKEN_EXPIRED: removals since the token are no longer known. Watch again without a token.
+      This may also end a stream that has begun, if removals were forgotten before it got to them.
+    - OUT_OF_RANGE / RESUME_EPOCH_CHANGED: the token is of another store, or of one that was restored. Watch again
+      without a token.
+    - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
+      it came, or none.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+      another prefix or view. Ask for the same, or send no token.
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
+      resume.
+    - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
+      one stream.
+    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+      Name fewer, or watch whole sources.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"sources": ["oracle-sbc"]}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/WatchStatus
+    ```
+
+    ```json
+    {
+      "started": {"mode": "MODE_SNAPSHOT", "epoch": "a3355dd908584d3e", "heartbeat_interval": "5s"},
+      "source_conditions": [{"source": "oracle-sbc", "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY"}}],
+      "head_revision": "72"
+    }
+    {
+      "changes": [
+        {
+          "status": {
+            "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+            "state": "ASSET_STATE_AVAILABLE",
+            "revision": "10"
+          },
+          "kind": "CHANGE_KIND_UPSERT"
+        }
+      ],
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAApz-Do-LZRJ4mH6yE8",
+      "head_revision": "72"
+    }
+    {
+      "synced": {},
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+      "head_revision": "72"
+    }
+    {
+      "bookmark": {},
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+      "head_revision": "72"
+    }
+    ```
     """
 
 @_typing.type_check_only
 class AssetStatusServiceAsyncStub(AssetStatusServiceStub):
-    """Tells what state assets are in, and when that changes.
+    """Tells the statuses of assets: one, several, a list of them, or a stream of their changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
-    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
-    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
-    except where a fresh read was asked for and could not be had.
+    A source is one configured upstream system; SourceService lists them. An asset is something that a source reports a
+    status of: a file, a snippet, the last operation of a device. It is named by its source and its id there.
 
-    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
-    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
 
-    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
-    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
+    **Trouble with an upstream**
+
+    An upstream that cannot be read is no error. The answer is the last status that is known, and its freshness says how
+    far to trust it. A call fails with SOURCE_UNREACHABLE only if the upstream had to be asked: because of max_age, or
+    because nothing is known of the asset.
+
+    **Errors**
+
+    An error is written here as CODE / REASON. The reason is in its google.rpc.ErrorInfo, of domain "assetwatch". Act on
+    the reason; the message is for people. An error has besides:
+
+    - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
+    - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
+      there are.
+
+    The message and the details of an error take at most 4 KB of trailers; longer texts are cut.
+
+    Any call of any service may fail with:
+
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says.
+    - RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: the call has more than 16 KiB of metadata. Send less.
+    - DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: the request did not arrive in time. Send it again.
+    - An error without a reason: gRPC, a proxy or the network made it. Back off, then call again; resume a watch with its
+      last token, but after OUT_OF_RANGE without one. docs/clients.md says what to do about each code.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.GetAssetStatusRequest, _asset_status_service_pb2.GetAssetStatusResponse]  # type: ignore[assignment]
-    """The status of one asset.
+    """Gets the status of one asset.
 
-    An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-    the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
-    what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
-    time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
-    never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
+    - Without max_age the answer is what the server knows. It asks the upstream only if it knows nothing, or if the
+      upstream has announced a change that was not read yet. If that read fails, the answer is what was known before.
+    - With max_age the server asks the upstream if its copy was read longer ago than that. 0 always asks.
+    - Calls that want the same asset at the same time share one upstream call. So an answer may be as old as an
+      upstream call that was under way already.
+    - An asset that the upstream does not have is an answer, not an error: state MISSING. If nobody ever saw it,
+      nothing is stored: its revision is 0, it is in no list, and watches of the whole source are not told.
 
-    Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
-    UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
-    UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-    RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-    a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
-    for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
-    for any more is not made.
+    If many reads wait for an upstream, callers take turns, then the connections of a caller, then its calls. A read is
+    dropped when the last call that waits for it is gone.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source. BadRequest says what ids of it
+      look like.
+    - UNAVAILABLE / SOURCE_UNREACHABLE: the upstream had to be asked and did not answer. Wait as RetryInfo says; or
+      leave out max_age to get what is known. If the error's metadata have asset_id, it is only the answer about that
+      asset which cannot be read.
+    - UNAVAILABLE / REPLICA_BEHIND: this server did not get to know min_revision within 3 s. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: a limit of known assets is reached. If QuotaFailure's subject begins with
+      "source:", it is the source's: ask for fewer assets, or raise its assets_max. Otherwise you have named too many
+      assets that nobody has ever seen: name fewer, or wait until they have been read.
+    - RESOURCE_EXHAUSTED / TOO_MANY_READS: your calls wait for too many reads already. Let those end, or ask for fewer
+      assets at a time.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"}}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/GetAssetStatus
+    ```
+
+    ```json
+    {
+      "status": {
+        "asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"},
+        "state": "ASSET_STATE_AVAILABLE",
+        "facets": [
+          {"name": "import", "state": "ASSET_STATE_AVAILABLE", "native": "available"},
+          {"name": "object", "state": "ASSET_STATE_AVAILABLE", "native": "locked"}
+        ],
+        "locked": true,
+        "freshness": "FRESHNESS_FRESH",
+        "observe_time": "2026-11-30T11:38:42.678882Z",
+        "revision": "23",
+        "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
+      }
+    }
+    ```
     """
     BatchGetAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.BatchGetAssetStatusesRequest, _asset_status_service_pb2.BatchGetAssetStatusesResponse]  # type: ignore[assignment]
-    """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
-    any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+    """Gets the statuses of up to 1,000 assets, in the order of the request.
 
-    An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
-    RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
-    ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
+    All or nothing: if one asset cannot be answered, the whole call fails, with the error that GetAssetStatus has for
+    that asset. Assets of one source share upstream calls where the upstream can answer for several at once.
+
+    **Errors**
+
+    All of GetAssetStatus but REPLICA_BEHIND, and:
+
+    - RESOURCE_EXHAUSTED / BATCH_TOO_LARGE: the answer would have more than 4 MiB, which is what gRPC clients take by
+      default. The error's metadata "fit" says how many of these assets, from the first on, fit into an answer. Ask for
+      that many at a time, without max_age: they have just been read. A single asset is always answered.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"assets": [
+        {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        {"source": "oracle-sbc", "asset_id": "last-operation"}
+      ], "max_age": "60s"}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/BatchGetAssetStatuses
+    ```
+
+    ```json
+    {
+      "statuses": [
+        {
+          "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+          "state": "ASSET_STATE_FAILED",
+          "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+          "freshness": "FRESHNESS_FRESH"
+        },
+        {
+          "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+          "state": "ASSET_STATE_AVAILABLE",
+          "freshness": "FRESHNESS_FRESH"
+        }
+      ]
+    }
+    ```
     """
     ListAssetStatuses: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.ListAssetStatusesRequest, _asset_status_service_pb2.ListAssetStatusesResponse]  # type: ignore[assignment]
-    """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
-    may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-    asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-    which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+    """Lists the statuses that the server knows, page by page. It asks no upstream.
 
-    A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
+    - The order is that of the last change, the oldest first. An asset that changes while you page may come again on a
+      later page, with its newer state. None is left out.
+    - Assets that are gone (DELETED, MISSING) are listed only if states asks for them. One that never was is listed
+      only if somebody watched it by name.
+    - The answer names the sources of which the list may lack assets, or whose statuses may be old: those that cannot
+      be read now, or have not been read as a whole since. What is known of them is listed all the same.
+    - The first page waits up to 5 s for sources that have never been listed.
+    - A page token belongs to the request that it came from: send the same request with it, but for page_size.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also for a page token of another request, or of another store. Begin again
+      without one.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"sources": ["usd-search"], "states": ["ASSET_STATE_FAILED"], "page_size": 1}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/ListAssetStatuses
+    ```
+
+    ```json
+    {
+      "statuses": [
+        {
+          "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+          "state": "ASSET_STATE_FAILED",
+          "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+          "revision": "1"
+        }
+      ],
+      "next_page_token": "AaM1XdkIWE0-AAAAAAAAAAGyQ-QybJZJ4nT4mzc"
+    }
+    ```
     """
     WaitAssetStatus: _aio.UnaryUnaryMultiCallable[_asset_status_service_pb2.WaitAssetStatusRequest, _asset_status_service_pb2.WaitAssetStatusResponse]  # type: ignore[assignment]
-    """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-    with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
-    the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
-    if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
-    read is waited for too; what was last known meets nothing then. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-    INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-    or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
-    The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
-    less than the timeout, ask for a shorter one, and again.
+    """Waits until one asset is in a certain state, or until the timeout. For scripts and pipelines; to follow many
+    assets, use WatchStatus.
+
+    Say what to wait for by either states or until_settled. Settled means that nothing more is expected to happen by
+    itself: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED. So until_settled also ends with FAILED, and with
+    MISSING, which is what a mistyped id is.
+
+    **How it ends**
+
+    - The asset is as asked for: OK, condition_met is true.
+    - With states and stop_when_settled, the asset is settled in another state: OK, settled_otherwise is true.
+    - The timeout is over: OK, neither is true. reason says what stood in the way, if something did.
+    - An upstream that cannot be read does not end the wait. Its last known status does not count meanwhile.
+
+    To go on only with AVAILABLE, send that state with stop_when_settled, and go on only if condition_met is true.
+
+    **Deadlines and proxies**
+
+    Give the call a deadline a few seconds longer than the timeout. The server sends the initial metadata at once, and
+    then nothing until the answer. If a proxy ends silent calls sooner, use a shorter timeout and call again.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS: as in GetAssetStatus.
+    - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all; a wait counts as a
+      stream. Close some, or wait as RetryInfo says.
+    - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again for the time that
+      is left.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{
+        "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        "states": ["ASSET_STATE_AVAILABLE"], "stop_when_settled": true, "timeout": "30s"
+      }' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/WaitAssetStatus
+    ```
+
+    ```json
+    {
+      "status": {
+        "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+        "state": "ASSET_STATE_FAILED",
+        "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"}
+      },
+      "settled_otherwise": true
+    }
+    ```
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_asset_status_service_pb2.WatchStatusRequest, _asset_status_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
-    """Streams the statuses of the assets and sources asked for: first what is, then what changes.
+    """Streams the statuses of assets: first all there are, then each change as it happens.
 
-    1. The first message has started: SNAPSHOT or RESUMED, the epoch and the heartbeat interval, with the conditions of
-       every source watched. After SNAPSHOT the client's map is replaced: what was not sent by synced is gone. After RESUMED
-       the client keeps its map and gets what changed since its token, removals included.
-    2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
-       revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-    3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
-       and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
-       (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
-       by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
-       as soon as it was read.
-    4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
-       means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
-       before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-       synced of the resumed stream; or, like any token, it has expired.
-    5. A stream without changes gets a bookmark every heartbeat interval, also while it is told of conditions. It never
-       overtakes a change. Before the first changes, while assets are read for the first time or others catch up, a message
-       with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
-       watch again with the last token.
-    6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-       appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
-       failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
-       whole source that does not name it may get a REMOVED for it, which is to be ignored.
-    7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
-    8. A read that finds the same content is not a change.
+    The client keeps a map from asset to status and applies each change to it. The stream tells when the map is
+    complete, and gives tokens from which a new stream can go on after a break. Assets are named one by one, by whole
+    sources, or both.
 
-    A token says what the client's map holds, so a process that has lost its map must not send its token: what did not change
-    since is never told again, and synced would be said of a map that lacks it. It begins with an empty token and map.
+    **Messages**
 
-    Until started no heartbeat comes: be patient for 30 s, since a server that was restarted has many streams to begin. From
-    started on three heartbeat intervals of silence are enough.
+    1. The first message has started: the mode (SNAPSHOT or RESUMED), the epoch, the heartbeat interval; beside it the
+       condition of every source watched.
+    2. Messages with changes follow: the snapshot, or what changed since the token.
+    3. One message has synced: the map is complete now. It comes always, even if there was nothing to send.
+    4. Then messages with changes or source_conditions come as things happen, and bookmarks while nothing does.
 
-    A client that reads slowly is not cut off: it skips intermediate states. After 60 s without one message taken the stream
-    ends with ABORTED / SLOW_CONSUMER: watch again with the last token. When the server stops: a last bookmark, then
-    UNAVAILABLE / SERVER_DRAINING with RetryInfo: wait that long, watch again. When the stream reaches its age limit: a last
-    bookmark, then OK: watch again. A token that cannot be used fails before the first message: INVALID_ARGUMENT /
-    RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
-    RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
-    may also end a stream later, when removals were forgotten before it got to them.
-    RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-    states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+    - A message has at most 100 changes and 64 KiB; a single larger change comes alone.
+    - Changes come in the order of their revisions. If an asset changes several times before it could be sent, only the
+      last state comes: states in between may be skipped, the last one never is.
+    - A read that finds the same content is not a change.
+
+    **Snapshot and resume**
+
+    - SNAPSHOT: begin a new map. What is not sent before synced does not exist any more.
+    - RESUMED: keep the map. What changed since the token comes, removals too.
+    - Every message with changes, synced or bookmark has a resume_token. It means: every matching change up to here was
+      sent, or was replaced by a later one that is still to come. To resume, send the token of the last message that
+      was applied to the map.
+    - A token from before synced resumes the same snapshot: keep what came so far, and the map is complete at synced of
+      the new stream.
+    - A client that has lost its map must send no token. What did not change since the token would never be sent again.
+    - synced waits for the first list and the first reads of whole sources, up to the server's setting
+      first_read_wait_s (2 s). Then it comes anyway; incomplete, in synced and in each bookmark, names the sources of
+      which more may follow.
+    - A named asset that was not read by then is not in the map yet; it follows once it was read.
+
+    **Heartbeats**
+
+    - While there are no changes, a bookmark comes every heartbeat interval, also beside source_conditions. It never
+      overtakes a change.
+    - Before the first changes, while assets are read or other streams are served, a message with head_revision alone
+      stands for it.
+    - Before started there are no heartbeats: wait 30 s for it, since a server that has just started has many streams
+      to begin.
+    - After started, three intervals without any message mean that the stream is dead: cancel it, and resume with the
+      last token.
+
+    **Removed and missing**
+
+    - REMOVED: take the asset out of the map: it left the source or the states asked for, or was forgotten. Ignore one
+      that the map does not have.
+    - An asset that was asked for by name is not REMOVED when it is gone: it becomes DELETED or MISSING.
+    - A named asset that nobody has ever seen is MISSING. The stream stays open, and tells when it appears.
+    - A named asset whose reads fail again and again while its source answers: if nothing was known of it, it is
+      UNKNOWN and failure says why; otherwise it keeps its state, and freshness and freshness_reason tell of it.
+    - If a source fails, its assets keep their last states and the stream goes on: one message with source_conditions
+      tells of it.
+
+    **Slow clients**
+
+    A client that reads slowly skips states in between; it holds up nobody. If it takes no message for 60 s (the
+    server's setting slow_consumer_s), the stream ends with SLOW_CONSUMER.
+
+    **How it ends**
+
+    - OK, after a last bookmark: the stream has reached its age limit. Resume at once with the last token.
+    - UNAVAILABLE / SERVER_DRAINING, after a last bookmark: the server is stopping. Wait as RetryInfo says, then
+      resume.
+    - ABORTED / SLOW_CONSUMER: resume at once, and read faster.
+    - OUT_OF_RANGE / RESUME_TOKEN_EXPIRED: removals since the token are no longer known. Watch again without a token.
+      This may also end a stream that has begun, if removals were forgotten before it got to them.
+    - OUT_OF_RANGE / RESUME_EPOCH_CHANGED: the token is of another store, or of one that was restored. Watch again
+      without a token.
+    - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
+      it came, or none.
+    - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+      another prefix or view. Ask for the same, or send no token.
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
+      resume.
+    - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
+      one stream.
+    - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+      Name fewer, or watch whole sources.
+    - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"sources": ["oracle-sbc"]}' \\
+      127.0.0.1:50051 assetwatch.v1.AssetStatusService/WatchStatus
+    ```
+
+    ```json
+    {
+      "started": {"mode": "MODE_SNAPSHOT", "epoch": "a3355dd908584d3e", "heartbeat_interval": "5s"},
+      "source_conditions": [{"source": "oracle-sbc", "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY"}}],
+      "head_revision": "72"
+    }
+    {
+      "changes": [
+        {
+          "status": {
+            "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+            "state": "ASSET_STATE_AVAILABLE",
+            "revision": "10"
+          },
+          "kind": "CHANGE_KIND_UPSERT"
+        }
+      ],
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAApz-Do-LZRJ4mH6yE8",
+      "head_revision": "72"
+    }
+    {
+      "synced": {},
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+      "head_revision": "72"
+    }
+    {
+      "bookmark": {},
+      "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+      "head_revision": "72"
+    }
+    ```
     """
 
 class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells what state assets are in, and when that changes.
+    """Tells the statuses of assets: one, several, a list of them, or a stream of their changes.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do; UNAVAILABLE and
-    TOO_MANY_... carry RetryInfo (after SLOW_CONSUMER there is nothing to wait for), TOO_MANY_... QuotaFailure, and
-    INVALID_ARGUMENT carries BadRequest, with ten violations and how many more there are: message and details of an error are
-    at most 4 KB as trailers, their texts cut where they must be. An upstream in trouble is data here (freshness, conditions), never an error,
-    except where a fresh read was asked for and could not be had.
+    A source is one configured upstream system; SourceService lists them. An asset is something that a source reports a
+    status of: a file, a snippet, the last operation of a device. It is named by its source and its id there.
 
-    A status without a reason was made by gRPC, a proxy or the network, and says nothing of a token: back off and call again,
-    a watch with the same token (OUT_OF_RANGE alone: without it). docs/clients.md has the whole table.
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
 
-    Of any service a call may end with RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: send at most 16 KiB of metadata; or with
-    DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: its request did not come in time, so send it again.
+    **Trouble with an upstream**
+
+    An upstream that cannot be read is no error. The answer is the last status that is known, and its freshness says how
+    far to trust it. A call fails with SOURCE_UNREACHABLE only if the upstream had to be asked: because of max_age, or
+    because nothing is known of the asset.
+
+    **Errors**
+
+    An error is written here as CODE / REASON. The reason is in its google.rpc.ErrorInfo, of domain "assetwatch". Act on
+    the reason; the message is for people. An error has besides:
+
+    - with UNAVAILABLE, TOO_MANY_... and RETRY_TOO_SOON: RetryInfo, how long to wait before the next call;
+    - with TOO_MANY_... and RETRY_TOO_SOON: QuotaFailure, whose limit it is (docs/errors.md lists the subjects);
+    - with INVALID_ARGUMENT: BadRequest, the first ten fields that are wrong, what to do about each, and how many more
+      there are.
+
+    The message and the details of an error take at most 4 KB of trailers; longer texts are cut.
+
+    Any call of any service may fail with:
+
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says.
+    - RESOURCE_EXHAUSTED / METADATA_TOO_LARGE: the call has more than 16 KiB of metadata. Send less.
+    - DEADLINE_EXCEEDED / REQUEST_TOO_SLOW: the request did not arrive in time. Send it again.
+    - An error without a reason: gRPC, a proxy or the network made it. Back off, then call again; resume a watch with its
+      last token, but after OUT_OF_RANGE without one. docs/clients.md says what to do about each code.
     """
 
     @_abc_1.abstractmethod
@@ -264,21 +772,58 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.GetAssetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.GetAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.GetAssetStatusResponse]]:
-        """The status of one asset.
+        """Gets the status of one asset.
 
-        An asset the upstream does not know is an answer, state MISSING. Without max_age the answer is what is known here;
-        the upstream is asked only if nothing is, or if it pushed that the asset changed and this was not read yet: then
-        what was known is the answer if the upstream cannot be asked. max_age 0 asks the upstream now; calls that want the same asset at the same
-        time share one upstream call, so the answer is at most as old as a call that was already under way. Asking for what
-        never was keeps nothing here: its status has no revision, no list has it, and who watches the source is not told.
+        - Without max_age the answer is what the server knows. It asks the upstream only if it knows nothing, or if the
+          upstream has announced a change that was not read yet. If that read fails, the answer is what was known before.
+        - With max_age the server asks the upstream if its copy was read longer ago than that. 0 always asks.
+        - Calls that want the same asset at the same time share one upstream call. So an answer may be as old as an
+          upstream call that was under way already.
+        - An asset that the upstream does not have is an answer, not an error: state MISSING. If nobody ever saw it,
+          nothing is stored: its revision is 0, it is in no list, and watches of the whole source are not told.
 
-        Fails with NOT_FOUND / SOURCE_NOT_FOUND; INVALID_ARGUMENT for an id that cannot be one of that source;
-        UNAVAILABLE / SOURCE_UNREACHABLE when the upstream had to be asked and could not be;
-        UNAVAILABLE / REPLICA_BEHIND when min_revision did not come in time;
-        RESOURCE_EXHAUSTED / TOO_MANY_ASSETS when the source's limit of known assets is reached, or (QuotaFailure's subject is
-        a peer) the caller's limit of those that nobody has ever seen; RESOURCE_EXHAUSTED / TOO_MANY_READS when the caller waits
-        for too many reads already. Callers take turns: by address, then by connection, then by call; a read that no call waits
-        for any more is not made.
+        If many reads wait for an upstream, callers take turns, then the connections of a caller, then its calls. A read is
+        dropped when the last call that waits for it is gone.
+
+        **Errors**
+
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+        - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source. BadRequest says what ids of it
+          look like.
+        - UNAVAILABLE / SOURCE_UNREACHABLE: the upstream had to be asked and did not answer. Wait as RetryInfo says; or
+          leave out max_age to get what is known. If the error's metadata have asset_id, it is only the answer about that
+          asset which cannot be read.
+        - UNAVAILABLE / REPLICA_BEHIND: this server did not get to know min_revision within 3 s. Wait as RetryInfo says.
+        - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: a limit of known assets is reached. If QuotaFailure's subject begins with
+          "source:", it is the source's: ask for fewer assets, or raise its assets_max. Otherwise you have named too many
+          assets that nobody has ever seen: name fewer, or wait until they have been read.
+        - RESOURCE_EXHAUSTED / TOO_MANY_READS: your calls wait for too many reads already. Let those end, or ask for fewer
+          assets at a time.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"}}' \\
+          127.0.0.1:50051 assetwatch.v1.AssetStatusService/GetAssetStatus
+        ```
+
+        ```json
+        {
+          "status": {
+            "asset": {"source": "omn", "asset_id": "tid:A11D4592-F978-D871-9999-E3FA46D6753"},
+            "state": "ASSET_STATE_AVAILABLE",
+            "facets": [
+              {"name": "import", "state": "ASSET_STATE_AVAILABLE", "native": "available"},
+              {"name": "object", "state": "ASSET_STATE_AVAILABLE", "native": "locked"}
+            ],
+            "locked": true,
+            "freshness": "FRESHNESS_FRESH",
+            "observe_time": "2026-11-30T11:38:42.678882Z",
+            "revision": "23",
+            "omn": {"tid": "A11D4592-F978-D871-9999-E3FA46D6753", "import_state": "available", "object_state": "locked"}
+          }
+        }
+        ```
         """
 
     @_abc_1.abstractmethod
@@ -287,12 +832,46 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.BatchGetAssetStatusesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.BatchGetAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.BatchGetAssetStatusesResponse]]:
-        """The statuses of up to 1,000 assets, in the order of the request, all or nothing: it fails as GetAssetStatus does if
-        any of them does. Assets of one source share upstream calls where the upstream can answer for many.
+        """Gets the statuses of up to 1,000 assets, in the order of the request.
 
-        An answer of more than 4 MiB, the most that gRPC clients take unless told otherwise, is refused with
-        RESOURCE_EXHAUSTED / BATCH_TOO_LARGE, whose metadata "fit" says how many of these assets would not have been too many:
-        ask for that many at a time, and no max_age is needed then, as they have just been read. One asset is always answered.
+        All or nothing: if one asset cannot be answered, the whole call fails, with the error that GetAssetStatus has for
+        that asset. Assets of one source share upstream calls where the upstream can answer for several at once.
+
+        **Errors**
+
+        All of GetAssetStatus but REPLICA_BEHIND, and:
+
+        - RESOURCE_EXHAUSTED / BATCH_TOO_LARGE: the answer would have more than 4 MiB, which is what gRPC clients take by
+          default. The error's metadata "fit" says how many of these assets, from the first on, fit into an answer. Ask for
+          that many at a time, without max_age: they have just been read. A single asset is always answered.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"assets": [
+            {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+            {"source": "oracle-sbc", "asset_id": "last-operation"}
+          ], "max_age": "60s"}' \\
+          127.0.0.1:50051 assetwatch.v1.AssetStatusService/BatchGetAssetStatuses
+        ```
+
+        ```json
+        {
+          "statuses": [
+            {
+              "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+              "state": "ASSET_STATE_FAILED",
+              "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+              "freshness": "FRESHNESS_FRESH"
+            },
+            {
+              "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+              "state": "ASSET_STATE_AVAILABLE",
+              "freshness": "FRESHNESS_FRESH"
+            }
+          ]
+        }
+        ```
         """
 
     @_abc_1.abstractmethod
@@ -301,12 +880,43 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.ListAssetStatusesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.ListAssetStatusesResponse, _abc.Awaitable[_asset_status_service_pb2.ListAssetStatusesResponse]]:
-        """What is known here, in pages, in the order in which assets last changed. An asset that changes between two pages
-        may appear again with its newer state; none is left out. Assets that are gone are listed only if their state is
-        asked for; those that never were, only if somebody watched them by name. Sources that cannot be read now, and those of
-        which there may be more than is listed, are named in unreachable; what is known of them is listed all the same.
+        """Lists the statuses that the server knows, page by page. It asks no upstream.
 
-        A page token is good only with the same sources and states: otherwise INVALID_ARGUMENT.
+        - The order is that of the last change, the oldest first. An asset that changes while you page may come again on a
+          later page, with its newer state. None is left out.
+        - Assets that are gone (DELETED, MISSING) are listed only if states asks for them. One that never was is listed
+          only if somebody watched it by name.
+        - The answer names the sources of which the list may lack assets, or whose statuses may be old: those that cannot
+          be read now, or have not been read as a whole since. What is known of them is listed all the same.
+        - The first page waits up to 5 s for sources that have never been listed.
+        - A page token belongs to the request that it came from: send the same request with it, but for page_size.
+
+        **Errors**
+
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+        - INVALID_ARGUMENT / INVALID_REQUEST: also for a page token of another request, or of another store. Begin again
+          without one.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"sources": ["usd-search"], "states": ["ASSET_STATE_FAILED"], "page_size": 1}' \\
+          127.0.0.1:50051 assetwatch.v1.AssetStatusService/ListAssetStatuses
+        ```
+
+        ```json
+        {
+          "statuses": [
+            {
+              "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+              "state": "ASSET_STATE_FAILED",
+              "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"},
+              "revision": "1"
+            }
+          ],
+          "next_page_token": "AaM1XdkIWE0-AAAAAAAAAAGyQ-QybJZJ4nT4mzc"
+        }
+        ```
         """
 
     @_abc_1.abstractmethod
@@ -315,15 +925,57 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.WaitAssetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_status_service_pb2.WaitAssetStatusResponse, _abc.Awaitable[_asset_status_service_pb2.WaitAssetStatusResponse]]:
-        """Waits until one asset is in one of the states asked for, or settled, or until the timeout: then the answer is OK
-        with condition_met false. With stop_when_settled it also ends, with condition_met false and settled_otherwise true, once
-        the asset is settled in a state that was not asked for: who waits to go on with AVAILABLE sends that, and goes on only
-        if condition_met; until_settled is met by FAILED, and by MISSING, as what a mistyped id is. An upstream that cannot be
-        read is waited for too; what was last known meets nothing then. Fails with NOT_FOUND / SOURCE_NOT_FOUND,
-        INVALID_ARGUMENT, RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS or TOO_MANY_STREAMS (it counts as a stream),
-        or UNAVAILABLE / SERVER_DRAINING when the server stops. For shells and pipelines; to follow many assets, watch.
-        The initial metadata is sent at once and nothing more until the answer: where a proxy ends calls that are silent for
-        less than the timeout, ask for a shorter one, and again.
+        """Waits until one asset is in a certain state, or until the timeout. For scripts and pipelines; to follow many
+        assets, use WatchStatus.
+
+        Say what to wait for by either states or until_settled. Settled means that nothing more is expected to happen by
+        itself: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED. So until_settled also ends with FAILED, and with
+        MISSING, which is what a mistyped id is.
+
+        **How it ends**
+
+        - The asset is as asked for: OK, condition_met is true.
+        - With states and stop_when_settled, the asset is settled in another state: OK, settled_otherwise is true.
+        - The timeout is over: OK, neither is true. reason says what stood in the way, if something did.
+        - An upstream that cannot be read does not end the wait. Its last known status does not count meanwhile.
+
+        To go on only with AVAILABLE, send that state with stop_when_settled, and go on only if condition_met is true.
+
+        **Deadlines and proxies**
+
+        Give the call a deadline a few seconds longer than the timeout. The server sends the initial metadata at once, and
+        then nothing until the answer. If a proxy ends silent calls sooner, use a shorter timeout and call again.
+
+        **Errors**
+
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+        - INVALID_ARGUMENT / INVALID_REQUEST: also when the id cannot be one of this source.
+        - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS, TOO_MANY_READS: as in GetAssetStatus.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all; a wait counts as a
+          stream. Close some, or wait as RetryInfo says.
+        - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again for the time that
+          is left.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+            "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+            "states": ["ASSET_STATE_AVAILABLE"], "stop_when_settled": true, "timeout": "30s"
+          }' \\
+          127.0.0.1:50051 assetwatch.v1.AssetStatusService/WaitAssetStatus
+        ```
+
+        ```json
+        {
+          "status": {
+            "asset": {"source": "usd-search", "asset_id": "s3://studio-assets/props/barrel-00000.usda"},
+            "state": "ASSET_STATE_FAILED",
+            "failure": {"kind": "ASSET_FAILURE_KIND_RETRYABLE", "code": "empty_scene"}
+          },
+          "settled_otherwise": true
+        }
+        ```
         """
 
     @_abc_1.abstractmethod
@@ -332,48 +984,128 @@ class AssetStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_status_service_pb2.WatchStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_asset_status_service_pb2.WatchStatusResponse], _abc.AsyncIterator[_asset_status_service_pb2.WatchStatusResponse]]:
-        """Streams the statuses of the assets and sources asked for: first what is, then what changes.
+        """Streams the statuses of assets: first all there are, then each change as it happens.
 
-        1. The first message has started: SNAPSHOT or RESUMED, the epoch and the heartbeat interval, with the conditions of
-           every source watched. After SNAPSHOT the client's map is replaced: what was not sent by synced is gone. After RESUMED
-           the client keeps its map and gets what changed since its token, removals included.
-        2. Changes come in messages of at most 100 changes and 64 KiB (a single larger change travels alone), in the order of
-           revisions, each asset at most once between two states of the map. Intermediate states may be skipped; the last never is.
-        3. synced comes always, even when there is nothing to send. A stream of whole sources waits for their first lists,
-           and first reads, for the server's first_read_wait_s (2 s); synced names those of which more is to come
-           (incomplete), and so does every bookmark, until they have been listed and read. A named asset that was never read
-           by then, as its source is slow, in trouble, or asked for more than its budget allows, has no entry yet: it follows
-           as soon as it was read.
-        4. Every message with changes, synced or a bookmark carries a resume token, and every message head_revision. The token
-           means: every matching change up to here was delivered, or superseded by a later one still to come. A token from
-           before synced goes on with the same snapshot: keep what it brought so far, resume, and the map is complete at the
-           synced of the resumed stream; or, like any token, it has expired.
-        5. A stream without changes gets a bookmark every heartbeat interval, also while it is told of conditions. It never
-           overtakes a change. Before the first changes, while assets are read for the first time or others catch up, a message
-           with head_revision alone stands for it. Nothing at all for three intervals means the stream is dead: cancel it and
-           watch again with the last token.
-        6. A named asset that nobody has ever seen is an entry with state MISSING; the stream stays open and tells when it
-           appears. One whose reads fail again and again, though its source answers, is an entry with state UNKNOWN, and
-           failure says why; if it was known it keeps its state, and freshness and freshness_reason say so. A watch of the
-           whole source that does not name it may get a REMOVED for it, which is to be ignored.
-        7. A failing source keeps every last state and ends no stream: one message with source_conditions says so.
-        8. A read that finds the same content is not a change.
+        The client keeps a map from asset to status and applies each change to it. The stream tells when the map is
+        complete, and gives tokens from which a new stream can go on after a break. Assets are named one by one, by whole
+        sources, or both.
 
-        A token says what the client's map holds, so a process that has lost its map must not send its token: what did not change
-        since is never told again, and synced would be said of a map that lacks it. It begins with an empty token and map.
+        **Messages**
 
-        Until started no heartbeat comes: be patient for 30 s, since a server that was restarted has many streams to begin. From
-        started on three heartbeat intervals of silence are enough.
+        1. The first message has started: the mode (SNAPSHOT or RESUMED), the epoch, the heartbeat interval; beside it the
+           condition of every source watched.
+        2. Messages with changes follow: the snapshot, or what changed since the token.
+        3. One message has synced: the map is complete now. It comes always, even if there was nothing to send.
+        4. Then messages with changes or source_conditions come as things happen, and bookmarks while nothing does.
 
-        A client that reads slowly is not cut off: it skips intermediate states. After 60 s without one message taken the stream
-        ends with ABORTED / SLOW_CONSUMER: watch again with the last token. When the server stops: a last bookmark, then
-        UNAVAILABLE / SERVER_DRAINING with RetryInfo: wait that long, watch again. When the stream reaches its age limit: a last
-        bookmark, then OK: watch again. A token that cannot be used fails before the first message: INVALID_ARGUMENT /
-        RESUME_TOKEN_INVALID or RESUME_FILTER_MISMATCH (mend the call), OUT_OF_RANGE / RESUME_TOKEN_EXPIRED or
-        RESUME_EPOCH_CHANGED (watch again without a token), UNAVAILABLE / REPLICA_BEHIND (retry as told). RESUME_TOKEN_EXPIRED
-        may also end a stream later, when removals were forgotten before it got to them.
-        RESOURCE_EXHAUSTED / TOO_MANY_STREAMS, TOO_MANY_NAMES (all that open streams name, those with equal assets, sources and
-        states counted once), TOO_MANY_ASSETS: back off, or ask for less.
+        - A message has at most 100 changes and 64 KiB; a single larger change comes alone.
+        - Changes come in the order of their revisions. If an asset changes several times before it could be sent, only the
+          last state comes: states in between may be skipped, the last one never is.
+        - A read that finds the same content is not a change.
+
+        **Snapshot and resume**
+
+        - SNAPSHOT: begin a new map. What is not sent before synced does not exist any more.
+        - RESUMED: keep the map. What changed since the token comes, removals too.
+        - Every message with changes, synced or bookmark has a resume_token. It means: every matching change up to here was
+          sent, or was replaced by a later one that is still to come. To resume, send the token of the last message that
+          was applied to the map.
+        - A token from before synced resumes the same snapshot: keep what came so far, and the map is complete at synced of
+          the new stream.
+        - A client that has lost its map must send no token. What did not change since the token would never be sent again.
+        - synced waits for the first list and the first reads of whole sources, up to the server's setting
+          first_read_wait_s (2 s). Then it comes anyway; incomplete, in synced and in each bookmark, names the sources of
+          which more may follow.
+        - A named asset that was not read by then is not in the map yet; it follows once it was read.
+
+        **Heartbeats**
+
+        - While there are no changes, a bookmark comes every heartbeat interval, also beside source_conditions. It never
+          overtakes a change.
+        - Before the first changes, while assets are read or other streams are served, a message with head_revision alone
+          stands for it.
+        - Before started there are no heartbeats: wait 30 s for it, since a server that has just started has many streams
+          to begin.
+        - After started, three intervals without any message mean that the stream is dead: cancel it, and resume with the
+          last token.
+
+        **Removed and missing**
+
+        - REMOVED: take the asset out of the map: it left the source or the states asked for, or was forgotten. Ignore one
+          that the map does not have.
+        - An asset that was asked for by name is not REMOVED when it is gone: it becomes DELETED or MISSING.
+        - A named asset that nobody has ever seen is MISSING. The stream stays open, and tells when it appears.
+        - A named asset whose reads fail again and again while its source answers: if nothing was known of it, it is
+          UNKNOWN and failure says why; otherwise it keeps its state, and freshness and freshness_reason tell of it.
+        - If a source fails, its assets keep their last states and the stream goes on: one message with source_conditions
+          tells of it.
+
+        **Slow clients**
+
+        A client that reads slowly skips states in between; it holds up nobody. If it takes no message for 60 s (the
+        server's setting slow_consumer_s), the stream ends with SLOW_CONSUMER.
+
+        **How it ends**
+
+        - OK, after a last bookmark: the stream has reached its age limit. Resume at once with the last token.
+        - UNAVAILABLE / SERVER_DRAINING, after a last bookmark: the server is stopping. Wait as RetryInfo says, then
+          resume.
+        - ABORTED / SLOW_CONSUMER: resume at once, and read faster.
+        - OUT_OF_RANGE / RESUME_TOKEN_EXPIRED: removals since the token are no longer known. Watch again without a token.
+          This may also end a stream that has begun, if removals were forgotten before it got to them.
+        - OUT_OF_RANGE / RESUME_EPOCH_CHANGED: the token is of another store, or of one that was restored. Watch again
+          without a token.
+        - INVALID_ARGUMENT / RESUME_TOKEN_INVALID: this is no token of this service, or it was altered. Send the token as
+          it came, or none.
+        - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
+          another prefix or view. Ask for the same, or send no token.
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+        - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
+          resume.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
+          one stream.
+        - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.
+          Name fewer, or watch whole sources.
+        - RESOURCE_EXHAUSTED / TOO_MANY_ASSETS: as in GetAssetStatus.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"sources": ["oracle-sbc"]}' \\
+          127.0.0.1:50051 assetwatch.v1.AssetStatusService/WatchStatus
+        ```
+
+        ```json
+        {
+          "started": {"mode": "MODE_SNAPSHOT", "epoch": "a3355dd908584d3e", "heartbeat_interval": "5s"},
+          "source_conditions": [{"source": "oracle-sbc", "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY"}}],
+          "head_revision": "72"
+        }
+        {
+          "changes": [
+            {
+              "status": {
+                "asset": {"source": "oracle-sbc", "asset_id": "last-operation"},
+                "state": "ASSET_STATE_AVAILABLE",
+                "revision": "10"
+              },
+              "kind": "CHANGE_KIND_UPSERT"
+            }
+          ],
+          "resume_token": "AaM1XdkIWE0-AAAAAAAAAApz-Do-LZRJ4mH6yE8",
+          "head_revision": "72"
+        }
+        {
+          "synced": {},
+          "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+          "head_revision": "72"
+        }
+        {
+          "bookmark": {},
+          "resume_token": "AaM1XdkIWE0-AAAAAAAAAEhz-Do-LZRJ4rGwgtc",
+          "head_revision": "72"
+        }
+        ```
         """
 
 def add_AssetStatusServiceServicer_to_server(servicer: AssetStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,23 +25,23 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
     """Never sent."""
     CHANGE_KIND_UPSERT: _ChangeKind.ValueType  # 1
-    """Put it into the map: it was made or it changed."""
+    """Put it into the map, or replace it there: it is new, or it has changed."""
     CHANGE_KIND_REMOVED: _ChangeKind.ValueType  # 2
-    """Take it out of the map: it is gone, or it left what was asked for. What comes with it is what was said of it last. One
-    the client does not hold is to be ignored. In WatchStatus an asset asked for by name is not REMOVED for being gone: it is
-    an UPSERT with state DELETED or MISSING.
+    """Take it out of the map: it is gone, or no longer what was asked for. What comes with it is what was last known of it.
+    Ignore one that is not in the map. In WatchStatus an asset that was asked for by name is not REMOVED when it is gone: it
+    comes as an UPSERT, with state DELETED or MISSING.
     """
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
-    """The ways the map of a client that watches can change, in WatchStatus as in the streams of Pieces OS."""
+    """What a change does to the map of a client that watches or streams."""
 
 CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
 """Never sent."""
 CHANGE_KIND_UPSERT: ChangeKind.ValueType  # 1
-"""Put it into the map: it was made or it changed."""
+"""Put it into the map, or replace it there: it is new, or it has changed."""
 CHANGE_KIND_REMOVED: ChangeKind.ValueType  # 2
-"""Take it out of the map: it is gone, or it left what was asked for. What comes with it is what was said of it last. One
-the client does not hold is to be ignored. In WatchStatus an asset asked for by name is not REMOVED for being gone: it is
-an UPSERT with state DELETED or MISSING.
+"""Take it out of the map: it is gone, or no longer what was asked for. What comes with it is what was last known of it.
+Ignore one that is not in the map. In WatchStatus an asset that was asked for by name is not REMOVED when it is gone: it
+comes as an UPSERT, with state DELETED or MISSING.
 """
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015

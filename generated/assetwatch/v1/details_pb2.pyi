@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UsdSearchDetail(_message.Message):
-    """What NVIDIA USD Search said about an asset."""
+    """What NVIDIA USD Search says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -70,7 +70,7 @@ Global___UsdSearchDetail: _TypeAlias = UsdSearchDetail  # noqa: Y015
 
 @_typing.final
 class UsdSearchPlugin(_message.Message):
-    """One indexing plugin's view of an asset."""
+    """What one indexing plugin says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,7 +106,7 @@ Global___UsdSearchPlugin: _TypeAlias = UsdSearchPlugin  # noqa: Y015
 
 @_typing.final
 class UsdSearchAttempt(_message.Message):
-    """One attempt of a plugin."""
+    """One attempt of a plugin to process the asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -119,7 +119,10 @@ class UsdSearchAttempt(_message.Message):
     hash_value: _builtins.str
     """Base64 hash of the version processed; empty when there is none."""
     processing_timestamp: _builtins.str
-    """The upstream's time as it came: local text without a zone, or seconds since 1970 as text."""
+    """The upstream's time as it came, under the name that it has there: local text without a zone, or seconds since 1970 as
+    text. No Timestamp, since without a zone it is no moment: change_time of the facet is, read by the zone that is
+    configured for the source.
+    """
     exception: _builtins.str
     """The reason in words; empty when there is none."""
     def __init__(
@@ -140,7 +143,7 @@ Global___UsdSearchAttempt: _TypeAlias = UsdSearchAttempt  # noqa: Y015
 
 @_typing.final
 class OmnDetail(_message.Message):
-    """What apollon OMN said about an asset."""
+    """What apollon OMN says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,7 +209,7 @@ Global___OmnDetail: _TypeAlias = OmnDetail  # noqa: Y015
 
 @_typing.final
 class PiecesDetail(_message.Message):
-    """What Pieces OS said about an asset."""
+    """What Pieces OS says about an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,7 +279,7 @@ Global___PiecesDetail: _TypeAlias = PiecesDetail  # noqa: Y015
 
 @_typing.final
 class PiecesFormat(_message.Message):
-    """One format of a Pieces asset."""
+    """One format of a Pieces asset, without its content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,7 +317,7 @@ Global___PiecesFormat: _TypeAlias = PiecesFormat  # noqa: Y015
 
 @_typing.final
 class MediaIntelligenceDetail(_message.Message):
-    """What NAVER Media Intelligence said about an asset's registration."""
+    """What NAVER Media Intelligence says about an asset's registration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,7 +339,7 @@ class MediaIntelligenceDetail(_message.Message):
     upload_result: _builtins.str
     """The upstream's sentence for it."""
     @_builtins.property
-    def media(self) -> Global___MediaData:
+    def media(self) -> Global___MediaIntelligenceMedia:
         """What is known of the medium; absent when nothing is."""
 
     @_builtins.property
@@ -351,7 +354,7 @@ class MediaIntelligenceDetail(_message.Message):
         asset_id: _builtins.int = ...,
         upload_status: _builtins.str = ...,
         upload_result: _builtins.str = ...,
-        media: Global___MediaData | None = ...,
+        media: Global___MediaIntelligenceMedia | None = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
@@ -363,8 +366,8 @@ class MediaIntelligenceDetail(_message.Message):
 Global___MediaIntelligenceDetail: _TypeAlias = MediaIntelligenceDetail  # noqa: Y015
 
 @_typing.final
-class MediaData(_message.Message):
-    """A medium's technical data."""
+class MediaIntelligenceMedia(_message.Message):
+    """The technical data of a medium."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,12 +399,14 @@ class MediaData(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MediaData: _TypeAlias = MediaData  # noqa: Y015
+Global___MediaIntelligenceMedia: _TypeAlias = MediaIntelligenceMedia  # noqa: Y015
 
 @_typing.final
 class OracleSbcDetail(_message.Message):
-    """What an Oracle session border controller said about its last asynchronous operation. A device has one slot, which
-    anybody's operation overwrites: equal answers do not prove one operation, and one may be missed between two polls.
+    """What an Oracle session border controller says about its last asynchronous operation.
+
+    A device remembers only its last operation, whoever started it. So two equal answers may be two operations, and an
+    operation between two reads may be missed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssetwatch/v1/source.proto\x12\rassetwatch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\rSourceConcern\x12\x31\n\x07\x63oncern\x18\x01 \x01(\x0e\x32 .assetwatch.v1.SourceConcernKind\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32#.assetwatch.v1.SourceConditionState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x0ftransition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_try_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x02\n\x0fSourceCondition\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.assetwatch.v1.SourceConditionState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x33\n\x0ftransition_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_try_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08\x63oncerns\x18\x06 \x03(\x0b\x32\x1c.assetwatch.v1.SourceConcern\"I\n\x12SourceCapabilities\x12\x0c\n\x04push\x18\x01 \x01(\x08\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x11\n\tenumerate\x18\x03 \x01(\x08\"~\n\tPollStats\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x03\x12\x14\n\x0c\x66\x61iled_calls\x18\x02 \x01(\x03\x12\x13\n\x0b\x61sset_reads\x18\x03 \x01(\x03\x12\x0f\n\x07\x63hanges\x18\x04 \x01(\x03\x12\x0f\n\x07notices\x18\x05 \x01(\x03\x12\x15\n\rpolled_assets\x18\x06 \x01(\x05\"\x85\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.assetwatch.v1.SourceKind\x12\x37\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32!.assetwatch.v1.SourceCapabilities\x12\x31\n\tcondition\x18\x04 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition\x12\x13\n\x0b\x61sset_count\x18\x05 \x01(\x03\x12\x15\n\rwatcher_count\x18\x06 \x01(\x05\x12,\n\npoll_stats\x18\x07 \x01(\x0b\x32\x18.assetwatch.v1.PollStats*\xb2\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_KIND_USD_SEARCH\x10\x01\x12\x13\n\x0fSOURCE_KIND_OMN\x10\x02\x12\x16\n\x12SOURCE_KIND_PIECES\x10\x03\x12\"\n\x1eSOURCE_KIND_MEDIA_INTELLIGENCE\x10\x04\x12\x1a\n\x16SOURCE_KIND_ORACLE_SBC\x10\x05*\xf7\x01\n\x14SourceConditionState\x12&\n\"SOURCE_CONDITION_STATE_UNSPECIFIED\x10\x00\x12\"\n\x1eSOURCE_CONDITION_STATE_UNKNOWN\x10\x01\x12\"\n\x1eSOURCE_CONDITION_STATE_HEALTHY\x10\x02\x12#\n\x1fSOURCE_CONDITION_STATE_DEGRADED\x10\x03\x12&\n\"SOURCE_CONDITION_STATE_UNREACHABLE\x10\x04\x12\"\n\x1eSOURCE_CONDITION_STATE_REFUSED\x10\x05*\xd7\x01\n\x11SourceConcernKind\x12#\n\x1fSOURCE_CONCERN_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_CONCERN_KIND_READS\x10\x01\x12\x1c\n\x18SOURCE_CONCERN_KIND_LIST\x10\x02\x12\x1c\n\x18SOURCE_CONCERN_KIND_PUSH\x10\x03\x12#\n\x1fSOURCE_CONCERN_KIND_CREDENTIALS\x10\x04\x12\x1d\n\x19SOURCE_CONCERN_KIND_STORE\x10\x05\x42\xc0\x01\n\x17io.github.assetwatch.v1B\x0bSourceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssetwatch/v1/source.proto\x12\rassetwatch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x02\n\rSourceConcern\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .assetwatch.v1.SourceConcernKind\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32#.assetwatch.v1.SourceConditionState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x33\n\x0ftransition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_try_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x02\n\x0fSourceCondition\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.assetwatch.v1.SourceConditionState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x33\n\x0ftransition_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_try_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08\x63oncerns\x18\x06 \x03(\x0b\x32\x1c.assetwatch.v1.SourceConcern\"I\n\x12SourceCapabilities\x12\x0c\n\x04push\x18\x01 \x01(\x08\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\x12\x11\n\tenumerate\x18\x03 \x01(\x08\"~\n\tPollStats\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x03\x12\x14\n\x0c\x66\x61iled_calls\x18\x02 \x01(\x03\x12\x13\n\x0b\x61sset_reads\x18\x03 \x01(\x03\x12\x0f\n\x07\x63hanges\x18\x04 \x01(\x03\x12\x0f\n\x07notices\x18\x05 \x01(\x03\x12\x15\n\rpolled_assets\x18\x06 \x01(\x05\"\x94\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.assetwatch.v1.SourceKind\x12\x37\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32!.assetwatch.v1.SourceCapabilities\x12\x31\n\tcondition\x18\x04 \x01(\x0b\x32\x1e.assetwatch.v1.SourceCondition\x12\x13\n\x0b\x61sset_count\x18\x05 \x01(\x03\x12\x15\n\rwatcher_count\x18\x06 \x01(\x05\x12,\n\npoll_stats\x18\x07 \x01(\x0b\x32\x18.assetwatch.v1.PollStats\x12\r\n\x05owner\x18\x08 \x01(\t*\xb2\x01\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_KIND_USD_SEARCH\x10\x01\x12\x13\n\x0fSOURCE_KIND_OMN\x10\x02\x12\x16\n\x12SOURCE_KIND_PIECES\x10\x03\x12\"\n\x1eSOURCE_KIND_MEDIA_INTELLIGENCE\x10\x04\x12\x1a\n\x16SOURCE_KIND_ORACLE_SBC\x10\x05*\xf7\x01\n\x14SourceConditionState\x12&\n\"SOURCE_CONDITION_STATE_UNSPECIFIED\x10\x00\x12\"\n\x1eSOURCE_CONDITION_STATE_UNKNOWN\x10\x01\x12\"\n\x1eSOURCE_CONDITION_STATE_HEALTHY\x10\x02\x12#\n\x1fSOURCE_CONDITION_STATE_DEGRADED\x10\x03\x12&\n\"SOURCE_CONDITION_STATE_UNREACHABLE\x10\x04\x12\"\n\x1eSOURCE_CONDITION_STATE_REFUSED\x10\x05*\xd7\x01\n\x11SourceConcernKind\x12#\n\x1fSOURCE_CONCERN_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SOURCE_CONCERN_KIND_READS\x10\x01\x12\x1c\n\x18SOURCE_CONCERN_KIND_LIST\x10\x02\x12\x1c\n\x18SOURCE_CONCERN_KIND_PUSH\x10\x03\x12#\n\x1fSOURCE_CONCERN_KIND_CREDENTIALS\x10\x04\x12\x1d\n\x19SOURCE_CONCERN_KIND_STORE\x10\x05\x42\xc0\x01\n\x17io.github.assetwatch.v1B\x0bSourceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetwatch.v1.source_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.assetwatch.v1B\013SourceProtoP\001ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\242\002\003AWX\252\002\rAssetwatch.V1\312\002\rAssetwatch\\V1\342\002\026Assetwatch\\V1\\Metadata\352\002\016Assetwatch::V1'
-  _globals['_SOURCEKIND']._serialized_start=1139
-  _globals['_SOURCEKIND']._serialized_end=1317
-  _globals['_SOURCECONDITIONSTATE']._serialized_start=1320
-  _globals['_SOURCECONDITIONSTATE']._serialized_end=1567
-  _globals['_SOURCECONCERNKIND']._serialized_start=1570
-  _globals['_SOURCECONCERNKIND']._serialized_end=1785
+  _globals['_SOURCEKIND']._serialized_start=1151
+  _globals['_SOURCEKIND']._serialized_end=1329
+  _globals['_SOURCECONDITIONSTATE']._serialized_start=1332
+  _globals['_SOURCECONDITIONSTATE']._serialized_end=1579
+  _globals['_SOURCECONCERNKIND']._serialized_start=1582
+  _globals['_SOURCECONCERNKIND']._serialized_end=1797
   _globals['_SOURCECONCERN']._serialized_start=79
-  _globals['_SOURCECONCERN']._serialized_end=373
-  _globals['_SOURCECONDITION']._serialized_start=376
-  _globals['_SOURCECONDITION']._serialized_end=669
-  _globals['_SOURCECAPABILITIES']._serialized_start=671
-  _globals['_SOURCECAPABILITIES']._serialized_end=744
-  _globals['_POLLSTATS']._serialized_start=746
-  _globals['_POLLSTATS']._serialized_end=872
-  _globals['_SOURCE']._serialized_start=875
-  _globals['_SOURCE']._serialized_end=1136
+  _globals['_SOURCECONCERN']._serialized_end=370
+  _globals['_SOURCECONDITION']._serialized_start=373
+  _globals['_SOURCECONDITION']._serialized_end=666
+  _globals['_SOURCECAPABILITIES']._serialized_start=668
+  _globals['_SOURCECAPABILITIES']._serialized_end=741
+  _globals['_POLLSTATS']._serialized_start=743
+  _globals['_POLLSTATS']._serialized_end=869
+  _globals['_SOURCE']._serialized_start=872
+  _globals['_SOURCE']._serialized_end=1148
 # @@protoc_insertion_point(module_scope)

@@ -40,7 +40,7 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     """Oracle session border controller."""
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper):
-    """The kinds of upstream system."""
+    """Which upstream system a source is."""
 
 SOURCE_KIND_UNSPECIFIED: SourceKind.ValueType  # 0
 """Never sent."""
@@ -73,12 +73,12 @@ class _SourceConditionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     SOURCE_CONDITION_STATE_UNREACHABLE: _SourceConditionState.ValueType  # 4
     """It cannot be reached."""
     SOURCE_CONDITION_STATE_REFUSED: _SourceConditionState.ValueType  # 5
-    """It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-    Never the caller's fault.
+    """It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+    never the fault of a caller.
     """
 
 class SourceConditionState(_SourceConditionState, metaclass=_SourceConditionStateEnumTypeWrapper):
-    """How a source itself is doing, apart from its assets."""
+    """How a source is doing as a whole. It says nothing about single assets."""
 
 SOURCE_CONDITION_STATE_UNSPECIFIED: SourceConditionState.ValueType  # 0
 """Never sent."""
@@ -91,8 +91,8 @@ SOURCE_CONDITION_STATE_DEGRADED: SourceConditionState.ValueType  # 3
 SOURCE_CONDITION_STATE_UNREACHABLE: SourceConditionState.ValueType  # 4
 """It cannot be reached."""
 SOURCE_CONDITION_STATE_REFUSED: SourceConditionState.ValueType  # 5
-"""It refuses the credentials of this service, or is of a version that this service cannot talk to; the message says which.
-Never the caller's fault.
+"""It refuses the credentials of this server, or has a version that this server cannot talk to; message says which. It is
+never the fault of a caller.
 """
 Global___SourceConditionState: _TypeAlias = SourceConditionState  # noqa: Y015
 
@@ -105,47 +105,51 @@ class _SourceConcernKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sou
     SOURCE_CONCERN_KIND_UNSPECIFIED: _SourceConcernKind.ValueType  # 0
     """Never sent."""
     SOURCE_CONCERN_KIND_READS: _SourceConcernKind.ValueType  # 1
-    """It answers when it is asked about assets, or for a sign of life."""
+    """It answers questions about assets, and those for a sign of life."""
     SOURCE_CONCERN_KIND_LIST: _SourceConcernKind.ValueType  # 2
-    """It lists what it has, completely."""
+    """It lists all its assets."""
     SOURCE_CONCERN_KIND_PUSH: _SourceConcernKind.ValueType  # 3
-    """It tells of changes by itself."""
+    """It tells of changes by itself (push)."""
     SOURCE_CONCERN_KIND_CREDENTIALS: _SourceConcernKind.ValueType  # 4
-    """It takes the credentials of this service, or wants none."""
+    """It accepts the credentials of this server, or needs none."""
     SOURCE_CONCERN_KIND_STORE: _SourceConcernKind.ValueType  # 5
-    """This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+    """This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+    the newest.
+    """
 
 class SourceConcernKind(_SourceConcernKind, metaclass=_SourceConcernKindEnumTypeWrapper):
-    """What a source is to do for this service; each can fail while the others go on."""
+    """What the server needs of a source, part by part. Each can fail while the others work."""
 
 SOURCE_CONCERN_KIND_UNSPECIFIED: SourceConcernKind.ValueType  # 0
 """Never sent."""
 SOURCE_CONCERN_KIND_READS: SourceConcernKind.ValueType  # 1
-"""It answers when it is asked about assets, or for a sign of life."""
+"""It answers questions about assets, and those for a sign of life."""
 SOURCE_CONCERN_KIND_LIST: SourceConcernKind.ValueType  # 2
-"""It lists what it has, completely."""
+"""It lists all its assets."""
 SOURCE_CONCERN_KIND_PUSH: SourceConcernKind.ValueType  # 3
-"""It tells of changes by itself."""
+"""It tells of changes by itself (push)."""
 SOURCE_CONCERN_KIND_CREDENTIALS: SourceConcernKind.ValueType  # 4
-"""It takes the credentials of this service, or wants none."""
+"""It accepts the credentials of this server, or needs none."""
 SOURCE_CONCERN_KIND_STORE: SourceConcernKind.ValueType  # 5
-"""This service can keep what it says. Not the source's fault, but what is told of its assets is not the newest."""
+"""This server can store what the source says. A failure is not the source's fault, but statuses of its assets are then not
+the newest.
+"""
 Global___SourceConcernKind: _TypeAlias = SourceConcernKind  # noqa: Y015
 
 @_typing.final
 class SourceConcern(_message.Message):
-    """How one concern of a source is doing."""
+    """How one of these parts is doing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONCERN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
     NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
-    concern: Global___SourceConcernKind.ValueType
-    """The concern."""
+    kind: Global___SourceConcernKind.ValueType
+    """Which concern."""
     state: Global___SourceConditionState.ValueType
     """How it is doing: HEALTHY, or what it does to the source."""
     message: _builtins.str
@@ -165,7 +169,7 @@ class SourceConcern(_message.Message):
     def __init__(
         self,
         *,
-        concern: Global___SourceConcernKind.ValueType = ...,
+        kind: Global___SourceConcernKind.ValueType = ...,
         state: Global___SourceConditionState.ValueType = ...,
         message: _builtins.str = ...,
         transition_time: _timestamp_pb2.Timestamp | None = ...,
@@ -174,7 +178,7 @@ class SourceConcern(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_success_time", b"last_success_time", "next_try_time", b"next_try_time", "transition_time", b"transition_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concern", b"concern", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "last_success_time", b"last_success_time", "message", b"message", "next_try_time", b"next_try_time", "state", b"state", "transition_time", b"transition_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,8 +186,10 @@ Global___SourceConcern: _TypeAlias = SourceConcern  # noqa: Y015
 
 @_typing.final
 class SourceCondition(_message.Message):
-    """The condition of a source: what its concerns come to. One that is UNREACHABLE or REFUSED says only that; else all is said
-    that is wrong. What fails on and off is DEGRADED until it did not fail for a while.
+    """How a source is doing: the sum of its concerns.
+
+    If it is UNREACHABLE or REFUSED, message says only that; otherwise message says everything that is wrong. A source
+    that fails now and then is DEGRADED until it has not failed for a while.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -236,7 +242,7 @@ Global___SourceCondition: _TypeAlias = SourceCondition  # noqa: Y015
 
 @_typing.final
 class SourceCapabilities(_message.Message):
-    """What a source can do."""
+    """What a source can do, by its kind and configuration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,7 +272,7 @@ Global___SourceCapabilities: _TypeAlias = SourceCapabilities  # noqa: Y015
 
 @_typing.final
 class PollStats(_message.Message):
-    """What asking the source has cost since this process started."""
+    """What asking the source has cost since the server started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -308,7 +314,7 @@ Global___PollStats: _TypeAlias = PollStats  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
-    """One configured upstream."""
+    """One configured upstream system."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -319,6 +325,7 @@ class Source(_message.Message):
     ASSET_COUNT_FIELD_NUMBER: _builtins.int
     WATCHER_COUNT_FIELD_NUMBER: _builtins.int
     POLL_STATS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its configured name: what AssetRef.source holds."""
     kind: Global___SourceKind.ValueType
@@ -327,6 +334,10 @@ class Source(_message.Message):
     """Assets known here."""
     watcher_count: _builtins.int
     """Watch streams that concern it now."""
+    owner: _builtins.str
+    """The replica that asks this upstream, by the name that it has in ServerInfo. asset_count, watcher_count and poll_stats are
+    those of the replica that answers.
+    """
     @_builtins.property
     def capabilities(self) -> Global___SourceCapabilities:
         """What it can do."""
@@ -349,10 +360,11 @@ class Source(_message.Message):
         asset_count: _builtins.int = ...,
         watcher_count: _builtins.int = ...,
         poll_stats: Global___PollStats | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "condition", b"condition", "poll_stats", b"poll_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_count", b"asset_count", "capabilities", b"capabilities", "condition", b"condition", "kind", b"kind", "name", b"name", "owner", b"owner", "poll_stats", b"poll_stats", "watcher_count", b"watcher_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12ListSourcesRequest\"X\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source\"/\n\x12RetrySourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"<\n\x13RetrySourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\xe5\x02\n\rSourceService\x12i\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/sources\x12l\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/sources/{source}\x12{\n\x0bRetrySource\x12!.assetwatch.v1.RetrySourceRequest\x1a\".assetwatch.v1.RetrySourceResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/sources/{source}:retry:\x01*B\xc7\x01\n\x17io.github.assetwatch.v1B\x12SourceServiceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"assetwatch/v1/source_service.proto\x12\rassetwatch.v1\x1a\x1a\x61ssetwatch/v1/source.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"\x14\n\x12ListSourcesRequest\"=\n\x13ListSourcesResponse\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.assetwatch.v1.Source\"-\n\x10GetSourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\":\n\x11GetSourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source\"/\n\x12RetrySourceRequest\x12\x19\n\x06source\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"<\n\x13RetrySourceResponse\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.assetwatch.v1.Source2\xe5\x02\n\rSourceService\x12i\n\x0bListSources\x12!.assetwatch.v1.ListSourcesRequest\x1a\".assetwatch.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/sources\x12l\n\tGetSource\x12\x1f.assetwatch.v1.GetSourceRequest\x1a .assetwatch.v1.GetSourceResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/sources/{source}\x12{\n\x0bRetrySource\x12!.assetwatch.v1.RetrySourceRequest\x1a\".assetwatch.v1.RetrySourceResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/sources/{source}:retry:\x01*B\xc7\x01\n\x17io.github.assetwatch.v1B\x12SourceServiceProtoP\x01ZFgithub.com/assetwatch/assetwatch/clients/go/assetwatch/v1;assetwatchv1\xa2\x02\x03\x41WX\xaa\x02\rAssetwatch.V1\xca\x02\rAssetwatch\\V1\xe2\x02\x16\x41ssetwatch\\V1\\Metadata\xea\x02\x0e\x41ssetwatch::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,15 +48,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSOURCESREQUEST']._serialized_start=140
   _globals['_LISTSOURCESREQUEST']._serialized_end=160
   _globals['_LISTSOURCESRESPONSE']._serialized_start=162
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=250
-  _globals['_GETSOURCEREQUEST']._serialized_start=252
-  _globals['_GETSOURCEREQUEST']._serialized_end=297
-  _globals['_GETSOURCERESPONSE']._serialized_start=299
-  _globals['_GETSOURCERESPONSE']._serialized_end=357
-  _globals['_RETRYSOURCEREQUEST']._serialized_start=359
-  _globals['_RETRYSOURCEREQUEST']._serialized_end=406
-  _globals['_RETRYSOURCERESPONSE']._serialized_start=408
-  _globals['_RETRYSOURCERESPONSE']._serialized_end=468
-  _globals['_SOURCESERVICE']._serialized_start=471
-  _globals['_SOURCESERVICE']._serialized_end=828
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=223
+  _globals['_GETSOURCEREQUEST']._serialized_start=225
+  _globals['_GETSOURCEREQUEST']._serialized_end=270
+  _globals['_GETSOURCERESPONSE']._serialized_start=272
+  _globals['_GETSOURCERESPONSE']._serialized_end=330
+  _globals['_RETRYSOURCEREQUEST']._serialized_start=332
+  _globals['_RETRYSOURCEREQUEST']._serialized_end=379
+  _globals['_RETRYSOURCERESPONSE']._serialized_start=381
+  _globals['_RETRYSOURCERESPONSE']._serialized_end=441
+  _globals['_SOURCESERVICE']._serialized_start=444
+  _globals['_SOURCESERVICE']._serialized_end=801
 # @@protoc_insertion_point(module_scope)

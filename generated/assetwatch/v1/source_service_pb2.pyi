@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListSourcesRequest(_message.Message):
-    """Asks for all sources."""
+    """Asks for all sources; there is nothing to say."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,12 +43,6 @@ class ListSourcesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCES_FIELD_NUMBER: _builtins.int
-    MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
-    message_bytes_max: _builtins.int
-    """How large a request to this server may be, in bytes (server.message_bytes_max): gRPC itself refuses a larger one, with
-    RESOURCE_EXHAUSTED and no reason. 0: a server that does not say. A method takes no more than its request can mean by the
-    rules of this schema: beyond that, INVALID_ARGUMENT.
-    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[_source_pb2.Source]:
         """In the order of their names."""
@@ -57,11 +51,10 @@ class ListSourcesResponse(_message.Message):
         self,
         *,
         sources: _abc.Iterable[_source_pb2.Source] | None = ...,
-        message_bytes_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_bytes_max", b"message_bytes_max", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -69,7 +62,7 @@ Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
 
 @_typing.final
 class GetSourceRequest(_message.Message):
-    """Asks for one source."""
+    """The name of the source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +108,7 @@ Global___GetSourceResponse: _TypeAlias = GetSourceResponse  # noqa: Y015
 
 @_typing.final
 class RetrySourceRequest(_message.Message):
-    """Asks for a try by hand."""
+    """The name of the source to try."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,7 +130,7 @@ Global___RetrySourceRequest: _TypeAlias = RetrySourceRequest  # noqa: Y015
 
 @_typing.final
 class RetrySourceResponse(_message.Message):
-    """How the try ended."""
+    """The source as it is after the try."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,51 +27,213 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourceServiceStub:
-    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
+    """Tells which sources (configured upstream systems) there are, and how they are doing.
+
+    It asks no upstream, but for RetrySource. AssetStatusService says what errors carry, and which errors any call may
+    have.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SourceServiceAsyncStub: ...
     ListSources: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]
-    """All sources, in the order of their names."""
-    GetSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]
-    """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
-    RetrySource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]
-    """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
-    a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
-    for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
-    as badly as before. A source that is well is asked for a sign of life, unless it gave one just now, and says so: that is OK too,
-    and no later try has to wait for it.
+    """Lists all sources, in the order of their names.
 
-    NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
-    by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
-    locked at the upstream.
+    **Example**
+
+    ```sh
+    grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.SourceService/ListSources
+    ```
+
+    ```json
+    {
+      "sources": [
+        {
+          "name": "omn",
+          "kind": "SOURCE_KIND_OMN",
+          "capabilities": {"batch_size": 100, "enumerate": true},
+          "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:46.119752Z"},
+          "asset_count": "20"
+        }
+      ]
+    }
+    ```
+    """
+    GetSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]
+    """Gets one source.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"source": "pieces"}' \\
+      127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
+    ```
+
+    ```json
+    {
+      "source": {
+        "name": "pieces",
+        "kind": "SOURCE_KIND_PIECES",
+        "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
+        "condition": {
+          "state": "SOURCE_CONDITION_STATE_HEALTHY",
+          "concerns": [
+            {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+          ]
+        },
+        "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
+      }
+    }
+    ```
+    """
+    RetrySource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]
+    """Tries a source at once, instead of at its next planned try.
+
+    For people who have just repaired something, such as a password: a source that refuses the credentials of this
+    server is otherwise left alone for minutes.
+
+    - The answer comes when the try is over, or after 10 s. It says how the source is doing then. It is OK even if the
+      source still fails: look at its condition.
+    - A pause that the upstream itself asked for is kept.
+    - A source that is well is asked for a sign of life, unless it gave one a moment ago. That does not count as a try.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - RESOURCE_EXHAUSTED / RETRY_TOO_SOON: somebody tried this source by hand lately. Wait as RetryInfo says. The
+      longer a source goes on failing, the longer the pause between two tries, so that no caller can get an account
+      locked at the upstream.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+      127.0.0.1:50051 assetwatch.v1.SourceService/RetrySource
+    ```
+
+    ```json
+    {
+      "source": {
+        "name": "oracle-sbc",
+        "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:54.731621Z"}
+      }
+    }
+    ```
     """
 
 @_typing.type_check_only
 class SourceServiceAsyncStub(SourceServiceStub):
-    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
+    """Tells which sources (configured upstream systems) there are, and how they are doing.
+
+    It asks no upstream, but for RetrySource. AssetStatusService says what errors carry, and which errors any call may
+    have.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSources: _aio.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
-    """All sources, in the order of their names."""
-    GetSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]  # type: ignore[assignment]
-    """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
-    RetrySource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]  # type: ignore[assignment]
-    """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
-    a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
-    for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
-    as badly as before. A source that is well is asked for a sign of life, unless it gave one just now, and says so: that is OK too,
-    and no later try has to wait for it.
+    """Lists all sources, in the order of their names.
 
-    NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
-    by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
-    locked at the upstream.
+    **Example**
+
+    ```sh
+    grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.SourceService/ListSources
+    ```
+
+    ```json
+    {
+      "sources": [
+        {
+          "name": "omn",
+          "kind": "SOURCE_KIND_OMN",
+          "capabilities": {"batch_size": 100, "enumerate": true},
+          "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:46.119752Z"},
+          "asset_count": "20"
+        }
+      ]
+    }
+    ```
+    """
+    GetSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_service_pb2.GetSourceResponse]  # type: ignore[assignment]
+    """Gets one source.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"source": "pieces"}' \\
+      127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
+    ```
+
+    ```json
+    {
+      "source": {
+        "name": "pieces",
+        "kind": "SOURCE_KIND_PIECES",
+        "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
+        "condition": {
+          "state": "SOURCE_CONDITION_STATE_HEALTHY",
+          "concerns": [
+            {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+            {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+          ]
+        },
+        "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
+      }
+    }
+    ```
+    """
+    RetrySource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.RetrySourceRequest, _source_service_pb2.RetrySourceResponse]  # type: ignore[assignment]
+    """Tries a source at once, instead of at its next planned try.
+
+    For people who have just repaired something, such as a password: a source that refuses the credentials of this
+    server is otherwise left alone for minutes.
+
+    - The answer comes when the try is over, or after 10 s. It says how the source is doing then. It is OK even if the
+      source still fails: look at its condition.
+    - A pause that the upstream itself asked for is kept.
+    - A source that is well is asked for a sign of life, unless it gave one a moment ago. That does not count as a try.
+
+    **Errors**
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - RESOURCE_EXHAUSTED / RETRY_TOO_SOON: somebody tried this source by hand lately. Wait as RetryInfo says. The
+      longer a source goes on failing, the longer the pause between two tries, so that no caller can get an account
+      locked at the upstream.
+
+    **Example**
+
+    ```sh
+    grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+      127.0.0.1:50051 assetwatch.v1.SourceService/RetrySource
+    ```
+
+    ```json
+    {
+      "source": {
+        "name": "oracle-sbc",
+        "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:54.731621Z"}
+      }
+    }
+    ```
     """
 
 class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which upstreams are configured and how they are doing. Asks no upstream, but for RetrySource."""
+    """Tells which sources (configured upstream systems) there are, and how they are doing.
+
+    It asks no upstream, but for RetrySource. AssetStatusService says what errors carry, and which errors any call may
+    have.
+    """
 
     @_abc_1.abstractmethod
     def ListSources(
@@ -79,7 +241,28 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.ListSourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.ListSourcesResponse, _abc.Awaitable[_source_service_pb2.ListSourcesResponse]]:
-        """All sources, in the order of their names."""
+        """Lists all sources, in the order of their names.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext 127.0.0.1:50051 assetwatch.v1.SourceService/ListSources
+        ```
+
+        ```json
+        {
+          "sources": [
+            {
+              "name": "omn",
+              "kind": "SOURCE_KIND_OMN",
+              "capabilities": {"batch_size": 100, "enumerate": true},
+              "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:46.119752Z"},
+              "asset_count": "20"
+            }
+          ]
+        }
+        ```
+        """
 
     @_abc_1.abstractmethod
     def GetSource(
@@ -87,7 +270,38 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.GetSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.GetSourceResponse, _abc.Awaitable[_source_service_pb2.GetSourceResponse]]:
-        """One source. NOT_FOUND / SOURCE_NOT_FOUND when no source has that name; the error names those there are."""
+        """Gets one source.
+
+        **Errors**
+
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \\
+          127.0.0.1:50051 assetwatch.v1.SourceService/GetSource
+        ```
+
+        ```json
+        {
+          "source": {
+            "name": "pieces",
+            "kind": "SOURCE_KIND_PIECES",
+            "capabilities": {"push": true, "batch_size": 1, "enumerate": true},
+            "condition": {
+              "state": "SOURCE_CONDITION_STATE_HEALTHY",
+              "concerns": [
+                {"kind": "SOURCE_CONCERN_KIND_LIST", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"kind": "SOURCE_CONCERN_KIND_PUSH", "state": "SOURCE_CONDITION_STATE_HEALTHY"},
+                {"kind": "SOURCE_CONCERN_KIND_READS", "state": "SOURCE_CONDITION_STATE_HEALTHY"}
+              ]
+            },
+            "poll_stats": {"calls": "25", "asset_reads": "20", "changes": "20"}
+          }
+        }
+        ```
+        """
 
     @_abc_1.abstractmethod
     def RetrySource(
@@ -95,15 +309,38 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.RetrySourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.RetrySourceResponse, _abc.Awaitable[_source_service_pb2.RetrySourceResponse]]:
-        """Has a source tried at once, whatever pause it is in: for people who have just mended it, a password or a right above all, since
-        a source that refuses the credentials of this service is left alone for minutes. Only a pause that the upstream itself asked
-        for goes on. The answer comes once the try is over, or after 10 s, and says how the source is doing then; it is OK if that is
-        as badly as before. A source that is well is asked for a sign of life, unless it gave one just now, and says so: that is OK too,
-        and no later try has to wait for it.
+        """Tries a source at once, instead of at its next planned try.
 
-        NOT_FOUND / SOURCE_NOT_FOUND as above. RESOURCE_EXHAUSTED / RETRY_TOO_SOON, with RetryInfo and QuotaFailure, when it was tried
-        by hand lately, whoever asked: the longer it goes on failing, the less often it can be, so that no caller can have an account
-        locked at the upstream.
+        For people who have just repaired something, such as a password: a source that refuses the credentials of this
+        server is otherwise left alone for minutes.
+
+        - The answer comes when the try is over, or after 10 s. It says how the source is doing then. It is OK even if the
+          source still fails: look at its condition.
+        - A pause that the upstream itself asked for is kept.
+        - A source that is well is asked for a sign of life, unless it gave one a moment ago. That does not count as a try.
+
+        **Errors**
+
+        - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+        - RESOURCE_EXHAUSTED / RETRY_TOO_SOON: somebody tried this source by hand lately. Wait as RetryInfo says. The
+          longer a source goes on failing, the longer the pause between two tries, so that no caller can get an account
+          locked at the upstream.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "oracle-sbc"}' \\
+          127.0.0.1:50051 assetwatch.v1.SourceService/RetrySource
+        ```
+
+        ```json
+        {
+          "source": {
+            "name": "oracle-sbc",
+            "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY", "last_success_time": "2026-11-30T11:38:54.731621Z"}
+          }
+        }
+        ```
         """
 
 def add_SourceServiceServicer_to_server(servicer: SourceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

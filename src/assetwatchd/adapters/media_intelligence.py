@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 
 from assetwatchd.model import texts
-from assetwatchd.model.details import MediaData, MediaIntelligenceDetail
+from assetwatchd.model.details import MediaIntelligenceDetail, MediaIntelligenceMedia
 from assetwatchd.model.errors import AssetRejected, BadAnswer, Refused, Throttled, Unreachable, UpstreamError
 from assetwatchd.model.values import Facet, Failure, FailureKind, Observation, State
 from assetwatchd.upstream.answers import NOTHING_KNOWN, Unchanged, kept
@@ -316,9 +316,11 @@ def normalise(result: Members, path: AssetPath, number: int) -> Observation:
     )
 
 
-def _media(wire: Members) -> MediaData | None:
-    media = MediaData(wire.text("resolution"), wire.number("durationMs"), wire.number("size"), wire.text("format"))
-    return None if media == MediaData() else media
+def _media(wire: Members) -> MediaIntelligenceMedia | None:
+    media = MediaIntelligenceMedia(
+        wire.text("resolution"), wire.number("durationMs"), wire.number("size"), wire.text("format")
+    )
+    return None if media == MediaIntelligenceMedia() else media
 
 
 # 4. Upstream ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from assetwatchd.changefeed.encoding import form_of
 from assetwatchd.model.errors import ResumeTokenExpired
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class SharedChanges:
         self.filter = what
         self._store = store
         self._framing = framing
+        self._form = form_of(what.view, framing.basic)
         self._recent: dict[tuple[int, int], Sequence[Batch]] = {}
         # weak: a long range is as large as the store, and goes with the last stream that takes it
         self._under_way: WeakValueDictionary[tuple[int | None, int], SharedRange] = WeakValueDictionary()
@@ -156,8 +158,8 @@ class SharedChanges:
         return SharedRange(entries, head, self._cut)
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
-        removal, holds = self._framing.removal, self.filter.holds
-        changes = [entry.upsert if holds(entry) else removal(entry.upsert) for entry in part]
+        form, removal, holds = self._form, self._framing.removal, self.filter.holds
+        changes = [form(entry) if holds(entry) else removal(form(entry)) for entry in part]
         count = fitting(changes)
         part = part[:count]
         revision = part[-1].revision

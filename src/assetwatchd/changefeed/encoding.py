@@ -1,12 +1,15 @@
 """The port to the schema: who makes the bytes that the changefeed keeps, joins and hands on.
 
-The changefeed never looks into those bytes, and never alters them. What a change looks like on the wire, in either of
-its two forms, is known here by the names of these methods alone; `rpc` implements them, `App` hands them in.
+The changefeed never looks into those bytes, and never alters them. What a change looks like on the wire, in each of
+its forms, is known here by the names of these methods alone; `rpc` implements them, `App` hands them in.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
+
+from assetwatchd.model.values import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,22 +40,39 @@ class Encoder(Protocol):
 class Framing(Protocol):
     """Turns encoded changes into messages, on their way out of the store.
 
-    An entry holds one form of its change, the UPSERT, and the other is made when a message needs it. That is measured:
+    An entry holds one form of its change, the UPSERT, and a REMOVED is made when a message needs it. That is measured:
     making it takes 0.3 us, and is done once for all watchers of a filter; keeping both would double the bytes of every
-    entry, in memory and on the disk, for a form that most entries are never told in.
+    entry, in memory and on the disk, for a form that most entries are never told in. The view BASIC takes decoding, and
+    is kept in memory with the entry once it is made (`form_of`).
     """
 
+    def basic(self, upsert: bytes) -> bytes:
+        """Return the UPSERT in the view BASIC, of one in the view FULL; those bytes themselves if there is no less."""
+        ...
+
     def removal(self, upsert: bytes) -> bytes:
-        """Return the REMOVED of the same status, of an UPSERT as `Encoder.seal` makes it."""
+        """Return the REMOVED of the same status, of an UPSERT in any view."""
         ...
 
     def message(self, changes: Sequence[bytes], *, revision: int, head: int, digest: bytes) -> bytes:
         """Join changes into one message.
 
         Args:
-            changes: encoded, either form each, in the order of revisions.
+            changes: encoded, each in any form, in the order of revisions.
             revision: of the last of them; the message's token says so.
             head: the newest revision there was when they were selected.
             digest: of the filter that they were selected for; it is in the token too.
         """
         ...
+
+
+def form_of(view: View, basic: Callable[[bytes], bytes]) -> Callable[[Entry], bytes]:
+    """Return what gives an entry's UPSERT in a view. basic: makes that of BASIC, once an entry, whoever asks first."""
+    if view is View.FULL:
+        return attrgetter("upsert")
+
+    def basic_of(entry: Entry) -> bytes:
+        entry.basic = entry.basic or basic(entry.upsert)
+        return entry.basic
+
+    return basic_of

@@ -1,12 +1,14 @@
 """Who watches what: the streams of each filter, found by the sources and the names that they ask for.
 
 Owns the books: a filter's group is opened with its first stream and closed with its last. Wakes nobody and reads no
-store; `rounds` asks whom an entry concerns, which costs two lookups an entry, however many streams there are.
+store; `rounds` asks whom an entry concerns, which costs a few lookups an entry, however many streams there are: one by
+its name, one for each length of prefix that is watched of its source, of which no prefix is one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.batches import SharedChanges
@@ -40,7 +42,8 @@ class Groups:
         self._store = store
         self._framing = framing
         self._by_digest: dict[bytes, Group] = {}
-        self._by_source: dict[str, set[Group]] = {}
+        self._by_prefix: dict[tuple[str, str], set[Group]] = {}
+        self._lengths: dict[str, Counter[int]] = {}  # of the prefixes of each source, each with how many there are
         self._by_key: dict[AssetKey, Group | list[Group]] = {}
         self._closed: list[Group] = []
         self._closing = asyncio.Event()
@@ -55,7 +58,7 @@ class Groups:
 
     def whole_sources(self) -> frozenset[str]:
         """Return the sources that somebody watches as a whole."""
-        return frozenset(self._by_source)
+        return frozenset(self._lengths)
 
     def of(self, what: Filter) -> Group:
         """Return the group of a filter; it is opened if this is its first watcher."""
@@ -73,8 +76,9 @@ class Groups:
         groups: set[Group] = set()
         for entry in entries:
             key = entry.key
-            if (whole := self._by_source.get(key.source)) is not None:
-                groups |= whole
+            for length in self._lengths.get(key.source, ()):
+                if (whole := self._by_prefix.get((key.source, key.asset_id[:length]))) is not None:
+                    groups |= whole
             if (named := self._by_key.get(key)) is not None:
                 groups.update(named if isinstance(named, list) else (named,))
         return groups
@@ -96,7 +100,7 @@ class Groups:
     def _open(self, what: Filter) -> Group:
         group = self._by_digest[what.digest] = Group(what, self._store, self._framing)
         for source in what.sources:
-            self._by_source.setdefault(source, set()).add(group)
+            self._add_whole(source, group)
         for key in what.keys:
             if (others := self._by_key.setdefault(key, group)) is not group:
                 self._by_key[key] = _joined(others, group)
@@ -105,14 +109,32 @@ class Groups:
     def _close(self, group: Group) -> None:
         del self._by_digest[group.filter.digest]
         for source in group.filter.sources:
-            self._by_source[source].discard(group)
-            if not self._by_source[source]:
-                del self._by_source[source]
+            self._remove_whole(source, group)
         if len(group.filter.keys) > NAMES_TOGETHER:
             self._closed.append(group)
             self._closing.set()
         else:
             self._unname(group, group.filter.keys)
+
+    def _add_whole(self, source: str, group: Group) -> None:
+        prefix = group.filter.prefix
+        alike = self._by_prefix.setdefault((source, prefix), set())
+        if not alike:
+            self._lengths.setdefault(source, Counter())[len(prefix)] += 1
+        alike.add(group)
+
+    def _remove_whole(self, source: str, group: Group) -> None:
+        prefix, lengths = group.filter.prefix, self._lengths[source]
+        alike = self._by_prefix[source, prefix]
+        alike.discard(group)
+        if alike:
+            return
+        del self._by_prefix[source, prefix]
+        lengths[len(prefix)] -= 1
+        if not lengths[len(prefix)]:
+            del lengths[len(prefix)]
+        if not lengths:
+            del self._lengths[source]
 
     def _unname(self, group: Group, keys: Iterable[AssetKey]) -> None:
         for key in keys:

@@ -40,10 +40,11 @@ def check(token: str, *, digest: bytes, store: Store) -> int:
     epoch, revision, token_digest = _decode(token)
     if token_digest != digest:
         raise ResumeFilterMismatch(
-            "the token belongs to other assets, sources or states; ask for the same, or send no token"
+            "the resume token is of a request for other assets, sources or states, or with another prefix or view;"
+            " ask for the same, or send no token"
         )
     if not store.continues(epoch, revision):
-        raise ResumeEpochChanged("the statuses were counted anew since this token; watch without it", epoch=store.epoch)
+        raise ResumeEpochChanged("the resume token is of another store; watch again without it", epoch=store.epoch)
     return revision
 
 
@@ -56,7 +57,7 @@ def _decode(token: str) -> tuple[str, int, bytes]:
     whole = len(raw) == _LENGTH and checksum == _checksum(body) and body[0] == VERSION
     if not whole or _armour(raw) != token:  # one token is written in one way
         raise ResumeTokenInvalid(
-            "this is no resume token of this service; send the last one received, unaltered, or none"
+            "this is no resume token of this service; send the last one that came, unaltered, or none"
         )
     _, epoch, revision, digest = _BODY.unpack(body)
     return epoch.hex(), revision, digest

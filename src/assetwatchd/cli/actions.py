@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, Freshness
+from assetwatch.v1.asset_status_pb2 import AssetRef, AssetState, AssetStatusView, Freshness
+from assetwatch.v1.server_service_pb2 import GetServerInfoRequest
 from assetwatch.v1.source_pb2 import SourceConditionState
 from assetwatch.v1.source_service_pb2 import GetSourceRequest, ListSourcesRequest, RetrySourceRequest
 from google.protobuf.duration_pb2 import Duration
@@ -21,8 +22,8 @@ from assetwatch_client import reason_of
 from assetwatch_client.wait import GRACE_S
 from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, run
 from assetwatchd.cli.exit_codes import ExitCode
-from assetwatchd.cli.options import Format, StateName
-from assetwatchd.cli.output import facet_table, incomplete_text, label, source_table, status_table, write
+from assetwatchd.cli.options import Format, StateName, ViewName
+from assetwatchd.cli.output import facet_table, incomplete_text, label, server_table, source_table, status_table, write
 from assetwatchd.cli.terminal import Safe, complain, lines, safe
 from assetwatchd.rpc.names import HEALTH, source_health
 
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
     from assetwatchd.cli.target import Target
 
 
-def get(target: Target, *, source: str, asset_id: str, max_age_s: float | None, output: Format) -> None:
+def get(target: Target, *, source: str, asset_id: str, max_age_s: float | None, view: ViewName, output: Format) -> None:
     """Print one status."""
 
     async def call(client: Client) -> ExitCode:
         max_age = None if max_age_s is None else _duration(max_age_s)
-        request = pb.GetAssetStatusRequest(asset=AssetRef(source=source, asset_id=asset_id), max_age=max_age)
+        asset = AssetRef(source=source, asset_id=asset_id)
+        request = pb.GetAssetStatusRequest(asset=asset, max_age=max_age, view=_number(view))
         answer = await client.statuses.GetAssetStatus(request, timeout=CALL_TIMEOUT_S)
         _write_status(answer.status, output)
         return ExitCode.OK
@@ -54,6 +56,8 @@ def list_(
     *,
     sources: list[str],
     states: list[StateName],
+    prefix: str,
+    view: ViewName,
     page_size: int,
     page_token: str,
     output: Format,
@@ -63,7 +67,12 @@ def list_(
 
     async def call(client: Client) -> ExitCode:
         request = pb.ListAssetStatusesRequest(
-            sources=sources, states=_numbers(states), page_size=page_size, page_token=page_token
+            sources=sources,
+            states=_numbers(states),
+            asset_id_prefix=prefix,
+            view=_number(view),
+            page_size=page_size,
+            page_token=page_token,
         )
         answer = await client.statuses.ListAssetStatuses(request, timeout=CALL_TIMEOUT_S)
         while all_pages and answer.next_page_token:
@@ -84,6 +93,7 @@ def wait(
     stop_when_settled: bool,
     timeout_s: float,
     for_server: bool,
+    view: ViewName,
     output: Format,
 ) -> None:
     """Wait for one of the states, or for a settled one when none is given; stop_when_settled: and for no longer.
@@ -96,14 +106,15 @@ def wait(
         there = await is_there(client.channel, max(timeout_s, GRACE_S))
         if for_server and not there:
             complain(f"{target.server} cannot be reached yet; trying until --timeout is over")
-            there = await comes(client.channel, timeout_s)
+            there = await comes(client.servers, timeout_s)
         answer = await assetwatch_client.wait(
-            client.channel,
+            client.servers,
             source,
             asset_id,
             timeout_s=max(0.0, timeout_s - (time.monotonic() - begun)),
             states=_numbers(states),
             stop_when_settled=stop_when_settled,
+            view=_number(view),
             patient=there,
             on_break=_say_that_it_broke,
         )
@@ -184,12 +195,25 @@ def health(target: Target, name: str, output: Format) -> None:
     run(target, call)
 
 
+def server(target: Target, output: Format) -> None:
+    """Print what the server that answers tells about itself."""
+
+    async def call(client: Client) -> ExitCode:
+        answer = await client.server.GetServerInfo(GetServerInfoRequest(), timeout=CALL_TIMEOUT_S)
+        write(answer.server, output, lambda: server_table(answer.server, datetime.now(UTC)))
+        return ExitCode.OK
+
+    run(target, call)
+
+
 def watch(
     target: Target,
     *,
     whole: list[str],
     single: list[tuple[str, str]],
     states: list[StateName],
+    prefix: str,
+    view: ViewName,
     resume_token: str,
     output: Format | None,
 ) -> None:
@@ -201,7 +225,8 @@ def watch(
         if not whole and not single:
             listed = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
             names = [source.name for source in listed.sources]
-        await show(client.channel, Interest(names, single, _numbers(states), resume_token), output)
+        interest = Interest(names, single, _numbers(states), prefix, _number(view), resume_token)
+        await show(client.servers, interest, output)
         return ExitCode.OK
 
     run(target, call)
@@ -209,6 +234,10 @@ def watch(
 
 def _numbers(names: Iterable[StateName]) -> list[AssetState.ValueType]:
     return [AssetState.Value(f"ASSET_STATE_{name.name}") for name in dict.fromkeys(names)]
+
+
+def _number(view: ViewName) -> AssetStatusView.ValueType:
+    return AssetStatusView.Value(f"ASSET_STATUS_VIEW_{view.name}")
 
 
 def _duration(length_s: float) -> Duration:
@@ -221,7 +250,7 @@ def _joined(pages: pb.ListAssetStatusesResponse, page: pb.ListAssetStatusesRespo
     return pb.ListAssetStatusesResponse(
         statuses=[*pages.statuses, *page.statuses],
         next_page_token=page.next_page_token,
-        unreachable=page.unreachable,
+        incomplete=page.incomplete,
     )
 
 
@@ -237,7 +266,7 @@ def _write_status(status: AssetStatus, output: Format) -> None:
 
 def _write_list(answer: pb.ListAssetStatusesResponse, output: Format) -> None:
     write(answer, output, lambda: status_table(answer.statuses, datetime.now(UTC)), lines=answer.statuses)
-    if answer.unreachable:
-        complain(f"{incomplete_text(answer.unreachable)}; see `assetwatch sources`")
+    if answer.incomplete:
+        complain(f"{incomplete_text(answer.incomplete)}; see `assetwatch sources`")
     if answer.next_page_token and output in {Format.TABLE, Format.NDJSON}:
         complain(f"there is more: --page-token {answer.next_page_token}, or --all")

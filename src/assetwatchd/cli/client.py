@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import typer
-from assetwatch.v1 import asset_status_service_pb2_grpc, source_service_pb2_grpc
+from assetwatch.v1 import asset_status_service_pb2_grpc, server_service_pb2_grpc, source_service_pb2_grpc
 
 import assetwatch_client
 from assetwatch_client import reason_of
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from assetwatch.v1.asset_status_service_pb2_grpc import AssetStatusServiceAsyncStub
+    from assetwatch.v1.server_service_pb2_grpc import ServerServiceAsyncStub
     from assetwatch.v1.source_service_pb2_grpc import SourceServiceAsyncStub
 
+    from assetwatch_client import Servers
     from assetwatchd.cli.target import Target
 
 CALL_TIMEOUT_S = 30.0
@@ -30,32 +32,45 @@ NO_LIMIT = ("grpc.max_receive_message_length", -1)
 """How large an answer may be is the server's to say (server.message_bytes_max), and the user asked for it."""
 
 
-class Client(NamedTuple):
-    """Both services of one server, and the channel they share."""
+FINDING_S = 3.0
+"""Of several servers one is to be found within this; else the first is called, and what is wrong with it is told."""
 
+
+class Client(NamedTuple):
+    """The services of one server, the channel they share, and all servers over its store, of which it is in use."""
+
+    servers: Servers
     channel: grpc.aio.Channel
     statuses: AssetStatusServiceAsyncStub
     sources: SourceServiceAsyncStub
+    server: ServerServiceAsyncStub
 
 
 @asynccontextmanager
 async def connect(target: Target) -> AsyncIterator[Client]:
     """Open a channel for as long as the context lasts. Raises: OSError when a certificate cannot be read."""
-    async with _channel(target) as channel:
+    async with _servers(target) as servers:
+        if len(target.each) > 1:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FINDING_S):
+                    await servers.ready()
         yield Client(
-            channel,
-            asset_status_service_pb2_grpc.AssetStatusServiceStub(channel),
-            source_service_pb2_grpc.SourceServiceStub(channel),
+            servers,
+            servers.channel,
+            asset_status_service_pb2_grpc.AssetStatusServiceStub(servers.channel),
+            source_service_pb2_grpc.SourceServiceStub(servers.channel),
+            server_service_pb2_grpc.ServerServiceStub(servers.channel),
         )
 
 
-def _channel(target: Target) -> grpc.aio.Channel:
+def _servers(target: Target) -> Servers:
+    addresses = [one.server for one in target.each]
     if not target.tls:
-        return assetwatch_client.connect(target.server, options=[NO_LIMIT])
+        return assetwatch_client.connect_any(addresses, options=[NO_LIMIT])
     from assetwatchd.cli.tls import credentials  # noqa: PLC0415 - who calls in the clear does not pay for it
 
     name = [("grpc.ssl_target_name_override", target.tls_server_name)] if target.tls_server_name else []
-    return assetwatch_client.connect(target.server, credentials(target), options=[NO_LIMIT, *name])
+    return assetwatch_client.connect_any(addresses, credentials(target), options=[NO_LIMIT, *name])
 
 
 async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
@@ -69,11 +84,11 @@ async def is_there(channel: grpc.aio.Channel, within_s: float) -> bool:
     return state is READY
 
 
-async def comes(channel: grpc.aio.Channel, within_s: float) -> bool:
-    """Wait for a server to be there; say whether it is by then."""
+async def comes(servers: Servers, within_s: float) -> bool:
+    """Wait for a server to be there; say whether one is by then."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
-            await channel.channel_ready()
+            await servers.ready()
             return True
     return False
 
@@ -103,4 +118,5 @@ def _better(target: Target, error: grpc.aio.AioRpcError | TimeoutError, lines: l
         return lines
     from assetwatchd.cli.tls import why_not  # noqa: PLC0415 - who is answered does not pay for it
 
-    return lines if (why := why_not(target)) is None else [why]
+    found = [why for one in target.each if (why := why_not(one)) is not None]
+    return found or lines

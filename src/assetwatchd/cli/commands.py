@@ -1,4 +1,4 @@
-"""The commands that make one call: get, list, wait, sources, retry, health."""
+"""The commands that make one call: get, list, wait, sources, retry, health, server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from assetwatchd.cli.options import (
     AssetArgument,
     Format,
     Output,
+    Prefix,
     SourceArgument,
     StateName,
     States,
+    ViewName,
+    Views,
     seconds,
     state_option,
     takes_target,
@@ -33,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("sources")(sources)
     app.command("retry")(retry)
     app.command("health")(health)
+    app.command("server")(server)
 
 
 @takes_target
@@ -44,13 +48,14 @@ def get(
         float | None,
         typer.Option("--max-age", parser=seconds, metavar="TIME", help="How old it may be; 0: ask the upstream now."),
     ] = None,
+    view: Views = ViewName.FULL,
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
     """Print the status of one asset."""
     from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
-    actions.get(target, source=source, asset_id=asset, max_age_s=max_age, output=output)
+    actions.get(target, source=source, asset_id=asset, max_age_s=max_age, view=view, output=output)
 
 
 @takes_target
@@ -65,6 +70,8 @@ def list_(
         typer.Option("--source", autocompletion=sources_like, help="Only this source; repeatable."),
     ] = None,
     state: States = None,
+    prefix: Prefix = "",
+    view: Views = ViewName.FULL,
     page_size: Annotated[int, typer.Option("--page-size", min=1, max=1000, help="Assets a page.")] = 100,
     page_token: Annotated[str, typer.Option("--page-token", help="Go on where the page before ended.")] = "",
     all_pages: Annotated[bool, typer.Option("--all", help="Every page.")] = False,
@@ -82,6 +89,8 @@ def list_(
         target,
         sources=sources,
         states=state or [],
+        prefix=prefix,
+        view=view,
         page_size=page_size,
         page_token=page_token,
         output=output,
@@ -112,6 +121,7 @@ def wait(
             help="How long in all, at most 1h, also for a server that comes up later.  [default: 60s, of one there]",
         ),
     ] = None,
+    view: Views = ViewName.FULL,
     output: Output = Format.TABLE,
     target: Target,
 ) -> None:
@@ -131,6 +141,7 @@ def wait(
         stop_when_settled=not keep_waiting,
         timeout_s=WAIT_DEFAULT_S if timeout is None else timeout,
         for_server=timeout is not None,
+        view=view,
         output=output,
     )
 
@@ -177,3 +188,15 @@ def health(
     from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     actions.health(target, name, output)
+
+
+@takes_target
+def server(
+    *,
+    output: Output = Format.TABLE,
+    target: Target,
+) -> None:
+    """Print which server answers: version, replica, revisions; with -o json also what it takes."""
+    from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
+
+    actions.server(target, output)

@@ -75,7 +75,9 @@ def _unreachable(error: grpc.aio.AioRpcError, server: str) -> str:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _late(server)
     why = (error.details() or "").rpartition("last error: ")[2]
-    return f"no server can be reached at {server} ({why}); is it running? name another with --server"
+    return (
+        f"no server can be reached at {server.replace(',', ' or ')} ({why}); is it running? name another with --server"
+    )
 
 
 def _late(server: str) -> str:

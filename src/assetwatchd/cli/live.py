@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from contextlib import aclosing, contextmanager
@@ -28,19 +27,17 @@ from assetwatch_client import (
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.output import document, incomplete_text, label, trouble_text
 from assetwatchd.cli.screen import Board, page
-from assetwatchd.cli.terminal import complain, leave_screen, let_flow, safe, tell
+from assetwatchd.cli.terminal import can_be_drawn_on, complain, leave_screen, let_flow, safe, tell
 from assetwatchd.runtime import stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
-    from assetwatch_client import Event, Key
+    from assetwatch_client import Event, Key, Servers
     from assetwatchd.cli.screen import Hints
 
 T = TypeVar("T")
 REFRESH_PER_S = 4
-DUMB = frozenset({"dumb", "unknown"})
-"""Terminals that print and no more, as rich knows them too: those get lines."""
 UNBOUNDED = 1_000_000
 """Where there is no screen: as wide, and as many lines, as it takes."""
 DRAINING = "SERVER_DRAINING"
@@ -54,6 +51,8 @@ class Interest(NamedTuple):
     sources: Sequence[str]
     assets: Sequence[tuple[str, str]] = ()
     states: Sequence[int] = ()
+    asset_id_prefix: str = ""
+    view: int = 0
     resume_token: str = ""
 
 
@@ -87,62 +86,64 @@ class Breaks:
                 yield item
 
 
-async def show(channel: grpc.aio.Channel, interest: Interest, output: Format | None) -> None:
+async def show(servers: grpc.aio.Channel | Servers, interest: Interest, output: Format | None) -> None:
     """Show a watch until it is cancelled. output None: a live table on a terminal, else a JSON object a message.
 
     Raises: AioRpcError, TimeoutError: the first stream could not begin, or the call is wrong.
     """
-    if output in {None, Format.TABLE} and _can_be_drawn_on():
-        await _table(channel, interest)
+    if output in {None, Format.TABLE} and can_be_drawn_on():
+        await _table(servers, interest)
     elif output is Format.TABLE or (output is None and sys.stdout.isatty()):
-        await _lines(channel, interest)
+        await _lines(servers, interest)
     else:
-        await _messages(channel, interest, output or Format.NDJSON)
-
-
-def _can_be_drawn_on() -> bool:
-    """Return whether standard output is a terminal on which a place can be written to again."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
+        await _messages(servers, interest, output or Format.NDJSON)
 
 
 def _watch(
-    channel: grpc.aio.Channel, interest: Interest, note: Callable[[str], None], *, with_server: bool = False
+    servers: grpc.aio.Channel | Servers, interest: Interest, note: Callable[[str], None], *, with_server: bool = False
 ) -> tuple[Watch, Breaks]:
     breaks = Breaks(note, token_given=interest.resume_token != "", with_server=with_server)
-    return Watch(channel, **interest._asdict(), patient=False, on_break=breaks), breaks
+    return Watch(servers, **interest._asdict(), patient=False, on_break=breaks), breaks
 
 
-async def _messages(channel: grpc.aio.Channel, interest: Interest, output: Format) -> None:
-    watch, breaks = _watch(channel, interest, complain)
+async def _messages(servers: grpc.aio.Channel | Servers, interest: Interest, output: Format) -> None:
+    watch, breaks = _watch(servers, interest, complain)
     async with aclosing(breaks.heeding(watch.messages())) as messages:
         async for message in messages:
             tell(document(message, output))
 
 
-async def _lines(channel: grpc.aio.Channel, interest: Interest, *, with_server: bool = False) -> None:
-    watch, breaks = _watch(channel, interest, complain, with_server=with_server)
+async def _lines(servers: grpc.aio.Channel | Servers, interest: Interest, *, with_server: bool = False) -> None:
+    watch, breaks = _watch(servers, interest, complain, with_server=with_server)
     told: dict[Key, str] = {}
     async with aclosing(breaks.heeding(watch.events())) as events:
         async for event in events:
             tell(safe(f"{datetime.now(UTC):%H:%M:%S} {text_line(event, told)}".rstrip()))
 
 
-async def show_while_served(channel: grpc.aio.Channel, interest: Interest, hints: Hints) -> None:
+async def show_while_served(servers: grpc.aio.Channel | Servers, interest: Interest, hints: Hints) -> None:
     """Show a watch under hints until the server stops as planned, or it is cancelled. Raises: as show."""
     try:
-        if _can_be_drawn_on():
-            await _table(channel, interest, hints, with_server=True)
-        else:
-            for line in hints(UNBOUNDED, UNBOUNDED):
-                tell(safe(line))
-            await _lines(channel, interest, with_server=True)
+        await show_under(hints, servers, interest, with_server=True)
     except grpc.aio.AioRpcError as error:
         if reason_of(error) != DRAINING:
             raise
 
 
+async def show_under(
+    hints: Hints, servers: grpc.aio.Channel | Servers, interest: Interest, *, with_server: bool = False
+) -> None:
+    """Show a watch under hints until it is cancelled. Raises: as show."""
+    if can_be_drawn_on():
+        await _table(servers, interest, hints, with_server=with_server)
+    else:
+        for line in hints(UNBOUNDED, UNBOUNDED):
+            tell(safe(line))
+        await _lines(servers, interest, with_server=with_server)
+
+
 async def _table(
-    channel: grpc.aio.Channel, interest: Interest, hints: Hints | None = None, *, with_server: bool = False
+    servers: grpc.aio.Channel | Servers, interest: Interest, hints: Hints | None = None, *, with_server: bool = False
 ) -> None:
     """Draw the whole screen, again and again: a table in the midst of text would leave a trace when it is resized."""
     console = Console()
@@ -150,7 +151,7 @@ async def _table(
     def note(text: str) -> None:
         board.note = text
 
-    watch, breaks = _watch(channel, interest, note, with_server=with_server)
+    watch, breaks = _watch(servers, interest, note, with_server=with_server)
     board = Board(watch)
     live = Live(
         get_renderable=lambda: page(board, console, hints),

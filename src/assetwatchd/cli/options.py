@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typer._click.core import Context, Parameter
 
 ADDRESS = "HOST:PORT|unix:PATH"
+ADDRESSES = f"{ADDRESS}[,...]"
 UNITS_S = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LENGTH_S_MAX = 315_576_000_000
 """What google.protobuf.Duration knows."""
@@ -50,6 +51,13 @@ class StateName(enum.StrEnum):
     MISSING = "MISSING"
     UNSUPPORTED = "UNSUPPORTED"
     UNKNOWN = "UNKNOWN"
+
+
+class ViewName(enum.StrEnum):
+    """The views of a status, as they are typed."""
+
+    BASIC = "basic"
+    FULL = "full"
 
 
 class Group(TyperGroup):
@@ -89,9 +97,20 @@ def address(text: str) -> str:
     return text
 
 
+def addresses(text: str) -> str:
+    """Check addresses with commas between them; none twice. Raises: typer.BadParameter."""
+    return ",".join(dict.fromkeys(address(each.strip()) for each in text.split(",")))
+
+
 Server = Annotated[
     str,
-    typer.Option("--server", metavar=ADDRESS, envvar="ASSETWATCH_SERVER", parser=address, help="Server to call."),
+    typer.Option(
+        "--server",
+        metavar=ADDRESSES,
+        envvar="ASSETWATCH_SERVER",
+        parser=addresses,
+        help="Server to call; of several over one store the first that is there, and a watch goes on at the next.",
+    ),
 ]
 Tls = Annotated[
     bool,
@@ -197,6 +216,10 @@ def state_option(meaning: str) -> object:
     )
 
 
+Views = Annotated[ViewName, typer.Option("--view", help="How much of each status; basic: all but its detail.")]
+Prefix = Annotated[
+    str, typer.Option("--prefix", metavar="TEXT", help="Of whole sources only assets whose id begins with this.")
+]
 States = Annotated[list[StateName] | None, state_option("Only this state, e.g. FAILED")]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", autocompletion=sources_like, help="Name of a configured source.")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from assetwatch.v1.asset_status_pb2 import AssetFailure, AssetStatus
+    from assetwatch.v1.server_service_pb2 import ServerInfo
     from assetwatch.v1.source_pb2 import Source, SourceCondition
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as EnumTypeWrapper
     from google.protobuf.message import Message
@@ -42,6 +43,7 @@ SOURCE_HEADER = (
     *("NAME", "KIND", "CONDITION", "SINCE", "LAST OK", "NEXT TRY"),
     *("PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "WHY"),
 )
+SERVER_HEADER = ("VERSION", "REPLICA", "SERVES SINCE", "HEAD", "EPOCH")
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
@@ -141,6 +143,13 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
         for source in sources
     ]
     return columns(SOURCE_HEADER, rows)
+
+
+def server_table(server: ServerInfo, now: datetime) -> Safe:
+    """Write a line about a server."""
+    since = age(server.start_time, now)
+    row = cells(server.version, server.replica, since, str(server.head_revision), server.epoch)
+    return columns(SERVER_HEADER, [row])
 
 
 def _last_ok(condition: SourceCondition, now: datetime) -> str:

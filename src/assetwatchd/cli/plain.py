@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from assetwatch.v1.server_service_pb2 import ServerInfo
 from assetwatch.v1.source_pb2 import PollStats, Source
 from assetwatch.v1.source_service_pb2 import ListSourcesResponse
 from google.protobuf.descriptor import FieldDescriptor
@@ -37,7 +38,7 @@ def _lists(field: Any) -> bool:  # noqa: ANN401 - the published types of descrip
 
 
 def _count(message: Message, data: dict[str, Any]) -> None:
-    """Tell the counts of sources that are 0; elsewhere a number that is 0 was mostly not said."""
+    """Tell the counts of sources and servers that are 0; elsewhere a number that is 0 was mostly not said."""
     match message:
         case ListSourcesResponse():
             for source, plain in zip(message.sources, data.get("sources", ()), strict=True):
@@ -45,9 +46,11 @@ def _count(message: Message, data: dict[str, Any]) -> None:
         case Source():
             _fill(message, data)
             _fill(message.poll_stats, data.setdefault("poll_stats", {}))
+        case ServerInfo():
+            _fill(message, data)
 
 
-def _fill(message: Source | PollStats, data: dict[str, object]) -> None:
+def _fill(message: Source | PollStats | ServerInfo, data: dict[str, object]) -> None:
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type in ZEROS:
             data.setdefault(field.name, ZEROS[field.cpp_type])

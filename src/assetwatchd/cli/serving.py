@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 from assetwatchd.cli.configuration import usable_settings
+from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.options import ADDRESS, Assets, Config, ControlPort, SecretsDir, Seed, Speed, address
 from assetwatchd.cli.terminal import ReaderGone, safe, tell
+
+REPLICAS_MAX = 5
+"""Each takes 100 MB and half a second of a processor to start."""
 
 
 def register(app: typer.Typer) -> None:
@@ -91,12 +95,43 @@ def demo(
     seed: Seed = 1,
     speed: Speed = 1.0,
     assets: Assets = 20,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            "--replicas",
+            min=1,
+            max=REPLICAS_MAX,
+            help="More than one: as many servers over an etcd, at --grpc and the ports after it, to be killed.",
+        ),
+    ] = 1,
 ) -> None:
     """Run the sandbox and a server over it in one process, and watch it."""
+    if replicas > 1:
+        _replicated(
+            replicas, listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets
+        )
+        return
     from assetwatchd.cli.demo import run_demo  # noqa: PLC0415 - help does not pay for it
     from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
 
     running = run_demo(listen=grpc, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets)
+    until_stopped(running, read=True, listen="--grpc")
+
+
+def _replicated(
+    replicas: int, *, listen: str, table: bool, control_port: int, seed: int, speed: float, assets: int
+) -> None:
+    from assetwatch_sandbox.etcd import NoEtcd, find  # noqa: PLC0415 - help does not pay for it
+    from assetwatchd.cli.replicated import run_replicated  # noqa: PLC0415 - same
+    from assetwatchd.cli.running import until_stopped  # noqa: PLC0415 - same
+
+    try:
+        etcd = find()  # before there is anything to end: building it takes a minute or two
+    except NoEtcd as error:
+        fail(ExitCode.NOT_MET, f"could not start: {error}")
+    running = run_replicated(
+        etcd, replicas, listen=listen, table=table, control_port=control_port, seed=seed, speed=speed, assets=assets
+    )
     until_stopped(running, read=True, listen="--grpc")
 
 

@@ -13,7 +13,10 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 
 
 class Target(NamedTuple):
-    """The server to call, and how; tls: over TLS, as any of the others means too."""
+    """The server to call, and how; tls: over TLS, as any of the others means too.
+
+    server: an address, or several over one store, with commas between them: the first that can be reached is called.
+    """
 
     server: str
     tls: bool = False
@@ -21,6 +24,11 @@ class Target(NamedTuple):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_server_name: str | None = None
+
+    @property
+    def each(self) -> list[Target]:
+        """The servers one by one, in the order in which they are tried."""
+        return [self._replace(server=address) for address in self.server.split(",")]
 
 
 def silence_grpc() -> None:

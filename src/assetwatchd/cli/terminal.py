@@ -31,6 +31,8 @@ Safe = NewType("Safe", str)
 """Text in lines that a terminal only shows; the colours in it are ours."""
 RESTORED = b"\x1b[?1049l\x1b[?25h"
 """The first screen, and the cursor."""
+DUMB = frozenset({"dumb", "unknown"})
+"""Terminals that print and no more, as rich knows them too: those get lines."""
 ASTRAL = 0x10000
 PERHAPS_ACTING = re.compile(r"[^\n\x20-\x7e]")
 """What JSON and YAML may have to escape: the ends of lines are theirs, those in a text are escaped already."""
@@ -101,6 +103,11 @@ def _to_the_reader() -> Iterator[None]:
             raise ReaderGone from None
         complain(f"standard output cannot be written: {error.strerror}")
         raise ReaderGone(CANNOT_WRITE) from None
+
+
+def can_be_drawn_on() -> bool:
+    """Return whether standard output is a terminal on which a place can be written to again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in DUMB
 
 
 def open_what_is_closed() -> None:

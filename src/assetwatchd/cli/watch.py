@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assetwatchd.cli.completion import sources_like
-from assetwatchd.cli.options import Format, States, takes_target
+from assetwatchd.cli.options import Format, Prefix, States, ViewName, Views, takes_target
 from assetwatchd.cli.target import Target  # noqa: TC001 - takes_target looks at what a command takes
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def watch(
         list[str] | None, typer.Option("--asset", metavar="SOURCE=ASSET", help="A single asset; repeatable.")
     ] = None,
     state: States = None,
+    prefix: Prefix = "",
+    view: Views = ViewName.FULL,
     resume_token: Annotated[
         str, typer.Option("--resume-token", help="Go on after the message that held it; the rest of the call as then.")
     ] = "",
@@ -50,7 +52,16 @@ def watch(
     from assetwatchd.cli import actions  # noqa: PLC0415 - help does not pay for it
 
     whole, single = wanted(what or [], source or [], asset or [])
-    actions.watch(target, whole=whole, single=single, states=state or [], resume_token=resume_token, output=output)
+    actions.watch(
+        target,
+        whole=whole,
+        single=single,
+        states=state or [],
+        prefix=prefix,
+        view=view,
+        resume_token=resume_token,
+        output=output,
+    )
 
 
 def wanted(

@@ -84,7 +84,7 @@ class PiecesDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaData:
+class MediaIntelligenceMedia:
     """A medium's technical data."""
 
     resolution: str = ""
@@ -102,7 +102,7 @@ class MediaIntelligenceDetail:
     asset_id: int = 0
     upload_status: str = ""
     upload_result: str = ""
-    media: MediaData | None = None
+    media: MediaIntelligenceMedia | None = None
     unreadable: tuple[str, ...] = ()
 
 

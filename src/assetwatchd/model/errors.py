@@ -168,7 +168,10 @@ class ResumeTokenExpired(CallError):
     """Removals after the token are no longer known."""
 
     def __init__(self, *, requested: int, oldest: int, current: int) -> None:
-        text = f"revision {requested} is older than {oldest}, the oldest that can be resumed; watch without a token"
+        text = (
+            f"the resume token is too old: removals are known since revision {oldest}, and it is of {requested}; watch"
+            " again without a token"
+        )
         super().__init__(text, requested=str(requested), oldest=str(oldest), current=str(current))
 
 
@@ -194,6 +197,11 @@ class SlowConsumer(CallError):
     """A stream took no message for too long."""
 
 
+def caller_subject(caller: str) -> str:
+    """Return how QuotaFailure writes that a limit is that of one caller: by its address, as long as none has a name."""
+    return f"caller:{caller}"
+
+
 class TooManyStreams(CallError):
     """A limit of watch streams is reached."""
 
@@ -217,30 +225,30 @@ class TooManyNames(CallError):
 
 
 class TooManyAssets(CallError):
-    """A source's limit of known assets is reached, or (peer) one caller's limit of those that were never seen."""
+    """A source's limit of known assets is reached, or (caller) that of one caller of those that were never seen."""
 
-    def __init__(self, source: str, limit: int, *, peer: str = "") -> None:
-        text = f"source {source} has its limit of {limit} assets; ask for fewer"
-        if peer:
+    def __init__(self, source: str, limit: int, *, caller: str = "") -> None:
+        text = f"source {source} has as many assets as it may, {limit}; ask for fewer, or raise its assets_max"
+        if caller:
             text = (
-                f"one address may name {limit} assets of source {source} that were never seen, and one connection half"
-                " of that; end watches of such, ask for fewer, or wait until they were read"
+                f"you name too many assets of source {source} that nobody has ever seen: a caller may name {limit},"
+                " one connection half of that; name fewer, close watches of such assets, or wait until they were read"
             )
         super().__init__(text, source=source, limit=str(limit))
-        self.subject = f"peer:{peer}" if peer else f"source:{source}"
+        self.subject = caller_subject(caller) if caller else f"source:{source}"
         self.retry_after_s = 60.0
 
 
 class TooManyReads(CallError):
     """One caller waits for too many reads of a source."""
 
-    def __init__(self, source: str, peer: str, limit: int) -> None:
+    def __init__(self, source: str, caller: str, limit: int) -> None:
         text = (
-            f"calls of one address may wait for {limit} reads of source {source}, those of one connection for half of"
-            " that, and one call for half of what is left; wait for those under way, or ask for fewer at a time"
+            f"you wait for too many reads of source {source}: a caller may wait for {limit}, one connection for half"
+            " of that, one call for half of what is left; wait for those under way, or ask for fewer at a time"
         )
         super().__init__(text, source=source, limit=str(limit))
-        self.subject = f"peer:{peer}"
+        self.subject = caller_subject(caller)
         self.retry_after_s = 5.0
 
 
@@ -248,8 +256,8 @@ class RetryTooSoon(CallError):
     """A source was tried by hand a moment ago."""
 
     def __init__(self, source: str, *, retry_after_s: float) -> None:
-        text = f"source {source} was tried by hand lately, and too many tries may lock an account; it can be in"
-        super().__init__(f"{text} {retry_after_s:.0f} s", source=source)
+        text = f"source {source} was tried by hand a moment ago; try again in {retry_after_s:.0f} s"
+        super().__init__(f"{text} (more often, and the upstream may lock the account)", source=source)
         self.subject = f"source:{source}"
         self.retry_after_s = retry_after_s
 
@@ -258,7 +266,7 @@ class BatchTooLarge(CallError):
     """The statuses asked for are more bytes than clients take. fit: so many of them, from the first, are not."""
 
     def __init__(self, *, limit: int, fit: int) -> None:
-        text = f"the answer is larger than {limit} bytes, which clients take; ask for {fit} of these assets at a time"
+        text = f"the answer has more than {limit} bytes, the most that clients take; ask for {fit} assets at a time"
         super().__init__(text, limit=str(limit), fit=str(fit))
 
 
@@ -266,7 +274,8 @@ class SourceKindMismatch(CallError):
     """The source is of another kind than the call is for."""
 
     def __init__(self, source: str, *, kind: str, wanted: str) -> None:
-        super().__init__(f"source {source} is of kind {kind}, not {wanted}", source=source, kind=kind, wanted=wanted)
+        text = f"source {source} is of kind {kind}, and this call takes kind {wanted}; name another source"
+        super().__init__(text, source=source, kind=kind, wanted=wanted)
 
 
 class AssetGone(CallError):
@@ -292,7 +301,7 @@ class ContentTooLarge(CallError):
     def __init__(self, source: str, *, setting: str, limit: int) -> None:
         text = f"the answer of source {source} is larger than {setting} = {limit} bytes"
         super().__init__(
-            f"{text}; ask without raw content, or raise it", source=source, setting=setting, limit=str(limit)
+            f"{text}; ask with transferables false, or raise it", source=source, setting=setting, limit=str(limit)
         )
 
 
@@ -300,7 +309,7 @@ class MetadataTooLarge(CallError):
     """A call has more metadata than the server takes."""
 
     def __init__(self, size: int, *, limit: int) -> None:
-        text = f"the metadata of the call are {size} bytes, of which {limit} are taken; send less"
+        text = f"the call has {size} bytes of metadata, and may have {limit}; send less"
         super().__init__(text, size=str(size), limit=str(limit))
 
 
@@ -308,7 +317,7 @@ class RequestTooSlow(CallError):
     """A request was not there in time, or was on its way for longest when there were too many."""
 
     def __init__(self, limit_s: float) -> None:
-        text = f"the request did not come within {limit_s:g} s, or too many others came meanwhile; send it again"
+        text = f"the request did not arrive within {limit_s:g} s, or too many others came meanwhile; send it again"
         super().__init__(text, limit_s=f"{limit_s:g}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,6 +52,13 @@ class Freshness(enum.IntEnum):
     FRESH = 1
     STALE = 2
     UNREACHABLE = 3
+
+
+class View(enum.IntEnum):
+    """The amount of a status that is told; numbers as in the schema."""
+
+    BASIC = 1
+    FULL = 2
 
 
 class FailureKind(enum.IntEnum):
@@ -152,8 +159,9 @@ def unreadable(asset_id: str, why: str) -> Observation:
     return Observation(asset_id, State.UNKNOWN, failure=Failure(FailureKind.RETRYABLE, UNREADABLE, why))
 
 
-class Entry(NamedTuple):
-    """The latest committed content of one asset, encoded once.
+@dataclass(slots=True)
+class Entry:
+    """The latest committed content of one asset, encoded once. Nothing of it changes but basic, which is filled once.
 
     revision: the number it got when it was committed.
     gone: the source does not have the asset; whoever watches the whole source is told REMOVED.
@@ -163,18 +171,21 @@ class Entry(NamedTuple):
     committed_at: when it got its revision, seconds since 1970. How late it is told, and how long a removal is kept,
         count from here: what is found while the store fails may be committed an hour later.
     traceparent: W3C trace context of the read or notice that found it; empty when it was not traced.
+    basic: the same change in the view BASIC, once somebody wanted it (`encoding.form_of`); empty before.
     """
 
-    key: AssetKey
-    revision: int
-    state: State
-    gone: bool
-    freshness: Freshness
-    digest: bytes
-    upsert: bytes
-    found_at: float
-    committed_at: float
-    traceparent: str = ""
+    # Final and not frozen: to make a frozen one takes seven times as long, and many are made before a server is there.
+    key: Final[AssetKey]
+    revision: Final[int]
+    state: Final[State]
+    gone: Final[bool]
+    freshness: Final[Freshness]
+    digest: Final[bytes]
+    upsert: Final[bytes]
+    found_at: Final[float]
+    committed_at: Final[float]
+    traceparent: Final[str] = ""
+    basic: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Registry:
         idle = self._strangers.claimed((self._targets[name] for name in names if name in self._targets), caller)
         brought = sum(map(weight, unknown)) + sum(weight(target.asset_id) for target in idle)
         if not self._strangers.quota.has_room(caller, brought):
-            raise TooManyAssets(self._name, self._strangers.quota.limit, peer=caller[0])
+            raise TooManyAssets(self._name, self._strangers.quota.limit, caller=caller[0])
         if self.make_room(len(unknown), keep=len(idle)) < len(unknown):
             raise TooManyAssets(self._name, self._settings.assets_max)
         return [self._targets.get(name) or self.add(name, caller) for name in names]

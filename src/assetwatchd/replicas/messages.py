@@ -58,8 +58,8 @@ def write_refusal(error: Refused) -> pb.Refusal:
             reason = "TOO_MANY_READS"
         case TooManyAssets():
             reason = "TOO_MANY_ASSETS"
-    kind, _, peer = error.subject.partition(":")
-    return pb.Refusal(reason=reason, limit=int(error.metadata["limit"]), peer=peer if kind == "peer" else "")
+    kind, _, caller = error.subject.partition(":")
+    return pb.Refusal(reason=reason, limit=int(error.metadata["limit"]), caller=caller if kind == "caller" else "")
 
 
 def read_refusal(source: str, refusal: pb.Refusal) -> Refused:
@@ -72,8 +72,8 @@ def read_refusal(source: str, refusal: pb.Refusal) -> Refused:
         case "RETRY_TOO_SOON":
             return RetryTooSoon(source, retry_after_s=refusal.retry_after_s)
         case "TOO_MANY_READS":
-            return TooManyReads(source, refusal.peer, refusal.limit)
+            return TooManyReads(source, refusal.caller, refusal.limit)
         case "TOO_MANY_ASSETS":
-            return TooManyAssets(source, refusal.limit, peer=refusal.peer)
+            return TooManyAssets(source, refusal.limit, caller=refusal.caller)
         case _:
             return SourceUnreachable(source, UNKNOWN_REASON, retry_after_s=1.0)

@@ -47,7 +47,7 @@ class Watched:
         """Begin one, at the scheduler too if there is one here. Raises: TooManyAssets, having taken nothing."""
         weighs = sum(weight(name) for name in watch.names if self._unknown(name))
         if not self._strangers.has_room(watch.caller, weighs):
-            raise TooManyAssets(self.named.source, self._strangers.limit, peer=watch.caller[0])
+            raise TooManyAssets(self.named.source, self._strangers.limit, caller=watch.caller[0])
         self.named.begin(watch.names, whole=watch.whole)
         self._count += 1
         number = self._count

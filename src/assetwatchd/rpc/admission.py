@@ -11,7 +11,7 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from assetwatchd.model.errors import TooManyNames, TooManyStreams
+from assetwatchd.model.errors import TooManyNames, TooManyStreams, caller_subject
 from assetwatchd.rpc.peers import host_of
 from assetwatchd.runtime.fairness import CONNECTION_SHARE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import ServerSettings
 
-WHOSE = ("this server", "one address", "one connection")
+WHOSE = ("this server", "one caller", "one connection")
 RETRY_AFTER_S = 10.0
 CATCHING_UP_S = 1.0
 """A stream that takes longer to catch up does so beside the next, so that a slow client holds up nobody for long."""
@@ -160,7 +160,7 @@ class Admission:
         if self._by_host.total() >= self._streams_max:
             raise _refusal(WHOSE[0], "server", self._streams_max)
         if self._by_host[host] >= self._streams_per_peer_max:
-            raise _refusal(WHOSE[1], f"peer:{host}", self._streams_per_peer_max)
+            raise _refusal(WHOSE[1], caller_subject(host), self._streams_per_peer_max)
         # All is checked before anything is counted: a refused stream leaves no count behind, as it has no end.
         self._names.check((host, peer), named)
         self._by_host[host] += 1
@@ -188,7 +188,14 @@ def caller(peer: str) -> Caller:
 
 
 def _subject(of: Caller) -> str:
-    return f"peer:{of[-1]}" if of else "server"
+    """Return whose a limit is, of all, of a caller or of one of its connections."""
+    match of:
+        case (host,):
+            return caller_subject(host)
+        case (_, connection):
+            return f"connection:{connection}"
+        case _:
+            return "server"
 
 
 def _refusal(whose: str, subject: str, limit: int) -> TooManyStreams:

@@ -16,8 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.encoding import form_of
 from assetwatchd.model import details
-from assetwatchd.model.values import UNREADABLE, Freshness
+from assetwatchd.model.values import UNREADABLE, Freshness, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,10 +94,27 @@ def _marked(status: status_pb.AssetStatus, why: str) -> bytes:
 def _sealed(content: bytes, observed_at: float, traceparent: str, revision: int) -> bytes:
     stamp = status_pb.AssetStatus(revision=revision, etag=f'"{revision}"')
     stamp.observe_time.FromMicroseconds(round(observed_at * MICROSECONDS))
-    status = content + stamp.SerializeToString()
+    return _upsert(content + stamp.SerializeToString(), traceparent)
+
+
+def _upsert(status: bytes, traceparent: str) -> bytes:
+    """Encode a change, its kind last."""
     traced = field(service_pb.StatusChange.TRACEPARENT_FIELD_NUMBER, traceparent.encode()) if traceparent else b""
     change = field(service_pb.StatusChange.STATUS_FIELD_NUMBER, status) + traced + UPSERT
     return field(service_pb.WatchStatusResponse.CHANGES_FIELD_NUMBER, change)
+
+
+def basic(upsert: bytes) -> bytes:
+    """Return a change in the view BASIC: without what its kind alone says."""
+    change = service_pb.WatchStatusResponse.FromString(upsert).changes[0]
+    if change.status.WhichOneof("detail") is None:
+        return upsert
+    change.status.ClearField("detail")
+    return _upsert(change.status.SerializeToString(deterministic=True), change.traceparent)
+
+
+FORMS = {view: form_of(view, basic) for view in View}
+"""What gives an entry's change in each view."""
 
 
 class WatchFraming:
@@ -105,6 +123,8 @@ class WatchFraming:
     def __init__(self, epoch: Callable[[], str]) -> None:
         """epoch: that of the store at the moment; every token says so."""
         self._epoch = epoch
+
+    basic = staticmethod(basic)
 
     def removal(self, upsert: bytes) -> bytes:
         """Return the REMOVED of the same status."""
@@ -188,18 +208,20 @@ def timestamp(at: float) -> Timestamp:
     return stamp
 
 
-def status_of(entry: Entry) -> status_pb.AssetStatus:
+def status_of(entry: Entry, view: View = View.FULL) -> status_pb.AssetStatus:
     """Decode an entry's status, as it was committed."""
-    return service_pb.WatchStatusResponse.FromString(entry.upsert).changes[0].status
+    return service_pb.WatchStatusResponse.FromString(FORMS[view](entry)).changes[0].status
 
 
-def status_view(entry: Entry, origin: Source) -> status_pb.AssetStatus:
+def status_view(entry: Entry, origin: Source, view: View = View.FULL) -> status_pb.AssetStatus:
     """Decode an entry's status with freshness and observe time as of now."""
-    return _as_of_now(status_of(entry), origin.freshness(entry), origin)
+    return _as_of_now(status_of(entry, view), origin.freshness(entry), origin)
 
 
-def unseen_view(observation: Observation, origin: Source) -> status_pb.AssetStatus:
+def unseen_view(observation: Observation, origin: Source, view: View = View.FULL) -> status_pb.AssetStatus:
     """The status of an asset that is not there and never was: without a revision, since nothing was committed."""
+    if view is View.BASIC:
+        observation = dataclasses.replace(observation, detail=None)
     status = status_pb.AssetStatus.FromString(ProtobufEncoder().content(origin.name, observation))
     return _as_of_now(status, origin.freshness_unseen(observation.asset_id), origin)
 
@@ -233,7 +255,7 @@ def condition(value: Condition) -> source_pb2.SourceCondition:
 
 def _concern(value: ConcernCondition) -> source_pb2.SourceConcern:
     message = source_pb2.SourceConcern(
-        concern=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
+        kind=int(value.concern),  # type: ignore[arg-type]  # the model's numbers are the schema's
         state=int(value.state),  # type: ignore[arg-type]  # same
         message=value.message,
         transition_time=timestamp(value.since),
@@ -257,8 +279,8 @@ def condition_changes(by_source: Mapping[str, Condition]) -> list[service_pb.Sou
     ]
 
 
-def source(origin: Source, store: Store, *, watchers: int, polled: int) -> source_pb2.Source:
-    """A source as SourceService tells it."""
+def source(origin: Source, store: Store, *, watchers: int, polled: int, replica: str) -> source_pb2.Source:
+    """A source as SourceService tells it; replica: the name of this one."""
     can = origin.capabilities
     return source_pb2.Source(
         name=origin.name,
@@ -268,6 +290,7 @@ def source(origin: Source, store: Store, *, watchers: int, polled: int) -> sourc
         asset_count=store.count(origin.name),
         watcher_count=watchers,
         poll_stats=source_pb2.PollStats(**dataclasses.asdict(origin.figures), polled_assets=polled),
+        owner=replica if origin.owner is None else origin.owner,
     )
 
 

@@ -16,7 +16,7 @@ from assetwatchd.rpc import names
 from assetwatchd.rpc.status import ErrorsAsStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = ("", *(service.full_name for service in names.SERVICES))
+ALIVE = names.HEALTH.full_name
+"""Serves as long as calls are answered at all: what a liveness probe asks for, as no new start helps who is cut off."""
+SERVICES = ("", ALIVE, *(service.full_name for service in names.SERVICES))
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """NOT_SERVING until told otherwise. The process serves though sources may not: a liveness probe asks for ""."""
+    """NOT_SERVING until told otherwise. The process serves though sources may not."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = dict.fromkeys(SERVICES, NOT_SERVING)
@@ -44,7 +46,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def cut_off(self, cut_off: bool) -> None:  # noqa: FBT001 - told as it is
         """Note that the process serves what it knew alone, so that new clients go elsewhere, or that it is back."""
-        self._set(dict.fromkeys(SERVICES, NOT_SERVING if cut_off else SERVING))
+        self._set(dict.fromkeys(SERVICES, NOT_SERVING if cut_off else SERVING) | {ALIVE: SERVING})
 
     def tell(self, source: str, condition: Condition) -> None:
         """Note the condition of a source, which serves while it can be read."""
@@ -55,7 +57,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ending = why
         self._set(self._statuses)
 
-    def _set(self, statuses: dict[str, int]) -> None:
+    def _set(self, statuses: Mapping[str, int]) -> None:
         self._statuses |= dict.fromkeys(statuses, NOT_SERVING) if self._ending else statuses
         # A new event for each change, and none is ever cleared: a watcher that is late to wait finds its own event set,
         # and cannot miss a change.

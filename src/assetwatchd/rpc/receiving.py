@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from assetwatchd.model.errors import CallError
-    from assetwatchd.rpc.signatures import Behaviour, Context, Handler
+    from assetwatchd.rpc.signatures import Behaviour, Context, Handler, Trailers
 
 METADATA_BYTES_MAX = 16 * 1024
 """Of a call: its method, and each name and value with 32 bytes for itself, as HTTP/2 counts. A token is 1 or 2 KiB."""
@@ -43,8 +43,10 @@ class Receiving(grpc.aio.ServerInterceptor):
     To gRPC each method takes a stream of requests, which are read here: else it would be gRPC that waits for them.
     """
 
-    def __init__(self, request_s: float) -> None:
+    def __init__(self, request_s: float, trailers: Trailers = ()) -> None:
+        """trailers: metadata that each call ends with, one that is refused too."""
         self._request_s = request_s
+        self._trailers = trailers
         self._unfinished = Unfinished(UNFINISHED_MAX)
         self._wrapped: dict[str, Handler] = {}
 
@@ -55,7 +57,9 @@ class Receiving(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Wrap what serves the call; refuse a call with too much metadata, whatever its method."""
         if (size := metadata_bytes(handler_call_details)) > METADATA_BYTES_MAX:
-            return grpc.stream_stream_rpc_method_handler(_refusing(MetadataTooLarge(size, limit=METADATA_BYTES_MAX)))
+            return grpc.stream_stream_rpc_method_handler(
+                self._refusing(MetadataTooLarge(size, limit=METADATA_BYTES_MAX))
+            )
         method = handler_call_details.method
         if method not in self._wrapped:  # made once for all calls of a method, of which there are as many as are served
             if (handler := await continuation(handler_call_details)) is None:
@@ -75,6 +79,7 @@ class Receiving(grpc.aio.ServerInterceptor):
 
     def _of_one(self, run: Behaviour) -> Behaviour:
         async def received(_requests: object, context: Context) -> object:
+            context.set_trailing_metadata(self._trailers)
             try:
                 request = await self._request(context)
                 served = run(request, context)
@@ -91,6 +96,7 @@ class Receiving(grpc.aio.ServerInterceptor):
 
     def _of_requests(self, run: Behaviour) -> Behaviour:
         async def received(_requests: object, context: Context) -> object:
+            context.set_trailing_metadata(self._trailers)
             try:
                 return await run(self._requests(context), context)
             except grpc.aio.AbortError as abort:
@@ -99,6 +105,19 @@ class Receiving(grpc.aio.ServerInterceptor):
                 raise
 
         return received
+
+    def _refusing(self, error: MetadataTooLarge) -> Behaviour:
+        async def refused(_requests: object, context: Context) -> None:
+            context.set_trailing_metadata(self._trailers)
+            try:
+                async with ErrorsAsStatus(context):
+                    raise _counted(error)
+            except grpc.aio.AbortError as abort:
+                _strip(abort)
+                del _requests, context
+                raise
+
+        return refused
 
     async def _request(self, context: Context) -> object:
         """Wait for the one request of a call, or end the call."""
@@ -224,19 +243,6 @@ def metadata_bytes(details: grpc.HandlerCallDetails) -> int:
     """Return how large the headers of a call are, as HTTP/2 counts, without those that gRPC keeps to itself."""
     metadata = details.invocation_metadata or ()
     return len(details.method) + sum(len(key) + len(value) + ENTRY_BYTES for key, value in metadata)
-
-
-def _refusing(error: MetadataTooLarge) -> Behaviour:
-    async def refused(_requests: object, context: Context) -> None:
-        try:
-            async with ErrorsAsStatus(context):
-                raise _counted(error)
-        except grpc.aio.AbortError as abort:
-            _strip(abort)
-            del _requests, context
-            raise
-
-    return refused
 
 
 def _strip(abort: grpc.aio.AbortError) -> None:

@@ -41,7 +41,7 @@ class Requests:
         """Return the request that the bytes are. caller: whose it is, by address. Raises: InvalidRequest."""
         limit = sizes.request_bytes_max(_descriptor(request))
         if len(given) > limit:
-            text = f"the request has {len(given)} bytes; this method takes no more than {limit}"
+            text = f"the request has {len(given)} bytes; this method takes no more than {limit}: send less"
             raise InvalidRequest(("", text))
         reading = _reading(given, request)
         if len(given) <= AT_ONCE_BYTES_MAX:
@@ -61,7 +61,7 @@ def _reading(given: bytes, request: type[M]) -> Generator[None, None, M]:
     try:
         message = request.FromString(given)
     except DecodeError:
-        text = "the bytes are not a request of this method; is the schema the same on both sides?"
+        text = "the request cannot be decoded; is the client made from the same schema as this server?"
         raise InvalidRequest(("", text)) from None
     yield
     yield from validate(message)

@@ -9,27 +9,30 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
-from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SOURCE
+from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SERVER, SOURCE
 from assetwatchd.rpc.receiving import Receiving
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
 from assetwatchd.settings.addresses import FORMS, is_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from assetwatchd.rpc.health import Health
     from assetwatchd.rpc.pieces.service import PiecesAssetsService
+    from assetwatchd.rpc.server_service import ServerService
     from assetwatchd.rpc.service import AssetStatusService, SourceService
     from assetwatchd.settings.schema import ServerSettings
 
+REPLICA_KEY = "assetwatch-replica"
+"""Trailing metadata of each call: the name of the replica that answered."""
 FOR_EVER_MS = 2**31 - 1
 """gRPC takes no larger number, and this one for ever."""
 KEEPALIVE_S = 20
@@ -97,26 +100,30 @@ def _ms(seconds: float) -> int:
     return min(int(seconds * 1000), FOR_EVER_MS)
 
 
+class Servicers(NamedTuple):
+    """What serves the calls, one a service."""
+
+    asset_status: AssetStatusService
+    sources: SourceService
+    server: ServerService
+    pieces_assets: PiecesAssetsService
+    health: Health
+
+
 def build(
-    settings: ServerSettings,
-    asset_status: AssetStatusService,
-    sources: SourceService,
-    pieces_assets: PiecesAssetsService,
-    *,
-    health: Health,
-    connections_max: int,
+    settings: ServerSettings, servicers: Servicers, *, replica: str, connections_max: int
 ) -> tuple[grpc.aio.Server, str]:
     """Return a server that is bound but not started, and the address it is bound to.
 
-    connections_max: so many there are files for.
+    replica: each call ends with it. connections_max: so many there are files for.
     Raises: ConfigError when the address cannot be had or a certificate cannot be read.
     """
-    interceptors = [Receiving(settings.request_s), Tracing()]
+    interceptors = [Receiving(settings.request_s, ((REPLICA_KEY, replica),)), Tracing()]
     server = grpc.aio.server(interceptors=interceptors, options=options(settings, connections_max))
     calm_pollers()  # after the server is made, which starts the polling thread
     quieten()
-    servicers = {ASSET_STATUS: asset_status, SOURCE: sources, PIECES_ASSETS: pieces_assets}
-    services: dict[Any, object] = {**servicers, HEALTH: health}  # the published types of descriptors are two
+    names: Sequence[Any] = (ASSET_STATUS, SOURCE, SERVER, PIECES_ASSETS, HEALTH)  # the published types are two
+    services = dict(zip(names, servicers, strict=True))
     requests = Requests()
     server.add_generic_rpc_handlers([handlers(service, servicer, requests) for service, servicer in services.items()])
     reflection.add(server, [service.full_name for service in services], requests)

@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import itertools
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from assetwatch.v1 import asset_status_service_pb2 as pb
@@ -21,7 +22,7 @@ from assetwatchd.changefeed import resume_token
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.signals import Started
 from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
-from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State
+from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State, View
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
@@ -81,7 +82,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             await reach(self._hub, request.min_revision)
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read([key], max_age_s=max_age_s, caller=caller(context.peer()))
-            return pb.GetAssetStatusResponse(status=self._view(key))
+            return pb.GetAssetStatusResponse(status=self._told(key, _view(request.view)))
 
     async def BatchGetAssetStatuses(
         self, request: pb.BatchGetAssetStatusesRequest, context: Context
@@ -92,7 +93,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read(keys, max_age_s=max_age_s, caller=caller(context.peer()))
             response = pb.BatchGetAssetStatusesResponse()
-            await _fill(response.statuses, keys, self._view)
+            await _fill(response.statuses, keys, partial(self._told, view=_view(request.view)))
             _check_size(response.statuses)
             return response
 
@@ -102,7 +103,8 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         """Answer with a page, by a cursor over the store: the token holds the revision to go on after."""
         async with ErrorsAsStatus(context):
             names = sorted(request.sources) or self._sources.names()
-            what = Filter(frozenset(), frozenset(names), _states(request.states))
+            view = _view(request.view)
+            what = Filter(frozenset(), frozenset(names), _states(request.states), request.asset_id_prefix, view)
             sources = [self._sources.get(name) for name in names]
             if request.page_token:
                 await caught_up(self._store)  # the page before may be of another replica, and say what is not here yet
@@ -114,9 +116,9 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             entries, more = await self._page(what, cursor, size)
             response = pb.ListAssetStatusesResponse(
                 next_page_token=self._page_token(entries[-1], what) if more else "",
-                unreachable=incomplete,
+                incomplete=incomplete,
             )
-            await _fill(response.statuses, entries, self._entry_view)
+            await _fill(response.statuses, entries, partial(self._entry_told, view=view))
             return response
 
     async def WaitAssetStatus(self, request: pb.WaitAssetStatusRequest, context: Context) -> pb.WaitAssetStatusResponse:
@@ -127,12 +129,12 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             wanted = _states(request.states) or SETTLED
             ending = wanted | SETTLED if request.stop_when_settled else wanted
             timeout_s = _seconds(request.timeout) if request.HasField("timeout") else WAIT_TIMEOUT_S
-            status = None
+            status, view = None, _view(request.view)
             with contextlib.suppress(TimeoutError), self._watching.admission.stream(context.peer()):
                 await context.send_initial_metadata(())  # a proxy's time for a silent answer begins here, not before
                 async with asyncio.timeout(timeout_s):
-                    status = await self._hub.before_end(self._until(key, ending, caller(context.peer())))
-            status = self._known(key) if status is None else status
+                    status = await self._hub.before_end(self._until(key, ending, caller(context.peer()), view))
+            status = self._known(key, view) if status is None else status
             met = _is_in(status, wanted)
             return pb.WaitAssetStatusResponse(
                 status=status,
@@ -147,15 +149,18 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             keys = await self._checked(request.assets)
             for name in request.sources:
                 self._sources.get(name)
-            what = await Filter.of(keys, request.sources, _states(request.states))
+            states, prefix, view = _states(request.states), request.asset_id_prefix, _view(request.view)
+            what = await Filter.of(keys, request.sources, states, prefix, view)
             token = request.resume_token
             del request, keys  # 10,000 names once more, for as long as the stream goes on
             await self._watching.stream(what, token, context)
 
-    async def _until(self, key: AssetKey, ending: Collection[State], caller: Caller) -> status_pb.AssetStatus:
+    async def _until(
+        self, key: AssetKey, ending: Collection[State], caller: Caller, view: View
+    ) -> status_pb.AssetStatus:
         """Return the status that ends a wait, once there is one: what it is a moment later is not what ended it."""
         await self._read_at_last(key, caller)
-        if _is_in(status := self._known(key), ending):
+        if _is_in(status := self._known(key, view), ending):
             return status
         what = Filter(frozenset([key]), frozenset(), frozenset())
         # Interest before the watch: it keeps the asset polled, and a change between the two is in the watch's snapshot.
@@ -163,7 +168,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             while True:  # a wait may outlive a stream's age
                 async with aclosing(self._hub.watch(what)) as signals:
                     async for signal in signals:
-                        if not isinstance(signal, Started) and _is_in(status := self._known(key), ending):
+                        if not isinstance(signal, Started) and _is_in(status := self._known(key, view), ending):
                             return status
 
     async def _read_at_last(self, key: AssetKey, caller: Caller) -> None:
@@ -199,21 +204,21 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             raise InvalidRequest(*wrong, complete=len(keys) == len(refs))
         return keys
 
-    def _view(self, key: AssetKey) -> status_pb.AssetStatus:
-        if (status := self._known(key)) is None:  # it was forgotten while this call ran
+    def _told(self, key: AssetKey, view: View) -> status_pb.AssetStatus:
+        if (status := self._known(key, view)) is None:  # it was forgotten while this call ran
             raise SourceUnreachable(key.source, "the asset was not read in time", retry_after_s=1.0)
         return status
 
-    def _known(self, key: AssetKey) -> status_pb.AssetStatus | None:
+    def _known(self, key: AssetKey, view: View) -> status_pb.AssetStatus | None:
         """Return what is known of an asset: from the store, or that it was read and never was there."""
         source = self._sources.get(key.source)
         if (entry := self._store.get(key)) is not None:
-            return convert.status_view(entry, source)
+            return convert.status_view(entry, source, view)
         unseen = source.unseen(key.asset_id)
-        return None if unseen is None else convert.unseen_view(unseen, source)
+        return None if unseen is None else convert.unseen_view(unseen, source, view)
 
-    def _entry_view(self, entry: Entry) -> status_pb.AssetStatus:
-        return convert.status_view(entry, self._sources.get(entry.key.source))
+    def _entry_told(self, entry: Entry, view: View) -> status_pb.AssetStatus:
+        return convert.status_view(entry, self._sources.get(entry.key.source), view)
 
     async def _page(self, what: Filter, cursor: int, size: int) -> tuple[list[Entry], bool]:
         """Return the next entries held, and whether there are more; reads the store in parts.
@@ -222,13 +227,13 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         is on the page once, as it is by then.
         """
         page: dict[AssetKey, Entry] = {}
-        room = PAGE_BYTES_MAX
+        room, form = PAGE_BYTES_MAX, convert.FORMS[what.view]
         while window := self._store.after(cursor, self._store.head, PAGE_SIZE_MAX):
             for entry in window:
                 page.pop(entry.key, None)
                 if not (what.concerns(entry.key) and what.holds(entry)):
                     continue
-                room -= len(entry.upsert)
+                room -= len(form(entry))
                 if page and (len(page) == size or room < 0):
                     return list(page.values()), True
                 page[entry.key] = entry
@@ -245,18 +250,19 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         try:
             return resume_token.check(token, digest=_page_digest(what), store=self._store)
         except CallError as error:
-            text = "not a page token of a list with these sources and states; begin again without one"
+            text = "not a page token of a list with these sources, states, prefix and view; begin again without one"
             raise InvalidRequest(("page_token", text)) from error
 
 
 class SourceService(source_grpc_pb.SourceServiceServicer):
     """Tells about the sources; asks no upstream, but when a person wants one tried."""
 
-    def __init__(self, store: Store, hub: Hub, sources: Sources, message_bytes_max: int) -> None:
+    def __init__(self, store: Store, hub: Hub, sources: Sources, replica: str) -> None:
+        """replica: the name of this one, which asks every source."""
         self._store = store
         self._hub = hub
         self._sources = sources
-        self._message_bytes_max = message_bytes_max
+        self._replica = replica
 
     async def ListSources(
         self, request: source_pb.ListSourcesRequest, context: Context
@@ -264,7 +270,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
         """Answer with all sources, by name."""
         async with ErrorsAsStatus(context):
             views = [await self._view(name) for name in self._sources.names()]
-            return source_pb.ListSourcesResponse(sources=views, message_bytes_max=self._message_bytes_max)
+            return source_pb.ListSourcesResponse(sources=views)
 
     async def GetSource(self, request: source_pb.GetSourceRequest, context: Context) -> source_pb.GetSourceResponse:
         """Answer with one source."""
@@ -282,7 +288,7 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
     async def _view(self, name: str) -> source_pb2.Source:
         source = self._sources.get(name)
         polled, watchers = await source.polled_assets(), self._hub.watcher_count(name) + source.watchers_elsewhere
-        return convert.source(source, self._store, watchers=watchers, polled=polled)
+        return convert.source(source, self._store, watchers=watchers, polled=polled, replica=self._replica)
 
 
 async def _fill(
@@ -315,6 +321,10 @@ def _is_in(status: status_pb.AssetStatus | None, states: Collection[State]) -> T
     if status is None or State(status.state) not in states:
         return False
     return Freshness(status.freshness) is Freshness.FRESH
+
+
+def _view(number: int) -> View:
+    return View(number or View.FULL)
 
 
 def _states(numbers: Sequence[int]) -> frozenset[State]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 BytesContext: TypeAlias = "grpc.aio.ServicerContext[Any, bytes]"
 """Of a stream that writes its messages encoded."""
+Trailers: TypeAlias = "tuple[tuple[str, str], ...]"
+"""Metadata that come after the last message of a call, or with its error."""
 Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 StreamBehaviour: TypeAlias = "Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

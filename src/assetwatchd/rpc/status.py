@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -117,10 +117,18 @@ class ErrorsAsStatus:
             log_refusal(error, reason, self._context.peer())
         # An attribute of gRPC's own error, not a subclass: for any other error gRPC logs a stack for each refused call.
         try:
-            await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+            await self._context.abort_with_status(_with_trailers(status_of(error), self._context))
         except grpc.aio.AbortError as abort:
             setattr(abort, TOLD, reason)
             raise
+
+
+def _with_trailers(status: status_pb2.Status, context: Context) -> grpc.Status:
+    """Return a status for gRPC that has the trailers that were set before: it takes either those or its own."""
+    made: Any = rpc_status.to_status(status)
+    trailers = (*(context.trailing_metadata() or ()), *made.trailing_metadata)
+    whole: grpc.Status = made._replace(trailing_metadata=trailers)
+    return whole
 
 
 def log_refusal(error: errors.CallError, reason: str, peer: str) -> None:

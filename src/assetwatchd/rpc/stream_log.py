@@ -8,7 +8,8 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from assetwatchd.model.texts import counted
+from assetwatchd.model.errors import ASSET_ID_SHOWN_MAX
+from assetwatchd.model.texts import counted, cut
 from assetwatchd.rpc.status import told
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def described(what: Filter) -> str:
     names = sorted(what.sources)
     more = len(names) - SOURCES_NAMED_MAX
     sources = ", ".join(names[:SOURCES_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
-    parts = [counted(len(what.keys), "asset") if what.keys else "", f"the sources {sources}" if names else ""]
+    ids = f" (ids that begin with {cut(what.prefix, ASSET_ID_SHOWN_MAX)!a})" if what.prefix else ""
+    parts = [counted(len(what.keys), "asset") if what.keys else "", f"the sources {sources}{ids}" if names else ""]
     return "watch of " + " and ".join(filter(None, parts))
 
 

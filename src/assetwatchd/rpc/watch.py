@@ -49,13 +49,14 @@ LAG_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What every stream needs."""
+    """What every stream needs. replica: the name of this one."""
 
     store: Store
     hub: Hub
     sources: Sources
     admission: Admission
     settings: ServerSettings
+    replica: str
 
     async def stream(self, what: Filter, token: str, context: Context) -> None:
         """Serve one stream until it ends, its status included. Raises: TooManyStreams, TooManyNames."""
@@ -146,6 +147,7 @@ class Watching:
                 epoch=self.store.epoch,
                 heartbeat_interval=convert.duration(self.settings.heartbeat_s),
                 incomplete=started.incomplete,
+                replica=self.replica,
             ),
             source_conditions=convert.condition_changes(started.conditions),
             head_revision=self.store.head,
@@ -216,5 +218,5 @@ async def reach(hub: Hub, revision: int) -> None:
         async with asyncio.timeout(BEHIND_WAIT_S):
             await hub.reached(revision)
     except TimeoutError:
-        text = f"revision {revision} is not known here yet, {hub.head} is the newest"
+        text = f"this server does not know revision {revision} yet, its newest is {hub.head}; try again in a moment"
         raise ReplicaBehind(text, revision=str(revision), current=str(hub.head)) from None

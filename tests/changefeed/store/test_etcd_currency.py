@@ -69,7 +69,8 @@ async def test_it_is_cut_off_when_nothing_was_heard_for_so_long() -> None:
         client.cut()
         await asyncio.sleep(60)
         [cut] = said
-        assert (cut.cut_off, cut.lag_s) == (True, pytest.approx(CUT_OFF_S))
+        assert cut.cut_off
+        assert cut.lag_s == pytest.approx(CUT_OFF_S)
         assert CUT_OFF_S - PROBE_S - SLACK_S <= cut.at - since <= CUT_OFF_S
         assert store.currency.lag_s >= 60
         back = loop.time()
@@ -93,7 +94,7 @@ async def test_it_goes_on_from_where_it_was() -> None:
         client.heal()
         await asyncio.sleep(5)
         assert store.get(entry.key) == entry
-        assert store._following.rereads == 0
+        assert store.rereads == 0
 
 
 class Mute(ModelWatch):

@@ -270,7 +270,7 @@ async def test_all_is_read_anew_after_a_compaction(etcd: Cluster, etcd_prefix: s
         await store._client.compact(last.revision)
         following = asyncio.create_task(other.run(lambda: None))
         await alike(store, other)
-        assert other._following.rereads == 1
+        assert other.rereads == 1
         assert told[:2] == [(b"c/1", b"1"), (b"c/2", b"1")]
         assert sorted(told[2:]) == [(b"c/1", None), (b"c/2", b"2"), (b"c/3", b"3")]
         await store.commit([draft("dam/newer")])

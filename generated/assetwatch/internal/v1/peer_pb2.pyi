@@ -350,13 +350,13 @@ class Refusal(_message.Message):
     WHY_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
     ASSET_ID_FIELD_NUMBER: _builtins.int
-    PEER_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     why: _builtins.str
     retry_after_s: _builtins.float
     asset_id: _builtins.str
-    peer: _builtins.str
+    caller: _builtins.str
     limit: _builtins.int
     def __init__(
         self,
@@ -365,12 +365,12 @@ class Refusal(_message.Message):
         why: _builtins.str = ...,
         retry_after_s: _builtins.float = ...,
         asset_id: _builtins.str = ...,
-        peer: _builtins.str = ...,
+        caller: _builtins.str = ...,
         limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "limit", b"limit", "peer", b"peer", "reason", b"reason", "retry_after_s", b"retry_after_s", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "caller", b"caller", "limit", b"limit", "reason", b"reason", "retry_after_s", b"retry_after_s", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

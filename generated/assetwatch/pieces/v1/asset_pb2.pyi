@@ -3,18 +3,20 @@
 isort:skip_file
 Assets of Pieces OS, as its own API speaks of them.
 
-Messages and fields are named as in the vendor's models and mean what they mean there; where a name differs, the comment
-gives the one on the wire. Nothing that the upstream sends is lost, and what is sent to it is built by the same rules:
-  absent     A field is set only if the member was there. That holds for scalars too: all of them have presence.
-  text       Words the upstream may add to (mechanism, role, match, ...) are text, exactly as they came.
-  extra      Members without a field of their own, and members whose value does not fit their field (null, another type,
-             an empty list or map where the list or map may be left out), by their name on the wire.
-  extra_json The same for the few values that a Struct cannot hold exactly: JSON text, by name. They are integers beyond
-             2^53 and values nested too deeply for a decoder's usual limit of 100. An empty text says that a required list
-             (iterable) was missing; without it that list is written to the upstream also when it is empty.
+Messages and fields have the names and meanings of the vendor's models. Where the name of a field differs, its comment
+gives the vendor's: "on the wire" means in the JSON of Pieces OS. Nothing that Pieces OS sends is lost, and a request
+to it is built by the same rules:
 
-The limits written at the fields are of requests alone: an answer holds whatever the upstream sent. A request holds at most
-100,000 fields and list elements in all, each value within extra a few of them.
+- Absent: a field is set only if the JSON had it. That holds for numbers and flags, too: all have presence.
+- Words: values from a list of words to which the vendor may add (mechanism, role, match) are strings, as they came.
+- extra: what has no field of its own, and what does not fit its field (null, another type), by its name on the wire.
+  An empty list or map is there, too, where it may also be left out.
+- extra_json: the few values of this sort that a Struct cannot hold exactly, as JSON text: integers beyond 2^53, and
+  values that are nested more than 100 deep. An empty text says that a required list (iterable) was missing; without
+  it, that list is sent to Pieces OS even if it is empty.
+
+The limits written at the fields hold for requests only: an answer has whatever Pieces OS sent. A request has at most
+100,000 fields and list elements in all; each value within extra counts as a few of them.
 """
 
 from collections import abc as _abc
@@ -35,7 +37,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GroupedTimestamp(_message.Message):
-    """A moment."""
+    """A time, for programs and for people."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -100,7 +102,7 @@ Global___GroupedTimestamp: _TypeAlias = GroupedTimestamp  # noqa: Y015
 
 @_typing.final
 class EmbeddedModelSchema(_message.Message):
-    """The version of a model."""
+    """The version of the vendor's model that a value follows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -165,7 +167,7 @@ Global___EmbeddedModelSchema: _TypeAlias = EmbeddedModelSchema  # noqa: Y015
 
 @_typing.final
 class ByteDescriptor(_message.Message):
-    """A size."""
+    """A size, for programs and for people."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,7 +232,7 @@ Global___ByteDescriptor: _TypeAlias = ByteDescriptor  # noqa: Y015
 
 @_typing.final
 class Classification(_message.Message):
-    """What a format holds."""
+    """What sort of content a format holds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,7 +305,7 @@ Global___Classification: _TypeAlias = Classification  # noqa: Y015
 
 @_typing.final
 class TransferableString(_message.Message):
-    """Content as text. The other members are not implemented by the server."""
+    """Content as text. Give raw: Pieces OS does not implement the other forms."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -452,7 +454,7 @@ Global___TransferableBytes: _TypeAlias = TransferableBytes  # noqa: Y015
 
 @_typing.final
 class ContentMetadata(_message.Message):
-    """What is known of content apart from itself."""
+    """What is known of content besides the content itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -531,8 +533,8 @@ Global___ContentMetadata: _TypeAlias = ContentMetadata  # noqa: Y015
 
 @_typing.final
 class Content(_message.Message):
-    """Content of a file or a fragment: FileFormat, FragmentFormat, SeededFile or SeededFragment. Without raw content when the
-    call said transferables = false.
+    """The content of a file or of a fragment; in the vendor's models FileFormat, FragmentFormat, SeededFile and
+    SeededFragment. Without raw content if the call asked with transferables false.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -734,7 +736,7 @@ Global___Application: _TypeAlias = Application  # noqa: Y015
 
 @_typing.final
 class Format(_message.Message):
-    """One form of an asset's content."""
+    """One form of an asset's content: the original, a preview, and so on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -967,7 +969,7 @@ Global___Formats: _TypeAlias = Formats  # noqa: Y015
 
 @_typing.final
 class ReferencedFormat(_message.Message):
-    """A format by its id."""
+    """A format by its id; the format itself may be there too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1035,7 +1037,7 @@ Global___ReferencedFormat: _TypeAlias = ReferencedFormat  # noqa: Y015
 
 @_typing.final
 class FlattenedFormats(_message.Message):
-    """The formats of an asset by their ids: FlattenedFormats."""
+    """The formats of an asset by their ids."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1165,7 +1167,7 @@ Global___Preview: _TypeAlias = Preview  # noqa: Y015
 
 @_typing.final
 class FlattenedPreview(_message.Message):
-    """Which format to show for an asset, by their ids."""
+    """Which format to show for an asset, by ids."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1236,8 +1238,10 @@ Global___FlattenedPreview: _TypeAlias = FlattenedPreview  # noqa: Y015
 
 @_typing.final
 class Asset(_message.Message):
-    """An asset with everything that belongs to it. Its collections (score, shares, tags, websites, persons, anchors, annotations,
-    hints, sensitives, activities, conversations, messages, summaries) are in extra, as they came.
+    """An asset with everything that belongs to it.
+
+    Some collections have no fields of their own. They are in extra, as Pieces OS sent them: score, shares, tags,
+    websites, persons, anchors, annotations, hints, sensitives, activities, conversations, messages, summaries.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1421,7 +1425,9 @@ Global___Asset: _TypeAlias = Asset  # noqa: Y015
 
 @_typing.final
 class FlattenedAsset(_message.Message):
-    """An asset with everything that belongs to it by id alone. Its collections are in extra, as they came."""
+    """An asset in which everything that belongs to it is named by its id. Collections without a field are in extra, as in
+    Asset.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1606,7 +1612,7 @@ Global___FlattenedAsset: _TypeAlias = FlattenedAsset  # noqa: Y015
 
 @_typing.final
 class ReferencedAsset(_message.Message):
-    """An asset by its id."""
+    """An asset by its id; the asset itself may be there too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1674,7 +1680,7 @@ Global___ReferencedAsset: _TypeAlias = ReferencedAsset  # noqa: Y015
 
 @_typing.final
 class Assets(_message.Message):
-    """Assets in an order."""
+    """A list of assets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1762,7 +1768,7 @@ Global___Assets: _TypeAlias = Assets  # noqa: Y015
 
 @_typing.final
 class FlattenedAssets(_message.Message):
-    """Assets by their ids, in an order."""
+    """A list of assets by their ids."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1850,7 +1856,7 @@ Global___FlattenedAssets: _TypeAlias = FlattenedAssets  # noqa: Y015
 
 @_typing.final
 class PseudoAssets(_message.Message):
-    """The assets that the user did not save explicitly."""
+    """The assets that the user did not save explicitly (pseudo assets)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1912,7 +1918,9 @@ Global___PseudoAssets: _TypeAlias = PseudoAssets  # noqa: Y015
 
 @_typing.final
 class StreamedIdentifier(_message.Message):
-    """One item of the identifiers stream. Which other things (conversation, tag, ...) it speaks of besides is in extra."""
+    """One item of the identifiers stream of Pieces OS, as it was sent. If it is also about other things (a conversation, a
+    tag), they are in extra.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -3,18 +3,20 @@
 isort:skip_file
 Assets of Pieces OS, as its own API speaks of them.
 
-Messages and fields are named as in the vendor's models and mean what they mean there; where a name differs, the comment
-gives the one on the wire. Nothing that the upstream sends is lost, and what is sent to it is built by the same rules:
-  absent     A field is set only if the member was there. That holds for scalars too: all of them have presence.
-  text       Words the upstream may add to (mechanism, role, match, ...) are text, exactly as they came.
-  extra      Members without a field of their own, and members whose value does not fit their field (null, another type,
-             an empty list or map where the list or map may be left out), by their name on the wire.
-  extra_json The same for the few values that a Struct cannot hold exactly: JSON text, by name. They are integers beyond
-             2^53 and values nested too deeply for a decoder's usual limit of 100. An empty text says that a required list
-             (iterable) was missing; without it that list is written to the upstream also when it is empty.
+Messages and fields have the names and meanings of the vendor's models. Where the name of a field differs, its comment
+gives the vendor's: "on the wire" means in the JSON of Pieces OS. Nothing that Pieces OS sends is lost, and a request
+to it is built by the same rules:
 
-The limits written at the fields are of requests alone: an answer holds whatever the upstream sent. A request holds at most
-100,000 fields and list elements in all, each value within extra a few of them.
+- Absent: a field is set only if the JSON had it. That holds for numbers and flags, too: all have presence.
+- Words: values from a list of words to which the vendor may add (mechanism, role, match) are strings, as they came.
+- extra: what has no field of its own, and what does not fit its field (null, another type), by its name on the wire.
+  An empty list or map is there, too, where it may also be left out.
+- extra_json: the few values of this sort that a Struct cannot hold exactly, as JSON text: integers beyond 2^53, and
+  values that are nested more than 100 deep. An empty text says that a required list (iterable) was missing; without
+  it, that list is sent to Pieces OS even if it is empty.
+
+The limits written at the fields hold for requests only: an answer has whatever Pieces OS sent. A request has at most
+100,000 fields and list elements in all; each value within extra counts as a few of them.
 """
 
 from collections import abc as _abc

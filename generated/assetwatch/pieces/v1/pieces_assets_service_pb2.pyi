@@ -27,7 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateAssetRequest(_message.Message):
-    """Asks to make an asset."""
+    """The seed to create an asset from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -61,7 +61,7 @@ Global___CreateAssetRequest: _TypeAlias = CreateAssetRequest  # noqa: Y015
 
 @_typing.final
 class CreateAssetResponse(_message.Message):
-    """The asset that was made."""
+    """The asset that was created."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -89,7 +89,7 @@ Global___CreateAssetResponse: _TypeAlias = CreateAssetResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAssetRequest(_message.Message):
-    """Asks to delete an asset."""
+    """The asset to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,7 +141,7 @@ Global___DeleteAssetResponse: _TypeAlias = DeleteAssetResponse  # noqa: Y015
 
 @_typing.final
 class DraftAssetRequest(_message.Message):
-    """Asks what could be made of a seed."""
+    """The seed to look at."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -175,7 +175,7 @@ Global___DraftAssetRequest: _TypeAlias = DraftAssetRequest  # noqa: Y015
 
 @_typing.final
 class DraftAssetResponse(_message.Message):
-    """What could be made of a seed."""
+    """The seed, with what Pieces OS would make of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -199,7 +199,7 @@ Global___DraftAssetResponse: _TypeAlias = DraftAssetResponse  # noqa: Y015
 
 @_typing.final
 class GetAssetRequest(_message.Message):
-    """Asks for one asset."""
+    """The asset that is wanted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -231,7 +231,7 @@ Global___GetAssetRequest: _TypeAlias = GetAssetRequest  # noqa: Y015
 
 @_typing.final
 class GetAssetResponse(_message.Message):
-    """One asset."""
+    """The asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,7 +255,7 @@ Global___GetAssetResponse: _TypeAlias = GetAssetResponse  # noqa: Y015
 
 @_typing.final
 class ListAssetsRequest(_message.Message):
-    """Asks for all assets."""
+    """The source whose assets are wanted, and how much of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -324,7 +324,7 @@ Global___ListAssetsResponse: _TypeAlias = ListAssetsResponse  # noqa: Y015
 
 @_typing.final
 class ListAssetIdentifiersRequest(_message.Message):
-    """Asks for the ids of all assets."""
+    """The source whose ids are wanted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -376,7 +376,7 @@ Global___ListAssetIdentifiersResponse: _TypeAlias = ListAssetIdentifiersResponse
 
 @_typing.final
 class ListPseudoAssetsRequest(_message.Message):
-    """Asks for the assets the user did not save explicitly."""
+    """The source whose ids are wanted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -398,7 +398,7 @@ Global___ListPseudoAssetsRequest: _TypeAlias = ListPseudoAssetsRequest  # noqa: 
 
 @_typing.final
 class ListPseudoAssetsResponse(_message.Message):
-    """The assets the user did not save explicitly."""
+    """The ids of the assets that the user did not save explicitly."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,7 +422,7 @@ Global___ListPseudoAssetsResponse: _TypeAlias = ListPseudoAssetsResponse  # noqa
 
 @_typing.final
 class ListAssetFormatsRequest(_message.Message):
-    """Asks for the formats of one asset."""
+    """The asset whose formats are wanted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -454,7 +454,7 @@ Global___ListAssetFormatsRequest: _TypeAlias = ListAssetFormatsRequest  # noqa: 
 
 @_typing.final
 class ListAssetFormatsResponse(_message.Message):
-    """The formats of one asset."""
+    """The formats of the asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -478,7 +478,7 @@ Global___ListAssetFormatsResponse: _TypeAlias = ListAssetFormatsResponse  # noqa
 
 @_typing.final
 class SearchAssetsRequest(_message.Message):
-    """Asks for assets by text or tags."""
+    """What to find: query, searchable_tags, or both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -553,7 +553,7 @@ Global___SearchAssetsResponse: _TypeAlias = SearchAssetsResponse  # noqa: Y015
 
 @_typing.final
 class SearchAssetsWithFiltersRequest(_message.Message):
-    """Asks for assets by text and filters."""
+    """What to find."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -620,7 +620,7 @@ Global___SearchAssetsWithFiltersResponse: _TypeAlias = SearchAssetsWithFiltersRe
 
 @_typing.final
 class ListRelatedAssetsRequest(_message.Message):
-    """Asks for assets like others."""
+    """The assets that others are to be like."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -648,7 +648,7 @@ Global___ListRelatedAssetsRequest: _TypeAlias = ListRelatedAssetsRequest  # noqa
 
 @_typing.final
 class ListRelatedAssetsResponse(_message.Message):
-    """Assets like others."""
+    """The assets that are most like them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -672,7 +672,7 @@ Global___ListRelatedAssetsResponse: _TypeAlias = ListRelatedAssetsResponse  # no
 
 @_typing.final
 class RecommendAssetsRequest(_message.Message):
-    """Asks what the user may want next."""
+    """What the user looked at and did."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -700,7 +700,7 @@ Global___RecommendAssetsRequest: _TypeAlias = RecommendAssetsRequest  # noqa: Y0
 
 @_typing.final
 class RecommendAssetsResponse(_message.Message):
-    """What the user may want next."""
+    """The assets that the user may want next."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -724,7 +724,7 @@ Global___RecommendAssetsResponse: _TypeAlias = RecommendAssetsResponse  # noqa: 
 
 @_typing.final
 class StreamAssetsRequest(_message.Message):
-    """Asks for the stream of assets without raw content."""
+    """The source whose assets are to be streamed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -796,7 +796,7 @@ Global___StreamAssetsResponse: _TypeAlias = StreamAssetsResponse  # noqa: Y015
 
 @_typing.final
 class StreamAssetIdentifiersRequest(_message.Message):
-    """Asks for the stream of ids."""
+    """The source whose ids are to be streamed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -868,7 +868,7 @@ Global___StreamAssetIdentifiersResponse: _TypeAlias = StreamAssetIdentifiersResp
 
 @_typing.final
 class StreamAssetTransferablesRequest(_message.Message):
-    """Asks for the stream of assets with raw content."""
+    """The source whose assets are to be streamed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -940,7 +940,7 @@ Global___StreamAssetTransferablesResponse: _TypeAlias = StreamAssetTransferables
 
 @_typing.final
 class StreamStarted(_message.Message):
-    """Says that a snapshot begins."""
+    """A snapshot begins: the client begins a new map."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -958,7 +958,7 @@ class StreamStarted(_message.Message):
         """The upstream connection broke and is back: anything may have happened meanwhile."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
-        """The reasons for a snapshot."""
+        """Why a snapshot begins."""
 
     MODE_UNSPECIFIED: StreamStarted.Mode.ValueType  # 0
     """Never sent."""
@@ -969,8 +969,11 @@ class StreamStarted(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     mode: Global___StreamStarted.Mode.ValueType
     """Why this snapshot."""
+    replica: _builtins.str
+    """The replica that serves the stream, as in assetwatch.v1.ServerInfo."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A quiet stream gets a bookmark this often, give or take a tenth."""
@@ -980,10 +983,11 @@ class StreamStarted(_message.Message):
         *,
         mode: Global___StreamStarted.Mode.ValueType = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "mode", b"mode", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -991,7 +995,7 @@ Global___StreamStarted: _TypeAlias = StreamStarted  # noqa: Y015
 
 @_typing.final
 class StreamSynced(_message.Message):
-    """Says that the client's map is complete."""
+    """The client's map is complete as of this message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1008,7 +1012,7 @@ Global___StreamSynced: _TypeAlias = StreamSynced  # noqa: Y015
 
 @_typing.final
 class StreamBookmark(_message.Message):
-    """Says that the stream lives."""
+    """Nothing changed; the stream is alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

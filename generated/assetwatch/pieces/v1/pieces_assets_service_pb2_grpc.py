@@ -26,23 +26,40 @@ if _version_not_supported:
 
 
 class PiecesAssetsServiceStub:
-    """The assets API of Pieces OS, all fifteen operations, on any configured source of kind pieces.
+    """The assets API of Pieces OS: all fifteen operations, on any source of kind pieces.
 
-    Every call but the streams is one call of the upstream: nothing is cached and nothing is tried twice. Flags are passed on
-    as given; one that is absent is not sent, and the upstream's default holds: transferables true (raw content comes along),
-    pseudo false (assets the user did not save explicitly are left out), suggested false.
+    Each call but the streams makes one call of Pieces OS: nothing is cached, nothing is tried twice. Each RPC names its
+    operation in the API of Pieces OS. asset.proto says, at its head, how messages here and JSON there correspond.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do. Any call may fail with
-    NOT_FOUND / SOURCE_NOT_FOUND; FAILED_PRECONDITION / SOURCE_KIND_MISMATCH for a source of another kind;
-    INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
-    gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
-    300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+    Flags are passed on as given. An absent flag is not sent, so the default of Pieces OS holds:
 
-    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
-    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
-    clients must take larger messages too: their own default is that.
+    - transferables (true): answer with raw content, which is the content itself and may be large.
+    - pseudo (false): include assets that the user did not save explicitly.
+    - suggested (false): answer with what Pieces OS suggests to the user.
+
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
+
+    **Errors**
+
+    AssetStatusService in assetwatch.v1 says what errors carry, and which errors any call may have. Any call here may
+    fail with:
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - FAILED_PRECONDITION / SOURCE_KIND_MISMATCH: the source is not of kind pieces. Name another.
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says. Pieces
+    OS was not asked.
+    - UNAVAILABLE / SOURCE_UNREACHABLE: Pieces OS gave no answer that can be read. Wait as RetryInfo says.
+    - FAILED_PRECONDITION / PIECES_REFUSED: Pieces OS refused the call. The error's metadata have its HTTP status
+    ("status") and up to 300 characters of what it said ("text").
+    - RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE: the answer is larger than a setting allows; the error's metadata name it
+    ("setting", "limit"). Ask with transferables false, or raise the setting.
+
+    **Sizes**
+
+    The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
+    limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
     def __init__(self, channel):
@@ -129,100 +146,319 @@ class PiecesAssetsServiceStub:
 
 
 class PiecesAssetsServiceServicer:
-    """The assets API of Pieces OS, all fifteen operations, on any configured source of kind pieces.
+    """The assets API of Pieces OS: all fifteen operations, on any source of kind pieces.
 
-    Every call but the streams is one call of the upstream: nothing is cached and nothing is tried twice. Flags are passed on
-    as given; one that is absent is not sent, and the upstream's default holds: transferables true (raw content comes along),
-    pseudo false (assets the user did not save explicitly are left out), suggested false.
+    Each call but the streams makes one call of Pieces OS: nothing is cached, nothing is tried twice. Each RPC names its
+    operation in the API of Pieces OS. asset.proto says, at its head, how messages here and JSON there correspond.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do. Any call may fail with
-    NOT_FOUND / SOURCE_NOT_FOUND; FAILED_PRECONDITION / SOURCE_KIND_MISMATCH for a source of another kind;
-    INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
-    gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
-    300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+    Flags are passed on as given. An absent flag is not sent, so the default of Pieces OS holds:
 
-    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
-    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
-    clients must take larger messages too: their own default is that.
+    - transferables (true): answer with raw content, which is the content itself and may be large.
+    - pseudo (false): include assets that the user did not save explicitly.
+    - suggested (false): answer with what Pieces OS suggests to the user.
+
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
+
+    **Errors**
+
+    AssetStatusService in assetwatch.v1 says what errors carry, and which errors any call may have. Any call here may
+    fail with:
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - FAILED_PRECONDITION / SOURCE_KIND_MISMATCH: the source is not of kind pieces. Name another.
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says. Pieces
+    OS was not asked.
+    - UNAVAILABLE / SOURCE_UNREACHABLE: Pieces OS gave no answer that can be read. Wait as RetryInfo says.
+    - FAILED_PRECONDITION / PIECES_REFUSED: Pieces OS refused the call. The error's metadata have its HTTP status
+    ("status") and up to 300 characters of what it said ("text").
+    - RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE: the answer is larger than a setting allows; the error's metadata name it
+    ("setting", "limit"). Ask with transferables false, or raise the setting.
+
+    **Sizes**
+
+    The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
+    limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
     def CreateAsset(self, request, context):
-        """Makes an asset of a seed. Watchers of the source see it before this returns. After SOURCE_UNREACHABLE it may have been
-        made, after CONTENT_TOO_LARGE it was: look before trying again, and make large assets with transferables = false. What
-        this accepts can be read back, by ListAssetFormats: a request within 16 KiB of a limit (message_bytes_max; as JSON, the
-        source's body_bytes_max) is INVALID_ARGUMENT, and nothing was made.
+        """Creates an asset from a seed.
+
         Operation assets_create_new_asset: POST /assets/create.
+
+        Watches of the source are told before the call returns. What is accepted can be read back by ListAssetFormats: a
+        seed within 16 KiB of a limit (server.message_bytes_max; as JSON, the source's body_bytes_max) is INVALID_REQUEST,
+        and nothing is created.
+
+        **Errors**
+
+        - UNAVAILABLE / SOURCE_UNREACHABLE: the asset may have been created. Look before you try again.
+        - RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE: the asset was created, only the answer is too large. Create large assets
+        with transferables false.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+        "source": "pieces", "transferables": false,
+        "seed": {"type": "SEEDED_ASSET", "asset": {
+        "application": {
+        "id": "my-tool", "name": "OPEN_SOURCE", "version": "1.0.0",
+        "platform": "LINUX", "onboarded": false, "privacy": "OPEN"
+        },
+        "format": {"fragment": {"string": {"raw": "print(1)"}}}
+        }}
+        }' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/CreateAsset
+        ```
+
+        ```json
+        {
+        "asset": {
+        "id": "68ea36a4-9ff6-49a3-a45d-6e38134f5bea",
+        "created": {"value": "2026-11-30T11:40:28.497Z"},
+        "formats": {"iterable": [{"bytes": {"value": "8"}, "classification": {"generic": "TEXT", "specific": "txt"}}]}
+        },
+        "revision": "73"
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAsset(self, request, context):
-        """Deletes an asset. Watchers of the source see it before this returns. What the upstream says of an id it does not know is
-        not documented: NOT_FOUND / ASSET_GONE for its 410, else PIECES_REFUSED. With ASSET_GONE watchers that still had the
-        asset see it go, too. An upstream that confirms the deletion of another asset gave no answer that can be read:
-        UNAVAILABLE / SOURCE_UNREACHABLE, and the asset is read anew.
+        """Deletes an asset.
+
         Operation assets_delete_asset: POST /assets/{asset}/delete.
+
+        Watches of the source are told before the call returns.
+
+        **Errors**
+
+        - NOT_FOUND / ASSET_GONE: Pieces OS says that the asset is gone (HTTP 410). Watches that still had it are told.
+        - FAILED_PRECONDITION / PIECES_REFUSED: what Pieces OS answers for an id that it does not know is not documented;
+        it may be this.
+        - UNAVAILABLE / SOURCE_UNREACHABLE: also if Pieces OS confirms the deletion of another asset. The asset is then
+        read anew.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces", "asset_id": "99901c04-7549-4bc3-94c5-6c9a9cc9af4e"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/DeleteAsset
+        ```
+
+        ```json
+        {"asset_id": "99901c04-7549-4bc3-94c5-6c9a9cc9af4e", "revision": "74"}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DraftAsset(self, request, context):
-        """Tells what could be made of a seed, and stores nothing. The seed of an image comes back as it was.
+        """Tells what Pieces OS would make of a seed; nothing is stored.
+
         Operation assets_draft: POST /assets/draft.
+
+        The seed of an image comes back unchanged.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+        "source": "pieces",
+        "seed": {"type": "SEEDED_ASSET", "asset": {
+        "application": {
+        "id": "my-tool", "name": "OPEN_SOURCE", "version": "1.0.0",
+        "platform": "LINUX", "onboarded": false, "privacy": "OPEN"
+        },
+        "format": {"fragment": {"string": {"raw": "print(1)"}}}
+        }}
+        }' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/DraftAsset
+        ```
+
+        ```json
+        {
+        "seed": {
+        "asset": {
+        "format": {"fragment": {"string": {"raw": "print(1)"}}},
+        "available": {"iterable": [{"generic": "TEXT", "specific": "txt"}]}
+        }
+        }
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAsset(self, request, context):
-        """One asset. NOT_FOUND / ASSET_GONE when it was deleted or never was; the upstream does not say which. With raw content it
-        holds that twice, in formats and in original: read large content with ListAssetFormats.
+        """Gets one asset.
+
         Operation assets_specific_asset_snapshot: GET /assets/{asset}.
+
+        With raw content, the answer holds the content twice, in formats and in original. Read large content with
+        ListAssetFormats.
+
+        **Errors**
+
+        - NOT_FOUND / ASSET_GONE: the asset was deleted or never was; Pieces OS does not say which.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+        "source": "pieces", "asset_id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339", "transferables": false
+        }' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/GetAsset
+        ```
+
+        ```json
+        {
+        "asset": {
+        "id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339",
+        "name": "retry script",
+        "created": {"value": "2026-11-28T06:35:48.042Z"},
+        "mechanism": "MANUAL",
+        "formats": {"iterable": [{"id": "c5fc880f-6845-5333-b7d9-d78ff0d75adc", "role": "BOTH"}]}
+        }
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAssets(self, request, context):
-        """All assets at once; the upstream has no pages. Large: prefer transferables = false, or StreamAssets.
+        """Lists all assets at once.
+
         Operation assets_snapshot: GET /assets.
+
+        Pieces OS has no pages, so the answer may be large: ask with transferables false, or use StreamAssets.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces", "transferables": false}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/ListAssets
+        ```
+
+        ```json
+        {"assets": {"iterable": [{"id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339", "name": "retry script"}]}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAssetIdentifiers(self, request, context):
-        """The ids of all assets.
+        """Lists the ids of all assets.
+
         Operation assets_identifiers_snapshot: GET /assets/identifiers.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/ListAssetIdentifiers
+        ```
+
+        ```json
+        {"assets": {"iterable": [{"id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339"}]}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPseudoAssets(self, request, context):
-        """The ids of the assets the user did not save explicitly.
+        """Lists the ids of the assets that the user did not save explicitly.
+
         Operation assets_pseudo_snapshot: GET /assets/pseudo.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/ListPseudoAssets
+        ```
+
+        ```json
+        {"assets": {"identifiers": {"iterable": [{"id": "b3fa7aa7-e1fa-49d7-8c7e-134f5dfbd3d1"}]}}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAssetFormats(self, request, context):
-        """The formats of one asset, each with its content once. What the upstream says of an id it does not know is not documented,
-        as in DeleteAsset.
+        """Lists the formats of one asset, each with its content.
+
         Operation assets_specific_asset_formats_snapshot: GET /assets/{asset}/formats.
+
+        **Errors**
+
+        - NOT_FOUND / ASSET_GONE, or FAILED_PRECONDITION / PIECES_REFUSED: Pieces OS does not have the asset. What it
+        answers for an id that it does not know is not documented.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces", "asset_id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/ListAssetFormats
+        ```
+
+        ```json
+        {
+        "formats": {
+        "iterable": [
+        {
+        "id": "c5fc880f-6845-5333-b7d9-d78ff0d75adc",
+        "bytes": {"value": "30"},
+        "role": "BOTH",
+        "fragment": {"string": {"raw": "if err != nil {\n\treturn err\n}\n"}, "metadata": {"ext": "go"}}
+        }
+        ]
+        }
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchAssets(self, request, context):
-        """Finds assets by text or tags. With neither, or with a blank text, it is INVALID_ARGUMENT, and the upstream is not asked.
+        """Finds assets by text or by tags.
+
         Operation assets_search_assets: GET /assets/search.
+
+        With neither, or with a blank text, the call is INVALID_REQUEST.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces", "query": "script", "transferables": false}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/SearchAssets
+        ```
+
+        ```json
+        {
+        "results": {
+        "iterable": [
+        {
+        "identifier": "05b6e6e3-07d4-4edc-9143-1193e6c3f339", "exact": true, "score": 1, "match": "TITLE",
+        "asset": {"name": "retry script"}
+        }
+        ],
+        "suggested": 0,
+        "exact": 4
+        }
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,78 +466,219 @@ class PiecesAssetsServiceServicer:
 
     def SearchAssetsWithFilters(self, request, context):
         """Finds assets by text and filters.
+
         Operation assets_search_with_filters: POST /assets/search.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+        "source": "pieces", "input": {"query": "script", "filters": {"iterable": [{"classification": "go"}]}}
+        }' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/SearchAssetsWithFilters
+        ```
+
+        ```json
+        {
+        "output": {
+        "results": {"iterable": [{"identifier": "05b6e6e3-07d4-4edc-9143-1193e6c3f339", "exact": true, "match": "TITLE"}]}
+        }
+        }
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRelatedAssets(self, request, context):
-        """The assets most like those given.
+        """Lists the assets that are most like those given, the most alike first.
+
         Operation assets_get_related_assets: GET /assets/related with a body.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{
+        "source": "pieces", "assets": {"iterable": [{"id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339"}]}
+        }' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/ListRelatedAssets
+        ```
+
+        ```json
+        {"assets": {"iterable": [{"id": "870266c4-4155-47ef-a8dd-37eb2adf559a", "name": "cache guard"}]}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecommendAssets(self, request, context):
-        """The assets the user may want next. The recommendation has both of its members, though they may be empty; without them
-        it is INVALID_ARGUMENT, and the upstream is not asked.
+        """Lists the assets that the user may want next.
+
         Operation assets_get_recommended_assets: GET /assets/recommended with a body.
+
+        The recommendation must have both of its members, though they may be empty; otherwise the call is INVALID_REQUEST.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces", "recommendation": {"assets": {}, "interactions": {}}}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/RecommendAssets
+        ```
+
+        ```json
+        {"assets": {"iterable": [{"id": "eacc110e-4f73-4d94-9391-f9b9dbc799b0", "name": "invoice draft"}]}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAssets(self, request, context):
-        """Streams the assets without their raw content: first what is, then what changes.
+        """Streams the assets without their raw content: first all there are, then each change.
 
-        All subscribers of a source share one upstream connection, which is opened for the first and closed after the last.
-        Frames of the upstream that are larger than the source's body_bytes_max make no difference here: from then on the stream
-        follows the ids (as StreamAssetIdentifiers, over the same connection) and each asset that changes is read. There may be any
-        number of assets; one that is too large by itself is told without its content, see AssetChange.omitted_bytes. One that
-        cannot be read holds up nothing: it is tried again, and comes when it can be.
-
-        Assets the user did not save explicitly (pseudo) are left out, or in, by the source's setting pseudo: in snapshots as in
-        changes. With them in, an upstream that does not stream their changes (which is not documented) is heard of them with
-        each snapshot only. An asset that the user turns into such a one is REMOVED where they are left out.
-
-        1. started comes first, as soon as the upstream has told everything there is: mode SNAPSHOT. While it cannot be reached,
-        condition comes instead and the stream waits; where other subscribers have what it told last, that comes at once, its
-        condition with started.
-        2. changes until synced are everything there is. Then changes as they happen, in the order of the upstream, each asset at
-        most once between two states of the client's map: intermediate states may be skipped, the last never is. Repeated and
-        overtaken news is left out. Messages hold at most 100 changes and 64 KiB, a single larger change travels alone.
-        3. When the upstream connection breaks, condition says so and the stream stays open. Once it is back, started comes again,
-        mode RESYNC: what was not sent by the next synced is gone.
-        4. A quiet stream gets bookmark every heartbeat interval. Nothing at all for three intervals means the stream is dead.
-
-        There is nothing to resume from: to go on after an end, call again. A client that reads slowly skips intermediate states
-        and holds up nobody; after 60 s without one message taken it ends with ABORTED / SLOW_CONSUMER. When the server stops:
-        UNAVAILABLE / SERVER_DRAINING with RetryInfo. When the stream reaches its age limit: OK. RESOURCE_EXHAUSTED /
-        TOO_MANY_STREAMS: back off.
         Operation stream_assets: WebSocket /assets/stream.
+
+        The client keeps a map from asset to its content and applies each change to it. There are no tokens: after a break,
+        call again and begin a new map.
+
+        **Messages**
+
+        1. started comes first, as soon as Pieces OS has told all it has: mode SNAPSHOT. Begin a new map.
+        2. Messages with changes bring all there is. Then synced: the map is complete; what was not sent does not exist any
+        more.
+        3. Then changes come as they happen, in the order of Pieces OS.
+        4. While nothing happens, a bookmark comes every heartbeat interval. Three intervals without any message mean that
+        the stream is dead: cancel it, and call again.
+
+        - A message has at most 100 changes and 64 KiB; a single larger change comes alone.
+        - If an asset changes several times before it could be sent, only the last state comes: states in between may be
+        skipped, the last one never is. What Pieces OS says again, or too late, is left out.
+
+        **When Pieces OS cannot be reached**
+
+        - Before started: condition comes instead, and the stream waits. If other streams of this source know what Pieces
+        OS said last, started comes at once with that, the condition beside it.
+        - Later: condition says so, and the stream stays open. When Pieces OS is back, started comes again with mode
+        RESYNC: begin a new map.
+        - All streams of a source share one connection to Pieces OS. It is open while there is at least one stream.
+
+        **Large assets**
+
+        - An asset that is too large for a message comes without its content: see AssetChange.omitted_bytes.
+        - If Pieces OS sends a message larger than the source's body_bytes_max, the stream goes on by ids, and reads each
+        asset that changes. The client notices nothing.
+        - An asset that cannot be read holds up no other. It is tried again, and comes when it can be read.
+
+        **Assets that the user did not save explicitly**
+
+        The source's setting pseudo says whether such assets are in the stream. If they are not, an asset that becomes such
+        a one is REMOVED. If they are, but Pieces OS does not stream their changes (which is not documented), they change
+        only with each snapshot.
+
+        **How it ends**
+
+        - OK: the stream has reached its age limit. Call again.
+        - UNAVAILABLE / SERVER_DRAINING: the server is stopping. Wait as RetryInfo says, then call again.
+        - ABORTED / SLOW_CONSUMER: the client took no message for 60 s (the server's setting slow_consumer_s). Call again,
+        and read faster. A client that is only slow skips states in between, and holds up nobody.
+        - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many streams are open, yours or in all. Close some, or wait as
+        RetryInfo says.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/StreamAssets
+        ```
+
+        ```json
+        {
+        "started": {"mode": "MODE_SNAPSHOT", "heartbeat_interval": "5s"},
+        "condition": {"state": "SOURCE_CONDITION_STATE_HEALTHY"}
+        }
+        {
+        "changes": [
+        {
+        "asset_id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339",
+        "asset": {"id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339", "name": "retry script"},
+        "kind": "CHANGE_KIND_UPSERT"
+        }
+        ]
+        }
+        {"synced": {}}
+        {"bookmark": {}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAssetIdentifiers(self, request, context):
-        """Streams the ids of the assets: first all, then those made, changed (which cannot be told apart) or deleted; as
-        StreamAssets in all else. Items about other things than assets are left out. A server that does not date its items
-        repeats itself with every change, so here an upsert may bring nothing new. An id that comes back after its deletion is
-        sent only when the upstream confirms that the asset is there, and, where assets the user did not save are left out, a new
-        id only when it confirms that this is none; it is asked until it answers, and nothing else waits for that. That the user
-        turned an asset into such a one is seen with the next snapshot only: an id does not say so.
+        """Streams the ids of the assets: first all, then those that are created, changed or deleted.
+
         Operation assets_stream_identifiers: WebSocket /assets/stream/identifiers.
+
+        It works as StreamAssets does; what an id alone cannot say is different:
+
+        - Created and changed look the same: both are UPSERT. Some versions of Pieces OS repeat themselves with every
+        change, so an UPSERT may bring nothing new.
+        - An id that comes back after its deletion is sent only when Pieces OS confirms that the asset is there. If assets
+        that the user did not save explicitly are left out, a new id is sent only when Pieces OS confirms that it is not
+        one of them. Nothing else waits for that.
+        - An asset that becomes one of those is REMOVED only with the next snapshot.
+        - News about anything but assets is left out.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/StreamAssetIdentifiers
+        ```
+
+        ```json
+        {"started": {"mode": "MODE_SNAPSHOT", "heartbeat_interval": "5s"}}
+        {
+        "changes": [
+        {
+        "asset_id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339",
+        "identifier": {"asset": {"id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339"}},
+        "kind": "CHANGE_KIND_UPSERT"
+        }
+        ]
+        }
+        {"synced": {}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAssetTransferables(self, request, context):
-        """Streams the assets with their raw content, as StreamAssets.
+        """Streams the assets with their raw content; in all else it works as StreamAssets does.
+
         Operation get_assets_stream_transferables: WebSocket /assets/stream/transferables.
+
+        **Example**
+
+        ```sh
+        grpcurl -plaintext -d '{"source": "pieces"}' \
+        127.0.0.1:50051 assetwatch.pieces.v1.PiecesAssetsService/StreamAssetTransferables
+        ```
+
+        ```json
+        {"started": {"mode": "MODE_SNAPSHOT", "heartbeat_interval": "5s"}}
+        {
+        "changes": [
+        {
+        "asset_id": "05b6e6e3-07d4-4edc-9143-1193e6c3f339",
+        "asset": {"formats": {"iterable": [{"fragment": {"string": {"raw": "if err != nil {\n\treturn err\n}\n"}}}]}},
+        "kind": "CHANGE_KIND_UPSERT"
+        }
+        ]
+        }
+        {"synced": {}}
+        ```
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -394,23 +771,40 @@ def add_PiecesAssetsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PiecesAssetsService:
-    """The assets API of Pieces OS, all fifteen operations, on any configured source of kind pieces.
+    """The assets API of Pieces OS: all fifteen operations, on any source of kind pieces.
 
-    Every call but the streams is one call of the upstream: nothing is cached and nothing is tried twice. Flags are passed on
-    as given; one that is absent is not sent, and the upstream's default holds: transferables true (raw content comes along),
-    pseudo false (assets the user did not save explicitly are left out), suggested false.
+    Each call but the streams makes one call of Pieces OS: nothing is cached, nothing is tried twice. Each RPC names its
+    operation in the API of Pieces OS. asset.proto says, at its head, how messages here and JSON there correspond.
 
-    Errors carry google.rpc.ErrorInfo (domain "assetwatch") whose reason tells what to do. Any call may fail with
-    NOT_FOUND / SOURCE_NOT_FOUND; FAILED_PRECONDITION / SOURCE_KIND_MISMATCH for a source of another kind;
-    INVALID_ARGUMENT / INVALID_REQUEST with BadRequest; UNAVAILABLE / SOURCE_UNREACHABLE with RetryInfo when the upstream
-    gave no answer that can be read; FAILED_PRECONDITION / PIECES_REFUSED when it refused, with its HTTP status and at most
-    300 characters of its text in the metadata (status, text); RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE when an answer is beyond
-    a limit, which the metadata names (setting, limit): ask with transferables = false, or raise it.
+    Flags are passed on as given. An absent flag is not sent, so the default of Pieces OS holds:
 
-    server.message_bytes_max, 4 MiB unless configured, limits both ways. A larger answer is CONTENT_TOO_LARGE. A larger request
-    never gets here: gRPC itself refuses it with a bare RESOURCE_EXHAUSTED, without ErrorInfo, whose text says "larger than
-    max" and both sizes; ListSourcesResponse.message_bytes_max tells the limit beforehand. Where it was raised beyond 4 MiB,
-    clients must take larger messages too: their own default is that.
+    - transferables (true): answer with raw content, which is the content itself and may be large.
+    - pseudo (false): include assets that the user did not save explicitly.
+    - suggested (false): answer with what Pieces OS suggests to the user.
+
+    Examples run against `assetwatch demo --speed 0`, where nothing changes by itself. Answers in them are shortened:
+    some fields are left out.
+
+    **Errors**
+
+    AssetStatusService in assetwatch.v1 says what errors carry, and which errors any call may have. Any call here may
+    fail with:
+
+    - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
+    - FAILED_PRECONDITION / SOURCE_KIND_MISMATCH: the source is not of kind pieces. Name another.
+    - INVALID_ARGUMENT / INVALID_REQUEST: the request breaks a rule of this schema. Change it as BadRequest says. Pieces
+    OS was not asked.
+    - UNAVAILABLE / SOURCE_UNREACHABLE: Pieces OS gave no answer that can be read. Wait as RetryInfo says.
+    - FAILED_PRECONDITION / PIECES_REFUSED: Pieces OS refused the call. The error's metadata have its HTTP status
+    ("status") and up to 300 characters of what it said ("text").
+    - RESOURCE_EXHAUSTED / CONTENT_TOO_LARGE: the answer is larger than a setting allows; the error's metadata name it
+    ("setting", "limit"). Ask with transferables false, or raise the setting.
+
+    **Sizes**
+
+    The setting server.message_bytes_max (4 MiB by default) limits requests and answers. gRPC itself refuses a larger
+    request: with RESOURCE_EXHAUSTED, no reason, and a message that says "larger than max". GetServerInfo tells the
+    limit. If it was raised, tell your client to take messages of more than 4 MiB, too.
     """
 
     @staticmethod

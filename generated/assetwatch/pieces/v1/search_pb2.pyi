@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SearchedAssets(_message.Message):
-    """What a search found. The rules for fields, extra and extra_json are those at the head of asset.proto."""
+    """What a search found. The head of asset.proto has the rules for all fields, extra and extra_json."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,7 +99,7 @@ Global___SearchedAssets: _TypeAlias = SearchedAssets  # noqa: Y015
 
 @_typing.final
 class SearchedAsset(_message.Message):
-    """One asset that was found."""
+    """One asset that a search found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,7 +200,7 @@ Global___SearchedAsset: _TypeAlias = SearchedAsset  # noqa: Y015
 
 @_typing.final
 class AssetsSearchWithFiltersInput(_message.Message):
-    """What to search for: AssetsSearchWithFiltersInput."""
+    """What to search for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -283,7 +283,7 @@ Global___AssetsSearchWithFiltersInput: _TypeAlias = AssetsSearchWithFiltersInput
 
 @_typing.final
 class AssetsSearchWithFiltersOutput(_message.Message):
-    """The answer to a search with filters: AssetsSearchWithFiltersOutput."""
+    """The result of a search with filters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -345,7 +345,7 @@ Global___AssetsSearchWithFiltersOutput: _TypeAlias = AssetsSearchWithFiltersOutp
 
 @_typing.final
 class AssetSearchSpace(_message.Message):
-    """Where to search."""
+    """The assets to search among."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -407,7 +407,7 @@ Global___AssetSearchSpace: _TypeAlias = AssetSearchSpace  # noqa: Y015
 
 @_typing.final
 class AssetFilters(_message.Message):
-    """Filters, joined."""
+    """Several filters, joined by AND or OR."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -475,7 +475,7 @@ Global___AssetFilters: _TypeAlias = AssetFilters  # noqa: Y015
 
 @_typing.final
 class AssetFilter(_message.Message):
-    """A condition; every member that is set must hold."""
+    """One filter. Every field that is set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -740,7 +740,7 @@ Global___AssetFilterPhrase: _TypeAlias = AssetFilterPhrase  # noqa: Y015
 
 @_typing.final
 class SeededAssetsRecommendation(_message.Message):
-    """What the user looked at, to be recommended more of it: SeededAssetsRecommendation."""
+    """What the user looked at and did, from which Pieces OS recommends more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -808,7 +808,7 @@ Global___SeededAssetsRecommendation: _TypeAlias = SeededAssetsRecommendation  # 
 
 @_typing.final
 class InteractedAssets(_message.Message):
-    """What the user did with assets."""
+    """What the user did with several assets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -870,7 +870,7 @@ Global___InteractedAssets: _TypeAlias = InteractedAssets  # noqa: Y015
 
 @_typing.final
 class InteractedAsset(_message.Message):
-    """What the user did with an asset."""
+    """What the user did with one asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -932,7 +932,7 @@ Global___InteractedAsset: _TypeAlias = InteractedAsset  # noqa: Y015
 
 @_typing.final
 class InteractedAssetInteractions(_message.Message):
-    """What was done with an asset."""
+    """The things that the user did with an asset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Seed(_message.Message):
-    """What an asset is made of. The rules for fields, extra and extra_json are those at the head of asset.proto."""
+    """What an asset is created from. The head of asset.proto has the rules for all fields, extra and extra_json."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,7 +90,7 @@ Global___Seed: _TypeAlias = Seed  # noqa: Y015
 
 @_typing.final
 class SeededAsset(_message.Message):
-    """An asset to be."""
+    """The asset to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -199,7 +199,7 @@ Global___SeededAsset: _TypeAlias = SeededAsset  # noqa: Y015
 
 @_typing.final
 class SeededFormat(_message.Message):
-    """The content of an asset to be."""
+    """The content of the asset to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,7 +273,7 @@ Global___SeededFormat: _TypeAlias = SeededFormat  # noqa: Y015
 
 @_typing.final
 class SeededAssetMetadata(_message.Message):
-    """What is said of an asset to be. Its anchors, hints, persons and sensitives are in extra."""
+    """The description of the asset to create. Its anchors, hints, persons and sensitives go into extra."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -362,7 +362,7 @@ Global___SeededAssetMetadata: _TypeAlias = SeededAssetMetadata  # noqa: Y015
 
 @_typing.final
 class SeededAssetTag(_message.Message):
-    """A tag to be."""
+    """A tag of the asset to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -441,7 +441,7 @@ Global___SeededAssetTag: _TypeAlias = SeededAssetTag  # noqa: Y015
 
 @_typing.final
 class SeededAssetWebsite(_message.Message):
-    """A web page to be."""
+    """A web page that belongs to the asset to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -520,7 +520,7 @@ Global___SeededAssetWebsite: _TypeAlias = SeededAssetWebsite  # noqa: Y015
 
 @_typing.final
 class SeededAnnotation(_message.Message):
-    """A note to be."""
+    """A note on the asset to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -599,7 +599,7 @@ Global___SeededAnnotation: _TypeAlias = SeededAnnotation  # noqa: Y015
 
 @_typing.final
 class SeededAssetEnrichment(_message.Message):
-    """How many things of each sort the server shall add by itself."""
+    """How many things of each sort Pieces OS may add by itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -686,7 +686,7 @@ Global___SeededAssetEnrichment: _TypeAlias = SeededAssetEnrichment  # noqa: Y015
 
 @_typing.final
 class AvailableFormats(_message.Message):
-    """Formats that could be made of content."""
+    """The formats that could be made of the content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -8,6 +8,7 @@ import grpc
 from assetwatch.pieces.v1 import asset_pb2, search_pb2, seed_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
+from assetwatch.v1.server_service_pb2 import GetServerInfoRequest
 from assetwatch.v1.source_pb2 import SourceKind
 from assetwatch.v1.source_service_pb2 import ListSourcesRequest
 from google.protobuf.message import Message
@@ -61,9 +62,9 @@ class Session(NamedTuple):
         """
         size = request.ByteSize()
         if size > ALWAYS_TAKEN_BYTES:
-            listed = await self.connected.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
-            if 0 < listed.message_bytes_max < size:
-                fail(ExitCode.REFUSED, too_large(size, listed.message_bytes_max))
+            told = await self.connected.server.GetServerInfo(GetServerInfoRequest(), timeout=CALL_TIMEOUT_S)
+            if size > (limit := told.server.limits.message_bytes_max):
+                fail(ExitCode.REFUSED, too_large(size, limit))
         return request
 
 

@@ -86,7 +86,7 @@ class Operations(Generic[D]):
         size, limit = seed.getbuffer().nbytes, self.settings.body_bytes_max - READ_BACK_BYTES
         if size > limit:
             text = f"is too large to be read back: {size} bytes as JSON, where body_bytes_max leaves {limit}"
-            raise InvalidRequest(("seed", f"{text}; raise it for source {self.source}"))
+            raise InvalidRequest(("seed", f"{text}; raise it for source {self.source}, or send less"))
         return await self._document("POST", "/assets/create", {"transferables": transferables}, seed)
 
     async def delete(self, asset_id: str) -> None:

@@ -119,9 +119,9 @@ class CallContext:
             async with self._written(api, len(given), context):
                 return await api.body(given, convert.body, type(of))
         except ValueError:
-            text = "cannot be said in JSON: NaN, an infinity, or extra_json that is no JSON that could be sent on"
+            text = "cannot be written as JSON: leave out NaN, infinities, and extra_json that is no valid JSON"
         except BadAnswer:
-            text = "takes too long, or too much memory, to be written as JSON"
+            text = "takes too long, or too much memory, to be written as JSON; send less"
         raise InvalidRequest((name, text))
 
     def _written(self, api: PiecesApi, size_bytes: int, context: Context) -> AbstractAsyncContextManager[None]:
@@ -133,10 +133,8 @@ class CallContext:
         """Check that what is made of a request can be read back in one message. Raises: InvalidRequest."""
         size, limit = request.ByteSize(), self.limits.message_bytes_max - READ_BACK_BYTES
         if size > limit:
-            text = (
-                f"is too large to be read back: {size} bytes, where server.message_bytes_max leaves {limit}; raise it"
-            )
-            raise InvalidRequest(("seed", text))
+            text = f"is too large to be read back: {size} bytes, where server.message_bytes_max leaves {limit}"
+            raise InvalidRequest(("seed", f"{text}; send less, or raise it"))
 
     def answer(self, api: PiecesApi, response: type[Message]) -> Operations[bytes]:
         """Return the API so that it answers with an encoded response, which holds one message.

@@ -72,6 +72,10 @@ def _sealed(change: pb.AssetChange | pb.IdentifierChange) -> bytes:
 class StreamFraming:
     """Implements Framing: makes the responses of all three streams, which have no tokens."""
 
+    def basic(self, upsert: bytes) -> bytes:
+        """Return the same: these streams have one view."""
+        return upsert
+
     def removal(self, upsert: bytes) -> bytes:
         """Return the REMOVED of the same asset."""
         return upsert[: -len(UPSERT)] + REMOVED
@@ -83,11 +87,12 @@ class StreamFraming:
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """What every stream needs."""
+    """What every stream needs. replica: the name of this one."""
 
     feeds: Feeds
     admission: Admission
     limits: ServerSettings
+    replica: str
 
     async def stream(self, api: PiecesApi, which: Stream, context: BytesContext) -> None:
         """Serve one stream until it ends; a stream counts until its last word was taken, or its peer is gone."""
@@ -119,6 +124,6 @@ class Streaming:
         heartbeat = status_convert.duration(self.limits.heartbeat_s)
         mode = pb.StreamStarted.MODE_RESYNC if resync else pb.StreamStarted.MODE_SNAPSHOT
         return pb.StreamAssetsResponse(
-            started=pb.StreamStarted(mode=mode, heartbeat_interval=heartbeat),
+            started=pb.StreamStarted(mode=mode, heartbeat_interval=heartbeat, replica=self.replica),
             condition=status_convert.condition(condition),
         )

@@ -103,6 +103,16 @@ class EtcdStore:
     def terms(self, terms: Terms) -> None:
         self._fence.terms = terms
 
+    @property
+    def unknown(self) -> int:
+        """How many transactions had no answer, so that what became of them had to be found out."""
+        return self._fence.unknown
+
+    @property
+    def rereads(self) -> int:
+        """How often all was read anew, as etcd no longer had what had changed meanwhile."""
+        return self._following.rereads
+
     # Reading ---------------------------------------------------------------------------------------------------------
 
     @property
