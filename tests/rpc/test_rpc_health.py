@@ -56,7 +56,7 @@ async def test_a_source_has_a_name_of_its_own() -> None:
 
 
 async def test_who_is_cut_off_serves_nobody_new_and_is_alive() -> None:
-    """All names are NOT_SERVING but the one that a liveness probe asks for, until it is back; at the end none."""
+    """All names are NOT_SERVING but the one that a liveness probe asks for, until it is back; at the end all are."""
     async with running(("omn",)) as rig:
         names = ("", "assetwatch.v1.AssetStatusService", "assetwatch.pieces.v1.PiecesAssetsService", ALIVE)
         for cut_off, wanted in ((True, [NOT_SERVING] * 3), (False, [SERVING] * 3)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -58,7 +59,7 @@ class Guard:
 
     def _tell(self, number: int) -> None:
         assert self._process.stdin is not None  # noqa: S101 - a pipe, as asked for
-        with suppress(OSError):  # somebody ended the guard
+        with suppress(OSError, ValueError):  # somebody ended it, or it was let go already
             print(number, file=self._process.stdin, flush=True)
 
 
@@ -113,7 +114,8 @@ class Program:
         await self.ended()
 
     def _last_word(self) -> str:
-        return self._log.read_text(errors="replace").strip().rpartition("\n")[2].removeprefix("assetwatch: ")
+        last = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        return re.sub(r"^assetwatch: (could not start: )?", "", last)
 
 
 async def _drained(pipe: asyncio.StreamReader) -> None:

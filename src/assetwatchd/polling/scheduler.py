@@ -24,7 +24,7 @@ from assetwatchd.polling.report import Report
 from assetwatchd.polling.stats import Figures
 from assetwatchd.runtime.clock import loop_time
 from assetwatchd.runtime.fairness import NOBODY, Quota
-from assetwatchd.runtime.slices import finish, slices
+from assetwatchd.runtime.slices import finish, in_turns, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -226,9 +226,12 @@ class Scheduler:
         asset_ids, self._outcomes.observed = self._outcomes.observed or (), set()
         return self._observed(asset_ids)
 
-    def all_observed(self) -> dict[str, float]:
-        """Return when each asset was read last."""
-        return self._observed(target.asset_id for target in self._plan.targets)
+    async def all_observed(self) -> dict[str, float]:
+        """Return when each asset was read last; others have turns meanwhile."""
+        observed: dict[str, float] = {}
+        async for targets in in_turns(self._plan.targets.slices()):
+            observed.update(self._observed(target.asset_id for target in targets))
+        return observed
 
     def _observed(self, asset_ids: Iterable[str]) -> dict[str, float]:
         return {asset_id: at for asset_id in asset_ids if (at := self.observed_at(asset_id)) is not None}

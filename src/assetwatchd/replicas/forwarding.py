@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from assetwatchd.replicas.records import Owner
 
 WITHIN_S = 8.0
-"""For one owner after the other: longer than a lease lasts, and somebody else has taken the source."""
+"""Until there is an owner that answers: longer than a lease lasts by default, and somebody else has taken the source.
+How long it then takes is for it, and for whoever asked, as if it were asked there."""
 AGAIN_S = 0.1
 REACHED_S = 3.0
 """What the owner has read is here within this, or this replica is behind."""
@@ -43,14 +44,14 @@ class Forwarding:
         self._mirror = mirror
 
     async def ask(
-        self, source: str, request: pb.AskRequest, *, within_s: float, mine: Callable[[], bool]
+        self, source: str, request: pb.AskRequest, *, mine: Callable[[], bool], within_s: float | None = None
     ) -> pb.AskResponse | None:
         """Return the answer, once all that it is about is known here; None as soon as the source is asked here: mine.
 
         Raises: SourceUnreachable, TooManyAssets, TooManyReads, RetryTooSoon.
         """
         request.source = source
-        until, why = loop_time() + within_s, NOBODY
+        until, why = loop_time() + (WITHIN_S if within_s is None else within_s), NOBODY
         while not mine() and (left_s := until - loop_time()) > 0:
             owner = self._ownership.owner(source)
             if owner is None or self._ownership.is_me(owner):
@@ -58,7 +59,7 @@ class Forwarding:
                 continue
             why = SILENT
             telemetry.record_forwarded(source)
-            answer = await self._asked(owner, request, left_s)
+            answer = await self._asked(owner, request)
             if answer is None or answer.not_owner:
                 await self._ownership.news(min(AGAIN_S, left_s))
                 continue
@@ -70,9 +71,9 @@ class Forwarding:
             return None
         raise SourceUnreachable(source, why, retry_after_s=1.0)
 
-    async def _asked(self, owner: Owner, request: pb.AskRequest, within_s: float) -> pb.AskResponse | None:
+    async def _asked(self, owner: Owner, request: pb.AskRequest) -> pb.AskResponse | None:
         """Ask one owner, for as long as it is that; None when it did not answer."""
-        asking = asyncio.ensure_future(self._peers.ask(owner.at, request, within_s=within_s))
+        asking = asyncio.ensure_future(self._peers.ask(owner.at, request))
         replaced = asyncio.ensure_future(self._ownership.replaced(request.source, owner.term))
         try:
             await asyncio.wait([asking, replaced], return_when=asyncio.FIRST_COMPLETED)

@@ -48,7 +48,7 @@ class News:
         owned = self._owned()
         polled = {each.scheduler.name: await each.scheduler.polled_assets() for each in owned}
         for each in owned:
-            each.note_observed([other.id for other in others])
+            await each.note_observed([other.id for other in others])
         await asyncio.gather(*[self._tell(other, owned, polled) for other in others])
 
     async def _tell(self, other: Presence, owned: Sequence[Owned], polled: dict[str, int]) -> None:

@@ -120,15 +120,15 @@ class Owned:
 
     # What others are told --------------------------------------------------------------------------------------------
 
-    def note_observed(self, others: Sequence[str]) -> None:
+    async def note_observed(self, others: Sequence[str]) -> None:
         """Collect, for each of the others, what was read since; for one that is new, all that was."""
         newly = self.scheduler.newly_observed()
         for gone in self.untold.keys() - set(others):
             del self.untold[gone]
         for other in others:
-            if (untold := self.untold.get(other)) is None:
-                untold = self.untold[other] = self.scheduler.all_observed()
-            untold.update(newly)
+            if other not in self.untold:
+                self.untold[other] = await self.scheduler.all_observed()
+            self.untold[other].update(newly)
 
     def news(self, other: str, count: int, polled_assets: int) -> pb.SourceNews:
         """Return what to tell one of the others, with at most so many assets."""

@@ -31,12 +31,14 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """A watch may name 10,000 assets by ids of 2,048 characters, each of 3 bytes."""
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 4000),
 )
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 5000),  # a paused or vanished peer is known by it, where no call has a deadline
+    ("grpc.keepalive_time_ms", 5000),  # a vanished peer is known by it: a read may take as long as its owner needs
+    ("grpc.http2.max_pings_without_data", 0),  # and nothing is sent meanwhile
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -145,15 +147,17 @@ class Peers:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._seldom = Seldom(COMPLAINED_EVERY_S, PEERS_MAX)
 
-    async def ask(self, at: str, request: pb.AskRequest, *, within_s: float) -> pb.AskResponse:
-        """Have the replica at an address do something. Raises: PeerLost."""
+    async def ask(self, at: str, request: pb.AskRequest, *, within_s: float | None = None) -> pb.AskResponse:
+        """Have the replica at an address do something, as long as it takes, or within that. Raises: PeerLost."""
         return await self._call(at, "Ask", request, pb.AskResponse, within_s)
 
     async def tell(self, at: str, request: pb.TellRequest, *, within_s: float) -> pb.TellResponse:
         """Tell the replica at an address something. Raises: PeerLost."""
         return await self._call(at, "Tell", request, pb.TellResponse, within_s)
 
-    async def _call(self, at: str, method: str, request: Message, answer: type[Answer], within_s: float) -> Answer:
+    async def _call(
+        self, at: str, method: str, request: Message, answer: type[Answer], within_s: float | None
+    ) -> Answer:
         call: grpc.aio.UnaryUnaryMultiCallable[Message, Answer] = self._channel(at).unary_unary(
             f"/{SERVICE}/{method}",
             request_serializer=lambda message: message.SerializeToString(),

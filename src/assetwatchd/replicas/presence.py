@@ -58,6 +58,9 @@ class Present:
         if key is None:
             self._present.pop(replica, None)
             self._since.pop(replica, None)
+            if replica == self.me.id:
+                self._told = 0, b""  # with the session, or by hand
+                self._wake.set()
         else:
             self._present[replica] = read_presence(key)._replace(id=replica)
             self._since.setdefault(replica, loop_time())

@@ -18,7 +18,6 @@ from assetwatchd.model.values import AssetKey, Freshness
 from assetwatchd.polling.registry import forgotten
 from assetwatchd.polling.scheduler import Found, Scheduler
 from assetwatchd.replicas import messages
-from assetwatchd.replicas.forwarding import WITHIN_S
 from assetwatchd.replicas.heard import Heard
 from assetwatchd.replicas.in_term import InTerm
 from assetwatchd.replicas.named import Named
@@ -133,6 +132,7 @@ class SharedSource:
             await self._ask_until_lost(Owned(scheduler, term, self._parts.store, self._parts.mirror, self._parts.hub))
             log.info("source %s is not asked by this replica any more", self.name)
             await self._parts.ownership.release(self.name, term)
+            self._heard.observed.update(await scheduler.all_observed())
         finally:
             await scheduler.close()
 
@@ -179,7 +179,6 @@ class SharedSource:
         await asyncio.wait(tasks)
         owned.scheduler.end()
         self._watched.abandon()
-        self._heard.observed.update(owned.scheduler.all_observed())
         self._parts.conditions.tell(self.name)
 
     def _judge(self, term: int, failure: BaseException | None) -> None:
@@ -411,7 +410,7 @@ class SharedSource:
 
     # Between processes -----------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: pb.AskRequest, *, within_s: float = WITHIN_S) -> pb.AskResponse | None:
+    async def _ask(self, request: pb.AskRequest, *, within_s: float | None = None) -> pb.AskResponse | None:
         return await self._parts.forwarding.ask(
             self.name, request, within_s=within_s, mine=lambda: self._owned is not None
         )

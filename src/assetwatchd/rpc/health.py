@@ -46,7 +46,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def cut_off(self, cut_off: bool) -> None:  # noqa: FBT001 - told as it is
         """Note that the process serves what it knew alone, so that new clients go elsewhere, or that it is back."""
-        self._set(dict.fromkeys(SERVICES, NOT_SERVING if cut_off else SERVING) | {ALIVE: SERVING})
+        self._set({name: NOT_SERVING if cut_off and name != ALIVE else SERVING for name in SERVICES})
 
     def tell(self, source: str, condition: Condition) -> None:
         """Note the condition of a source, which serves while it can be read."""
