@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
@@ -29,7 +29,7 @@ from support import virtual_time
 from support.model_etcd import ModelClient, ModelEtcd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from assetwatchd.etcd.operations import Compare, Operation
     from assetwatchd.etcd.values import Outcome
@@ -140,7 +140,7 @@ class Process:
     def _cut_off(self) -> bool:
         return self.store.currency.cut_off
 
-    def _loops(self) -> list[object]:
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
         asking = [self._ask(source) for source in SOURCES]
         return [
             self.store.run(lambda: None),
