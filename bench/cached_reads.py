@@ -24,9 +24,7 @@ DEADLINE_S = 5.0
 """A read that takes as long counts as this; the measurement goes on."""
 
 
-async def read(
-    address: str, source: str, asset_id: str, span_s: float, *, fresh: bool = False
-) -> dict[str, float]:
+async def read(address: str, source: str, asset_id: str, span_s: float, *, fresh: bool = False) -> dict[str, float]:
     """Read for a while, each read EVERY_S after the one before began, or at once."""
     async with grpc.aio.insecure_channel(address) as channel:
         statuses = AssetStatusServiceStub(channel)

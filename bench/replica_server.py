@@ -63,7 +63,7 @@ class Orders:
 
     async def _own(self) -> None:
         store = self._server.store
-        while isinstance(store, EtcdStore) and store.terms.term(SOURCE) is None:
+        while isinstance(store, EtcdStore) and store.terms.term(SOURCE) is None:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(LOOK_S)
 
     async def _commit(self, each: int, lanes: int, span_s: float) -> dict[str, float]:

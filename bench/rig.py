@@ -120,10 +120,11 @@ class Rig:
 
         store: its settings, or a file of SQLite; without it, a new one.
         """
-        kept = None if isinstance(store, Mapping) else {"kind": "sqlite", "path": str(store or self.fresh("store.sqlite"))}
+        if not isinstance(store, Mapping):
+            store = {"kind": "sqlite", "path": str(store or self.fresh("store.sqlite"))}
         told = {
             "server": {"listen": "127.0.0.1:0", "streams_per_peer_max": 5000},
-            "store": kept or store,
+            "store": dict(store),
             "telemetry": {"log_level": "error", **telemetry},
             "sources": sources,
         }

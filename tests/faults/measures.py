@@ -13,7 +13,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from faults.replica_catalogue import member_killed
@@ -26,7 +25,7 @@ from faults.rig.world import Plan
 from faults.runs import run, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from faults.rig.replica import Replica
     from faults.rig.replicas import Replicas
@@ -145,7 +144,10 @@ def requests_of_both() -> Found:
 def takeovers_of_many() -> Found:
     """Return how long takeovers of many assets took, by how the owner ended."""
     how = dict(zip(ENDS, run(takeovers(MANY)), strict=True))
-    seconds = {end: {"owned_s": [t.owned_s for t in found], "asked_s": [t.asked_s for t in found]} for end, found in how.items()}
+    seconds = {
+        end: {"owned_s": [each.owned_s for each in found], "asked_s": [each.asked_s for each in found]}
+        for end, found in how.items()
+    }
     return {"lease_s": LEASE_S, "assets": MANY, **seconds}
 
 

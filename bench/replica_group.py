@@ -15,7 +15,7 @@ from rig import SERVER_CORE, etcd_program
 from assetwatch_sandbox.etcd import Cluster, NoEtcd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from children import Child, Result
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 FLUSHED = "--unsafe-no-fsync=false"
 """Each write is on the disk before it is acknowledged, as where it matters; the demo and the tests do without."""
+
+
+ASSETS = 1000
+SIZES = ((1, 0), (1, 1), (3, 3))
+"""Processes, and members of etcd; none: over SQLite."""
 
 
 class Serving(NamedTuple):
@@ -60,7 +65,7 @@ class Group:
         return sum(pid_used_s(member.pid) for member in self.cluster.members)
 
     @contextlib.contextmanager
-    def serving(self, count: int, *, assets: int, cores: tuple[int, ...] = (SERVER_CORE,)) -> Iterator[list[Serving]]:
+    def serving(self, count: int, *, assets: int, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[list[Serving]]:
         """Run so many replicas; the first owns the source, and has made its assets known. cores: taken in turns."""
         with contextlib.ExitStack() as stack:
             replicas: list[Serving] = []
@@ -92,15 +97,26 @@ def group(rig: Rig, members: int = 1) -> Iterator[Group]:
 
 
 @contextlib.contextmanager
-def serving(rig: Rig, store: dict[str, Any], *, assets: int, core: int = SERVER_CORE) -> Iterator[Serving]:
+def serving(rig: Rig, store: Mapping[str, object], *, assets: int, core: int = SERVER_CORE) -> Iterator[Serving]:
     """Run one process over any store until the block ends."""
-    with rig.python("replica_server.py", "--store", json.dumps(store), "--assets", assets, core=core) as child:
+    with rig.python("replica_server.py", "--store", json.dumps(dict(store)), "--assets", assets, core=core) as child:
         yield Serving(child, child.said()["address"])
 
 
 @contextlib.contextmanager
-def alone(rig: Rig, *, assets: int) -> Iterator[Serving]:
-    """Run one process over SQLite until the block ends, its assets made known."""
-    with serving(rig, {"kind": "sqlite", "path": str(rig.fresh("store.sqlite"))}, assets=assets) as server:
-        server.told(fill=True)
-        yield server
+def servers(rig: Rig, count: int, members: int, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[list[Serving]]:
+    """Run so many replicas over so many members of etcd, or without those one process over SQLite."""
+    if members:
+        with group(rig, members) as replicas, replicas.serving(count, assets=ASSETS, cores=cores) as several:
+            yield several
+        return
+    with serving(rig, {"kind": "sqlite", "path": str(rig.fresh("store.sqlite"))}, assets=ASSETS) as alone:
+        alone.told(fill=True)
+        yield [alone]
+
+
+def named(count: int, members: int) -> str:
+    """Say what `servers` runs."""
+    if not members:
+        return "one process over SQLite"
+    return f"{count} replica{'s' * (count > 1)} over {members} etcd"
