@@ -101,11 +101,7 @@ class App:
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
         if isinstance(settings.store, EtcdStoreSettings):
             self._replica = self._one_of_several(settings.store, pipeline)
-        self._pieces = {
-            name: PiecesServer(name, source, probing)
-            for name, source in settings.sources.items()
-            if isinstance(source, PiecesSource)
-        }
+        self._pieces = _pieces_servers(settings, probing)
         self.sources = self._all_sources(pipeline)
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
@@ -271,6 +267,11 @@ class App:
 
     def _wanted(self, key: AssetKey) -> bool:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
+
+
+def _pieces_servers(settings: Settings, probing: Probing) -> dict[str, PiecesServer]:
+    pieces = ((name, source) for name, source in settings.sources.items() if isinstance(source, PiecesSource))
+    return {name: PiecesServer(name, source, probing) for name, source in pieces}
 
 
 def _name_of(store: AnyStore) -> str:
