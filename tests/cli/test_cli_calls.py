@@ -21,6 +21,7 @@ from assetwatchd.cli.options import state_name
 from assetwatchd.cli.output import label, source_table
 from support.command_line import run
 from support.fake_service import FakeService, Refusal, serving, status
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from support.command_line import Run, Spawn
@@ -225,11 +226,9 @@ async def test_a_wait_goes_on_after_a_break_for_what_is_left_of_its_time(spawn: 
 
 async def test_a_wait_for_a_server_that_comes_up_later(spawn: Spawn) -> None:
     """With --timeout a server that is not there yet is waited for; without it, or when time is up, the code is 3."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        at_once = await run("wait", "dam", "tid:1", ASSETWATCH_SERVER=address)
-        in_vain = await run("wait", "dam", "tid:1", "--timeout", "1", ASSETWATCH_SERVER=address)
+    address = f"127.0.0.1:{free_port()}"
+    at_once = await run("wait", "dam", "tid:1", ASSETWATCH_SERVER=address)
+    in_vain = await run("wait", "dam", "tid:1", "--timeout", "1", ASSETWATCH_SERVER=address)
     async with spawn("wait", "dam", "tid:1", "--timeout", "60", "--server", address) as running:
         assert running.stderr is not None
         said = await asyncio.wait_for(running.stderr.readline(), 30)

@@ -134,5 +134,5 @@ async def test_a_stranger_is_not_let_in(etcd: Cluster, etcd_prefix: str, tmp_pat
         other = await both.other("omn")
         peers = other.app._replica._peers  # type: ignore[union-attr]  # it is one of several
         peers._access = peers._access._replace(token="another-secret-and-long-enough")
-        with pytest.raises(Exception, match="did not answer"), patch("assetwatchd.replicas.shared.WITHIN_S", 0.5):
+        with pytest.raises(Exception, match="did not answer"), patch("assetwatchd.replicas.forwarding.WITHIN_S", 0.5):
             await other.shared("omn").read([sample("omn").asset_id], max_age_s=0)

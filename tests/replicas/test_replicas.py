@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -20,6 +21,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
+from assetwatchd.replicas import forwarding
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -136,7 +138,8 @@ async def test_figures_are_those_of_the_owner(etcd: Cluster, etcd_prefix: str, t
         told = await other.shows("omn", lambda source: source.poll_stats.calls and source.watcher_count == len(watches))
         assert told.poll_stats.polled_assets >= len(watches[0].map)
         assert not told.condition.message
-        await owner.shows("omn", lambda source: source.watcher_count == len(watches))
+        here = await owner.shows("omn", lambda source: source.watcher_count == len(watches))
+        assert told.owner == here.owner == owner.name
 
 
 async def test_a_replica_that_stops_hands_over(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
@@ -226,3 +229,13 @@ async def test_what_one_caller_may_name(etcd: Cluster, etcd_prefix: str, tmp_pat
         assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "nobody has ever seen" in (ended.details() or "")
         await other.watch(assets=many[:10]).synced()
+
+
+async def test_a_read_may_take_as_long_as_its_owner_needs(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """Only to find an owner that answers there is a limit: one that answers is waited for, as if it were asked here."""
+    async with replicas(etcd, etcd_prefix, tmp_path, every={"settled_interval_s": 60}) as both:
+        other = await both.other("omn")
+        other["omn"].faults.add(path=SAMPLES["omn"].observe, delay_s=1.5, times=1)
+        with patch.object(forwarding, "WITHIN_S", 0.3):
+            fresh = await other.get(sample("omn"), max_age={"seconds": 0})
+        assert (fresh.state, fresh.freshness) == (ASSET_STATE_AVAILABLE, FRESHNESS_FRESH)

@@ -103,7 +103,7 @@ class Replica:
         self._session = Session(self._client, settings.lease_s)
         self._peers = Peers(self._access)
         self._server = PeerServer(self._access, self)
-        self._name = as_name(settings.replica) if settings.replica else host_name()
+        self._name = host_name() if settings.replica is None else as_name(settings.replica)
         self.me = Me(f"{self._name}.{secrets.token_hex(ID_BYTES)}", self._name, settings.peer_address or "")
         self._parts = self._made(list(sources))
         self._news = News(self._parts.present, self._peers, self._owned)

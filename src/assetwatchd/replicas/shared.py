@@ -18,7 +18,6 @@ from assetwatchd.model.values import AssetKey, Freshness
 from assetwatchd.polling.registry import forgotten
 from assetwatchd.polling.scheduler import Found, Scheduler
 from assetwatchd.replicas import messages
-from assetwatchd.replicas.forwarding import WITHIN_S
 from assetwatchd.replicas.heard import Heard
 from assetwatchd.replicas.in_term import InTerm
 from assetwatchd.replicas.named import Named
@@ -411,7 +410,7 @@ class SharedSource:
 
     # Between processes -----------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: pb.AskRequest, *, within_s: float = WITHIN_S) -> pb.AskResponse | None:
+    async def _ask(self, request: pb.AskRequest, *, within_s: float | None = None) -> pb.AskResponse | None:
         return await self._parts.forwarding.ask(
             self.name, request, within_s=within_s, mine=lambda: self._owned is not None
         )

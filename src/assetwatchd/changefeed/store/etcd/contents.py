@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Contents:
-    """Keys are put in the order of their revisions, entries too: see `entries_of` for how a whole reading is put.
+    """Entries are put in the order of their revisions, as the watch tells them, or `reading` has sorted them.
 
     others: every key that is no entry, by name.
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from assetwatchd.changefeed.store.etcd import past
 from assetwatchd.changefeed.store.etcd.reading import read_all
 from assetwatchd.etcd.errors import Compacted, EtcdError
+from assetwatchd.runtime import telemetry
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.store.etcd.keys import Keys
@@ -87,5 +88,6 @@ class Following:
         known = self._mirror.contents
         reading = await read_all(self._client, self._names, self._seal, known.ledger)
         self.rereads += 1
+        telemetry.record_reread()
         self._outdated = False
         self._mirror.replace(reading.contents, reading.revision)
