@@ -1,6 +1,7 @@
 """Read one asset that is known, again and again, and tell how long each read took.
 
-Reads lines of JSON: the address, the asset, and for how many seconds. Prints a line of JSON with the longest waits.
+Reads lines of JSON: the address, the asset, for how many seconds, and whether it is to be read anew upstream each time.
+Prints a line of JSON with the longest waits.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ DEADLINE_S = 5.0
 """A read that takes as long counts as this; the measurement goes on."""
 
 
-async def read(address: str, source: str, asset_id: str, span_s: float) -> dict[str, float]:
+async def read(address: str, source: str, asset_id: str, span_s: float, *, fresh: bool = False) -> dict[str, float]:
     """Read for a while, each read EVERY_S after the one before began, or at once."""
     async with grpc.aio.insecure_channel(address) as channel:
         statuses = AssetStatusServiceStub(channel)
         request = GetAssetStatusRequest(asset=AssetRef(source=source, asset_id=asset_id))
+        if fresh:
+            request.max_age.SetInParent()
         await statuses.GetAssetStatus(request, wait_for_ready=True)
         took: list[float] = []
         end = time.perf_counter() + span_s

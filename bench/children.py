@@ -24,7 +24,7 @@ Result = dict[str, Any]
 class Child:
     """A program of ours on one core, in a session of its own: a Ctrl-C ends it through us, in order."""
 
-    def __init__(self, command: Sequence[object], core: int, *, env: dict[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[object], core: int | None, *, env: dict[str, str] | None = None) -> None:
         self._command = pinned(core, command)
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when it ends
         self.process = subprocess.Popen(  # noqa: S603 - commands made here
@@ -78,11 +78,18 @@ class Child:
             stream.close()
 
 
-def pinned(core: int, command: Sequence[object]) -> list[str]:
-    """Return the command such that it runs on one core, where there is more than one and a way to say so."""
+def pinned(core: int | None, command: Sequence[object]) -> list[str]:
+    """Return the command such that it runs on one core, or on all, where there is more than one and a way to say so."""
     bare = [str(part) for part in command]
     taskset = shutil.which("taskset")
-    return [taskset, "-c", str(core), *bare] if taskset and (os.cpu_count() or 1) > 1 else bare
+    cores = f"0-{(os.cpu_count() or 1) - 1}" if core is None else str(core)
+    return [taskset, "-c", cores, *bare] if taskset and (os.cpu_count() or 1) > 1 else bare
+
+
+def pid_used_s(pid: int) -> float:
+    """Return the processor time that a process has had, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pid_rss_mb(pid: int) -> float:

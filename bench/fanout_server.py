@@ -81,7 +81,7 @@ class Feed:
     async def fill(self) -> None:
         """Make every asset known."""
         for first in range(0, self._assets, FILLED_AT_ONCE):
-            await self._change(range(first, min(first + FILLED_AT_ONCE, self._assets)))
+            await self.change(range(first, min(first + FILLED_AT_ONCE, self._assets)))
 
     async def run(self, rate: float) -> None:
         """Change rate assets a second, those due at one moment together, as one read of an upstream finds them."""
@@ -89,11 +89,12 @@ class Feed:
         while True:
             due = self._assets + int((time.perf_counter() - began) * rate)
             if turn < due:
-                await self._change(range(turn, due))
+                await self.change(range(turn, due))
                 turn = due
             await asyncio.sleep(TICK_S)
 
-    async def _change(self, turns: range) -> None:
+    async def change(self, turns: range) -> None:
+        """Have as many assets change, found by one read."""
         now = {asset(turn % self._assets): turn // self._assets for turn in turns}
         Silent.turns |= now
         with telemetry.poll(SOURCE, len(now)):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent import futures
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from report import Missing
 from assetwatch_sandbox import etcd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BENCH = Path(__file__).resolve().parent
 ASSETWATCH = Path(sys.executable).with_name("assetwatch")
@@ -95,8 +96,10 @@ class Rig:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def child(self, *command: object, core: int = SERVER_CORE, env: dict[str, str] | None = None) -> Iterator[Child]:
-        """Run a program until the block ends."""
+    def child(
+        self, *command: object, core: int | None = SERVER_CORE, env: dict[str, str] | None = None
+    ) -> Iterator[Child]:
+        """Run a program until the block ends; core: None, on all."""
         child = Child(command, core, env=env)
         self._children.append(child)
         try:
@@ -111,12 +114,17 @@ class Rig:
 
     @contextlib.contextmanager
     def product(
-        self, sources: Mapping[str, object], *, store: Path | None = None, **telemetry: object
+        self, sources: Mapping[str, object], *, store: Mapping[str, object] | Path | None = None, **telemetry: object
     ) -> Iterator[tuple[Child, str]]:
-        """Run `assetwatch serve` over sources, with SQLite, until the block ends; yield it and its address."""
+        """Run `assetwatch serve` over sources until the block ends; yield it and its address.
+
+        store: its settings, or a file of SQLite; without it, a new one.
+        """
+        if not isinstance(store, Mapping):
+            store = {"kind": "sqlite", "path": str(store or self.fresh("store.sqlite"))}
         told = {
             "server": {"listen": "127.0.0.1:0", "streams_per_peer_max": 5000},
-            "store": {"kind": "sqlite", "path": str(store or self.fresh("store.sqlite"))},
+            "store": dict(store),
             "telemetry": {"log_level": "error", **telemetry},
             "sources": sources,
         }
@@ -135,10 +143,10 @@ class Rig:
         with self.python("fanout_server.py", *options) as server:
             return self.load(server.said()["address"], pid=server.pid, **load)
 
-    def loading(self, address: str, **options: object) -> AbstractContextManager[Child]:
+    def loading(self, address: str, *, core: int = LOAD_CORE, **options: object) -> AbstractContextManager[Child]:
         """Run the compiled client; its line comes at its end."""
         flags = [f"-{name.replace('_', '-')}={value}" for name, value in options.items()]
-        return self.child(go_program("load"), f"-address={address}", *flags, core=LOAD_CORE)
+        return self.child(go_program("load"), f"-address={address}", *flags, core=core)
 
     def fresh(self, name: str) -> Path:
         """Return a path in the rig's folder where nothing is yet."""

@@ -34,6 +34,7 @@ PARTS = {
     "b6": "b6_price",
     "b7": "b7_growth",
     "b8": "b8_hostile",
+    "b9": "b9_replicas",
 }
 """In the order of running: what is short and sensitive first, since a host may take from a machine that has long been
 busy. RESULTS.md has them by their names."""

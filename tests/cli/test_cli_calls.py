@@ -373,6 +373,29 @@ async def test_every_violation_is_told_once(ask: Run, fake: FakeService) -> None
     assert done.err.splitlines()[1:] == ["  assets[2].asset_id: too long", "  assets[3].asset_id: too long"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "dam", "\udcff"),
+        ("wait", "\udcff", "tid:1"),
+        ("list", "--prefix", "\udcff"),
+        ("watch", "dam/\udcff"),
+        ("watch", "dam", "--prefix", "\udcff"),
+        ("watch", "dam", "--resume-token", "\udcff"),
+        ("pieces", "search", "\udcff", "--source", "\udcff"),
+    ],
+    ids=ascii,
+)
+async def test_an_argument_that_is_no_text_is_a_mistake_of_the_command_line(
+    fake: FakeService, arguments: tuple[str, ...]
+) -> None:
+    """Bytes that are not UTF-8, which no request can have: one line says so, and nothing is called."""
+    done = await run(*arguments, ASSETWATCH_SERVER=fake.address)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("assetwatch: an argument is not UTF-8")
+    assert done.err.count("\n") == 1
+
+
 async def test_every_command_says_that_no_server_can_be_reached(command: Run) -> None:
     """Where nothing listens, a command ends with 3 and one line that names the address."""
     with socket.socket() as taken:

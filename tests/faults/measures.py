@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from faults.replica_catalogue import member_killed
 from faults.rig.delays import delays
@@ -24,7 +25,7 @@ from faults.rig.world import Plan
 from faults.runs import run, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from faults.rig.replica import Replica
     from faults.rig.replicas import Replicas
@@ -37,6 +38,7 @@ MANY_PER_S = 10_000
 MANY_S = 120.0
 ROUNDS = 3
 QUOTA_BYTES = 2**30
+ENDS = ("SIGTERM", "kill -9")
 
 
 class Takeover(NamedTuple):
@@ -128,34 +130,70 @@ async def leader() -> list[float]:
         running.windows.append(window)
         await asyncio.sleep(4)
         evidence = await running.evidence(quiet_s=10)
-        print(f"leader: {evidence.changes_per_s:.0f} changes/s before it, starved {evidence.starved:.0%}")  # noqa: T201
+        print(f"leader: {evidence.changes_per_s:.0f} changes/s, starved {evidence.starved:.0%}", file=sys.stderr)  # noqa: T201
         return list(delays(evidence, window.began_at - 1, window.ended_at + 1))
+
+
+Found: TypeAlias = "Mapping[str, Any]"
+
+
+def requests_of_both() -> Found:
+    """Return, by source, the requests a second that it gets of one replica, and of three."""
+    one, three = run(requests(1)), run(requests(3))
+    return {name: (one[name], three[name]) for name in SOURCES}
+
+
+def takeovers_of_many() -> Found:
+    """Return how long takeovers of many assets took, by how the owner ended."""
+    how = dict(zip(ENDS, run(takeovers(MANY)), strict=True))
+    seconds = {
+        end: {"owned_s": [each.owned_s for each in found], "asked_s": [each.asked_s for each in found]}
+        for end, found in how.items()
+    }
+    return {"lease_s": LEASE_S, "assets": MANY, **seconds}
+
+
+def around_an_election() -> Found:
+    """Return how late changes were told around an election."""
+    late = run(leader())
+    return {"changes": len(late), "p99_s": statistics.quantiles(late, n=100)[98], "max_s": max(late)}
+
+
+def told(what: str, found: Found) -> Iterator[str]:
+    """Yield lines that say it."""
+    match what:
+        case "requests":
+            for name, (one, three) in found.items():
+                yield f"requests/s of {name:20} 1 replica {one:6.2f}, 3 replicas {three:6.2f}: {three / one:.3f}"
+        case "takeover":
+            for end in ENDS:
+                owned, asked = found[end]["owned_s"], found[end]["asked_s"]
+                yield (
+                    f"takeover by {end}, {found['assets']} assets, lease {found['lease_s']} s: owned after"
+                    f" {statistics.median(owned):.2f} s (at most {max(owned):.2f}), asked after"
+                    f" {statistics.median(asked):.2f} s (at most {max(asked):.2f})"
+                )
+        case "leader":
+            yield f"{found['changes']} changes told, p99 {found['p99_s']:.2f} s late, at most {found['max_s']:.2f} s"
+
+
+MEASURES: Mapping[str, Callable[[], Found]] = {
+    "requests": requests_of_both,
+    "takeover": takeovers_of_many,
+    "leader": around_an_election,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m faults.measures", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["requests", "takeover", "leader"])
-    what = parser.parse_args(arguments).what
-    say = print
-    if "requests" in what:
-        one, three = run(requests(1)), run(requests(3))
-        for name in SOURCES:
-            ratio = three[name] / one[name]
-            say(f"requests/s of {name:20} 1 replica {one[name]:6.2f}, 3 replicas {three[name]:6.2f}: {ratio:.3f}")
-    if "takeover" in what:
-        for assets in (0, MANY):
-            for how, found in zip(("SIGTERM", "kill -9"), run(takeovers(assets)), strict=True):
-                owned, asked = [each.owned_s for each in found], [each.asked_s for each in found]
-                say(
-                    f"takeover by {how}, {assets or 'few'} assets, lease {LEASE_S} s: owned after"
-                    f" {statistics.median(owned):.2f} s (at most {max(owned):.2f}), asked after"
-                    f" {statistics.median(asked):.2f} s (at most {max(asked):.2f})"
-                )
-    if "leader" in what:
-        late = run(leader())
-        p99 = statistics.quantiles(late, n=100)[98]
-        say(f"leader: {len(late)} changes told around it, p99 {p99:.2f} s late, at most {max(late):.2f} s")
+    parser.add_argument("what", nargs="*", default=list(MEASURES))
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each, for bench/b9_replicas.py")
+    options = parser.parse_args(arguments)
+    for what in options.what:
+        found = MEASURES[what]()
+        for line in [json.dumps(found)] if options.json else told(what, found):
+            print(line)  # noqa: T201
     return 0
 
 

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import grpc
 import pytest
+from assetwatch.internal.v1 import peer_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 from assetwatch.v1.asset_status_pb2 import (
@@ -239,3 +240,13 @@ async def test_a_read_may_take_as_long_as_its_owner_needs(etcd: Cluster, etcd_pr
         with patch.object(forwarding, "WITHIN_S", 0.3):
             fresh = await other.get(sample("omn"), max_age={"seconds": 0})
         assert (fresh.state, fresh.freshness) == (ASSET_STATE_AVAILABLE, FRESHNESS_FRESH)
+
+
+async def test_a_replica_of_a_newer_version_is_refused_what_is_not_known(
+    etcd: Cluster, etcd_prefix: str, tmp_path: Path
+) -> None:
+    """An owner that is asked for something it has never heard of says so, and does not seem to have done it."""
+    async with replicas(etcd, etcd_prefix, tmp_path) as both:
+        other = await both.other("omn")
+        with pytest.raises(SourceUnreachable, match="older version"):
+            await other.shared("omn")._ask(peer_pb2.AskRequest())

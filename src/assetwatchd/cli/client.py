@@ -114,6 +114,8 @@ def run(target: Target, command: Callable[[Client], Coroutine[object, object, Ex
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
         fail(code, *_better(target, error, lines))
+    except UnicodeEncodeError:  # of a request: its texts are UTF-8, and those that are written are made safe before
+        fail(ExitCode.USAGE, "an argument is not UTF-8, as names, ids and tokens of assetwatch are: write it in UTF-8")
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)

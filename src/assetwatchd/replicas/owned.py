@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetwatch.internal.v1 import peer_pb2 as pb
 
-from assetwatchd.model.errors import TooManyAssets
+from assetwatchd.model.errors import SourceUnreachable, TooManyAssets
 from assetwatchd.model.values import AssetKey
 from assetwatchd.replicas import messages
 from assetwatchd.replicas.named import WHOLE, decode
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 REMOVED_S = 3.0
 """A removal we were told of is kept by then, or is not waited for any longer."""
+
+OLDER = "the replica that asks it is of an older version, and cannot do that"
+RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,8 @@ class Owned:
                 await scheduler.push_touched(request.touch.asset_ids)
             case "remove":
                 await self._remove(request.remove)
+            case _:
+                raise SourceUnreachable(scheduler.name, OLDER, retry_after_s=RETRY_S)
         return ()
 
     async def _remove(self, remove: pb.AskRequest.Remove) -> None:
