@@ -199,6 +199,17 @@ def test_what_a_newer_version_wrote_is_read_as_far_as_it_is_known() -> None:
     assert (entry.key, entry.state, entry.freshness.name) == (AssetKey("dam", "a"), State.UNKNOWN, "STALE")
 
 
+def test_an_epoch_ends_before_a_leap() -> None:
+    """With the last revision that was of anybody, and not where the next is written; a first one has none before it."""
+    first = epochs.read(epochs.begun(epochs.NONE, leapt_from=5), modified=10, base=0)
+    assert first.ended == {}
+    second = epochs.read(epochs.begun(first, leapt_from=1500), modified=10**9, base=0)
+    third = epochs.read(epochs.begun(second), modified=10**9 + 1, base=0)
+    for known in (second, third):
+        assert known.continues(first.current, 1500)
+        assert not known.continues(first.current, 1501)
+
+
 def test_epochs_go_on() -> None:
     """Each ends where the next begins, in revisions of entries; of very many the oldest are forgotten."""
     known, names = epochs.NONE, list[str]()
