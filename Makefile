@@ -117,7 +117,7 @@ tests: $(DEV) ## Run the tests on all cores, then those marked serial one by one
 	$(PYTEST) $(PARALLEL) -m 'not serial' --junitxml=$(BUILD)/pytest.xml $(ARGS) $(OR_NONE)
 	$(PYTEST) -m serial --junitxml=$(BUILD)/pytest-serial.xml $(ARGS) $(OR_NONE)
 
-bench: $(BENCH) ## Measure, beside the peers, into bench/RESULTS.md; a quarter of an hour, best on a quiet machine
+bench: $(BENCH) ## Measure, beside the peers, into bench/RESULTS.md; twenty minutes, best on a quiet machine
 	@exec $(BIN)/python bench/run.py $(ARGS)
 
 MACHINES = tests/changefeed/test_core_machine.py tests/e2e/test_e2e_machine.py tests/changefeed/test_watch_guarantees.py \

@@ -13,7 +13,7 @@ import replica_reads
 from children import pid_used_s
 from replica_group import ASSETS, SIZES, group, named, servers
 from report import Part, Row, at_most, figure, unless_missing
-from rig import BENCH
+from rig import BENCH, etcd_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,8 @@ LEASE_BESIDE_S, DRAINED_S, LEADER_S, REQUESTS_BESIDE = 1.5, 0.5, 3.0, 0.03
 
 
 def run(rig: Rig) -> Part:
-    """Measure what is short first, and what takes minutes last."""
+    """Measure what is short first, and what takes minutes last. Raises: Missing."""
+    etcd_program()
     how = (
         "Replicas on the server's core, all members of etcd and the load on the other; etcd flushes each write."
         f" Commits: ingests of one source for {COMMIT_S:g} s, each until its changes can be read. Delay: from when a"

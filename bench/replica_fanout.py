@@ -67,7 +67,7 @@ def _watched(rig: Rig, serving: Sequence[Serving], loads: Sequence[int]) -> Resu
     told = {"streams": WATCHERS // len(serving), "filters": FILTERS, **TIMES}
     with contextlib.ExitStack() as stack:
         clients = [
-            stack.enter_context(rig.loading(each.address, core=core, pid=each.child.pid, **told))
+            stack.enter_context(rig.loading(each.address, core, pid=each.child.pid, **told))
             for each, core in zip(serving, loads, strict=True)
         ]
         said = [client.said() for client in clients]
@@ -84,7 +84,8 @@ def _watched(rig: Rig, serving: Sequence[Serving], loads: Sequence[int]) -> Resu
 def _others(said: Sequence[Result]) -> float:
     """Return what others had of the servers' core: to each client, the other servers are others."""
     first, *rest = said
-    return max(0.0, float(first["others_share"]) - sum(each["server_share"] for each in rest))
+    left: float = first["others_share"] - sum(each["server_share"] for each in rest)
+    return max(0.0, left)
 
 
 def _row(name: str, rate: int, found: Result) -> Row:

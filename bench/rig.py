@@ -143,7 +143,7 @@ class Rig:
         with self.python("fanout_server.py", *options) as server:
             return self.load(server.said()["address"], pid=server.pid, **load)
 
-    def loading(self, address: str, *, core: int = LOAD_CORE, **options: object) -> AbstractContextManager[Child]:
+    def loading(self, address: str, core: int = LOAD_CORE, /, **options: object) -> AbstractContextManager[Child]:
         """Run the compiled client; its line comes at its end."""
         flags = [f"-{name.replace('_', '-')}={value}" for name, value in options.items()]
         return self.child(go_program("load"), f"-address={address}", *flags, core=core)

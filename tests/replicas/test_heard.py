@@ -84,3 +84,15 @@ async def test_no_more_times_than_there_may_be_assets() -> None:
     assert len(known.observed) == 2 * LIMIT
     known.take(pb.SourceNews(observed=[pb.Observed(asset_id="0", at=5)]))
     assert known.observed["0"] == 5
+
+
+@virtual
+async def test_assets_come_and_go_for_ever() -> None:
+    """Of those that are read it is known when, whatever was read before and is no more; and no more is remembered."""
+    known = heard_of(assets_max=LIMIT)
+    for number in range(100):
+        read = [pb.Observed(asset_id="always", at=number), pb.Observed(asset_id=str(number), at=number)]
+        known.take(pb.SourceNews(observed=read))
+        assert known.observed[str(number)] == number
+    assert known.observed["always"] == 99
+    assert len(known.observed) == 2 * LIMIT

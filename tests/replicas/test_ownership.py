@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from assetwatchd.changefeed.store.etcd.keys import Keys
 from assetwatchd.changefeed.store.etcd.store import EtcdStore
 from assetwatchd.etcd.errors import LeaseGone
-from assetwatchd.etcd.values import Lease
+from assetwatchd.etcd.values import KeyValue, Lease
 from assetwatchd.replicas import interests
 from assetwatchd.replicas.interests import Interests
 from assetwatchd.replicas.named import Named, decode
 from assetwatchd.replicas.ownership import Ownership
 from assetwatchd.replicas.presence import Present
-from assetwatchd.replicas.records import Me, Presence
+from assetwatchd.replicas.records import Me, Presence, write_owner
 from assetwatchd.replicas.session import Session
 from assetwatchd.rpc.convert import ProtobufEncoder
 from assetwatchd.runtime.clock import loop_time
@@ -298,5 +298,28 @@ def test_what_a_dead_one_watched_stays_for_a_while() -> None:
         assert left() == [0, 0]
         for process in world.processes.values():
             await process.kill()
+
+    virtual_time.run(lives())
+
+
+def test_a_source_that_comes_back_is_asked_although_it_was_once_given_away() -> None:
+    """Also when nobody saw it free in between: what a hand-over ends is one term, and not all to come."""
+
+    async def lives() -> None:
+        world = World(random.Random(1))  # noqa: S311 - a run can be repeated
+        world.fates = ("done",)
+        await world.start("a")
+        await world.watched(1)
+        (process,) = world.processes.values()
+        before = process.ownership.owner("one")
+        assert before is not None
+        process.ownership.hand_over("one")
+        given = KeyValue(b"", write_owner(Me("b.1", "b", "nowhere:2")), before.term + 5, before.term + 5, 1)
+        process.ownership.take(b"o/one", given)  # freed, and taken by another, in the same news
+        assert process.ownership.term("one") is None
+        again = KeyValue(b"", write_owner(process.me), before.term + 9, before.term + 9, process.session.lease)
+        process.ownership.take(b"o/one", again)
+        assert process.ownership.term("one") == before.term + 9
+        await process.kill()
 
     virtual_time.run(lives())

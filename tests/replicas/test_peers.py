@@ -173,3 +173,8 @@ async def test_clients_are_not_served_it() -> None:
         named = {service.name for service in answer.list_services_response.service}
         assert named
         assert SERVICE not in named
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    """Nor is it in what is written of a value that has it inside."""
+    assert "sesame" not in f"{Access(None, None, 'sesame')!r} {[Access(None, None, 'sesame')]}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assetwatch_sandbox.etcd import NoEtcd
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,6 +55,18 @@ def test_missing(bench: Callable[[str], Any], tool: str, tmp_path: Path, monkeyp
     rig._built.cache_clear()
     assert (row.what, row.figure) == ("streams", "not measured")
     assert row.note.startswith("load")
+
+
+def test_no_etcd(bench: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without etcd nothing of replicas is started, and the table is told why."""
+    rig, report, b9 = bench("rig"), bench("report"), bench("b9_replicas")
+    monkeypatch.setattr(rig.etcd, "built", _no_etcd)
+    with pytest.raises(report.Missing, match="etcd: it is not here"):
+        b9.run(rig.Rig())
+
+
+def _no_etcd() -> Path:
+    raise NoEtcd("it is not here")
 
 
 def test_alone(bench: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

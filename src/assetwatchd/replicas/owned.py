@@ -61,7 +61,8 @@ class Owned:
         if body:
             whole = bucket[1] == WHOLE
             try:
-                self._held[bucket] = self.scheduler.interest([] if whole else decode(body), whole=whole)
+                names = [] if whole else [name for name in decode(body) if self.scheduler.check(name) is None]
+                self._held[bucket] = self.scheduler.interest(names, whole=whole)
             except (TooManyAssets, ValueError) as error:
                 log.warning("not all that clients of other replicas watch is asked for: %s", error)
         if before is not None:

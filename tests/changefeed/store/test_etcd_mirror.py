@@ -81,12 +81,10 @@ class Etcd:
         """Return contents as a reading would."""
         contents = Contents(NAMES, seal)
         ours = {NAMES.name(key.key): key for key in self.keys.values()}
-        contents.put_all(key for name, key in ours.items() if not keys.is_entry(name))
-        entries = [
-            contents.entry(name, key, Contents(NAMES, seal).ledger) for name, key in ours.items() if keys.is_entry(name)
-        ]
-        for entry in sorted(entries, key=lambda entry: entry.revision):
-            contents.ledger.put(entry)
+        contents.put_others(key for name, key in ours.items() if not keys.is_entry(name))
+        nothing = Contents(NAMES, seal).ledger
+        read = (contents.entry(name, key, nothing) for name, key in ours.items() if keys.is_entry(name))
+        contents.put_all(sorted((entry for entry in read if entry is not None), key=lambda entry: entry.revision))
         return contents
 
 

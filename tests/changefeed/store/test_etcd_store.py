@@ -132,6 +132,7 @@ async def test_what_is_forgotten_goes_everywhere(replicas: list[EtcdStore]) -> N
     await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)
     moved = asyncio.Event()
     other.mirror.moved = moved.set
+    await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)  # it has heard of both by then
     async with asyncio.timeout(PATIENCE_S):
         while other.get(AssetKey("dam", "never")) is not None:
             await moved.wait()

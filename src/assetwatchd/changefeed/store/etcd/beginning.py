@@ -33,6 +33,11 @@ async def begin(client: EtcdClient, names: Keys, seal: Seal) -> Reading:
         try:
             await begin_epoch(client, names)
             return await read_all(client, names, seal, Ledger())
+        except ValueError as error:
+            raise StoreError(
+                f"what is in etcd below {names.prefix.decode()} was not written by assetwatch: give another"
+                f" store.prefix, or restore a backup ({error})"
+            ) from None
         except (OutcomeUnknown, Compacted):  # an epoch that was begun for nothing is as good as any
             if tried == TRIES:
                 raise

@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from assetwatch.internal.v1 import record_pb2 as pb
+from google.protobuf.message import DecodeError
 
 from assetwatchd.changefeed.store.etcd.keys import number
 
@@ -41,8 +42,11 @@ NONE = Epochs("", {})
 
 
 def read(value: bytes, modified: int, base: int) -> Epochs:
-    """Read m/epochs as it was written at a revision of etcd."""
-    message = pb.Epochs.FromString(value)
+    """Read m/epochs as it was written at a revision of etcd. Raises: ValueError for what no process wrote."""
+    try:
+        message = pb.Epochs.FromString(value)
+    except DecodeError as error:
+        raise ValueError("no epochs") from error
     ended = {each.epoch: each.last for each in message.ended}
     if message.open:
         ended[message.open] = number(base, modified)
