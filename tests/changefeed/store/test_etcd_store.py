@@ -129,6 +129,7 @@ async def test_what_is_forgotten_goes_everywhere(replicas: list[EtcdStore]) -> N
     for name in ("never", "back"):
         one.forget(AssetKey("dam", name))
     await one.commit([draft("dam/back")])
+    await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)
     moved = asyncio.Event()
     other.mirror.moved = moved.set
     await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)  # it has heard of both by then
