@@ -144,8 +144,8 @@ class SharedSource:
             await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._end_term(owned, running, lost)
-        if not running.cancelled():
-            self._judge(term, running.exception())
+            failure = None if running.cancelled() else running.exception()  # looked at also where this is cancelled
+        self._judge(term, failure)
 
     def _scheduler(self, term: int) -> Scheduler:
         self._turned = None
