@@ -139,6 +139,7 @@ class SharedSource:
     async def _ask_until_lost(self, owned: Owned) -> None:
         term = owned.term
         running = asyncio.create_task(self._run_term(owned), name=f"{self.name}.term")
+        running.add_done_callback(_looked_at)
         lost = asyncio.create_task(self._parts.ownership.lost(self.name, term), name=f"{self.name}.lost")
         try:
             await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
@@ -431,3 +432,9 @@ class SharedSource:
             return False
         self._heard.take(news)
         return True
+
+
+def _looked_at(term: asyncio.Task[None]) -> None:
+    """Have what a term failed with be looked at, also where whoever waits for it is cancelled, perhaps twice."""
+    if not term.cancelled():
+        term.exception()
