@@ -144,7 +144,9 @@ async def write(replica: Replica, sessions: set[Session], rng: random.Random, co
             else:
                 names = [name for name in NAMES if name.startswith(source)]
                 some = rng.sample(names, rng.randint(1, len(names)))
-                counts["kept"] += len(await replica.store.commit([draft(name, rng.choice(STATES)) for name in some]))
+                counts["kept"] += len(
+                    await replica.store.commit([draft(name, rng.choice(STATES), pad_bytes=1) for name in some])
+                )
                 replica.hub.publish()
         await asyncio.sleep(rng.uniform(0, 0.2))
 
