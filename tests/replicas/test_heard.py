@@ -16,7 +16,7 @@ def test_assets_come_and_go_for_ever() -> None:
     """Of those that are read it is known when, whatever was read before and is no more; and no more is remembered."""
 
     async def lives() -> None:
-        settings = SourceSettings(base_url="http://127.0.0.1:1", assets_max=10)
+        settings = SourceSettings.model_validate({"base_url": "http://127.0.0.1:1", "assets_max": 10})
         heard = Heard(settings, now=lambda: 100.0)
         for number in range(100):
             read = [pb.Observed(asset_id="always", at=number), pb.Observed(asset_id=str(number), at=number)]
