@@ -266,8 +266,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 SHARED,
-                'owned.hold_all(self._parts.interests.elsewhere(self.name)), name=f"{self.name}.held")',
-                'owned.hold_all({}), name=f"{self.name}.held")',
+                "owned.hold_all(self._parts.interests.elsewhere(self.name))",
+                "owned.hold_all({})",
             )
         ],
     ),

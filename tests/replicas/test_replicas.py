@@ -22,7 +22,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
-from assetwatchd.replicas import forwarding
+from assetwatchd.replicas import forwarding, shared
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -64,6 +64,25 @@ async def test_whoever_is_watched_elsewhere_is_read(etcd: Cluster, etcd_prefix: 
         await shows(watch, sample("omn"), ASSET_STATE_PROCESSING)
         watch.call.cancel()
         await until(lambda: not owner.shared("omn").owned.scheduler.wanted(sample("omn").asset_id))  # type: ignore[union-attr]  # same
+
+
+async def test_what_found_no_room_is_asked_for_once_there_is_some(
+    etcd: Cluster, etcd_prefix: str, tmp_path: Path
+) -> None:
+    """The owner may have to refuse what clients of another replica watch: they go on watching, and are served then."""
+    with patch.object(shared, "HELD_AGAIN_S", 0.2):
+        async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
+            other = await both.other("omn")
+            owned = (await both.owner("omn")).shared("omn").owned
+            assert owned is not None
+            watch = await other.watch(assets=[{"source": "omn", "asset_id": sample("omn").asset_id}]).synced()
+            await until(lambda: bool(owned._held))
+            for bucket in list(owned._held):
+                owned.hold(bucket, b"")  # as after a refusal
+            assert not owned._held
+            await until(lambda: bool(owned._held))
+            other.vary("omn")
+            await shows(watch, sample("omn"), ASSET_STATE_PROCESSING)
 
 
 async def test_a_fresh_read_through_another(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.pipeline import Pipeline
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 LIST_BESIDE_S = 1.0
 """What the owner may take to answer beside the list that is waited for."""
+HELD_AGAIN_S = 5.0
+"""What found no room at the scheduler, as too many assets were of interest there, is tried again so often."""
 RETRY_WITHIN_S = 15.0
 """A try by hand may take this long: longer than its owner waits for it."""
 
@@ -168,8 +170,10 @@ class SharedSource:
         self._parts.ownership.changed()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_turns(owned.term), name=f"{self.name}.conditions")
-            tasks.create_task(self._watched.adopt(owned.scheduler), name=f"{self.name}.watched")
-            tasks.create_task(owned.hold_all(self._parts.interests.elsewhere(self.name)), name=f"{self.name}.held")
+            watched = _again_and_again(lambda: self._watched.adopt(owned.scheduler))
+            held = _again_and_again(lambda: owned.hold_all(self._parts.interests.elsewhere(self.name)))
+            tasks.create_task(watched, name=f"{self.name}.watched")
+            tasks.create_task(held, name=f"{self.name}.held")
             await owned.scheduler.run()
 
     async def _end_term(self, owned: Owned, *tasks: asyncio.Task[None]) -> None:
@@ -438,3 +442,9 @@ def _looked_at(term: asyncio.Task[None]) -> None:
     """Have what a term failed with be looked at, also where whoever waits for it is cancelled, perhaps twice."""
     if not term.cancelled():
         term.exception()
+
+
+async def _again_and_again(doing: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await doing()
+        await asyncio.sleep(HELD_AGAIN_S)
