@@ -151,7 +151,7 @@ def log(run: Evidence) -> Iterator[str]:
     """LOG: nothing happened on the server that nobody foresaw."""
     for word in ("Traceback (most recent call last)", "nobody foresaw"):
         if word in run.stderr:
-            yield f"the server's log has: {word}: {run.stderr[run.stderr.index(word) :][:2000]}"
+            yield f"the server's log has: {word}: {run.stderr[run.stderr.index(word) :][:5000]}"
 
 
 def _most_within(times: Sequence[float], span_s: float) -> int:
