@@ -196,5 +196,6 @@ async def test_what_a_stranger_says_is_not_read(shown: str, answered: grpc.Statu
     """So that no message, however large, costs more than the bytes of it; what a replica says has to be right."""
     async with serving(Access(None, None, SECRET)) as address, grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary(f"/{SERVICE}/Ask")(b"\xff", metadata=Access(None, None, shown).metadata)
+            call: Any = channel.unary_unary(f"/{SERVICE}/Ask")
+            await call(b"\xff", metadata=Access(None, None, shown).metadata)
         assert refused.value.code() is answered
