@@ -21,7 +21,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
-from assetwatchd.replicas import forwarding, shared
+from assetwatchd.replicas import forwarding, terms
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -69,7 +69,7 @@ async def test_what_found_no_room_is_asked_for_once_there_is_some(
     etcd: Cluster, etcd_prefix: str, tmp_path: Path
 ) -> None:
     """The owner may have to refuse what clients of another replica watch: they go on watching, and are served then."""
-    with patch.object(shared, "HELD_AGAIN_S", 0.2):
+    with patch.object(terms, "HELD_AGAIN_S", 0.2):
         async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
             other = await both.other("omn")
             owned = (await both.owner("omn")).shared("omn").owned

@@ -6,59 +6,32 @@ known, and can be asked for, elsewhere.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from assetwatch.internal.v1 import peer_pb2 as pb
 
-from assetwatchd.model.errors import NotOwner, SourceUnreachable
+from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.polling.scheduler import Found, Scheduler
 from assetwatchd.replicas.elsewhere import Elsewhere
 from assetwatchd.replicas.in_term import InTerm
 from assetwatchd.replicas.named import Named
-from assetwatchd.replicas.owned import Owned
+from assetwatchd.replicas.terms import Terms
 from assetwatchd.replicas.watched import Watch, Watched
 from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from assetwatchd.changefeed.hub import Hub
-    from assetwatchd.changefeed.pipeline import Pipeline
-    from assetwatchd.changefeed.store.etcd.mirror import Mirror
-    from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Condition, Entry, Freshness, Observation, SourceKind
     from assetwatchd.polling.interest import Interest
     from assetwatchd.polling.stats import Figures
-    from assetwatchd.replicas.conditions import Conditions
-    from assetwatchd.replicas.forwarding import Forwarding
-    from assetwatchd.replicas.interests import Bucket, Interests
-    from assetwatchd.replicas.ownership import Ownership
-    from assetwatchd.replicas.presence import Present
+    from assetwatchd.replicas.interests import Bucket
+    from assetwatchd.replicas.owned import Owned
+    from assetwatchd.replicas.terms import Parts
     from assetwatchd.runtime.fairness import Caller
     from assetwatchd.settings.schema import SourceSettings
     from assetwatchd.upstream.port import Capabilities, Upstream
-
-HELD_AGAIN_S = 5.0
-"""What found no room at the scheduler, as too many assets were of interest there, is tried again so often."""
-
-log = logging.getLogger(__name__)
-
-
-class Parts(NamedTuple):
-    """What all sources of one process share."""
-
-    store: Store
-    mirror: Mirror
-    hub: Hub
-    pipeline: Pipeline
-    ownership: Ownership
-    interests: Interests
-    conditions: Conditions
-    forwarding: Forwarding
-    present: Present
 
 
 class SharedSource:
@@ -73,9 +46,8 @@ class SharedSource:
         self._make = make
         self._rules = make()  # never called: it tells what ids look like, and opens nothing
         self._parts = parts
-        self._owned: Owned | None = None
         self._elsewhere = Elsewhere(
-            name, settings, parts.store, parts.conditions, parts.forwarding, mine=lambda: self._owned is not None
+            name, settings, parts.store, parts.conditions, parts.forwarding, mine=lambda: self.owned is not None
         )
         self._watched = Watched(
             Named(name, assets_max=settings.assets_max),
@@ -83,8 +55,7 @@ class SharedSource:
             lambda asset_id: self._elsewhere.entry(asset_id) is None,
             int(settings.assets_max * settings.unknown_share_per_peer),
         )
-        self._turned: Condition | None = None
-        self._turns = asyncio.Event()
+        self._terms = Terms(name, self._scheduler, parts, self._watched, self._elsewhere.heard)
         parts.interests.add(name, self._watched.named, self._told_interest)
 
     @property
@@ -101,12 +72,12 @@ class SharedSource:
     @property
     def owned(self) -> Owned | None:
         """What there is of it while it is asked here; None while it is not."""
-        return self._owned
+        return self._terms.owned
 
     @property
     def _at(self) -> Elsewhere | Scheduler:
         """What knows the most of it in this process."""
-        return self._elsewhere if self._owned is None else self._owned.scheduler
+        return self._elsewhere if self.owned is None else self.owned.scheduler
 
     @property
     def owner(self) -> str | None:
@@ -116,40 +87,12 @@ class SharedSource:
 
     async def run(self) -> None:
         """Ask it whenever it is this process's to ask; until cancelled."""
-        ownership = self._parts.ownership
-        while True:
-            term = await ownership.won(self.name)
-            log.info("source %s is asked by this replica from now on", self.name)
-            await self._own(term)
+        await self._terms.run()
 
     async def close(self) -> None:
         """Nothing is open while it is not asked here."""
 
-    async def _own(self, term: int) -> None:
-        """Ask it until the term is over, then let others have it."""
-        scheduler = self._scheduler(term)
-        try:
-            await scheduler.restore()
-            await self._ask_until_lost(Owned(scheduler, term, self._parts.store, self._parts.mirror, self._parts.hub))
-            log.info("source %s is not asked by this replica any more", self.name)
-            await self._parts.ownership.release(self.name, term)
-            self._elsewhere.heard.observed.update(await scheduler.all_observed())
-        finally:
-            await scheduler.close()
-
-    async def _ask_until_lost(self, owned: Owned) -> None:
-        term = owned.term
-        running = asyncio.create_task(self._run_term(owned), name=f"{self.name}.term")
-        lost = asyncio.create_task(self._parts.ownership.lost(self.name, term), name=f"{self.name}.lost")
-        try:
-            await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await self._end_term(owned, running, lost)
-        if not running.cancelled():
-            self._judge(term, running.exception())
-
     def _scheduler(self, term: int) -> Scheduler:
-        self._turned = None
         upstream = InTerm(self._make(), lambda: self._parts.ownership.term(self.name) == term)
         found = Found(self._parts.conditions.found(self.name), self._elsewhere.heard.observed, in_turns=True)
         return Scheduler(
@@ -159,39 +102,9 @@ class SharedSource:
             self.settings,
             store=self._parts.store,
             pipeline=self._parts.pipeline,
-            tell=self._turn,
+            tell=self._terms.turn,
             found=found,
         )
-
-    async def _run_term(self, owned: Owned) -> None:
-        self._owned = owned
-        self._parts.ownership.changed()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell_turns(owned.term), name=f"{self.name}.conditions")
-            watched = _again_and_again(lambda: self._watched.adopt(owned.scheduler))
-            held = _again_and_again(lambda: owned.hold_all(self._parts.interests.elsewhere(self.name)))
-            tasks.create_task(watched, name=f"{self.name}.watched")
-            tasks.create_task(held, name=f"{self.name}.held")
-            await owned.scheduler.run()
-
-    async def _end_term(self, owned: Owned, *tasks: asyncio.Task[None]) -> None:
-        """Stop asking, before anything else; who waits for a read has it from the next owner."""
-        self._owned = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        owned.scheduler.end()
-        self._watched.abandon()
-        self._parts.conditions.tell(self.name)
-
-    def _judge(self, term: int, failure: BaseException | None) -> None:
-        """Raise what ended a term, unless it is that the store knows of another owner."""
-        if failure is None:
-            return
-        try:
-            raise failure
-        except* NotOwner:
-            self._parts.ownership.refuse(self.name, term)
 
     # How it is doing -------------------------------------------------------------------------------------------------
 
@@ -221,33 +134,21 @@ class SharedSource:
 
     async def retry(self) -> None:
         """Have all that fails of it tried at once. Raises: RetryTooSoon; SourceUnreachable when no owner answers."""
-        if (owned := self._owned) is not None:
+        if (owned := self.owned) is not None:
             await owned.scheduler.retry()
         elif not await self._elsewhere.retry():
             await self.retry()
 
     def store_failing(self, why: str) -> None:
         """Our store cannot keep what the source says; empty: it can again."""
-        if self._owned is not None:
-            self._owned.scheduler.store_failing(why)
-
-    def _turn(self, _: str, condition: Condition) -> None:
-        """Have everybody told, this process too, through the store."""
-        self._turned = condition
-        self._turns.set()
-
-    async def _tell_turns(self, term: int) -> None:
-        while True:
-            await self._turns.wait()
-            self._turns.clear()
-            if self._turned is not None:
-                await self._parts.conditions.write(self.name, term, self._turned)
+        if self.owned is not None:
+            self.owned.scheduler.store_failing(why)
 
     # What is known of an asset ---------------------------------------------------------------------------------------
 
     def wanted(self, asset_id: str) -> bool:
         """Whether anybody is interested in an asset now; what another owns is not to be dropped here."""
-        return self._owned is None or self._owned.scheduler.wanted(asset_id)
+        return self.owned is None or self.owned.scheduler.wanted(asset_id)
 
     def names(self, asset_ids: Iterable[str]) -> list[AssetKey]:
         """Return the keys of those assets that are of interest, for each the one object that all share."""
@@ -279,20 +180,20 @@ class SharedSource:
     def interest(self, asset_ids: Iterable[str], *, whole: bool = False, caller: Caller = NOBODY) -> Interest:
         """Keep assets by name, or the whole source, up to date from now on. Raises: TooManyAssets."""
         watch = Watch(list(dict.fromkeys(asset_ids)), whole, caller)
-        return self._watched.begin(watch, None if self._owned is None else self._owned.scheduler)
+        return self._watched.begin(watch, None if self.owned is None else self.owned.scheduler)
 
     def _told_interest(self, bucket: Bucket, body: bytes) -> None:
-        if self._owned is not None:
-            self._owned.hold(bucket, body)
+        if self.owned is not None:
+            self.owned.hold(bucket, body)
 
     def join(self, asset_ids: Iterable[str], caller: Caller) -> None:
         """Have assets read in the turns of this caller too, if it is asked here; elsewhere all are one caller."""
-        if self._owned is not None:
-            self._owned.scheduler.join(asset_ids, caller)
+        if self.owned is not None:
+            self.owned.scheduler.join(asset_ids, caller)
 
     def leave(self, caller: Caller) -> Iterator[None]:
         """Withdraw a caller's requests for assets that were never read; in steps."""
-        return iter(()) if self._owned is None else self._owned.scheduler.leave(caller)
+        return iter(()) if self.owned is None else self.owned.scheduler.leave(caller)
 
     async def read(self, asset_ids: Iterable[str], *, max_age_s: float | None, caller: Caller = NOBODY) -> None:
         """Return once each asset was read at most max_age_s ago (None: ever), by whoever asks the source by then.
@@ -308,20 +209,20 @@ class SharedSource:
 
     async def _read_here(self, ids: Sequence[str], max_age_s: float | None, caller: Caller) -> bool:
         """Have it read here; return whether that is what was done, as the source is asked here."""
-        if (owned := self._owned) is None:
+        if (owned := self.owned) is None:
             return False
         try:
             await owned.scheduler.read(ids, max_age_s=max_age_s, caller=caller)
         except SourceUnreachable:
-            if owned is self._owned:
+            if owned is self.owned:
                 raise
             return False
         return True
 
     async def first_reads(self, asset_ids: Iterable[str]) -> None:
         """Wait until each of many assets, all of interest already, was read once, as far as that can be had."""
-        if self._owned is not None:
-            await self._owned.scheduler.first_reads(asset_ids)
+        if self.owned is not None:
+            await self.owned.scheduler.first_reads(asset_ids)
             return
         for part in slices(each for each in asset_ids if not self._elsewhere.has(each)):
             if not await self._elsewhere.first_reads(part):
@@ -329,30 +230,30 @@ class SharedSource:
 
     async def listed(self, timeout_s: float) -> None:
         """Have the whole source in view for a while; return once it was listed and read, or after timeout_s."""
-        if self._owned is not None:
-            await self._owned.scheduler.listed(timeout_s)
+        if self.owned is not None:
+            await self.owned.scheduler.listed(timeout_s)
         elif not await self._elsewhere.listed(timeout_s):
             await self.listed(timeout_s)
 
     async def tidy(self, *, forget_after_s: float) -> None:
         """Forget assets nobody has wanted for that long, if it is asked here."""
-        if self._owned is not None:
-            await self._owned.scheduler.tidy(forget_after_s=forget_after_s)
+        if self.owned is not None:
+            await self.owned.scheduler.tidy(forget_after_s=forget_after_s)
 
     # What is known of a change before it is pushed -------------------------------------------------------------------
 
     async def push_touched(self, asset_ids: Iterable[str]) -> None:
         """Have assets that changed upstream read at once."""
         ids = list(asset_ids)
-        if self._owned is not None:
-            await self._owned.scheduler.push_touched(ids)
+        if self.owned is not None:
+            await self.owned.scheduler.push_touched(ids)
         elif not await self._elsewhere.push_touched(ids):
             await self.push_touched(ids)
 
     async def push_removed(self, observation: Observation, traceparent: str) -> None:
         """Take in that an asset was deleted."""
-        if self._owned is not None:
-            await self._owned.scheduler.push_removed(observation, traceparent)
+        if self.owned is not None:
+            await self.owned.scheduler.push_removed(observation, traceparent)
         elif not await self._elsewhere.push_removed(observation, traceparent):
             await self.push_removed(observation, traceparent)
 
@@ -360,23 +261,17 @@ class SharedSource:
 
     async def answer(self, request: pb.AskRequest) -> pb.AskResponse:
         """Do what another process asks of the owner, if that is this one."""
-        if (owned := self._owned) is None:
+        if (owned := self.owned) is None:
             return pb.AskResponse(not_owner=True)
         answer = await owned.answer(request)
-        if owned is not self._owned and answer.HasField("refusal"):
+        if owned is not self.owned and answer.HasField("refusal"):
             return pb.AskResponse(not_owner=True)
         return answer
 
     def hear(self, news: pb.SourceNews) -> bool:
         """Take in what its owner tells; return whether it is the one that is known here."""
         owner = self._parts.ownership.owner(self.name)
-        if owner is None or owner.term != news.term or self._owned is not None:
+        if owner is None or owner.term != news.term or self.owned is not None:
             return False
         self._elsewhere.heard.take(news)
         return True
-
-
-async def _again_and_again(doing: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await doing()
-        await asyncio.sleep(HELD_AGAIN_S)
