@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -19,9 +20,11 @@ from assetwatch.v1.asset_status_pb2 import (
 )
 from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
+from assetwatchd.etcd.operations import put
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
 from assetwatchd.replicas import forwarding, terms
+from support.etcd import client_of
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -258,3 +261,30 @@ async def test_a_read_may_take_as_long_as_its_owner_needs(etcd: Cluster, etcd_pr
         with patch.object(forwarding, "WITHIN_S", 0.3):
             fresh = await other.get(sample("omn"), max_age={"seconds": 0})
         assert (fresh.state, fresh.freshness) == (ASSET_STATE_AVAILABLE, FRESHNESS_FRESH)
+
+
+async def test_strangers_that_write_below_the_prefix(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """No replica ends for it, each goes on serving, and another one can start."""
+    strange = {
+        b"e/omn/\xff": b"",
+        b"e/omn/x": b"\xff\xff",
+        b"e/nobody": b"",
+        b"i/omn/x/1": zlib.compress(bytes(10**8), 9),
+        b"i/omn/x/2": zlib.compress(b"[" * 10**5),
+        b"i/omn": b"x",
+        b"c/omn": b"[" * 10**5,
+        b"r/x": b"[" * 10**5,
+        b"o/nobody": b"\xff",
+        b"f/omn": b"\xff",
+        b"\xff\xfe": b"",
+    }
+    async with replicas(etcd, etcd_prefix, tmp_path) as both, client_of(*etcd.endpoints) as client:
+        owner, other = await both.owner("omn"), await both.other("omn")
+        watches = [await each.watch(sources=["omn"]).synced() for each in (owner, other)]
+        for name, value in strange.items():
+            await client.txn(success=[put(etcd_prefix.encode() + name, value)])
+        await both.start("c")
+        changed = owner.vary("omn")
+        for watch in watches:
+            await shows(watch, changed, ASSET_STATE_PROCESSING)
+        assert not any(each.serving.done() for each in both.running.values())
