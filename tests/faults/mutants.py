@@ -37,7 +37,7 @@ ENDINGS, PAUSES = "assetwatchd.polling.endings", "assetwatchd.polling.pauses"
 PIPELINE, RESUME = "assetwatchd.changefeed.pipeline", "assetwatchd.changefeed.resume_token"
 SQLITE = "assetwatchd.changefeed.store.sqlite"
 FENCE, LANE, FOLLOWING = (f"assetwatchd.changefeed.store.etcd.{name}" for name in ("fence", "lane", "following"))
-LOGIN, SHARED, IN_TERM = "assetwatchd.etcd.login", "assetwatchd.replicas.shared", "assetwatchd.replicas.in_term"
+LOGIN, TERMS, IN_TERM = "assetwatchd.etcd.login", "assetwatchd.replicas.terms", "assetwatchd.replicas.in_term"
 CONDITIONS = "(created(owner, hold.term), modified(chain, hold.chain))"
 
 MUTANTS: Mapping[str, Mutant] = {
@@ -265,8 +265,8 @@ MUTANTS: Mapping[str, Mutant] = {
         "interest of other replicas is lost with the owner that held it",
         [
             Change(
-                SHARED,
-                "owned.hold_all(self._parts.interests.elsewhere(self.name))",
+                TERMS,
+                "owned.hold_all(self._parts.interests.elsewhere(self._name))",
                 "owned.hold_all({})",
             )
         ],

@@ -187,3 +187,15 @@ async def test_the_secret_does_not_leave_this_machine_without_tls(at: str) -> No
     """Wherever etcd says that a replica is called: anybody who can write there could have it sent to him."""
     with pytest.raises(PeerLost, match="without TLS the secret of replicas goes nowhere"):
         await asked(at, Access(None, None, SECRET))
+
+
+@pytest.mark.parametrize(
+    ("shown", "answered"), [("", grpc.StatusCode.UNAUTHENTICATED), (SECRET, grpc.StatusCode.INVALID_ARGUMENT)]
+)
+async def test_what_a_stranger_says_is_not_read(shown: str, answered: grpc.StatusCode) -> None:
+    """So that no message, however large, costs more than the bytes of it; what a replica says has to be right."""
+    async with serving(Access(None, None, SECRET)) as address, grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Ask")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(b"\xff", metadata=Access(None, None, shown).metadata)
+        assert refused.value.code() is answered

@@ -17,7 +17,7 @@ from assetwatchd.model.values import ConditionState
 from assetwatchd.replicas import rank
 from assetwatchd.replicas.conditions import CUT_OFF
 from assetwatchd.replicas.rank import Candidate, first
-from assetwatchd.replicas.shared import SharedSource
+from assetwatchd.replicas.terms import Terms
 from support.etcd import client_of
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until, way_to
 from support.rig import SAMPLES, sample
@@ -146,15 +146,15 @@ async def test_what_a_term_fails_with_as_its_process_ends_is_looked_at(
     etcd: Cluster, etcd_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that learns that it is nobody's any more, in the moment in which all is cancelled, is no news."""
-    run_term, unseen = SharedSource._run_term, list[str]()
+    run_term, unseen = Terms._run_term, list[str]()
 
-    async def failing(source: SharedSource, owned: Owned) -> None:
+    async def failing(terms: Terms, owned: Owned) -> None:
         try:
-            await run_term(source, owned)
+            await run_term(terms, owned)
         except asyncio.CancelledError:
-            raise NotOwner(source.name) from None
+            raise NotOwner(terms._name) from None
 
-    monkeypatch.setattr(SharedSource, "_run_term", failing)
+    monkeypatch.setattr(Terms, "_run_term", failing)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(str(context)))
     async with replicas(etcd, etcd_prefix, tmp_path) as both:
         await (await both.owner("omn")).kill()

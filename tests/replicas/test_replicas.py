@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -20,9 +21,11 @@ from assetwatch.v1.asset_status_pb2 import (
 )
 from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
+from assetwatchd.etcd.operations import put
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
-from assetwatchd.replicas import forwarding, shared
+from assetwatchd.replicas import forwarding, terms
+from support.etcd import client_of
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -70,7 +73,7 @@ async def test_what_found_no_room_is_asked_for_once_there_is_some(
     etcd: Cluster, etcd_prefix: str, tmp_path: Path
 ) -> None:
     """The owner may have to refuse what clients of another replica watch: they go on watching, and are served then."""
-    with patch.object(shared, "HELD_AGAIN_S", 0.2):
+    with patch.object(terms, "HELD_AGAIN_S", 0.2):
         async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
             other = await both.other("omn")
             owned = (await both.owner("omn")).shared("omn").owned
@@ -268,4 +271,31 @@ async def test_a_replica_of_a_newer_version_is_refused_what_is_not_known(
     async with replicas(etcd, etcd_prefix, tmp_path) as both:
         other = await both.other("omn")
         with pytest.raises(SourceUnreachable, match="older version"):
-            await other.shared("omn")._ask(peer_pb2.AskRequest())
+            await other.shared("omn")._elsewhere._ask(peer_pb2.AskRequest())
+
+
+async def test_strangers_that_write_below_the_prefix(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """No replica ends for it, each goes on serving, and another one can start."""
+    strange = {
+        b"e/omn/\xff": b"",
+        b"e/omn/x": b"\xff\xff",
+        b"e/nobody": b"",
+        b"i/omn/x/1": zlib.compress(bytes(10**8), 9),
+        b"i/omn/x/2": zlib.compress(b"[" * 10**5),
+        b"i/omn": b"x",
+        b"c/omn": b"[" * 10**5,
+        b"r/x": b"[" * 10**5,
+        b"o/nobody": b"\xff",
+        b"f/omn": b"\xff",
+        b"\xff\xfe": b"",
+    }
+    async with replicas(etcd, etcd_prefix, tmp_path) as both, client_of(*etcd.endpoints) as client:
+        owner, other = await both.owner("omn"), await both.other("omn")
+        watches = [await each.watch(sources=["omn"]).synced() for each in (owner, other)]
+        for name, value in strange.items():
+            await client.txn(success=[put(etcd_prefix.encode() + name, value)])
+        await both.start("c")
+        changed = owner.vary("omn")
+        for watch in watches:
+            await shows(watch, changed, ASSET_STATE_PROCESSING)
+        assert not any(each.serving.done() for each in both.running.values())

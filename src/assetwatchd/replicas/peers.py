@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 from assetwatch.internal.v1 import peer_pb2 as pb
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.runtime.logs import Seldom
@@ -87,8 +87,8 @@ class PeerServer:
         """Begin, and return the address. Raises: ConfigError when that cannot be had."""
         server = grpc.aio.server(options=SERVER_OPTIONS)
         handlers = {
-            "Ask": _handler(self._ask, pb.AskRequest),
-            "Tell": _handler(self._tell, pb.TellRequest),
+            "Ask": _handler(self._ask),
+            "Tell": _handler(self._tell),
         }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         port = self._bind(server, listen)
@@ -113,13 +113,25 @@ class PeerServer:
         if self._server is not None:
             await self._server.stop(STOP_S)
 
-    async def _ask(self, request: pb.AskRequest, context: grpc.aio.ServicerContext) -> pb.AskResponse:  # type: ignore[type-arg]  # of both
-        await self._admit(context)
-        return await self._served.ask(request)
+    async def _ask(self, request: bytes, context: grpc.aio.ServicerContext) -> pb.AskResponse:  # type: ignore[type-arg]  # of both
+        return await self._served.ask(await self._admitted(pb.AskRequest, request, context))
 
-    async def _tell(self, request: pb.TellRequest, context: grpc.aio.ServicerContext) -> pb.TellResponse:  # type: ignore[type-arg]  # same
+    async def _tell(self, request: bytes, context: grpc.aio.ServicerContext) -> pb.TellResponse:  # type: ignore[type-arg]  # same
+        return self._served.tell(await self._admitted(pb.TellRequest, request, context))
+
+    async def _admitted(
+        self,
+        kind: type[Request],
+        request: bytes,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]  # same
+    ) -> Request:
+        """Return what is asked, read only once it is known that a replica asks: it may be megabytes."""
         await self._admit(context)
-        return self._served.tell(request)
+        try:
+            return kind.FromString(request)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not what replicas say to each other")
+            raise
 
     async def _admit(self, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]  # same
         if self._access.admits(context.invocation_metadata() or ()):
@@ -130,14 +142,9 @@ class PeerServer:
 
 
 def _handler(
-    behaviour: Callable[[Request, grpc.aio.ServicerContext], Awaitable[Message]],  # type: ignore[type-arg]  # same
-    request: type[Request],
+    behaviour: Callable[[bytes, grpc.aio.ServicerContext], Awaitable[Message]],  # type: ignore[type-arg]  # same
 ) -> grpc.RpcMethodHandler:  # type: ignore[type-arg]  # same
-    return grpc.unary_unary_rpc_method_handler(
-        behaviour,
-        request_deserializer=request.FromString,
-        response_serializer=lambda answer: answer.SerializeToString(),
-    )
+    return grpc.unary_unary_rpc_method_handler(behaviour, response_serializer=lambda answer: answer.SerializeToString())
 
 
 class Peers:

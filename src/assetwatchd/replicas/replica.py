@@ -28,7 +28,8 @@ from assetwatchd.replicas.peers import Peers, PeerServer
 from assetwatchd.replicas.presence import Present
 from assetwatchd.replicas.records import Me, Presence
 from assetwatchd.replicas.session import Session
-from assetwatchd.replicas.shared import Parts, SharedSource
+from assetwatchd.replicas.shared import SharedSource
+from assetwatchd.replicas.terms import Parts
 from assetwatchd.runtime import telemetry
 from assetwatchd.runtime.replica import as_name, host_name
 
