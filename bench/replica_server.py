@@ -33,8 +33,8 @@ class Orders:
     """What it can be told. Whoever is to change assets has to own the source first.
 
     {"own": true}: answered once it does. {"fill": true}: make all assets known. {"rate": R}: change R a second from now
-    on. {"changes": true}: how many there were. {"each": N, "lanes": L, "span_s": S}: commit as fast as it goes, N assets
-    an ingest, L at a time.
+    on. {"changes": true}: how many there were. {"each": N, "lanes": L, "span_s": S}: commit as fast as it goes, N
+    assets an ingest, L at a time.
     """
 
     def __init__(self, server: app.App, assets: int) -> None:
