@@ -124,7 +124,7 @@ MACHINES = tests/changefeed/test_core_machine.py tests/e2e/test_e2e_machine.py t
 	tests/polling/test_scheduler_interleavings.py tests/client/test_view_model.py
 FAULTS = GRPC_ENABLE_FORK_SUPPORT=0 GRPC_VERBOSITY=ERROR PYTHONPATH=tests
 
-test-faults: $(DEV) ## Run the directed runs with real faults and 40 runs of random ones; half an hour
+test-faults: $(DEV) ## Run the directed runs with real faults and 60 runs of random ones, 20 of replicas; an hour
 	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m faults.runs --runs 40
@@ -136,7 +136,7 @@ test-proxy: $(PROXY) ## Run deploy/envoy.yaml in front of a server; installs a r
 $(PROXY): $(DEV) constraints/proxy.txt
 	@sh tools/set_up.sh proxy
 
-soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of made-up requests, machines, half an hour of faults
+soak: $(DEV) ## The same, longer: 20,000 streams, ten minutes of stalling and of made-up requests, machines, hours of faults
 	-@$(HAVE_ETCD) >/dev/null
 	$(FAULTS) FAULTS_STREAMS=20000 FAULTS_STALL_S=600 FAULTS_CRASHES=100 $(BIN)/python -m pytest -m faults tests/faults
 	$(FAULTS) $(BIN)/python -m pytest --hypothesis-profile=nightly --timeout=3600 $(MACHINES)

@@ -69,14 +69,10 @@ class Servers:
                 task.cancel()
 
     def leave(self) -> bool:
-        """Use the next one, after one that failed; say whether that has not failed, too, since `answered`."""
+        """Use the next one, after one that failed; say whether that is one that never failed."""
         self._failed.add(self.turn)
         self.turn = (self.turn + 1) % len(self._channels)
         return self.turn not in self._failed
-
-    def answered(self) -> None:
-        """Note that the one in use answers: none counts as failed any more."""
-        self._failed.clear()
 
 
 def connect_any(

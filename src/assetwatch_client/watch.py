@@ -196,7 +196,6 @@ class Watch:
         try:
             while (message := await self._read(call)) is not grpc.aio.EOF:
                 self._refusals.began()
-                self._servers.answered()
                 yield message
                 if self._view.synced and synced_at is None:
                     synced_at = loop.time()

@@ -101,19 +101,20 @@ class App:
         pipeline = Pipeline(self.store, self.hub, convert.ProtobufEncoder(), store_failing=self._store_failing)
         if isinstance(settings.store, EtcdStoreSettings):
             self._replica = self._one_of_several(settings.store, pipeline)
-        self._pieces = {
-            name: PiecesServer(name, source, probing)
-            for name, source in settings.sources.items()
-            if isinstance(source, PiecesSource)
-        }
-        self.sources = Sources(self._source(name, source, pipeline) for name, source in settings.sources.items())
-        if wrong := list(wrong_pins((each.name, each.settings, each) for each in self.sources)):
-            raise ConfigError("\n".join(wrong))
-        for each in self.sources:
-            self._tell(each.name, each.condition)
+        self._pieces = _pieces_servers(settings, probing)
+        self.sources = self._all_sources(pipeline)
         jitter = random.Random()  # noqa: S311 - not a secret
         encode = encoder(settings.server.message_bytes_max)
         self._feeds = Feeds(Parts(MemoryStore, encode, StreamFraming(), settings.server, jitter, time.time))
+
+    def _all_sources(self, pipeline: Pipeline) -> Sources:
+        """Return them, their conditions told. Raises: ConfigError for pins that are none of theirs."""
+        sources = Sources(self._source(name, source, pipeline) for name, source in self.settings.sources.items())
+        if wrong := list(wrong_pins((each.name, each.settings, each) for each in sources)):
+            raise ConfigError("\n".join(wrong))
+        for each in sources:
+            self._tell(each.name, each.condition)
+        return sources
 
     def _one_of_several(self, settings: EtcdStoreSettings, pipeline: Pipeline) -> Replica:
         """Return what makes this process one of several. Raises: ConfigError when a file of theirs cannot be read."""
@@ -266,6 +267,11 @@ class App:
 
     def _wanted(self, key: AssetKey) -> bool:
         return key.source in self.settings.sources and self.sources.get(key.source).wanted(key.asset_id)
+
+
+def _pieces_servers(settings: Settings, probing: Probing) -> dict[str, PiecesServer]:
+    pieces = ((name, source) for name, source in settings.sources.items() if isinstance(source, PiecesSource))
+    return {name: PiecesServer(name, source, probing) for name, source in pieces}
 
 
 def _name_of(store: AnyStore) -> str:

@@ -309,6 +309,30 @@ async def test_removals_dropped_before_a_slow_reader_got_them_end_its_stream() -
         assert type(late.ended).__name__ == "ResumeTokenExpired"
 
 
+@pytest.mark.parametrize("how", ["round", "bookmark"])
+@pytest.mark.parametrize("what", [DAM, asking(names=["dam/a"])], ids=["whole", "named"])
+@virtual
+async def test_a_removal_dropped_before_it_was_published_ends_streams(what: Filter, how: str) -> None:
+    """Also those that name it: another process that dropped it, while this one heard nothing, may not know of them.
+
+    A bookmark of the time between is no way past it.
+    """
+    async with rigged() as rig:
+        await rig.change("dam/a", "dam/b")
+        client = Client(rig.hub, what)
+        other = Client(rig.hub, asking(names=["usd/c"]))
+        await rig.settle()
+        await rig.commit("dam/a", state=State.DELETED)
+        await rig.store.drop_gone(before=math.inf, keep=lambda _: False)
+        await rig.commit("dam/b")
+        if how == "round":
+            rig.hub.publish()
+        await asyncio.sleep(6)
+        for stream in (client, other):
+            assert isinstance(stream.ended, ResumeTokenExpired)
+        assert client.taken[-1].signal == Synced(2, ())
+
+
 @pytest.mark.parametrize("what", [DAM, asking(names=["dam/a"])], ids=["whole", "named"])
 @virtual
 async def test_removals_dropped_before_a_resumed_stream_got_them_are_not_missed(what: Filter) -> None:

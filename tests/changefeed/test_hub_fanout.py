@@ -11,7 +11,8 @@ from unittest.mock import patch
 import pytest
 
 from assetwatchd.changefeed import groups
-from assetwatchd.changefeed.batches import RANGE_KEPT_CHANGES_MAX, RANGES_KEPT
+from assetwatchd.changefeed.batches import RANGE_KEPT_BYTES_MAX, RANGE_KEPT_CHANGES_MAX, RANGES_KEPT
+from assetwatchd.changefeed.encoding import FORMED_BYTES_TOGETHER
 from assetwatchd.changefeed.pace import WOKEN_JOINING, WOKEN_TOGETHER
 from assetwatchd.changefeed.signals import Batch, Conditions
 from assetwatchd.changefeed.watcher import Watcher
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.unit
 
 DAM = asking(sources=["dam"])
 LONG = RANGE_KEPT_CHANGES_MAX + 1
+PAD_BYTES = 20_000
 
 
 @virtual
@@ -174,6 +176,27 @@ async def test_a_stream_in_sync_keeps_nothing_of_its_snapshot() -> None:
         [group] = rig.hub._groups
         assert len(group.watchers) == 5
         assert not group._under_way
+
+
+@pytest.mark.parametrize("view", View)
+@virtual
+async def test_a_range_of_many_bytes_is_taken_a_message_at_a_time(view: View) -> None:
+    """Not made as a whole for whoever may ask for it; of a view, so few are made at a time as may be gone through."""
+    async with rigged() as rig:
+        client = Client(rig.hub, asking(sources=["dam"], view=view), permits=2)
+        await rig.settle()
+        count = 2 * RANGE_KEPT_BYTES_MAX // PAD_BYTES
+        head = await rig.change(*[f"dam/{number}" for number in range(count)], pad_bytes=PAD_BYTES)
+        await rig.settle()
+        client.allow(1)
+        await rig.settle()
+        [group] = rig.hub._groups
+        assert not group._recent
+        formed = sum(bool(entry.basic) for entry in rig.store.after(0, head))
+        assert formed <= (view is View.BASIC) * 3 * FORMED_BYTES_TOGETHER // PAD_BYTES
+        client.allow(None)
+        await rig.settle()
+        assert len(client.map) == count
 
 
 @virtual

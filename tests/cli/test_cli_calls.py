@@ -21,6 +21,7 @@ from assetwatchd.cli.options import state_name
 from assetwatchd.cli.output import label, source_table
 from support.command_line import run
 from support.fake_service import FakeService, Refusal, serving, status
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from support.command_line import Run, Spawn
@@ -225,11 +226,9 @@ async def test_a_wait_goes_on_after_a_break_for_what_is_left_of_its_time(spawn: 
 
 async def test_a_wait_for_a_server_that_comes_up_later(spawn: Spawn) -> None:
     """With --timeout a server that is not there yet is waited for; without it, or when time is up, the code is 3."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        at_once = await run("wait", "dam", "tid:1", ASSETWATCH_SERVER=address)
-        in_vain = await run("wait", "dam", "tid:1", "--timeout", "1", ASSETWATCH_SERVER=address)
+    address = f"127.0.0.1:{free_port()}"
+    at_once = await run("wait", "dam", "tid:1", ASSETWATCH_SERVER=address)
+    in_vain = await run("wait", "dam", "tid:1", "--timeout", "1", ASSETWATCH_SERVER=address)
     async with spawn("wait", "dam", "tid:1", "--timeout", "60", "--server", address) as running:
         assert running.stderr is not None
         said = await asyncio.wait_for(running.stderr.readline(), 30)
@@ -295,6 +294,20 @@ def test_the_table_of_sources_says_since_when_what_next_and_why() -> None:
     assert {row[-1] for row in rows} == {"HTTP 401"}
 
 
+def test_the_table_of_sources_says_who_asks_each() -> None:
+    """OWNER, also of a source that nobody asks at the moment; and who tells so, where that is another one."""
+    sources = [Source(name="a", owner="replica-1"), Source(name="b", owner="replica-2"), Source(name="c")]
+
+    def owners(told: list[Source], replica: str) -> tuple[list[str], list[str]]:
+        header, *rows = source_table(told, datetime(2026, 1, 1, tzinfo=UTC), replica).splitlines()
+        at = header.index("OWNER")
+        return [row[at:].split()[0] for row in rows[: len(told)]], rows[len(told) :]
+
+    assert owners(sources, "replica-1") == (["replica-1", "replica-2", "-"], ["", "told by replica-1"])
+    assert owners(sources[:1], "replica-1") == (["replica-1"], [])
+    assert owners(sources[:1], "") == (["replica-1"], [])
+
+
 async def test_retry(ask: Run, fake: FakeService) -> None:
     """`retry` prints the source as it is after the try; 0 when it is healthy, 1 when not, 4 when it is too soon."""
     in_vain = await ask("retry", "dam")
@@ -358,6 +371,29 @@ async def test_every_violation_is_told_once(ask: Run, fake: FakeService) -> None
     done = await ask("get", "dam", "tid:1")
     assert [done.err.count(f"{field}: too long") for field in wrong] == [1, 1, 1, 1]
     assert done.err.splitlines()[1:] == ["  assets[2].asset_id: too long", "  assets[3].asset_id: too long"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "dam", "\udcff"),
+        ("wait", "\udcff", "tid:1"),
+        ("list", "--prefix", "\udcff"),
+        ("watch", "dam/\udcff"),
+        ("watch", "dam", "--prefix", "\udcff"),
+        ("watch", "dam", "--resume-token", "\udcff"),
+        ("pieces", "search", "\udcff", "--source", "\udcff"),
+    ],
+    ids=ascii,
+)
+async def test_an_argument_that_is_no_text_is_a_mistake_of_the_command_line(
+    fake: FakeService, arguments: tuple[str, ...]
+) -> None:
+    """Bytes that are not UTF-8, which no request can have: one line says so, and nothing is called."""
+    done = await run(*arguments, ASSETWATCH_SERVER=fake.address)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("assetwatch: an argument is not UTF-8")
+    assert done.err.count("\n") == 1
 
 
 async def test_every_command_says_that_no_server_can_be_reached(command: Run) -> None:

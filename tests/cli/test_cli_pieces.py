@@ -20,6 +20,7 @@ from assetwatchd.rpc.pieces import convert
 from support.command_line import COMMAND, environment
 from support.fake_service import serving
 from support.pieces_rig import NOTE, ONE, OTHER_KIND, SOURCE, TWO, UNKNOWN, pieces_rig, seed_document, shelve
+from support.ports import free_port
 from support.problems import problem_of
 
 if TYPE_CHECKING:
@@ -310,9 +311,7 @@ async def test_stream_goes_on_with_a_server_that_was_killed(spawn: Spawn, tmp_pa
     shelve(standin)
     config = {"store": {"kind": "memory"}, "sources": {SOURCE: {"kind": "pieces", "base_url": standin.url}}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     serve = ("serve", "-c", str(tmp_path / "c.yaml"), "--listen", address)
     try:
         async with spawn(*serve) as first:

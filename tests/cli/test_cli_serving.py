@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -27,6 +26,7 @@ from assetwatchd.model.errors import HistoryBroken
 from assetwatchd.settings.load import schema
 from assetwatchd.settings.schema import MediaIntelligenceSource, Settings
 from support.command_line import modules_in
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,9 +98,7 @@ async def test_a_server_loads_nothing_that_it_does_not_use(spawn: Spawn, tmp_pat
 
 async def test_the_demo_is_scripted_where_it_is_told_to_be(spawn: Spawn) -> None:
     """--control-port puts the endpoint that scripts the stand-ins there; --no-table still prints its one line alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     told = ("--grpc", "127.0.0.1:0", "--control-port", str(port), "--assets", "3", "--speed", "0")
     async with spawn("demo", "--no-table", *told) as running:
         await ready(running)
@@ -126,23 +124,11 @@ async def test_sandbox_prints_where_it_is_and_stops(spawn: Spawn, stop: signal.S
     assert running.returncode == 0
 
 
-def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens on."""
-    while True:
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError, OverflowError):
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            for number in range(1, count):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
-            return port
-
-
 async def test_two_commands_lead_from_the_sandbox_to_a_server_of_ones_own(
     spawn: Spawn, command: Run, tmp_path: Path
 ) -> None:
     """The sandbox writes a configuration, for its owner alone, that serve runs with, and again after both stopped."""
-    path, first = tmp_path / "my own.yaml", free_ports(6)
+    path, first = tmp_path / "my own.yaml", free_port(6)
     told = ("--first-port", str(first), "--write-config", str(path), "--assets", "4", "--speed", "0")
     for _ in range(2):
         async with spawn("sandbox", *told) as sandbox:

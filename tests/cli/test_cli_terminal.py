@@ -57,7 +57,17 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "pieces rm": ([ID, *DESK], "DeleteAsset"),
 }
 """Every command that calls a server, with what it is given and what it prints."""
-OTHERS = {"health", "serve", "sandbox", "demo", "config check", "config show", "config schema"}
+OTHERS = {
+    "health",
+    "serve",
+    "sandbox",
+    "demo",
+    "doctor",
+    "config check",
+    "config show",
+    "config schema",
+    "store copy",
+}
 """health prints an enum; the others print what is here."""
 ALSO = (
     ["sources", "dam"],

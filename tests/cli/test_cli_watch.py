@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,6 +12,7 @@ from assetwatch.v1.asset_status_pb2 import AssetState, AssetStatusView
 
 from assetwatch_sandbox import Sandbox
 from support.fake_service import FakeService, Refusal, bookmark, changes, started, status, synced
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,13 +226,6 @@ async def test_a_server_that_is_killed_and_comes_back(spawn: Spawn, tmp_path: Pa
         assert "MODE_SNAPSHOT" in before
         assert "MODE_RESUMED" in after
         assert "MODE_SNAPSHOT" not in after
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def until(running: asyncio.subprocess.Process, text: str) -> str:

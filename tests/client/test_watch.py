@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from contextlib import aclosing
 
 import grpc
@@ -9,6 +8,7 @@ from assetwatch.v1.asset_status_pb2 import ASSET_STATUS_VIEW_BASIC, AssetState
 
 from assetwatch_client import Key, Watch, connect
 from assetwatchd.model import errors
+from support.ports import free_port
 from support.scripted_watch import (
     HANG,
     Script,
@@ -70,8 +70,7 @@ async def test_goes_on_after_a_kill_and_a_restart() -> None:
 async def test_waits_for_a_server_that_is_not_there_yet() -> None:
     """A patient watch is told once that nobody answers, and goes on when somebody does."""
     server = ScriptedServer((*FIRST, HANG))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        server.port = taken.getsockname()[1]
+    server.port = free_port()
     async with connect(server.target) as channel:
         client = Client(channel)
         async with following(client):
@@ -85,9 +84,7 @@ async def test_waits_for_a_server_that_is_not_there_yet() -> None:
 
 async def test_impatient_watch_raises_when_nobody_answers() -> None:
     """patient=False: a server that is not there is an error at once."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        target = f"127.0.0.1:{taken.getsockname()[1]}"
-    async with connect(target) as channel:
+    async with connect(f"127.0.0.1:{free_port()}") as channel:
         client = Client(channel, patient=False)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await client.until_told("nothing")

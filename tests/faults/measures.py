@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from faults.rig.replica import Replica
     from faults.rig.replicas import Replicas
 
+BUSY_S = 10.0
+"""What was new at the start is read as seldom as all else by then."""
 COUNT_S = 30.0
 MANY = 100_000
 MANY_PER_S = 10_000
@@ -50,7 +52,7 @@ async def requests(count: int) -> Mapping[str, float]:
     """Return how many requests a second each source gets of so many replicas, at rest, with watchers at each."""
     plan = Plan(1, replicas=count, recorders=7, churners=0, stalled=0, retention_s=60.0)
     async with replicas(plan) as running:
-        await asyncio.sleep(3)
+        await asyncio.sleep(BUSY_S)
         before, began = {name: running.upstreams[name].requests.count() for name in SOURCES}, time.monotonic()
         await asyncio.sleep(COUNT_S)
         took_s = time.monotonic() - began

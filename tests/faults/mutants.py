@@ -238,7 +238,13 @@ MUTANTS: Mapping[str, Mutant] = {
     ),
     "M22": Mutant(
         "a mirror goes on without a look whether what it read is still the past of what there is",
-        [Change(FOLLOWING, "        past.check(self._names, self._mirror, self._cluster, answer)\n", "")],
+        [
+            Change(FOLLOWING, f"        await past.{check}\n", "")
+            for check in (
+                "check_now(self._client, self._names, self._mirror, self._cluster)",
+                "check_then(self._client, self._names, self._mirror)",
+            )
+        ],
     ),
     "M23": Mutant(
         "the floor is written after the deletions that it is of",
@@ -260,8 +266,8 @@ MUTANTS: Mapping[str, Mutant] = {
         [
             Change(
                 SHARED,
-                'owned.hold_all(self._parts.interests.elsewhere(self.name)), name=f"{self.name}.held")',
-                'owned.hold_all({}), name=f"{self.name}.held")',
+                "owned.hold_all(self._parts.interests.elsewhere(self.name))",
+                "owned.hold_all({})",
             )
         ],
     ),

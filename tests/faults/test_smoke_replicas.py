@@ -20,6 +20,7 @@ from faults.rig.ownership import Call, Term
 from faults.rig.recorder import end_of, read_token
 from faults.rig.replica import Ended
 from faults.rig.replicas import CUT_OFF_S, LEASE_S, replicas
+from faults.rig.upstreams import OMN, PIECES
 from faults.runs import run, shared
 from support.raw_calls import health_of
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 
 TAKEN_S = LEASE_S + 5.0
-OMN = "omn"
 
 
 class Lived(NamedTuple):
@@ -154,6 +154,13 @@ def test_two_owners_at_once_are_seen(tampered: Evidence) -> None:
     """The judge finds a term that begins while another one lasts."""
     now = next(term for term in reversed(tampered.terms) if term.source == OMN)
     tampered.terms = [*tampered.terms, Term(OMN, "replica-9", now.revision + 1, now.began_at + 0.1)]
+    assert "I12" in _broken(tampered)
+
+
+def test_a_second_push_connection_is_seen(tampered: Evidence) -> None:
+    """There is one at the end; the judge finds another."""
+    assert tampered.pushes == {PIECES: 1}
+    tampered.pushes = {PIECES: 2}
     assert "I12" in _broken(tampered)
 
 

@@ -173,3 +173,17 @@ async def test_clients_are_not_served_it() -> None:
         named = {service.name for service in answer.list_services_response.service}
         assert named
         assert SERVICE not in named
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    """Nor is it in what is written of a value that has it inside."""
+    assert "sesame" not in f"{Access(None, None, 'sesame')!r} {[Access(None, None, 'sesame')]}"
+
+
+@pytest.mark.parametrize(
+    "at", ["192.0.2.1:1", "example.com:443", "", "dns:///192.0.2.1:1", "unix:///tmp/x", "[2001:db8::1]:1"]
+)
+async def test_the_secret_does_not_leave_this_machine_without_tls(at: str) -> None:
+    """Wherever etcd says that a replica is called: anybody who can write there could have it sent to him."""
+    with pytest.raises(PeerLost, match="without TLS the secret of replicas goes nowhere"):
+        await asked(at, Access(None, None, SECRET))

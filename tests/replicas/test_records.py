@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -23,7 +24,7 @@ from assetwatchd.model.values import (
     State,
 )
 from assetwatchd.replicas import messages, records
-from assetwatchd.replicas.named import decode
+from assetwatchd.replicas.named import UNPACKED_BYTES_MAX, decode
 from assetwatchd.replicas.records import Me, Owner, Presence
 
 pytestmark = pytest.mark.unit
@@ -71,7 +72,20 @@ def test_a_condition_of_a_newer_version(condition: Condition) -> None:
     assert records.read_condition(kept(json.dumps(said).encode())) == condition
 
 
-WRONG = [b"", b"{}", b"[]", b"nonsense", b"\xff", b'{"state": 99}', b'{"state": 2, "concerns": 5}']
+WRONG = [
+    b"",
+    b"{}",
+    b"[]",
+    b"nonsense",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"state": 99}',
+    b'{"state": 2, "concerns": 5}',
+    b'{"state": 2, "message": "", "since": "yesterday"}',
+    b'{"state": 2, "message": "", "since": NaN}',
+    b'{"state": 2, "message": "", "since": 1e300}',
+    b'{"state": 2, "message": "", "since": 1, "next_try_at": []}',
+]
 
 
 @pytest.mark.parametrize("value", WRONG)
@@ -84,12 +98,40 @@ def test_what_no_replica_wrote(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"\0", b"nonsense", zlib.compress(b"{}"), zlib.compress(b"[1]"), zlib.compress(b"x")]
+    "value",
+    [
+        b"\0",
+        b"nonsense",
+        zlib.compress(b"{}"),
+        zlib.compress(b"[1]"),
+        zlib.compress(b"x"),
+        zlib.compress(b"[" * 100_000),
+        zlib.compress(b'["a"]')[:-5],
+    ],
 )
 def test_a_bucket_that_no_replica_wrote(value: bytes) -> None:
     """The same."""
     with pytest.raises(ValueError, match=r"."):
         decode(value)
+
+
+def test_a_bucket_that_was_packed_to_fill_memories() -> None:
+    """A hundred times as much as it may hold is not unpacked to see so."""
+    bomb = zlib.compress(b"[" + b" " * (100 * UNPACKED_BYTES_MAX // 8) + b"]", 9)
+    assert len(bomb) < UNPACKED_BYTES_MAX // 8
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="too long"):
+            decode(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 3 * UNPACKED_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+def test_watchers_that_nobody_can_have() -> None:
+    """They are left out, as clients can be told no such number."""
+    said = b'{"id": "a", "watchers": {"one": 1, "two": 1%s, "three": -1}}' % (b"0" * 30)
+    assert records.read_presence(kept(said)).watchers == {"one": 1}
 
 
 @given(TEXT, TEXT, TEXT, st.dictionaries(TEXT, st.integers(0, 10**6)))
@@ -116,6 +158,13 @@ def test_refusals(error: messages.Refused) -> None:
     assert told.metadata == error.metadata
     assert told.retry_after_s == error.retry_after_s
     assert getattr(told, "subject", None) == getattr(error, "subject", None)
+
+
+def test_an_observation_of_a_newer_version() -> None:
+    """Its state is not known here; that it is not there is."""
+    said = messages.write_observation(Observation("a", State.DELETED, failure=Failure(FailureKind.PERMANENT, "", "")))
+    said.state, said.failure.kind = 99, 99
+    assert messages.read_observation(said).state is State.UNKNOWN
 
 
 def test_a_refusal_of_a_newer_version() -> None:

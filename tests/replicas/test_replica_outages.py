@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, patch
@@ -11,10 +12,12 @@ import pytest
 from assetwatch.v1.asset_status_pb2 import ASSET_STATE_PROCESSING
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from assetwatchd.model.errors import NotOwner
 from assetwatchd.model.values import ConditionState
 from assetwatchd.replicas import rank
 from assetwatchd.replicas.conditions import CUT_OFF
 from assetwatchd.replicas.rank import Candidate, first
+from assetwatchd.replicas.shared import SharedSource
 from support.etcd import client_of
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until, way_to
 from support.rig import SAMPLES, sample
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from assetwatch_sandbox.etcd import Cluster
+    from assetwatchd.replicas.owned import Owned
     from support.replica_rig import Replica
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -134,5 +138,25 @@ async def test_a_stranger_is_not_let_in(etcd: Cluster, etcd_prefix: str, tmp_pat
         other = await both.other("omn")
         peers = other.app._replica._peers  # type: ignore[union-attr]  # it is one of several
         peers._access = peers._access._replace(token="another-secret-and-long-enough")
-        with pytest.raises(Exception, match="did not answer"), patch("assetwatchd.replicas.shared.WITHIN_S", 0.5):
+        with pytest.raises(Exception, match="did not answer"), patch("assetwatchd.replicas.forwarding.WITHIN_S", 0.5):
             await other.shared("omn").read([sample("omn").asset_id], max_age_s=0)
+
+
+async def test_what_a_term_fails_with_as_its_process_ends_is_looked_at(
+    etcd: Cluster, etcd_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that learns that it is nobody's any more, in the moment in which all is cancelled, is no news."""
+    run_term, unseen = SharedSource._run_term, list[str]()
+
+    async def failing(source: SharedSource, owned: Owned) -> None:
+        try:
+            await run_term(source, owned)
+        except asyncio.CancelledError:
+            raise NotOwner(source.name) from None
+
+    monkeypatch.setattr(SharedSource, "_run_term", failing)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(str(context)))
+    async with replicas(etcd, etcd_prefix, tmp_path) as both:
+        await (await both.owner("omn")).kill()
+        gc.collect()
+    assert unseen == []

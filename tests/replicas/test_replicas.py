@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import grpc
 import pytest
+from assetwatch.internal.v1 import peer_pb2
 from assetwatch.pieces.v1 import pieces_assets_service_pb2 as pieces_pb
 from assetwatch.pieces.v1.pieces_assets_service_pb2_grpc import PiecesAssetsServiceStub
 from assetwatch.v1.asset_status_pb2 import (
@@ -20,6 +22,7 @@ from assetwatch.v1.asset_status_service_pb2 import WatchStarted
 
 from assetwatchd.model.errors import SourceUnreachable
 from assetwatchd.model.values import AssetKey, ConditionState
+from assetwatchd.replicas import forwarding, shared
 from support.replica_rig import LEASE_S, SHORT_LEASE_S, replicas, until
 from support.rig import SAMPLES, sample
 
@@ -61,6 +64,25 @@ async def test_whoever_is_watched_elsewhere_is_read(etcd: Cluster, etcd_prefix: 
         await shows(watch, sample("omn"), ASSET_STATE_PROCESSING)
         watch.call.cancel()
         await until(lambda: not owner.shared("omn").owned.scheduler.wanted(sample("omn").asset_id))  # type: ignore[union-attr]  # same
+
+
+async def test_what_found_no_room_is_asked_for_once_there_is_some(
+    etcd: Cluster, etcd_prefix: str, tmp_path: Path
+) -> None:
+    """The owner may have to refuse what clients of another replica watch: they go on watching, and are served then."""
+    with patch.object(shared, "HELD_AGAIN_S", 0.2):
+        async with replicas(etcd, etcd_prefix, tmp_path, every={"linger_s": 0.1}) as both:
+            other = await both.other("omn")
+            owned = (await both.owner("omn")).shared("omn").owned
+            assert owned is not None
+            watch = await other.watch(assets=[{"source": "omn", "asset_id": sample("omn").asset_id}]).synced()
+            await until(lambda: bool(owned._held))
+            for bucket in list(owned._held):
+                owned.hold(bucket, b"")  # as after a refusal
+            assert not owned._held
+            await until(lambda: bool(owned._held))
+            other.vary("omn")
+            await shows(watch, sample("omn"), ASSET_STATE_PROCESSING)
 
 
 async def test_a_fresh_read_through_another(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
@@ -136,7 +158,8 @@ async def test_figures_are_those_of_the_owner(etcd: Cluster, etcd_prefix: str, t
         told = await other.shows("omn", lambda source: source.poll_stats.calls and source.watcher_count == len(watches))
         assert told.poll_stats.polled_assets >= len(watches[0].map)
         assert not told.condition.message
-        await owner.shows("omn", lambda source: source.watcher_count == len(watches))
+        here = await owner.shows("omn", lambda source: source.watcher_count == len(watches))
+        assert told.owner == here.owner == owner.name
 
 
 async def test_a_replica_that_stops_hands_over(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
@@ -226,3 +249,23 @@ async def test_what_one_caller_may_name(etcd: Cluster, etcd_prefix: str, tmp_pat
         assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "nobody has ever seen" in (ended.details() or "")
         await other.watch(assets=many[:10]).synced()
+
+
+async def test_a_read_may_take_as_long_as_its_owner_needs(etcd: Cluster, etcd_prefix: str, tmp_path: Path) -> None:
+    """Only to find an owner that answers there is a limit: one that answers is waited for, as if it were asked here."""
+    async with replicas(etcd, etcd_prefix, tmp_path, every={"settled_interval_s": 60}) as both:
+        other = await both.other("omn")
+        other["omn"].faults.add(path=SAMPLES["omn"].observe, delay_s=1.5, times=1)
+        with patch.object(forwarding, "WITHIN_S", 0.3):
+            fresh = await other.get(sample("omn"), max_age={"seconds": 0})
+        assert (fresh.state, fresh.freshness) == (ASSET_STATE_AVAILABLE, FRESHNESS_FRESH)
+
+
+async def test_a_replica_of_a_newer_version_is_refused_what_is_not_known(
+    etcd: Cluster, etcd_prefix: str, tmp_path: Path
+) -> None:
+    """An owner that is asked for something it has never heard of says so, and does not seem to have done it."""
+    async with replicas(etcd, etcd_prefix, tmp_path) as both:
+        other = await both.other("omn")
+        with pytest.raises(SourceUnreachable, match="older version"):
+            await other.shared("omn")._ask(peer_pb2.AskRequest())

@@ -39,6 +39,7 @@ ASKED = frozenset(
         4,
         5,
         10,
+        12,
         13,
         *range(20, 26),
         *range(30, 34),
@@ -48,6 +49,8 @@ ASKED = frozenset(
         50,
         51,
         *range(60, 66),
+        70,
+        71,
         80,
         81,
         82,
@@ -55,7 +58,7 @@ ASKED = frozenset(
         93,
     )
 )
-"""What is to be proven of one process; the numbers between are of replicas, of another store, or figures."""
+"""What is to be proven; the numbers between are of another store, or figures."""
 HELD: Mapping[str, Held] = {
     "T01": Held(
         "one contract for all stores, and one model for the core and for the service over gRPC",
@@ -88,6 +91,13 @@ HELD: Mapping[str, Held] = {
         ),
     ),
     "T10": Held("resuming over a restart", ("faults/test_gate_restart.py::test_resume_over_a_restart",)),
+    "T12": Held(
+        "a watch goes on at another replica",
+        (
+            "faults/test_smoke_replicas.py::test_each_watch_goes_on_at_any_replica",
+            "faults/test_gate_replicas.py::test_each_fault",
+        ),
+    ),
     "T13": Held(
         "texts that are no token",
         (
@@ -115,6 +125,8 @@ HELD: Mapping[str, Held] = {
             "e2e/test_e2e_tokens.py::test_a_token_of_a_moment_ahead_is_waited_for",
             "changefeed/test_watch_guarantees.py::test_a_revision_to_come_is_waited_for_three_seconds",
             "rpc/test_rpc_resume.py::test_a_token_ahead_of_this_process_is_replica_behind",
+            "faults/test_smoke_replicas.py::test_a_token_that_is_ahead_of_a_replica_is_waited_for_and_then_sent_elsewhere",
+            "rpc/test_rpc_behind.py::test_an_epoch_that_is_not_known_here_yet_is_waited_for",
         ),
     ),
     "T22": Held(
@@ -124,6 +136,8 @@ HELD: Mapping[str, Held] = {
             "changefeed/store/test_sqlite.py::test_a_backup_put_back_is_noticed",
             "changefeed/store/test_sqlite.py::test_a_wiped_store_counts_anew",
             "e2e/test_e2e_tokens.py::test_a_foreign_token",
+            "faults/test_gate_replicas.py::test_each_fault",
+            "changefeed/store/test_etcd_store.py::test_older_files_that_were_gone_on_with_end_whoever_read_others",
         ),
     ),
     "T23": Held(
@@ -138,6 +152,8 @@ HELD: Mapping[str, Held] = {
         (
             "faults/test_gate_restart.py::test_the_floor_is_kept_over_a_crash",
             "changefeed/store/test_store_contract.py::test_the_floor_is_raised_before_anything_is_dropped",
+            "faults/test_gate_replicas.py::test_the_floor_is_kept_over_a_crash",
+            "changefeed/store/test_etcd_floor.py::test_the_floor_comes_with_the_deletions",
         ),
     ),
     "T25": Held(
@@ -183,7 +199,13 @@ HELD: Mapping[str, Held] = {
             "changefeed/test_hub_endings.py::test_a_stream_ends_well_at_its_age",
         ),
     ),
-    "T42": Held("all reconnect at once", ("faults/test_gate_restart.py::test_200_reconnect_at_once",)),
+    "T42": Held(
+        "all reconnect at once",
+        (
+            "faults/test_gate_restart.py::test_200_reconnect_at_once",
+            "faults/test_gate_replicas.py::test_200_reconnect_at_once",
+        ),
+    ),
     "T50": Held(
         "pings of clients",
         (
@@ -194,7 +216,11 @@ HELD: Mapping[str, Held] = {
     "T51": Held("a client that was stopped", ("faults/test_gate_slow.py::test_a_stopped_client_is_reaped",)),
     "T60": Held(
         "many watchers cost an upstream no more than one",
-        ("e2e/test_e2e_fan_in.py::test_500_watchers_make_as_many_upstream_requests_as_one",),
+        (
+            "e2e/test_e2e_fan_in.py::test_500_watchers_make_as_many_upstream_requests_as_one",
+            "faults/test_gate_replicas.py::test_upstreams_are_asked_as_by_one",
+            "faults/test_gate_replicas.py::test_more_watchers_cost_an_upstream_nothing",
+        ),
     ),
     "T61": Held(
         "reads that find the same",
@@ -232,6 +258,22 @@ HELD: Mapping[str, Held] = {
             "adapters/test_oracle_sbc.py::test_life_of_an_operation",
         ),
     ),
+    "T70": Held(
+        "one owner of a source at a time, whoever is paused",
+        (
+            "faults/test_smoke_replicas.py::test_every_fault_of_an_owner_has_another_one_go_on",
+            "faults/test_gate_replicas.py::test_an_owner_that_is_paused_again_and_again",
+            "changefeed/store/test_etcd_contending.py::test_every_commit_is_kept_once_or_not_at_all",
+            "replicas/test_in_term.py::test_nothing_is_asked_after_the_term",
+        ),
+    ),
+    "T71": Held(
+        "an owner that was paused writes nothing",
+        (
+            "faults/test_gate_replicas.py::test_a_write_that_is_under_way_for_longer_than_the_lease",
+            "changefeed/store/test_etcd_store.py::test_a_source_is_written_by_its_owner_alone",
+        ),
+    ),
     "T80": Held(
         "every reason, by grpcurl and by gRPC",
         (
@@ -265,6 +307,7 @@ HELD: Mapping[str, Held] = {
         (
             "faults/test_smoke_faults.py::test_killed_under_load_nothing_is_lost",
             "faults/test_smoke_catalogue.py::test_a_fault_that_meets_nobody_has_not_fired",
+            "faults/test_smoke_replicas.py::test_nothing_is_lost_or_doubled",
         ),
     ),
     "T93": Held(
@@ -275,8 +318,8 @@ HELD: Mapping[str, Held] = {
         ),
     ),
 }
-JUDGED = [f"I{number}" for number in range(1, 18) if number != 12]
-"""The invariants; I12 is of replicas, which are not offered."""
+JUDGED = [f"I{number}" for number in range(1, 18)]
+"""The invariants."""
 
 
 GRPCURL = "e2e/test_e2e_errors.py"
@@ -349,6 +392,7 @@ def _body(test: str) -> str:
 @pytest.mark.parametrize("name", JUDGED)
 def test_each_invariant_is_judged_and_told(name: str) -> None:
     """The judge has a function of its name, whose words begin with it; the page of invariants names it too."""
-    judge = "".join((ROOT / "tests/faults/rig" / file).read_text() for file in ("promises.py", "limits.py"))
+    files = ("promises.py", "limits.py", "ownership.py")
+    judge = "".join((ROOT / "tests/faults/rig" / file).read_text() for file in files)
     assert re.search(rf'^def {name.lower()}\(.*\n    """{name}: ', judge, flags=re.MULTILINE)
     assert re.search(rf"\b{name}\b", (ROOT / "docs/internals/invariants.md").read_text())

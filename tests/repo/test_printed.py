@@ -23,7 +23,6 @@ PRINTED = {name: text for name, text in pages().items() if not name.startswith("
 ELSEWHERE = {
     r"make ": "repo/test_first_command.py::test_a_target_makes_its_layers_first",
     r"cd examples/node && npm ci && node watch\.mjs ": "node/test_node_pieces.py::test_node_watches",
-    r"etcdctl ": "changefeed/store/test_etcd_store.py::test_a_full_etcd_keeps_nothing_and_says_what_to_do",
     r"go (mod|run) ": "repo/test_generated_clients.py::test_go",
     r"cd clients/typescript && ": "repo/test_generated_clients.py::test_typescript",
     r"(mvn|java) ": "repo/test_generated_clients.py::test_java",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 from assetwatch.v1 import asset_status_service_pb2 as pb
-from assetwatch.v1.asset_status_pb2 import AssetRef
+from assetwatch.v1.asset_status_pb2 import ASSET_STATE_FAILED, AssetRef
 
 from assetwatchd.app import App
+from assetwatchd.changefeed.encoding import FORMED_BYTES_TOGETHER, form_of, weight
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.pipeline import Pipeline, Sighting
-from assetwatchd.model.values import Observation, State
+from assetwatchd.model.bounds import TEXT_LENGTH_MAX
+from assetwatchd.model.details import OmnDetail
+from assetwatchd.model.values import Facet, Observation, State, View
 from assetwatchd.rpc import convert
 from assetwatchd.rpc.service import PAGE_SIZE_MAX, VIEWED_TOGETHER, AssetStatusService
 from assetwatchd.settings.schema import Settings
@@ -35,14 +38,14 @@ class Large:
 
     def __init__(self) -> None:
         self.app = App(Settings.model_validate({"store": {"kind": "memory"}, "sources": {"omn": OMN}}))
-        self._road = Pipeline(self.app.store, self.app.hub, convert.ProtobufEncoder())
+        self.road = Pipeline(self.app.store, self.app.hub, convert.ProtobufEncoder())
         watching: Any = None
         self.service = AssetStatusService(self.app.store, self.app.hub, self.app.sources, watching)
 
     async def put(self, numbers: Iterable[int], state: State) -> None:
         """Let assets be in a state."""
         seen = [Sighting(Observation(asset_id=f"tid:{number:X}", state=state), 1.0) for number in numbers]
-        await self._road.ingest("omn", seen)
+        await self.road.ingest("omn", seen)
 
 
 @pytest.fixture
@@ -117,3 +120,39 @@ async def test_an_answer_is_made_a_part_a_turn(large: Large, monkeypatch: pytest
         most = max(most, len(made) - before)
     assert len((await answering).statuses) == len(made) == 1000
     assert most == VIEWED_TOGETHER
+
+
+@pytest.mark.parametrize("view", View)
+@pytest.mark.parametrize("method", ["ListAssetStatuses", "BatchGetAssetStatuses"])
+async def test_of_large_statuses_fewer_a_turn(
+    large: Large, monkeypatch: pytest.MonkeyPatch, method: str, view: View
+) -> None:
+    """What is decoded between two turns is bounded in bytes, whichever view is made of it."""
+    texts = tuple(Facet(f"f{number}", State.AVAILABLE, "x" * TEXT_LENGTH_MAX) for number in range(2))
+    detail = OmnDetail("1", "1", meta={"a": "x" * TEXT_LENGTH_MAX})
+    seen = [
+        Sighting(Observation(f"tid:{number:X}", State.FAILED, texts[: number % 3], detail=detail), 1.0)
+        for number in range(40)
+    ]
+    await large.road.ingest("omn", seen)
+    entries = [entry for entry in large.app.store.after(0, large.app.store.head) if entry.state is State.FAILED]
+    made: list[int] = []
+    for name in ("basic", "status_of"):
+        monkeypatch.setattr(convert, name, counted(made, getattr(convert, name)))
+    monkeypatch.setattr(convert, "FORMS", {each: form_of(each, convert.basic) for each in View})
+    monkeypatch.setattr(large.app.sources.get("omn"), "listed", lambda _: asyncio.sleep(0))
+    monkeypatch.setattr(large.app.sources, "read", lambda *_, **__: asyncio.sleep(0))
+    refs = [AssetRef(source=entry.key.source, asset_id=entry.key.asset_id) for entry in entries]
+    number: Any = int(view)
+    asked = {
+        "ListAssetStatuses": pb.ListAssetStatusesRequest(states=[ASSET_STATE_FAILED], page_size=1000, view=number),
+        "BatchGetAssetStatuses": pb.BatchGetAssetStatusesRequest(assets=refs, view=number),
+    }
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
+    answering, most = asyncio.create_task(getattr(large.service, method)(asked[method], context)), 0
+    while not answering.done():
+        before = len(made)
+        await asyncio.sleep(0)
+        most = max(most, len(made) - before)
+    assert 1 < len((await answering).statuses) <= len(entries)
+    assert most * min(map(weight, entries)) <= 2 * FORMED_BYTES_TOGETHER

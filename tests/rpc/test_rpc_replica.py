@@ -8,9 +8,8 @@ import grpc
 import pytest
 
 from assetwatchd.app import App
-from assetwatchd.rpc.names import HEALTH, SERVICES
+from assetwatchd.rpc.names import HEALTH, REPLICA_KEY, SERVICES
 from assetwatchd.rpc.receiving import METADATA_BYTES_MAX
-from assetwatchd.rpc.server import REPLICA_KEY
 from assetwatchd.settings.schema import Settings
 from support.problems import problem_of
 from support.rig import running

@@ -12,7 +12,7 @@ import pytest
 from grpc_status import rpc_status
 
 from assetwatchd.model import errors
-from assetwatchd.rpc.server import REPLICA_KEY
+from assetwatchd.rpc.names import REPLICA_KEY
 from assetwatchd.rpc.status import STATUS_BYTES_MAX, TABLE, ErrorsAsStatus, status_of, wire_bytes
 from assetwatchd.runtime.replica import NAME_CHARS_MAX
 from support.problems import problem_of

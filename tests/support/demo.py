@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from support.command_line import environment, process
+from support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -33,7 +33,7 @@ class Demo(NamedTuple):
     def localised(self, text: str) -> str:
         """Put this demo's places into a text where the document has those of a reader's machine."""
         text = text.replace(ADDRESS, self.address)
-        text = text.replace("assetwatch sandbox", f"assetwatch sandbox --first-port {_first_of_six()}")
+        text = text.replace("assetwatch sandbox", f"assetwatch sandbox --first-port {free_port(6)}")
         text = text.replace("assetwatch demo", "assetwatch demo --grpc 127.0.0.1:0")
         return text.replace("assetwatch serve", "assetwatch serve --listen 127.0.0.1:0")
 
@@ -49,28 +49,10 @@ class Demo(NamedTuple):
         )
 
 
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
-def _first_of_six() -> int:
-    """Find a port that is free with the five after it."""
-    for _ in range(100):
-        first = _free_port()
-        with suppress(OSError, OverflowError):
-            for port in range(first, first + 6):
-                with socket.socket() as bound:
-                    bound.bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no six free ports in a row")
-
-
 @asynccontextmanager
 async def demo(folder: Path) -> AsyncIterator[Demo]:
     """Run a demo, and wait until everything in it is known."""
-    port = _free_port()
+    port = free_port()
     arguments = ("--no-table", "--grpc", "127.0.0.1:0", "--control-port", str(port))
     async with process("demo", *arguments) as running:
         assert running.stdout is not None

@@ -19,12 +19,13 @@ UPSERT, REMOVED = 1, 2
 
 
 class Change(NamedTuple):
-    """One change as a watcher reads it."""
+    """One change as a watcher reads it. detailed: it has a pad, which the view BASIC leaves out."""
 
     removed: bool
     key: AssetKey
     revision: int
     state: State
+    detailed: bool
 
 
 class Message(NamedTuple):
@@ -107,8 +108,8 @@ def read(message: bytes) -> Message:
     start = 0
     for index, byte in enumerate(message):
         if byte in (UPSERT, REMOVED):
-            source, asset_id, revision, state, _ = json.loads(message[start:index])
-            changes.append(Change(byte == REMOVED, AssetKey(source, asset_id), revision, State(state)))
+            source, asset_id, revision, state, pad = json.loads(message[start:index])
+            changes.append(Change(byte == REMOVED, AssetKey(source, asset_id), revision, State(state), bool(pad)))
             start = index + 1
     revision, head, digest = json.loads(message[start:])
     return Message(changes, revision, head, bytes.fromhex(digest))

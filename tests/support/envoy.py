@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from support.ports import free_port
 from support.rig import Rig, running
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 CONFIGURATION = Path(__file__).parents[2] / "deploy/envoy.yaml"
 ENVOY = Path(sys.executable).with_name("envoy")
 PATIENCE_S = 30
-
-
-def free_port() -> int:
-    """Find a port that nobody has."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def configured(server: str, port: int, **manager: object) -> Any:

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 GENERATED = ROOT / "generated"
 
 
+INTERNAL = GENERATED / "assetwatch/internal"
+"""What replicas say to each other and keep in etcd; no part of the schema."""
+
+
 def _files() -> Iterator[FileDescriptor]:
-    for path in sorted(GENERATED.glob("assetwatch/**/*_pb2.py")):
+    for path in sorted(set(GENERATED.glob("assetwatch/**/*_pb2.py")) - set(INTERNAL.rglob("*_pb2.py"))):
         name = ".".join(Path(path).relative_to(GENERATED).with_suffix("").parts)
         yield importlib.import_module(name).DESCRIPTOR
 

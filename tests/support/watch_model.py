@@ -4,7 +4,8 @@ The invariants, by name:
 I1 per asset revisions rise. I2 per stream revisions rise. I3 across resumes no (asset, revision) comes twice. I4 when
 all is quiet every map is the truth. I5 a bookmark is ahead of nothing, and the map is the truth as of it. I6 nothing
 older than seen. I7 a resume gives what came after its token and nothing before; a token just issued is accepted. I8 as
-of synced the map is the truth, also when it is empty. I9 only what was asked for comes; what leaves it is REMOVED.
+of synced the map is the truth, also when it is empty. I9 only what was asked for comes, in the view asked for; what
+leaves it is REMOVED.
 """
 
 from __future__ import annotations
@@ -14,31 +15,39 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import strategies as st
 
 from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.filters import Filter
 from assetwatchd.model.values import GONE, State, View
 from support.entries import asking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from assetwatchd.changefeed.filters import Filter
     from assetwatchd.changefeed.store.port import Store
     from assetwatchd.model.values import AssetKey, Entry
     from support.entries import Change
 
-NAMES = ("dam/a", "dam/b", "dam/c", "usd/b")
+NAMES = ("dam/a", "dam/ab", "dam/c", "usd/ab")
 SOURCES = ("dam", "none", "usd")
 STATES = (State.AVAILABLE, State.PENDING, State.DELETED, State.MISSING)
-FILTERS = (
+SCOPES = (
     asking(sources=["dam"]),
     asking(sources=["dam", "usd"]),
     asking(names=["dam/a"]),
-    asking(names=["dam/a", "usd/b", "usd/never"]),
-    asking(sources=["usd"], names=["dam/b"]),
+    asking(names=["dam/a", "usd/ab", "usd/never"]),
+    asking(sources=["usd"], names=["dam/ab"]),
     asking(sources=["dam"], states=[State.AVAILABLE, State.DELETED]),
-    asking(names=["dam/a", "dam/b"], states=[State.DELETED, State.PENDING]),
+    asking(names=["dam/a", "dam/ab"], states=[State.DELETED, State.PENDING]),
     asking(sources=["none"]),
-    asking(sources=["dam", "usd"], names=["usd/b"], prefix="a", view=View.BASIC),
 )
+PREFIXES = ("", "a", "ab", "abc")
+
+
+def _narrowed(scope: Filter, prefix: str, view: View) -> Filter:
+    return Filter(scope.keys, scope.sources, scope.states, prefix if scope.sources else "", view)
+
+
+FILTERS = st.builds(_narrowed, st.sampled_from(SCOPES), st.sampled_from(PREFIXES), st.sampled_from(View))
+"""Any of those in any view, and of whole sources any prefix, too: streams that differ in nothing else, side by side."""
 CHANGES = st.tuples(st.sampled_from(NAMES), st.sampled_from(STATES), st.booleans())
 """An asset, its new state, and whether it is to be forgotten if that state alone does not make it gone."""
 
@@ -81,6 +90,10 @@ class Truth:
 
         await self.store.drop_gone(before=share * (self.store.head + 1), keep=keep)
 
+    def asked(self, what: Filter, key: AssetKey) -> bool:
+        """Whether the asset was asked for, by name or with its source."""
+        return key in what.keys or (key.source in what.sources and key.asset_id[: len(what.prefix)] == what.prefix)
+
     def held(self, what: Filter, entry: Entry) -> bool:
         """Whether the entry belongs into the map of a client with that filter."""
         if what.states and entry.state not in what.states:
@@ -93,7 +106,7 @@ class Truth:
         assert known.keys() <= fold.keys()
         for key, entry in fold.items():
             found = known.get(key)
-            wanted = (entry.revision, entry.state) if what.concerns(key) and self.held(what, entry) else None
+            wanted = (entry.revision, entry.state) if self.asked(what, key) and self.held(what, entry) else None
             if found is not None or entry.revision not in self.dropped:
                 assert (found and (found.revision, found.state)) == wanted, (key, upto)
 
@@ -135,7 +148,8 @@ class Reading:
     def _check(self, change: Change) -> None:
         entry = self._truth.log[change.revision]
         assert (entry.key, entry.state) == (change.key, change.state)
-        assert self.what.concerns(change.key)  # I9
+        assert self._truth.asked(self.what, change.key)  # I9
+        assert change.detailed == (self.what.view is View.FULL)  # I9
         assert change.removed != self._truth.held(self.what, entry)  # I9
         assert self.synced or self._resumed or not change.removed
         assert change.revision > self._last  # I2, I7

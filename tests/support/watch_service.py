@@ -11,6 +11,7 @@ from unittest.mock import patch
 from assetwatchd.app import App
 from assetwatchd.changefeed.pipeline import DIGEST_BYTES, Pipeline
 from assetwatchd.changefeed.store.port import Draft
+from assetwatchd.model.details import OmnDetail
 from assetwatchd.model.values import AssetKey, Failure, FailureKind, Freshness, Observation, SourceKind, State
 from assetwatchd.polling.scheduler import Scheduler
 from assetwatchd.polling.sources import Sources
@@ -29,10 +30,10 @@ BEHIND_WAIT_S = 0.05
 
 
 def draft(name: str, state: State, *, gone: bool, at: float, pad_bytes: int = 0) -> Draft:
-    """Draft a change of SOURCE/ASSET_ID as the pipeline would; pad_bytes: of text in it."""
+    """Draft a change of SOURCE/ASSET_ID as the pipeline would, with a detail; pad_bytes: of text beside that."""
     source, asset_id = name.split("/", 1)
     failure = Failure(FailureKind.DEGRADED, "PAD", "x" * pad_bytes) if pad_bytes else None
-    content = ENCODER.content(source, Observation(asset_id, state, failure=failure))
+    content = ENCODER.content(source, Observation(asset_id, state, failure=failure, detail=OmnDetail("T", asset_id)))
     return Draft(
         key=AssetKey(source, asset_id),
         state=state,

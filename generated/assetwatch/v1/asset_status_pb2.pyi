@@ -92,21 +92,21 @@ class _AssetStatusView:
 class _AssetStatusViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetStatusView.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ASSET_STATUS_VIEW_UNSPECIFIED: _AssetStatusView.ValueType  # 0
-    """FULL."""
+    """The same as FULL."""
     ASSET_STATUS_VIEW_BASIC: _AssetStatusView.ValueType  # 1
-    """All but detail: what every kind has alike."""
+    """All fields but detail: those that mean the same for every kind of source."""
     ASSET_STATUS_VIEW_FULL: _AssetStatusView.ValueType  # 2
-    """All of it."""
+    """All fields, detail too."""
 
 class AssetStatusView(_AssetStatusView, metaclass=_AssetStatusViewEnumTypeWrapper):
-    """How much of a status is told (AIP-157)."""
+    """Which fields of a status are sent (a view, AIP-157)."""
 
 ASSET_STATUS_VIEW_UNSPECIFIED: AssetStatusView.ValueType  # 0
-"""FULL."""
+"""The same as FULL."""
 ASSET_STATUS_VIEW_BASIC: AssetStatusView.ValueType  # 1
-"""All but detail: what every kind has alike."""
+"""All fields but detail: those that mean the same for every kind of source."""
 ASSET_STATUS_VIEW_FULL: AssetStatusView.ValueType  # 2
-"""All of it."""
+"""All fields, detail too."""
 Global___AssetStatusView: _TypeAlias = AssetStatusView  # noqa: Y015
 
 class _Freshness:
@@ -207,14 +207,14 @@ class AssetFailure(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: Global___AssetFailureKind.ValueType
-    """What to make of it."""
+    """Whether another try may help."""
     code: _builtins.str
-    """The upstream's own short word for it, e.g. failed_retries_exhausted, INVALID_METADATA. Of an UNKNOWN asset it may be
-    assetwatch's: rejected (the upstream will not speak about it) or unreadable (its reads failed again and again, though
-    its source answers).
+    """The upstream's own short word for it, e.g. failed_retries_exhausted or INVALID_METADATA. If the state is UNKNOWN, it may
+    be a word of assetwatch: rejected (the upstream refuses to tell about this asset) or unreadable (reads of it failed
+    again and again, although its source answers).
     """
     message: _builtins.str
-    """The upstream's own sentence, for people; empty when it gave none. Under a code of assetwatch, what went wrong."""
+    """The upstream's own explanation, for people; empty if it gave none. With a code of assetwatch, what went wrong."""
     def __init__(
         self,
         *,
@@ -242,11 +242,11 @@ class AssetFacet(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The dimension's name in the upstream's words."""
+    """The name of the aspect, in the upstream's words."""
     state: Global___AssetState.ValueType
-    """The native value, made comparable."""
+    """What the upstream says of it, as one of the states that all sources share."""
     native: _builtins.str
-    """The native value, exactly as it came."""
+    """What the upstream says of it, in its own words, exactly as they came."""
     message: _builtins.str
     """The upstream's explanation; empty when it gave none."""
     @_builtins.property
@@ -294,29 +294,31 @@ class AssetStatus(_message.Message):
     MEDIA_INTELLIGENCE_FIELD_NUMBER: _builtins.int
     ORACLE_SBC_FIELD_NUMBER: _builtins.int
     state: Global___AssetState.ValueType
-    """The roll-up of the facets."""
+    """The state of the asset: what its facets come to."""
     locked: _builtins.bool
-    """Somebody holds the asset for themselves (OMN: checked out). Apart from the state."""
+    """Somebody has reserved the asset for themselves (OMN: checked out). It may be in any state."""
     freshness: Global___Freshness.ValueType
-    """How far this copy can be trusted, as of when it was read. In a watch it is as of the commit; there, the source's
-    condition says the rest.
+    """How far this copy can be trusted. In an answer it is as of now. In a watch it is as of the moment in which the change
+    was stored; what happens to the source later, source_conditions tell.
     """
     revision: _builtins.int
-    """The number this content got when it was committed: one counter for all sources, strictly rising. A read that finds
-    the same content moves observe_time only. 0 for an asset that is not there and never was, unless somebody watched it
-    by name: nothing was committed.
+    """The number of this content. One counter numbers the contents of all assets as they are stored: a higher number is
+    newer. A read that finds the same content moves observe_time and not this. 0: nothing was stored, as the asset does
+    not exist, never did, and is watched by nobody.
     """
     etag: _builtins.str
-    """The revision as a quoted string, for caches. Empty when that is 0."""
+    """The revision in quotes, as HTTP has entity tags. Empty if the revision is 0. It is the same in every view."""
     cut: _builtins.bool
-    """The upstream said more about the asset than is kept: 2,000 values, texts of 32,768 characters, 131,072 in all. The
-    first facets, and the beginning of detail, are here; a text that was longer ends with an ellipsis. state is that of
-    all it said. (The numbers from 16 on are for kinds to come.)
+    """The upstream said more about the asset than is kept. Kept are 2,000 values, 32,768 characters of each text, and 131,072
+    of all texts. The first facets and the beginning of detail are there; a text that was cut ends with an ellipsis. state
+    counts all that was said. (Field numbers from 16 on are left for the details of further kinds.)
     """
     freshness_reason: _builtins.str
-    """Why it is not FRESH, for people: what came of the last read of the asset, or what is wrong with its source. Empty when it
-    is FRESH, or was not asked for lately. In a watch it is as of the commit: that reads fail is one change, and one more when
-    one ends well again, however often the reason is another meanwhile.
+    """Why the status is not FRESH, for people: how the last read of the asset failed, or what is wrong with its source. Empty
+    if it is FRESH, or if it is only old because nobody asked for it lately.
+
+    A watch is told when reads of an asset begin to fail, with the reason of that moment, and when one succeeds again. It is
+    not told if the reason becomes another in between.
     """
     @_builtins.property
     def asset(self) -> Global___AssetRef:
@@ -324,21 +326,23 @@ class AssetStatus(_message.Message):
 
     @_builtins.property
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetFacet]:
-        """Every dimension the upstream reports, in its order."""
+        """Every aspect that the upstream reports a state of, in its order."""
 
     @_builtins.property
     def failure(self) -> Global___AssetFailure:
-        """Set when the state is FAILED, when the asset is usable in part, or when it is UNKNOWN as nothing could be read of it."""
+        """What is wrong with the asset: if its state is FAILED, if it can be used only in part, or if it is UNKNOWN because
+        nothing about it could be read.
+        """
 
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
-        """When assetwatch last read it from the upstream; absent if it never could. In a watch it is the moment of the read, or the
-        try, that led to the change.
+        """When assetwatch last read it from the upstream; absent if it never could. In a watch it is when the read, or the failed
+        try, was made that led to the change.
         """
 
     @_builtins.property
     def change_time(self) -> _timestamp_pb2.Timestamp:
-        """When the upstream says the asset changed; absent when it does not say (three kinds of five never do)."""
+        """When the asset last changed, as the upstream says; absent if it does not say."""
 
     @_builtins.property
     def usd_search(self) -> _details_pb2.UsdSearchDetail:

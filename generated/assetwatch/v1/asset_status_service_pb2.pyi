@@ -34,17 +34,19 @@ class GetAssetStatusRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     min_revision: _builtins.int
-    """Wait until at least this revision is known here, for reading what another call returned. Absent or 0: do not wait."""
+    """Answer only once this server knows this revision, which another call has returned, perhaps another server. It waits
+    up to 3 s for it. Absent or 0: do not wait.
+    """
     view: _asset_status_pb2.AssetStatusView.ValueType
-    """How much of it to tell."""
+    """Which fields of the status to send: all of them (FULL), unless BASIC is asked for."""
     @_builtins.property
     def asset(self) -> _asset_status_pb2.AssetRef:
         """Which asset."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """How old the answer may be. Absent: as old as it is. 0: ask the upstream now. Otherwise the upstream is asked if what
-        is known here was read longer ago.
+        """How long ago the status may have been read from the upstream; if it was longer ago, the upstream is asked first. 0
+        always asks. Absent: what the server knows is good enough, however old.
         """
 
     def __init__(
@@ -97,14 +99,16 @@ class BatchGetAssetStatusesRequest(_message.Message):
     MAX_AGE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     view: _asset_status_pb2.AssetStatusView.ValueType
-    """How much of each to tell. More of them fit into an answer in BASIC."""
+    """Which fields of each status to send: all of them (FULL), unless BASIC is asked for. In BASIC more statuses fit into
+    one answer.
+    """
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:
         """Which assets: 1 to 1,000. One asked for twice is answered twice."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """As in GetAssetStatusRequest, for each of them."""
+        """How long ago each status may have been read from its upstream, as in GetAssetStatusRequest."""
 
     def __init__(
         self,
@@ -158,13 +162,17 @@ class ListAssetStatusesRequest(_message.Message):
     ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many. 0: 100. More than 1,000 is taken as 1,000."""
+    """At most so many statuses a page. 0 means 100; more than 1,000 means 1,000. A page may be shorter and not be the last:
+    go by next_page_token.
+    """
     page_token: _builtins.str
-    """next_page_token of the page before; empty: the first page."""
+    """Where the page begins: next_page_token of the page before. Empty: the first page."""
     asset_id_prefix: _builtins.str
-    """Only assets whose id begins with this; empty: all. To the letter: what stands for a folder is the source's business."""
+    """Only assets whose id begins with this text; empty: all. Upper and lower case differ. It is compared as text, not as a
+    path: "a/b" matches "a/bc", too.
+    """
     view: _asset_status_pb2.AssetStatusView.ValueType
-    """How much of each to tell; the same for all pages."""
+    """Which fields of each status to send: all of them (FULL), unless BASIC is asked for. The same on every page."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these sources; empty: all."""
@@ -201,15 +209,16 @@ class ListAssetStatusesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Ask for the next page with this; empty: this was the last."""
+    """Send this as page_token to get the next page. Empty: this was the last one."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetStatus]:
         """In the order in which they last changed."""
 
     @_builtins.property
     def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sources asked for of which this list may lack assets, or whose statuses may be old: they cannot be read now, or since they
-        last could not they have not been listed, and each asset of theirs read, as a whole. See their conditions.
+        """The names of sources of which the list may lack assets, or have old statuses. Such a source either cannot be read now;
+        or it can be read again (or for the first time), but has not been listed to its end, with each of its assets read,
+        since then. SourceService tells what is wrong with it.
         """
 
     def __init__(
@@ -242,12 +251,12 @@ class WaitAssetStatusRequest(_message.Message):
     until_settled: _builtins.bool
     """Wait until it is settled: AVAILABLE, FAILED, DELETED, MISSING or UNSUPPORTED."""
     stop_when_settled: _builtins.bool
-    """With states: end as well when it is settled (see until_settled) in a state that is none of them, since nothing more is
-    expected to happen by itself. False: go on until it is in one of them, however it is settled meanwhile: for what is to
-    be made yet (MISSING), or made anew (FAILED). With until_settled it changes nothing.
+    """With states: also end when the asset is settled in another state than those, as nothing more is expected to happen by
+    itself. Leave it false to wait for what has yet to be made (MISSING until then), or to be made again (FAILED until
+    then). With until_settled it has no effect.
     """
     view: _asset_status_pb2.AssetStatusView.ValueType
-    """How much of the status to tell."""
+    """Which fields of the status to send: all of them (FULL), unless BASIC is asked for."""
     @_builtins.property
     def asset(self) -> _asset_status_pb2.AssetRef:
         """Which asset."""
@@ -289,16 +298,16 @@ class WaitAssetStatusResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SETTLED_OTHERWISE_FIELD_NUMBER: _builtins.int
     condition_met: _builtins.bool
-    """True when it is what was waited for; false when the time ran out first, or settled_otherwise."""
+    """The asset is as was asked for. False: the time ran out first, or settled_otherwise is true."""
     reason: _builtins.str
-    """What stood in the way, for people, when it is not met and something did: the source cannot be read, or the answers about
-    the asset cannot. Empty when the asset just was not there yet.
+    """Why the status is not known well enough, for people: the source, or its answers about this asset, cannot be read. Only
+    if condition_met is false. Empty if nothing is wrong, and the asset simply was not in such a state yet.
     """
     settled_otherwise: _builtins.bool
-    """True when stop_when_settled ended the wait: status is settled, in a state that was not asked for."""
+    """stop_when_settled ended the wait: the asset is settled, in a state that was not asked for."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
-        """The last known status; absent when nothing could be learned in time."""
+        """The status when the wait ended; absent if nothing could be learned of the asset in time."""
 
     def __init__(
         self,
@@ -329,29 +338,32 @@ class WatchStatusRequest(_message.Message):
     ASSET_ID_PREFIX_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """resume_token of the last message the client has taken in, from a stream with the same assets, sources, states, prefix
-    and view (lists in any order); empty: start with a snapshot, as whoever has lost its map must. Opaque; grants nothing.
+    """Where to go on: the newest resume_token that the client has applied, of a stream that asked for the same assets, sources,
+    states, prefix and view (lists in any order). Empty: start with a snapshot; a client that has lost its map must. The
+    token means something to the server only, and gives no access to anything.
     """
     asset_id_prefix: _builtins.str
-    """Of whole sources only the assets whose id begins with this, to the letter; empty: all. Assets asked for by name come all
-    the same. An id never changes, so no asset leaves by it. The upstream is asked as for the whole source, and incomplete
-    and conditions are those of the whole source.
+    """Of the sources above, only the assets whose id begins with this text, as in ListAssetStatusesRequest; empty: all. It
+    does not apply to the assets that are named one by one. It saves what is sent, not calls to the upstream: the whole
+    source is read, and incomplete and source_conditions are about the whole source.
     """
     view: _asset_status_pb2.AssetStatusView.ValueType
-    """How much of each status to tell. In BASIC, too, a change of detail alone is a change: the revision is another."""
+    """Which fields of each status to send: all of them (FULL), unless BASIC is asked for. If only the detail of an asset
+    changes, a stream in BASIC is told that as well: the status comes with a new revision and looks the same otherwise.
+    """
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_status_pb2.AssetRef]:
-        """These assets, by name. At most 10,000."""
+        """Assets, by name: at most 10,000."""
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Whole sources: every asset they list, and for one that cannot list, every asset known here, pinned in the
-        configuration, or asked for by name and found.
+        """Whole sources, by name. Of a source that can list its assets (SourceCapabilities.enumerate) that is all of them. Of
+        another it is those that the server knows: pinned in its configuration, or asked for by name once, and found.
         """
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_asset_status_pb2.AssetState.ValueType]:
-        """Only assets in these states; empty: all. An asset that changes and is not in them is REMOVED."""
+        """Only assets in these states; empty: all. An asset that changes to another state is REMOVED."""
 
     def __init__(
         self,
@@ -385,32 +397,33 @@ class WatchStatusResponse(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     HEAD_REVISION_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Where to resume once this message has been taken in. Empty: resume where the message before said."""
+    """Send this to resume after this message, once its changes are applied. Empty: the last token before it stays valid."""
     head_revision: _builtins.int
-    """The newest revision there was when the stream last looked what there is to send; it never falls. It looks for the
-    snapshot, and again whenever all that it found has been sent. So a client that has taken in a change is behind by what
-    lies between the change's revision and this; with synced, a bookmark or conditions, by nothing that had been found. What
-    came since shows in the next message: right away if there is something to send, else with a bookmark.
+    """How far the server was: the newest revision that it knew when this stream last looked for changes. The difference
+    between this and the revision of the last change in the message is how far the client is behind. With synced or a
+    bookmark it is not behind.
+
+    The stream looks again each time it has sent all that it had found. Within one stream the number never falls.
     """
     @_builtins.property
     def started(self) -> Global___WatchStarted:
-        """The first message."""
+        """The stream begins: in the first message only."""
 
     @_builtins.property
     def synced(self) -> Global___WatchSynced:
-        """The client's map is complete as of this message."""
+        """The client's map is complete, with the changes of this message."""
 
     @_builtins.property
     def bookmark(self) -> Global___WatchBookmark:
-        """Nothing happened; only the token moved."""
+        """Nothing has changed; resume_token is new."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusChange]:
-        """In the order of revisions."""
+        """Changes to apply to the map, in the order of their revisions."""
 
     @_builtins.property
     def source_conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceConditionChange]:
-        """In the first message of all sources watched; later of those whose condition changed."""
+        """How sources are doing: in the first message all that are watched, later those whose condition has changed."""
 
     def __init__(
         self,
@@ -470,18 +483,18 @@ class WatchStarted(_message.Message):
     mode: Global___WatchStarted.Mode.ValueType
     """Snapshot or resumed."""
     epoch: _builtins.str
-    """Names the run of the store that counts the revisions. After RESUMED they go on from before, whatever the epoch; after
-    SNAPSHOT, revisions of another epoch cannot be compared with these.
+    """Which store counts the revisions: another store has another epoch. Do not compare revisions of different epochs, except
+    after RESUMED: then they go on from before, even if the epoch is another.
     """
     replica: _builtins.str
-    """The replica that serves the stream, as in ServerInfo."""
+    """The name of the replica that serves the stream: ServerInfo.replica."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """A stream without changes gets a bookmark this often, give or take a tenth."""
+        """A bookmark comes this often, give or take a tenth, while there are no changes."""
 
     @_builtins.property
     def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As in WatchSynced, when the stream began."""
+        """The same as in WatchSynced, as of when the stream began."""
 
     def __init__(
         self,
@@ -511,8 +524,9 @@ class WatchSynced(_message.Message):
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The whole sources watched of which there may be more than is known here, by name: each cannot be read now, or since it
-        last could not it has not been listed, and each asset of its read, as a whole. What is missing follows as changes.
+        """The names of watched sources of which the map may still lack assets, or have old statuses. Such a source either cannot
+        be read now; or it can be read again (or for the first time), but has not been listed to its end, with each of its
+        assets read, since then. What is missing follows as changes. Only sources that are watched whole are named.
         """
 
     def __init__(
@@ -537,7 +551,7 @@ class WatchBookmark(_message.Message):
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def incomplete(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As in WatchSynced, as of now: empty once the map is all there is."""
+        """The same as in WatchSynced, as of this bookmark. Empty: the map has all there is."""
 
     def __init__(
         self,
@@ -562,12 +576,14 @@ class StatusChange(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
-    """W3C traceparent of the upstream call or message that showed the change; empty when it was not traced."""
+    """For tracing: the W3C traceparent of the call to the upstream, or of its message, that showed the change. Empty: it was
+    not traced.
+    """
     kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     @_builtins.property
     def status(self) -> _asset_status_pb2.AssetStatus:
-        """The status, whole as of the view: never what changed alone."""
+        """The new status, with all fields that the view has: never only what has changed."""
 
     def __init__(
         self,

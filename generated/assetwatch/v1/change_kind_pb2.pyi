@@ -27,9 +27,9 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_UPSERT: _ChangeKind.ValueType  # 1
     """Put it into the map, or replace it there: it is new, or it has changed."""
     CHANGE_KIND_REMOVED: _ChangeKind.ValueType  # 2
-    """Take it out of the map: it is gone, or no longer what was asked for. What comes with it is what was last known of it.
-    Ignore one that is not in the map. In WatchStatus an asset that was asked for by name is not REMOVED when it is gone: it
-    comes as an UPSERT, with state DELETED or MISSING.
+    """Take it out of the map: it is gone, or is no longer what was asked for. Ignore it if the map does not have it. What
+    comes with it is the last that was known. In WatchStatus an asset that was asked for by name is not REMOVED when it is
+    gone: it comes as an UPSERT, with the state DELETED or MISSING.
     """
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
@@ -40,8 +40,8 @@ CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
 CHANGE_KIND_UPSERT: ChangeKind.ValueType  # 1
 """Put it into the map, or replace it there: it is new, or it has changed."""
 CHANGE_KIND_REMOVED: ChangeKind.ValueType  # 2
-"""Take it out of the map: it is gone, or no longer what was asked for. What comes with it is what was last known of it.
-Ignore one that is not in the map. In WatchStatus an asset that was asked for by name is not REMOVED when it is gone: it
-comes as an UPSERT, with state DELETED or MISSING.
+"""Take it out of the map: it is gone, or is no longer what was asked for. Ignore it if the map does not have it. What
+comes with it is the last that was known. In WatchStatus an asset that was asked for by name is not REMOVED when it is
+gone: it comes as an UPSERT, with the state DELETED or MISSING.
 """
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015

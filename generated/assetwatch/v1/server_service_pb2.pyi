@@ -74,16 +74,19 @@ class ServerInfo(_message.Message):
     version: _builtins.str
     """The version of assetwatch, e.g. 0.2.0."""
     replica: _builtins.str
-    """The name of this replica: the name of its host. At most 64 letters, digits, dots, hyphens and underscores. Streams begin
-    with it, and every call ends with it, answered or refused: as the trailing metadata assetwatch-replica.
+    """The name of this server process among several: by default the name of its host. At most 64 letters,
+    digits, dots, hyphens and underscores. Every call that the server answers or refuses ends with it, in the trailing
+    metadata as assetwatch-replica; a stream also begins with it.
     """
     epoch: _builtins.str
-    """Names the run of the store that counts the revisions, as in WatchStarted."""
+    """Which store counts the revisions, as in WatchStarted."""
     head_revision: _builtins.int
-    """The newest revision known here. GetAssetStatusRequest.min_revision waits for one."""
+    """The newest revision that this server knows. To have another server wait for it, send it as
+    GetAssetStatusRequest.min_revision.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When this process began to serve."""
+        """When this server process began to serve."""
 
     @_builtins.property
     def limits(self) -> Global___ServerLimits:
@@ -109,8 +112,8 @@ Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """What a client needs to know of a server's limits: those that are configured, and cannot be read from this schema. A caller is
-    an address as long as callers have no names.
+    """The limits of this server that a client may run into, and that are not written at the fields of this schema. Callers are
+    told apart by their network addresses.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -121,18 +124,23 @@ class ServerLimits(_message.Message):
     NAMES_PER_CALLER_MAX_FIELD_NUMBER: _builtins.int
     STREAM_AGE_FIELD_NUMBER: _builtins.int
     message_bytes_max: _builtins.int
-    """Bytes of a request (server.message_bytes_max): gRPC itself refuses a larger one, with RESOURCE_EXHAUSTED and no reason. A
-    method takes no more than its request can mean by the rules of this schema: beyond that, INVALID_ARGUMENT.
+    """How large a request may be, in bytes (the setting server.message_bytes_max). gRPC itself refuses a larger one, with
+    RESOURCE_EXHAUSTED and no reason. Most methods take less: no more than a request can have by the rules of this schema.
+    Beyond that, they fail with INVALID_ARGUMENT / INVALID_REQUEST.
     """
     metadata_bytes_max: _builtins.int
-    """Bytes of a call's metadata, as HTTP/2 counts them: names, values, and 32 for each. Beyond it, METADATA_TOO_LARGE."""
+    """How large the metadata of a call may be, in bytes as HTTP/2 counts them: name, value and 32 more for each entry. A call
+    with more fails with METADATA_TOO_LARGE.
+    """
     streams_per_caller_max: _builtins.int
-    """Streams and waits that one caller may have open. Beyond it, TOO_MANY_STREAMS."""
+    """How many streams and waits one caller may have open. One more fails with TOO_MANY_STREAMS."""
     names_per_caller_max: _builtins.int
-    """Assets that the open streams of one caller may name, equal streams counted once. Beyond it, TOO_MANY_NAMES."""
+    """How many assets the open streams of one caller may name in all; streams that ask for the same count once. A stream
+    beyond it fails with TOO_MANY_NAMES.
+    """
     @_builtins.property
     def stream_age(self) -> _duration_pb2.Duration:
-        """How long a stream may last, give or take a tenth: then it ends with OK, to be resumed."""
+        """How long a stream may last, give or take a tenth. Then it ends with OK, and the client opens it again."""
 
     def __init__(
         self,

@@ -151,7 +151,7 @@ class SourceConcern(_message.Message):
     kind: Global___SourceConcernKind.ValueType
     """Which concern."""
     state: Global___SourceConditionState.ValueType
-    """How it is doing: HEALTHY, or what it does to the source."""
+    """How it is doing: HEALTHY, or the state that it brings the source into."""
     message: _builtins.str
     """What is wrong; empty when healthy."""
     @_builtins.property
@@ -164,7 +164,7 @@ class SourceConcern(_message.Message):
 
     @_builtins.property
     def next_try_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is tried next; absent when it is healthy, or when no try is planned: nobody wants a list, for one."""
+        """When it is tried next. Absent if it is healthy, or if no try is planned, e.g. of a list that nobody wants now."""
 
     def __init__(
         self,
@@ -214,13 +214,14 @@ class SourceCondition(_message.Message):
 
     @_builtins.property
     def next_try_time(self) -> _timestamp_pb2.Timestamp:
-        """When what is wrong is tried next, the soonest of it; absent when healthy, or when no try is planned. A past time: it is
-        being tried. A watch tells it as it was when the condition changed; ListSources tells it as it is.
+        """When the server next tries what is wrong; the soonest time, if several concerns are. Absent if the source is healthy, or
+        if no try is planned. A time in the past means that a try is under way. SourceService tells the time as it is now; a
+        watch tells it as it was when the condition changed.
         """
 
     @_builtins.property
     def concerns(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceConcern]:
-        """Each concern of which anything was heard."""
+        """The concerns one by one: each that has been tried at least once."""
 
     def __init__(
         self,
@@ -250,11 +251,11 @@ class SourceCapabilities(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     ENUMERATE_FIELD_NUMBER: _builtins.int
     push: _builtins.bool
-    """It tells of changes by itself; polls only reconcile."""
+    """It tells of changes by itself. It is still polled, but seldom, to find what it did not tell."""
     batch_size: _builtins.int
     """How many assets one upstream call can ask for."""
     enumerate: _builtins.bool
-    """It can list its assets, so the whole source can be watched without naming them."""
+    """It can list all its assets. So the whole source can be watched, and none has to be known by name."""
     def __init__(
         self,
         *,
@@ -331,12 +332,12 @@ class Source(_message.Message):
     kind: Global___SourceKind.ValueType
     """Which kind of system it is."""
     asset_count: _builtins.int
-    """Assets known here."""
+    """How many assets of it the server knows."""
     watcher_count: _builtins.int
-    """Watch streams that concern it now."""
+    """How many open watches and waits are about it, or about assets of it."""
     owner: _builtins.str
-    """The replica that asks this upstream, by the name that it has in ServerInfo. asset_count, watcher_count and poll_stats are
-    those of the replica that answers.
+    """The name of the replica that asks this upstream: its ServerInfo.replica. asset_count, watcher_count and poll_stats are
+    those of the replica that answers this call, which may be another.
     """
     @_builtins.property
     def capabilities(self) -> Global___SourceCapabilities:

@@ -11,8 +11,9 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from assetwatchd.changefeed.encoding import form_of
+from assetwatchd.changefeed.encoding import FORMED_BYTES_TOGETHER, form_of, weight, weight_to_form
 from assetwatchd.model.errors import ResumeTokenExpired
+from assetwatchd.runtime.slices import parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,8 @@ RANGES_KEPT = 8
 """Ranges that are kept for others that ask for the same; a round needs one, stragglers a few."""
 RANGE_KEPT_CHANGES_MAX = 1000
 """A longer range is not kept beyond those who take it; they share it."""
+RANGE_KEPT_BYTES_MAX = 4 * 1024 * 1024
+"""Nor is one of more bytes: it is all encoded in one turn, and RANGES_KEPT of them are kept for each filter."""
 MESSAGES_KEPT = 16
 """Messages of a long range, or a snapshot, that are kept for those who take it a little later."""
 NEWEST = -1
@@ -80,6 +83,7 @@ class SharedChanges:
         self._store = store
         self._framing = framing
         self._form = form_of(what.view, framing.basic)
+        self._weigh = weight_to_form(what.view)
         self._recent: dict[tuple[int, int], Sequence[Batch]] = {}
         # weak: a long range is as large as the store, and goes with the last stream that takes it
         self._under_way: WeakValueDictionary[tuple[int | None, int], SharedRange] = WeakValueDictionary()
@@ -105,7 +109,7 @@ class SharedChanges:
             return under_way
         entries = self.filter.select(self._store, cursor, head)
         whole = SharedRange(entries, head, self._cut)
-        if len(entries) > RANGE_KEPT_CHANGES_MAX:
+        if len(entries) > RANGE_KEPT_CHANGES_MAX or sum(map(weight, entries)) > RANGE_KEPT_BYTES_MAX:
             self._under_way[cursor, head] = whole
             return whole
         batches = self._recent[cursor, head] = list(whole)
@@ -159,6 +163,7 @@ class SharedChanges:
 
     def _cut(self, part: Sequence[Entry], head: int) -> Batch:
         form, removal, holds = self._form, self._framing.removal, self.filter.holds
+        part = next(parts_within(part, BATCH_CHANGES_MAX, self._weigh, FORMED_BYTES_TOGETHER))
         changes = [form(entry) if holds(entry) else removal(form(entry)) for entry in part]
         count = fitting(changes)
         part = part[:count]

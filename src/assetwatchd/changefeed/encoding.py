@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from assetwatchd.model.values import Entry, Observation
 
 
+FORMED_BYTES_TOGETHER = 256 * 1024
+"""So many bytes of changes are made into another form at a time, or one change: a millisecond or two, and where they
+hold nothing but small values four."""
+
+
 class Encoder(Protocol):
     """Turns model values into bytes of the schema, on their way into the store."""
 
@@ -64,6 +69,18 @@ class Framing(Protocol):
             digest: of the filter that they were selected for; it is in the token too.
         """
         ...
+
+
+def weight(entry: Entry) -> int:
+    """Return how many bytes an entry's change has, as it is kept."""
+    return len(entry.upsert)
+
+
+def weight_to_form(view: View) -> Callable[[Entry], int]:
+    """Return what tells of an entry how many bytes are gone through to make its form in a view; 0 if that is there."""
+    if view is View.FULL:
+        return lambda _: 0
+    return lambda entry: 0 if entry.basic else weight(entry)
 
 
 def form_of(view: View, basic: Callable[[bytes], bytes]) -> Callable[[Entry], bytes]:

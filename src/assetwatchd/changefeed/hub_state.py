@@ -21,6 +21,8 @@ class HubState:
     head: every round up to it has begun; only `Rounds` moves it. The store's head is there first.
     conditions: of every source, as told last; only `Hub.tell` sets them.
     ending: makes the error that every stream ends with; None as long as none is to end. Only `Hub.end` sets it.
+    skipped: removals up to there may have been dropped before a round came to them, also of what open streams name;
+        only `Rounds` moves it.
     joining: whether a stream has begun, or taken something it catches up with, since the last round began. Raised by
         those who do so, and taken back by `Rounds`.
     """
@@ -35,9 +37,19 @@ class HubState:
         self.store = store
         self.incomplete = incomplete
         self.head = store.head
+        self.skipped = 0
         self.conditions: dict[str, Condition] = {}
         self.ending: Callable[[], CallError] | None = None
         self.joining = False
+
+    def may_lack_removals(self, cursor: int) -> bool:
+        """Tell whether removals after a cursor may be gone that no stream was woken for, whoever names them.
+
+        Where one process counts, it does not come to that: what an open stream names is not dropped. Another one that
+        owns the source may have dropped it while nothing was heard here, nor from here.
+        """
+        floor = self.store.floor
+        return cursor < floor and (self.head < floor or cursor < self.skipped)
 
     def conditions_of(self, sources: frozenset[str]) -> dict[str, Condition]:
         """Return those of some sources that are known."""

@@ -68,6 +68,7 @@ class Rounds:
         self._moved.set()
         self._moved = asyncio.Event()
         if before < hub.store.floor:  # removals may be gone already; each range that is told sees whether its own are
+            hub.skipped = hub.store.floor
             concerned = set(self._groups)
         else:
             concerned = self._groups.concerned(hub.store.after(before, hub.head))

@@ -15,6 +15,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from assetwatchd.changefeed.batches import check_floor
 from assetwatchd.changefeed.pace import JOINING_S
 from assetwatchd.changefeed.signals import Batch, Bookmark, Conditions, LiveSignal, Started, Synced
 from assetwatchd.runtime import failpoints
@@ -228,6 +229,8 @@ class Watcher:
         head = hub.store.head if marking else hub.head
         incomplete = hub.incomplete(self.changes.filter.sources) if marking else ()
         if self._cursor < head:
+            if hub.may_lack_removals(self._cursor):
+                check_floor(hub.store, self._cursor)
             batches = self.changes.changes_between(self._cursor, head)
             self._range, self._cursor = iter(batches), head
         if must or (marking and not batches):

@@ -20,7 +20,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 import assetwatch_client
 from assetwatch_client import reason_of
 from assetwatch_client.wait import GRACE_S
-from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, run
+from assetwatchd.cli.client import CALL_TIMEOUT_S, comes, is_there, replica_of, run
 from assetwatchd.cli.exit_codes import ExitCode
 from assetwatchd.cli.options import Format, StateName, ViewName
 from assetwatchd.cli.output import facet_table, incomplete_text, label, server_table, source_table, status_table, write
@@ -156,13 +156,15 @@ def sources(target: Target, name: str | None, output: Format) -> None:
     """Print all sources, or one."""
 
     async def all_of_them(client: Client) -> ExitCode:
-        answer = await client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
-        write(answer, output, lambda: source_table(answer.sources, datetime.now(UTC)), lines=answer.sources)
+        call = client.sources.ListSources(ListSourcesRequest(), timeout=CALL_TIMEOUT_S)
+        answer, replica = await call, await replica_of(call)
+        write(answer, output, lambda: source_table(answer.sources, datetime.now(UTC), replica), lines=answer.sources)
         return ExitCode.OK
 
     async def one(client: Client) -> ExitCode:
-        answer = await client.sources.GetSource(GetSourceRequest(source=name or ""), timeout=CALL_TIMEOUT_S)
-        write(answer.source, output, lambda: source_table([answer.source], datetime.now(UTC)))
+        call = client.sources.GetSource(GetSourceRequest(source=name or ""), timeout=CALL_TIMEOUT_S)
+        answer, replica = await call, await replica_of(call)
+        write(answer.source, output, lambda: source_table([answer.source], datetime.now(UTC), replica))
         return ExitCode.OK
 
     run(target, all_of_them if name is None else one)

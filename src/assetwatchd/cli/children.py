@@ -60,7 +60,8 @@ class Guard:
     def _tell(self, number: int) -> None:
         assert self._process.stdin is not None  # noqa: S101 - a pipe, as asked for
         with suppress(OSError, ValueError):  # somebody ended it, or it was let go already
-            print(number, file=self._process.stdin, flush=True)
+            self._process.stdin.write(f"{number}\n")
+            self._process.stdin.flush()
 
 
 class Program:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import typer
@@ -15,6 +15,7 @@ from assetwatch_client import reason_of
 from assetwatchd.cli.exit_codes import ExitCode, fail
 from assetwatchd.cli.failures import explain
 from assetwatchd.cli.terminal import while_read
+from assetwatchd.rpc.names import REPLICA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -93,6 +94,12 @@ async def comes(servers: Servers, within_s: float) -> bool:
     return False
 
 
+async def replica_of(call: grpc.aio.UnaryUnaryCall[Any, Any]) -> str:
+    """Return the name of the replica that answered a call; empty when it does not say."""
+    told = dict(await call.trailing_metadata() or ())
+    return str(told.get(REPLICA_KEY, ""))
+
+
 def run(target: Target, command: Callable[[Client], Coroutine[object, object, ExitCode]]) -> None:
     """Run a command against a server and exit with its code; a failed call becomes one clear sentence."""
 
@@ -107,6 +114,8 @@ def run(target: Target, command: Callable[[Client], Coroutine[object, object, Ex
     except (grpc.aio.AioRpcError, TimeoutError) as error:
         code, lines = explain(error, target.server)
         fail(code, *_better(target, error, lines))
+    except UnicodeEncodeError:  # of a request: its texts are UTF-8, and those that are written are made safe before
+        fail(ExitCode.USAGE, "an argument is not UTF-8, as names, ids and tokens of assetwatch are: write it in UTF-8")
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)

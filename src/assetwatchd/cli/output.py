@@ -12,7 +12,7 @@ from assetwatch.v1.source_pb2 import SourceConditionState, SourceKind
 
 from assetwatchd.cli.options import Format
 from assetwatchd.cli.plain import as_dict
-from assetwatchd.cli.terminal import Safe, as_json, as_yaml, cells, coloured, lines, tell
+from assetwatchd.cli.terminal import Safe, as_json, as_yaml, cells, coloured, lines, safe, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +41,7 @@ STATUS_HEADER = ("SOURCE", "ASSET", "STATE", "FRESHNESS", "OBSERVED", "REVISION"
 FACET_HEADER = ("FACET", "STATE", "NATIVE", "CHANGED", "MESSAGE")
 SOURCE_HEADER = (
     *("NAME", "KIND", "CONDITION", "SINCE", "LAST OK", "NEXT TRY"),
-    *("PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "WHY"),
+    *("OWNER", "PUSH", "ASSETS", "WATCHERS", "CALLS", "FAILED", "WHY"),
 )
 SERVER_HEADER = ("VERSION", "REPLICA", "SERVES SINCE", "HEAD", "EPOCH")
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
@@ -123,8 +123,8 @@ def facet_table(status: AssetStatus, now: datetime) -> Safe:
     return columns(FACET_HEADER, rows)
 
 
-def source_table(sources: Iterable[Source], now: datetime) -> Safe:
-    """Write a line a source."""
+def source_table(sources: Sequence[Source], now: datetime, replica: str = "") -> Safe:
+    """Write a line a source, and one about the replica that tells so, where others own some of them."""
     rows = [
         cells(
             source.name,
@@ -133,6 +133,7 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
             age(source.condition.transition_time, now),
             _last_ok(source.condition, now),
             _next_try(source.condition, now),
+            source.owner or "-",
             "yes" if source.capabilities.push else "no",
             str(source.asset_count),
             str(source.watcher_count),
@@ -142,7 +143,9 @@ def source_table(sources: Iterable[Source], now: datetime) -> Safe:
         )
         for source in sources
     ]
-    return columns(SOURCE_HEADER, rows)
+    table = columns(SOURCE_HEADER, rows)
+    alone = not replica or all(source.owner == replica for source in sources)
+    return table if alone else lines([table, Safe(""), safe(f"told by {replica}")])
 
 
 def server_table(server: ServerInfo, now: datetime) -> Safe:

@@ -70,11 +70,13 @@ class Etcd:
 
     async def start(self) -> None:
         """Start it, and wait until it serves. Raises: ConfigError."""
+        (member,) = self._cluster.members
+        member.start()
+        self._guard.hold(self.pid)
         try:
-            await asyncio.to_thread(self._cluster.start)
+            await asyncio.to_thread(member.wait)
         except NoEtcd as error:
             raise ConfigError(str(error)) from None
-        self._guard.hold(self.pid)
 
     async def ended(self) -> None:
         """Wait for its end."""

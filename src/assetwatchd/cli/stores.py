@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path  # noqa: TC003 - typer looks at it
 from typing import Annotated
 
@@ -32,7 +31,9 @@ def copy(
 
     Nothing may serve from either of them meanwhile. The old one stays as it is; serve from one of them alone.
     """
-    from assetwatchd.app import copy_store  # noqa: PLC0415 - help does not pay for it
+    import asyncio  # noqa: PLC0415 - help does not pay for it
+
+    from assetwatchd.app import copy_store  # noqa: PLC0415 - same
     from assetwatchd.model.errors import StoreError  # noqa: PLC0415 - same
 
     (old_settings, old_warnings), (new_settings, new_warnings) = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class KeyValue(NamedTuple):
@@ -70,6 +70,16 @@ class News(NamedTuple):
 
     revision: int
     events: Sequence[Event]
+
+    def parts(self, length: int) -> Iterator[News]:
+        """Yield it in parts of so many events, or more where one transaction has more: none is split here either."""
+        begin = 0
+        for end in range(1, len(self.events)):
+            revision = self.events[end - 1].key.modified
+            if end - begin >= length and self.events[end].key.modified != revision:
+                yield News(revision, self.events[begin:end])
+                begin = end
+        yield News(self.revision, self.events[begin:])
 
 
 class Lease(NamedTuple):

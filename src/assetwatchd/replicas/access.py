@@ -27,6 +27,10 @@ class Access(NamedTuple):
     channel: grpc.ChannelCredentials | None
     token: str
 
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Access(tls={self.channel is not None})"
+
     @property
     def metadata(self) -> Metadata:
         """What goes with each call."""

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from assetwatchd.etcd.errors import EtcdError
+from assetwatchd.etcd.errors import EtcdError, EtcdRefused
 from assetwatchd.etcd.operations import created, modified, put
 from assetwatchd.model.values import Condition, ConditionState
 from assetwatchd.polling.concerns import NOT_ASKED
@@ -53,6 +53,7 @@ class Conditions:
         self._told: dict[str, Condition] = {}
         self._never = Condition(ConditionState.UNKNOWN, NOT_ASKED, time.time())
         self._cut_off: Condition | None = None
+        self._unkept: dict[str, Condition] = {}
         self._sources = list(sources)
 
     def take(self, name: bytes, key: KeyValue | None) -> None:
@@ -72,8 +73,11 @@ class Conditions:
 
     def of(self, source: str) -> Condition:
         """Return how a source is doing, as far as is known here."""
-        if self._cut_off is not None and self._ownership.term(source) is None:
+        mine = self._ownership.term(source) is not None
+        if self._cut_off is not None and not mine:
             return self._cut_off
+        if mine and source in self._unkept:
+            return self._unkept[source]
         return self._found.get(source, self._never)
 
     def cut_off(self, *, cut_off: bool) -> None:
@@ -96,17 +100,27 @@ class Conditions:
     async def write(self, source: str, term: int, condition: Condition) -> None:
         """Have everybody told, for as long as the term lasts.
 
-        Each is written over the one before it alone, so that none that comes late is taken for news.
+        Each is written over the one before it alone, so that none that comes late is taken for news. While etcd refuses
+        it, as when it is full, only who watches here is told.
         """
+        try:
+            await self._write(source, term, condition)
+        finally:
+            self._unkept.pop(source, None)
+
+    async def _write(self, source: str, term: int, condition: Condition) -> None:
         key, value = self._keys.named(b"c/" + source.encode()), write_condition(condition)
         while self._ownership.term(source) == term:
             before = self._mirror.get(b"c/" + source.encode())
             compare = [created(self._keys.owner(source), term), modified(key, 0 if before is None else before.modified)]
             try:
                 outcome = await self._client.txn(compare, [put(key, value)])
-            except EtcdError:
+            except EtcdError as error:
+                if isinstance(error, EtcdRefused):
+                    self._unkept[source] = condition
+                    self.tell(source)
                 await asyncio.sleep(AGAIN_S)
                 continue
+            await self._mirror.reached(outcome.revision)
             if outcome.succeeded:
                 return
-            await self._mirror.reached(outcome.revision)

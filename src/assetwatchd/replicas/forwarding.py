@@ -44,14 +44,14 @@ class Forwarding:
         self._mirror = mirror
 
     async def ask(
-        self, source: str, request: pb.AskRequest, *, within_s: float, mine: Callable[[], bool]
+        self, source: str, request: pb.AskRequest, *, mine: Callable[[], bool], within_s: float | None = None
     ) -> pb.AskResponse | None:
         """Return the answer, once all that it is about is known here; None as soon as the source is asked here: mine.
 
         Raises: SourceUnreachable, TooManyAssets, TooManyReads, RetryTooSoon.
         """
         request.source = source
-        until, why = loop_time() + within_s, NOBODY
+        until, why = loop_time() + (WITHIN_S if within_s is None else within_s), NOBODY
         while not mine() and (left_s := until - loop_time()) > 0:
             owner = self._ownership.owner(source)
             if owner is None or self._ownership.is_me(owner):

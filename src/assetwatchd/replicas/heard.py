@@ -62,8 +62,10 @@ class Heard:
             del self._unseen[next(iter(self._unseen))]
 
     def _observe(self, asset_id: str, at: float) -> None:
-        if asset_id in self.observed or len(self.observed) < 2 * self._settings.assets_max:
-            self.observed[asset_id] = max(at, self.observed.get(asset_id, 0.0))
+        """Note it; what was not told of for the longest time makes room, as it is hardly read any more."""
+        self.observed[asset_id] = max(at, self.observed.pop(asset_id, 0.0))
+        while len(self.observed) > 2 * self._settings.assets_max:
+            del self.observed[next(iter(self.observed))]
 
     # What follows ----------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Interests:
         self._others: dict[str, dict[Bucket, bytes]] = {}
         self._listeners: dict[str, Callable[[Bucket, bytes], None]] = {}
         self._going: dict[tuple[str, Bucket], asyncio.TimerHandle] = {}
+        self._told: dict[tuple[str, str], bytes] = {}
         self._wake = asyncio.Event()
         session.listen(self._session_changed)
 
@@ -68,6 +69,7 @@ class Interests:
         """Take in that i/SOURCE/REPLICA/BUCKET is so."""
         _, source, replica, bucket, *_ = (*name.decode(errors="replace").split("/"), "", "")
         if replica == self._me:
+            self._take_own(source, bucket, NOTHING if key is None else key.value)
             return
         if (timer := self._going.pop((source, (replica, bucket)), None)) is not None:
             timer.cancel()
@@ -76,6 +78,15 @@ class Interests:
         elif (replica, bucket) in self.elsewhere(source):
             going = source, (replica, bucket)
             self._going[going] = asyncio.get_running_loop().call_later(GRACE_S, self._forget, *going)
+
+    def _take_own(self, source: str, bucket: str, body: bytes) -> None:
+        """Have a bucket told again that is not as it was told last: a try without an answer may be done after others.
+
+        So one more time, at most, is told what changes while it is on its way.
+        """
+        if self._told.get((source, bucket), body) != body:
+            self._named[source].dirty.add(bucket)
+            self._wake.set()
 
     def _forget(self, source: str, bucket: Bucket) -> None:
         del self._going[source, bucket]
@@ -134,8 +145,11 @@ class Interests:
                 bucket = named.dirty.pop()
                 operation = put(self._key(source, bucket), named.told(bucket), lease=lease)
                 if part and (len(part) == OPERATIONS_MAX or size(operation) > bytes_left):
+                    named.dirty.add(bucket)  # not in this part, after which perhaps nobody asks for another
                     yield part
                     part, bytes_left = [], BYTES_MAX
+                    continue
+                self._told[source, bucket] = operation.request_put.value
                 part.append((source, bucket, operation))
                 bytes_left -= size(operation)
         if part:

@@ -33,10 +33,22 @@ def read_observation(message: pb.Observation) -> Observation:
     failure = message.failure
     return Observation(
         message.asset_id,
-        State(message.state),
-        tuple(Facet(each.name, State(each.state), each.native, each.message) for each in message.facets),
-        Failure(FailureKind(failure.kind), failure.code, failure.message) if message.HasField("failure") else None,
+        _state(message.state),
+        tuple(Facet(each.name, _state(each.state), each.native, each.message) for each in message.facets),
+        Failure(_kind(failure.kind), failure.code, failure.message) if message.HasField("failure") else None,
     )
+
+
+_STATES = {int(state): state for state in State}
+_KINDS = {int(kind): kind for kind in FailureKind}
+
+
+def _state(number: int) -> State:
+    return _STATES.get(number, State.UNKNOWN)  # a newer replica may know more
+
+
+def _kind(number: int) -> FailureKind:
+    return _KINDS.get(number, FailureKind.RETRYABLE)
 
 
 def observed(times: Mapping[str, float]) -> Iterable[pb.Observed]:

@@ -19,6 +19,8 @@ BUCKETS = 64
 BUCKET_BYTES_MAX = 1024 * 1024
 """Of the names of a bucket: a key of etcd has to go into one request, of 1.5 MiB by default. Ids of 50 bytes: a million
 names of one source that the clients of one process watch."""
+UNPACKED_BYTES_MAX = 8 * BUCKET_BYTES_MAX
+"""Of a bucket as it is read: every character of a name may be written as six. What is more fills memories."""
 WHOLE = "w"
 """The bucket that tells, by not being empty, that the whole source is watched."""
 NOTHING = b""
@@ -38,12 +40,20 @@ def encode(names: Iterable[str]) -> bytes:
 def decode(body: bytes) -> Sequence[str]:
     """Read the names of a bucket. Raises: ValueError for what no replica wrote."""
     try:
-        names = json.loads(zlib.decompress(body).decode(errors="surrogatepass")) if body else []
-    except zlib.error as error:
-        raise ValueError("not packed") from error
+        names = json.loads(_unpacked(body).decode(errors="surrogatepass")) if body else []
+    except (zlib.error, RecursionError) as error:
+        raise ValueError("not packed names") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("not a list of names")
     return names
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpacking = zlib.decompressobj()
+    unpacked = unpacking.decompress(body, UNPACKED_BYTES_MAX)
+    if not unpacking.eof:
+        raise ValueError("cut off, or too long")
+    return unpacked
 
 
 class Named:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from assetwatch.internal.v1 import peer_pb2 as pb
 
-from assetwatchd.model.errors import TooManyAssets
+from assetwatchd.model.errors import SourceUnreachable, TooManyAssets
 from assetwatchd.model.values import AssetKey
 from assetwatchd.replicas import messages
 from assetwatchd.replicas.named import WHOLE, decode
+from assetwatchd.runtime.logs import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 REMOVED_S = 3.0
 """A removal we were told of is kept by then, or is not waited for any longer."""
+REFUSED_EVERY_S = 60.0
+
+OLDER = "the replica that asks it is of an older version, and cannot do that"
+RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +47,16 @@ class Owned:
         self._mirror = mirror
         self._hub = hub
         self._held: dict[Bucket, Interest] = {}
+        self._seldom = Seldom(REFUSED_EVERY_S, 1)
 
     # Interest of others ----------------------------------------------------------------------------------------------
 
     async def hold_all(self, told: Mapping[Bucket, bytes]) -> None:
-        """Begin with all that others watch; a bucket that changed meanwhile is as it is then."""
+        """Hold all that others watch and that is not held; a bucket that changed meanwhile is as it is then."""
         for bucket, body in list(told.items()):
             if bucket not in self._held and told.get(bucket) == body:
                 self.hold(bucket, body)
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
 
     def hold(self, bucket: Bucket, body: bytes) -> None:
         """Keep of interest what a bucket has now, and then no more what it had before."""
@@ -58,9 +64,11 @@ class Owned:
         if body:
             whole = bucket[1] == WHOLE
             try:
-                self._held[bucket] = self.scheduler.interest([] if whole else decode(body), whole=whole)
+                names = [] if whole else [name for name in decode(body) if self.scheduler.check(name) is None]
+                self._held[bucket] = self.scheduler.interest(names, whole=whole)
             except (TooManyAssets, ValueError) as error:
-                log.warning("not all that clients of other replicas watch is asked for: %s", error)
+                if self._seldom.more("refused") is not None:
+                    log.warning("not all that clients of other replicas watch is asked for: %s", error)
         if before is not None:
             before.end()
 
@@ -103,6 +111,8 @@ class Owned:
                 await scheduler.push_touched(request.touch.asset_ids)
             case "remove":
                 await self._remove(request.remove)
+            case _:
+                raise SourceUnreachable(scheduler.name, OLDER, retry_after_s=RETRY_S)
         return ()
 
     async def _remove(self, remove: pb.AskRequest.Remove) -> None:

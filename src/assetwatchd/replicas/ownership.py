@@ -57,8 +57,7 @@ class Ownership:
         self._cut_off = cut_off
         self._owners: dict[str, Owner] = {}
         self._free_since: dict[str, float] = dict.fromkeys(sources, loop_time())
-        self._refused: dict[str, int] = {}
-        self._giving: set[str] = set()
+        self._over: dict[str, int] = {}
         self._leaving = False
         self._changed = asyncio.Event()
         self._handed_over_at = loop_time()
@@ -75,7 +74,6 @@ class Ownership:
         source = name.partition(b"/")[2].decode(errors="replace")
         if key is None:
             self._owners.pop(source, None)
-            self._giving.discard(source)
             self._free_since[source] = loop_time()
         else:
             self._owners[source] = read_owner(key)
@@ -93,9 +91,9 @@ class Ownership:
     def term(self, source: str) -> int | None:
         """Return since which revision of etcd a source is this process's; None when it is not."""
         owner = self._owners.get(source)
-        if owner is None or not self._is_mine(owner) or self._leaving or source in self._giving:
+        if owner is None or not self._is_mine(owner) or self._leaving:
             return None
-        return None if self._refused.get(source) == owner.term else owner.term
+        return None if self._over.get(source) == owner.term else owner.term
 
     def _is_mine(self, owner: Owner) -> bool:
         return owner.id == self._me.id and self._session.alive and owner.lease == self._session.lease
@@ -141,7 +139,7 @@ class Ownership:
 
     def refuse(self, source: str, term: int) -> None:
         """Note that the store says of a term that it is over, of which the mirror does not know yet."""
-        self._refused[source] = term
+        self._over[source] = term
         self.changed()
 
     def _claim_at(self, source: str, tried_at: float) -> float | None:
@@ -173,9 +171,10 @@ class Ownership:
             await _until(changed, loop_time() + CLAIM_AGAIN_S)
 
     def hand_over(self, source: str) -> None:
-        """Have a source given to whoever comes first."""
-        self._giving.add(source)
-        self.changed()
+        """Have a source given to whoever comes first: its term is over, and no other one, should it come back."""
+        if (term := self.term(source)) is not None:
+            self._over[source] = term
+            self.changed()
 
     async def balance(self) -> None:
         """Now and then hand over a source to another that comes first for it; until cancelled."""

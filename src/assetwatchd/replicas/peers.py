@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.runtime.logs import Seldom
+from assetwatchd.settings.schema import on_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -185,6 +186,8 @@ class Peers:
     def _channel(self, at: str) -> grpc.aio.Channel:
         if (channel := self._channels.get(at)) is None:
             credentials = self._access.channel
+            if credentials is None and not on_this_machine(at.rpartition(":")[0].strip("[]")):
+                raise PeerLost(f"{at}: without TLS the secret of replicas goes nowhere but to this machine")
             channel = self._channels[at] = (
                 grpc.aio.insecure_channel(at, options=CHANNEL_OPTIONS)
                 if credentials is None

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from assetwatchd.etcd.values import KeyValue
 
 
+WATCHERS_MAX = 10_000_000
+"""More than a process has streams: so large a number was not written by one."""
+TIME_MAX = 253_402_300_799.0
+"""The end of the year 9999, the last that clients can be told."""
+
+
 class Me(NamedTuple):
     """This process. id: of it alone; name: of the replica, the same after a restart; at: HOST:PORT that others call."""
 
@@ -73,7 +79,7 @@ def read_presence(key: KeyValue) -> Presence:
         _text(said, "name"),
         _text(said, "at"),
         _text(said, "version"),
-        {name: count for name, count in counts.items() if isinstance(count, int)},
+        {name: count for name, count in counts.items() if isinstance(count, int) and 0 <= count <= WATCHERS_MAX},
     )
 
 
@@ -118,11 +124,21 @@ _CONCERNS = frozenset(map(int, Concern))
 def _told(said: Mapping[str, Any]) -> tuple[ConditionState, str, float, float | None, float | None]:
     return (
         ConditionState(said["state"]),
-        said["message"],
-        said["since"],
-        said.get("last_success_at"),
-        said.get("next_try_at"),
+        str(said["message"]),
+        _time(said["since"]),
+        _time_or_none(said.get("last_success_at")),
+        _time_or_none(said.get("next_try_at")),
     )
+
+
+def _time(said: float) -> float:
+    if not 0 <= said <= TIME_MAX:
+        raise ValueError("no time")
+    return float(said)
+
+
+def _time_or_none(said: float | None) -> float | None:
+    return None if said is None else _time(said)
 
 
 def _json(value: Mapping[str, object]) -> bytes:
@@ -132,7 +148,7 @@ def _json(value: Mapping[str, object]) -> bytes:
 def _object(value: bytes) -> dict[str, Any]:
     try:
         said = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

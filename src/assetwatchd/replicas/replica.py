@@ -30,7 +30,7 @@ from assetwatchd.replicas.records import Me, Presence
 from assetwatchd.replicas.session import Session
 from assetwatchd.replicas.shared import Parts, SharedSource
 from assetwatchd.runtime import telemetry
-from assetwatchd.runtime.replica import host_name
+from assetwatchd.runtime.replica import as_name, host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -103,7 +103,7 @@ class Replica:
         self._session = Session(self._client, settings.lease_s)
         self._peers = Peers(self._access)
         self._server = PeerServer(self._access, self)
-        self._name = settings.replica or host_name()
+        self._name = host_name() if settings.replica is None else as_name(settings.replica)
         self.me = Me(f"{self._name}.{secrets.token_hex(ID_BYTES)}", self._name, settings.peer_address or "")
         self._parts = self._made(list(sources))
         self._news = News(self._parts.present, self._peers, self._owned)

@@ -18,7 +18,6 @@ from assetwatchd.model.values import AssetKey, Freshness
 from assetwatchd.polling.registry import forgotten
 from assetwatchd.polling.scheduler import Found, Scheduler
 from assetwatchd.replicas import messages
-from assetwatchd.replicas.forwarding import WITHIN_S
 from assetwatchd.replicas.heard import Heard
 from assetwatchd.replicas.in_term import InTerm
 from assetwatchd.replicas.named import Named
@@ -28,7 +27,7 @@ from assetwatchd.runtime.fairness import NOBODY
 from assetwatchd.runtime.slices import slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from assetwatchd.changefeed.hub import Hub
     from assetwatchd.changefeed.pipeline import Pipeline
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 
 LIST_BESIDE_S = 1.0
 """What the owner may take to answer beside the list that is waited for."""
+HELD_AGAIN_S = 5.0
+"""What found no room at the scheduler, as too many assets were of interest there, is tried again so often."""
 RETRY_WITHIN_S = 15.0
 """A try by hand may take this long: longer than its owner waits for it."""
 
@@ -140,6 +141,7 @@ class SharedSource:
     async def _ask_until_lost(self, owned: Owned) -> None:
         term = owned.term
         running = asyncio.create_task(self._run_term(owned), name=f"{self.name}.term")
+        running.add_done_callback(_looked_at)
         lost = asyncio.create_task(self._parts.ownership.lost(self.name, term), name=f"{self.name}.lost")
         try:
             await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
@@ -168,8 +170,10 @@ class SharedSource:
         self._parts.ownership.changed()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_turns(owned.term), name=f"{self.name}.conditions")
-            tasks.create_task(self._watched.adopt(owned.scheduler), name=f"{self.name}.watched")
-            tasks.create_task(owned.hold_all(self._parts.interests.elsewhere(self.name)), name=f"{self.name}.held")
+            watched = _again_and_again(lambda: self._watched.adopt(owned.scheduler))
+            held = _again_and_again(lambda: owned.hold_all(self._parts.interests.elsewhere(self.name)))
+            tasks.create_task(watched, name=f"{self.name}.watched")
+            tasks.create_task(held, name=f"{self.name}.held")
             await owned.scheduler.run()
 
     async def _end_term(self, owned: Owned, *tasks: asyncio.Task[None]) -> None:
@@ -411,7 +415,7 @@ class SharedSource:
 
     # Between processes -----------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: pb.AskRequest, *, within_s: float = WITHIN_S) -> pb.AskResponse | None:
+    async def _ask(self, request: pb.AskRequest, *, within_s: float | None = None) -> pb.AskResponse | None:
         return await self._parts.forwarding.ask(
             self.name, request, within_s=within_s, mine=lambda: self._owned is not None
         )
@@ -432,3 +436,15 @@ class SharedSource:
             return False
         self._heard.take(news)
         return True
+
+
+def _looked_at(term: asyncio.Task[None]) -> None:
+    """Have what a term failed with be looked at, also where whoever waits for it is cancelled, perhaps twice."""
+    if not term.cancelled():
+        term.exception()
+
+
+async def _again_and_again(doing: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await doing()
+        await asyncio.sleep(HELD_AGAIN_S)

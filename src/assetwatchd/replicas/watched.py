@@ -11,6 +11,7 @@ from assetwatchd.model.errors import TooManyAssets
 from assetwatchd.polling.interest import Interest
 from assetwatchd.polling.strangers import weight
 from assetwatchd.runtime.fairness import Quota
+from assetwatchd.runtime.logs import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from assetwatchd.polling.scheduler import Scheduler
     from assetwatchd.replicas.named import Named
     from assetwatchd.runtime.fairness import Caller
+
+REFUSED_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Watched:
         self._watches: dict[int, Watch] = {}
         self._begun: dict[int, Interest] = {}
         self._count = 0
+        self._seldom = Seldom(REFUSED_EVERY_S, 1)
 
     def begin(self, watch: Watch, scheduler: Scheduler | None) -> Interest:
         """Begin one, at the scheduler too if there is one here. Raises: TooManyAssets, having taken nothing."""
@@ -71,16 +75,17 @@ class Watched:
         self._changed()
 
     async def adopt(self, scheduler: Scheduler) -> None:
-        """Have the scheduler know all that is watched, now that there is one here."""
+        """Have the scheduler, now that there is one here, know all that is watched and that it does not know."""
         for number, watch in list(self._watches.items()):
             if number in self._watches and number not in self._begun:
                 try:
                     interest = scheduler.interest(watch.names, whole=watch.whole, caller=watch.caller)
                 except TooManyAssets as error:
-                    log.warning("not all that clients watch is asked for: %s", error)
+                    if self._seldom.more("refused") is not None:
+                        log.warning("not all that clients watch is asked for: %s", error)
                 else:
                     self._begun[number] = interest
-            await asyncio.sleep(0)
+                await asyncio.sleep(0)
 
     def abandon(self) -> None:
         """Note that the scheduler is no more."""

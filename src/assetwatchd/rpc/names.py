@@ -11,6 +11,8 @@ SOURCE = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
 SERVER = server_service_pb2.DESCRIPTOR.services_by_name["ServerService"]
 PIECES_ASSETS = pieces_assets_service_pb2.DESCRIPTOR.services_by_name["PiecesAssetsService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REPLICA_KEY = "assetwatch-replica"
+"""Trailing metadata of each call: the name of the replica that answered."""
 SERVICES = (ASSET_STATUS, SOURCE, SERVER, PIECES_ASSETS)
 
 

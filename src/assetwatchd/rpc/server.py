@@ -16,7 +16,7 @@ import grpc
 from assetwatchd.model.errors import ConfigError
 from assetwatchd.rpc import certificates, reflection, unix_sockets
 from assetwatchd.rpc.handlers import handlers
-from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, SERVER, SOURCE
+from assetwatchd.rpc.names import ASSET_STATUS, HEALTH, PIECES_ASSETS, REPLICA_KEY, SERVER, SOURCE
 from assetwatchd.rpc.receiving import Receiving
 from assetwatchd.rpc.requests import Requests
 from assetwatchd.rpc.telemetry import Tracing
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from assetwatchd.rpc.service import AssetStatusService, SourceService
     from assetwatchd.settings.schema import ServerSettings
 
-REPLICA_KEY = "assetwatch-replica"
-"""Trailing metadata of each call: the name of the replica that answered."""
 FOR_EVER_MS = 2**31 - 1
 """gRPC takes no larger number, and this one for ever."""
 KEEPALIVE_S = 20

@@ -19,6 +19,7 @@ from assetwatch.v1 import source_service_pb2 as source_pb
 from assetwatch.v1 import source_service_pb2_grpc as source_grpc_pb
 
 from assetwatchd.changefeed import resume_token
+from assetwatchd.changefeed.encoding import FORMED_BYTES_TOGETHER, weight, weight_to_form
 from assetwatchd.changefeed.filters import Filter
 from assetwatchd.changefeed.signals import Started
 from assetwatchd.model.errors import VIOLATIONS_MAX, BatchTooLarge, CallError, InvalidRequest, SourceUnreachable
@@ -27,6 +28,7 @@ from assetwatchd.rpc import convert
 from assetwatchd.rpc.admission import caller
 from assetwatchd.rpc.status import ErrorsAsStatus
 from assetwatchd.rpc.watch import caught_up, reach
+from assetwatchd.runtime.slices import parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, MutableSequence, Sequence
@@ -56,7 +58,7 @@ PAGE_BYTES_MAX = 2 * 1024 * 1024
 CHECKED_TOGETHER = 500
 """So many ids are held against the rules of their sources at a time: about a millisecond."""
 VIEWED_TOGETHER = 100
-"""So many statuses are put into an answer at a time: a millisecond or two."""
+"""So many statuses are put into an answer at a time, or fewer that are large: a millisecond or two."""
 WAIT_TIMEOUT_S = 60.0
 WAIT_AGAIN_S = 5.0
 """Who waits for an asset asks for it again after this, however long its source is left alone: it may be mended before,
@@ -93,7 +95,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
             max_age_s = _seconds(request.max_age) if request.HasField("max_age") else None
             await self._sources.read(keys, max_age_s=max_age_s, caller=caller(context.peer()))
             response = pb.BatchGetAssetStatusesResponse()
-            await _fill(response.statuses, keys, partial(self._told, view=_view(request.view)))
+            await _fill(response.statuses, keys, partial(self._told, view=_view(request.view)), self._weight)
             _check_size(response.statuses)
             return response
 
@@ -118,7 +120,7 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
                 next_page_token=self._page_token(entries[-1], what) if more else "",
                 incomplete=incomplete,
             )
-            await _fill(response.statuses, entries, partial(self._entry_told, view=view))
+            await _fill(response.statuses, entries, partial(self._entry_told, view=view), weight)
             return response
 
     async def WaitAssetStatus(self, request: pb.WaitAssetStatusRequest, context: Context) -> pb.WaitAssetStatusResponse:
@@ -217,6 +219,9 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         unseen = source.unseen(key.asset_id)
         return None if unseen is None else convert.unseen_view(unseen, source, view)
 
+    def _weight(self, key: AssetKey) -> int:
+        return 0 if (entry := self._store.get(key)) is None else weight(entry)
+
     def _entry_told(self, entry: Entry, view: View) -> status_pb.AssetStatus:
         return convert.status_view(entry, self._sources.get(entry.key.source), view)
 
@@ -227,18 +232,19 @@ class AssetStatusService(grpc_pb.AssetStatusServiceServicer):
         is on the page once, as it is by then.
         """
         page: dict[AssetKey, Entry] = {}
-        room, form = PAGE_BYTES_MAX, convert.FORMS[what.view]
+        room, form, weigh = PAGE_BYTES_MAX, convert.FORMS[what.view], weight_to_form(what.view)
         while window := self._store.after(cursor, self._store.head, PAGE_SIZE_MAX):
-            for entry in window:
-                page.pop(entry.key, None)
-                if not (what.concerns(entry.key) and what.holds(entry)):
-                    continue
-                room -= len(form(entry))
-                if page and (len(page) == size or room < 0):
-                    return list(page.values()), True
-                page[entry.key] = entry
+            for part in parts_within(window, PAGE_SIZE_MAX, weigh, FORMED_BYTES_TOGETHER):
+                for entry in part:
+                    page.pop(entry.key, None)
+                    if not (what.concerns(entry.key) and what.holds(entry)):
+                        continue
+                    room -= len(form(entry))
+                    if page and (len(page) == size or room < 0):
+                        return list(page.values()), True
+                    page[entry.key] = entry
+                await asyncio.sleep(0)
             cursor = window[-1].revision
-            await asyncio.sleep(0)
         return list(page.values()), False
 
     def _page_token(self, last: Entry, what: Filter) -> str:
@@ -292,11 +298,14 @@ class SourceService(source_grpc_pb.SourceServiceServicer):
 
 
 async def _fill(
-    statuses: MutableSequence[status_pb.AssetStatus], items: Sequence[T], view: Callable[[T], status_pb.AssetStatus]
+    statuses: MutableSequence[status_pb.AssetStatus],
+    items: Sequence[T],
+    view: Callable[[T], status_pb.AssetStatus],
+    weigh: Callable[[T], int],
 ) -> None:
     """Put the view of each item into a response, in slices, the event loop serving others between."""
-    for begin in range(0, len(items), VIEWED_TOGETHER):
-        statuses.extend(map(view, items[begin : begin + VIEWED_TOGETHER]))
+    for part in parts_within(items, VIEWED_TOGETHER, weigh, FORMED_BYTES_TOGETHER):
+        statuses.extend(map(view, part))
         await asyncio.sleep(0)
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -22,6 +22,20 @@ def parts_of(items: Iterable[T], length: int) -> Iterator[list[T]]:
     """Yield lists of length items, the last one perhaps shorter."""
     remaining = iter(items)
     while part := list(islice(remaining, length)):
+        yield part
+
+
+def parts_within(items: Iterable[T], length: int, weigh: Callable[[T], int], weight: int) -> Iterator[list[T]]:
+    """Yield lists of up to length items that weigh no more than weight together; one that does alone is one."""
+    part: list[T] = []
+    room = weight
+    for item in items:
+        room -= weigh(item)
+        if part and (len(part) == length or room < 0):
+            yield part
+            part, room = [], weight - weigh(item)
+        part.append(item)
+    if part:
         yield part
 
 

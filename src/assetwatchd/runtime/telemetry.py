@@ -77,6 +77,8 @@ REPLICA_LAG = "assetwatch.replica.lag"
 REPLICA_OWNER = "assetwatch.replica.owner"
 REPLICA_SESSION_LOST = "assetwatch.replica.session_lost"
 REPLICA_FORWARDED = "assetwatch.replica.forwarded"
+REPLICA_UNKNOWN = "assetwatch.replica.commit.unknown"
+REPLICA_REREAD = "assetwatch.replica.mirror.reread"
 RPC_DURATION = "rpc.server.call.duration"
 HTTP_DURATION = "http.client.request.duration"
 
@@ -114,6 +116,8 @@ class _Probes:
         self.replica_lag = meter.create_gauge(REPLICA_LAG, "s", "Since what is known here was all that there was")
         self.replica_owner = meter.create_gauge(REPLICA_OWNER, "1", "1 where this replica asks the source, else 0")
         self.session_lost = meter.create_counter(REPLICA_SESSION_LOST, "{session}", "Sessions with etcd that were lost")
+        self.unknown = meter.create_counter(REPLICA_UNKNOWN, "{commit}", "Commits whose end was unclear, by source")
+        self.reread = meter.create_counter(REPLICA_REREAD, "{reading}", "Times that all was read from etcd anew")
         self.forwarded = meter.create_counter(REPLICA_FORWARDED, "{call}", "Calls to a source's owner, by source")
         self.rpc = _seconds(meter, RPC_DURATION, "Duration of calls to this server", DURATION_BUCKETS_S)
         self.http = _seconds(meter, HTTP_DURATION, "Duration of HTTP calls to upstreams", DURATION_BUCKETS_S)
@@ -409,6 +413,16 @@ def record_owner(source: str, *, owned: bool) -> None:
 def record_session_lost() -> None:
     """Count one more session with etcd that was lost."""
     _probes.session_lost.add(1)
+
+
+def record_commit_unknown(source: str) -> None:
+    """Count one more commit whose outcome had to be found out."""
+    _probes.unknown.add(1, {SOURCE: source})
+
+
+def record_reread() -> None:
+    """Count one more time that all was read from etcd anew."""
+    _probes.reread.add(1)
 
 
 def record_forwarded(source: str) -> None:

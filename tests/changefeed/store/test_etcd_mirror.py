@@ -81,12 +81,10 @@ class Etcd:
         """Return contents as a reading would."""
         contents = Contents(NAMES, seal)
         ours = {NAMES.name(key.key): key for key in self.keys.values()}
-        contents.put_all(key for name, key in ours.items() if not keys.is_entry(name))
-        entries = [
-            contents.entry(name, key, Contents(NAMES, seal).ledger) for name, key in ours.items() if keys.is_entry(name)
-        ]
-        for entry in sorted(entries, key=lambda entry: entry.revision):
-            contents.ledger.put(entry)
+        contents.put_others(key for name, key in ours.items() if not keys.is_entry(name))
+        nothing = Contents(NAMES, seal).ledger
+        read = (contents.entry(name, key, nothing) for name, key in ours.items() if keys.is_entry(name))
+        contents.put_all(sorted((entry for entry in read if entry is not None), key=lambda entry: entry.revision))
         return contents
 
 
@@ -197,6 +195,17 @@ def test_what_a_newer_version_wrote_is_read_as_far_as_it_is_known() -> None:
     value = record.SerializeToString() + b"\xf8\x07\x01"  # and a field of number 127
     entry = records.entry_of(b"e/dam/a", KeyValue(b"/aw/e/dam/a", value, 5, 5), 0, seal)
     assert (entry.key, entry.state, entry.freshness.name) == (AssetKey("dam", "a"), State.UNKNOWN, "STALE")
+
+
+def test_an_epoch_ends_before_a_leap() -> None:
+    """With the last revision that was of anybody, and not where the next is written; a first one has none before it."""
+    first = epochs.read(epochs.begun(epochs.NONE, leapt_from=5), modified=10, base=0)
+    assert first.ended == {}
+    second = epochs.read(epochs.begun(first, leapt_from=1500), modified=10**9, base=0)
+    third = epochs.read(epochs.begun(second), modified=10**9 + 1, base=0)
+    for known in (second, third):
+        assert known.continues(first.current, 1500)
+        assert not known.continues(first.current, 1501)
 
 
 def test_epochs_go_on() -> None:

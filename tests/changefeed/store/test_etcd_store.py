@@ -21,7 +21,7 @@ from assetwatchd.model.errors import HistoryBroken, NotOwner, ResumeEpochChanged
 from assetwatchd.model.values import AssetKey, State
 from assetwatchd.runtime import failpoints
 from support.entries import draft, seal
-from support.etcd import client_of, post, running
+from support.etcd import client_of, post, restore, running, save
 from support.owning import Owning, owning
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ async def test_what_is_forgotten_goes_everywhere(replicas: list[EtcdStore]) -> N
     for name in ("never", "back"):
         one.forget(AssetKey("dam", name))
     await one.commit([draft("dam/back")])
+    await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)
     moved = asyncio.Event()
     other.mirror.moved = moved.set
+    await asyncio.wait_for(other.mirror.reached(one.mirror.revision), PATIENCE_S)  # it has heard of both by then
     async with asyncio.timeout(PATIENCE_S):
         while other.get(AssetKey("dam", "never")) is not None:
             await moved.wait()
@@ -319,6 +321,27 @@ async def test_older_files_that_were_gone_on_with_end_whoever_read_others(tmp_pa
             await asyncio.wait_for(store.run(lambda: None), PATIENCE_S)
         assert [entry.key.asset_id for entry in store.after(0, store.head)] == ["lost"]
         await store.close()
+
+
+@pytest.mark.parametrize("flags", [(), ("--bump-revision", "1000000000", "--mark-compacted")])
+async def test_tokens_after_a_backup_was_put_back(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """While nobody served, with revisions counted again or moved on: those up to the backup go on, and no later one."""
+    with running(tmp_path) as cluster:
+        async with owning(client(cluster), "/aw/", "dam") as store:
+            await store.commit([draft("dam/kept")])
+            kept = token(store)
+            backup = save(cluster.members[0], tmp_path / "backup")
+            await store.commit([draft("dam/lost")])
+            lost = token(store)
+        restore(cluster, backup, *flags)
+        async with owning(client(cluster), "/aw/") as other:
+            assert [entry.key.asset_id for entry in other.after(0, other.head)] == ["kept"]
+            assert continues(other, kept)
+            assert not continues(other, lost)
+            now = token(other)
+        async with owning(client(cluster), "/aw/") as again:
+            assert continues(again, now)
+            assert not continues(again, lost)
 
 
 def copied(cluster: Cluster) -> Path:

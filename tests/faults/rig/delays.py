@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 def delays(run: Evidence, since: float, until: float) -> Iterator[float]:
     """Yield for each change between two moments, and each client of all states of it, how much later it was told.
 
-    A change that was followed by another before it was told is told with that.
+    A change that was followed by another before it was told is told with that; one of what went then need not be told.
     """
     facts: dict[Key, list[Fact]] = {}
     for fact in run.facts:
-        if fact.number:
-            facts.setdefault(fact.key, []).append(fact)
+        facts.setdefault(fact.key, []).append(fact)
     for who in run.recorders:
         if not who.wanted.states:
             yield from (t - fact.t for fact, t in _told(who, facts) if since <= fact.t <= until)
@@ -36,9 +35,13 @@ def _told(who: Recorder, facts: dict[Key, list[Fact]]) -> Iterator[tuple[Fact, f
         for t, message in stream.messages:
             for change in message.changes:
                 key, number = key_of(change.status), number_of(change.status)
-                past: Sequence[Fact] = facts.get(key, ())
-                place = places.get(key, 0)
-                while place < len(past) and past[place].number <= number:
-                    yield past[place], t
-                    place += 1
-                places[key] = place
+                past = facts.get(key, [])
+                upto = next((n for n, fact in enumerate(past, 1) if fact.number == number and number), 0)
+                yield from ((fact, t) for fact in _still(past[places.get(key, 0) : upto]))
+                places[key] = max(upto, places.get(key, 0))
+
+
+def _still(facts: Sequence[Fact]) -> Iterator[Fact]:
+    """Yield those since which the asset did not go."""
+    went = max((place for place, fact in enumerate(facts, 1) if not fact.number), default=0)
+    yield from facts[went:]

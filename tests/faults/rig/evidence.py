@@ -224,7 +224,7 @@ class Evidence:
 
     starved: the share of time in which server or clients could run and had no processor. begun: when each source was
     begun to be asked. Of replicas: also_listed: what List gave at each; terms, calls: who owned and who asked a source;
-    ended: processes that ended by themselves.
+    pushes: connections by which one pushes, at the end; ended: processes that ended by themselves.
     """
 
     journal: Journal
@@ -246,6 +246,7 @@ class Evidence:
     also_listed: Mapping[str, Mapping[Key, asset_status_pb2.AssetStatus]] = field(default_factory=dict)
     terms: Sequence[Term] = ()
     calls: Mapping[str, Sequence[Call]] = field(default_factory=dict)
+    pushes: Mapping[str, int] = field(default_factory=dict)
     ended: Sequence[Ended] = ()
 
 

@@ -45,8 +45,11 @@ class Call(NamedTuple):
 def i12(run: Evidence) -> Iterator[str]:
     """I12: calls to a source come from its owner alone; at a takeover one call of the owner before is still under way.
 
-    Terms rise, none begins before the one before has ended.
+    No term begins before the one before has ended. A source pushes to its owner alone.
     """
+    for source, connections in run.pushes.items():
+        if connections > 1:
+            yield f"{source}: it pushes on {connections} connections"
     for source, calls in run.calls.items():
         terms = [term for term in run.terms if term.source == source]
         yield from (f"{source}: {text}" for text in _in_order(terms))

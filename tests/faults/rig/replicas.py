@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from faults.rig.etcd import Etcd
 from faults.rig.history import History
 from faults.rig.ownership import Call
 from faults.rig.proxy import Proxy
 from faults.rig.replica import Replica
-from faults.rig.upstreams import SOURCES
+from faults.rig.upstreams import PIECES, SOURCES
 from faults.rig.waiting import until
 from faults.rig.world import SPANS, World, running
 
@@ -166,6 +166,8 @@ class Replicas(World):
             name: [Call(t, self.replicas[caller].name, path) for t, caller, path in self.upstreams.callers(name)]
             for name in SOURCES
         }
+        dropped: Any = await self.upstreams[PIECES].commands["drop_streams"]({})
+        evidence.pushes = {PIECES: dropped["connections"]}
         evidence.ended = [end for each in self.replicas for end in each.ended]
         return evidence
 

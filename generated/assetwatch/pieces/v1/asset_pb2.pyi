@@ -266,7 +266,7 @@ class Classification(_message.Message):
     specific: _builtins.str
     """The file extension, e.g. py."""
     rendering: _builtins.str
-    """How to show it."""
+    """How to display it."""
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
         """All else; see the head of asset.proto."""
@@ -567,15 +567,15 @@ class Content(_message.Message):
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def string(self) -> Global___TransferableString:
-        """Content that is text. In a seed, exactly one of string and bytes."""
+        """The content, if it is text. A seed has exactly one of string and bytes."""
 
     @_builtins.property
     def bytes(self) -> Global___TransferableBytes:
-        """Content that is not."""
+        """The content, if it is not text."""
 
     @_builtins.property
     def metadata(self) -> Global___ContentMetadata:
-        """What is known of it."""
+        """Its name, size and the like."""
 
     @_builtins.property
     def schema(self) -> Global___EmbeddedModelSchema:
@@ -654,7 +654,7 @@ class Application(_message.Message):
     platform: _builtins.str
     """MACOS, WINDOWS, LINUX, ..."""
     onboarded: _builtins.bool
-    """Whether the user was shown around."""
+    """Whether the user has been through its introduction."""
     privacy: _builtins.str
     """OPEN, ANONYMOUS, CLOSED."""
     capabilities: _builtins.str
@@ -662,7 +662,7 @@ class Application(_message.Message):
     mechanism: _builtins.str
     """How it came to be."""
     automatic_unload: _builtins.bool
-    """Unload models by itself; on the wire automaticUnload."""
+    """Whether it unloads its models by itself; on the wire automaticUnload."""
     @_builtins.property
     def schema(self) -> Global___EmbeddedModelSchema:
         """The version of the model."""
@@ -785,13 +785,13 @@ class Format(_message.Message):
     creator: _builtins.str
     """Id of the user who made it."""
     asset_id: _builtins.str
-    """The asset it belongs to by its id alone, as a flattened format has it; on the wire asset too."""
+    """The id of the asset it belongs to, in a flattened format; on the wire this is asset, too."""
     role: _builtins.str
     """UNKNOWN, ORIGINAL, ADDITIONAL, BOTH, PREVIEW."""
     cloud: _builtins.str
     """Path of the copy in the cloud."""
     deleted_flag: _builtins.bool
-    """That it was deleted, where only a flag says so; on the wire deleted too."""
+    """Whether it was deleted, if Pieces OS sends true or false for deleted in place of a time."""
     icon: _builtins.str
     """Its icon."""
     @_builtins.property
@@ -816,15 +816,15 @@ class Format(_message.Message):
 
     @_builtins.property
     def classification(self) -> Global___Classification:
-        """What it holds."""
+        """What sort of content it holds."""
 
     @_builtins.property
     def file(self) -> Global___Content:
-        """The content, if it is a file."""
+        """The content, if the format is a file."""
 
     @_builtins.property
     def fragment(self) -> Global___Content:
-        """The content, if it is a fragment."""
+        """The content, if the format is a fragment."""
 
     @_builtins.property
     def deleted(self) -> Global___GroupedTimestamp:
@@ -1294,19 +1294,19 @@ class Asset(_message.Message):
     creator: _builtins.str
     """Id of the user who made it."""
     deleted_flag: _builtins.bool
-    """That it was deleted, where only a flag says so; on the wire deleted too."""
+    """Whether it was deleted, if Pieces OS sends true or false for deleted in place of a time."""
     mechanism: _builtins.str
     """How it came to be: UNKNOWN, MANUAL, RECOMMENDED, AUTOMATIC, INTERNAL, DELETED, EXTERNAL_AGENT."""
     pseudo: _builtins.bool
-    """The user did not save it explicitly."""
+    """True if the user did not save it explicitly."""
     favorited: _builtins.bool
-    """The user marked it."""
+    """True if the user marked it as a favourite."""
     discovered: _builtins.bool
-    """The server found it by itself."""
+    """True if Pieces OS found it by itself."""
     curated: _builtins.bool
-    """It was picked by hand for a collection."""
+    """True if it was picked by hand for a collection."""
     demo: _builtins.bool
-    """It came with the program, to show what it can do."""
+    """True if it came with the program, to show what that can do."""
     @_builtins.property
     def created(self) -> Global___GroupedTimestamp:
         """When it was made."""
@@ -1479,21 +1479,21 @@ class FlattenedAsset(_message.Message):
     creator: _builtins.str
     """Id of the user who made it."""
     deleted_flag: _builtins.bool
-    """That it was deleted, where only a flag says so; on the wire deleted too."""
+    """Whether it was deleted, if Pieces OS sends true or false for deleted in place of a time."""
     mechanism: _builtins.str
-    """As in Asset."""
+    """How it came to be: one of the words at Asset.mechanism."""
     original: _builtins.str
     """Id of the format it began with."""
     pseudo: _builtins.bool
-    """The user did not save it explicitly."""
+    """True if the user did not save it explicitly."""
     favorited: _builtins.bool
-    """The user marked it."""
+    """True if the user marked it as a favourite."""
     discovered: _builtins.bool
-    """The server found it by itself."""
+    """True if Pieces OS found it by itself."""
     curated: _builtins.bool
-    """It was picked by hand for a collection."""
+    """True if it was picked by hand for a collection."""
     demo: _builtins.bool
-    """It came with the program, to show what it can do."""
+    """True if it came with the program, to show what that can do."""
     @_builtins.property
     def created(self) -> Global___GroupedTimestamp:
         """When it was made."""
@@ -1951,14 +1951,14 @@ class StreamedIdentifier(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     deleted_flag: _builtins.bool
-    """That the asset was deleted; on the wire deleted too."""
+    """Whether the asset was deleted, if Pieces OS sends true or false for deleted in place of a time."""
     @_builtins.property
     def asset(self) -> Global___ReferencedAsset:
         """The asset it is about."""
 
     @_builtins.property
     def deleted(self) -> Global___GroupedTimestamp:
-        """When the asset was deleted, where a time says so; on the wire deleted."""
+        """When the asset was deleted, if Pieces OS sends a time."""
 
     @_builtins.property
     def updated(self) -> Global___GroupedTimestamp:

@@ -490,14 +490,14 @@ class SearchAssetsRequest(_message.Message):
     source: _builtins.str
     """The source's configured name, as in ListSources."""
     query: _builtins.str
-    """Text to find; not blank."""
+    """Text to find. It must have more than blanks."""
     transferables: _builtins.bool
     """Answer with raw content."""
     pseudo: _builtins.bool
     """Include assets the user did not save explicitly."""
     @_builtins.property
     def searchable_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Assets with one of these tags; sent joined by commas."""
+        """Find assets with one of these tags. (Pieces OS is sent them joined by commas, so no tag may have one.)"""
 
     def __init__(
         self,
@@ -630,7 +630,7 @@ class ListRelatedAssetsRequest(_message.Message):
     """The source's configured name, as in ListSources."""
     @_builtins.property
     def assets(self) -> _asset_pb2.Assets:
-        """The others."""
+        """The assets to compare with."""
 
     def __init__(
         self,
@@ -682,7 +682,7 @@ class RecommendAssetsRequest(_message.Message):
     """The source's configured name, as in ListSources."""
     @_builtins.property
     def recommendation(self) -> _search_pb2.SeededAssetsRecommendation:
-        """What the user looked at, both of its members."""
+        """What the user looked at and did. Both of its fields are required."""
 
     def __init__(
         self,
@@ -765,11 +765,11 @@ class StreamAssetsResponse(_message.Message):
 
     @_builtins.property
     def bookmark(self) -> Global___StreamBookmark:
-        """Nothing happened; the stream lives."""
+        """Nothing has changed; the stream is alive."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetChange]:
-        """In the order of the upstream."""
+        """Changes to apply to the map, in the order in which the upstream told them."""
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
@@ -837,11 +837,11 @@ class StreamAssetIdentifiersResponse(_message.Message):
 
     @_builtins.property
     def bookmark(self) -> Global___StreamBookmark:
-        """Nothing happened; the stream lives."""
+        """Nothing has changed; the stream is alive."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierChange]:
-        """In the order of the upstream."""
+        """Changes to apply to the map, in the order in which the upstream told them."""
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
@@ -909,11 +909,11 @@ class StreamAssetTransferablesResponse(_message.Message):
 
     @_builtins.property
     def bookmark(self) -> Global___StreamBookmark:
-        """Nothing happened; the stream lives."""
+        """Nothing has changed; the stream is alive."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetChange]:
-        """In the order of the upstream."""
+        """Changes to apply to the map, in the order in which the upstream told them."""
 
     @_builtins.property
     def condition(self) -> _source_pb2.SourceCondition:
@@ -1041,14 +1041,16 @@ class AssetChange(_message.Message):
     asset_id: _builtins.str
     """Which asset."""
     omitted_bytes: _builtins.int
-    """How large the asset is, in bytes, when it is beyond a limit of the server and therefore left out, which
-    omitted_setting names; 0 otherwise. Read it with GetAsset, transferables = false, its content with ListAssetFormats.
+    """If the asset is left out because it is too large: its size in bytes; else 0. omitted_setting names the limit. To read the
+    asset, call GetAsset with transferables false, and ListAssetFormats for its content.
     """
     kind: _change_kind_pb2.ChangeKind.ValueType
     """What to do with it."""
     omitted_setting: _builtins.str
-    """The setting that the asset is too large for. server.message_bytes_max: it would have omitted_bytes here.
-    sources.NAME.body_bytes_max: the upstream's answer has at least omitted_bytes, and was not read to its end.
+    """If the asset is left out: the setting of the server that limits its size, one of two.
+
+    - server.message_bytes_max: in this message the asset would take omitted_bytes.
+    - sources.NAME.body_bytes_max: the upstream's answer has at least omitted_bytes, and was not read to its end.
     """
     @_builtins.property
     def asset(self) -> _asset_pb2.Asset:

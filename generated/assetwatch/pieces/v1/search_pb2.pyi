@@ -53,7 +53,7 @@ class SearchedAssets(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     suggested: _builtins.float
-    """How many of them only come near."""
+    """How many of them do not match, but come near."""
     exact: _builtins.float
     """How many of them match."""
     @_builtins.property
@@ -135,11 +135,11 @@ class SearchedAsset(_message.Message):
     identifier: _builtins.str
     """The asset's id."""
     exact: _builtins.bool
-    """It matches; false: it only comes near."""
+    """Whether it matches. False: it does not, but comes near."""
     score: _builtins.float
     """How well it matches; more is better."""
     match: _builtins.str
-    """Where: UNKNOWN, TITLE, ANNOTATION, HINT, CONTENT, FUZZY, MULTIPLE, TAGS, WEBSITES, PERSONS."""
+    """Where in the asset: UNKNOWN, TITLE, ANNOTATION, HINT, CONTENT, FUZZY, MULTIPLE, TAGS, WEBSITES, PERSONS."""
     pseudo: _builtins.bool
     """The user did not save it explicitly."""
     @_builtins.property
@@ -234,14 +234,14 @@ class AssetsSearchWithFiltersInput(_message.Message):
     query: _builtins.str
     """Text to find; absent: every asset that passes the filters."""
     casing: _builtins.bool
-    """Heed upper and lower case."""
+    """Upper and lower case count."""
     @_builtins.property
     def space(self) -> Global___AssetSearchSpace:
-        """Search among these alone."""
+        """Search only among these assets; absent: among all."""
 
     @_builtins.property
     def filters(self) -> Global___AssetFilters:
-        """Conditions besides."""
+        """Find only assets that pass these filters as well."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -437,7 +437,7 @@ class AssetFilters(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """AND, OR, UNKNOWN."""
+    """How they are joined: AND, OR or UNKNOWN."""
     @_builtins.property
     def iterable(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetFilter]:
         """The filters."""
@@ -522,15 +522,15 @@ class AssetFilter(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One of these tags."""
+        """The asset has one of these tags."""
 
     @_builtins.property
     def websites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One of these web pages."""
+        """The asset has one of these web pages."""
 
     @_builtins.property
     def persons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One of these persons."""
+        """The asset has one of these persons."""
 
     @_builtins.property
     def phrase(self) -> Global___AssetFilterPhrase:
@@ -538,7 +538,7 @@ class AssetFilter(_message.Message):
 
     @_builtins.property
     def operations(self) -> Global___AssetFilters:
-        """Filters within this one."""
+        """Further filters, joined by AND or OR, that the asset must pass."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -610,7 +610,7 @@ class AssetFilterTimestamp(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     between: _builtins.bool
-    """Between the two."""
+    """The time must lie between the two."""
     @_builtins.property
     def from_time(self) -> _asset_pb2.GroupedTimestamp:
         """Its begin; on the wire from."""
@@ -771,11 +771,11 @@ class SeededAssetsRecommendation(_message.Message):
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def assets(self) -> _asset_pb2.Assets:
-        """The assets in view; empty, but there, when there are none: the upstream fails on a recommendation without it."""
+        """The assets in view. If there are none, send an empty list: without any, the upstream fails."""
 
     @_builtins.property
     def interactions(self) -> Global___InteractedAssets:
-        """What the user did with them; empty, but there, when that is nothing."""
+        """What the user did with them. If that is nothing, send it empty."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -838,7 +838,7 @@ class InteractedAssets(_message.Message):
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def iterable(self) -> _containers.RepeatedCompositeFieldContainer[Global___InteractedAsset]:
-        """One an asset."""
+        """One entry for each asset."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -966,7 +966,7 @@ class InteractedAssetInteractions(_message.Message):
     touched: _builtins.bool
     """It was touched."""
     viewed: _builtins.str
-    """For how long it was in view, as text."""
+    """How long it was in view, as text."""
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
         """All else; see the head of asset.proto."""

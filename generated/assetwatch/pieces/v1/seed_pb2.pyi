@@ -52,10 +52,10 @@ class Seed(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """UNKNOWN, SEEDED_FORMAT, SEEDED_ASSET."""
+    """What sort of seed it is: UNKNOWN, SEEDED_FORMAT or SEEDED_ASSET."""
     @_builtins.property
     def asset(self) -> Global___SeededAsset:
-        """The asset to be; the upstream makes an asset of nothing else."""
+        """The asset to create. Without it the upstream creates none."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -126,14 +126,14 @@ class SeededAsset(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     pseudo: _builtins.bool
-    """The user does not save it explicitly."""
+    """True if the user does not save it explicitly."""
     discovered: _builtins.bool
-    """The server finds it by itself."""
+    """True if Pieces OS finds it by itself."""
     demo: _builtins.bool
-    """It comes with the program, to show what it can do."""
+    """True if it comes with the program, to show what that can do."""
     @_builtins.property
     def application(self) -> _asset_pb2.Application:
-        """The program that makes it. The upstream wants id, name, version, platform, onboarded and privacy."""
+        """The program that creates it. The upstream requires its id, name, version, platform, onboarded and privacy."""
 
     @_builtins.property
     def format(self) -> Global___SeededFormat:
@@ -141,15 +141,15 @@ class SeededAsset(_message.Message):
 
     @_builtins.property
     def metadata(self) -> Global___SeededAssetMetadata:
-        """What is said of it."""
+        """Its name, tags, notes and the like."""
 
     @_builtins.property
     def available(self) -> Global___AvailableFormats:
-        """Which formats could be made of it; filled in by DraftAsset."""
+        """Which formats Pieces OS could make of it: DraftAsset fills this in."""
 
     @_builtins.property
     def enrichment(self) -> Global___SeededAssetEnrichment:
-        """How much the server shall add by itself."""
+        """How much Pieces OS may add to it by itself."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -239,7 +239,7 @@ class SeededFormat(_message.Message):
 
     @_builtins.property
     def classification(self) -> _asset_pb2.Classification:
-        """What it holds; the server finds out when it is absent."""
+        """What sort of content it is. Absent: Pieces OS finds out."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
@@ -308,7 +308,7 @@ class SeededAssetMetadata(_message.Message):
     name: _builtins.str
     """Its name."""
     mechanism: _builtins.str
-    """How it comes to be, as in Asset."""
+    """How it comes to be: one of the words at Asset.mechanism."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeededAssetTag]:
         """Its tags."""
@@ -397,7 +397,7 @@ class SeededAssetTag(_message.Message):
     category: _builtins.str
     """The sort of tag, e.g. UNKNOWN."""
     mechanism: _builtins.str
-    """How it comes to be, as in Asset."""
+    """How it comes to be: one of the words at Asset.mechanism."""
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
         """The version of the model."""
@@ -476,7 +476,7 @@ class SeededAssetWebsite(_message.Message):
     name: _builtins.str
     """Its name."""
     mechanism: _builtins.str
-    """How it comes to be, as in Asset."""
+    """How it comes to be: one of the words at Asset.mechanism."""
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
         """The version of the model."""
@@ -555,7 +555,7 @@ class SeededAnnotation(_message.Message):
     type: _builtins.str
     """The sort of note, e.g. DESCRIPTION."""
     mechanism: _builtins.str
-    """How it comes to be, as in Asset."""
+    """How it comes to be: one of the words at Asset.mechanism."""
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:
         """The version of the model."""
@@ -716,7 +716,7 @@ class AvailableFormats(_message.Message):
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def iterable(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Classification]:
-        """What each would hold."""
+        """What sort of content each would hold."""
 
     @_builtins.property
     def schema(self) -> _asset_pb2.EmbeddedModelSchema:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from assetwatchd.etcd.errors import EtcdError, EtcdRefused, OutcomeUnknown
 from assetwatchd.etcd.operations import created, get, modified, put
 from assetwatchd.model.errors import NotOwner
-from assetwatchd.runtime import failpoints
+from assetwatchd.runtime import failpoints, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +82,7 @@ class Fence:
                 await failpoints.hit("after_txn_before_ack")
             except OutcomeUnknown as error:
                 self.unknown += 1
+                telemetry.record_commit_unknown(source)
                 log.warning("source %s: whether statuses were kept is being found out: %s", source, error)
                 revision = await self._cleared_up(hold, commit)
             except EtcdRefused:

@@ -7,14 +7,17 @@ import logging
 from typing import TYPE_CHECKING
 
 from assetwatchd.changefeed.store.etcd import past
-from assetwatchd.changefeed.store.etcd.reading import read_all
+from assetwatchd.changefeed.store.etcd.reading import READ_TOGETHER, read_all
 from assetwatchd.etcd.errors import Compacted, EtcdError
+from assetwatchd.runtime import telemetry
+from assetwatchd.runtime.slices import in_turns
 
 if TYPE_CHECKING:
     from assetwatchd.changefeed.store.etcd.keys import Keys
     from assetwatchd.changefeed.store.etcd.mirror import Mirror
     from assetwatchd.changefeed.store.etcd.records import Seal
     from assetwatchd.etcd.client import EtcdClient
+    from assetwatchd.etcd.values import News
     from assetwatchd.etcd.watching import Watch
 
 PAUSE_S = 0.05
@@ -79,13 +82,19 @@ class Following:
             self._pause_s = PAUSE_S
             try:
                 while True:
-                    self._mirror.apply(await watch.read())
+                    await self._take(await watch.read())
             finally:
                 self._watch = None
+
+    async def _take(self, news: News) -> None:
+        """Apply news: of what happened meanwhile, up to a thousand transactions come at once to who was away."""
+        async for part in in_turns(news.parts(READ_TOGETHER)):
+            self._mirror.apply(part)
 
     async def _read_anew(self) -> None:
         known = self._mirror.contents
         reading = await read_all(self._client, self._names, self._seal, known.ledger)
         self.rereads += 1
+        telemetry.record_reread()
         self._outdated = False
         self._mirror.replace(reading.contents, reading.revision)

@@ -47,5 +47,9 @@ async def check_now(client: EtcdClient, names: Keys, mirror: Mirror, cluster: in
     if written is None:
         raise HistoryBroken("it knows no epochs any more")
     contents = mirror.contents
-    if not epochs.read(written.value, written.modified, contents.base).continues(contents.epochs.current, mirror.head):
+    try:
+        known = epochs.read(written.value, written.modified, contents.base)
+    except ValueError:
+        raise HistoryBroken("what it has as its epochs was written by somebody else") from None
+    if not known.continues(contents.epochs.current, mirror.head):
         raise HistoryBroken(f"its epoch {contents.epochs.current} ended before what was read in it")

@@ -38,10 +38,10 @@ async def read_all(client: EtcdClient, names: Keys, seal: Seal, known: Ledger) -
     async for page in client.pages(names.prefix):
         async for some in in_turns(parts_of(page.keys, READ_TOGETHER)):
             named = [(names.name(key.key), key) for key in some]
-            contents.put_all(key for name, key in named if not keys.is_entry(name))
-            entries += [contents.entry(name, key, known) for name, key in named if keys.is_entry(name)]
+            contents.put_others(key for name, key in named if not keys.is_entry(name))
+            read = (contents.entry(name, key, known) for name, key in named if keys.is_entry(name))
+            entries += [entry for entry in read if entry is not None]
     entries.sort(key=attrgetter("revision"))
     async for part in in_turns(parts_of(entries, READ_TOGETHER)):
-        for entry in part:
-            contents.ledger.put(entry)
+        contents.put_all(part)
     return Reading(contents, page.revision, page.cluster)

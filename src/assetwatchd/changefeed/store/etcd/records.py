@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from assetwatch.internal.v1 import record_pb2 as pb
+from google.protobuf.message import DecodeError
 
-from assetwatchd.changefeed.store.etcd.keys import asset, number
+from assetwatchd.changefeed.store.etcd.keys import PLACES, asset, number
 from assetwatchd.model.values import Entry, Freshness, State
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from assetwatchd.changefeed.store.port import Draft
     from assetwatchd.etcd.values import KeyValue
 
+LATEST = 253_402_300_799.0
+"""The last moment that a timestamp can tell: the end of the year 9999."""
 _STATES = {int(state): state for state in State}
 _FRESHNESSES = {int(freshness): freshness for freshness in Freshness}
 
@@ -59,8 +62,8 @@ def copied(entry: Entry) -> bytes:
 
 
 def entry_of(name: bytes, key: KeyValue, base: int, seal: Seal) -> Entry:
-    """Read the entry of that name."""
-    record = pb.Record.FromString(key.value)
+    """Read the entry of that name. Raises: ValueError for what no process wrote."""
+    record = _record(key.value, base)
     traceparent = record.traceparent
     if revision := record.revision:
         upsert = record.sealed
@@ -79,3 +82,15 @@ def entry_of(name: bytes, key: KeyValue, base: int, seal: Seal) -> Entry:
         record.committed_at,
         traceparent,
     )
+
+
+def _record(value: bytes, base: int) -> pb.Record:
+    try:
+        record = pb.Record.FromString(value)
+    except DecodeError as error:
+        raise ValueError("it is no record") from error
+    if record.place >= PLACES or record.revision > base:
+        raise ValueError("it has a revision that nothing written here has")
+    if not all(0 <= at <= LATEST for at in (record.found_at, record.committed_at, record.sealed_at)):
+        raise ValueError("it has a time that is none")
+    return record
