@@ -33,7 +33,8 @@ class Orders:
     """What it can be told. Whoever is to change assets has to own the source first.
 
     {"own": true}: answered once it does. {"fill": true}: make all assets known. {"rate": R}: change R a second from now
-    on. {"each": N, "lanes": L, "span_s": S}: commit as fast as it goes, N assets an ingest, L at a time.
+    on. {"changes": true}: how many there were. {"each": N, "lanes": L, "span_s": S}: commit as fast as it goes, N
+    assets an ingest, L at a time.
     """
 
     def __init__(self, server: app.App, assets: int) -> None:
@@ -55,6 +56,8 @@ class Orders:
             elif "fill" in order:
                 await self._feed.fill()
                 say(count=self._server.store.count(SOURCE))
+            elif "changes" in order:
+                say(changes=sum(Silent.turns.values()))
             elif "rate" in order:
                 self._feeding = asyncio.create_task(self._feed.run(order["rate"]))
                 say(**order)
