@@ -251,6 +251,8 @@ class AssetStatusServiceServicer:
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
         - INVALID_ARGUMENT / INVALID_REQUEST: also for a page token of another request, or of another store. Begin again
         without one.
+        - UNAVAILABLE / REPLICA_BEHIND: with a page token, when this server cannot tell within 3 s whether it knows all that
+        the page before showed. Wait as RetryInfo says, then call again.
 
         **Example**
 
@@ -411,8 +413,8 @@ class AssetStatusServiceServicer:
         - INVALID_ARGUMENT / RESUME_FILTER_MISMATCH: the token is of a request for other assets, sources or states, or with
         another prefix or view. Ask for the same, or send no token.
         - NOT_FOUND / SOURCE_NOT_FOUND: no source has this name. The message names the sources there are.
-        - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet. Wait as RetryInfo says, then
-        resume.
+        - UNAVAILABLE / REPLICA_BEHIND: this server does not know the token's revision yet; or, without a token, it cannot
+        tell whether it knows all that other replicas know. Wait as RetryInfo says, then call again with the same token.
         - RESOURCE_EXHAUSTED / TOO_MANY_STREAMS: too many waits and watches are open, yours or in all. Watch more assets in
         one stream.
         - RESOURCE_EXHAUSTED / TOO_MANY_NAMES: open watches name too many assets; watches that ask for the same count once.

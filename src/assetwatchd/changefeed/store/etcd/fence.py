@@ -96,6 +96,7 @@ class Fence:
 
     async def _cleared_up(self, hold: Hold, commit: bytes) -> int:
         """Return the revision of a commit of which nothing is known; 0 when it was not done, and never will be."""
+        said = ""
         while True:
             await asyncio.sleep(ASKED_AGAIN_S)
             if self._term(hold.source) != hold.term:
@@ -103,7 +104,9 @@ class Fence:
             try:
                 outcome = await self._txn(hold, os.urandom(ID_BYTES), ())
             except EtcdError as error:  # also one that refuses: the first may be on its way for all that
-                log.debug("source %s: still not known: %s", hold.source, error)
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("source %s: nothing is kept until it is known: %s", hold.source, error)
                 continue
             last = None if outcome.succeeded else outcome.one(0)
             if last is not None and last.value == commit:
