@@ -22,6 +22,7 @@ from assetwatchd.cli.children import Guard, Program
 from assetwatchd.cli.replicated import AWAY_S, Part, addresses_from
 from assetwatchd.model.errors import ConfigError
 from support.command_line import COMMAND, DEADLINE_S, process
+from support.ports import free_port
 from support.replicated_demo import ARGUMENTS, LINE, demo, lives
 from support.scripted_watch import until
 from support.terminal import opened
@@ -105,7 +106,7 @@ async def test_the_table_goes_on_at_another_replica() -> None:
 
 async def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
     """Exit code 1; and what had been started by then is ended."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port(2))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         async with process("demo", "--replicas", "2", "--no-table", "--grpc", address) as running:
             out, err = await asyncio.wait_for(running.communicate(), 60)

@@ -309,8 +309,7 @@ class AssetStatus(_message.Message):
     etag: _builtins.str
     """The revision in quotes, as HTTP has entity tags. Empty if the revision is 0. It is the same in every view."""
     cut: _builtins.bool
-    """The upstream said more about the asset than is kept. Kept are 2,000 values, 32,768 characters of each text, and 131,072
-    of all texts. The first facets and the beginning of detail are there; a text that was cut ends with an ellipsis. state
+    """The upstream said more about the asset than is kept: 2,000 values, texts of 32,768 characters, 131,072 in all. The first facets and the beginning of detail are there; a text that was cut ends with an ellipsis. state
     counts all that was said. (Field numbers from 16 on are left for the details of further kinds.)
     """
     freshness_reason: _builtins.str

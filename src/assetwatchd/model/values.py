@@ -154,6 +154,11 @@ class Observation:
         return self.state is State.MISSING or (self.state is State.UNKNOWN and untold)
 
 
+def forgotten(entry: Entry) -> bool:
+    """Whether an entry is gone only because nobody asked for it for long."""
+    return entry.gone and entry.state not in GONE
+
+
 def unreadable(asset_id: str, why: str) -> Observation:
     """Return what is known of an asset that was never read, as its reads fail."""
     return Observation(asset_id, State.UNKNOWN, failure=Failure(FailureKind.RETRYABLE, UNREADABLE, why))

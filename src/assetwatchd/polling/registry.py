@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assetwatchd.model.errors import TooManyAssets
-from assetwatchd.model.values import GONE, SETTLED, AssetKey, Freshness, State
+from assetwatchd.model.values import SETTLED, AssetKey, Freshness, State, forgotten
 from assetwatchd.polling import presence
 from assetwatchd.polling.strangers import Strangers, weight
 from assetwatchd.polling.target import Phase, Target
@@ -210,8 +210,3 @@ class Registry:
     def settle(self, target: Target) -> None:
         """A read or a notice said what it is: another one that misses it is the first of two again."""
         target.presence = presence.confirmed(target.presence)
-
-
-def forgotten(entry: Entry) -> bool:
-    """Whether an entry is gone only because nobody asked for it for long."""
-    return entry.gone and entry.state not in GONE

@@ -64,7 +64,7 @@ class Conditions:
         try:
             self._found[source] = read_condition(key)
         except ValueError:
-            log.warning("what etcd has of the condition of source %s cannot be read, so it stays as it was", source)
+            log.warning("source %s: the condition that etcd has cannot be read, so it stays as it was", source)
         self.tell(source)
 
     def found(self, source: str) -> Condition | None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from assetwatch.internal.v1 import peer_pb2 as pb
 
 from assetwatchd.model.errors import SourceUnreachable
-from assetwatchd.model.values import AssetKey, Freshness
-from assetwatchd.polling.registry import forgotten
+from assetwatchd.model.values import AssetKey, Freshness, forgotten
 from assetwatchd.replicas import messages
 from assetwatchd.replicas.heard import Heard
 
