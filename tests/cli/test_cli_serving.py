@@ -29,7 +29,7 @@ from support.command_line import modules_in
 from support.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.command_line import Run, Spawn
@@ -272,6 +272,15 @@ async def test_a_store_that_is_not_what_was_read_ends_it(
     assert "drained in" in caplog.text
 
 
+@pytest.fixture
+def hang_ups_as_before() -> Iterator[None]:
+    """What begins here ignores SIGHUP where there is no terminal, and so would every program that later tests start."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_ups_as_before")
 def test_why_a_server_ended_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """In a sentence, with exit code 1."""
 
