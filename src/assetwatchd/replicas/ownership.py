@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from assetwatchd.replicas.records import Me, Owner
     from assetwatchd.replicas.session import Session
 
+BALANCED_EVERY_S = 1.0
+"""How often it is looked whether a source is to be handed over: often beside the 30 s between two of them."""
 CLAIM_AGAIN_S = 0.3
 """After a try to take a source, so long is waited for the mirror to say whose it is; then it is tried again."""
 
@@ -179,7 +181,7 @@ class Ownership:
     async def balance(self) -> None:
         """Now and then hand over a source to another that comes first for it; until cancelled."""
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(BALANCED_EVERY_S)
             if loop_time() - self._handed_over_at < rank.HAND_OVER_EVERY_S:
                 continue
             source = rank.to_hand_over(self.owned, self._present.me, self._present.since(), loop_time())
